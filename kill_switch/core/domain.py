@@ -1,4 +1,4 @@
-"""Hold the words that every other module speaks: plain values, no behaviour beyond their own."""
+"""Plain values that every other module uses: instants, phases, routes, orders, reasons. No I/O, no decisions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Instant(NamedTuple):
-    """An instant on both clocks: monotonic for waiting and measuring, wall for signing and the record."""
+    """An instant on both clocks: monotonic for waiting and measuring, wall for signatures and the journal."""
 
     mono_ns: int
     wall_ns: int
@@ -21,7 +21,7 @@ class Instant(NamedTuple):
 
 
 class Phase(StrEnum):
-    """Where an account stands, from harmless to worst."""
+    """State of an account, in the order from harmless to worst."""
 
     ARMED = "ARMED"
     CLEAR = "CLEAR"
@@ -36,7 +36,7 @@ class Phase(StrEnum):
 
     @property
     def is_striking(self) -> bool:
-        """Return whether a sweep is under way that has not been given up as RESIDUE."""
+        """Return whether a sweep is under way and its deadline has not passed."""
         return self in (Phase.STRIKING, Phase.CONFIRMING)
 
     @property
@@ -46,12 +46,12 @@ class Phase(StrEnum):
 
 
 class Severity(StrEnum):
-    """How grave an announcement to people is, from the worst to a mere remark."""
+    """Severity of an announcement to people, in the order from the worst to the least important."""
 
     TRIP = "trip"  # accounts are struck
-    RESIDUE = "residue"  # orders are left, or may be
+    RESIDUE = "residue"  # orders are left, or their number is unknown
     BLIND = "blind"  # a trigger has no usable input
-    WARN = "warn"  # something does not work; no account is struck for it
+    WARN = "warn"  # a part does not work; no account is struck because of it
     REARM = "rearm"  # an operator has re-armed accounts
     CLEAR = "clear"  # an account, or every account of a kill, is proven clear
     INFO = "info"  # for the log only: no message is sent
@@ -68,12 +68,12 @@ class Severity(StrEnum):
 
     @property
     def word(self) -> str:
-        """Return what begins a line of a message to people."""
+        """Return the word at the start of a message's line."""
         return _WORDS[self]
 
     @property
     def is_calm(self) -> bool:
-        """Return whether the announcement can wait for a while: no account was struck or re-armed."""
+        """Return whether the announcement may be sent later: no account was struck or re-armed."""
         return self in (Severity.WARN, Severity.BLIND, Severity.INFO)
 
 
@@ -96,16 +96,16 @@ _WORDS = {
 
 
 class CancelOutcome(StrEnum):
-    """What came back for one strike. None of these ends the work: only a clean read-back does."""
+    """Outcome of one strike's cancel command. None of these ends the sweep: only clean read-backs do."""
 
-    ACCEPTED = "ACCEPTED"  # the venue took the command; nothing is said of the orders
-    REFUSED = "REFUSED"  # the venue explicitly said no
-    UNKNOWN = "UNKNOWN"  # bytes may have left, no proof either way
-    UNSENT = "UNSENT"  # provably never left this process
+    ACCEPTED = "ACCEPTED"  # the venue accepted the command; it proves nothing about the orders
+    REFUSED = "REFUSED"  # the venue explicitly refused the command
+    UNKNOWN = "UNKNOWN"  # bytes may have left; there is no proof either way
+    UNSENT = "UNSENT"  # provably no byte left this process
 
 
 class Verdict(StrEnum):
-    """What can be said of an account once a kill is reported."""
+    """Verdict on one account in a kill's report."""
 
     CONFIRMED = "CONFIRMED"  # the venue's own data shows nothing left
     REFUSED = "REFUSED"
@@ -114,7 +114,7 @@ class Verdict(StrEnum):
 
     @staticmethod
     def of(phase: Phase, answer: CancelOutcome | None) -> Verdict:
-        """Claim no more than the venue's own data shows."""
+        """Return the verdict that the venue's own data supports, and no stronger one."""
         if phase is Phase.CLEAR:
             return Verdict.CONFIRMED
         match answer:
@@ -127,7 +127,7 @@ class Verdict(StrEnum):
 
 
 class Route(StrEnum):
-    """The way a command takes to its venue."""
+    """Connection by which a command goes to its venue."""
 
     WS = "ws"  # the warm WebSocket lane
     HTTP = "http"  # the warm HTTP lane
@@ -135,7 +135,7 @@ class Route(StrEnum):
 
 
 class LaneState(StrEnum):
-    """How a lane to a venue is."""
+    """State of a lane."""
 
     UP = "up"
     DOWN = "down"
@@ -143,15 +143,15 @@ class LaneState(StrEnum):
 
 
 class OrderState(StrEnum):
-    """How much of an order's life is left, whatever its venue calls it."""
+    """State of an order, independent of the venue's own words."""
 
-    LIVE = "live"  # may rest, trigger or fill until somebody cancels it
-    PENDING = "pending"  # a cancel is under way; it may still fill, nobody needs to cancel it again
+    LIVE = "live"  # may rest, trigger or fill until it is cancelled
+    PENDING = "pending"  # a cancel is under way; it may still fill, and needs no second cancel
     GONE = "gone"  # terminal
 
 
 class Order(NamedTuple):
-    """An order as its venue shows it; `symbol` in the venue's own spelling."""
+    """An order as its venue shows it; `symbol` and `status` are the venue's own words."""
 
     id: str
     symbol: str
@@ -161,22 +161,22 @@ class Order(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SweepTiming:
-    """How fast one venue may be struck and read, in seconds; the venue's adapter states it."""
+    """Time-outs and intervals of a sweep at one venue, in seconds; the venue's adapter states them."""
 
-    answer_within_s: float = 1.0  # no answer to a strike by then: read back all the same
-    read_after_s: float = 0.0  # from an answer to the read-back: other accounts' answers come first
-    read_within_s: float = 2.5  # no answer to a read by then: it counts as failed
+    answer_within_s: float = 1.0  # without an answer to a strike by then, the sweep reads back
+    read_after_s: float = 0.0  # from an answer to the read-back, so that it delays no other account's answer
+    read_within_s: float = 2.5  # a read without an answer by then counts as late
     read_gap_s: float = 0.25  # between two reads
-    clean_reads: int = 2  # that many clean reads in a row prove an account clear
-    strike_gap_s: float = 0.5  # between two strikes on what is left
+    clean_reads: int = 2  # number of clean reads in a row that prove an account clear
+    strike_gap_s: float = 0.5  # between two strikes on the orders that are left
     gap_cap_s: float = 5.0  # the strike gap doubles up to this once the account is in RESIDUE
-    residue_after_s: float = 10.0  # not clear by then: say so aloud, and keep chasing
+    residue_after_s: float = 10.0  # an account that is not clear by then is RESIDUE; its sweep goes on
     guard_every_s: float = 2.0  # between two reads of a clear, tripped account
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """One trigger's statement that the accounts in `accounts` must hold no order, with its evidence."""
+    """A trigger's statement that `accounts` must hold no order, with its evidence."""
 
     trigger: str
     text: str

@@ -1,11 +1,11 @@
-"""Decide what a reason, an answer, a read-back and a re-arm mean: the latch, the kills, the gate.
+"""Decide for all accounts: the latch, the kills, and the gate of a re-arm.
 
-Pure: `step(state, event) -> (state, commands)`. No I/O, no clock, no randomness; time is in the event. `dispatch` is
-the one interpreter of the commands, in the order in which they stand.
+The engine is pure: `step(state, event) -> (state, commands)`, with the time in the event. The dispatcher is the only
+interpreter of the commands and carries them out in their order.
 
 Per account; the daemon's state is the worst of its accounts' states:
 
-    state                  Reported        sweep progress      last clean read   RearmAsked                 Recovered¹
+    state                  ReasonReported  Progress            last clean read   RearmAsked                 Recovered¹
     ARMED                  → STRIKING      –                   –                 refused: not tripped       stays
     STRIKING, CONFIRMING   recorded        recorded            → CLEAR           refused                    strike again
     RESIDUE                strikes again   recorded, chased    → CLEAR           refused; force allowed     strike again
@@ -13,14 +13,15 @@ Per account; the daemon's state is the worst of its accounts' states:
 
     ¹ and Reconfigured, for an account whose session with its venue is a new one.
 
-The latch holds from the first reason on: no event but a granted `RearmAsked` leads to ARMED. A kill is everything from
-the first reason until every account in its scope is clear; reasons that arrive before that join it, later ones begin
-the next. A re-arm whose gate does not hold changes nothing and answers with every reason why not.
-
-The latch belongs to the account that was struck, and not to its name. Whoever is struck is on record with its identity;
-where an account's login is another one than that, its proof begins anew, and what was not proven clear under the old
-login is owed: only `force` re-arms it.
 """
+
+# The latch holds from the first reason on: no event but a granted `RearmAsked` leads to ARMED. A kill lasts from the
+# first reason until every account in its scope is clear. A reason that arrives before that joins the kill, a later
+# reason begins the next kill. A re-arm whose gate does not hold changes nothing and is answered with every reason.
+#
+# The latch belongs to the account that was struck, not to its name. The record of a kill has the account's identity. If
+# the name gets another login, the account must be proven clear again under that login. If the struck login was not
+# proven clear, its proof is missing as well, and only `force` re-arms the account.
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ from kill_switch.core.order_tracker import Due
 from kill_switch.core.sweep import Sweep, SweepAction
 from kill_switch.errors import IllegalEvent
 
-# ── events: what has happened ─────────────────────────────────────────────────────────────────────────────────────
+# ── events ─────────────────────────────────────────────────────────────────────────────────────
 
 
 class ReasonReported(NamedTuple):
@@ -46,36 +47,36 @@ class ReasonReported(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """One account's sweep has news: an answer, a read-back, an order seen, or its timer."""
+    """An event of an account's sweep: an answer, a read-back, an order that appeared, or the timer."""
 
     account: str
     event: sweeping.Event
     at: Instant
     evidence: str = ""
-    cancelled: int | None = None  # the venue's own count
-    orders: Mapping[str, object] | Due | None = None  # what is new of the orders that the kill counts; see `tally`
+    cancelled: int | None = None  # orders, by the venue's own count
+    orders: Mapping[str, object] | Due | None = None  # changes of the kill's order count, see `order_tracker`
     strike: int = 0  # the number of the strike that is answered; 0: the last one
 
 
 class StrikeSent(NamedTuple):
-    """One strike on one account: which routes took it, and when its last byte was handed over (0: not yet)."""
+    """A strike on an account: the routes that accepted it, and when the last byte was handed over (0: not yet)."""
 
     account: str
     strike: int
     routes: tuple[str, ...]
     mono_ns: int
-    orders: Mapping[str, object] | Due | None = None  # what is new of the orders that the kill counts; see `tally`
+    orders: Mapping[str, object] | Due | None = None  # changes of the kill's order count, see `order_tracker`
 
 
 class StrikesSent(NamedTuple):
-    """The dispatcher carried strikes out, all in one pass; a hedge that goes out later is told again."""
+    """The dispatcher carried out strikes in one pass; a second route that leaves later is reported by itself."""
 
     sent: tuple[StrikeSent, ...]
     at: Instant
 
 
 class RearmAsked(NamedTuple):
-    """A person wants `accounts` armed again; `blockers` is what the triggers have against it."""
+    """A person asks to re-arm `accounts`; `blockers` are the triggers' reasons against it."""
 
     uid: int
     user: str
@@ -84,11 +85,11 @@ class RearmAsked(NamedTuple):
     force: bool
     blockers: tuple[str, ...]
     at: Instant
-    proved_since_ns: int = 0  # a clean read must have been asked for since then; 0: that of the sweep will do
+    proved_since_ns: int = 0  # monotonic; a clean read must have been asked for since then; 0: any
 
 
 class Pulse(NamedTuple):
-    """Ask for a sign of life: the answer proves that the engine and its interpreter still turn."""
+    """Ask for a sign of life: the answer proves that engine and dispatcher still run."""
 
     at: Instant
 
@@ -100,11 +101,11 @@ class Recovered(NamedTuple):
 
 
 class Reconfigured(NamedTuple):
-    """These are the accounts from now on, with their paces; those in `anew` have a new session with their venue.
+    """A reload replaced the accounts by those in `timings`; the accounts in `new_logins` have a new session.
 
-    Illegal if a tripped account is missing: what is tripped stays tripped. `owed` has the accounts that log in as
-    somebody else now, or see more, with those that were struck under the name and are not proven clear; `moved` has
-    accounts that were latched under another name.
+    It is illegal if a tripped account is missing, because the latch holds. `unproven_identities` has the accounts whose
+    login is another one or covers more: account → identities that were struck and are not proven clear. `renamed` has
+    the accounts that were latched under another name.
     """
 
     timings: Mapping[str, SweepTiming]
@@ -118,11 +119,11 @@ class Reconfigured(NamedTuple):
 
 Event = ReasonReported | Progress | StrikesSent | RearmAsked | Pulse | Recovered | Reconfigured
 
-# ── commands: what is to be done ──────────────────────────────────────────────────────────────────────────────────
+# ── commands ──────────────────────────────────────────────────────────────────────────────────
 
 
 class AppendRecord(NamedTuple):
-    """Write to the journal; `latch` means before any other command is carried out, and synced soon after."""
+    """Append a record to the journal; with `latch`, before any other command, and with an fsync soon after."""
 
     kind: str
     data: Mapping[str, object]
@@ -130,7 +131,7 @@ class AppendRecord(NamedTuple):
 
 
 class StrikeAccounts(NamedTuple):
-    """Send one round of cancel commands to each account, all in one synchronous pass."""
+    """Send a round of cancel commands for each account, all in one synchronous pass."""
 
     accounts: tuple[tuple[str, int], ...]  # account and the number of its strike
 
@@ -142,14 +143,14 @@ class ReadOrders(NamedTuple):
 
 
 class WakeAt(NamedTuple):
-    """Tell the account's sweep `Due` at that monotonic instant; replaces the account's earlier one."""
+    """Send `SweepTimerFired` to the account's sweep at a monotonic instant, instead of at an earlier `WakeAt`'s."""
 
     account: str
     at_ns: int
 
 
 class Announce(NamedTuple):
-    """Tell people, and the log."""
+    """Announce to people and to the log."""
 
     level: Severity
     text: str
@@ -157,20 +158,20 @@ class Announce(NamedTuple):
 
 
 class RearmGranted(NamedTuple):
-    """Answer a re-arm: these accounts are armed again; the triggers that watch them start over."""
+    """Answer a re-arm: these accounts are armed again; their triggers start over."""
 
     accounts: tuple[str, ...]
 
 
 class RearmPending(NamedTuple):
-    """Answer a re-arm: the gate holds, and another person must say the same."""
+    """Answer a re-arm: the gate holds, and another person must approve it."""
 
     approvals: int
     needed: int
 
 
 class RearmRefused(NamedTuple):
-    """Answer a re-arm: nothing has changed, for all these reasons."""
+    """Answer a re-arm: no account is armed, for all these reasons."""
 
     reasons: tuple[str, ...]
 
@@ -195,13 +196,13 @@ Command = (
 
 
 class AccountState(NamedTuple):
-    """One account: `sweep` is None exactly while it is armed."""
+    """State of an account: `sweep` is None exactly while it is armed."""
 
     timing: SweepTiming
     sweep: Sweep | None = None
     kill: str | None = None  # the kill that it was last struck for
-    identity: Identity | None = None  # whom a strike hits now; None: nobody has said
-    unproven_identities: tuple[Identity, ...] = ()  # others that were struck under this name, and are not proven clear
+    identity: Identity | None = None  # that a strike hits now; None: unknown
+    unproven_identities: tuple[Identity, ...] = ()  # were struck under this name and are not proven clear
 
     @property
     def phase(self) -> Phase:
@@ -209,7 +210,7 @@ class AccountState(NamedTuple):
 
 
 class Kill(NamedTuple):
-    """One kill: from the first reason until every account in scope is clear; a guard that finds orders reopens it."""
+    """A kill, from the first reason until every account in scope is clear. A guard that finds an order reopens it."""
 
     id: str
     began: Instant
@@ -218,6 +219,8 @@ class Kill(NamedTuple):
 
 
 class State(NamedTuple):
+    """The engine's whole state."""
+
     accounts: Mapping[str, AccountState]
     kill: Kill | None = None  # the running one, else the last
     kill_count: int = 0
@@ -226,11 +229,11 @@ class State(NamedTuple):
     renamed: Mapping[str, str] = MappingProxyType(
         {}
     )  # accounts that were latched under another name, until `Recovered`
-    kill_id_prefix: str = ""  # what a process names its kills by that has no record to number them on; "": it has one
+    kill_id_prefix: str = ""  # prefix of kill ids in a process without a journal; "": kills are numbered
 
     @property
     def phase(self) -> Phase:
-        """The worst of the accounts' phases."""
+        """The worst phase of any account."""
         return max((a.phase for a in self.accounts.values()), key=_SEVERITY.__getitem__, default=Phase.ARMED)
 
     def kills_of_accounts(self) -> dict[str, str]:
@@ -239,15 +242,16 @@ class State(NamedTuple):
 
     @property
     def tripped(self) -> tuple[str, ...]:
+        """The tripped accounts."""
         return tuple(name for name, a in self.accounts.items() if a.sweep is not None)
 
 
-_ONE_PASS_NS = 5_000_000  # a strike that takes longer to leave was not carried out in one pass
+_ONE_PASS_NS = 5_000_000  # a strike that leaves later than this did not leave in its pass
 _SEVERITY = {phase: n for n, phase in enumerate(Phase)}
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
-    """Take one event; return the state after it and what is to be done, in order.
+    """Return the state after an event, and the commands to carry out in their order.
 
     Raises `IllegalEvent`, with nothing changed, for an event that names an unknown account or that cannot happen.
     """
@@ -272,7 +276,6 @@ def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
 
 def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Command, ...]]:
     reason, at = event
-    _require_known(state, reason.accounts, "ReasonReported")
     at_ns = at.mono_ns
     running = state.kill is not None and bool(state.kill.unclear)
     kills = state.kill_count if running else state.kill_count + 1
@@ -280,9 +283,11 @@ def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Comman
     accounts = dict(state.accounts)
     strikes: list[tuple[str, int]] = []
     wakes: list[WakeAt] = []
-    begun: Sweep | None = None  # accounts of one venue have one pace, and begin alike
+    begun: Sweep | None = None  # because accounts with the same timing begin with the same sweep
     for name in reason.accounts:
-        account = accounts[name]
+        account = accounts.get(name)
+        if account is None:
+            raise _unknown_account(name, "ReasonReported")
         sweep = account.sweep
         if sweep is None:
             if begun is None or begun.timing is not account.timing:
@@ -290,7 +295,7 @@ def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Comman
             sweep = begun
         elif sweep.phase in (Phase.CLEAR, Phase.RESIDUE):
             sweep, _ = sweeping.step(sweep, sweeping.Restruck(at_ns))
-        else:  # struck already; what comes of it is told of the kill that this reason belongs to
+        else:  # it is struck already; its later records belong to this reason's kill
             accounts[name] = account._replace(kill=kill_id)
             continue
         accounts[name] = AccountState(account.timing, sweep, kill_id, account.identity, account.unproven_identities)
@@ -316,87 +321,48 @@ def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Comman
         latch=True,
     )
     announcement = Announce(Severity.TRIP, f"{reason.trigger}: {reason.text}")
-    approvals = MappingProxyType[int, frozenset[str]]({})  # a reason voids those that are under way
+    approvals = MappingProxyType[int, frozenset[str]]({})  # a reason voids pending approvals
     after = State(accounts, kill, kills, state.approvals_needed, approvals, kill_id_prefix=state.kill_id_prefix)
     return after, (record, StrikeAccounts(tuple(strikes)), *wakes, announcement) if strikes else (record, announcement)
 
 
 def armed_among(state: State, names: Iterable[str]) -> tuple[str, ...]:
-    """Return those of these accounts for which a reason is their kill's first: `ReasonReported` strikes each of
-    them.
-    """
+    """Return those of these accounts that are armed: `ReasonReported` strikes each of them."""
     accounts = state.accounts
     return tuple([name for name in names if name in accounts and accounts[name].sweep is None])
 
 
 def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]]:
-    name, account = event.account, state.accounts.get(event.account)
+    name = event.account
+    account = state.accounts.get(name)
     if account is None:
         raise _unknown_account(name, type(event.event).__name__)
-    if account.sweep is None:
-        return state, ()  # an armed account's orders are nobody's business; a late answer changes nothing
     before = account.sweep
-    sweep, acts = sweeping.step(before, event.event)
+    if before is None:
+        return state, ()  # the engine ignores orders of an armed account; a late answer changes nothing
+    sweep, actions = sweeping.step(before, event.event)
     accounts = dict(state.accounts)
     accounts[name] = AccountState(account.timing, sweep, account.kill, account.identity, account.unproven_identities)
     kill, approvals = state.kill, state.approvals
-    if before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:  # the guard has found something: not over
-        approvals = {}  # who has approved did not know of that
+    if before.phase is Phase.CLEAR and sweep.phase is not Phase.CLEAR:  # a guard read has found an order
+        approvals = {}  # because the persons who approved did not know of the order
         if kill is not None and kill.id == account.kill:
             kill = kill._replace(unclear=kill.unclear | {name})
-    commands: list[Command] = []
-    facts: dict[str, object] = {"kill": account.kill, "account": name}
-    match event.event:
-        case sweeping.StrikeAnswered(at_ns, answer):
-            answered: dict[str, object] = {
-                **facts,
-                "strike": event.strike or before.strikes,
-                "answer": answer,
-                "mono_ns": at_ns,
-                "evidence": event.evidence,
-                "cancelled": event.cancelled,
-            }
-            if event.orders is not None:
-                answered["orders"] = event.orders
-            commands.append(AppendRecord("answer", answered))
-        case sweeping.ReadCounted(at_ns, asked_ns, live, pending, complete) if (
-            before.phase is not Phase.CLEAR or live or pending or event.cancelled or event.orders is not None
-        ):
-            read = {
-                "live": live,
-                "pending": pending,
-                "complete": complete,
-                "stale": asked_ns < before.reads_before_are_stale_ns,
-            }
-            fields = {"mono_ns": at_ns, "evidence": event.evidence, "cancelled": event.cancelled}
-            orders = {} if event.orders is None else {"orders": event.orders}
-            commands.append(AppendRecord("read", {**facts, **read, **fields, **orders}))
-        case sweeping.OrderAppeared(at_ns) if before.phase is Phase.CLEAR:
-            commands.append(AppendRecord("seen", {**facts, "mono_ns": at_ns, "evidence": event.evidence}))
-        case _:
-            pass
-    for act in acts:
-        match act:
+    record = _progress_record(event, before, account.kill)
+    commands: list[Command] = [] if record is None else [record]
+    for action in actions:
+        match action:
             case SweepAction.STRIKE:
                 commands.append(StrikeAccounts(((name, sweep.strikes),)))
             case SweepAction.READ:
                 commands.append(ReadOrders(name))
             case SweepAction.CLEAR:
-                commands.append(AppendRecord("clear", {**facts, "strikes": sweep.strikes, "mono_ns": event.at.mono_ns}))
-                commands.append(Announce(Severity.CLEAR, f"proven clear after {sweep.strikes} strike(s)", name))
-                if kill is not None and name in kill.unclear:
-                    kill = kill._replace(unclear=kill.unclear - {name})
-                    if not kill.unclear:
-                        commands.append(AppendRecord("all-clear", {"kill": kill.id, "mono_ns": event.at.mono_ns}))
-                        commands.append(Announce(Severity.CLEAR, f"every account of kill {kill.id} is proven clear"))
+                kill, proven = _on_proven_clear(kill, account.kill, name, sweep.strikes, event.at.mono_ns)
+                commands += proven
             case SweepAction.RESIDUE:
-                left = "an unknown number of" if sweep.orders_left is None else str(sweep.orders_left)
-                commands.append(
-                    AppendRecord("residue", {**facts, "left": sweep.orders_left, "mono_ns": event.at.mono_ns})
-                )
-                commands.append(Announce(Severity.RESIDUE, f"{left} order(s) left, still chasing", name))
+                commands += _residue_commands(account.kill, name, sweep.orders_left, event.at.mono_ns)
             case _:
-                assert_never(act)
+                assert_never(action)
     if sweep.due_ns != before.due_ns:
         commands.append(WakeAt(name, sweep.due_ns))
     after = State(
@@ -405,12 +371,87 @@ def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, .
     return after, tuple(commands)
 
 
+def _progress_record(event: Progress, before: Sweep, kill: str | None) -> AppendRecord | None:
+    """Return the record of an answer, a read or a seen order; None if there is nothing to record.
+
+    `before` is the account's sweep before the event, `kill` the id of the account's kill.
+    """
+    data: dict[str, object]
+    match event.event:
+        case sweeping.StrikeAnswered(at_ns, outcome):
+            data = {
+                "kill": kill,
+                "account": event.account,
+                "strike": event.strike or before.strikes,
+                "answer": outcome,
+                "mono_ns": at_ns,
+                "evidence": event.evidence,
+                "cancelled": event.cancelled,
+            }
+            if event.orders is not None:
+                data["orders"] = event.orders
+            return AppendRecord("answer", data)
+        case sweeping.ReadCounted(at_ns, asked_ns, live, pending, complete) if (
+            before.phase is not Phase.CLEAR or live or pending or event.cancelled or event.orders is not None
+        ):
+            data = {
+                "kill": kill,
+                "account": event.account,
+                "live": live,
+                "pending": pending,
+                "complete": complete,
+                "stale": asked_ns < before.reads_before_are_stale_ns,
+                "mono_ns": at_ns,
+                "evidence": event.evidence,
+                "cancelled": event.cancelled,
+            }
+            if event.orders is not None:
+                data["orders"] = event.orders
+            return AppendRecord("read", data)
+        case sweeping.OrderAppeared(at_ns) if before.phase is Phase.CLEAR:
+            data = {"kill": kill, "account": event.account, "mono_ns": at_ns, "evidence": event.evidence}
+            return AppendRecord("seen", data)
+        case _:
+            return None
+
+
+def _on_proven_clear(
+    kill: Kill | None, account_kill: str | None, name: str, strikes: int, at_ns: int
+) -> tuple[Kill | None, list[Command]]:
+    """Mark the account as clear in the running kill; return the kill, and the records and announcements of the proof.
+
+    `account_kill` is the id of the kill that the account was last struck for, `at_ns` is monotonic.
+    """
+    data = {"kill": account_kill, "account": name, "strikes": strikes, "mono_ns": at_ns}
+    commands: list[Command] = [
+        AppendRecord("clear", data),
+        Announce(Severity.CLEAR, f"proven clear after {strikes} strike(s)", name),
+    ]
+    if kill is None or name not in kill.unclear:
+        return kill, commands
+    kill = kill._replace(unclear=kill.unclear - {name})
+    if not kill.unclear:
+        commands.append(AppendRecord("all-clear", {"kill": kill.id, "mono_ns": at_ns}))
+        commands.append(Announce(Severity.CLEAR, f"every account of kill {kill.id} is proven clear"))
+    return kill, commands
+
+
+def _residue_commands(kill: str | None, name: str, orders_left: int | None, at_ns: int) -> list[Command]:
+    """Return the record and the announcement of an account that is not clear at the deadline (`at_ns`, monotonic)."""
+    left = "an unknown number of" if orders_left is None else str(orders_left)
+    return [
+        AppendRecord("residue", {"kill": kill, "account": name, "left": orders_left, "mono_ns": at_ns}),
+        Announce(Severity.RESIDUE, f"{left} order(s) left, still chasing", name),
+    ]
+
+
 def _on_strikes_sent(state: State, event: StrikesSent) -> tuple[State, tuple[Command, ...]]:
-    _require_known(state, tuple(sent.account for sent in event.sent), "StrikesSent")
     accounts = dict(state.accounts)
     fields: list[dict[str, object]] = []
     for sent in event.sent:
-        account = accounts[sent.account]
+        account = accounts.get(sent.account)
+        if account is None:
+            raise _unknown_account(sent.account, "StrikesSent")
         fields.append(
             {
                 "kill": account.kill,
@@ -476,7 +517,9 @@ def _on_recovered(state: State, at: Instant) -> tuple[State, tuple[Command, ...]
         return after, ()
     striking = tuple(name for name in tripped if state.accounts[name].phase is not Phase.CLEAR)
     data = {"accounts": tripped, "striking": striking, **_identity_fields(after, tripped, state.renamed)}
-    record = AppendRecord("resume", data, latch=bool(state.renamed))  # whose latch it is must not be forgotten again
+    record = AppendRecord(
+        "resume", data, latch=bool(state.renamed)
+    )  # durable, because nothing else remembers the new names
     announcements = [
         Announce(Severity.WARN, f"{new} was struck as {old}: it is tripped", new) for old, new in state.renamed.items()
     ]
@@ -489,14 +532,14 @@ def _on_recovered(state: State, at: Instant) -> tuple[State, tuple[Command, ...]
 
 
 def describe_login_mismatch(account: AccountState) -> str:
-    """Say that a tripped account is not the one that was struck, and why; "" if it is."""
+    """Describe how a tripped account differs from the account that was struck; "" if it does not."""
     if not account.unproven_identities or account.identity is None:
         return ""
     return f"not the account that was struck: {describe_difference(account.identity, account.unproven_identities[-1])}"
 
 
 def _identity_fields(state: State, names: Iterable[str], moved: Mapping[str, str]) -> dict[str, object]:
-    """Return what a record says of who these accounts are."""
+    """Return the fields of a record that identify these accounts; `moved` has old name → new name."""
     known = ((name, state.accounts[name]) for name in names)
     identities = {name: (*account.unproven_identities, account.identity) for name, account in known if account.identity}
     return {"identities": identities, "moved": dict(moved)}
@@ -507,16 +550,14 @@ def _on_reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Co
         if name not in event.timings:
             raise IllegalEvent(f"{name} {state.accounts[name].phase}", "Reconfigured")
     accounts = {}
-    for name, pace in event.timings.items():
-        account = state.accounts.get(name, AccountState(pace))
-        sweep = account.sweep and account.sweep._replace(timing=pace)
-        if sweep is not None and name in event.unproven_identities:  # what has been proven was proven of another
+    for name, timing in event.timings.items():
+        account = state.accounts.get(name, AccountState(timing))
+        sweep = account.sweep and account.sweep._replace(timing=timing)
+        if sweep is not None and name in event.unproven_identities:  # because the proof was about another login
             sweep = sweep._replace(phase=Phase.STRIKING)
-        identity, owed = (
-            event.identities.get(name, account.identity),
-            event.unproven_identities.get(name, account.unproven_identities),
-        )
-        accounts[name] = AccountState(pace, sweep, account.kill, identity, owed)
+        identity = event.identities.get(name, account.identity)
+        unproven = event.unproven_identities.get(name, account.unproven_identities)
+        accounts[name] = AccountState(timing, sweep, account.kill, identity, unproven)
     kill, others = state.kill, tuple(name for name in event.unproven_identities if accounts[name].sweep is not None)
     if kill is not None:
         kill = kill._replace(unclear=kill.unclear | {name for name in others if accounts[name].kill == kill.id})
@@ -540,7 +581,7 @@ def _on_reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Co
 
 
 def _resume_accounts(state: State, names: tuple[str, ...], at: Instant) -> tuple[State, tuple[Command, ...]]:
-    """Go on with the tripped accounts in `names`, of whose last strike and read nobody will hear any more."""
+    """Strike or guard the tripped accounts in `names`, because answers to their last strike and read cannot arrive."""
     accounts = dict(state.accounts)
     strikes: list[tuple[str, int]] = []
     wakes: list[WakeAt] = []
@@ -572,7 +613,7 @@ def _last_proof_ns(account: AccountState) -> int:
 
 
 def make_kill_id(number: int, observed: Instant, alone: str = "") -> str:
-    """Return a kill's id: its number on the record, or what tells it from all others where it is on none, and when."""
+    """Return a kill's id: `alone`, or `k` and its number in the journal, and the wall second it was observed."""
     return f"{alone or f'k{number}'}-{observed.wall_ns // 1_000_000_000}"
 
 

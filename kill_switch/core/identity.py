@@ -1,8 +1,8 @@
-"""Say who an account is, whatever it is called: its venue, its host, its key and what a read of it covers.
+"""Identify accounts by venue, host, key and scope, because a configuration may give a name to another account.
 
-A latch belongs to the account that was struck, and a name in a file can be given to another one. What goes on record
-is an identity: a plain mapping without a secret, of whose key there is a salted digest. A `Login` is the account as the
-configuration has it now, key and all; it alone can tell whether it is the one that an identity on record describes.
+The engine and recovery use it to decide which account a latch belongs to. The journal has an `Identity`: a plain
+mapping with a salted digest of the key, never the key. A `Login` is an account of the present configuration, with its
+key, and can compare itself with an identity.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 Identity = Mapping[str, Any]
 
-_DIGEST_DIGITS = 16  # of a key's digest: enough to tell keys apart, too few to prove a guess
+_DIGEST_DIGITS = 16  # hex digits: enough to distinguish keys, too few to prove a guess
 _FIELDS = ("venue", "host", "ws_host", "key", "salt")
 
 
@@ -28,23 +28,23 @@ def new_salt() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """An account's login; `scope` is the options that decide what its reads cover, each a list, a switch or a text."""
+    """An account's login. `scope` has the options that decide which orders its reads cover."""
 
     venue: str
     ws_url: str
     rest_url: str
-    key: str = field(repr=False)  # the secret that says whose account it is
+    key: str = field(repr=False)  # the secret that identifies the account
     scope: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def places(self) -> frozenset[tuple[str, str]]:
-        """Return where it logs in: the venue, whichever module serves it, with each of its hosts."""
+        """Pairs of venue and host that the login uses. A venue has one name here, whichever module serves it."""
         family = self.venue.removeprefix("ccxt:").replace("-", "")
         hosts = (_host(url).rstrip(".").replace("localhost", "127.0.0.1") for url in (self.rest_url, self.ws_url))
         return frozenset((family, host) for host in hosts if host)
 
     def identity(self, salt: str) -> dict[str, object]:
-        """Return what may be on record of it."""
+        """Return the identity that the journal may have; `salt` is for the key's digest."""
         return {
             "venue": self.venue,
             "host": _host(self.rest_url),
@@ -55,32 +55,33 @@ class Login:
         }
 
     def is_same(self, identity: Identity) -> bool:
-        """Say whether it is that account, or shares some of it: the same key at the same place, and a common scope."""
+        """Return whether this login is that account or a part of it: same venue, host and key, and a common scope."""
         mine = self.identity(identity["salt"])
         return all(mine[name] == identity[name] for name in ("venue", "host", "key")) and _overlap(
             mine["scope"], identity.get("scope", {})
         )
 
     def covers(self, identity: Identity) -> bool:
-        """Say whether what it shows is all that account: it is the same one, and no less of it."""
+        """Return whether reads by this login cover the whole of that account."""
         return self.key_fits(identity) and not self.describe_mismatch(identity)
 
     def key_fits(self, identity: Identity) -> bool:
+        """Return whether this login has the key of that identity, compared in constant time."""
         mine, theirs = _digest(self.key, identity["salt"]), identity["key"]
         return hmac.compare_digest(mine.encode(), theirs.encode("utf-8", "backslashreplace"))
 
     def describe_mismatch(self, identity: Identity) -> tuple[str, ...]:
-        """Return in words where it is not the place of that account, or leaves some of it out; its key apart."""
+        """Return in words how venue, hosts or scope differ from that account; the key is not compared."""
         return _other_places(self.identity(""), identity)
 
 
 def describe_difference(present: Identity, struck: Identity) -> str:
-    """Say in words how an account differs from one that was struck, of which it is known that it does."""
+    """Describe how the present account differs from the struck one; the caller knows that they differ."""
     return "; ".join(_other_places(present, struck)) or "its key is another one"
 
 
 def parse_identities(value: object) -> dict[str, list[Identity]]:
-    """Return identities by account as a record has them, one or several each; raise `TypeError` if it has not."""
+    """Return the identities of each account, one or several, from a record; raise `TypeError` for any other value."""
     if not isinstance(value, Mapping):
         raise TypeError("no identities")
     return {name: [_parse_identity(item) for item in (ones if isinstance(ones, list | tuple) else [ones])]
@@ -88,9 +89,9 @@ def parse_identities(value: object) -> dict[str, list[Identity]]:
 
 
 class StruckLogins:
-    """Hold, of each latched account, who was struck under its name: the present one last.
+    """The identities that were struck under the name of each latched account, the present one last.
 
-    It is a fold of the journal's records; `told` is all of it in JSON's own values, from which `of` makes it again.
+    It is a fold of the journal's records; a checkpoint has its `to_json`, which `from_json` reads.
     """
 
     def __init__(self) -> None:
@@ -98,20 +99,21 @@ class StruckLogins:
 
     @classmethod
     def from_json(cls, data: object) -> StruckLogins:
-        """Make it from what `told` has returned; raise `TypeError` if it is nothing of the kind."""
+        """Return the fold that `to_json` has written; raise `TypeError` for any other value."""
         struck = cls()
         struck._known = parse_identities(data)
         return struck
 
     def to_json(self) -> dict[str, list[Identity]]:
+        """Return the identities by account in JSON's plain values."""
         return dict(self._known)
 
     def struck_as(self, name: str) -> tuple[Identity, ...]:
-        """Return who was struck under this name, as far as that is on record."""
+        """Return the identities that were struck under this name, as far as the journal has them."""
         return tuple(self._known.get(name, ()))
 
     def on_reason(self, names: Iterable[str], identities: object) -> None:
-        """Take a reason's record: what it strikes is latched under these names."""
+        """Apply the record of a reason: it latches the accounts of these names, with these identities."""
         parsed = parse_identities(identities)
         for name in names:
             known = self._known.setdefault(name, [])
@@ -119,7 +121,7 @@ class StruckLogins:
                 known[:] = [*(other for other in known if other != identity), identity]
 
     def on_identity(self, identities: object) -> tuple[str, ...]:
-        """Take a record of who the accounts are now; return those that were others, whose proof is none any more."""
+        """Apply a record of present identities; return the accounts whose identity has changed: their proof is void."""
         others = []
         for name, now in parse_identities(identities).items():
             before, self._known[name] = self._known.get(name, []), now
@@ -128,27 +130,28 @@ class StruckLogins:
         return tuple(others)
 
     def on_renamed(self, moved: Mapping[str, str]) -> None:
-        """Take a record of accounts that have other names now."""
+        """Apply a record of renamed accounts; `moved` has old name → new name."""
         known: dict[str, list[Identity]] = {}
-        for name, ones in self._known.items():
+        for name, identities in self._known.items():
             mine = known.setdefault(moved.get(name, name), [])
-            mine[:] = [*ones, *(identity for identity in mine if identity not in ones)]
+            mine[:] = [*identities, *(identity for identity in mine if identity not in identities)]
         self._known = known
 
     def on_rearmed(self, names: Iterable[str]) -> None:
+        """Forget the identities of accounts that are armed again."""
         for name in names:
             self._known.pop(name, None)
 
 
 def shared_place(identity: Identity) -> tuple[str, str, str]:
-    """Return what two identities of one account have in common if their digests have one salt; the scope apart."""
+    """Return venue, host and digest of an identity: equal for one account if the digests have the same salt."""
     return identity["venue"], identity["host"], identity["key"]
 
 
 def find_moved(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Login]) -> dict[str, str]:
-    """Return the latched accounts that have another name now, and which: the identity decides, and not the label.
+    """Return the latched accounts that have another name now: old name → new name. The identity decides.
 
-    Of several accounts with one login, each keeps its own latch.
+    `known` has the struck identities of each latched name. Accounts that share a login keep their own latches.
     """
     kept = {name for name, ones in known.items() if ones and name in logins and logins[name].is_same(ones[-1])}
     lost = {name: ones[-1] for name, ones in known.items() if ones and name not in kept}
@@ -168,7 +171,7 @@ def find_moved(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Log
 
 
 def find_shared(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Login]) -> dict[str, str]:
-    """Return accounts that are not latched, and show a part of one that is and does not show all of itself any more."""
+    """Return unlatched account → latched account, where the former covers a part that the latter no longer covers."""
     uncovered = [
         (name, identity)
         for name, ones in known.items()
@@ -196,7 +199,7 @@ def _other_places(mine: Identity, theirs: Identity) -> tuple[str, ...]:
 
 
 def _missing_scope(now: object, before: object) -> str:
-    """Say what an option leaves out that it had, "" for nothing."""
+    """Describe the part of an option's earlier value that the present value lacks; "" if nothing is missing."""
     if isinstance(before, list | tuple):
         left = [str(item) for item in before if not isinstance(now, list | tuple) or item not in now]
         return f"no longer has {', '.join(left)}" if left else ""
@@ -208,7 +211,11 @@ def _missing_scope(now: object, before: object) -> str:
 def _overlap(mine: Any, theirs: Any) -> bool:
     for name, before in theirs.items():
         now = mine.get(name)
-        if isinstance(before, list | tuple) and isinstance(now, list | tuple) and not any(one in now for one in before):
+        if (
+            isinstance(before, list | tuple)
+            and isinstance(now, list | tuple)
+            and not any(item in now for item in before)
+        ):
             return False
     return True
 

@@ -1,4 +1,4 @@
-"""Find what has begun and what has ended since the last look, so that each is announced once; pure."""
+"""Compare a set of conditions with its last state, so that each change is announced once. Pure."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import NamedTuple
 
 
 class Change(NamedTuple):
-    """What has changed since the last look, each in alphabetical order."""
+    """Changes between two calls of `OnChange.update`, in alphabetical order."""
 
     begun: list[str]
     ended: list[str]
 
 
 class OnChange:
-    """Remember what holds. What ends and begins again is announced again."""
+    """The conditions that held at the last update. A condition that ends and begins again is a change again."""
 
     def __init__(self) -> None:
         self._holding: frozenset[str] = frozenset()
 
     def update(self, holding: Iterable[str]) -> Change:
-        """Take all that holds now; return what does so newly, and what does no longer."""
+        """Replace the conditions by those that hold now; return which have begun and which have ended."""
         before, self._holding = self._holding, frozenset(holding)
         return Change(sorted(self._holding - before), sorted(before - self._holding))
 
     def retain(self, keys: Iterable[str]) -> None:
-        """Forget what is not among these: it has not ended, and if it holds it has begun."""
+        """Forget the conditions outside `keys` silently. If they hold at the next update, they have begun."""
         self._holding &= frozenset(keys)

@@ -1,18 +1,16 @@
-"""Count the distinct orders that a kill has cancelled at one account: open in it, and absent from a clean read. Pure.
+"""Pure count of the distinct orders that a kill has cancelled at one account.
 
-`OrderTally` is what the journal's records say of one account in one kill; `report` folds it. `OrderTracker` is the
-running side of it: `dispatch` shows it what adapters know, and it returns what a record is to say. At most `NAMED`
-orders are named;
-the others are only counted.
+The dispatcher shows an `OrderTracker` the adapter's book, and records its changes. The kill report folds these records
+into an `OrderTally`. At most `MAX_NAMED` orders have names there.
 
-    an order is open      the book had it at the kill's first strike; or a push, a list or a read has shown it since;
-                          or the venue has named it as cancelled since, and it must have been open for that
-    it is cancelled       a later whole read does not show it, and the venue has not said that it ended otherwise
-    it is neither         the venue has said that it was filled, or expired, or was rejected
-    nobody knows          nothing was known of the orders at the first strike, and nothing has been shown since
-
-Where a venue does not say how an order ended, an order that was filled meanwhile counts as cancelled.
+    an order is open      the book had it at the kill's first strike, or a push, a list or a read has shown it since;
+                          or the venue has named it as cancelled since, so that it must have been open
+    it is cancelled       a later whole read does not show it, and the venue has stated no other end
+    it is neither         the venue has stated that it was filled, expired or rejected
+    the count is unknown  no order was known at the first strike, and none has been shown since
 """
+
+# Where a venue does not state how an order ended, an order that was filled meanwhile counts as cancelled.
 
 from __future__ import annotations
 
@@ -22,34 +20,32 @@ from typing import Any, NamedTuple, Protocol
 
 from kill_switch.core.latest import keep_latest
 
-MAX_NAMED = 1000  # orders of one account and kill that are named; a name takes up to 40 bytes of the journal
-MAX_ID_LENGTH = 128  # characters: a longer one is no order's id, and is only counted
-POSITION_PREFIX = "position:"  # how the id of a position begins that a read shows as an order
-MAX_GONE_REMEMBERED = (
-    16_384  # orders that are gone and are remembered, so that one that comes back is not counted twice
-)
-MAX_OPEN = 65_536  # orders that are taken for open: while no read is whole, none of a bot's quotes is seen to be gone
+MAX_NAMED = 1000  # named orders of each account and kill; a name takes up to 40 bytes of the journal
+MAX_ID_LENGTH = 128  # characters; an order with a longer id is only counted
+POSITION_PREFIX = "position:"  # of the id of a position that a read shows as an order
+MAX_GONE_REMEMBERED = 16_384  # gone orders that are remembered, so that an order that comes back is not counted twice
+MAX_OPEN = 65_536  # open orders that are held; without a whole read, no order of a bot ends
 
 
 @dataclass(slots=True)
 class OrderTally:
-    """The orders of one account in one kill, as the records have named and counted them."""
+    """The orders of an account in a kill, as the journal's records name and count them."""
 
-    known: bool = False  # something has said which orders were open
-    read: bool = False  # a whole read has been made since
+    known: bool = False  # a record has named or counted the open orders
+    read: bool = False  # a whole read has followed
     open: dict[str, None] = field(default_factory=dict)
     gone: dict[str, None] = field(default_factory=dict)
-    unnamed_open: int = 0  # besides those that are named
+    unnamed_open: int = 0  # open orders without a name
     unnamed_gone: int = 0
     version: int = 0  # rises with each change of the names
 
     @property
     def cancelled(self) -> int | None:
-        """Count the orders that were open and are gone; None: nobody knows."""
+        """Number of orders that were open and are gone; None: unknown."""
         return len(self.gone) + self.unnamed_gone if self.known and self.read else None
 
     def apply(self, fields: Mapping[str, Any]) -> None:
-        """Take what a record says of orders: `OrderTracker.take_changes` has made it."""
+        """Apply the `orders` field of a record, which `OrderTracker.take_changes` has made."""
         self.known = True
         for order_id in fields.get("open", ()):
             self.gone.pop(order_id, None)
@@ -64,23 +60,24 @@ class OrderTally:
         self.version += len(fields) > ("more" in fields)
 
     def on_read(self, left: int) -> None:
-        """Take a whole read that counts, and the number of orders that it has shown."""
+        """Apply a whole read that counts; `left` is the number of orders that it shows."""
         self.read = True
         if left:
             return
-        self.version += bool(self.open)
-        self.gone |= self.open
-        self.open.clear()
+        if self.open:
+            self.version += 1
+            self.gone |= self.open
+            self.open.clear()
         self.unnamed_open, self.unnamed_gone = 0, self.unnamed_gone + self.unnamed_open
 
     def to_json(self, *, names: bool = True) -> dict[str, object]:
-        """Return all of it in JSON's own values; without names, the named ones are counted with the others."""
+        """Return the tally in JSON's plain values; without `names`, named orders are counted with the others."""
         unnamed = [self.unnamed_open, self.unnamed_gone] if names else [self.unnamed_open + len(self.open), self._gone]
         named = {"open": list(self.open), "gone": list(self.gone)} if names else {}
         return {"known": self.known, "read": self.read, **named, "more": unnamed}
 
     def copy_names(self, other: OrderTally) -> None:
-        """Give those that are only counted the names that another one has."""
+        """Name orders that are only counted, as another tally of the same orders names them."""
         self.open, self.gone, self.version = other.open, other.gone, other.version
         self.unnamed_open -= len(self.open)
         self.unnamed_gone -= len(self.gone)
@@ -91,7 +88,7 @@ class OrderTally:
 
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> OrderTally:
-        """Read back what `told` has returned."""
+        """Return the tally that `to_json` has written."""
         tally = OrderTally(bool(fields["known"]), bool(fields["read"]))
         tally.open, tally.gone = dict.fromkeys(fields.get("open", ())), dict.fromkeys(fields.get("gone", ()))
         tally.unnamed_open, tally.unnamed_gone = map(int, fields["more"])
@@ -99,7 +96,7 @@ class OrderTally:
 
 
 class TracedBook(Protocol):
-    """What a venue's book is to this module."""
+    """The part of an adapter's book that a count needs; `OrderBook` documents its members."""
 
     orders: dict[str, Any]
     doubted: dict[str, None]
@@ -117,7 +114,7 @@ class TracedBook(Protocol):
 
 
 class Standing(NamedTuple):
-    """The open orders of a book at the moment from which a count follows it."""
+    """The open orders of a book at the moment from which a count follows the book."""
 
     known: bool  # every list had been read whole
     ids: Sequence[str]
@@ -125,7 +122,7 @@ class Standing(NamedTuple):
 
 
 def follow(book: TracedBook) -> Standing | None:
-    """Begin to follow a book, and return what it has; None if it is followed already: then it keeps what changes."""
+    """Start to follow a book and return its open orders; None if it is followed already, and traces its changes."""
     if book.tracing:
         return None
     standing = Standing(book.is_known, tuple(book.orders), tuple(book.doubted))
@@ -134,14 +131,14 @@ def follow(book: TracedBook) -> Standing | None:
 
 
 class Due(Protocol):
-    """What a record is to say of a count, left for later: answers of other accounts are waiting to be read."""
+    """Changes of a count that are computed later, because the answers of other accounts are waiting."""
 
     def changes(self) -> Mapping[str, object] | None:
-        """Compute it once, and return it; None: the record says nothing. Never raises."""
+        """Return the changes, computed once; None: the record has no `orders`. Never raises."""
 
 
 def settled(kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a record's data in plain values: with the changes of counts that the dispatcher has left for later."""
+    """Return a record's data in plain values: each `Due` is replaced by the changes that it computes."""
     match kind:
         case "answer":
             return _settled(data)
@@ -156,50 +153,52 @@ def _settled(part: Mapping[str, Any]) -> Mapping[str, Any]:
     if orders is None or isinstance(orders, Mapping):
         return part
     changes = orders.changes()
-    rest = {key: value for key, value in part.items() if key != "orders"}
-    return rest if changes is None else {**rest, "orders": changes}
+    others = {key: value for key, value in part.items() if key != "orders"}
+    return others if changes is None else {**others, "orders": changes}
 
 
 class OrderTracker:
-    """Follow the orders of one account through one kill."""
+    """Follows the orders of an account through a kill. Times are monotonic nanoseconds."""
 
     def __init__(self, kill: str, began_ns: int, stood: OrderTally | None = None) -> None:
-        """Begin with the kill's first strike, or go on where the record `stood`."""
+        """Start at the kill's first strike; or go on from `stood`, the tally that the journal has of this kill."""
         before = stood or OrderTally()
         self.kill = kill
-        self._began_ns = began_ns  # monotonic: what is named as cancelled was open then, or came later
-        self._strikes = 1 if before.known or before.read else 0  # earlier ones may have had an effect that is unknown
+        self._began_ns = began_ns  # an order that is named as cancelled was open then, or came later
+        self._strikes = (
+            1 if before.known or before.read else 0
+        )  # because an earlier strike may have had an unknown effect
         self._known = self._recorded_known = before.known
-        self._open = dict.fromkeys(before.open, 0)  # order → since when a read must have been asked for to end it
+        self._open = dict.fromkeys(before.open, 0)  # order → a read must be asked for since then to end it
         self._gone = dict(before.gone)
-        self._ended_otherwise: dict[str, int] = {}  # no cancel ended it, the venue has said → when it said so
+        self._ended_otherwise: dict[str, int] = {}  # order that no cancel ended → when the venue stated that
         self._names = {*before.open, *before.gone}
         self._unnamed = [before.unnamed_open, before.unnamed_gone]
         self._recorded_unnamed = list(self._unnamed)
-        self._earlier_unnamed = before.unnamed_open  # orders that were open before, and whose names nobody has any more
-        self._forgotten = 0  # orders that are open by what is known, and that are only counted
+        self._earlier_unnamed = before.unnamed_open  # orders that were open before and have lost their names
+        self._forgotten = 0  # open orders that are only counted, because there are very many
         self._unrecorded: dict[str, str] = {}  # named order → what it has become since the last record
         self._asked_ns = 0  # when the last whole read was asked for
-        self._last_read: Collection[str] = ()  # what it has shown
+        self._last_read: Collection[str] = ()  # the orders that it has shown
 
-    # what happens
+    # events
 
     def on_strike(self, book: TracedBook, now_ns: int, standing: Standing | None = None) -> None:
-        """Take a strike that has left; `standing` is what `follow` returned then, if it was called."""
+        """Apply a strike that has left; `standing` is the result of `follow` at that moment, if it was called."""
         self._strikes += 1
-        if standing is not None:  # what has changed since is the next answer's, or the next read's
+        if standing is not None:  # later changes of the book belong to the next answer or read
             self._start(standing, now_ns)
         else:
             self._absorb_book(book, now_ns)
 
     def on_book_changed(self, book: TracedBook, now_ns: int, standing: Standing | None = None) -> None:
-        """Take what the book has been told since; `standing` as for a strike."""
+        """Apply the changes that the book has traced; `standing` as for a strike."""
         if standing is not None:
             self._start(standing, now_ns)
         self._absorb_book(book, now_ns)
 
     def on_read(self, book: TracedBook, orders: frozenset[str], asked_ns: int, now_ns: int, *, whole: bool) -> None:
-        """Take a read that has shown these orders; `whole`: it would have shown any other that is open."""
+        """Apply a read that shows `orders`; `whole`: it covers every list, so that any other order is not open."""
         self._absorb_book(book, now_ns)
         new = orders - self._open.keys()
         if not whole or asked_ns < self._asked_ns:
@@ -223,7 +222,7 @@ class OrderTracker:
         self._earlier_unnamed = self._forgotten = 0
 
     def merge(self, kill: str, stood: OrderTally) -> None:
-        """Go on as a part of another kill, of which the record has said this; it has our own records too."""
+        """Join another kill: `stood` is the journal's tally of that kill, which has this count's records too."""
         self.kill = kill
         self._known = self._known or stood.known
         for order_id in stood.open:
@@ -239,7 +238,7 @@ class OrderTracker:
         self._earlier_unnamed += stood.unnamed_open
 
     def take_changes(self) -> dict[str, object] | None:
-        """Return what is new since the last record; None if nothing is, or nothing is known."""
+        """Return the changes since the last call, for a record; None if there are none or the orders are unknown."""
         if not self._known or (
             self._recorded_known and not self._unrecorded and self._unnamed == self._recorded_unnamed
         ):
@@ -254,10 +253,10 @@ class OrderTracker:
         self._recorded_known, self._recorded_unnamed = True, list(self._unnamed)
         return fields
 
-    # what follows from it
+    # their effects
 
     def _absorb_book(self, book: TracedBook, now_ns: int) -> None:
-        """Take what the book has been told; the whole of it where nobody has followed it until now."""
+        """Apply the changes that the book has traced; all its orders, if it was not followed until now."""
         if (standing := follow(book)) is not None:
             self._start(standing, now_ns)
             return
@@ -276,10 +275,10 @@ class OrderTracker:
     def _start(self, standing: Standing, now_ns: int) -> None:
         self._known = self._known or (self._strikes <= 1 and standing.known)
         doubted = frozenset(standing.doubted)
-        self._mark_all_open([one for one in standing.ids if one not in doubted], now_ns)
+        self._mark_all_open([order_id for order_id in standing.ids if order_id not in doubted], now_ns)
 
     def _forget(self) -> None:
-        """Only count the oldest of very many orders that are open, but for those that are named."""
+        """Reduce more than `MAX_OPEN` open orders by half: the oldest without a name are only counted."""
         if len(self._open) > MAX_OPEN:
             unnamed = [order_id for order_id in self._open if order_id not in self._names]
             old = set(unnamed[: len(self._open) - MAX_OPEN // 2])
@@ -287,13 +286,13 @@ class OrderTracker:
             self._forgotten += len(old)
 
     def _recall(self, count: int) -> None:
-        """Take orders that a read shows, and that have not come into the book just now, for forgotten ones."""
+        """Match `count` orders that a read shows, and that did not just enter the book, with forgotten orders."""
         known = min(count, self._forgotten)
         self._forgotten -= known
         self._unnamed[0] -= known
 
     def _mark_all_open(self, ids: Sequence[str], since_ns: int) -> None:
-        """Take orders for open; there may be thousands, and a strike's answers are on their way."""
+        """Mark orders as open, thousands at once: the answers to a strike are coming."""
         if self._open or self._gone or self._ended_otherwise or self._earlier_unnamed or self._asked_ns:
             for order_id in ids:
                 self._mark_open(order_id, since_ns)
@@ -306,7 +305,7 @@ class OrderTracker:
         self._unnamed[0] += len(ids) - len(named)
 
     def _mark_open(self, order_id: str, since_ns: int) -> None:
-        """Take an order for open since then, whatever was said of it before."""
+        """Mark an order as open since `since_ns`, unless the venue stated its end later than that."""
         if order_id in self._open or self._ended_otherwise.get(order_id, -1) >= since_ns:
             return
         if order_id in self._gone:
@@ -318,9 +317,9 @@ class OrderTracker:
             self._add_order(order_id, since_ns)
 
     def _add_order(self, order_id: str, since_ns: int) -> None:
-        """Take an order that nobody has shown before; the last whole read may have left it out already."""
+        """Add an order that is new to the count: open, or gone if the last whole read already lacks it."""
         self._known = True
-        if self._earlier_unnamed:  # it is one of these
+        if self._earlier_unnamed:  # the order is probably among these
             self._earlier_unnamed -= 1
             self._unnamed[0] -= 1
         if len(self._names) < MAX_NAMED and len(order_id) <= MAX_ID_LENGTH:
@@ -355,7 +354,7 @@ class OrderTracker:
         keep_latest(self._ended_otherwise, MAX_GONE_REMEMBERED)
 
     def _note_change(self, order_id: str, change: str, more_open: int, more_gone: int) -> None:
-        """Have the next record say what has become of an order: by its name, or in numbers."""
+        """Note an order's change for the next record: by its name, or in the numbers of unnamed orders."""
         if order_id in self._names:
             self._unrecorded.pop(order_id, None)
             self._unrecorded[order_id] = change
@@ -365,13 +364,13 @@ class OrderTracker:
 
 
 class OrderTrackerPool:
-    """Hold the running count of each account's kill."""
+    """The trackers of all accounts, for the kill that each was last struck for."""
 
     def __init__(self) -> None:
         self._counts: dict[str, OrderTracker] = {}
 
     def counter(self, account: str, kill: str, now_ns: int) -> OrderTracker:
-        """Return the account's count in this kill, which begins now if it is another than before."""
+        """Return the account's tracker for this kill; it starts now if the kill is a new one."""
         count = self._counts.get(account)
         if count is None or count.kill != kill:
             count = self._counts[account] = OrderTracker(kill, now_ns)
@@ -380,10 +379,9 @@ class OrderTrackerPool:
     def resume(
         self, kills: Mapping[str, str], stood: Callable[[str, str], OrderTally | None], moved: Mapping[str, str]
     ) -> None:
-        """Go on with the counts of these accounts' kills where a record has them, counts of our own included.
+        """Continue the counts of `kills` (account → kill) from the journal's tallies, and merge running counts.
 
-        `stood` returns what the record says of a kill and an account, `moved` has accounts that it knows by other names
-        (old name → new name).
+        `stood` returns the journal's tally of a kill and an account. `moved` has old name → new name.
         """
         was = {now: old for old, now in moved.items()}
         for account, kill in kills.items():
@@ -395,5 +393,5 @@ class OrderTrackerPool:
 
 
 def order_ids_of(orders: Iterable[Any]) -> frozenset[str]:
-    """Return the ids of the orders of a read, without the positions that it shows as such."""
+    """Return the ids of a read's orders, without positions that it shows as orders."""
     return frozenset([order.id for order in orders if not order.id.startswith(POSITION_PREFIX)])

@@ -1,7 +1,7 @@
-"""Say in what a kill is weaker than killed, proven, latched and on record, and what to do about it. Pure.
+"""Describe why a kill is not fully proven, latched and journaled, and which command mends that. Pure.
 
-`direct` and `operators` find the facts, and put what is made of them here into the answer as `problems`. A command
-whose answer has one does not end with exit code 0, but for notes: the latch of that kill stands, outside of the record.
+The direct kill and the control handlers find the facts, and return these texts as `problems` of their answer. A
+command whose answer has a problem that is no note ends with an exit code other than 0.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# `text`: what is wrong and what follows; `do`: the command to type now; `note`: the next start is tripped all the same
+# `text`: what is wrong and what follows; `do`: the command to type now; `note`: the next start is tripped anyway
 Problem = Mapping[str, str | bool]
 
 
 class LatchOutcome(NamedTuple):
-    """What has become of the latch that a direct kill leaves."""
+    """State of the latch files of a direct kill at its end."""
 
     present: Sequence[Path]  # files that trip the next start
-    refused: Mapping[Path, str]  # files that take nothing, and why
-    was_left: bool  # at the beginning of the kill; if it does not stand any more, a daemon has taken it over
+    refused: Mapping[Path, str]  # files that cannot be written, and why
+    was_left: bool  # a file was written when the kill began; if it is gone, a daemon has taken the latch over
 
 
 def make_problem(text: str, do: str, *, note: bool = False) -> Problem:
@@ -29,15 +29,15 @@ def make_problem(text: str, do: str, *, note: bool = False) -> Problem:
 
 
 def is_grave(answer: Mapping[str, Any]) -> bool:
-    """Tell whether an answer has a problem that is more than a note: then exit code 0 would be a lie."""
+    """Return whether an answer has a problem that is more than a note: the command must not end with exit code 0."""
     return any(not each.get("note") for each in answer.get("problems", ()))
 
 
 def daemon_problems(unwritten: str, unsynced: str, config: Path, *, latched: bool) -> list[Problem]:
-    """Return what is wrong with the record of a daemon that is running.
+    """Return the problems of the journal of a running daemon.
 
-    `unwritten` is why it lacks something, `unsynced` why a power cut may undo it, "" for nothing. `latched` says that
-    the next start trips all the same, by an intent or a latch file.
+    `unwritten` is why records are missing, `unsynced` why a power cut may undo records; "" if there is no such trouble.
+    `latched`: the next start trips in spite of it, by the write-ahead note or a latch file.
     """
     status = f"kill-switch status -c {shlex.quote(str(config))}"
     if unwritten and latched:
@@ -58,9 +58,9 @@ def daemon_problems(unwritten: str, unsynced: str, config: Path, *, latched: boo
 
 
 def direct_kill_problems(unrecorded: str, latch: LatchOutcome, config: Path, *, held: bool) -> list[Problem]:
-    """Return what is wrong after a kill without the daemon that is not on record, for the reason `unrecorded`.
+    """Return the problems of a direct kill that is not in the journal; `unrecorded` is why it is not.
 
-    `held` says that a daemon is there, or another process that holds the record.
+    `held`: a daemon, or another process, holds the journal's lock.
     """
     at_file = ", ".join(map(str, latch.present))
     if latch.present and held:

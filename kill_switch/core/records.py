@@ -1,10 +1,7 @@
-"""Define the records that the engine states and `recovery` folds: kills, latches, re-arms, and what a start reads.
+"""Record types that the engine writes and `recovery` reads: kills, latches, re-arms, starts and checkpoints.
 
-The types stand in the core, which may not import the journal. `journal.records` adds the kinds of all other writers,
-and has the table: who writes and reads each kind, and which kinds trip.
-
-Kinds and names of fields are frozen: journals of all versions are read. Fields are written in the order in which they
-stand here. Pure.
+They are in the core because it may not import the journal; `journal.records` adds all other kinds and has the table.
+Kinds and field names are frozen, because journals of all versions are read; fields are written in this order.
 """
 
 from __future__ import annotations
@@ -44,7 +41,7 @@ class ReasonRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent(Record):
-    """One account's part of a strike."""
+    """An account's part of a strike."""
 
     kill: Annotated[str | None, "the account's kill"] = None
     account: Annotated[str, "the account"]
@@ -94,7 +91,7 @@ class ReadRecord(Record):
 
     @property
     def shows_orders(self) -> bool:
-        """The read shows orders that are there now; an incomplete one proves nothing but live ones."""
+        """Whether the read shows orders that are open now; an incomplete read proves only live ones."""
         return not self.stale and bool(self.live or (self.pending and self.complete))
 
 
@@ -293,5 +290,5 @@ RECORDS: tuple[type[Record], ...] = (
 
 
 def is_understood(journal_format: object) -> bool:
-    """Tell whether this version reads a journal of that format; a format that is no number is not understood."""
+    """Return whether this version reads a journal of that format; a format that is no number is not understood."""
     return type(journal_format) is int and journal_format <= FORMAT

@@ -1,26 +1,28 @@
-"""Decide, for one account, when to strike, when to read back, and when it is proven clear.
+"""Decide for one account when to strike, when to read back, and when it is proven clear.
 
-A sweep is strikes and read-backs until clear; afterwards it stays on as the guard, because a live bot keeps quoting.
-Pure: `step(sweep, event) -> (sweep, actions)`. The clock is in the events, the pace is the venue's.
+The engine steps a sweep for each tripped account; a clear account's sweep stays on as its guard, because bots go on.
+The sweep is pure: `step(sweep, event) -> (sweep, actions)`, with the time in the events and the venue's `SweepTiming`.
 
     STRIKING ──answered, or no answer in time──▶ CONFIRMING ──enough clean reads──▶ CLEAR ◀─┐
        ▲  ▲                                          │                                │    │ guard reads, clean
        │  └────────── something is left ─────────────┘                                └────┘
        └───────────── an order is seen, or a guard read finds one ─────────────────────┘
-    A guard that cannot read for longer than two of its rounds take: CLEAR no more, and struck again.
-    Not clear `residue_after_s` after the sweep began: RESIDUE. The work goes on, at a gap that grows up to the cap.
-
-A read counts only if it was *asked for* after the last strike was sent and after the last order was seen: an older
-one shows a past that says nothing. Only `clean_reads` of them in a row end the work. An order whose cancel is pending
-is neither clean nor worth another strike, until it has been pending for as long as an answer may take.
-
-    a read is late        the venue has answered since the last strike   asked for once more; what comes late counts
-                          nothing at all has come back                   struck again, once the gap allows it
-    answers are slow      the bounds follow: two of the longest round trips that were seen lately, up to 30 s
-    something is left     RESIDUE                                        reads keep a quarter of the strikes' gap
-    no room in the limit  the read is one that `read_may_wait`                it leaves later, and no other one beside
-    it
 """
+
+# If guard reads fail for longer than two guard intervals, the account is no longer CLEAR and is struck again.
+# An account that is not clear `residue_after_s` after the sweep began is RESIDUE. Strikes go on, at a gap that grows up
+# to the cap.
+#
+# A read counts only if the sweep asked for it after the last strike left and after the last order was seen, because an
+# earlier read may not include the strike's effect. Only `clean_reads` such reads in a row prove the account clear. An
+# order whose cancel is pending is not clean. It needs no other strike, until it is pending for as long as an answer may
+# take.
+#
+#     a read is late         the venue has answered since the strike     the sweep asks again; the late read counts
+#                            no message has come since the strike        the sweep strikes again after the gap
+#     answers are slow       –                                           time-outs are two of the longest round trips
+#     an order is left       the account is RESIDUE                      reads keep a quarter of the strikes' gap
+#     the limit has no room  `read_may_wait` holds                       the read leaves later, no other beside it
 
 from __future__ import annotations
 
@@ -30,23 +32,23 @@ from typing import NamedTuple, assert_never
 
 from kill_switch.core.domain import CancelOutcome, Order, OrderState, Phase, SweepTiming
 
-ANSWER_COST_NS = 250_000  # what an account's answer may take us, on a busy machine
-READ_ROUND_TRIPS = 2  # a read may take so many of the longest round trips that were seen lately
-MAX_READ_BOUND_NS = 30_000_000_000  # a lane gives an answer up by then
-AT_ONCE_NS = 2_000_000_000  # from a sweep's begin on, in which it either gets somewhere or its reads may wait
+ANSWER_COST_NS = 250_000  # processing of an account's answer on a busy machine takes up to this
+READ_ROUND_TRIPS = 2  # a read may take this many of the longest recent round trips
+MAX_READ_BOUND_NS = 30_000_000_000  # because a lane gives an answer up by then
+AT_ONCE_NS = 2_000_000_000  # from the sweep's begin; without a clean read by then, its reads may wait
 _VENUE_ANSWERS = (
     CancelOutcome.ACCEPTED,
     CancelOutcome.REFUSED,
-)  # answers that are the venue's own: the others may be a loss
+)  # outcomes that the venue itself stated: the others may be a loss
 
 
 class SweepAction(StrEnum):
-    """What the sweep wants done now."""
+    """Action that the engine carries out for the sweep."""
 
     STRIKE = "strike"
     READ = "read"
-    CLEAR = "clear"  # say that the account is proven clear
-    RESIDUE = "residue"  # say that it is not, and that the deadline has passed
+    CLEAR = "clear"  # record and announce that the account is proven clear
+    RESIDUE = "residue"  # record and announce that the deadline has passed
 
 
 class StrikeAnswered(NamedTuple):
@@ -63,13 +65,13 @@ class ReadCounted(NamedTuple):
 
 
 class StrikeSentLate(NamedTuple):
-    """The strike's bytes, or a hedge's, left only now: a read that was asked for before this cannot show its work."""
+    """A strike's bytes, or its second route's, left only now: a read from before cannot show their effect."""
 
     at_ns: int
 
 
 class OrderAppeared(NamedTuple):
-    """A push said that an order rests on the account."""
+    """A push showed that an order rests at the account."""
 
     at_ns: int
 
@@ -88,7 +90,7 @@ Event = StrikeAnswered | ReadCounted | StrikeSentLate | OrderAppeared | SweepTim
 
 
 class Sweep(NamedTuple):
-    """One account's sweep; times are monotonic nanoseconds, `due_ns` is when `Due` wants to be told."""
+    """State of an account's sweep. Times are monotonic nanoseconds; `due_ns` is when `SweepTimerFired` is due."""
 
     timing: SweepTiming
     phase: Phase
@@ -96,27 +98,27 @@ class Sweep(NamedTuple):
     struck_ns: int
     due_ns: int
     strikes: int = 1
-    strike_owed: bool = False  # another strike is wanted, as soon as the gap allows
-    clean_reads_in_a_row: int = 0  # clean reads in a row
+    strike_owed: bool = False  # another strike is due as soon as the gap allows
+    clean_reads_in_a_row: int = 0
     clean_read_asked_ns: int = 0  # when the last of them was asked for
     orders_left: int | None = None  # orders seen by the last read that counts
-    reads_before_are_stale_ns: int = 0  # a read asked for before this instant shows a past that says nothing
+    reads_before_are_stale_ns: int = 0  # a read that was asked for before this instant does not count
     read_asked_ns: int = 0  # when the read that is under way was asked for; 0: none is
     pending_since_ns: int = 0  # since when only pending cancels are left; 0: they are not
     last_proof_ns: int = 0  # when the last read that showed the account clean was asked for
-    stagger_ns: int = 0  # by how much longer the first read waits, for the accounts that were struck with it
-    last_news_ns: int = 0  # when the venue last said anything: an answer to a strike, or a whole list
-    longest_rtt_ns: int = 0  # the longest round trip of a read that was seen lately
+    stagger_ns: int = 0  # additional wait of the first read, for the other accounts of the pass
+    last_news_ns: int = 0  # when the venue last answered: to a strike, or with a whole list
+    longest_rtt_ns: int = 0  # the longest recent round trip of a read
 
 
-def start_sweep(pace: SweepTiming, at_ns: int, strikes: int = 1, *, together: int = 1) -> Sweep:
-    """Start a sweep; the caller carries out the first strike without waiting for anything.
+def start_sweep(timing: SweepTiming, at_ns: int, strikes: int = 1, *, together: int = 1) -> Sweep:
+    """Start a sweep whose first strike the caller carries out at once.
 
-    `together` accounts are struck in one pass: nobody's first read is to keep another one's answer waiting.
+    `together` is the number of accounts in the pass: the first read waits longer, so that it delays no other answer.
     """
-    due_ns = at_ns + _to_ns(pace.answer_within_s)
+    due_ns = at_ns + _to_ns(timing.answer_within_s)
     return Sweep(
-        pace,
+        timing,
         Phase.STRIKING,
         at_ns,
         at_ns,
@@ -127,16 +129,16 @@ def start_sweep(pace: SweepTiming, at_ns: int, strikes: int = 1, *, together: in
     )
 
 
-def resume_guard(pace: SweepTiming, at_ns: int, strikes: int = 0) -> Sweep:
+def resume_guard(timing: SweepTiming, at_ns: int, strikes: int = 0) -> Sweep:
     """Resume the guard of an account that was clear when the process ended: its first read is due at once.
 
-    It has as long for that as after a clean read, but nothing is proved: nobody is re-armed on it.
+    That read has as much time as after a clean read. There is no proof before it, so the account cannot be re-armed.
     """
-    return Sweep(pace, Phase.CLEAR, at_ns, at_ns - _to_ns(pace.strike_gap_s), at_ns, strikes, orders_left=0)
+    return Sweep(timing, Phase.CLEAR, at_ns, at_ns - _to_ns(timing.strike_gap_s), at_ns, strikes, orders_left=0)
 
 
 def count_read(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: int) -> ReadCounted:
-    """Turn a read-back into what counts for a sweep."""
+    """Count the orders of a read-back for the sweep; times are monotonic."""
     live = pending = 0
     for order in orders:
         live += order.state is OrderState.LIVE
@@ -145,20 +147,18 @@ def count_read(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: in
 
 
 def read_may_wait(sweep: Sweep, at_ns: int) -> bool:
-    """Say whether a read that is wanted may wait until the venue's limit has room: the sweep gets nowhere.
+    """Return whether a read may wait until the venue's limit has room, because the sweep makes no progress.
 
-    What proves an account clear never waits: neither the first reads, nor the one behind a clean read, nor the guard's.
+    A read that may prove the account clear never waits: the first reads, a read after a clean read, the guard's reads.
     """
     return sweep.phase is not Phase.CLEAR and not sweep.clean_reads_in_a_row and at_ns - sweep.began_ns > AT_ONCE_NS
 
 
 def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
-    """Take one event; return the sweep after it and what is to be done now, in this order."""
+    """Return the sweep after an event, and the actions to carry out now in their order."""
     match event:
         case StrikeAnswered():
-            at_ns = event.at_ns
-            heard = sweep._replace(last_news_ns=at_ns) if event.answer in _VENUE_ANSWERS else sweep
-            return _with_residue_check(*_on_answer(heard, at_ns), at_ns)
+            return _with_residue_check(*_on_answer(sweep, event), event.at_ns)
         case Restruck(at_ns):
             return _strike(_restarted_if_clear(sweep, at_ns), at_ns)
         case OrderAppeared(at_ns):
@@ -182,14 +182,19 @@ def _on_orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple
     return _strike_or_owe(seen, at_ns)
 
 
-def _on_answer(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
-    phase = Phase.CONFIRMING if sweep.phase is Phase.STRIKING else sweep.phase
+def _on_answer(sweep: Sweep, event: StrikeAnswered) -> tuple[Sweep, tuple[SweepAction, ...]]:
+    at_ns, phase = event.at_ns, sweep.phase
+    news_ns = at_ns if event.answer in _VENUE_ANSWERS else sweep.last_news_ns
+    if phase is Phase.STRIKING:
+        phase = Phase.CONFIRMING
     if phase is Phase.CLEAR or sweep.read_asked_ns >= sweep.reads_before_are_stale_ns:
-        return sweep._replace(phase=phase), ()
+        return sweep._replace(phase=phase, last_news_ns=news_ns), ()
     if not sweep.timing.read_after_s:
-        return _request_read(sweep._replace(phase=phase), at_ns)
+        return _request_read(sweep._replace(phase=phase, last_news_ns=news_ns), at_ns)
     due_ns = at_ns + _to_ns(sweep.timing.read_after_s) + sweep.stagger_ns
-    return sweep._replace(phase=phase, due_ns=min(due_ns, sweep.due_ns) if sweep.strike_owed else due_ns), ()
+    if sweep.strike_owed:
+        due_ns = min(due_ns, sweep.due_ns)
+    return sweep._replace(phase=phase, due_ns=due_ns, last_news_ns=news_ns), ()
 
 
 def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:
@@ -197,20 +202,14 @@ def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction,
     if read.complete:
         rtt_ns = max(at_ns - read.asked_ns, sweep.longest_rtt_ns * 3 // 4)
         sweep = sweep._replace(last_news_ns=at_ns, longest_rtt_ns=rtt_ns)
-    if read.asked_ns >= sweep.read_asked_ns:  # it is the one under way: whoever asked has read the clock after us
+    if read.asked_ns >= sweep.read_asked_ns:  # it is the read under way: the adapter reads the clock after the sweep
         sweep = sweep._replace(read_asked_ns=0)
     if read.asked_ns < sweep.reads_before_are_stale_ns:
-        if sweep.read_asked_ns or sweep.phase not in (Phase.CONFIRMING, Phase.RESIDUE):
-            return sweep, ()  # another is under way, or the timer that is set asks soon
-        return sweep._replace(due_ns=min(sweep.due_ns, _read_again_soon(sweep, at_ns).due_ns)), ()
+        return _on_stale_read(sweep, at_ns), ()
     if not read.complete:
-        if read.live:  # what is missing may be more, never less
-            return _on_orders_seen(sweep, at_ns, read.live + read.pending)
-        if sweep.phase is Phase.CLEAR and not _unproven_too_long(sweep, at_ns):
-            return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
-        return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
+        return _on_incomplete_read(sweep, read)
     sweep = sweep._replace(orders_left=read.live + read.pending)
-    if sweep.orders_left:  # orders seen: a read that was asked for before this one says less, and is not waited for
+    if sweep.orders_left:  # because it shows orders, a read that was asked for earlier proves less: it is not awaited
         sweep = sweep._replace(reads_before_are_stale_ns=at_ns, read_asked_ns=0)
     if read.live or _pending_too_long(sweep, at_ns, read.pending):
         return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
@@ -220,12 +219,35 @@ def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction,
         if sweep.phase is not Phase.RESIDUE:
             sweep = _restarted_if_clear(sweep, at_ns)._replace(phase=Phase.CONFIRMING)
         return _read_again_soon(sweep._replace(clean_reads_in_a_row=0, pending_since_ns=pending_ns), at_ns), ()
+    return _on_clean_read(sweep, read)
+
+
+def _on_stale_read(sweep: Sweep, at_ns: int) -> Sweep:
+    """Return the sweep after a read that was asked for before the last strike left or the last order was seen."""
+    if sweep.read_asked_ns or sweep.phase not in (Phase.CONFIRMING, Phase.RESIDUE):
+        return sweep  # another read is under way, or the timer that is set asks for one soon
+    return sweep._replace(due_ns=min(sweep.due_ns, _read_again_soon(sweep, at_ns).due_ns))
+
+
+def _on_incomplete_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:
+    """Strike if the read shows orders or the proof is too old; such a read proves nothing else."""
+    at_ns = read.at_ns
+    if read.live:  # a list that is missing can only add orders
+        return _on_orders_seen(sweep, at_ns, read.live + read.pending)
+    if sweep.phase is Phase.CLEAR and not _unproven_too_long(sweep, at_ns):
+        return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
+    return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
+
+
+def _on_clean_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:
+    """Count a whole read that shows no order; enough of them in a row prove the account clear."""
+    at_ns = read.at_ns
     sweep = sweep._replace(last_proof_ns=read.asked_ns)
     if sweep.phase is Phase.CLEAR:
         return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
     apart_ns = sweep.clean_read_asked_ns + _to_ns(sweep.timing.read_gap_s)
     if sweep.clean_reads_in_a_row and read.asked_ns < apart_ns:
-        return sweep._replace(due_ns=apart_ns), ()  # too soon after the last one to prove more
+        return sweep._replace(due_ns=apart_ns), ()  # asked for too soon after the last clean read to prove more
     sweep = sweep._replace(
         clean_reads_in_a_row=sweep.clean_reads_in_a_row + 1, clean_read_asked_ns=read.asked_ns, pending_since_ns=0
     )
@@ -239,9 +261,9 @@ def _on_timer(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]
         return sweep, ()
     if sweep.strike_owed:
         return _strike(sweep, at_ns) if at_ns >= _next_strike_ns(sweep) else _request_read(sweep, at_ns)
-    if sweep.phase is Phase.STRIKING:  # no answer came in time
+    if sweep.phase is Phase.STRIKING:  # without an answer in time
         return _request_read(sweep._replace(phase=Phase.CONFIRMING), at_ns)
-    if sweep.phase is Phase.CLEAR:  # one read that is late may be late; being blind is not
+    if sweep.phase is Phase.CLEAR:  # a late read may be late; without a proof for too long, strike
         lost = sweep.read_asked_ns and _unproven_too_long(sweep, at_ns)
         return _strike_unanswered(sweep, at_ns) if lost else _request_read(sweep, at_ns)
     if not sweep.read_asked_ns or at_ns < sweep.read_asked_ns + _to_ns(sweep.timing.read_within_s):
@@ -249,30 +271,30 @@ def _on_timer(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]
     if _is_venue_silent(sweep, at_ns):
         return _strike_unanswered(sweep, at_ns)
     late_ns = sweep.read_asked_ns + _read_bound_ns(sweep)
-    if sweep.clean_reads_in_a_row and at_ns < late_ns:  # the read under way may be the last that the proof needs
+    if sweep.clean_reads_in_a_row and at_ns < late_ns:  # because the read under way may complete the proof
         return sweep._replace(due_ns=late_ns), ()
     return _request_read(sweep, at_ns)
 
 
 def _strike_unanswered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
-    """Strike again because nothing comes back."""
+    """Strike again because the venue answers nothing."""
     return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(read_asked_ns=0, clean_reads_in_a_row=0), at_ns)
 
 
 def _is_venue_silent(sweep: Sweep, at_ns: int) -> bool:
-    """Say whether the venue may be gone: it has said nothing to the last strike, or nothing for twice the bound."""
+    """Return whether the venue is silent: no answer to the last strike within the bound, or none for two bounds."""
     if sweep.last_news_ns <= sweep.struck_ns:
         return at_ns - sweep.struck_ns >= _read_bound_ns(sweep)
     return at_ns - sweep.last_news_ns >= 2 * _read_bound_ns(sweep)
 
 
 def _read_bound_ns(sweep: Sweep) -> int:
-    """Return how long a read may take: the pace's time, or longer where round trips are longer than it allows for."""
+    """Return how long a read may take: `read_within_s`, or longer if recent round trips were longer."""
     return max(_to_ns(sweep.timing.read_within_s), min(READ_ROUND_TRIPS * sweep.longest_rtt_ns, MAX_READ_BOUND_NS))
 
 
 def _unproven_too_long(sweep: Sweep, at_ns: int) -> bool:
-    """Nothing has shown the account clean for longer than two guard reads take: CLEAR would be a claim, not a proof."""
+    """Return whether the last proof is older than two guard reads take, so that the account is CLEAR no longer."""
     shown_ns = max(sweep.last_proof_ns, sweep.began_ns)
     return at_ns - shown_ns > _to_ns(2 * sweep.timing.guard_every_s) + _read_bound_ns(sweep)
 
@@ -280,26 +302,26 @@ def _unproven_too_long(sweep: Sweep, at_ns: int) -> bool:
 def _with_residue_check(
     sweep: Sweep, acts: tuple[SweepAction, ...], at_ns: int
 ) -> tuple[Sweep, tuple[SweepAction, ...]]:
-    """Say RESIDUE once, when the deadline has passed and the account is not clear."""
+    """Enter RESIDUE once, if the deadline has passed and the account is not clear."""
     if sweep.phase in (Phase.CLEAR, Phase.RESIDUE) or at_ns - sweep.began_ns < _to_ns(sweep.timing.residue_after_s):
         return sweep, acts
     return sweep._replace(phase=Phase.RESIDUE), (*acts, SweepAction.RESIDUE)
 
 
 def _restarted_if_clear(sweep: Sweep, at_ns: int) -> Sweep:
-    """Begin anew, deadline and all, if the account was clear; leave a sweep under way as it is."""
+    """Return the sweep restarted with a new deadline if the account was clear; else the sweep itself."""
     if sweep.phase is not Phase.CLEAR:
         return sweep
     return sweep._replace(phase=Phase.STRIKING, began_ns=at_ns, clean_reads_in_a_row=0)
 
 
 def _strike_or_owe(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
-    """Strike, or owe it until the gap is over; the venue may need a moment, so look again before that."""
+    """Strike if the gap is over; else owe the strike, and read again before it."""
     allowed_ns = _next_strike_ns(sweep)
     if at_ns >= allowed_ns:
         return _strike(sweep, at_ns)
-    looking = _read_again_soon(sweep._replace(strike_owed=True), at_ns)
-    return looking._replace(due_ns=min(allowed_ns, looking.due_ns)), ()
+    owing = _read_again_soon(sweep._replace(strike_owed=True), at_ns)
+    return owing._replace(due_ns=min(allowed_ns, owing.due_ns)), ()
 
 
 def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
@@ -329,7 +351,7 @@ def _sleep(sweep: Sweep, at_ns: int, seconds: float) -> Sweep:
 
 
 def _read_again_soon(sweep: Sweep, at_ns: int) -> Sweep:
-    """Read again after the venue's gap; in RESIDUE the gap grows as that of the strikes does, to a quarter of it."""
+    """Set the timer to the next read, after the venue's gap; in RESIDUE, after a quarter of the strikes' gap."""
     gap_ns = _to_ns(sweep.timing.read_gap_s)
     if sweep.phase is Phase.RESIDUE:
         gap_ns = max(gap_ns, (_next_strike_ns(sweep) - sweep.struck_ns) // 4)
@@ -345,7 +367,7 @@ def _pending_too_long(sweep: Sweep, at_ns: int, pending: int) -> bool:
 
 
 def _next_strike_ns(sweep: Sweep) -> int:
-    """When the next strike may go: after the venue's gap; in RESIDUE it grows with the delay, up to the cap."""
+    """Return when the next strike may leave: after the venue's gap, which grows in RESIDUE up to the cap."""
     gap_s = sweep.timing.strike_gap_s
     if sweep.phase is Phase.RESIDUE:
         gap_s = min(sweep.timing.gap_cap_s, max(gap_s, (sweep.struck_ns - sweep.began_ns) / 4e9))

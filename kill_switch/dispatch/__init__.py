@@ -1,1 +1,1 @@
-"""Run the core against real lanes: engine commands go out, lane events come in."""
+"""Run the pure core against lanes, timers and the journal."""

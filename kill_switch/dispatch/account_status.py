@@ -1,6 +1,6 @@
-"""Show the condition of one account to everything beside the kill: status, metrics, health, triggers.
+"""Readable state of one account, for status, metrics, health checks and triggers.
 
-`AccountSession` owns it and is the only one that writes it. Reading it changes nothing and sends nothing.
+Only `AccountSession`, its owner, writes it. Reading it changes nothing and sends nothing.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from kill_switch.venues.messages import OrdersRead
 
 log = logging.getLogger(__name__)
 
-MAX_UNEXPLAINED_LOGGED = 20  # unexplained messages of each account; all are counted
+MAX_UNEXPLAINED_LOGGED = 20  # of each account; all unexplained messages are counted
 
 
 @dataclass(eq=False, slots=True)
 class AccountStatus:
-    """What others read of an account: its lanes, its orders, its venue's clock, its troubles."""
+    """The lanes, orders, venue clock and troubles of an account."""
 
     account: str
     _venue: Adapter
     _ws: WsPort
     _http: HttpPort
-    quiet: Callable[[], str]  # returns why only urgent calls and commands leave now; "" if all do
+    quiet: Callable[[], str]  # returns why only urgent calls and commands leave now; "" if all calls do
     round_trips_us: dict[Route, int] = field(default_factory=dict)
     unexplained_messages: int = 0
     last_read: OrdersRead | None = None
@@ -41,33 +41,33 @@ class AccountStatus:
 
     @property
     def lanes(self) -> dict[str, LaneState]:
-        """Return the state of each warm lane, by the name of its route."""
+        """State of each warm lane, by the name of its route."""
         return {route.value: lane.state for route, lane in self._warm()}
 
     @property
     def is_ready(self) -> bool:
-        """Tell whether every lane could carry its part of a kill now."""
+        """Whether every lane could carry its part of a kill now."""
         return self._ws.state is LaneState.UP and self._http.state is LaneState.UP
 
     @property
     def is_reachable(self) -> bool:
-        """Tell whether at least one lane is up."""
+        """Whether at least one lane is up."""
         return LaneState.UP in (self._ws.state, self._http.state)
 
     def troubles(self) -> dict[str, str]:
-        """Return each lane's newest trouble, by the name of its route, with why the venue wants no calls."""
+        """Return the newest trouble of each lane by the name of its route, and why the venue must get no calls."""
         http = "; ".join(dict.fromkeys(filter(None, (self._http.trouble, self.quiet()))))
         return {
             route.value: trouble for route, trouble in ((Route.WS, self._ws.trouble), (Route.HTTP, http)) if trouble
         }
 
     def caution(self, now: Instant) -> str:
-        """Return what would make a kill slow now, though every lane is ready; "" if nothing would."""
+        """Return what would make a kill slow now although every lane is ready; "" if nothing would."""
         return self._venue.slow_kill_warning(now)
 
     @property
     def http_trouble(self) -> str:
-        """Return the newest trouble of the HTTP lane itself; "" if there is none."""
+        """Newest trouble of the HTTP lane itself; "" if there is none."""
         return self._http.trouble
 
     def certificates(self) -> Iterator[tuple[str, str, CertificateExpiry]]:
@@ -84,60 +84,60 @@ class AccountStatus:
 
     @property
     def open_orders(self) -> int | None:
-        """Count the open orders; None: not every list has been read yet."""
+        """Number of open orders; None: not every list has been read yet."""
         return self._venue.book.open_orders
 
     @property
     def orders(self) -> tuple[Order, ...]:
-        """Return the orders that are known, live and pending ones."""
+        """The known orders, live and pending ones."""
         return tuple(self._venue.book.orders.values())
 
     @property
     def sees_new_orders(self) -> bool:
-        """Tell whether pushes show every order now that is placed."""
+        """Whether pushes show each order that is placed now."""
         return self._ws.state is LaneState.UP and self._venue.pushes_orders and self._venue.book.is_current
 
     @property
     def closes_positions(self) -> bool:
-        """Tell whether a strike goes on to close positions once its cancels are answered."""
+        """Whether a strike closes positions once its cancels are answered."""
         return self._venue.closes_positions
 
     # the venue
 
     @property
     def clock_offset_ns(self) -> int | None:
-        """Return how far the venue's clock is ahead of ours; None before it has shown its time."""
+        """Nanoseconds by which the venue's clock is ahead of ours; None before the venue has shown its time."""
         return None if self._venue.clock.bounds_ns is None else self._venue.clock.offset_ns
 
     @property
     def clock_window_s(self) -> float | None:
-        """Return how far off the time of a signature may be; None: signatures carry no time."""
+        """Seconds by which the time of a signature may be off; None: signatures carry no time."""
         return self._venue.CLOCK_WINDOW_S
 
     @property
     def drill_routes(self) -> tuple[Route, ...]:
-        """Return the lanes that a drill tells of."""
+        """Routes that a drill covers."""
         return self._venue.DRILLS
 
     @property
     def measure_every_s(self) -> float:
-        """Return how long to wait between two measurements of the account's equity."""
+        """Seconds between two measurements of the account's equity."""
         return self._venue.MEASURE_EVERY_S
 
     def describe_strike(self) -> tuple[str, ...]:
-        """Return what a strike would send, a line a command; may raise what an adapter raises."""
+        """Return a line for each command that a strike would send; may raise any exception of the adapter."""
         return self._venue.describe_strike()
 
-    # what its session writes
+    # written by the session
 
     def count_unexplained(self, why: str) -> None:
-        """Count a message that no document explains; log it, the first `MAX_UNEXPLAINED_LOGGED` of them."""
+        """Count a message that no venue document explains; log the first `MAX_UNEXPLAINED_LOGGED`."""
         self.unexplained_messages += 1
         if self.unexplained_messages <= MAX_UNEXPLAINED_LOGGED:
             log.warning("account %s: %s", self.account, why)
 
     def log_unexpected(self, error: Exception) -> None:
-        """Count an exception as an unexplained message; log it, the first `MAX_UNEXPLAINED_LOGGED` of them."""
+        """Count an exception as an unexplained message; log the first `MAX_UNEXPLAINED_LOGGED`."""
         self.unexplained_messages += 1
         if self.unexplained_messages <= MAX_UNEXPLAINED_LOGGED:
             log.error("account %s: an event was not understood", self.account, exc_info=error)

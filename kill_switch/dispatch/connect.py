@@ -1,4 +1,4 @@
-"""Give each account its lanes: what the daemon and a direct kill have in common."""
+"""Build each account's session with its lanes. The daemon, direct kills and connect checks use it; it sends nothing."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
-    """Return each account's pace; have those that share a limit of their venue's count together, and keep one pace.
+    """Return each account's sweep timing; make accounts that share a venue's limit share the count and the timing.
 
-    What has been counted so far goes on, if one of them is at work already.
+    `adapters` is account → adapter. If an adapter of the group has started calls, its count goes on.
     """
     together: dict[Hashable, list[str]] = {}
     for name, adapter in adapters.items():
@@ -46,7 +46,7 @@ def connect_accounts(
     spawn: Callable[[Work], object],
     network: Network | None = None,
 ) -> list[tuple[str, Work]]:
-    """Make a session with lanes for each adapter; return the lanes' tasks by name, which the caller keeps running.
+    """Register a session with lanes for each adapter; return the lanes' tasks by name, which the caller must run.
 
     `spawn` starts a coroutine in the caller's task group. Raises `ConfigError` for a `ca_file` that cannot be used.
     """
@@ -67,9 +67,10 @@ def connect_account(
     spawn: Callable[[Work], object],
     network: Network,
 ) -> tuple[AccountSession, list[tuple[str, Work]]]:
-    """Make one account's session with its lanes, as `connect` does for all; the dispatcher does not know it yet.
+    """Return one account's session with its lanes, and the lanes' tasks by name; the caller registers the session.
 
-    This reads the account's authorities, and blocks, unless `prepare` was awaited.
+    Await `load_authorities` first: otherwise this call reads the `ca_file` itself, and blocks. Raises `ConfigError` as
+    `connect_accounts` does.
     """
     options = config.accounts[name].options
     session = AccountSession(name, adapter, dispatcher)
@@ -111,7 +112,7 @@ def connect_account(
 
 
 async def load_authorities(network: Network, config: Config) -> None:
-    """Read in threads the authorities that the accounts rely on, so that `line` does not block; within 10 s."""
+    """Read the accounts' certificate authorities in threads within 10 s, so that `connect_account` does not block."""
     await network.trusts.prepare(account.options.ca_file for account in config.accounts.values())
 
 

@@ -1,9 +1,7 @@
-"""Carry out what the engine commands: the one place where decisions meet lanes, timers and the journal.
+"""Execute the engine's commands against lanes, timers and the journal.
 
-There is no await in here. A reason's way is read from top to bottom: `fire`, `_send_early`, `handle`, `_step`,
-`_carry_out`, `_strike`. From the reason to the last byte of the last account's command everything happens in one
-synchronous pass. Armed accounts need no decision: the reason is noted ahead, and each venue's prebuilt command leaves.
-Then the engine decides, the latch is written, and each venue's other messages go to its lanes.
+Nothing here awaits: from a reason to the last byte of the last account's command, all happens in one synchronous pass.
+Read a reason's way from top to bottom: `fire`, `_send_early`, `handle`, `_step`, `_carry_out`, `_strike`.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """Holds the engine's state and the accounts' sessions, and carries out the engine's commands in order."""
+    """Holds the engine's state and the accounts' sessions, and carries out the engine's commands in their order."""
 
     def __init__(
         self,
@@ -38,18 +36,18 @@ class Dispatcher:
         later: CallLater,
         announce: Callable[[engine.Announce], None],
         lane_changed: Callable[[str, Route], None] = lambda account, route: None,
-        told: Callable[[str, ForwardedFact, Instant], None] = lambda account, fact, now: None,
+        on_fact: Callable[[str, ForwardedFact, Instant], None] = lambda account, fact, now: None,
     ) -> None:
-        """`later` is the event loop's `call_later`; `told` takes the facts that are not the engine's business."""
+        """`later` is the event loop's `call_later`; `on_fact` is called with facts that the engine does not need."""
         self.state = state
         self.clock = clock
         self.timers = TimerQueue(clock, later)
         self.on_lane_changed = lane_changed
-        self.on_fact = told
+        self.on_fact = on_fact
         self.sessions: dict[str, AccountSession] = {}
         self.counts = OrderTrackerPool()
-        self.last_reason_ns: dict[str, int] = {}  # account → when its latest reason came
-        self.last_pulse_ns = 0  # when the engine last answered a pulse
+        self.last_reason_ns: dict[str, int] = {}  # account → when its latest reason came, monotonic
+        self.last_pulse_ns = 0  # when the engine last answered a pulse, monotonic
         self._journal = journal
         self._records = RecordWriter(journal, clock, later, announce)
         self._announce = announce
@@ -60,19 +58,26 @@ class Dispatcher:
     # ── the way of a reason ───────────────────────────────────────────────────────────────────────────────────────
 
     def fire(self, reason: Reason) -> None:
-        """Take a reason: when this returns, the first bytes to every account have been handed over."""
+        """Kill for a reason: when this returns, the commands of its accounts have been handed to their lanes.
+
+        For armed accounts the prebuilt commands leave before the engine decides. Must not await; never raises for one
+        account's failure.
+        """
         now = self.clock()
         early = () if self._busy else self._send_early(reason, now)
         try:
             self.handle(engine.ReasonReported(reason, now))
         finally:
             for session in early:
-                if session.early_send.pending:  # no strike has come
+                if session.early_send.pending:  # no strike has claimed the command
                     session.early_send.abandon()
         self.last_reason_ns.update(dict.fromkeys(reason.accounts, now.mono_ns))
 
     def _send_early(self, reason: Reason, now: Instant) -> Sequence[AccountSession]:
-        """Send the armed accounts' prebuilt commands, if the journal has noted the reason ahead of its record."""
+        """Send the armed accounts' prebuilt commands, after the journal's write-ahead note; return their sessions.
+
+        Without a note nothing leaves early, because a crash could then lose the latch.
+        """
         names = engine.armed_among(self.state, reason.accounts)
         try:
             sessions = [self.sessions[name] for name in names]
@@ -80,14 +85,14 @@ class Dispatcher:
             if not names or not self._journal.note_ahead(known):
                 return ()
         except Exception:
-            log.exception("the intent cannot be noted")
+            log.exception("the write-ahead note cannot be written: the commands wait for the journal's record")
             return ()
         for session in sessions:
             session.early_send.send(now)
         return sessions
 
     def handle(self, event: engine.Event) -> None:
-        """Step the engine and carry out what it says; events that this causes follow in their order."""
+        """Step the engine with an event and carry out its commands; events that they cause follow in their order."""
         self._queue.append(event)
         if self._busy:
             return
@@ -109,7 +114,7 @@ class Dispatcher:
         for command in commands:
             try:
                 self._carry_out(command)
-            except Exception:  # whatever fails here, what follows may be the strike
+            except Exception:  # because a later command may be the strike
                 log.exception("%s failed", type(command).__name__)
         if self._records.sync_wanted:
             self._records.schedule_sync()
@@ -141,7 +146,10 @@ class Dispatcher:
                 assert_never(command)
 
     def _strike(self, accounts: Sequence[tuple[str, int]]) -> None:
-        """Strike the accounts in one pass: every account's widest message first, then the others, then the rest."""
+        """Strike the accounts, each with the number of its strike, in one pass.
+
+        Every account's widest message leaves first, then the other messages. Timers and counts come last.
+        """
         now = self.clock()
         sessions = [self.sessions[name] for name, _ in accounts]
         for session in sessions:
@@ -153,44 +161,50 @@ class Dispatcher:
             session.send_remaining(now)
         left_at = self.clock()
         sent = tuple([session.finish_strike(left_at) for session in sessions])
-        self._queue.appendleft(engine.StrikesSent(sent, left_at))  # before the answers to it
+        self._queue.appendleft(
+            engine.StrikesSent(sent, left_at)
+        )  # so that the engine records the strike before its answers
 
     def _retry_for_known_accounts(self, event: engine.ReasonReported) -> None:
-        """Let a reason hold for the accounts that are there, if it names one that a reload has just taken away."""
+        """Step again with the configured accounts of a reason that names an account which a reload has removed."""
         reason = self._restricted_to_known_accounts(event.reason)
         if reason.accounts and reason is not event.reason:
             self._queue.appendleft(event._replace(reason=reason))
 
     def _restricted_to_known_accounts(self, reason: Reason) -> Reason:
-        """Return a reason for those of its accounts that are there: itself, mostly."""
+        """Return the reason without the accounts that are not configured."""
         known = tuple([name for name in reason.accounts if name in self.state.accounts])
         return reason if len(known) == len(reason.accounts) else replace(reason, accounts=known)
 
-    # ── what sessions ask ─────────────────────────────────────────────────────────────────────────────────────────
+    # ── for sessions ─────────────────────────────────────────────────────────────────────────────────────────
 
     def kill_of(self, account: str) -> str | None:
-        """Return the id of the kill that a tripped account was last struck for; None: it is armed, or not there."""
+        """Return the id of the kill that a tripped account was last struck for; None: it is armed or not configured."""
         known = self.state.accounts.get(account)
         return None if known is None or known.sweep is None else known.kill or ""
 
     def wake_sweep(self, account: str) -> None:
-        """Tell the account's sweep that its timer has run out."""
+        """Step the account's sweep with its timer."""
         now = self.clock()
         self.handle(engine.Progress(account, sweep.SweepTimerFired(now.mono_ns), now))
 
-    # ── what the daemon and its parts ask ─────────────────────────────────────────────────────────────────────────
+    # ── for the daemon ─────────────────────────────────────────────────────────────────────────
 
     def register(self, session: AccountSession) -> AccountSession:
-        """Take an account's session in, in place of any other of its name; its lanes are attached."""
+        """Add an account's session, whose lanes are attached; it replaces a session of the same name."""
         self.sessions[session.name] = session
         return session
 
-    def reconfigure(self, event: engine.Reconfigured, anew: Mapping[str, AccountSession]) -> None:
-        """Take other accounts on, and let those go that are no longer there; raise `IllegalEvent` if one is tripped."""
+    def reconfigure(self, event: engine.Reconfigured, new_sessions: Mapping[str, AccountSession]) -> None:
+        """Replace the accounts by those of `event`; `new_sessions` has the sessions of new or changed accounts.
+
+        Sessions that are no longer used are retired. Raises `IllegalEvent`, with nothing changed, if a tripped account
+        is missing or a kill is being carried out.
+        """
         missing = [name for name in self.state.tripped if name not in event.timings]
         if self._busy or missing:
             raise IllegalEvent(f"{', '.join(missing) or 'a kill'} under way", "Reconfigured")
-        sessions = {name: anew.get(name) or self.sessions[name] for name in event.timings}
+        sessions = {name: new_sessions.get(name) or self.sessions[name] for name in event.timings}
         for name, session in self.sessions.items():
             if sessions.get(name) is not session:
                 session.retire()
@@ -200,7 +214,7 @@ class Dispatcher:
         self.handle(event)
 
     def rearm(self, asked: engine.RearmAsked) -> RearmGranted | RearmPending | RearmRefused:
-        """Put a re-arm before the gate and return its answer."""
+        """Submit a re-arm to the engine's gate; return the answer."""
         if self._busy:
             return RearmRefused(("a kill is being carried out",))
         self._verdict = None
@@ -208,7 +222,7 @@ class Dispatcher:
         return self._verdict or RearmRefused(("it names an account that is not there",))
 
     def record_durably(self, kind: str, data: Mapping[str, object]) -> None:
-        """Put something on record now that must outlive this process, and is no decision of the engine's."""
+        """Record a fact that is not the engine's, before this returns; it is synced within `SYNC_AFTER_S`."""
         self._records.latch(kind, data)
         self._records.schedule_sync()
 

@@ -1,7 +1,7 @@
-"""Send an account's first command before the engine has decided, and hand it over to the strike that follows.
+"""Send an account's prebuilt command before the engine has decided.
 
-The dispatcher calls `send` for every armed account of a reason, once the journal has noted the reason ahead. The
-session's strike then yields the same object, and claims it: it is not sent twice. This module decides nothing.
+The dispatcher calls `send` for every armed account of a reason, after the write-ahead note. The strike that follows
+yields the same object and claims it, so that it is not sent twice.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from kill_switch.venues.request import Request
 class EarlySend:
     """Sends an account's prebuilt command, at most one at a time.
 
-    `send` is called first. The strike may then `claim` the command that has left; at its end, or if no strike comes,
-    `abandon` is called.
+    Call `send` first. The strike that follows calls `claim` for each of its messages, and `abandon` at its end. If no
+    strike follows, the dispatcher calls `abandon`.
     """
 
     __slots__ = (
@@ -44,7 +44,7 @@ class EarlySend:
         note_sent: Callable[[Route, Instant | None], None],
         on_error: Callable[[Exception], None],
     ) -> None:
-        """`note_sent` takes route and time of a command that has left for no strike, `on_error` what went wrong."""
+        """`note_sent` is called with route and time of an abandoned command, `on_error` with an exception."""
         self._venue = venue
         self._ws = ws
         self._http = http
@@ -52,12 +52,12 @@ class EarlySend:
         self._note_sent = note_sent
         self._on_error = on_error
         self.pending = False  # `send` was called, and `abandon` was not called since
-        self._message: Request | Send | None = None  # has left, and is claimed by no strike
+        self._message: Request | Send | None = None  # has left, and no strike has claimed it
         self._left_at: Instant | None = None
         self._error: Exception | None = None
 
     def send(self, now: Instant) -> None:
-        """Send what the venue has at hand, if it has something; a failure is kept for `abandon`. Never raises."""
+        """Send the account's prebuilt command, if its venue has one. Never raises: `abandon` reports a failure."""
         self.pending = True
         try:
             message = self._venue.prebuilt_command(now)
@@ -67,19 +67,24 @@ class EarlySend:
                 has_left = message is not None and self._http.begin(message)
             if has_left:
                 self._message, self._left_at = message, self._clock()
-        except Exception as error:  # other accounts are waiting
+        except Exception as error:  # because other accounts are waiting
             self._error = error
 
     def claim(self, message: Request | Send) -> Instant | None:
-        """Return when this message left, if it is the one that `send` has sent; else None: it is still to be sent."""
+        """Return when this message left, if `send` has sent this object; None: the caller has to send it."""
         if message is not self._message:
             return None
         self._message = None
         return self._left_at
 
     def abandon(self) -> None:
-        """End what `send` has begun: a command that no strike has claimed has left all the same. Never raises."""
+        """Finish an early send. A command that no strike has claimed is recorded as sent, and its reply is discarded.
+
+        Never raises: a failure goes to `on_error`.
+        """
         self.pending = False
+        if self._message is None and self._error is None:
+            return
         message, self._message = self._message, None
         error, self._error = self._error, None
         if message is not None:
@@ -88,7 +93,7 @@ class EarlySend:
                     self._note_sent(Route.WS if isinstance(message, Send) else Route.HTTP, self._left_at)
                 finally:
                     self._http.abandon_begun()
-            except Exception as failure:  # other accounts are waiting
+            except Exception as failure:  # because other accounts are waiting
                 error = error or failure
         if error is not None:
             self._on_error(error)

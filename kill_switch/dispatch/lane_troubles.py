@@ -1,6 +1,6 @@
-"""Log what is wrong with an account's lanes at a bounded pace, and leave a venue alone that wants no calls.
+"""Log an account's lane troubles at a bounded rate, and hold housekeeping calls back while the venue refuses them.
 
-`AccountSession` calls it with what lanes and venue say. A cancel is never held back: only housekeeping is.
+`AccountSession` passes it the events of the lanes and the venue. It never holds a cancel back.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from kill_switch.venues.messages import NotReady, Replied
 
 log = logging.getLogger(__name__)
 
-FIRST_REFUSAL_PAUSE_S = 2.0  # without housekeeping on the HTTP lane, once a login was refused; twice as long each time,
-MAX_REFUSAL_PAUSE_S = 30.0  # up to this
+FIRST_REFUSAL_PAUSE_S = 2.0  # without housekeeping calls after a refused login; doubled at each further refusal
+MAX_REFUSAL_PAUSE_S = 30.0
 
 
 class LaneTroubles:
-    """The troubles of one account's warm lanes, and until when its venue wants no calls."""
+    """The troubles of an account's warm lanes, and the pause that its venue asks for."""
 
     def __init__(self, account: str, ws: WsPort, http: HttpPort, clock: Callable[[], Instant]) -> None:
         self._account = account
@@ -30,23 +30,23 @@ class LaneTroubles:
         self._http = http
         self._clock = clock
         self._repeats = {Route.WS: RepeatFilter(), Route.HTTP: RepeatFilter()}
-        self._quiet = ("", 0)  # why only urgent calls and commands leave, and until when, monotonic ns
-        self._refusals = 0  # of the key, over HTTP, one after the other
+        self._quiet = ("", 0)  # why only urgent calls and commands leave, and until when (monotonic ns)
+        self._refusals = 0  # refused logins over HTTP in a row
 
     def quiet(self) -> str:
-        """Return why only urgent calls and commands leave now; "" if all do."""
+        """Return why only urgent calls and commands leave now; "" if all calls do."""
         why, until_ns = self._quiet
         return why if self._clock().mono_ns < until_ns else ""
 
     def on_trouble(self, route: Route, why: str) -> None:
-        """Log what is wrong with a lane; "": nothing is any more."""
+        """Log a lane's trouble; `why` is "" once the trouble has ended."""
         if why:
             self._log(route, logging.WARNING, why)
         elif self._repeats[route].resolve():
             log.info("account %s: %s lane: up again", self._account, route)
 
     def on_refusal(self, reply: Replied, now: Instant) -> None:
-        """Keep to what a refusal says about when to come again: until then, only what is urgent leaves."""
+        """Hold housekeeping calls back for as long as a refusal's Retry-After asks; urgent calls and commands leave."""
         asked_s = retry_after.retry_after_s(reply.headers, now.wall_ns)
         if asked_s:
             why = f"HTTP {reply.status}: {retry_after.describe_pause(asked_s)}; cancels leave all the same"
@@ -54,15 +54,15 @@ class LaneTroubles:
             self._log(Route.HTTP, logging.WARNING, why)
 
     def on_http_ready(self) -> None:
-        """Take note that the venue has accepted the key over HTTP."""
+        """Reset the back-off: the venue has accepted the login over HTTP."""
         self._refusals = 0
 
     def on_not_ready(self, fact: NotReady, now: Instant) -> bool:
-        """Take a lane that the venue does not take for ready out of use; return whether its state has changed."""
+        """Stop using a lane that the venue reports as not ready; return whether the lane's state has changed."""
         route, conn, why, fatal = fact
         if route is Route.WS:
             self._ws.drop(conn, why, fatal=fatal)
-            if self._ws.state is LaneState.UP:  # it was not the connection that serves
+            if self._ws.state is LaneState.UP:  # another connection serves the lane
                 return False
             self._ws.trouble = why
         else:
@@ -76,7 +76,7 @@ class LaneTroubles:
         return True
 
     def _hold(self, asked_s: float, why: str, now: Instant) -> None:
-        """Let no call leave for a while but urgent ones and commands."""
+        """Hold all calls but urgent ones and commands back for `asked_s` seconds, at most `MAX_PAUSE_S`."""
         until_ns = now.mono_ns + int(min(asked_s, retry_after.MAX_PAUSE_S) * 1e9)
         if until_ns > self._quiet[1]:
             self._quiet = why, until_ns

@@ -1,7 +1,7 @@
-"""Count which orders a kill has cancelled at one account, later than its strikes and answers are carried out.
+"""Count the orders that a kill has cancelled at one account, without delaying strikes and answers.
 
-`AccountSession` calls this at each strike, answer and read; `core.tally` counts. At a strike and at an answer only what
-the book would forget is kept. The rest is computed when the journal numbers the record: other accounts wait until then.
+`AccountSession` calls it at each strike, answer and read; `core.order_tracker` does the counting. At a strike or an
+answer it keeps only what the book would forget. The changes are computed when the journal numbers the record.
 """
 
 from __future__ import annotations
@@ -17,35 +17,34 @@ Changes = Mapping[str, object] | None
 
 
 class OrderCountChanges:
-    """What one record is to say of the count (`tally.Due`)."""
+    """Changes of the count for one record, computed on demand; implements `order_tracker.Due`."""
 
-    __slots__ = ("_counter", "_is_due", "_told", "at_ns", "is_strike", "kill", "standing")
+    __slots__ = ("_changes", "_counter", "at_ns", "is_strike", "kill", "standing")
 
     def __init__(
-        self, counter: OrderCounter, kill: str, at_ns: int, standing: Standing | None, *, is_strike: bool
+        self, counter: OrderCounter, kill: str, at_ns: int, standing: Standing | None, is_strike: bool
     ) -> None:
-        """`at_ns` is when the strike left or the answer came, monotonic; `standing` is what `tally.follow` returned."""
-        self._counter = counter
+        """`at_ns` is when the strike left or the answer came, monotonic; `standing` is the result of `follow`."""
+        self._counter: OrderCounter | None = counter  # None: the changes are computed
         self.kill = kill
         self.at_ns = at_ns
         self.standing = standing
         self.is_strike = is_strike
-        self._is_due = True
-        self._told: Changes = None
+        self._changes: Changes = None
 
     def changes(self) -> Changes:
-        """Return the changes; compute those of earlier strikes and answers first."""
-        if self._is_due:
+        """Return the changes; compute those of earlier strikes and answers first. Never raises."""
+        if self._counter is not None:
             self._counter.settle()
-        return self._told
+        return self._changes
 
-    def settle(self, told: Changes) -> None:
-        """Take what the record is to say."""
-        self._is_due, self._told = False, told
+    def settle(self, changes: Changes) -> None:
+        """Set the changes."""
+        self._counter, self._changes = None, changes
 
 
 class OrderCounter:
-    """Count the orders of one account through its kills."""
+    """Counts the orders of an account through its kills."""
 
     def __init__(
         self, account: str, venue: Adapter, counts: OrderTrackerPool, on_error: Callable[[Exception], object]
@@ -58,33 +57,35 @@ class OrderCounter:
         self._due: list[OrderCountChanges] = []  # in the order of the events
 
     def on_strike(self, kill: str, now: Instant) -> OrderCountChanges:
-        """Return what the strike's record is to say; call it when the strike has left."""
-        if self._due:  # an earlier strike's answers are no later strike's
+        """Return the changes for the strike's record; call it when the strike has left."""
+        if self._due:  # so that answers to the earlier strike are not counted for this one
             self.settle()
-        due = OrderCountChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=True)
+        book = self._venue.book
+        due = OrderCountChanges(self, kill, now.mono_ns, None if book.tracing else follow(book), True)
         self._due.append(due)
         return due
 
     def on_answer(self, kill: str, now: Instant) -> OrderCountChanges:
-        """Return what the answer's record is to say."""
-        due = OrderCountChanges(self, kill, now.mono_ns, follow(self._venue.book), is_strike=False)
+        """Return the changes for the answer's record."""
+        book = self._venue.book
+        due = OrderCountChanges(self, kill, now.mono_ns, None if book.tracing else follow(book), False)
         self._due.append(due)
         return due
 
     def on_read(self, kill: str, read: OrdersRead, now: Instant) -> Changes:
-        """Return what the record of a read says."""
+        """Return the changes for the read's record; None: there are none."""
         self.settle()
         count = self._count(kill, now.mono_ns)
         count.on_read(self._venue.book, order_ids_of(read.orders), read.asked_ns, now.mono_ns, whole=read.complete)
         return count.take_changes()
 
     def settle(self) -> None:
-        """Compute what was left for later."""
+        """Compute all changes that are due, in the order of their events. Never raises."""
         dues, self._due = self._due, []
         for due in dues:
             try:
                 due.settle(self._changes(due))
-            except Exception as error:  # the record is written all the same
+            except Exception as error:  # the record is written without a count
                 due.settle(None)
                 self._on_error(error)
 

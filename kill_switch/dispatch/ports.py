@@ -1,7 +1,6 @@
-"""State what the dispatcher and its sessions need from lanes, journal and each other, and nothing else of them.
+"""Protocols by which the dispatcher and its sessions use lanes, the journal and each other.
 
-`AccountSession` sees its lanes and the dispatcher only through these protocols; the transports and the journal satisfy
-them without knowing it. `NullJournal` is the journal of a process that keeps no record.
+Transports and journal implement them without importing this module. `NullJournal` is for processes without a journal.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.venues import messages
 from kill_switch.venues.request import Request
 
-# facts that are not the engine's business
+# facts that the engine does not need
 ForwardedFact = (
     messages.OrderPlaced
     | messages.OrdersFound
@@ -31,7 +30,7 @@ ForwardedFact = (
 class LanePort(Protocol):
     """The condition of a warm lane."""
 
-    trouble: str  # the newest
+    trouble: str  # the newest trouble; "": none
 
     @property
     def certificate(self) -> CertificateExpiry | None: ...
@@ -90,19 +89,19 @@ class JournalPort(Protocol):
 
 
 class NullJournal:
-    """Keep no record: for a process that connects and looks, and never strikes."""
+    """Journal of a process that connects and reads, and never strikes: it keeps no record."""
 
     trouble = ""
 
     def note_ahead(self, reason: Reason) -> bool:
-        """Return False: a command may leave only behind its record, and there is none."""
+        """Return False: without a note no command leaves early."""
         return False
 
     def append(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
         """Drop the record."""
 
     def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
-        """Drop the record, and return True: nothing that matters is lost."""
+        """Drop the record and return True, because such a process latches nothing."""
         return True
 
     def flush(self) -> bool:
@@ -113,7 +112,7 @@ class NullJournal:
 
 
 class DispatcherPort(Protocol):
-    """The dispatcher, as an account's session sees it."""
+    """The part of the dispatcher that an account's session uses."""
 
     clock: Callable[[], Instant]
     timers: TimerQueue

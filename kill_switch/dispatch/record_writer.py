@@ -1,6 +1,6 @@
-"""Put the engine's records into the journal, and have them written and made durable within their deadlines.
+"""Append the engine's records to the journal, and schedule flush and fsync within their deadlines.
 
-The dispatcher uses it. Nothing here waits: the journal's threads write, and timers of the event loop ask them to.
+The dispatcher uses it. It never waits: timers of the event loop ask the journal's threads to write.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from kill_switch.core.engine import Announce
 from kill_switch.dispatch.ports import JournalPort
 from kill_switch.dispatch.timers import CallLater, Timer
 
-FLUSH_AFTER_S = 0.05  # records that are not the latch are written together, when a strike's answers are all there
-SYNC_AFTER_S = 0.005  # waking the thread that syncs takes as long as a strike, and its answers come at once
+FLUSH_AFTER_S = 0.05  # so that the records of a strike's answers are written together
+SYNC_AFTER_S = 0.005  # because waking the fsync thread takes as long as a strike, and would delay its answers
 RETRY_AFTER_S = 1.0  # after a flush that failed
 
 
 class RecordWriter:
-    """Holds the deadlines of flush and sync, and announces the journal's trouble once for as long as it lasts."""
+    """The deadlines of flush and fsync; it announces a trouble of the journal once, while the trouble lasts."""
 
     def __init__(
         self, journal: JournalPort, clock: Callable[[], Instant], later: CallLater, announce: Callable[[Announce], None]
@@ -30,7 +30,7 @@ class RecordWriter:
         self._flush_timer: Timer | None = None
         self._sync_timer: Timer | None = None
         self.sync_wanted = False  # a latch record was written, and no sync was scheduled since
-        self._announced = ""  # the journal's trouble that was announced and has lasted since
+        self._announced = ""  # the journal's trouble that was announced and has not ended
 
     def append(self, kind: str, data: Mapping[str, object]) -> None:
         """Append a record that is flushed within `FLUSH_AFTER_S`."""
@@ -39,13 +39,13 @@ class RecordWriter:
             self._flush_timer = self._later(FLUSH_AFTER_S, self._flush)
 
     def latch(self, kind: str, data: Mapping[str, object]) -> None:
-        """Write a record that must not be lost; call `schedule_sync` when nothing is waiting any more."""
+        """Append a record that must not be lost; call `schedule_sync` once the strike has left."""
         self.sync_wanted = True
         if not self._journal.append_latch(kind, data, self._clock()):
             self._announce_trouble()
 
     def schedule_sync(self) -> None:
-        """Have the disk take what `latch` has written since, within `SYNC_AFTER_S`."""
+        """Schedule the fsync of the latch records, within `SYNC_AFTER_S`."""
         self.sync_wanted = False
         if self._sync_timer is None:
             self._sync_timer = self._later(SYNC_AFTER_S, self._sync)

@@ -1,33 +1,31 @@
-"""Say a trouble that lasts once, and again at a bounded pace with how often it came meanwhile; pure."""
+"""Limit the log lines of a lasting trouble to one, and later lines with a count of repeats. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 
-REPEAT_AFTER_S = 600.0  # until the same words are said again
-MAX_LINES = 5  # lines within `WITHIN_S`, whatever the words
+REPEAT_AFTER_S = 600.0  # until the same words are logged again
+MAX_LINES = 5  # lines within `WITHIN_S`, of any words
 WITHIN_S = 60.0
-MAX_WORDINGS = 10  # different words of one trouble that are remembered
+MAX_WORDINGS = 10  # of one trouble that are remembered
 _NUMBERS = re.compile(r"\d+")
 
 
 class RepeatFilter:
-    """Decide which words of one part of the program are worth a line now.
+    """Decides which troubles of one part of the program are logged now.
 
     Words that differ in numbers only are the same: a venue may put a time or a request's number into each refusal.
     """
 
     def __init__(self) -> None:
-        self._wordings: dict[
-            str, int
-        ] = {}  # of the trouble that has not ended: words without numbers → when they were said
+        self._wordings: dict[str, int] = {}  # of the present trouble: words without numbers → when they were logged
         self._last_line_ns = 0
-        self._suppressed = 0  # times that were not said since
-        self._lines: deque[int] = deque(maxlen=MAX_LINES)  # when they were said
+        self._suppressed = 0  # repeats since the last line that were not logged
+        self._lines: deque[int] = deque(maxlen=MAX_LINES)  # when the last lines were logged
 
     def next_line(self, words: str, now_ns: int) -> str:
-        """Return what to say now that this is the trouble; "" if nothing."""
+        """Return the line to log for this trouble; "" if none is due."""
         about = _NUMBERS.sub("#", words)
         before_ns = self._wordings.get(about)
         soon = before_ns is not None and now_ns - before_ns < REPEAT_AFTER_S * 1e9
@@ -46,7 +44,7 @@ class RepeatFilter:
         return words + suffix
 
     def resolve(self) -> bool:
-        """Take note that there is no trouble any more; tell whether to say so, as the trouble was said."""
+        """End the trouble; return whether its end is to be logged, because the trouble was."""
         had_lines, self._suppressed = bool(self._wordings), 0
         self._wordings.clear()
         return had_lines

@@ -1,7 +1,7 @@
-"""Run one account: what its venue's adapter wants goes to its lanes, what its lanes say goes to the adapter.
+"""Run one account: carry out its adapter's outputs on its lanes, and pass the lanes' events to the adapter.
 
-The dispatcher strikes and reads through `AccountSession`; the account's lanes report to it. Whatever goes wrong with
-the account becomes its answer or is logged: no exception leaves this module for another account.
+The dispatcher strikes and reads through `AccountSession`, and the lanes report to it. An exception in one account
+becomes that account's cancel outcome or is logged, and never reaches another account.
 """
 
 from __future__ import annotations
@@ -47,27 +47,27 @@ from kill_switch.venues.messages import (
 
 log = logging.getLogger(__name__)
 
-_REPLIES = (Replied, CallLost)  # to a call
-_MESSAGES = (Call, Send)  # what is in a strike for the venue to receive
+_REPLIES = (Replied, CallLost)  # events that answer a call
+_MESSAGES = (Call, Send)  # outputs of a strike that go to the venue
 
 
 @dataclass(slots=True)
 class StrikeInProgress:
-    """One strike, from its first message until everything that it wants is carried out."""
+    """A strike from its first message until all its outputs are carried out."""
 
-    remaining: Iterator[Output]  # what the venue makes behind the first message
-    deferred: list[Output]  # what it wants besides messages
-    routes: list[str]  # that have taken a command
-    sent_ns: int = 0  # when the last command left, monotonic; 0: none has left
-    failure: Exception | None = None  # the first
-    in_pass: bool = False  # accounts are being struck now; what leaves later is told by itself
+    remaining: Iterator[Output]  # outputs that the adapter has not yielded yet
+    deferred: list[Output]  # outputs besides messages, carried out at the end
+    routes: list[str]  # routes that have accepted a command
+    sent_ns: int = 0  # when the last command left, monotonic; 0: none has
+    failure: Exception | None = None  # the first one
+    in_pass: bool = False  # a pass over the accounts is running; a command that leaves later is reported by itself
 
 
 class AccountSession:
-    """One account at work: its venue's adapter, its lanes and its timers. It is its lanes' sink.
+    """An account's adapter, lanes and timers; it is the listener of its lanes.
 
-    `attach` is called with the lanes before anything else. The dispatcher strikes with `send_widest`, `send_remaining`
-    and `finish_strike`, each for all accounts before the next, and `early_send` before them.
+    Call `attach` with the lanes first. The dispatcher strikes with `send_widest`, `send_remaining` and `finish_strike`,
+    each for all accounts before the next one, and calls `early_send.send` before them.
     """
 
     ws: WsPort
@@ -83,12 +83,14 @@ class AccountSession:
         self.sweep_timer = Appointment(dispatcher.timers, lambda: dispatcher.wake_sweep(name))
         self._dispatcher = dispatcher
         self._read_timer = Appointment(dispatcher.timers, lambda: self.read_back() if self._is_tripped else None)
-        self._cancels: set[str] = set()  # tags of the cancel calls of the last strike whose time of leaving is noted
+        self._cancels: set[str] = (
+            set()
+        )  # tags of cancel calls of the last strike; the time at which each leaves is noted
         self._strike = StrikeInProgress(iter(()), [], [])
         self._retired = False
 
     def attach(self, ws: WsPort, http: HttpPort, fresh: FreshPort) -> None:
-        """Take the account's lanes."""
+        """Set the account's lanes; called once, before any other method."""
         self.ws, self.http, self.fresh = ws, http, fresh
         clock = self._dispatcher.clock
         self._troubles = LaneTroubles(self.name, ws, http, clock)
@@ -96,10 +98,10 @@ class AccountSession:
         self.early_send = EarlySend(self.venue, ws, http, clock, self._note_sent, self.status.log_unexpected)
         self._counter = OrderCounter(self.name, self.venue, self._dispatcher.counts, self.status.log_unexpected)
 
-    # ── what the dispatcher asks ──────────────────────────────────────────────────────────────────────────────────
+    # ── for the dispatcher ──────────────────────────────────────────────────────────────────────────────────
 
     def send_widest(self, number: int, now: Instant) -> None:
-        """Send a strike's first message, which is its widest, and do nothing else: other accounts are waiting."""
+        """Start strike `number` and send its first message, the widest; other accounts are waiting. Never raises."""
         strike = self._strike = StrikeInProgress(iter(()), [], [], in_pass=True)
         self.numbers.begin(number, now.mono_ns)
         self._cancels.clear()
@@ -114,7 +116,7 @@ class AccountSession:
             strike.failure = error
 
     def send_remaining(self, now: Instant) -> None:
-        """Send the strike's other messages, which a venue may make only now."""
+        """Send the strike's other messages, which the adapter may build only now. Never raises."""
         strike = self._strike
         while True:
             try:
@@ -124,11 +126,14 @@ class AccountSession:
                     else:
                         strike.deferred.append(output)
                 return
-            except Exception as error:  # one lane's failure is not the other's
+            except Exception as error:  # the other lane's messages are sent in spite of it
                 strike.failure = strike.failure or error
 
     def finish_strike(self, now: Instant) -> StrikeSent:
-        """Do what the strike wants besides its messages, and tell how it went; whatever went wrong is an answer."""
+        """Carry out the strike's other outputs; return the routes and the time at which its last command left.
+
+        `now` is the end of the pass. A failure becomes the cancel outcome `UNKNOWN`. Never raises.
+        """
         strike, due = self._strike, None
         try:
             self._carry_out(strike.deferred, now)
@@ -141,17 +146,18 @@ class AccountSession:
             self.early_send.abandon()
             strike.in_pass = False
         try:
-            self.numbers.forget_old()
-            nothing_known = not (self.venue.book.tracing or self.venue.book.is_known)
+            book = self.venue.book
+            nothing_known = not book.tracing and not book.is_known
             due = self._counter.on_strike(self._dispatcher.kill_of(self.name) or "", now)
             if nothing_known:
                 self._carry_out(self.venue.read_alongside_strike(now), now)
-        except Exception as error:  # the strike has left, and is to be told
+        except Exception as error:  # because the strike has left and must be recorded
             self.status.log_unexpected(error)
         return StrikeSent(self.name, self.numbers.last, tuple(strike.routes), strike.sent_ns, due)
 
     def read_back(self) -> None:
-        """Ask the venue for what is left; of a kill that gets nowhere, once the venue's limit has room for it."""
+        """Request a read-back; if the sweep makes no progress, wait until the venue's rate limit has room."""
+        self.numbers.forget_old()
         now, account = self._dispatcher.clock(), self._dispatcher.state.accounts.get(self.name)
         waits = account is not None and account.sweep is not None and sweep.read_may_wait(account.sweep, now.mono_ns)
         wait_s = self.venue.read_wait_s(now) if waits else 0.0
@@ -162,30 +168,34 @@ class AccountSession:
             self._read_timer.set(now.mono_ns + int(wait_s * 1e9))
 
     def drop_strike(self) -> None:
-        """Drop what strikes still want: a person has armed the account again, or another session has taken it over."""
+        """Drop pending work of strikes, because the account is armed again or has another session.
+
+        After this call no command of the kill leaves, and no answer to its strikes counts. Never raises.
+        """
+        self._strike.in_pass = False
         self._counter.settle()
         self._read_timer.cancel()
         self._cancels.clear()
         self.numbers.clear()
         try:
             self.venue.drop_strike_work()
-        except Exception as error:  # no command leaves all the same
+        except Exception as error:  # `should_still_send` holds the commands back in any case
             self.status.log_unexpected(error)
 
     def retire(self) -> None:
-        """Hear no more, and send no command: another session has taken the account over, or nobody has it."""
+        """Ignore all events and send no command from now on: the account has another session, or is not configured."""
         self._retired = True
         self.sweep_timer.cancel()
         self.drop_strike()
 
-    # ── what others ask: nothing of it can strike ─────────────────────────────────────────────────────────────────
+    # ── other requests, which cannot strike ─────────────────────────────────────────────────────────────────
 
     def read_alongside_strike(self) -> None:
-        """Ask the venue for what rests there, if a strike will not say; nothing waits for it."""
+        """Request the account's orders beside a strike, for the order count; nothing waits for the answer."""
         self._request(self.venue.read_alongside_strike)
 
     def dry_run(self) -> None:
-        """Ask the venue for what a kill would hit, behind everything that is urgent; `status.last_read` has it then."""
+        """Request a read of the orders that a kill would hit, behind all urgent calls; `status.last_read` gets it."""
 
         def read_unhurried(now: Instant) -> Outputs:
             outputs = self.venue.read(now)
@@ -194,7 +204,7 @@ class AccountSession:
         self._request(read_unhurried)
 
     def drill(self) -> None:
-        """Send a harmless command through the order path of each lane, unless the venue wants no calls now."""
+        """Send a harmless command through the order path of each lane, unless the venue refuses calls now."""
 
         def drill(now: Instant) -> Outputs:
             if not (quiet := self._troubles.quiet()):
@@ -204,58 +214,60 @@ class AccountSession:
         self._request(drill)
 
     def request_equity(self) -> None:
-        """Ask the venue what the account is worth, unless it wants no calls now."""
+        """Request the account's equity, unless the venue refuses calls now."""
         if not self._troubles.quiet():
             self._request(self.venue.request_equity)
 
-    # ── what the lanes tell ───────────────────────────────────────────────────────────────────────────────────────
+    # ── for the lanes ───────────────────────────────────────────────────────────────────────────────────────
 
     def on_lane_event(self, event: Event) -> None:
-        """Give a lane's event to the adapter, and carry out what it wants."""
+        """Pass a lane's event to the adapter and carry out the outputs. Never raises."""
         if self._retired:
             return
         now, numbers = self._dispatcher.clock(), self.numbers
-        before, tag = numbers.answered, event.tag if isinstance(event, _REPLIES) else ""
-        numbers.answered = numbers.of_command(tag) if tag else 0
+        before = numbers.answered
+        numbers.answered = number = numbers.of_command(event.tag) if isinstance(event, _REPLIES) else 0
         try:
             self._carry_out(self.venue.handle(event, now), now)
             if isinstance(event, Replied) and event.status >= 400:
                 self._troubles.on_refusal(event, now)
         except Exception as error:
             self.status.log_unexpected(error)
-        if numbers.answered and tag not in self.venue.calls.pending:
-            numbers.end_command(tag)
+        if number and event.tag not in self.venue.calls.pending:  # type: ignore[union-attr]
+            numbers.end_command(event.tag)  # type: ignore[union-attr]
         numbers.answered = before
 
     def on_sent(self, route: Route, tag: str) -> None:
-        """Note when a cancel call has left."""
+        """Note that a call has left, if it is one of the last strike's cancels."""
         if tag in self._cancels and not self._retired:
             self._note_sent(route)
 
     def on_round_trip(self, route: Route, rtt_us: int) -> None:
+        """Keep a lane's newest round trip, in microseconds."""
         self.status.round_trips_us[route] = rtt_us
 
     def on_trouble(self, route: Route, why: str) -> None:
+        """Log a lane's trouble; `why` is "" once it has ended."""
         if not self._retired:
             self._troubles.on_trouble(route, why)
 
     def use_idle_http_lane(self) -> None:
-        """Use the HTTP lane for a harmless call."""
+        """Send a harmless call over the HTTP lane, which has been idle."""
         self._request(self.venue.keep_warm)
 
     def should_still_send(self, call: Call) -> bool:
-        """Tell whether a call that had to wait may still leave: nothing else has answered it, and nobody re-armed."""
+        """Return whether a call that had to wait may leave: it is not answered, and the account is not re-armed."""
         return not self._retired and self.venue.is_pending(call.tag) and (not call.command or self._is_tripped)
 
     @property
     def _is_tripped(self) -> bool:
-        """Tell whether a kill's command may leave now: for an armed account it would hit orders that are to stay."""
+        """Whether a kill's command may leave now; for an armed account it would cancel orders that are to stay."""
         return not self._retired and self._dispatcher.kill_of(self.name) is not None
 
-    # ── what the adapter wants ────────────────────────────────────────────────────────────────────────────────────
+    # ── outputs of the adapter ────────────────────────────────────────────────────────────────────────────────────
 
     def _request(self, work: Callable[[Instant], Outputs]) -> None:
-        """Carry out what the adapter makes now; a failure is logged."""
+        """Carry out the outputs that `work` returns; a failure is logged."""
         now = self._dispatcher.clock()
         try:
             self._carry_out(work(now), now)
@@ -263,7 +275,7 @@ class AccountSession:
             self.status.log_unexpected(error)
 
     def _carry_out(self, outputs: Iterable[Output], now: Instant) -> None:
-        """Carry all of them out, then raise the first failure: one lane's is not the other's."""
+        """Carry all outputs out, then raise the first failure: a failing lane does not stop the other lane."""
         failure: Exception | None = None
         for output in outputs:
             try:
@@ -274,7 +286,7 @@ class AccountSession:
             raise failure
 
     def _carry_out_one(self, output: Output, now: Instant) -> None:
-        match output:  # a strike and its answer first: each case takes its time
+        match output:  # a strike's and its answer's cases first, because each case that does not match costs time
             case Call():
                 self._call(output)
             case Send(conn, text, command):
@@ -282,12 +294,16 @@ class AccountSession:
                     self._note_sent(Route.WS, left_at)
                 elif not command:
                     self.ws.send(conn, text)
-                elif self._is_tripped and self.ws.send(conn, text):
+                elif (self._strike.in_pass or self._is_tripped) and self.ws.send(conn, text):
                     self._note_sent(Route.WS)
             case CancelAnswered(answer, evidence, cancelled):
                 numbers, kill = self.numbers, self._dispatcher.kill_of(self.name)
                 due = None if kill is None else self._counter.on_answer(kill, now)
-                number = numbers.last if self._strike.in_pass else numbers.of_answer(self.venue.answers_ns)
+                number = (
+                    numbers.last
+                    if self._strike.in_pass
+                    else numbers.answered or numbers.of_answer(self.venue.answers_ns)
+                )
                 fact = sweep.StrikeAnswered(now.mono_ns, answer)
                 self._dispatcher.handle(engine.Progress(self.name, fact, now, evidence, cancelled, due, number))
             case WakeAfter(tag, seconds):
@@ -302,10 +318,10 @@ class AccountSession:
                 self._on_fact(output, now)
 
     def _call(self, call: Call) -> None:
-        if call.command and not self._is_tripped:
-            self.on_lane_event(CallLost(call.tag, False, "the account is armed again"))
-            return
         if call.command:
+            if not self._strike.in_pass and not self._is_tripped:
+                self.on_lane_event(CallLost(call.tag, False, "the account is armed again"))
+                return
             self.numbers.note_command(call.tag)
         left_at = self.early_send.claim(call.request)
         has_left = left_at is not None and call.cancel
@@ -314,19 +330,19 @@ class AccountSession:
         elif call.cancel:
             self._cancels.add(call.tag)
         (self.http if call.route is Route.HTTP else self.fresh).call(call)
-        if has_left:  # from here on only: the lane has just told of the same bytes
+        if has_left:  # only now, because `call` has just reported the same bytes as sent
             self._cancels.add(call.tag)
 
     def _note_sent(self, route: Route, left_at: Instant | None = None) -> None:
-        """Note that a command has left, now or at `left_at`."""
+        """Note that a command has left, now or at `left_at`; behind a pass, have the engine record it."""
         now, strike = left_at or self._dispatcher.clock(), self._strike
-        if not strike.in_pass:  # a second route, or a call that had to wait
+        if strike.in_pass:
+            strike.sent_ns = now.mono_ns
+            if route not in strike.routes:
+                strike.routes.append(route)
+        else:  # the second route, or a call that had to wait
             sent = StrikeSent(self.name, self.numbers.last, (route,), now.mono_ns)
             self._dispatcher.handle(engine.StrikesSent((sent,), now))
-            return
-        strike.sent_ns = now.mono_ns
-        if route not in strike.routes:
-            strike.routes.append(route)
 
     def _on_fact(self, fact: LaneEvent | AccountFact, now: Instant) -> None:
         at_ns = now.mono_ns

@@ -1,12 +1,12 @@
-"""Find the number of the strike that a venue's answer belongs to. `AccountSession` uses it; it does no I/O."""
+"""Find the strike that a venue's answer belongs to. `AccountSession` uses it; it does no I/O."""
 
 from __future__ import annotations
 
-MAX_STRIKES_REMEMBERED = 32  # of each account, the last ones: an answer to an older one counts for the last
+MAX_STRIKES_REMEMBERED = 32  # of each account; an answer to an older strike counts for the last one
 
 
 class StrikeNumbers:
-    """Numbers the strikes of one account, and knows which of them each command belongs to."""
+    """The numbers of an account's strikes, and the strike that each command belongs to."""
 
     def __init__(self) -> None:
         self.last = 0
@@ -15,37 +15,37 @@ class StrikeNumbers:
         self._by_time: dict[int, int] = {}  # when a strike was made, monotonic ns → its number
 
     def begin(self, number: int, made_ns: int) -> None:
-        """Begin the strike of this number."""
+        """Start the strike `number`, made at `made_ns` (monotonic)."""
         self.last = self._by_time[made_ns] = number
 
     def forget_old(self) -> None:
-        """Keep the times of the last `MAX_STRIKES_REMEMBERED` strikes only."""
-        if len(self._by_time) > MAX_STRIKES_REMEMBERED:
+        """Delete the times of all but the last `MAX_STRIKES_REMEMBERED` strikes."""
+        while len(self._by_time) > MAX_STRIKES_REMEMBERED:
             del self._by_time[next(iter(self._by_time))]
 
     def note_command(self, tag: str) -> None:
-        """Count a command for the strike whose answer has led to it, else for the last one; once for all copies."""
+        """Assign a command to the strike whose answer has caused it, else to the last one; copies change nothing."""
         self._by_tag.setdefault(tag, self.answered or self.last)
 
     def of_command(self, tag: str) -> int:
-        """Return the number of the strike that a command belongs to; 0: of none."""
+        """Return the number of the strike that a command belongs to; 0: none."""
         return self._by_tag.get(tag, 0)
 
     def end_command(self, tag: str) -> None:
-        """Forget a command that no answer is expected to any more."""
+        """Forget a command for which no answer is expected."""
         self._by_tag.pop(tag, None)
 
     def of_answer(self, made_ns: int) -> int:
-        """Return the number of the strike that is answered: by its command, else by when it was made; 0: unknown."""
+        """Return the number of the answered strike, by its command or by the time it was made; 0: unknown."""
         return self.answered or self._by_time.get(made_ns, 0)
 
     def shift(self, before: int) -> None:
-        """Count so many strikes of an earlier process as the account's first ones: answers to ours are yet to come."""
+        """Renumber after `before` strikes of an earlier process; answers to this process's strikes may still come."""
         self.last += before
         self._by_tag = {tag: number + before for tag, number in self._by_tag.items()}
         self._by_time = {made_ns: number + before for made_ns, number in self._by_time.items()}
 
     def clear(self) -> None:
-        """Forget every strike: no answer to one of them counts any more."""
+        """Forget every strike, so that no later answer counts."""
         self._by_tag.clear()
         self._by_time.clear()

@@ -1,40 +1,44 @@
-"""Wake many with one timer of the event loop: setting an alarm costs next to nothing, which a strike can afford.
+"""Run many timers on one timer of the event loop, because setting a timer is part of each strike and must be cheap.
 
-None is taken back: whoever does not want it any more does not listen when it rings.
+The dispatcher and its sessions use it. A timer in the queue cannot be cancelled: `Appointment` ignores a stale one.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
+import sys
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Protocol
 
 from kill_switch.core.domain import Instant
 
 
 class Timer(Protocol):
+    """A timer of the event loop."""
+
     def cancel(self) -> object: ...
 
 
 CallLater = Callable[..., Timer]  # (seconds, function, *arguments)
+_NEVER_NS = sys.maxsize
 
 
 class TimerQueue:
-    """Call functions when their time has come, in the order of their times, never before."""
+    """Calls functions at their times, in the order of these times, never early."""
 
     def __init__(self, clock: Callable[[], Instant], later: CallLater) -> None:
         self._clock = clock
         self._later = later
-        self._numbers = itertools.count()  # of two alarms for the same instant, the one that was set first
+        self._numbers = itertools.count()  # orders timers of the same instant by when they were set
         self._heap: list[tuple[int, int, Callable[..., object], tuple[object, ...]]] = []
         self._timer: Timer | None = None
-        self._timer_ns = 0  # when it goes off, if there is one
+        self._timer_ns = _NEVER_NS  # when `_timer` is due, monotonic
 
     def call_at(self, at_ns: int, function: Callable[..., object], *arguments: object) -> None:
-        """Call the function at that monotonic instant."""
-        heapq.heappush(self._heap, (at_ns, next(self._numbers), function, arguments))
-        if self._timer is None or at_ns < self._timer_ns:
+        """Call `function` with `arguments` at a monotonic instant."""
+        heappush(self._heap, (at_ns, next(self._numbers), function, arguments))
+        if at_ns < self._timer_ns:
             self._schedule(at_ns)
 
     def _schedule(self, at_ns: int) -> None:
@@ -44,20 +48,20 @@ class TimerQueue:
         self._timer = self._later(max(0.0, (at_ns - self._clock().mono_ns) / 1e9), self._run_due)
 
     def _run_due(self) -> None:
-        """Call those whose time has come; if one raises, the others are called all the same, a moment later."""
-        heap, now_ns = self._heap, self._clock().mono_ns  # an event loop may wake us a clock's grain too early
-        self._timer = None
+        """Call the functions that are due; if one raises, the others are called by the next timer."""
+        heap, now_ns = self._heap, self._clock().mono_ns  # because an event loop may run a timer one clock tick early
+        self._timer, self._timer_ns = None, _NEVER_NS
         try:
             while heap and heap[0][0] <= now_ns:
-                _, _, function, arguments = heapq.heappop(heap)
+                _, _, function, arguments = heappop(heap)
                 function(*arguments)
         finally:
-            if heap and (self._timer is None or heap[0][0] < self._timer_ns):
+            if heap and heap[0][0] < self._timer_ns:
                 self._schedule(heap[0][0])
 
 
 class Appointment:
-    """One alarm of its owner, which replaces its earlier one."""
+    """A timer of one owner; setting it replaces its earlier time."""
 
     __slots__ = ("_alarms", "_at_ns", "_function")
 
@@ -71,12 +75,12 @@ class Appointment:
         return self._at_ns != 0
 
     def set(self, at_ns: int) -> None:
-        """Call the function at that monotonic instant, and not when an earlier one was set to."""
+        """Call the function at a monotonic instant, and not at an earlier setting."""
         self._at_ns = at_ns
         self._alarms.call_at(at_ns, self._ring, at_ns)
 
     def cancel(self) -> None:
-        """Call nothing."""
+        """Cancel the timer."""
         self._at_ns = 0
 
     def _ring(self, at_ns: int) -> None:

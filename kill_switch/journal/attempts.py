@@ -53,6 +53,8 @@ class AttemptHistory:
 
     def attempt(self, number: int, strike: int) -> Attempt:
         """Return the attempt of this number; a new one is the report's `strike`."""
+        if self._kept and self._kept[-1].number == number:  # the last strike's, mostly
+            return self._kept[-1]
         for known in (*reversed(self._kept), self.accepted, self.first):
             if known is not None and known.number == number:
                 return known
@@ -74,7 +76,9 @@ class AttemptHistory:
 
     def on_sent(self, attempt: Attempt, sent_us: int | None, routes: Sequence[str]) -> bool:
         """Take note that a copy of a strike's command has left; return whether it is the kill's first."""
-        attempt.routes.extend(route for route in routes if route not in attempt.routes)
+        for route in routes:
+            if route not in attempt.routes:
+                attempt.routes.append(route)
         if attempt.sent_us is None:
             attempt.sent_us = sent_us
         if self.first is not None or attempt.sent_us is None:

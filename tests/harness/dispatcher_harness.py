@@ -57,7 +57,7 @@ class DispatcherHarness:
         self.recorder = Recorder(self.trace)
         state = engine.State({name: engine.AccountState(SweepTiming()) for name in accounts})
         self.dispatcher = Dispatcher(
-            state, self.recorder, loop.now, loop.call_later, self.announced.append, told=self._told
+            state, self.recorder, loop.now, loop.call_later, self.announced.append, on_fact=self._told
         )
         self.venues = {name: make() for name in accounts}
         self.lanes = {name: Lane(name, self.trace) for name in accounts}

@@ -174,6 +174,22 @@ def test_fields_to_come_are_left_out(kind: str) -> None:
     assert records.read(kind, {**WHOLE[kind], "to come": {}}) == records.read(kind, WHOLE[kind])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_record_without_a_required_field_is_unfit_even_after_a_record_whose_field_is_null(kind: str) -> None:
+    for field in fields_of(next(row.record for row in records.TABLE if row.record.kind == kind)):
+        records.read(kind, {**WHOLE[kind], field.name: None})
+        record = records.read(kind, {name: value for name, value in WHOLE[kind].items() if name != field.name})
+        assert isinstance(record, records.Unreadable) is field.required, field.name
+
+
+@pytest.mark.parametrize("routes", [("ws", 1), ("ws", None), ("ws", ("http",))])
+def test_a_list_with_an_item_of_another_type_is_dropped_even_after_a_list_that_fits(routes: tuple[object, ...]) -> None:
+    sent = {"kill": "k1-1", "account": "a", "strike": 1, "mono_ns": 2}
+    for fitting in (("ws",), ("ws", "http")):
+        assert records.read("strike", {"sent": [{**sent, "routes": fitting}]}).sent[0].routes == fitting  # type: ignore[union-attr]
+    assert records.read("strike", {"sent": [{**sent, "routes": routes}]}).sent[0].routes == ()  # type: ignore[union-attr]
+
+
 @given(st.data())
 def test_a_record_with_any_json_in_any_field_is_read_without_an_error(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(KINDS))

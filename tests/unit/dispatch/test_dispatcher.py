@@ -352,7 +352,7 @@ def test_a_journal_that_fails_outright_stops_no_strike(caplog: pytest.LogCapture
     floor.fire()
     assert "a http POST /cancel-all" in floor.trace
     assert floor.phase() == "STRIKING"
-    assert "Record failed" in caplog.text and "the intent cannot be noted" in caplog.text
+    assert "Record failed" in caplog.text and "the write-ahead note cannot be written" in caplog.text
 
 
 def test_an_announcement_that_fails_stops_nothing_that_follows(caplog: pytest.LogCaptureFixture) -> None:
@@ -824,6 +824,18 @@ def test_no_command_of_a_kill_leaves_after_the_re_arm_and_reads_do() -> None:
     assert not session.should_still_send(cancel) and session.should_still_send(read)
     del floor.trace[:]
     venue.will(Send(1, b"cancel", command=True), Send(1, b"subscribe"))
+    session.on_lane_event(PUSH)
+    assert floor.trace == ["a ws subscribe"]
+
+
+def test_no_command_leaves_after_the_re_arm_though_a_pass_over_the_accounts_was_never_finished() -> None:
+    floor = Floor(state=clear("a"))
+    session, venue = floor.session(), floor.venues["a"]
+    session.send_widest(2, floor.time.now())
+    assert floor.dispatcher.rearm(floor.asked()) == RearmGranted(("a",))
+    del floor.trace[:]
+    [cancel, _] = venue.strike(floor.time.now())
+    venue.will(Send(1, b"cancel", command=True), cancel, Send(1, b"subscribe"))
     session.on_lane_event(PUSH)
     assert floor.trace == ["a ws subscribe"]
 
