@@ -125,7 +125,7 @@ def main() -> int:
     parser.add_argument("--replay", type=int, metavar="SEED", help="tell one seed's story")
     parser.add_argument("-v", "--verbose", action="store_true", help="all of it")
     given = parser.parse_args()
-    if given.contents is not None:
+    if given.replay is not None:
         return _replay(given.replay, given.venue, verbose=given.verbose)
     seeds = 10_000 if given.seeds is None and given.minutes is None else given.seeds
     return _many(given.start, seeds, given.minutes, given.jobs, given.venue)

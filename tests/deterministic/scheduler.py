@@ -211,8 +211,8 @@ def _sizes(world: World) -> Iterator[tuple[ModuleType, str, object]]:
     if chance.random() < 0.5:
         yield writer, "FULL_BYTES", chance.choice((2_000, 6_000, 20_000))
     if chance.random() < 0.5:
-        yield condenser, "VERBATIM", chance.choice((0, 3, 20))
-        yield condenser, "EVERY_NS", chance.choice((300_000_000, 3_000_000_000))
+        yield condenser, "MAX_VERBATIM", chance.choice((0, 3, 20))
+        yield condenser, "REPEATS_EVERY_NS", chance.choice((300_000_000, 3_000_000_000))
 
 
 @contextmanager

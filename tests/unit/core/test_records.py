@@ -28,7 +28,7 @@ from tests.harness.core_playbook import TIMING
 
 PACKAGE = Path(kill_switch.__file__).parent
 # methods and types whose first argument is a kind
-WRITES = {"append", "record", "record_durably", "latch", "append_latch", "Record", "Made"}
+WRITES = {"append", "record", "record_durably", "latch", "append_latch", "AppendRecord", "CondensedRecord"}
 LOGIN = Login("oxfun", "wss://ws.example/v2", "https://api.example", "key", {"sub": ["1"]})
 ME = LOGIN.identity("salt")
 WHOLE: Mapping[str, dict[str, Any]] = {
