@@ -45,7 +45,7 @@ from kill_switch.health.drills import DrillRunner
 from kill_switch.journal import history
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.journal.latch_file import parse_latch
+from kill_switch.journal.latch_lines import parse_latch
 from kill_switch.journal.records import StopRecord
 from kill_switch.outbound.services import LAST_WORDS_S, OutboundHub
 from kill_switch.system.hardening import make_directory

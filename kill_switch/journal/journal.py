@@ -32,7 +32,9 @@ from kill_switch.journal import opening, segments
 from kill_switch.journal.checkpoint import JournalSnapshot
 from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
-from kill_switch.journal.latch_file import LatchFile, append_to_first, latch_line, latch_text
+from kill_switch.journal.latch_file import LatchFile, append_to_first
+from kill_switch.journal.latch_lines import latch_line, latch_text
+from kill_switch.journal.plain_json import to_plain
 from kill_switch.journal.records import TRIPS
 from kill_switch.journal.records import Entry as Entry
 from kill_switch.journal.segments import GENESIS as GENESIS
@@ -42,7 +44,7 @@ from kill_switch.journal.segments import read_journal as read_journal
 from kill_switch.journal.segments import remember
 from kill_switch.journal.write_ahead import NAME as INTENT
 from kill_switch.journal.write_ahead import FoundNotes, WriteAheadNote, unrecorded
-from kill_switch.journal.writer import KEEP_SEGMENTS, JournalWriter, PendingRecord, to_plain
+from kill_switch.journal.writer import KEEP_SEGMENTS, JournalWriter, PendingRecord
 from kill_switch.system.job_thread import JobThread
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from kill_switch.core.domain import Reason
-from kill_switch.journal.latch_file import json_safe
+from kill_switch.journal.plain_json import json_safe
 from kill_switch.system.file_access import open_ours
 
 NAME = "intent.jsonl"

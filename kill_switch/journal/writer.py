@@ -30,7 +30,9 @@ from kill_switch.journal import checkpoint, segments
 from kill_switch.journal.checkpoint import JournalSnapshot
 from kill_switch.journal.condenser import CondensedRecord, Condenser
 from kill_switch.journal.fsync import FsyncThread
-from kill_switch.journal.latch_file import LatchFile, json_safe, latch_line, sync_file
+from kill_switch.journal.latch_file import LatchFile, sync_file
+from kill_switch.journal.latch_lines import latch_line
+from kill_switch.journal.plain_json import to_plain
 from kill_switch.journal.records import TRIPS, Entry
 from kill_switch.system.file_access import open_ours
 
@@ -432,15 +434,6 @@ class JournalWriter:
             return 1
         last = known[-1]
         return segments.segment_number(last.name) + (not os.path.samestat(os.stat(last), os.fstat(self._fd)))
-
-
-def to_plain(data: Mapping[str, object]) -> Mapping[str, object]:
-    """Return data that JSON can tell: as it is, or with the ASCII form of what it cannot."""
-    try:
-        orjson.dumps(data, default=str)
-    except (TypeError, ValueError):
-        return {key: json_safe(value) for key, value in data.items()}
-    return data
 
 
 def _inode(path: Path) -> int:

@@ -40,7 +40,7 @@ from kill_switch.journal import write_ahead
 from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.journal.latch_file import parse_latch
+from kill_switch.journal.latch_lines import parse_latch
 from kill_switch.system.job_thread import Job, JobThread
 
 from .network import FreshRoute, HttpLane, WsLane

@@ -22,7 +22,8 @@ from kill_switch.core.domain import Instant, Phase, Reason, SweepTiming
 from kill_switch.errors import ConfigError, JournalBroken
 from kill_switch.journal import journal, segments
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.journal.latch_file import MAX_BYTES, LatchFile, latch_line, latch_text, latched_accounts
+from kill_switch.journal.latch_file import MAX_BYTES, LatchFile
+from kill_switch.journal.latch_lines import latch_line, latch_text, latched_accounts
 from kill_switch.triggers.flag.trigger import TEXT_BYTES, FlagTrigger, look
 from tests.harness.keys import rsa_pem
 from tests.harness.venue_playbook import START

@@ -17,7 +17,7 @@ from kill_switch.core.engine import AccountState, AppendRecord, ReasonReported, 
 from kill_switch.journal import journal
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
-from kill_switch.journal.latch_file import latched_accounts
+from kill_switch.journal.latch_lines import latched_accounts
 from kill_switch.journal.write_ahead import NAME as INTENT
 from tests.harness.core_playbook import at
 from tests.harness.immediate_jobs import Prompt

@@ -25,14 +25,8 @@ from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.journal import GENESIS, Journal
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
-from kill_switch.journal.latch_file import (
-    latch_text,
-    latched_accounts,
-    latched_elsewhere,
-    leave_latch,
-    parse_latch,
-    sync_latch,
-)
+from kill_switch.journal.latch_file import leave_latch, sync_latch
+from kill_switch.journal.latch_lines import latch_text, latched_accounts, latched_elsewhere, parse_latch
 from kill_switch.journal.segments import JournalReader
 from tests.harness.core_playbook import at, reason
 from tests.harness.immediate_jobs import Prompt

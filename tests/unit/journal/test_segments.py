@@ -20,7 +20,7 @@ from kill_switch.journal import journal, segments
 from kill_switch.journal.checkpoint import KIND, JournalSnapshot
 from kill_switch.journal.journal import GENESIS, Journal
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.journal.latch_file import latched_accounts
+from kill_switch.journal.latch_lines import latched_accounts
 from kill_switch.journal.records import Entry
 from kill_switch.journal.segments import NEXT, JournalReader
 from tests.harness.core_playbook import at
