@@ -103,7 +103,7 @@ class Daemon:
         recorded = history.in_force(replay.entries)
         before = recorded.get(APPROVALS)
         if isinstance(before, int) and before > config.rearm.approvals:
-            if state.tripped or self.journal.has_foreign_latch:
+            if state.tripped or self.journal.latch_watch.has_foreign_latch:
                 state = state._replace(approvals_needed=before)
                 log.warning("a re-arm takes %d people, as when it tripped, and not %d", before, config.rearm.approvals)
         left_tripped = recovery.tripped_unconfigured(replay.entries, logins)

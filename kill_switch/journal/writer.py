@@ -12,14 +12,12 @@ there is one, so that the next start trips.
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import orjson
 
@@ -28,31 +26,22 @@ from kill_switch.core.domain import Instant
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import checkpoint, segments
 from kill_switch.journal.checkpoint import JournalSnapshot
-from kill_switch.journal.condenser import CondensedRecord, Condenser
+from kill_switch.journal.condenser import Condenser
 from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.latch_file import LatchFile, sync_file
 from kill_switch.journal.latch_lines import latch_line
-from kill_switch.journal.plain_json import to_plain
+from kill_switch.journal.plain_json import encode_line
+from kill_switch.journal.record_buffer import RecordBuffer
 from kill_switch.journal.records import TRIPS, Entry
 from kill_switch.system.file_access import open_ours
 
 log = logging.getLogger(__name__)
 
 FULL_BYTES = 1 << 19  # of a file's records behind its checkpoint: the next file is begun
-KEEP_SEGMENTS = 20_000  # records that are held in memory while the disk takes none
 _CALM_NS = 2_000_000_000  # since the last record of a kill: no file is begun in the middle of one
 _AGAIN_NS = 60_000_000_000  # between two attempts to begin a file, where the disk does not let us
 _FOLD = 16  # lines that are folded at a time: the loop's thread may want to run
 _PAUSE_S = 0.0005
-
-
-class PendingRecord(NamedTuple):
-    """A record on its way; `number` counts all that were given to the journal."""
-
-    number: int
-    kind: str
-    data: Mapping[str, Any]
-    at: Instant
 
 
 class JournalDisplaced(Exception):
@@ -78,7 +67,6 @@ class JournalWriter:
         `lock` is the descriptor of the state directory's lock, `files` are the latch files, its own first.
         """
         self.path = path
-        self.inbox: deque[PendingRecord] = deque()
         self.written = 0  # number of the last record that is in the file, or counted in one
         self.trouble = ""  # why records are not written
         self.displaced = ""  # what has become of the file
@@ -97,9 +85,8 @@ class JournalWriter:
         self._boot = clock.boot_id()
         self._snapshot = snapshot
         self._unfolded: deque[bytes] = deque()  # lines that are in the file, and not in the snapshot yet
-        self._condenser = Condenser(entries, self._boot)
-        self._held: list[PendingRecord] = []  # to be written
-        self._taken = 0  # number of the last record that is in `_held`, or counted
+        self._buffer = RecordBuffer(Condenser(entries, self._boot))
+        self.inbox = self._buffer.inbox
         self._owes_sync = False  # what is held was to be synced, and cannot be as long as it is not written
         self._durable = 0  # number of the last record that the disk has
         self._part = False  # of a record may stand at the end of the file
@@ -124,47 +111,35 @@ class JournalWriter:
 
         With `sync` the disk is asked to take it for good: now, and again once the journal has taken it.
         """
-        self._drain_inbox()
+        self._buffer.drain_inbox()
         self._owes_sync = self._owes_sync or sync
         try:
             self._require_in_place()
-            if self._held:
+            if self._buffer.held:
                 self._append()
             self.trouble = ""
         except JournalDisplaced as what:
             self._take_note(str(what))
         except OSError as error:
             self.trouble = f"journal {self.path}: {error.strerror}"
-        if self._held:
-            self._trim()
+        if self._buffer.held:
+            self._buffer.trim()
             self._file()
         else:
-            self.written = self._taken
+            self.written = self._buffer.last_taken
         filed = self.displaced or self._filed > self.written  # a latch file says what the journal does not
         if self._owes_sync and (filed or self.syncing.durable < self.position):
             self.syncing.request(self.position)
-        self._owes_sync = self._owes_sync and bool(self._held)
-
-    def _drain_inbox(self) -> None:
-        while self.inbox:
-            record = self.inbox.popleft()
-            condensed_records: list[CondensedRecord] = []
-            try:
-                for condensed_record in self._condenser.condense(record.kind, record.data, record.at):
-                    condensed_records.append(condensed_record)  # noqa: PERF402 - what came before a failure counts
-            except Exception:  # a record that the condenser does not understand is written as it is
-                condensed_records.append(CondensedRecord(record.kind, record.data, record.at))
-            self._held += [PendingRecord(record.number, *condensed_record) for condensed_record in condensed_records]
-            self._taken = record.number
+        self._owes_sync = self._owes_sync and bool(self._buffer.held)
 
     def _append(self) -> None:
         """Write what is held, and let go of it; raise `OSError` or `JournalDisplaced` if it does not count as
         written.
         """
         seq, prev, lines = self._seq, self._prev, []
-        for record in self._held:
+        for record in self._buffer.held:
             seq += 1
-            line, prev = self._line(seq, prev, record.kind, record.data, record.at)
+            line, prev = encode_line(seq, prev, self._boot, record.kind, record.data, record.at)
             lines.append(line)
         whole = b"".join(lines)
         written = os.write(self._fd, whole)
@@ -184,10 +159,10 @@ class JournalWriter:
         self.head = segments.ChainHead(seq, prev)
         if self._foldable:
             self._unfolded += lines
-        if any(record.kind in TRIPS for record in self._held):
+        if any(record.kind in TRIPS for record in self._buffer.held):
             self._trip_ns = clock.now().mono_ns
-        self._held.clear()
-        self.written = self._taken
+        self._buffer.held.clear()
+        self.written = self._buffer.last_taken
         self._marks.append((self.position, self.written))
         if not self._marked:
             self._mark()
@@ -200,37 +175,9 @@ class JournalWriter:
         except OSError:
             pass  # the size shows it
 
-    def _line(self, seq: int, prev: str, kind: str, data: Mapping[str, object], at: Instant) -> tuple[bytes, str]:
-        entry = {
-            "seq": seq,
-            "at": clock.iso(at.wall_ns),
-            "mono_ns": at.mono_ns,
-            "boot": self._boot,
-            "kind": kind,
-            "data": data,
-            "prev": prev,
-        }
-        try:
-            body = orjson.dumps(entry, default=str)
-        except (TypeError, ValueError):
-            body = orjson.dumps({**entry, "data": to_plain(data)}, default=str)
-        own = hashlib.sha256(body).hexdigest()
-        return b'%b,"hash":"%b"}\n' % (body[:-1], own.encode()), own
-
-    def _trim(self) -> None:
-        """Leave out the oldest of what is held, where that is too much; never what trips."""
-        if (many := len(self._held) - KEEP_SEGMENTS) > 0:
-            kept: list[PendingRecord] = []
-            for record in self._held:
-                if many > 0 and record.kind not in TRIPS:
-                    many -= 1
-                else:
-                    kept.append(record)
-            self._held = kept
-
     def _file(self) -> None:
         """Leave a latch for each record that trips and that the journal does not take, once."""
-        for record in self._held:
+        for record in self._buffer.held:
             if record.kind in TRIPS and record.number > self._filed:
                 line = latch_line(record.kind, record.data.get("accounts"), record.at)
                 if self._leave(line):
@@ -293,10 +240,7 @@ class JournalWriter:
         `known` are the lines of each latch file that it may be removed with, once the disk has record `stands`. True if
         somebody else has left a latch in the state directory.
         """
-        self._held += [
-            PendingRecord(self._taken, *condensed_record)
-            for condensed_record in self._condenser.due_repeats(clock.now().mono_ns)
-        ]
+        self._buffer.add_due_repeats(clock.now().mono_ns)
         self.write(sync=True)
         if self._size and not self._marked and not self.displaced:
             self._mark()
@@ -311,7 +255,7 @@ class JournalWriter:
         """Remove the latch files, if the disk has the journal's own word for all that they say."""
         while self._marks and self._marks[0][0] <= self.syncing.durable:
             self._durable = self._marks.popleft()[1]
-        if self.displaced or self._held or self._durable < max(stands, self._filed, 1):
+        if self.displaced or self._buffer.held or self._durable < max(stands, self._filed, 1):
             return
         for file, lines in zip(self._files, known, strict=True):
             if file.exists:
@@ -319,10 +263,8 @@ class JournalWriter:
 
     def conclude(self) -> None:
         """Write what was counted, and is not due yet."""
-        self._drain_inbox()
-        self._held += [
-            PendingRecord(self._taken, *condensed_record) for condensed_record in self._condenser.flush_repeats()
-        ]
+        self._buffer.drain_inbox()
+        self._buffer.add_all_repeats()
         self.write()
 
     def close(self, known: Sequence[Collection[str]], stands: int, within_s: float) -> None:
@@ -376,7 +318,8 @@ class JournalWriter:
         """Begin the next file, if this one is full, and no kill is being recorded."""
         now = clock.now()
         calm = now.mono_ns - self._trip_ns >= _CALM_NS or self._size > 4 * FULL_BYTES
-        if self._size - self._head < FULL_BYTES or self._held or self._unfolded or not calm or not self._foldable:
+        busy = self._buffer.held or self._unfolded or not self._foldable
+        if self._size - self._head < FULL_BYTES or busy or not calm:
             return
         if self.rotate_trouble and now.mono_ns < self._rotate_ns:
             return
@@ -396,7 +339,7 @@ class JournalWriter:
         """
         following = self.path.with_name(segments.NEXT)
         full = self.path.with_name(segments.segment_name(self._number()))
-        line, own = self._line(self._seq + 1, self._prev, checkpoint.KIND, self._snapshot.to_json(), now)
+        line, own = encode_line(self._seq + 1, self._prev, self._boot, checkpoint.KIND, self._snapshot.to_json(), now)
         fd = open_ours(following, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         try:
             if os.write(fd, line) != len(line):

@@ -182,7 +182,7 @@ class Record(Journal):
 
     def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
         self.latched.append(math.inf)
-        self._numbers.append(self._appended + 1)
+        self._numbers.append(self._queue.numbered + 1)
         self.life.step()
         taken = super().append_latch(kind, data, at)
         self.filed_login = self.filed_login or (kind == "identity" and not taken)

@@ -288,7 +288,7 @@ def test_another_login_that_a_directory_which_hangs_does_not_take_is_left_for_it
 def test_the_memory_that_a_directory_which_hangs_may_take_is_bounded_and_no_reason_is_left_out(
     opened: Prompt, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.journal.KEEP_SEGMENTS", 10)
+    monkeypatch.setattr("kill_switch.journal.record_queue.MAX_HELD", 10)
     opened.state.stuck = True
     for n in range(100):
         opened.append("read", {"n": n}, at(n))

@@ -914,7 +914,7 @@ def test_somebody_elses_line_beside_our_own_is_seen_while_the_disk_is_full(
 def test_a_disk_that_stays_full_does_not_fill_the_memory(
     opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.writer.KEEP_SEGMENTS", 10)
+    monkeypatch.setattr("kill_switch.journal.record_buffer.MAX_HELD", 10)
     disk.room = 0
     for number in range(50):
         opened.append("read", {"n": number}, at(number))
@@ -929,7 +929,7 @@ def test_a_disk_that_stays_full_does_not_fill_the_memory(
 def test_a_reason_is_never_left_out_however_long_the_disk_stays_full(
     opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.writer.KEEP_SEGMENTS", 10)
+    monkeypatch.setattr("kill_switch.journal.record_buffer.MAX_HELD", 10)
     disk.room = 0
     for number in range(15):
         opened.append("read", {"n": number}, at(number))
@@ -958,7 +958,7 @@ def test_a_latch_for_an_account_that_nobody_has_is_left_in_a_file_where_the_disk
 
 
 def test_reasons_alone_are_all_kept(opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.journal.writer.KEEP_SEGMENTS", 3)
+    monkeypatch.setattr("kill_switch.journal.record_buffer.MAX_HELD", 3)
     disk.room = 0
     for number in range(12):
         opened.append_latch("reason", REASON, at(number))

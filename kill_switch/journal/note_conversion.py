@@ -1,0 +1,81 @@
+"""Convert write-ahead notes that no record follows into latches, so that the next look at the latch files trips.
+
+`Journal` does it at its start for notes of an earlier process, and in the running daemon for notes of a kill that met a
+fault.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from kill_switch.journal.latch_file import LATCH_NAME, append_to_first
+from kill_switch.journal.latch_lines import latch_text
+from kill_switch.journal.records import Entry
+from kill_switch.journal.write_ahead import WriteAheadNote, unrecorded
+from kill_switch.system.job_thread import JobThread
+
+log = logging.getLogger(__name__)
+
+
+class NoteConverter:
+    """Convert found notes into latches, in the thread of the state directory."""
+
+    def __init__(
+        self,
+        note: WriteAheadNote,
+        entries: Sequence[Entry],
+        directories: Sequence[Path],
+        state_thread: JobThread,
+        runtime_thread: JobThread,
+    ) -> None:
+        self._note, self._entries, self._directories = note, entries, directories
+        self._state_thread, self._runtime_thread = state_thread, runtime_thread
+        self._converted: deque[list[bytes]] = deque()  # lines of the note that a latch was left for
+        self._is_converting = False
+
+    def request(self) -> None:
+        """Have the notes that were found converted, unless that is under way."""
+        if self._note.found and not self._is_converting:
+            self._is_converting = True
+            lines = list(self._note.found)
+            self._state_thread.post(lambda: self._converted.append(self._convert(lines)))
+
+    def collect(self, written: int) -> None:
+        """Discard the notes that a latch was left for; the journal has the records up to number `written`."""
+        while self._converted:
+            self._is_converting, lines = False, self._converted.popleft()
+            if lines and not self._note.opened:
+                self._runtime_thread.post(self._note.remove)  # the next look makes it anew
+            self._note.discard_found(lines, written)
+
+    def _convert(self, lines: list[bytes]) -> list[bytes]:
+        """Leave a latch for what was intended and has never been put on record, in the thread; return what is done."""
+        try:
+            for line in unrecorded(lines, self._entries):
+                leave_latch_line(line, *self._directories)
+        except OSError as error:  # it stays where it is, and is tried again
+            log.error("journal %s: %s", self._directories[0], error.strerror)
+            return []
+        return lines
+
+
+def convert_at_start(note: WriteAheadNote, entries: Sequence[Entry], directories: Sequence[Path]) -> None:
+    """Convert the notes that an earlier process has left; raises `OSError` if no latch can be left. It may wait."""
+    if not note.found:
+        return
+    for line in unrecorded(note.found, entries):
+        leave_latch_line(line, *directories)
+    if not note.opened:
+        note.remove()
+        note.reopen_if_removed()
+    note.discard_found(note.found, 0)
+
+
+def leave_latch_line(line: bytes, *directories: Path) -> None:
+    """Leave a latch for the next look at them, whoever's it is, in the first directory that takes it, or raise."""
+    if not append_to_first([directory / LATCH_NAME for directory in directories], line, sync=True):
+        raise OSError(errno.ENOSPC, f"{latch_text(line.decode(errors='replace'))}, and no latch can be left beside it")
