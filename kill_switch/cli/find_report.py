@@ -93,7 +93,7 @@ def _unrecorded(state_dir: Path, runtime_dir: Path) -> list[Problem]:
     with contextlib.suppress(OSError):
         path = runtime_dir / write_ahead.NAME
         if lines := [line for line in path.read_bytes().splitlines() if line]:
-            unrecorded = write_ahead.unrecorded(lines, segments.remember(state_dir / segments.NAME).entries)
+            unrecorded = write_ahead.unrecorded(lines, segments.read_at_start(state_dir / segments.NAME).entries)
             latches |= (
                 {path: latch_lines.latch_text("\n".join(line.decode("utf-8", "replace") for line in unrecorded))}
                 if unrecorded

@@ -139,7 +139,7 @@ class JournalSnapshot:
             self._reports.apply(record, Stamp(entry["at"], entry["boot"]))
             self._carried.apply(entry, record)
             if isinstance(record, ReasonRecord):
-                self._reasons.append(write_ahead.mark(entry["data"]))
+                self._reasons.append(write_ahead.reason_digest(entry["data"]))
             self._until, self._boot = (entry["at"] if _readable(entry["at"]) else self._until), entry["boot"]
         elif not self.seq:
             self._restore(entry)

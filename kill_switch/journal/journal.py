@@ -39,8 +39,8 @@ from kill_switch.journal.records import Entry as Entry
 from kill_switch.journal.segments import GENESIS as GENESIS
 from kill_switch.journal.segments import NAME as NAME
 from kill_switch.journal.segments import JournalContents as JournalContents
+from kill_switch.journal.segments import read_at_start
 from kill_switch.journal.segments import read_journal as read_journal
-from kill_switch.journal.segments import remember
 from kill_switch.journal.write_ahead import NAME as INTENT
 from kill_switch.journal.write_ahead import WriteAheadNote
 from kill_switch.journal.writer import JournalWriter
@@ -79,7 +79,7 @@ class Journal:
         self._files = LatchFile(state_dir / LATCH), LatchFile(runtime_dir / LATCH)
         self._write_ahead = WriteAheadNote(runtime_dir / INTENT)
         try:
-            self.contents = remember(self.path, reading)
+            self.contents = read_at_start(self.path, reading)
             distrust = opening.why_untrusted(self.path, self.contents, self._lock)
             if distrust:  # before anything is touched
                 leave_latch_line(latch_line(distrust, "all", clock.now()), state_dir)
@@ -171,7 +171,7 @@ class Journal:
         self._queue.number()
         self._collect_results()
         written = self._writer.written >= self._queue.last_trip and not self._writer.displaced
-        return written or self._write_ahead.awaits or any(file.exists for file in self._files)
+        return written or self._write_ahead.is_pending or any(file.exists for file in self._files)
 
     @property
     def head(self) -> segments.ChainHead:
@@ -206,7 +206,7 @@ class Journal:
         self.append(kind, data, at)
         self._queue.number()
         if covered:  # a re-arm that is not on record is none at the next start, which is the safe side
-            if kind != "reason" and not self._write_ahead.awaits:  # in a strike, `sync` comes soon enough
+            if kind != "reason" and not self._write_ahead.is_pending:  # in a strike, `sync` comes soon enough
                 self._schedule_write()
             return not self._writer.trouble and not self._writer.displaced
         self._state.carry_out(self._writer.write, LATCH_WITHIN_S)
@@ -270,7 +270,7 @@ class Journal:
         self._closed = True
         self._write_ahead.close()
         if ended:  # else the thread still has the file, and nobody else is to have it before this process has ended
-            self._writer.let_go()
+            self._writer.close_file()
             os.close(self._lock)
 
     def deliver_entries(self) -> None:

@@ -32,12 +32,12 @@ class LatchContents(NamedTuple):
     unknown_accounts: tuple[
         str, ...
     ]  # not ours, yet or any more: who left the latch may have read a newer configuration
-    said: str  # the beginning of the lines
+    excerpt: str  # the beginning of the lines
     uid: int | None  # the first person whom a line names
 
     @property
     def evidence(self) -> Mapping[str, object]:
-        return {"said": self.said, **({} if self.uid is None else {"uid": self.uid, "user": str(self.uid)})}
+        return {"said": self.excerpt, **({} if self.uid is None else {"uid": self.uid, "user": str(self.uid)})}
 
     def reason(self, at: Instant, **evidence: object) -> Reason:
         return Reason("latch", self.text, self.accounts, at, {**self.evidence, **evidence})
@@ -45,12 +45,12 @@ class LatchContents(NamedTuple):
     def record(self) -> LatchRecord:
         """Return what is to be on record of the accounts elsewhere."""
         user = None if self.uid is None else str(self.uid)
-        return LatchRecord(accounts=self.unknown_accounts, said=self.said, uid=self.uid, user=user)
+        return LatchRecord(accounts=self.unknown_accounts, said=self.excerpt, uid=self.uid, user=user)
 
 
 def parse_latch(content: str, known: Collection[str]) -> LatchContents:
     """Understand a latch file's lines; `known` are the accounts that there are."""
-    accounts, elsewhere = latched_accounts(content, known), latched_elsewhere(content, known)
+    accounts, elsewhere = latched_accounts(content, known), latched_unknown_accounts(content, known)
     return LatchContents(latch_text(content)[:MAX_TEXT], accounts, elsewhere, content[:MAX_TEXT], _latched_by(content))
 
 
@@ -77,7 +77,7 @@ def _latched_by(text: str) -> int | None:
     return None
 
 
-def latched_elsewhere(text: str, known: Collection[str]) -> tuple[str, ...]:
+def latched_unknown_accounts(text: str, known: Collection[str]) -> tuple[str, ...]:
     """Return the accounts that a latch file's lines name and that are not known here, yet or any more."""
     named: dict[str, None] = {}
     for line in _pieces(text):

@@ -54,7 +54,7 @@ class LatchWatch:
         while self._note_looks:
             notes = self._note_looks.popleft()
             if notes is None:
-                self._note.well()
+                self._note.on_file_present()
             else:
                 self._note.adopt(notes)
 

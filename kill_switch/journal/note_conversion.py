@@ -39,16 +39,16 @@ class NoteConverter:
 
     def request(self) -> None:
         """Have the notes that were found converted, unless that is under way."""
-        if self._note.found and not self._is_converting:
+        if self._note.unrecorded_lines and not self._is_converting:
             self._is_converting = True
-            lines = list(self._note.found)
+            lines = list(self._note.unrecorded_lines)
             self._state_thread.post(lambda: self._converted.append(self._convert(lines)))
 
     def collect(self, written: int) -> None:
         """Discard the notes that a latch was left for; the journal has the records up to number `written`."""
         while self._converted:
             self._is_converting, lines = False, self._converted.popleft()
-            if lines and not self._note.opened:
+            if lines and not self._note.is_open:
                 self._runtime_thread.post(self._note.remove)  # the next look makes it anew
             self._note.discard_found(lines, written)
 
@@ -65,14 +65,14 @@ class NoteConverter:
 
 def convert_at_start(note: WriteAheadNote, entries: Sequence[Entry], directories: Sequence[Path]) -> None:
     """Convert the notes that an earlier process has left; raises `OSError` if no latch can be left. It may wait."""
-    if not note.found:
+    if not note.unrecorded_lines:
         return
-    for line in unrecorded(note.found, entries):
+    for line in unrecorded(note.unrecorded_lines, entries):
         leave_latch_line(line, *directories)
-    if not note.opened:
+    if not note.is_open:
         note.remove()
         note.reopen_if_removed()
-    note.discard_found(note.found, 0)
+    note.discard_found(note.unrecorded_lines, 0)
 
 
 def leave_latch_line(line: bytes, *directories: Path) -> None:

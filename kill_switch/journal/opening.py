@@ -45,7 +45,7 @@ def why_untrusted(path: Path, replay: segments.JournalContents, lock_fd: int) ->
         return f"the journal is damaged: {replay.broken}"
     if replay.latch_torn:
         return "the journal ends within a reason's record"
-    was_here = os.fstat(lock_fd).st_size or segments.is_full(path.parent)  # a record has been written once
+    was_here = os.fstat(lock_fd).st_size or segments.full_segments(path.parent)  # a record has been written once
     if was_here and not replay.entries:
         return "the journal that was here is gone"
     return ""
@@ -58,7 +58,7 @@ def take_over(path: Path, replay: segments.JournalContents) -> OpenedJournal:
         set_aside = _aside(path)
         path.rename(set_aside)
     if not replay.entries or set_aside:  # the chain begins anew: what was full is of another one
-        for full in segments.is_full(path.parent):
+        for full in segments.full_segments(path.parent):
             full.rename(_aside(full))
     size = 0 if set_aside else replay.size
     fd = open_ours(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

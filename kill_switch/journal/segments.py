@@ -136,7 +136,7 @@ def read_journal(path: Path) -> JournalContents:
     return _read(path, entries.append)._replace(entries=entries)
 
 
-def remember(path: Path, reading: Callable[[], object] = lambda: None) -> JournalContents:
+def read_at_start(path: Path, reading: Callable[[], object] = lambda: None) -> JournalContents:
     """Read and verify one file as a start does: in bounded memory, with the entries that stand for all of them.
 
     One that cannot be read, or understood, is broken. `reading` is called for each `CHUNK` of a file that is longer.
@@ -186,7 +186,7 @@ def segment_name(number: int) -> str:
     return f"journal-{number:06}.jsonl"
 
 
-def is_full(directory: Path) -> list[Path]:
+def full_segments(directory: Path) -> list[Path]:
     """Return the files that are full, in their order; raises `OSError`."""
     paths = [path for path in directory.iterdir() if segment_number(path.name)]
     return sorted(paths, key=lambda path: segment_number(path.name))
@@ -249,7 +249,7 @@ class JournalReader:
 
     def _before(self, current: BinaryIO | None) -> Iterator[Path]:
         """Yield the full files before the open one, which may have become one of them since."""
-        for path in is_full(self._path.parent) if self._path.parent.is_dir() else ():
+        for path in full_segments(self._path.parent) if self._path.parent.is_dir() else ():
             if current is not None and _is_same(path, current):
                 return
             yield path
@@ -264,7 +264,7 @@ class JournalReader:
     def _between(self, current: BinaryIO, following: BinaryIO) -> list[Path]:
         """Return the full files that were begun after one open file and before another."""
         files, after = [], False
-        for path in is_full(self._path.parent):
+        for path in full_segments(self._path.parent):
             if _is_same(path, following):
                 break
             if after:

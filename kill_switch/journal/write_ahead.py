@@ -59,7 +59,7 @@ class WriteAheadNote:
         self._awaited: dict[_Key, bytes] = {}  # lines that are in the file, and in no record yet
         self._on_way: dict[_Key, tuple[int, bytes]] = {}  # lines whose record, of that number, is not written yet
         self._told_unreadable = False
-        self.found: list[bytes] = []
+        self.unrecorded_lines: list[bytes] = []
         self.adopt(self._open())
 
     def write(self, reason: Reason) -> bool:
@@ -84,7 +84,7 @@ class WriteAheadNote:
         """Empty the file, if the journal has all that it says: it has the records up to this number."""
         if self._on_way:
             self._on_way = {key: pending for key, pending in self._on_way.items() if pending[0] > written}
-        if self._size and not self._awaited and not self._on_way and not self.found:
+        if self._size and not self._awaited and not self._on_way and not self.unrecorded_lines:
             try:
                 os.ftruncate(self._fd, 0)
             except OSError as error:  # the next process knows by the record that this is old
@@ -94,7 +94,7 @@ class WriteAheadNote:
 
     def give_up(self) -> None:
         """Take for found what is in no record: to be called when no reason is being reported, so it has met a fault."""
-        self.found += self._awaited.values()
+        self.unrecorded_lines += self._awaited.values()
         self._awaited.clear()
 
     def look(self) -> FoundNotes | None:
@@ -105,7 +105,7 @@ class WriteAheadNote:
         """Go over to the file that `look` has opened, with the lines that the journal does not have yet."""
         self.close()
         self._fd, self._size, self.trouble = notes.fd, notes.size, notes.trouble
-        self.found += notes.lines
+        self.unrecorded_lines += notes.lines
         if self._fd >= 0:
             for _, line in self._on_way.values():
                 self._put(line + b"\n")
@@ -116,9 +116,9 @@ class WriteAheadNote:
         if (notes := self.look()) is not None:
             self.adopt(notes)
         else:
-            self.well()
+            self.on_file_present()
 
-    def well(self) -> None:
+    def on_file_present(self) -> None:
         """Hear that the file is there: if it is empty, what there was no room for is past."""
         if not self._size:
             self.trouble = ""
@@ -129,17 +129,17 @@ class WriteAheadNote:
             self._path.unlink()
 
     @property
-    def awaits(self) -> bool:
+    def is_pending(self) -> bool:
         """A reason is in the file, and not in the journal yet."""
         return bool(self._awaited or self._on_way)
 
     @property
-    def opened(self) -> bool:
+    def is_open(self) -> bool:
         return self._fd >= 0
 
     def discard_found(self, lines: Sequence[bytes], written: int) -> None:
         """Empty the file of these lines that were found, if there is nothing else: they have been left as a latch."""
-        self.found = [line for line in self.found if line not in lines]
+        self.unrecorded_lines = [line for line in self.unrecorded_lines if line not in lines]
         self.truncate_if_recorded(written)
 
     def close(self) -> None:
@@ -214,13 +214,13 @@ def unrecorded(lines: Sequence[bytes], entries: Iterable[Mapping[str, Any]]) -> 
     recorded: set[str] = set()
     for entry in entries:
         if entry["kind"] == "reason":
-            recorded.add(mark(entry["data"]))
+            recorded.add(reason_digest(entry["data"]))
         elif entry["kind"] == "checkpoint":
             recorded.update(entry["data"].get("reasons", ()))
     left = []
     for line in lines:
         try:
-            known = _mark(_key(orjson.loads(line), "")) in recorded
+            known = _digest(_key(orjson.loads(line), "")) in recorded
         except (orjson.JSONDecodeError, AttributeError):
             known = False
         if not known:
@@ -228,12 +228,12 @@ def unrecorded(lines: Sequence[bytes], entries: Iterable[Mapping[str, Any]]) -> 
     return left
 
 
-def mark(data: Mapping[str, Any]) -> str:
+def reason_digest(data: Mapping[str, Any]) -> str:
     """Return what tells a reason's record from all others, short enough for a checkpoint to have many."""
-    return _mark(_key(data, "observed_"))
+    return _digest(_key(data, "observed_"))
 
 
-def _mark(key: _Key) -> str:
+def _digest(key: _Key) -> str:
     return hashlib.blake2b(repr(key).encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
 
 

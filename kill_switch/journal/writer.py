@@ -244,14 +244,14 @@ class JournalWriter:
         self.write(sync=True)
         if self._size and not self._marked and not self.displaced:
             self._mark()
-        self.forget(known, stands)
+        self.remove_latch_files(known, stands)
         foreign = self._files[0].look()
         if not self.trouble and not self.displaced and not self.inbox:
             self._fold()
             self.rotate()
         return foreign
 
-    def forget(self, known: Sequence[Collection[str]], stands: int) -> None:
+    def remove_latch_files(self, known: Sequence[Collection[str]], stands: int) -> None:
         """Remove the latch files, if the disk has the journal's own word for all that they say."""
         while self._marks and self._marks[0][0] <= self.syncing.durable:
             self._durable = self._marks.popleft()[1]
@@ -261,7 +261,7 @@ class JournalWriter:
             if file.exists:
                 file.remove(lines)
 
-    def conclude(self) -> None:
+    def write_repeats(self) -> None:
         """Write what was counted, and is not due yet."""
         self._buffer.drain_inbox()
         self._buffer.add_all_repeats()
@@ -269,11 +269,11 @@ class JournalWriter:
 
     def close(self, known: Sequence[Collection[str]], stands: int, within_s: float) -> None:
         """Write and sync what there is."""
-        self.conclude()
+        self.write_repeats()
         self.syncing.close(self.position, within_s)
-        self.forget(known, stands)
+        self.remove_latch_files(known, stands)
 
-    def let_go(self) -> None:
+    def close_file(self) -> None:
         """Close the file: whoever is late writes nowhere."""
         fd, self._fd = self._fd, -1
         os.close(fd)
@@ -372,7 +372,7 @@ class JournalWriter:
 
     def _number(self) -> int:
         """Return the number of the file that is full: the next one, or the one that it has got already."""
-        known = segments.is_full(self.path.parent)
+        known = segments.full_segments(self.path.parent)
         if not known:
             return 1
         last = known[-1]

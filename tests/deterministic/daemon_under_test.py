@@ -201,7 +201,7 @@ class Record(Journal):
     def all(self) -> None:
         """Have everything told and written."""
         self.deliver_entries()
-        self._state.post(self._writer.conclude)
+        self._state.post(self._writer.write_repeats)
         for worker in (self._state, self._run):
             assert isinstance(worker, SlowWorker)
             worker.all()
@@ -211,7 +211,7 @@ class Record(Journal):
         """Close as the kernel does for a process that is gone."""
         assert isinstance(self._writer.syncing, SlowSync)
         self._writer.syncing.let_go()
-        self._writer.let_go()
+        self._writer.close_file()
         self._write_ahead.close()
         os.close(self._lock)
 

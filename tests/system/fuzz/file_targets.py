@@ -275,7 +275,7 @@ class JournalTarget(FileTarget):
             state = recovery.rebuild(replay.entries, PACES)
         except JournalBroken as broken:
             must(1 <= broken.line <= len(replay.entries), "broken at a line that is not there")
-            known = segments.remember(self.path)
+            known = segments.read_at_start(self.path)
             must(known.broken is not None and known.broken.line <= broken.line, "what is not understood is believed")
             recovery.rebuild(known.entries, PACES)
             return

@@ -96,7 +96,7 @@ class Play:
     def entries(self, kind: str) -> list[Any]:
         self.daemon.journal.flush()
         written = self.daemon.journal
-        assert written._state.carry_out(written._writer.conclude, 5.0)  # a thread has it, and soon the file
+        assert written._state.carry_out(written._writer.write_repeats, 5.0)  # a thread has it, and soon the file
         replay = journal.read_journal(written.path)
         assert replay.broken is None
         return [entry["data"] for entry in replay.entries if entry["kind"] == kind]

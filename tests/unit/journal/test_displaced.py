@@ -98,7 +98,7 @@ def opened(dirs: Dirs, at_once: None, monkeypatch: pytest.MonkeyPatch) -> Prompt
 
 def killed(opened: Journal) -> None:
     """Let go of a journal as the kernel does for a process that is gone."""
-    opened._writer.let_go()
+    opened._writer.close_file()
     opened._write_ahead.close()
     os.close(opened._lock)
 

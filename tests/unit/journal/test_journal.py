@@ -26,7 +26,7 @@ from kill_switch.journal.journal import GENESIS, Journal
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
 from kill_switch.journal.latch_file import leave_latch, sync_latch
-from kill_switch.journal.latch_lines import latch_text, latched_accounts, latched_elsewhere, parse_latch
+from kill_switch.journal.latch_lines import latch_text, latched_accounts, latched_unknown_accounts, parse_latch
 from kill_switch.journal.segments import JournalReader
 from tests.harness.core_playbook import at, reason
 from tests.harness.immediate_jobs import Prompt
@@ -1020,8 +1020,8 @@ def test_accounts_that_a_latch_names_and_nobody_knows_are_told_apart(opened: Pro
         file.write('not JSON\n{"accounts": "all"}\n{"accounts": [1, "x"]}\n7\n')
     said = opened.foreign_latch()
     assert said is not None
-    assert latched_elsewhere(said, ("a", "b")) == ("z", "y", "x")
-    assert latched_elsewhere("", ("a",)) == ()
+    assert latched_unknown_accounts(said, ("a", "b")) == ("z", "y", "x")
+    assert latched_unknown_accounts("", ("a",)) == ()
 
 
 def test_a_latch_is_claimed_with_its_text_its_accounts_those_elsewhere_and_its_evidence(
