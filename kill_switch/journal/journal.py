@@ -1,17 +1,9 @@
-"""Write down every decision, numbered and chained, so that the state survives and nobody can change the past unseen.
+"""The journal of one state directory: append records, note reasons ahead, and find latches of other processes.
 
-`journal.jsonl` holds one JSON object a line: `seq, at, mono_ns, boot, kind, data, prev, hash`. `hash` is SHA-256 over
-the line without it, `prev` the hash of the line before. `segments` reads it, and says how it goes on in further files.
-
-Nothing here raises on the kill path, and nothing waits for the state directory: `writer` has a thread for that. What a
-kill waits for is its intent, one `write(2)` into memory. It stands until the record's `write(2)` has succeeded, which
-survives `kill -9`; `fdatasync`, for the machine's own death, runs in another thread. Only where no intent can be noted,
-a kill waits for its record, and no longer than `LATCH_WITHIN_S`.
-
-What cannot be written stays in memory and is tried again; a latch record goes to a latch file (`latches`) meanwhile.
-That file's mere presence trips: at the next start, or at once if whoever wrote it was another process (`fire --direct`
-beside a daemon that hangs). It goes once the disk itself has the journal's record: there is no moment in which a power
-cut leaves neither.
+The dispatcher and the daemon call `Journal` from the event loop; nothing here raises or waits for the state directory
+during a kill. A kill waits for one `write(2)` of the write-ahead note into memory; if that fails, for its record, at
+most `LATCH_WITHIN_S`. Records that cannot be written stay in memory; a latch file stands for those that trip, until
+their records are durable.
 """
 
 from __future__ import annotations
@@ -48,15 +40,15 @@ from kill_switch.system.job_thread import JobThread
 
 log = logging.getLogger(__name__)
 
-LATCH_WITHIN_S = 0.1  # a kill whose intent could not be noted waits that long for its record
-SYNC_HANGS_AFTER_NS = 10_000_000_000  # a sync may take longer: a disk that is busy is no disk that hangs
-_CLOSE_WITHIN_S = 5.0
-_SYNC_WITHIN_S = 4.0
+LATCH_WITHIN_S = 0.1  # seconds that a kill waits for its record if the note could not be written
+SYNC_HANGS_AFTER_NS = 10_000_000_000  # longer than `HANGS_AFTER_NS`, because a busy disk may take seconds
+_CLOSE_WITHIN_S = 5.0  # for the last write and fsync when the process stops
+_SYNC_WITHIN_S = 4.0  # the part of it for the last fsync
 _NOT_RECORDED = "tripped accounts have other logins or names now, and the disk did not take that in time"
 
 
 class Journal:
-    """Append to the journal of one state directory; holds its lock, so that there is one daemon to a directory."""
+    """The journal of one state directory, whose lock it holds: one daemon to a directory."""
 
     def __init__(
         self,
@@ -67,11 +59,11 @@ class Journal:
         syncer: Callable[[int, int, Callable[[], None]], FsyncThread] | None = None,
         worker: Callable[[str], JobThread] | None = None,
     ) -> None:
-        """Open and lock; raises `AlreadyRunning` or `CannotCreate`. `replay` is what was there, set aside if broken.
+        """Lock the directory, read the journal and open it. Raises `AlreadyRunning` or `CannotCreate`. May block.
 
-        `replay.entries` stand for all that were ever written, as `checkpoint` says. `reading` is called again and again
-        while a file is read that is longer than any that this version writes. `syncer` makes what syncs the file, and
-        `worker` the thread of a directory.
+        `contents` is the journal as found; its entries stand for all entries ever written (see `checkpoint`). A broken
+        journal is renamed to `set_aside`. `reading` is called repeatedly while an oversized file is read. `syncer`
+        makes the fsync thread, and `worker` the thread of a directory.
         """
         self.path = state_dir / NAME
         self._lock = opening.lock(state_dir)
@@ -81,7 +73,7 @@ class Journal:
         try:
             self.contents = read_at_start(self.path, reading)
             distrust = opening.why_untrusted(self.path, self.contents, self._lock)
-            if distrust:  # before anything is touched
+            if distrust:  # the latch is durable before any file is changed
                 leave_latch_line(latch_line(distrust, "all", clock.now()), state_dir)
             convert_at_start(self._write_ahead, self.contents.entries, self._directories)
             fd, size, self.set_aside = opening.take_over(self.path, self.contents)
@@ -106,19 +98,19 @@ class Journal:
         self._note_converter = NoteConverter(
             self._write_ahead, self.contents.entries, self._directories, self._state, self._run
         )
-        self.announcements: deque[str] = self._writer.announcements  # what people are to be told, a line each
+        self.announcements: deque[str] = self._writer.announcements  # lines for notifications; the daemon removes them
         self.on_entry: Callable[[Entry], None] = lambda entry: None
         self.on_latch: Callable[[], object] = lambda: None  # called in another thread: somebody has left a latch
-        self._latch_stands_until = 1  # latch files stand until the disk has so many records
+        self._latch_stands_until = 1  # latch files are kept until the record of this number is durable
         self._queue = RecordQueue(self._writer.inbox, self._write_ahead, lambda entry: self.on_entry(entry))
         self._announced_silence = self._closed = False
-        self._write_scheduled = self._sync_scheduled = False  # to write; to have the disk take it
+        self._write_scheduled = self._sync_scheduled = False  # a write is posted; the next write requests an fsync
 
-    # ── what is the matter ────────────────────────────────────────────────────────────────────────────────────────
+    # ── state and troubles ────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def trouble(self) -> str:
-        """Say what the matter is with the record, "" if nothing is."""
+        """Return all that is wrong with the journal in one line, "" if nothing is."""
         writer, latches = self._writer, [file.trouble for file in self._files]
         troubles = (
             self.silence_trouble,
@@ -132,42 +124,42 @@ class Journal:
 
     @property
     def silence_trouble(self) -> str:
-        """Say that the state directory's file system does not answer, "" if it does."""
+        """Return a message if the state directory's file system hangs, "" if it does not."""
         lasts_ns = self._state.running_ns(clock.now().mono_ns)
         return f"the state directory {self._directories[0]} does not answer" if lasts_ns > HANGS_AFTER_NS else ""
 
     @property
     def write_trouble(self) -> str:
-        """Say why records are not written, "" if they are, or nothing has come of it yet."""
+        """Return why records are not written, "" if they are or the first write is still in progress."""
         displaced = self._writer.displaced
         gone = displaced and f"journal {self.path} {displaced} under the running daemon: nothing is on record"
         return gone or self._writer.trouble
 
     @property
     def write_ahead_trouble(self) -> str:
-        """Say why no intent can be noted, "" if it can: a kill's first commands wait for their record then."""
+        """Return why no note can be written, "" if it can. Without a note a kill waits for its record."""
         return self._write_ahead.trouble
 
     @property
     def sync_trouble(self) -> str:
-        """Say why a power cut may undo what is in the file."""
+        """Return why records in the file may not survive a power cut, "" if the last fsync succeeded."""
         syncing = self._writer.syncing
         slow = syncing.running_ns(clock.now().mono_ns) > SYNC_HANGS_AFTER_NS
         why = syncing.trouble or ("the disk does not answer" if slow else "")
         return why and f"journal {self.path}: sync failed: {why}"
 
     def displaced(self) -> bool:
-        """Tell whether the file under the journal's name was another one than is written, when it was looked at."""
+        """Return whether the file under the journal's name was another file or cut, at the last look."""
         return bool(self._writer.displaced)
 
     @property
     def is_on_record(self) -> bool:
-        """Every record so far is in the file."""
+        """True if every record so far is in the file."""
         return not self._queue.fresh and self._writer.written >= self._queue.numbered and not self._writer.displaced
 
     @property
     def is_latched(self) -> bool:
-        """Tell whether the next start trips by what has been reported, though it may not be in the file."""
+        """True if the next start trips by the reported reasons: by record, note or latch file."""
         self._queue.number()
         self._collect_results()
         written = self._writer.written >= self._queue.last_trip and not self._writer.displaced
@@ -179,34 +171,37 @@ class Journal:
         return self._writer.head
 
     def backlog(self, mono_ns: int) -> tuple[int, int]:
-        """Return how many records are not in the file yet, and for how long, in ns, the sync under way has lasted."""
+        """Return the number of records that are not in the file, and the age of the current fsync in nanoseconds."""
         return self._queue.numbered + self._queue.fresh - self._writer.written, self._writer.syncing.running_ns(mono_ns)
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def note_ahead(self, reason: Reason) -> bool:
-        """Say that `latch` follows with this reason's record; True if that cannot be lost until then."""
+        """Write the reason's write-ahead note; return False if the note may be lost with this process.
+
+        After True the caller may send commands before `append_latch` has the reason's record.
+        """
         return self._write_ahead.write(reason)
 
     def append(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
-        """Take a record; `flush` has it written. Costs next to nothing, so that answers are not kept waiting.
+        """Queue a record; `flush` requests the write. The call is cheap, because venues' replies wait behind it.
 
-        What `tally.Due` has left for later in its data is computed when the record is numbered, in the same thread.
+        Data that `order_tracker` has deferred is computed when the record is numbered, in the same thread.
         """
         self._queue.append(kind, data, at)
 
     def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
-        """Take a record that must not be lost; False if it may be, with `trouble` told.
+        """Queue a record that must survive this process; return False if it may be lost, with `trouble` set.
 
-        A reason is in the intent when this returns, or in the file, or in a latch file. What gives a latch to another
-        name is in the file, unless the disk takes longer than `LATCH_WITHIN_S`. The next `flush` tells `on_entry` of
-        it, and `sync` has it written and put on the disk: a strike is waiting.
+        On return a reason is in the note, in the journal or in a latch file. A record that moves a latch to another
+        name is in the journal, unless the disk takes longer than `LATCH_WITHIN_S`. The caller sends the strike next
+        and then calls `sync` and `flush`.
         """
         covered = self._write_ahead.covers(data) if kind == "reason" else not _changes_latched_login(kind, data)
         self.append(kind, data, at)
         self._queue.number()
-        if covered:  # a re-arm that is not on record is none at the next start, which is the safe side
-            if kind != "reason" and not self._write_ahead.is_pending:  # in a strike, `sync` comes soon enough
+        if covered:  # a re-arm that is not recorded is none at the next start, which is the safe side
+            if kind != "reason" and not self._write_ahead.is_pending:  # during a strike, `sync` follows
                 self._schedule_write()
             return not self._writer.trouble and not self._writer.displaced
         self._state.carry_out(self._writer.write, LATCH_WITHIN_S)
@@ -219,7 +214,7 @@ class Journal:
         return False
 
     def flush(self) -> bool:
-        """Have all that came written, soon; False, with `trouble` told, if the disk took nothing the last time."""
+        """Request a write of all records so far; return False, with `trouble` set, if the last write failed."""
         self.deliver_entries()
         self._collect_results()
         if not self.is_on_record:
@@ -227,25 +222,25 @@ class Journal:
         return not (self._writer.trouble or self._writer.displaced or self._closed)
 
     def sync(self) -> None:
-        """Have all that came written and put on the disk, by the threads beside."""
+        """Request a write and an fsync of all records so far; the threads do both."""
         self._queue.number()
         self._sync_scheduled = True
         self._schedule_write()
 
     def _schedule_write(self) -> None:
-        """Have the thread write, once for all who ask."""
+        """Post one write to the thread for all requests until it begins."""
         if not self._write_scheduled:
             self._write_scheduled = True
             self._state.post(self._write)
 
     def _write(self) -> None:
-        """Write, in the thread; whoever asks from now on is not forgotten."""
-        self._write_scheduled = False
+        """Write, in the thread."""
+        self._write_scheduled = False  # first, so that a request from now on posts another write
         sync, self._sync_scheduled = self._sync_scheduled, False
         self._writer.write(sync=sync)
 
     def retry_pending(self) -> None:
-        """Look after everything; it waits for nothing. To be called again and again: what has failed is tried again."""
+        """Retry all that has failed, and look at the latch files; waits for nothing. Call it about once a second."""
         self.deliver_entries()
         self._collect_results()
         self._write_ahead.give_up()
@@ -258,7 +253,7 @@ class Journal:
         self._collect_results()
 
     def close(self) -> None:
-        """Write and sync what is left, and let go of the lock; a disk that hangs is waited for within a bound."""
+        """Write and fsync the remaining records and release the lock; wait for `_CLOSE_WITHIN_S` at most."""
         self.deliver_entries()
         self._collect_results()
         known = [file.known() for file in self._files]
@@ -269,16 +264,16 @@ class Journal:
         self._collect_results()
         self._closed = True
         self._write_ahead.close()
-        if ended:  # else the thread still has the file, and nobody else is to have it before this process has ended
+        if ended:  # else the thread still uses the file, and the lock is kept until this process ends
             self._writer.close_file()
             os.close(self._lock)
 
     def deliver_entries(self) -> None:
-        """Give `on_entry` every record that was taken so far, written or not. A strike does not wait for that."""
+        """Pass every record so far to `on_entry`, written or not."""
         self._queue.deliver()
 
     def _collect_results(self) -> None:
-        """Take note of what the threads have done."""
+        """Apply the results of the threads."""
         self._note_converter.collect(self._writer.written)
         self.latch_watch.collect()
         self._write_ahead.truncate_if_recorded(0 if self._writer.displaced else self._writer.written)
@@ -286,17 +281,20 @@ class Journal:
     # ── latches ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def foreign_latch(self) -> str | None:
-        """Return what latch files said that this journal has neither left itself nor taken over; None if nothing."""
+        """Return the foreign lines of the latch files, None if there are none yet. `adopt_latch` acknowledges them."""
         self._collect_results()
         return self.latch_watch.foreign_latch(self._latch_stands_until)
 
     def adopt_latch(self, text: str) -> None:
-        """Take over what `foreign_latch` said; the files stand until the disk has the journal's own word for it."""
+        """Acknowledge the lines that `foreign_latch` returned; call it after the reason's record was appended.
+
+        The latch files are kept until that record is durable.
+        """
         self.latch_watch.acknowledge(text)
         self._queue.number()
         self._latch_stands_until = max(self._latch_stands_until, self._queue.numbered)
 
 
 def _changes_latched_login(kind: str, data: Mapping[str, object]) -> bool:
-    """Say whether a record has a latch under another name, or for another login: nothing else remembers that."""
+    """Return whether a record moves a latch to another name or login: no other file has that."""
     return kind == "identity" or (kind == "resume" and bool(data.get("moved")))

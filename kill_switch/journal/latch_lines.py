@@ -1,4 +1,7 @@
-"""The lines of latch files: made, and read."""
+"""Make and read the lines of latch files: one JSON object a line, with `text`, `at`, `accounts` and perhaps `uid`.
+
+A line that cannot be read trips every account, because nobody knows which accounts it meant. Pure.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,15 @@ from kill_switch.core.domain import Instant, Reason
 from kill_switch.core.records import LatchRecord
 from kill_switch.journal.plain_json import json_safe
 
-MAX_LINES = 1000
-MAX_TEXT = 1000  # characters of a latch file that go on record
+MAX_LINES = 1000  # lines of a latch file that are read
+MAX_TEXT = 1000  # characters of a latch file that are copied into records
 
 
 def latch_line(text: str, accounts: object, at: Instant, uid: object = None) -> bytes:
-    """Return a line for a latch file; `uid` is the person who fired, where it was one."""
+    """Return a line for a latch file, without its newline; `uid` is the user who fired, None if no person did.
+
+    `accounts` is a list of names, or any other value for all accounts.
+    """
     line = {"text": json_safe(text), "at": clock.iso(at.wall_ns), "accounts": json_safe(accounts)}
     if uid is not None:
         line["uid"] = uid
@@ -25,37 +31,38 @@ def latch_line(text: str, accounts: object, at: Instant, uid: object = None) -> 
 
 
 class LatchContents(NamedTuple):
-    """What latch files say, to somebody who has certain accounts."""
+    """The latch files' content, split by this daemon's configuration."""
 
     text: str
-    accounts: tuple[str, ...]  # of ours: they trip
-    unknown_accounts: tuple[
-        str, ...
-    ]  # not ours, yet or any more: who left the latch may have read a newer configuration
-    excerpt: str  # the beginning of the lines
-    uid: int | None  # the first person whom a line names
+    accounts: tuple[str, ...]  # configured here: they are tripped
+    # not configured here: the writer may have read a newer configuration, or the account was removed
+    unknown_accounts: tuple[str, ...]
+    excerpt: str  # the first `MAX_TEXT` characters of the lines
+    uid: int | None  # the first user that a line names
 
     @property
     def evidence(self) -> Mapping[str, object]:
+        """Return the reason's evidence: the excerpt, and the user if a line names one."""
         return {"said": self.excerpt, **({} if self.uid is None else {"uid": self.uid, "user": str(self.uid)})}
 
     def reason(self, at: Instant, **evidence: object) -> Reason:
+        """Return the reason that trips the configured accounts; `evidence` is added to the latch's own."""
         return Reason("latch", self.text, self.accounts, at, {**self.evidence, **evidence})
 
     def record(self) -> LatchRecord:
-        """Return what is to be on record of the accounts elsewhere."""
+        """Return the record that trips the accounts that are not configured."""
         user = None if self.uid is None else str(self.uid)
         return LatchRecord(accounts=self.unknown_accounts, said=self.excerpt, uid=self.uid, user=user)
 
 
 def parse_latch(content: str, known: Collection[str]) -> LatchContents:
-    """Understand a latch file's lines; `known` are the accounts that there are."""
+    """Return the content of latch files' lines; `known` are the configured accounts."""
     accounts, elsewhere = latched_accounts(content, known), latched_unknown_accounts(content, known)
     return LatchContents(latch_text(content)[:MAX_TEXT], accounts, elsewhere, content[:MAX_TEXT], _latched_by(content))
 
 
 def latch_text(text: str) -> str:
-    """Return what a latch file's lines say, for people."""
+    """Return the texts of a latch file's lines in one line, for people."""
     texts = []
     for line in _pieces(text):
         try:
@@ -66,7 +73,7 @@ def latch_text(text: str) -> str:
 
 
 def _latched_by(text: str) -> int | None:
-    """Return the user whom the first line that names one names."""
+    """Return the first uid in the lines, None if no line has one."""
     for line in _pieces(text):
         try:
             uid = orjson.loads(line)["uid"]
@@ -78,7 +85,7 @@ def _latched_by(text: str) -> int | None:
 
 
 def latched_unknown_accounts(text: str, known: Collection[str]) -> tuple[str, ...]:
-    """Return the accounts that a latch file's lines name and that are not known here, yet or any more."""
+    """Return the accounts that the lines name and that are not in `known`, in their order."""
     named: dict[str, None] = {}
     for line in _pieces(text):
         try:
@@ -91,7 +98,10 @@ def latched_unknown_accounts(text: str, known: Collection[str]) -> tuple[str, ..
 
 
 def latched_accounts(text: str, known: Collection[str]) -> tuple[str, ...]:
-    """Return the accounts that a latch file's lines name; all that are known, if any line cannot be understood."""
+    """Return those of `known` that the lines trip.
+
+    All of them are tripped if a line cannot be read, or if no line names a known account.
+    """
     named: set[str] = set()
     for line in _pieces(text):
         try:
@@ -101,9 +111,9 @@ def latched_accounts(text: str, known: Collection[str]) -> tuple[str, ...]:
         if not isinstance(accounts, list):
             return tuple(known)
         named.update(str(name) for name in accounts)
-    return tuple(name for name in known if name in named) or tuple(known)  # whom else could it have meant
+    return tuple(name for name in known if name in named) or tuple(known)  # a latch always trips
 
 
 def _pieces(text: str) -> list[str]:
-    """Part a file into its lines; what is more than anybody leaves stays one piece, which nobody understands."""
+    """Split a file into its lines; all beyond `MAX_LINES` stays one piece, which cannot be read and so trips."""
     return text.removesuffix("\n").split("\n", MAX_LINES)

@@ -1,6 +1,6 @@
 """Look at the latch files and at the write-ahead note's file, each directory in its own thread.
 
-`Journal` calls this from the event loop's thread and polls `collect`. Nothing here waits for a file system.
+`Journal` uses it from the event loop's thread. No method that the event loop calls waits for a file system.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from kill_switch.journal.latch_file import LatchFile
 from kill_switch.journal.write_ahead import FoundNotes, WriteAheadNote
 from kill_switch.system.job_thread import JobThread
 
-HANGS_AFTER_NS = 1_000_000_000  # a call that has lasted for so long hangs
+HANGS_AFTER_NS = 1_000_000_000  # a call to a file system that lasts longer than this counts as hanging
 
 
 class LatchWatch:
-    """Find latches that another process has left; `files` are those of the state and of the runtime directory."""
+    """Find the latches that another process has written; collect the results of the two threads."""
 
     def __init__(
         self,
@@ -28,27 +28,32 @@ class LatchWatch:
         look_at_state: Callable[[Sequence[Collection[str]], int], bool],
         on_latch: Callable[[], object],
     ) -> None:
-        """`look_at_state` and `on_latch` are called in the threads."""
+        """Connect the threads; nothing is looked at yet.
+
+        `files` are the latch file of the state directory and that of the runtime directory, in this order.
+        `look_at_state` and `on_latch` are called in the threads; `on_latch` after a look that found a foreign latch.
+        """
         self._files, self._note = files, note
         self._state_thread, self._runtime_thread = state_thread, runtime_thread
         self._look_at_state_directory, self._on_latch = look_at_state, on_latch
-        self._note_looks: deque[FoundNotes | None] = deque()  # what has come of a look after the note
+        self._note_looks: deque[FoundNotes | None] = deque()  # results of looks at the note's file
         self._looking_at_state = self._looking_at_runtime = False
-        self._requested_ns = 0  # when both were last asked to look
-        self._may_have_foreign_latch = False  # somebody may have left a latch
-        self._both_checked = True  # both files were looked at since one of them was found
+        self._requested_ns = 0  # monotonic time of the last request while no look was in progress
+        self._may_have_foreign_latch = False  # another process may have written a latch
+        self._both_checked = True  # both files were looked at since a line was found in one of them
 
     @property
     def is_looking(self) -> bool:
+        """True while a look that `request_look` began is in progress."""
         return self._looking_at_state or self._looking_at_runtime
 
     @property
     def has_foreign_latch(self) -> bool:
-        """Tell whether a latch file says something that is not this journal's, as far as the files were looked at."""
+        """True if the last looks found a line that this process has neither written nor acknowledged."""
         return any(file.unseen_lines() for file in self._files)
 
     def collect(self) -> None:
-        """Take note of what the threads have found."""
+        """Apply the results of the threads, in their order."""
         for file in self._files:
             file.poll()
         while self._note_looks:
@@ -59,13 +64,16 @@ class LatchWatch:
                 self._note.adopt(notes)
 
     def foreign_latch(self, stands_until: int) -> str | None:
-        """Return what latch files said that this journal has neither left itself nor taken over; None if nothing."""
+        """Return the foreign lines of both latch files; None if there are none, or a look is still in progress.
+
+        A look that hangs for `HANGS_AFTER_NS` is not waited for. `acknowledge` ends the reporting of these lines.
+        """
         self.collect()
         if self.is_looking and clock.now().mono_ns - self._requested_ns < HANGS_AFTER_NS:
-            return None  # soon
+            return None  # the next call returns the lines
         lines = [line for file in self._files for line in file.unseen_lines()]
         self._may_have_foreign_latch = bool(lines)
-        if lines and not self._both_checked:  # a kill that found no room in one directory leaves something in both
+        if lines and not self._both_checked:  # a kill that finds no room in one directory writes to both
             self._both_checked = True
             self.request_look(stands_until)
             return self.foreign_latch(stands_until)
@@ -73,12 +81,15 @@ class LatchWatch:
         return "\n".join(lines) if lines else None
 
     def acknowledge(self, text: str) -> None:
-        """Take over what `foreign_latch` said."""
+        """Acknowledge the lines that `foreign_latch` has returned: it does not return them again."""
         for file in self._files:
             file.acknowledge(text.split("\n"))
 
     def request_look(self, stands_until: int) -> None:
-        """Have both directories looked after, by their threads; latch files stand until the disk has that record."""
+        """Post a look at each directory to its thread, unless one is in progress.
+
+        The latch files are kept until the disk has the record with number `stands_until`.
+        """
         known = [file.known() for file in self._files]
         if not self.is_looking:
             self._requested_ns = clock.now().mono_ns
@@ -90,7 +101,7 @@ class LatchWatch:
             self._runtime_thread.post(self._look_at_runtime)
 
     def _look_at_state(self, known: Sequence[Collection[str]], stands_until: int) -> None:
-        """Look after the state directory, in its thread."""
+        """Look at the state directory, in its thread."""
         try:
             has_latch = self._look_at_state_directory(known, stands_until)
             self._may_have_foreign_latch = has_latch or self._may_have_foreign_latch
@@ -100,7 +111,7 @@ class LatchWatch:
             self._on_latch()
 
     def _look_at_runtime(self) -> None:
-        """Look after the runtime directory, in its thread."""
+        """Look at the runtime directory, in its thread."""
         try:
             self._note_looks.append(self._note.look())
             self._may_have_foreign_latch = self._files[1].look() or self._may_have_foreign_latch

@@ -1,7 +1,7 @@
-"""Convert write-ahead notes that no record follows into latches, so that the next look at the latch files trips.
+"""Convert write-ahead notes that have no record into latches, so that the next look at the latch files trips.
 
-`Journal` does it at its start for notes of an earlier process, and in the running daemon for notes of a kill that met a
-fault.
+`Journal` converts the notes of an earlier process at its start. In the running daemon it converts the notes of a kill
+that met a fault before its record.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class NoteConverter:
-    """Convert found notes into latches, in the thread of the state directory."""
+    """Convert the unrecorded lines of a note into latches, in the state directory's thread."""
 
     def __init__(
         self,
@@ -34,37 +34,37 @@ class NoteConverter:
     ) -> None:
         self._note, self._entries, self._directories = note, entries, directories
         self._state_thread, self._runtime_thread = state_thread, runtime_thread
-        self._converted: deque[list[bytes]] = deque()  # lines of the note that a latch was left for
+        self._converted: deque[list[bytes]] = deque()  # lines of the note that a latch was written for
         self._is_converting = False
 
     def request(self) -> None:
-        """Have the notes that were found converted, unless that is under way."""
+        """Post the conversion of the unrecorded lines, unless one is in progress."""
         if self._note.unrecorded_lines and not self._is_converting:
             self._is_converting = True
             lines = list(self._note.unrecorded_lines)
             self._state_thread.post(lambda: self._converted.append(self._convert(lines)))
 
     def collect(self, written: int) -> None:
-        """Discard the notes that a latch was left for; the journal has the records up to number `written`."""
+        """Discard the lines that were converted; the journal has the records up to number `written`."""
         while self._converted:
             self._is_converting, lines = False, self._converted.popleft()
             if lines and not self._note.is_open:
-                self._runtime_thread.post(self._note.remove)  # the next look makes it anew
+                self._runtime_thread.post(self._note.remove)  # the next look creates it again
             self._note.discard_found(lines, written)
 
     def _convert(self, lines: list[bytes]) -> list[bytes]:
-        """Leave a latch for what was intended and has never been put on record, in the thread; return what is done."""
+        """Write a latch for each line whose reason the journal lacks, in the thread; return the lines dealt with."""
         try:
             for line in unrecorded(lines, self._entries):
                 leave_latch_line(line, *self._directories)
-        except OSError as error:  # it stays where it is, and is tried again
-            log.error("journal %s: %s", self._directories[0], error.strerror)
+        except OSError as error:  # the note stays, and the next request tries again
+            log.error("state directory %s: %s", self._directories[0], error.strerror)
             return []
         return lines
 
 
 def convert_at_start(note: WriteAheadNote, entries: Sequence[Entry], directories: Sequence[Path]) -> None:
-    """Convert the notes that an earlier process has left; raises `OSError` if no latch can be left. It may wait."""
+    """Convert the notes of an earlier process. Raises `OSError` if no latch can be written. May block."""
     if not note.unrecorded_lines:
         return
     for line in unrecorded(note.unrecorded_lines, entries):
@@ -76,6 +76,6 @@ def convert_at_start(note: WriteAheadNote, entries: Sequence[Entry], directories
 
 
 def leave_latch_line(line: bytes, *directories: Path) -> None:
-    """Leave a latch for the next look at them, whoever's it is, in the first directory that takes it, or raise."""
+    """Write and sync a latch in the first directory that takes the whole line; raise `OSError` if none does."""
     if not append_to_first([directory / LATCH_NAME for directory in directories], line, sync=True):
         raise OSError(errno.ENOSPC, f"{latch_text(line.decode(errors='replace'))}, and no latch can be left beside it")

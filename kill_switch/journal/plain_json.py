@@ -1,4 +1,7 @@
-"""Values that JSON can hold: what cannot be serialised is written in its ASCII form."""
+"""Serialise records and latch lines even if a value has no JSON form: such a value is replaced by its `ascii()`.
+
+The writer, the write-ahead note and the latch files use it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from kill_switch.core.domain import Instant
 
 
 def json_safe(value: object) -> object:
-    """Return a value that JSON can tell, its ASCII form if need be."""
+    """Return the value if orjson can serialise it, else its `ascii()`."""
     try:
         orjson.dumps(value, default=str)
     except (TypeError, ValueError):
@@ -21,7 +24,7 @@ def json_safe(value: object) -> object:
 
 
 def to_plain(data: Mapping[str, object]) -> Mapping[str, object]:
-    """Return data that JSON can tell: as it is, or with the ASCII form of what it cannot."""
+    """Return the data if orjson can serialise it, else a copy in which each such value is its `ascii()`."""
     try:
         orjson.dumps(data, default=str)
     except (TypeError, ValueError):
@@ -32,7 +35,10 @@ def to_plain(data: Mapping[str, object]) -> Mapping[str, object]:
 def encode_line(
     seq: int, prev: str, boot: str, kind: str, data: Mapping[str, object], at: Instant
 ) -> tuple[bytes, str]:
-    """Return a record's line of the journal, with its newline, and its hash."""
+    """Return a record's line of the journal, with its newline, and the record's hash.
+
+    `prev` is the hash of the record before. The hash is SHA-256 over the line without the `hash` field.
+    """
     entry = {
         "seq": seq,
         "at": clock.iso(at.wall_ns),

@@ -1,4 +1,7 @@
-"""Number records on the event loop's thread, hand them to the writer's inbox and show them to a listener."""
+"""Number records on the event loop's thread, and pass them to the writer's inbox and to the reports.
+
+`Journal` uses it. Nothing here waits or touches a file.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,16 @@ class _AppendedRecord(NamedTuple):
 
 
 class RecordQueue:
-    """Hold the records that were appended, until the writer's thread has them."""
+    """Hold the appended records until the writer and the listener have them."""
 
     def __init__(self, inbox: deque[PendingRecord], note: WriteAheadNote, on_entry: Callable[[Entry], object]) -> None:
-        self.numbered = 0  # records so far
-        self.last_trip = 0  # number of the last one that trips
+        """Begin empty; `deliver` calls `on_entry` with each record."""
+        self.numbered = 0  # number of the last record
+        self.last_trip = 0  # number of the last record that trips
         self._inbox, self._note, self._on_entry = inbox, note, on_entry
         self._boot = clock.boot_id()
-        self._fresh: list[_AppendedRecord] = []  # appended, and neither numbered nor written yet
-        self._undelivered: list[_AppendedRecord] = []  # not told to `on_entry` yet
+        self._fresh: list[_AppendedRecord] = []  # appended and not numbered yet
+        self._undelivered: list[_AppendedRecord] = []  # numbered, and not passed to `on_entry` yet
 
     @property
     def fresh(self) -> int:
@@ -41,10 +45,14 @@ class RecordQueue:
         return len(self._fresh)
 
     def append(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
+        """Add a record; `number` and `deliver` pass it on."""
         self._fresh.append(_AppendedRecord(kind, data, at))
 
     def number(self) -> None:
-        """Number the fresh records, and pass them to the thread that writes."""
+        """Number the new records and put them into the writer's inbox.
+
+        While the writer's thread hangs, records beyond `MAX_HELD` are dropped unless they trip.
+        """
         if not self._fresh:
             return
         inbox, fresh, self._fresh = self._inbox, self._fresh, []
@@ -52,7 +60,7 @@ class RecordQueue:
             data = order_tracker.settled(kind, appended)
             self._undelivered.append(_AppendedRecord(kind, data, at))
             if len(inbox) >= MAX_HELD and kind not in TRIPS:
-                continue  # the thread that takes them hangs
+                continue  # the writer's thread hangs
             self.numbered += 1
             inbox.append(PendingRecord(self.numbered, kind, data, at))
             if kind in TRIPS:
@@ -61,12 +69,12 @@ class RecordQueue:
                 self._note.mark_recorded(data, self.numbered)
 
     def deliver(self) -> None:
-        """Give `on_entry` every record that was taken so far, written or not. A strike does not wait for that."""
+        """Call `on_entry` with every record so far, written or not. A strike does not wait for this."""
         self.number()
         undelivered, self._undelivered = self._undelivered, []
         for kind, data, at in undelivered:
             stamps = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot}
             try:
                 self._on_entry({**stamps, "kind": kind, "data": to_plain(data)})
-            except Exception:  # what the reports cannot take is in the journal all the same
+            except Exception:  # the journal has the record even if the listener fails
                 log.exception("a record of the kind %s is not in the reports", kind)

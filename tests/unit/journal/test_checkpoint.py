@@ -28,7 +28,7 @@ from kill_switch.journal.records import (
     PnlRecord,
     StampsRecord,
 )
-from kill_switch.journal.write_ahead import unrecorded
+from kill_switch.journal.write_ahead import reason_digest, unrecorded
 from tests.harness.core_playbook import START, Run
 
 ACCOUNTS = ("a", "b", "c")
