@@ -16,7 +16,7 @@ from kill_switch.cli.common import ask, say_once
 from kill_switch.control import client, paths
 from kill_switch.core.outcome import Problem, make_problem
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
-from kill_switch.journal import latch_file, segments, write_ahead
+from kill_switch.journal import latch_file, latch_lines, segments, write_ahead
 
 ANSWER_WITHIN_S = 2.0
 
@@ -89,13 +89,13 @@ def _unrecorded(state_dir: Path, runtime_dir: Path) -> list[Problem]:
     latches: dict[Path, str] = {}
     with contextlib.suppress(OSError):
         standing = latch_file.files_with_lines([state_dir / latch_file.LATCH_NAME, runtime_dir / latch_file.LATCH_NAME])
-        latches |= {path: latch_file.latch_text("\n".join(lines)) for path, lines in standing.items()}
+        latches |= {path: latch_lines.latch_text("\n".join(lines)) for path, lines in standing.items()}
     with contextlib.suppress(OSError):
         path = runtime_dir / write_ahead.NAME
         if lines := [line for line in path.read_bytes().splitlines() if line]:
-            unrecorded = write_ahead.unrecorded(lines, segments.remember(state_dir / segments.NAME).entries)
+            unrecorded = write_ahead.unrecorded(lines, segments.read_at_start(state_dir / segments.NAME).entries)
             latches |= (
-                {path: latch_file.latch_text("\n".join(line.decode("utf-8", "replace") for line in unrecorded))}
+                {path: latch_lines.latch_text("\n".join(line.decode("utf-8", "replace") for line in unrecorded))}
                 if unrecorded
                 else {}
             )

@@ -45,7 +45,7 @@ from kill_switch.health.drills import DrillRunner
 from kill_switch.journal import history
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.journal.latch_file import parse_latch
+from kill_switch.journal.latch_lines import parse_latch
 from kill_switch.journal.records import StopRecord
 from kill_switch.outbound.services import LAST_WORDS_S, OutboundHub
 from kill_switch.system.hardening import make_directory
@@ -103,7 +103,7 @@ class Daemon:
         recorded = history.in_force(replay.entries)
         before = recorded.get(APPROVALS)
         if isinstance(before, int) and before > config.rearm.approvals:
-            if state.tripped or self.journal.has_foreign_latch:
+            if state.tripped or self.journal.latch_watch.has_foreign_latch:
                 state = state._replace(approvals_needed=before)
                 log.warning("a re-arm takes %d people, as when it tripped, and not %d", before, config.rearm.approvals)
         left_tripped = recovery.tripped_unconfigured(replay.entries, logins)

@@ -111,11 +111,11 @@ class SignalHolder:
 
     def _leave(self, text: str, accounts: Sequence[str] | None) -> None:
         from kill_switch import clock
-        from kill_switch.journal import latch_file  # here, in a thread: the main one may be importing them
+        from kill_switch.journal import latch_file, latch_lines  # here, in a thread: the main one may be importing them
 
         try:
             directories = self._directories or _look_up()
-            line = latch_file.latch_line(text, "all" if accounts is None else accounts, clock.now())
+            line = latch_lines.latch_line(text, "all" if accounts is None else accounts, clock.now())
             self.lines += latch_file.append_to_first(
                 [directory / latch_file.LATCH_NAME for directory in directories], line, sync=True
             )

@@ -195,7 +195,7 @@ class Reloader:
         with anyio.move_on_after(LATCHES_WITHIN_S):
             for _ in range(2):  # a look that is under way may have come too early
                 self._journal.retry_pending()
-                while self._journal.is_looking:  # noqa: ASYNC110 - threads' work
+                while self._journal.latch_watch.is_looking:  # noqa: ASYNC110 - threads' work
                     await anyio.sleep(0.005)
         self._adopt()
 

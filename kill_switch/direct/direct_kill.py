@@ -35,7 +35,7 @@ from kill_switch.direct.latch import DirectLatch
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.errors import AlreadyRunning, KillSwitchError
-from kill_switch.journal import latch_file, takeover
+from kill_switch.journal import latch_file, latch_lines, takeover
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.records import DirectRecord, UserRecord
@@ -329,7 +329,7 @@ class DirectKill:
         """Leave a latch for all that are meant: the daemon may be able to strike whom this process cannot."""
         text = f"{reason.trigger}: {reason.text}"
         await self._latch.append(
-            latch_file.latch_line(text, self._meant, reason.observed_at, reason.evidence.get("uid"))
+            latch_lines.latch_line(text, self._meant, reason.observed_at, reason.evidence.get("uid"))
         )
 
     # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────

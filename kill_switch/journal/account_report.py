@@ -1,4 +1,4 @@
-"""Fold what the records say of one account in one kill: its part of the kill's report. Pure."""
+"""Fold the records of one account in one kill into its part of the kill's report. Pure."""
 
 from __future__ import annotations
 
@@ -14,51 +14,52 @@ from kill_switch.journal.attempts import AttemptHistory
 
 @dataclass(slots=True)
 class AccountReport:
-    """What one kill did at one account, folded from the records about it."""
+    """The effect of one kill on one account, folded from the account's records."""
 
     state: Phase = Phase.STRIKING
     answer: CancelOutcome | None = None
     attempts: AttemptHistory = field(default_factory=AttemptHistory)
     clear_us: int | None = None
-    proven: bool = False  # clear, and nothing has been seen since
-    strikes: int = 0
-    struck: int = 0  # the number of the last strike: it counts on from kill to kill, until the re-arm
+    proven: bool = False  # proven clear, and no order was seen since
+    strikes: int = 0  # in this kill
+    struck: int = 0  # number of the last strike; counts on from kill to kill until the re-arm
     tally: OrderTally = field(default_factory=OrderTally)
-    claimed: int | None = None  # orders that the venue has said it has cancelled, strike by strike
-    left: int | None = None
+    claimed: int | None = None  # orders that the venue reports as cancelled, summed over the strikes
+    left: int | None = None  # orders that the last read showed
     evidence: str = ""  # of the last answer
-    unproven: str = ""  # why the last read did not show everything
-    rearmed: bool = False  # since its last strike in this kill; the state stays what it was
+    unproven: str = ""  # why the last read was incomplete
+    rearmed: bool = False  # re-armed since the last strike of this kill; `state` is not changed by that
 
     @property
     def proven_us(self) -> int | None:
-        """When it was first proven clear; None while it is not, or not any more."""
+        """When the account was first proven clear, in µs; None while it is not clear."""
         return self.clear_us if self.proven else None
 
     def to_json(self, *, names: bool = True) -> dict[str, object]:
-        """Return every field, for the journal; without `names`, orders are only counted."""
+        """Return every field in JSON's plain values; without `names`, orders are only counted."""
         plain = {name: getattr(self, name) for name in _FIELDS}
         return {**plain, "attempts": self.attempts.to_json(), "tally": self.tally.to_json(names=names)}
 
     @staticmethod
-    def from_json(told: Mapping[str, Any]) -> AccountReport:
-        """Read back what `told` has returned; fields of a later version are left out."""
-        known = {name: told[name] for name in _FIELDS if name in told}
+    def from_json(data: Mapping[str, Any]) -> AccountReport:
+        """Read the result of `to_json`; fields of a later version are left out."""
+        known = {name: data[name] for name in _FIELDS if name in data}
         account = AccountReport(**known)
         account.state = Phase(account.state)
-        if account.state is Phase.ARMED:  # an older version shows a re-arm as the account's state
+        if account.state is Phase.ARMED:  # earlier versions wrote a re-arm as the state ARMED
             account.state, account.rearmed = Phase.CLEAR if account.proven else Phase.RESIDUE, True
         account.answer = None if account.answer is None else CancelOutcome(account.answer)
-        if "attempts" in told:
+        if "attempts" in data:
             account.attempts, account.tally = (
-                AttemptHistory.from_json(told["attempts"]),
-                OrderTally.from_json(told["tally"]),
+                AttemptHistory.from_json(data["attempts"]),
+                OrderTally.from_json(data["tally"]),
             )
-        else:  # an earlier version has written it: it added up what venues said
-            account.attempts, account.claimed = AttemptHistory.from_old_json(told), told["cancelled"]
+        else:  # earlier versions summed the venues' claims in `cancelled`
+            account.attempts, account.claimed = AttemptHistory.from_old_json(data), data["cancelled"]
         return account
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the account's part of `report --json`."""
         verdict = Verdict.of(Phase.CLEAR if self.proven else self.state, self.answer)
         figures = self.attempts.verdict_fields(verdict)
         return {
@@ -78,9 +79,9 @@ class AccountReport:
         }
 
     def on_sent(self, sent: Sent, sent_us: int | None) -> bool:
-        """Take one account's part of a strike; return whether it is the first that left in this kill.
+        """Apply the account's part of a strike; return whether it is the first that was sent in this kill.
 
-        `sent_us` is when its last byte was handed over, since the kill's first reason; None: it was not.
+        `sent_us` is when the last byte was handed over, in µs since the kill's first reason; None: it was not sent.
         """
         if sent.orders is not None:
             self.tally.apply(sent.orders)
@@ -88,14 +89,14 @@ class AccountReport:
         attempt = self.attempts.attempt(sent.strike, max(1, self.strikes if again else self.strikes + 1))
         is_first = self.attempts.on_sent(attempt, sent_us, sent.routes) and sent_us is not None
         if again:
-            return is_first  # a second copy of a strike that has been counted, or one that went out too late to matter
+            return is_first  # a second copy of a counted strike, or a strike that was sent after the re-arm
         self.strikes, self.struck, self.proven = self.strikes + 1, sent.strike, False
         if self.state is not Phase.RESIDUE:
             self.state = Phase.STRIKING
         return is_first
 
     def on_answer(self, record: AnswerRecord, at_us: int) -> bool:
-        """Take an answer; return whether it is the kill's first that accepts a strike."""
+        """Apply an answer; return whether it is the first acceptance of the kill. `at_us` is its time in µs."""
         self._count(record.cancelled, record.orders)
         answer, attempts = record.answer, self.attempts
         if self.state is Phase.STRIKING:
@@ -105,12 +106,13 @@ class AccountReport:
         attempt = attempts.attempt(record.strike, max(1, self.strikes))
         is_first = attempts.on_answered(attempt, answer, at_us, record.evidence)
         if answer is CancelOutcome.UNSENT and (attempts.first is not None or self.answer not in (None, answer)):
-            answer = CancelOutcome.UNKNOWN  # this strike never left; an earlier one did
+            answer = CancelOutcome.UNKNOWN  # this strike was not sent, but an earlier strike was
         self.answer = answer
         self.evidence = record.evidence or self.evidence
         return is_first
 
     def on_read(self, record: ReadRecord) -> None:
+        """Apply a read; a read that was requested before the last strike proves nothing."""
         self._count(record.cancelled, record.orders)
         if record.stale:
             return
@@ -125,10 +127,11 @@ class AccountReport:
             self.state, self.proven = Phase.CONFIRMING, False
 
     def on_seen(self) -> None:
+        """Apply that an order appeared at the account, which was clear."""
         self.state, self.proven, self.left = Phase.STRIKING, False, max(1, self.left or 0)
 
     def on_clear(self, at_us: int) -> bool:
-        """Take the proof; return whether it is the kill's first."""
+        """Apply a proof of clear; return whether it is the kill's first. `at_us` is its time in µs."""
         self.state, self.proven, self.left = Phase.CLEAR, True, 0
         is_first = self.clear_us is None
         if is_first:
@@ -136,6 +139,7 @@ class AccountReport:
         return is_first
 
     def on_residue(self, left: int | None) -> None:
+        """Apply that `left` orders are still there after the venue's time; None: their number is unknown."""
         self.state, self.proven, self.left = Phase.RESIDUE, False, left
 
     def _count(self, claimed: int | None, orders: Mapping[str, Any] | None) -> None:
@@ -145,4 +149,4 @@ class AccountReport:
             self.tally.apply(orders)
 
 
-_FIELDS = tuple(one.name for one in fields(AccountReport) if one.name not in ("attempts", "tally"))
+_FIELDS = tuple(item.name for item in fields(AccountReport) if item.name not in ("attempts", "tally"))

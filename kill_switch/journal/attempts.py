@@ -1,7 +1,7 @@
-"""Keep the strikes on one account in one kill as attempts, and choose the one whose figures stand beside the verdict.
+"""The strikes on one account in one kill, as attempts, and the attempt whose figures the report shows. Pure.
 
-`report` folds records into it. An attempt is answered once the venue has accepted its cancel. One that was refused, or
-whose answer was lost, is shown among the attempts, and gives no account a time of an answer.
+An attempt is answered once the venue has accepted its cancel. An attempt that was refused, or whose answer was lost,
+is shown among the attempts, and sets no time of an answer.
 
     verdict                      `sent_us` and `routes` are those of       `answered_us`
     CONFIRMED                    the first strike that was accepted,       when that was accepted
@@ -19,41 +19,42 @@ from typing import Any
 
 from kill_switch.core.domain import CancelOutcome, Verdict
 
-KEPT_FIRST, KEPT_LAST = 4, 8  # attempts that are kept of an account's first ones and of its last ones
+KEPT_FIRST, KEPT_LAST = 4, 8  # how many of an account's first and last attempts are kept
 
 
 @dataclass(slots=True)
 class Attempt:
-    """One strike; times in microseconds since the kill's first reason was observed."""
+    """A strike; times are in microseconds since the kill's first reason was observed."""
 
-    number: int  # as records number strikes: on from kill to kill, until the re-arm; below 0: before that
-    strike: int  # as the report counts them: from 1 in each kill
-    sent_us: int | None = None
-    answered_us: int | None = None  # when the venue said yes or no
+    number: int  # of the strike in records: counts on from kill to kill until the re-arm; negative after it
+    strike: int  # of the strike in the report: from 1 in each kill
+    sent_us: int | None = None  # when the last byte was handed over
+    answered_us: int | None = None  # when the venue accepted or refused
     answer: CancelOutcome | None = None
     routes: list[str] = field(default_factory=list)
     evidence: str = ""
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Attempt:
-        """Read back what `asdict` has made of one."""
+        """Read the result of `asdict`."""
         answer = None if data["answer"] is None else CancelOutcome(data["answer"])
         figures = data["sent_us"], data["answered_us"]
         return Attempt(data["number"], data["strike"], *figures, answer, list(data["routes"]), data["evidence"])
 
 
 class AttemptHistory:
-    """The strikes on one account in one kill: the first and the last ones, and those that verdicts rest on."""
+    """The strikes on one account in one kill: the first, the last, and those that verdicts depend on."""
 
     def __init__(self) -> None:
-        self.first: Attempt | None = None  # that left
-        self.accepted: Attempt | None = None  # the first one
-        self.refused: Attempt | None = None  # the last one
+        """Begin without attempts."""
+        self.first: Attempt | None = None  # the first attempt that was sent
+        self.accepted: Attempt | None = None  # the first attempt that was accepted
+        self.refused: Attempt | None = None  # the last attempt that was refused
         self._kept: list[Attempt] = []
 
     def attempt(self, number: int, strike: int) -> Attempt:
-        """Return the attempt of this number; a new one is the report's `strike`."""
-        if self._kept and self._kept[-1].number == number:  # the last strike's, mostly
+        """Return the attempt with this record number; a new attempt has the report's number `strike`."""
+        if self._kept and self._kept[-1].number == number:  # mostly the last strike's
             return self._kept[-1]
         for known in (*reversed(self._kept), self.accepted, self.first):
             if known is not None and known.number == number:
@@ -65,17 +66,17 @@ class AttemptHistory:
         return added
 
     def is_earlier(self, number: int) -> bool:
-        """Tell whether a strike belongs to an earlier kill, which was over before the venue answered it."""
+        """Return whether the strike of this number belongs to an earlier kill and was answered late."""
         return self.first is not None and number < self.first.number
 
     def on_rearmed(self) -> None:
-        """Take note of a re-arm: strikes are numbered from one again, and no answer to these comes any more."""
+        """Make the attempts' numbers negative, because strikes are numbered from 1 again after a re-arm."""
         for attempt in (*self._kept, self.first, self.accepted, self.refused):
             if attempt is not None:
                 attempt.number = -attempt.strike
 
     def on_sent(self, attempt: Attempt, sent_us: int | None, routes: Sequence[str]) -> bool:
-        """Take note that a copy of a strike's command has left; return whether it is the kill's first."""
+        """Add a copy of a strike's command that was sent; return whether it is the kill's first."""
         for route in routes:
             if route not in attempt.routes:
                 attempt.routes.append(route)
@@ -87,9 +88,9 @@ class AttemptHistory:
         return True
 
     def on_answered(self, attempt: Attempt, answer: CancelOutcome, at_us: int, evidence: str) -> bool:
-        """Take the answer to a strike; return whether it is the first that is accepted."""
+        """Set the answer to a strike; return whether it is the first acceptance of the kill."""
         if attempt.answer is CancelOutcome.ACCEPTED:
-            return False  # what another copy of it has come to changes nothing
+            return False  # the answer to another copy of the command changes nothing
         attempt.answer, attempt.evidence = answer, evidence
         if answer in (CancelOutcome.ACCEPTED, CancelOutcome.REFUSED):
             attempt.answered_us = at_us
@@ -101,7 +102,7 @@ class AttemptHistory:
         return True
 
     def verdict_fields(self, verdict: Verdict) -> dict[str, object]:
-        """Return what the report says of the attempt that the verdict rests on."""
+        """Return `sent_us`, `answered_us` and `routes` for a verdict, by the table in the module's docstring."""
         match verdict:
             case Verdict.REFUSED:
                 bearer = self.refused
@@ -115,11 +116,11 @@ class AttemptHistory:
         return {"sent_us": bearer.sent_us, "answered_us": answered_us, "routes": list(bearer.routes)}
 
     def report_entries(self) -> list[dict[str, object]]:
-        """Return the attempts for a report, in their order."""
+        """Return the kept attempts for a report, in their order."""
         return [{key: value for key, value in asdict(attempt).items() if key != "number"} for attempt in self._kept]
 
     def to_json(self) -> dict[str, object]:
-        """Return all of it in JSON's own values."""
+        """Return every attempt in JSON's plain values, for a checkpoint."""
         bearers = {"first": self.first, "accepted": self.accepted, "refused": self.refused}
         return {
             "kept": [asdict(attempt) for attempt in self._kept],
@@ -128,7 +129,7 @@ class AttemptHistory:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> AttemptHistory:
-        """Read back what `told` has returned."""
+        """Read the result of `to_json`."""
         attempts = AttemptHistory()
         attempts._kept = [Attempt.from_json(item) for item in data["kept"]]
         for name in ("first", "accepted", "refused"):
@@ -138,7 +139,7 @@ class AttemptHistory:
 
     @staticmethod
     def from_old_json(data: Mapping[str, Any]) -> AttemptHistory:
-        """Make one of what earlier versions have kept: one set of figures, of whatever came first."""
+        """Read the account's state of an earlier version, which kept one set of figures."""
         attempts = AttemptHistory()
         if data["sent_us"] is None and data["answered_us"] is None:
             return attempts

@@ -1,11 +1,7 @@
-"""Keep of a journal what a start needs, however long the journal is: a fold over its entries. Pure.
+"""Fold a journal's entries into what a start needs, in bounded memory, however long the journal is. Pure.
 
-`JournalSnapshot.to_json` is the data of a `checkpoint` record, with which each file of the journal but the first
-begins.
-`JournalSnapshot.entries` are what every reader of a journal's entries reads the same from as from all of them: the last
-entries of their kinds, as they were written, then one `checkpoint` with the folds of `recovery` and `report`.
-
-To keep the last entries of another kind, name it in `_LAST` and in `_keys`.
+`JournalSnapshot.to_json` is the data of a `checkpoint` record, with which each file but the first begins.
+`JournalSnapshot.entries` stand for all entries: the last ones of some kinds, then one checkpoint.
 """
 
 from __future__ import annotations
@@ -39,14 +35,14 @@ Key = tuple[str, ...]
 KIND = "checkpoint"
 VERSION = 1
 _STRANGE = "a checkpoint that this version does not understand"
-MAX_REASONS = 1000  # as many intents as are ever left unread: by them a start knows that an intent is on record
-MAX_CARRIED = 500  # entries at most; the oldest are left out
+MAX_REASONS = 1000  # digests of reasons, by which a start recognises write-ahead notes that are recorded
+MAX_CARRIED = 500  # entries in a checkpoint; the oldest beyond are dropped
 
 
 def _keys(record: Record | Unreadable) -> list[Key]:
-    """Return the keys under which a record is the last one, until another record has the same key; [] for none.
+    """Return the keys under which a record is kept until another record has the same key; [] for none.
 
-    A drill counts as the last one, and as that of each account that it has not skipped.
+    A drill is kept as the last drill, and as the last drill of each account that it has not skipped.
     """
     match record:
         case StartRecord() | ReloadRecord():
@@ -62,18 +58,21 @@ def _keys(record: Record | Unreadable) -> list[Key]:
             return []
 
 
-_LAST = ("start", "reload", "pnl", "drill", "heartbeat", "schedule", "stamps")  # kinds whose last record is kept
-_HOOKS = ("hook-started", "hook")  # of each, the last attempt
+# Kinds whose last record is kept. To add a kind, name it here and in `_keys`.
+_LAST = ("start", "reload", "pnl", "drill", "heartbeat", "schedule", "stamps")
+_HOOKS = ("hook-started", "hook")  # of each, the last attempt is kept
 
 
 class _CarriedEntries:
-    """Hold entries as they were written, as long as they are the last of their kind or their account is latched."""
+    """Entries as they were written, kept while they are the last of their kind or their account is latched."""
 
     def __init__(self) -> None:
+        """Begin empty."""
         self._owners: dict[Key, Entry] = {}
         self._kill = ""
 
     def apply(self, entry: Entry, record: Record | Unreadable) -> None:
+        """Keep the entry under the record's keys, and drop the entries that it replaces."""
         if keys := _keys(record):
             self._owners.update(dict.fromkeys(keys, entry))
             return
@@ -98,7 +97,7 @@ class _CarriedEntries:
                 pass
 
     def entries(self) -> list[Entry]:
-        """Return the entries, in their order."""
+        """Return the kept entries in their order."""
         return sorted(
             {entry["seq"]: entry for entry in self._owners.values()}.values(), key=lambda carried: carried["seq"]
         )
@@ -111,17 +110,19 @@ class _CarriedEntries:
         return [[keys[entry["seq"]], entry] for entry in self.entries()[-MAX_CARRIED:]]
 
     def restore(self, data: Iterable[Any], kill: str) -> None:
+        """Read the result of `to_json`; `kill` is the id of the last kill."""
         self._kill = kill
         self._owners = {tuple(key): entry for keys, entry in data for key in keys}
 
 
 class JournalSnapshot:
-    """Fold a journal's entries, one after the other."""
+    """The fold of a journal's entries: latches, reports, digests of reasons, and the carried entries."""
 
     def __init__(self) -> None:
-        self.seq = 0  # of the last entry
-        self.hash = ""
-        self._until = ""  # when an entry was last written whose time can be read
+        """Begin before the first entry."""
+        self.seq = 0  # number of the last entry
+        self.hash = ""  # hash of the last entry
+        self._until = ""  # time of the last entry with a readable time
         self._boot = ""
         self._latches = recovery.RecoveryFold()
         self._reports = ReportBuilder(0)
@@ -129,9 +130,9 @@ class JournalSnapshot:
         self._carried = _CarriedEntries()
 
     def apply(self, entry: Entry) -> None:
-        """Take the next entry; raise `JournalBroken` if what it says of latches cannot be understood.
+        """Fold the next entry; raise `JournalBroken` if it concerns latches and cannot be understood.
 
-        A checkpoint counts only if it is the first entry: behind others it says what they have said.
+        A checkpoint counts only as the first entry: later it repeats the entries before it.
         """
         if entry["kind"] != KIND:
             self._latches.take(entry)
@@ -139,7 +140,7 @@ class JournalSnapshot:
             self._reports.apply(record, Stamp(entry["at"], entry["boot"]))
             self._carried.apply(entry, record)
             if isinstance(record, ReasonRecord):
-                self._reasons.append(write_ahead.mark(entry["data"]))
+                self._reasons.append(write_ahead.reason_digest(entry["data"]))
             self._until, self._boot = (entry["at"] if _readable(entry["at"]) else self._until), entry["boot"]
         elif not self.seq:
             self._restore(entry)
@@ -159,7 +160,7 @@ class JournalSnapshot:
             raise JournalBroken(entry["seq"], _STRANGE) from None
 
     def to_json(self) -> dict[str, object]:
-        """Return what a checkpoint says."""
+        """Return the data of a checkpoint record."""
         return CheckpointRecord(
             version=VERSION,
             format=FORMAT,
@@ -172,7 +173,7 @@ class JournalSnapshot:
         ).to_json()
 
     def entries(self) -> list[Entry]:
-        """Return the entries that stand for all that were taken; none if none were."""
+        """Return the entries that stand for all folded entries: the carried entries, then one checkpoint."""
         if not self.seq:
             return []
         last = {
@@ -187,7 +188,7 @@ class JournalSnapshot:
 
 
 def _readable(at: object) -> bool:
-    """Tell whether it is a time, as `past` reads one."""
+    """Return whether the value is a time that `history` can read."""
     try:
         return isinstance(at, str) and datetime.fromisoformat(at).timestamp() > 0
     except (ValueError, ArithmeticError):

@@ -1,12 +1,8 @@
-"""Turn what a guard or a chase repeats for ever into one record a minute and account. Pure: time is in the records.
+"""Write a tripped account's repeated records as one `repeats` record a minute. Pure: times are in the records.
 
-A kill's first records are written as they are: strikes, answers and reads until it is clear, or in RESIDUE. A bot that
-quotes on, or a venue that keeps its orders, makes several more a second for as long as it lasts, and they say nothing
-new. From then on an account's strikes, answers, reads and proofs are counted. One `repeats` record has the counts, the
-last strike's number, and where the report stands.
-
-A restart must not take an account for clear that is not. So the record that ends a recorded CLEAR is written at once,
-whatever else is counted. A CLEAR may come up to a minute late: a restart before that strikes once more.
+The first records of a kill are written unchanged; later ones are counted, because a bot that goes on quoting causes
+several a second. The record that ends a recorded CLEAR is written at once, so that no restart takes the account for
+clear; a CLEAR may be a minute late, and a restart before then strikes again.
 """
 
 from __future__ import annotations
@@ -33,10 +29,10 @@ from kill_switch.core.recovery import RecoveryFold
 from kill_switch.journal import records
 from kill_switch.journal.kill_report import ReportBuilder, Stamp
 
-MAX_VERBATIM = 128  # records of an account that are written as they are: ten seconds of reads and strikes take 100
-REPEATS_EVERY_NS = 60_000_000_000  # between two `repeats` of an account
-QUIET_NS = 600_000_000_000  # an account of which nothing came for so long has its first records written again
-# What a restart, or a person, reads as of the moment in which it was written: what was counted before comes first.
+MAX_VERBATIM = 128  # records of an account and kill that are written unchanged; ten seconds of a kill take 100
+REPEATS_EVERY_NS = 60_000_000_000  # between two `repeats` records of an account
+QUIET_NS = 600_000_000_000  # after a pause of this length an account's records are written unchanged again
+# Before a record of these kinds the counted records are written, because a start reads them as of that moment.
 _BARRIERS = ("reason", "latch", "reload", "rearm", "rearm-approved", "start", "resume", "identity", "stop")
 
 
@@ -44,7 +40,7 @@ _OfAccount = AnswerRecord | ReadRecord | SeenRecord | ClearRecord | ResidueRecor
 
 
 class CondensedRecord(NamedTuple):
-    """A record that is to be written."""
+    """A record that is to be written to the journal."""
 
     kind: str
     data: Mapping[str, Any]
@@ -53,36 +49,36 @@ class CondensedRecord(NamedTuple):
 
 @dataclass(slots=True)
 class _AccountWindow:
-    """What has been written and counted of one account."""
+    """The written and the counted records of one account in one kill."""
 
     kill: str | None = ""
-    written: int = 0  # records since its kill began
-    last_ns: int = 0  # when the last one came
-    clear: bool = False  # by what is written
-    is_clear: bool = False  # by what has come
-    strike: int = 0  # the last one's number
-    residue: bool = False  # has been written for this kill
-    version: int = 0  # of the orders' names in the report, when the last record had come
-    names: bool = False  # records that are not written have changed the names
-    counted: int = 0  # records that are not written
-    since: Instant = field(default_factory=lambda: Instant(0, 0))  # the first of them
-    at: Instant = field(default_factory=lambda: Instant(0, 0))  # the last of them
-    first_strike: int = 0
-    strikes: int = 0
-    answers: int = 0
-    reads: int = 0
-    most: int = 0  # orders seen by one of the reads
+    written: int = 0  # records written unchanged since the kill began
+    last_ns: int = 0  # monotonic time of the last record
+    clear: bool = False  # the written records show the account clear
+    is_clear: bool = False  # all records show the account clear
+    strike: int = 0  # number of the last strike
+    residue: bool = False  # a `residue` record was written for this kill
+    version: int = 0  # of the orders' names in the report, after the last record
+    names: bool = False  # counted records have changed the orders' names
+    counted: int = 0  # records that are counted and not written
+    since: Instant = field(default_factory=lambda: Instant(0, 0))  # time of the first counted record
+    at: Instant = field(default_factory=lambda: Instant(0, 0))  # time of the last counted record
+    first_strike: int = 0  # number of the first counted strike
+    strikes: int = 0  # counted strikes
+    answers: int = 0  # counted answers
+    reads: int = 0  # counted reads
+    most: int = 0  # most orders that one of the counted reads showed
 
 
 class Condenser:
-    """Decide which records are written, and make the `repeats` of the others."""
+    """Decide which records are written unchanged, and make `repeats` records of the others."""
 
     def __init__(self, entries: Sequence[Mapping[str, Any]] = (), boot: str = "") -> None:
-        """`entries` are the journal so far."""
+        """Begin with the journal's entries so far; `boot` is the id of this boot."""
         self._reports = ReportBuilder(0, entries)
         self._boot = boot
         self._accounts: dict[str, _AccountWindow] = {}
-        self._all_clear_kill = ""  # the kill of which it is on record that all was clear
+        self._all_clear_kill = ""  # the last kill with an `all-clear` record
         fold = RecoveryFold()
         for entry in entries:
             fold.take(entry)
@@ -92,7 +88,7 @@ class Condenser:
             )
 
     def condense(self, kind: str, data: Mapping[str, Any], at: Instant) -> Iterator[CondensedRecord]:
-        """Take the next record; yield those that are to be written now, in their order."""
+        """Apply the next record; yield the records that are to be written now, in their order."""
         if kind in _BARRIERS:
             yield from self.flush_repeats()
         record = records.read(kind, data)
@@ -115,17 +111,17 @@ class Condenser:
                 for name in record.accounts:
                     self._accounts.pop(name, None)
                 yield CondensedRecord(kind, data, at)
-            case _:  # one that cannot be understood, too, is written as it is
+            case _:  # other kinds, and records that cannot be read, are written unchanged
                 yield CondensedRecord(kind, data, at)
 
     def due_repeats(self, mono_ns: int) -> Iterator[CondensedRecord]:
-        """Yield the `repeats` that are due by that time."""
+        """Yield the `repeats` records that are due at that monotonic time."""
         for name, account in self._accounts.items():
             if account.counted and mono_ns - account.since.mono_ns >= REPEATS_EVERY_NS:
                 yield self._repeats(name, account)
 
     def flush_repeats(self) -> Iterator[CondensedRecord]:
-        """Yield the `repeats` of all that was counted and is not written yet."""
+        """Yield a `repeats` record of every account with counted records, due or not."""
         for name, account in self._accounts.items():
             if account.counted:
                 yield self._repeats(name, account)
@@ -142,12 +138,12 @@ class Condenser:
     def _strike(self, record: StrikeRecord, data: Mapping[str, Any], at: Instant) -> Iterator[CondensedRecord]:
         written: list[Mapping[str, Any]] = []
         due: list[CondensedRecord] = []
-        for sent, as_told in zip(record.sent, data["sent"], strict=True):
+        for sent, sent_data in zip(record.sent, data["sent"], strict=True):
             name, number = sent.account, sent.strike
             account = self._window(name, sent.kill, at)
             newer = number > account.strike
             if self._is_written(name, account, reopens=newer, closes=False):
-                written.append(as_told)
+                written.append(sent_data)
             else:
                 due += self._count(name, account, at)
                 account.first_strike = account.first_strike or number
@@ -174,7 +170,10 @@ class Condenser:
         yield from due
 
     def _is_written(self, name: str, account: _AccountWindow, *, reopens: bool, closes: bool) -> bool:
-        """Say whether a record is written as it is, and take note of what it says."""
+        """Return whether a record is written unchanged, and update the account's window.
+
+        `reopens` and `closes`: the record ends a CLEAR, or proves one.
+        """
         tally = self._reports.tally(account.kill or "", name)
         before, account.version = account.version, tally.version if tally is not None else 0
         if reopens or closes:
@@ -188,7 +187,7 @@ class Condenser:
         return True
 
     def _count(self, name: str, account: _AccountWindow, at: Instant) -> Iterator[CondensedRecord]:
-        """Count a record that is not written; yield what was counted before it, if that is due."""
+        """Count a record that is not written; first yield the counted records before it if they are due."""
         if account.counted and at.mono_ns - account.since.mono_ns >= REPEATS_EVERY_NS:
             yield self._repeats(name, account)
         if not account.counted:

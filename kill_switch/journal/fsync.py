@@ -1,8 +1,8 @@
-"""Put files that only grow on the disk, in a thread beside, and know how much of it a power cut would leave.
+"""Fsync the journal in a thread of its own, and count the bytes that are durable.
 
-A sync that fails may leave the bytes that it could not write marked as written: the next one succeeds, and has not
-written them either. So a success counts only if it is one of later bytes. If earlier ones are missing before those,
-the file shows it, as long as its records hang together.
+After a failed fsync Linux may drop the dirty pages and report success next time ("fsyncgate", 2018). Therefore a
+success after a failure counts only if bytes were appended in between. Lost bytes before them break the hash chain,
+which the next read detects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kill_switch import clock
 
 
 class FsyncThread:
-    """Sync one file, and then the next, whenever that is asked for; nobody waits for it."""
+    """Fsync one append-only file, and then the next, on request; no caller waits."""
 
     def __init__(
         self,
@@ -26,26 +26,26 @@ class FsyncThread:
         beside: Callable[[], None],
         begin: Callable[[threading.Thread], object] = threading.Thread.start,
     ) -> None:
-        """Begin; `size` bytes were there before. `beside` precedes each sync, in the thread; its `OSError` fails it.
+        """Start the thread with `begin`; `size` bytes are in the file already.
 
-        `begin` starts the thread.
+        `beside` is called in the thread before each fsync; if it raises `OSError`, the fsync counts as failed.
         """
-        self.durable = 0  # so many bytes outlive the machine, or leave a gap that is seen
-        self.trouble = ""  # why the disk may not have what is in the file: once it has failed, nobody can tell
-        self._fd = os.dup(fd)  # whoever writes the file may close it while a sync is under way
-        self._next_files: deque[int] = deque()  # files that it goes over to
+        self.durable = 0  # bytes that survive a power cut, or whose loss the hash chain shows
+        self.trouble = ""  # why bytes of the file may not be durable; stays after the first failure
+        self._fd = os.dup(fd)  # because the writer may close its descriptor during an fsync
+        self._next_files: deque[int] = deque()  # descriptors of the files that follow
         self._beside = beside
         self._wanted = 0
-        self._unverified_bytes = size  # whether the disk has these bytes, no sync of them alone will say
-        self._failed = False  # just now: the bytes written up to the next asking are doubtful
+        self._unverified_bytes = size  # a success counts only beyond these bytes
+        self._failed = False  # the last fsync failed: the next request sets `_unverified_bytes`
         self._wakeup_sent = False
         self._wakeups: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._began_ns = 0  # of the sync that is under way
+        self._began_ns = 0  # monotonic time at which the current fsync began; 0: there is none
         self._thread = threading.Thread(target=self._run, name="journal-sync", daemon=True)
         begin(self._thread)
 
     def request(self, size: int) -> None:
-        """Have the file's first `size` bytes, all there are, put on the disk: whole records, written before this."""
+        """Request an fsync; `size` is the length of the file in bytes, and ends with a whole record."""
         if self._failed:
             self._unverified_bytes, self._failed = size, False
         self._wanted = size
@@ -54,12 +54,12 @@ class FsyncThread:
             self._wakeups.put(True)
 
     def running_ns(self, mono_ns: int) -> int:
-        """Return for how long the sync under way has lasted."""
+        """Return for how many nanoseconds the current fsync has lasted; 0 if there is none."""
         began_ns = self._began_ns
         return mono_ns - began_ns if began_ns else 0
 
     def close(self, size: int, within_s: float) -> None:
-        """Sync once more, and let go of the file; a disk that hangs is not waited for any longer than that."""
+        """Fsync once more and close the files; wait for `within_s` seconds at most."""
         self.request(size)
         self._wakeups.put(False)
         self._thread.join(timeout=within_s)
@@ -67,18 +67,21 @@ class FsyncThread:
             self._close_files()
 
     def switch_file(self, fd: int) -> None:
-        """Go over to the next file, and own `fd`; sizes go on from those of the one before, which is on the disk."""
+        """Continue with the next file, and take ownership of `fd`.
+
+        The file before must be durable. Sizes continue from its size.
+        """
         self._next_files.append(fd)
 
     def _run(self) -> None:
         while self._wakeups.get():
-            self._wakeup_sent = False  # before the size is looked at: whoever asks from now on is not forgotten
+            self._wakeup_sent = False  # before the size is read, so that a later request wakes the thread again
             self._began_ns = clock.now().mono_ns
             self._sync_once()
             self._began_ns = 0
 
     def _close_files(self) -> None:
-        """Close what is open."""
+        """Close every descriptor."""
         for fd in (self._fd, *self._next_files):
             os.close(fd)
         self._next_files.clear()
@@ -93,7 +96,7 @@ class FsyncThread:
             self._beside()
             os.fdatasync(self._fd)
         except OSError as error:
-            self._failed, self.trouble = True, error.strerror or "no"
+            self._failed, self.trouble = True, error.strerror or type(error).__name__
             return
         if size > self._unverified_bytes and not self._failed:
             self.durable = size

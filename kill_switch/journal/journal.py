@@ -1,22 +1,13 @@
-"""Write down every decision, numbered and chained, so that the state survives and nobody can change the past unseen.
+"""The journal of one state directory: append records, note reasons ahead, and find latches of other processes.
 
-`journal.jsonl` holds one JSON object a line: `seq, at, mono_ns, boot, kind, data, prev, hash`. `hash` is SHA-256 over
-the line without it, `prev` the hash of the line before. `segments` reads it, and says how it goes on in further files.
-
-Nothing here raises on the kill path, and nothing waits for the state directory: `writer` has a thread for that. What a
-kill waits for is its intent, one `write(2)` into memory. It stands until the record's `write(2)` has succeeded, which
-survives `kill -9`; `fdatasync`, for the machine's own death, runs in another thread. Only where no intent can be noted,
-a kill waits for its record, and no longer than `LATCH_WITHIN_S`.
-
-What cannot be written stays in memory and is tried again; a latch record goes to a latch file (`latches`) meanwhile.
-That file's mere presence trips: at the next start, or at once if whoever wrote it was another process (`fire --direct`
-beside a daemon that hangs). It goes once the disk itself has the journal's record: there is no moment in which a power
-cut leaves neither.
+The dispatcher and the daemon call `Journal` from the event loop; nothing here raises or waits for the state directory
+during a kill. A kill waits for one `write(2)` of the write-ahead note into memory; if that fails, for its record, at
+most `LATCH_WITHIN_S`. Records that cannot be written stay in memory; a latch file stands for those that trip, until
+their records are durable.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import time
@@ -25,38 +16,39 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from kill_switch import clock
-from kill_switch.core import order_tracker
 from kill_switch.core.domain import Instant, Reason
 from kill_switch.errors import CannotCreate
 from kill_switch.journal import opening, segments
 from kill_switch.journal.checkpoint import JournalSnapshot
 from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
-from kill_switch.journal.latch_file import LatchFile, append_to_first, latch_line, latch_text
-from kill_switch.journal.records import TRIPS
+from kill_switch.journal.latch_file import LatchFile
+from kill_switch.journal.latch_lines import latch_line
+from kill_switch.journal.latch_watch import HANGS_AFTER_NS, LatchWatch
+from kill_switch.journal.note_conversion import NoteConverter, convert_at_start, leave_latch_line
+from kill_switch.journal.record_queue import RecordQueue
 from kill_switch.journal.records import Entry as Entry
 from kill_switch.journal.segments import GENESIS as GENESIS
 from kill_switch.journal.segments import NAME as NAME
 from kill_switch.journal.segments import JournalContents as JournalContents
+from kill_switch.journal.segments import read_at_start
 from kill_switch.journal.segments import read_journal as read_journal
-from kill_switch.journal.segments import remember
 from kill_switch.journal.write_ahead import NAME as INTENT
-from kill_switch.journal.write_ahead import FoundNotes, WriteAheadNote, unrecorded
-from kill_switch.journal.writer import KEEP_SEGMENTS, JournalWriter, PendingRecord, to_plain
+from kill_switch.journal.write_ahead import WriteAheadNote
+from kill_switch.journal.writer import JournalWriter
 from kill_switch.system.job_thread import JobThread
 
 log = logging.getLogger(__name__)
 
-LATCH_WITHIN_S = 0.1  # a kill whose intent could not be noted waits that long for its record
-HANGS_AFTER_NS = 1_000_000_000  # a call that has lasted for so long hangs
-SYNC_HANGS_AFTER_NS = 10_000_000_000  # a sync may take longer: a disk that is busy is no disk that hangs
-_CLOSE_WITHIN_S = 5.0
-_SYNC_WITHIN_S = 4.0
+LATCH_WITHIN_S = 0.1  # seconds that a kill waits for its record if the note could not be written
+SYNC_HANGS_AFTER_NS = 10_000_000_000  # longer than `HANGS_AFTER_NS`, because a busy disk may take seconds
+_CLOSE_WITHIN_S = 5.0  # for the last write and fsync when the process stops
+_SYNC_WITHIN_S = 4.0  # the part of it for the last fsync
 _NOT_RECORDED = "tripped accounts have other logins or names now, and the disk did not take that in time"
 
 
 class Journal:
-    """Append to the journal of one state directory; holds its lock, so that there is one daemon to a directory."""
+    """The journal of one state directory, whose lock it holds: one daemon to a directory."""
 
     def __init__(
         self,
@@ -67,11 +59,11 @@ class Journal:
         syncer: Callable[[int, int, Callable[[], None]], FsyncThread] | None = None,
         worker: Callable[[str], JobThread] | None = None,
     ) -> None:
-        """Open and lock; raises `AlreadyRunning` or `CannotCreate`. `replay` is what was there, set aside if broken.
+        """Lock the directory, read the journal and open it. Raises `AlreadyRunning` or `CannotCreate`. May block.
 
-        `replay.entries` stand for all that were ever written, as `checkpoint` says. `reading` is called again and again
-        while a file is read that is longer than any that this version writes. `syncer` makes what syncs the file, and
-        `worker` the thread of a directory.
+        `contents` is the journal as found; its entries stand for all entries ever written (see `checkpoint`). A broken
+        journal is renamed to `set_aside`. `reading` is called repeatedly while an oversized file is read. `syncer`
+        makes the fsync thread, and `worker` the thread of a directory.
         """
         self.path = state_dir / NAME
         self._lock = opening.lock(state_dir)
@@ -79,17 +71,11 @@ class Journal:
         self._files = LatchFile(state_dir / LATCH), LatchFile(runtime_dir / LATCH)
         self._write_ahead = WriteAheadNote(runtime_dir / INTENT)
         try:
-            self.contents = remember(self.path, reading)
+            self.contents = read_at_start(self.path, reading)
             distrust = opening.why_untrusted(self.path, self.contents, self._lock)
-            if distrust:  # before anything is touched
-                _leave_latch(latch_line(distrust, "all", clock.now()), state_dir)
-            if self._write_ahead.found:
-                for line in unrecorded(self._write_ahead.found, self.contents.entries):
-                    _leave_latch(line, *self._directories)
-                if not self._write_ahead.opened:
-                    self._write_ahead.remove()
-                    self._write_ahead.reopen_if_removed()
-                self._write_ahead.discard_found(self._write_ahead.found, 0)
+            if distrust:  # the latch is durable before any file is changed
+                leave_latch_line(latch_line(distrust, "all", clock.now()), state_dir)
+            convert_at_start(self._write_ahead, self.contents.entries, self._directories)
             fd, size, self.set_aside = opening.take_over(self.path, self.contents)
         except OSError as error:
             self._write_ahead.close()
@@ -103,34 +89,28 @@ class Journal:
         )
         for file in self._files:
             file.look()
-        self.announcements: deque[str] = self._writer.announcements  # what people are to be told, a line each
-        self.on_entry: Callable[[Entry], None] = lambda entry: None
-        self.on_latch: Callable[[], object] = lambda: None  # called in another thread: somebody has left a latch
-        self._boot = clock.boot_id()
-        self._appended = 0  # records so far
-        self._trips = 0  # number of the last one that trips
-        self._latch_stands_until = 1  # latch files stand until the disk has so many records
-        self._fresh: list[
-            tuple[str, Mapping[str, object], Instant]
-        ] = []  # appended, and neither numbered nor written yet
-        self._entries_for_listener: list[tuple[str, Mapping[str, object], Instant]] = []  # not told to `on_entry` yet
-        self._announced_silence = self._closed = False
-        self._latched_lines: deque[list[bytes]] = deque()  # lines of the intent that a latch was left for
-        self._looked: deque[FoundNotes | None] = deque()  # what has come of a look after the intent
-        self._looking = self._looking_runtime = self._leaving = False  # a job for that is not over yet
-        self._looked_ns = 0  # when both were last asked to look
-        self._may_have_foreign_latch = False  # somebody may have left a latch
-        self._latch_files_checked = True  # both files were looked at since one of them was found
-        self._write_scheduled = self._sync_scheduled = False  # to write; to have the disk take it
         begin_worker = worker or JobThread
         self._state = begin_worker("journal")
         self._run = begin_worker("journal-runtime")
+        self.latch_watch = LatchWatch(
+            self._files, self._write_ahead, self._state, self._run, self._writer.look, lambda: self.on_latch()
+        )
+        self._note_converter = NoteConverter(
+            self._write_ahead, self.contents.entries, self._directories, self._state, self._run
+        )
+        self.announcements: deque[str] = self._writer.announcements  # lines for notifications; the daemon removes them
+        self.on_entry: Callable[[Entry], None] = lambda entry: None
+        self.on_latch: Callable[[], object] = lambda: None  # called in another thread: somebody has left a latch
+        self._latch_stands_until = 1  # latch files are kept until the record of this number is durable
+        self._queue = RecordQueue(self._writer.inbox, self._write_ahead, lambda entry: self.on_entry(entry))
+        self._announced_silence = self._closed = False
+        self._write_scheduled = self._sync_scheduled = False  # a write is posted; the next write requests an fsync
 
-    # ── what is the matter ────────────────────────────────────────────────────────────────────────────────────────
+    # ── state and troubles ────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def trouble(self) -> str:
-        """Say what the matter is with the record, "" if nothing is."""
+        """Return all that is wrong with the journal in one line, "" if nothing is."""
         writer, latches = self._writer, [file.trouble for file in self._files]
         troubles = (
             self.silence_trouble,
@@ -144,48 +124,46 @@ class Journal:
 
     @property
     def silence_trouble(self) -> str:
-        """Say that the state directory's file system does not answer, "" if it does."""
+        """Return a message if the state directory's file system hangs, "" if it does not."""
         lasts_ns = self._state.running_ns(clock.now().mono_ns)
         return f"the state directory {self._directories[0]} does not answer" if lasts_ns > HANGS_AFTER_NS else ""
 
     @property
     def write_trouble(self) -> str:
-        """Say why records are not written, "" if they are, or nothing has come of it yet."""
-        return self._displaced() or self._writer.trouble
+        """Return why records are not written, "" if they are or the first write is still in progress."""
+        displaced = self._writer.displaced
+        gone = displaced and f"journal {self.path} {displaced} under the running daemon: nothing is on record"
+        return gone or self._writer.trouble
 
     @property
     def write_ahead_trouble(self) -> str:
-        """Say why no intent can be noted, "" if it can: a kill's first commands wait for their record then."""
+        """Return why no note can be written, "" if it can. Without a note a kill waits for its record."""
         return self._write_ahead.trouble
 
     @property
     def sync_trouble(self) -> str:
-        """Say why a power cut may undo what is in the file."""
+        """Return why records in the file may not survive a power cut, "" if the last fsync succeeded."""
         syncing = self._writer.syncing
         slow = syncing.running_ns(clock.now().mono_ns) > SYNC_HANGS_AFTER_NS
         why = syncing.trouble or ("the disk does not answer" if slow else "")
         return why and f"journal {self.path}: sync failed: {why}"
 
     def displaced(self) -> bool:
-        """Tell whether the file under the journal's name was another one than is written, when it was looked at."""
+        """Return whether the file under the journal's name was another file or cut, at the last look."""
         return bool(self._writer.displaced)
-
-    def _displaced(self) -> str:
-        displaced = self._writer.displaced
-        return displaced and f"journal {self.path} {displaced} under the running daemon: nothing is on record"
 
     @property
     def is_on_record(self) -> bool:
-        """Every record so far is in the file."""
-        return not self._fresh and self._writer.written >= self._appended and not self._writer.displaced
+        """True if every record so far is in the file."""
+        return not self._queue.fresh and self._writer.written >= self._queue.numbered and not self._writer.displaced
 
     @property
     def is_latched(self) -> bool:
-        """Tell whether the next start trips by what has been reported, though it may not be in the file."""
-        self._number()
+        """True if the next start trips by the reported reasons: by record, note or latch file."""
+        self._queue.number()
         self._collect_results()
-        written = self._writer.written >= self._trips and not self._writer.displaced
-        return written or self._write_ahead.awaits or any(file.exists for file in self._files)
+        written = self._writer.written >= self._queue.last_trip and not self._writer.displaced
+        return written or self._write_ahead.is_pending or any(file.exists for file in self._files)
 
     @property
     def head(self) -> segments.ChainHead:
@@ -193,64 +171,50 @@ class Journal:
         return self._writer.head
 
     def backlog(self, mono_ns: int) -> tuple[int, int]:
-        """Return how many records are not in the file yet, and for how long, in ns, the sync under way has lasted."""
-        return self._appended + len(self._fresh) - self._writer.written, self._writer.syncing.running_ns(mono_ns)
+        """Return the number of records that are not in the file, and the age of the current fsync in nanoseconds."""
+        return self._queue.numbered + self._queue.fresh - self._writer.written, self._writer.syncing.running_ns(mono_ns)
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def note_ahead(self, reason: Reason) -> bool:
-        """Say that `latch` follows with this reason's record; True if that cannot be lost until then."""
+        """Write the reason's write-ahead note; return False if the note may be lost with this process.
+
+        After True the caller may send commands before `append_latch` has the reason's record.
+        """
         return self._write_ahead.write(reason)
 
     def append(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
-        """Take a record; `flush` has it written. Costs next to nothing, so that answers are not kept waiting.
+        """Queue a record; `flush` requests the write. The call is cheap, because venues' replies wait behind it.
 
-        What `tally.Due` has left for later in its data is computed when the record is numbered, in the same thread.
+        Data that `order_tracker` has deferred is computed when the record is numbered, in the same thread.
         """
-        self._fresh.append((kind, data, at))
-
-    def _number(self) -> None:
-        """Number the fresh records, and pass them to the thread that writes."""
-        if not self._fresh:
-            return
-        inbox, fresh, self._fresh = self._writer.inbox, self._fresh, []
-        for kind, appended, at in fresh:
-            data = order_tracker.settled(kind, appended)
-            self._entries_for_listener.append((kind, data, at))
-            if len(inbox) >= KEEP_SEGMENTS and kind not in TRIPS:
-                continue  # the thread that takes them hangs
-            self._appended += 1
-            inbox.append(PendingRecord(self._appended, kind, data, at))
-            if kind in TRIPS:
-                self._trips = self._appended
-            if kind == "reason":
-                self._write_ahead.mark_recorded(data, self._appended)
+        self._queue.append(kind, data, at)
 
     def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
-        """Take a record that must not be lost; False if it may be, with `trouble` told.
+        """Queue a record that must survive this process; return False if it may be lost, with `trouble` set.
 
-        A reason is in the intent when this returns, or in the file, or in a latch file. What gives a latch to another
-        name is in the file, unless the disk takes longer than `LATCH_WITHIN_S`. The next `flush` tells `on_entry` of
-        it, and `sync` has it written and put on the disk: a strike is waiting.
+        On return a reason is in the note, in the journal or in a latch file. A record that moves a latch to another
+        name is in the journal, unless the disk takes longer than `LATCH_WITHIN_S`. The caller sends the strike next
+        and then calls `sync` and `flush`.
         """
         covered = self._write_ahead.covers(data) if kind == "reason" else not _changes_latched_login(kind, data)
         self.append(kind, data, at)
-        self._number()
-        if covered:  # a re-arm that is not on record is none at the next start, which is the safe side
-            if kind != "reason" and not self._write_ahead.awaits:  # in a strike, `sync` comes soon enough
+        self._queue.number()
+        if covered:  # a re-arm that is not recorded is none at the next start, which is the safe side
+            if kind != "reason" and not self._write_ahead.is_pending:  # during a strike, `sync` follows
                 self._schedule_write()
             return not self._writer.trouble and not self._writer.displaced
         self._state.carry_out(self._writer.write, LATCH_WITHIN_S)
         if self.is_on_record:
             return True
-        if self._writer.written < self._appended and not self._writer.trouble and not self._writer.displaced:
+        if self._writer.written < self._queue.numbered and not self._writer.trouble and not self._writer.displaced:
             line = latch_line(_NOT_RECORDED, data.get("accounts"), at)
-            self._latch_stands_until = max(self._latch_stands_until, self._appended)
+            self._latch_stands_until = max(self._latch_stands_until, self._queue.numbered)
             self._run.carry_out(lambda: self._files[1].append_line(line), LATCH_WITHIN_S)
         return False
 
     def flush(self) -> bool:
-        """Have all that came written, soon; False, with `trouble` told, if the disk took nothing the last time."""
+        """Request a write of all records so far; return False, with `trouble` set, if the last write failed."""
         self.deliver_entries()
         self._collect_results()
         if not self.is_on_record:
@@ -258,41 +222,38 @@ class Journal:
         return not (self._writer.trouble or self._writer.displaced or self._closed)
 
     def sync(self) -> None:
-        """Have all that came written and put on the disk, by the threads beside."""
-        self._number()
+        """Request a write and an fsync of all records so far; the threads do both."""
+        self._queue.number()
         self._sync_scheduled = True
         self._schedule_write()
 
     def _schedule_write(self) -> None:
-        """Have the thread write, once for all who ask."""
+        """Post one write to the thread for all requests until it begins."""
         if not self._write_scheduled:
             self._write_scheduled = True
             self._state.post(self._write)
 
     def _write(self) -> None:
-        """Write, in the thread; whoever asks from now on is not forgotten."""
-        self._write_scheduled = False
+        """Write, in the thread."""
+        self._write_scheduled = False  # first, so that a request from now on posts another write
         sync, self._sync_scheduled = self._sync_scheduled, False
         self._writer.write(sync=sync)
 
     def retry_pending(self) -> None:
-        """Look after everything; it waits for nothing. To be called again and again: what has failed is tried again."""
+        """Retry all that has failed, and look at the latch files; waits for nothing. Call it about once a second."""
         self.deliver_entries()
         self._collect_results()
         self._write_ahead.give_up()
-        if self._write_ahead.found and not self._leaving:
-            self._leaving = True
-            lines = list(self._write_ahead.found)
-            self._state.post(lambda: self._latched_lines.append(self._convert_write_ahead_to_latch(lines)))
+        self._note_converter.request()
         silent = self.silence_trouble
         if silent and not self._announced_silence:
             self.announcements.append(f"{silent}: a kill goes on without it, and nothing is on record")
         self._announced_silence = bool(silent)
-        self._look_at_both()
+        self.latch_watch.request_look(self._latch_stands_until)
         self._collect_results()
 
     def close(self) -> None:
-        """Write and sync what is left, and let go of the lock; a disk that hangs is waited for within a bound."""
+        """Write and fsync the remaining records and release the lock; wait for `_CLOSE_WITHIN_S` at most."""
         self.deliver_entries()
         self._collect_results()
         known = [file.known() for file in self._files]
@@ -303,123 +264,37 @@ class Journal:
         self._collect_results()
         self._closed = True
         self._write_ahead.close()
-        if ended:  # else the thread still has the file, and nobody else is to have it before this process has ended
-            self._writer.let_go()
+        if ended:  # else the thread still uses the file, and the lock is kept until this process ends
+            self._writer.close_file()
             os.close(self._lock)
 
     def deliver_entries(self) -> None:
-        """Give `on_entry` every record that was taken so far, written or not. A strike does not wait for that."""
-        self._number()
-        untold, self._entries_for_listener = self._entries_for_listener, []
-        for kind, data, at in untold:
-            stamps = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot}
-            try:
-                self.on_entry({**stamps, "kind": kind, "data": to_plain(data)})
-            except Exception:  # what the reports cannot take is in the journal all the same
-                log.exception("a record of the kind %s is not in the reports", kind)
+        """Pass every record so far to `on_entry`, written or not."""
+        self._queue.deliver()
 
     def _collect_results(self) -> None:
-        """Take note of what the threads have done."""
-        for file in self._files:
-            file.poll()
-        while self._latched_lines:
-            self._leaving, lines = False, self._latched_lines.popleft()
-            if lines and not self._write_ahead.opened:
-                self._run.post(self._write_ahead.remove)  # the next look makes it anew
-            self._write_ahead.discard_found(lines, self._writer.written)
-        while self._looked:
-            notes = self._looked.popleft()
-            if notes is None:
-                self._write_ahead.well()
-            else:
-                self._write_ahead.adopt(notes)
+        """Apply the results of the threads."""
+        self._note_converter.collect(self._writer.written)
+        self.latch_watch.collect()
         self._write_ahead.truncate_if_recorded(0 if self._writer.displaced else self._writer.written)
 
     # ── latches ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def foreign_latch(self) -> str | None:
-        """Return what latch files said that this journal has neither left itself nor taken over; None if nothing."""
+        """Return the foreign lines of the latch files, None if there are none yet. `adopt_latch` acknowledges them."""
         self._collect_results()
-        under_way = self._looking or self._looking_runtime
-        if under_way and clock.now().mono_ns - self._looked_ns < HANGS_AFTER_NS:
-            return None  # soon
-        lines = [line for file in self._files for line in file.unseen_lines()]
-        self._may_have_foreign_latch = bool(lines)
-        if (
-            lines and not self._latch_files_checked
-        ):  # a kill that found no room in one directory leaves something in both
-            self._latch_files_checked = True
-            self._look_at_both()
-            return self.foreign_latch()
-        self._latch_files_checked = False
-        return "\n".join(lines) if lines else None
-
-    @property
-    def has_foreign_latch(self) -> bool:
-        """Tell whether a latch file says something that is not this journal's, as far as the files were looked at."""
-        return any(file.unseen_lines() for file in self._files)
-
-    @property
-    def is_looking(self) -> bool:
-        """Tell whether a look after the latch files is under way; `settle` begins one."""
-        self._collect_results()
-        return self._looking or self._looking_runtime
+        return self.latch_watch.foreign_latch(self._latch_stands_until)
 
     def adopt_latch(self, text: str) -> None:
-        """Take over what `foreign_latch` said; the files stand until the disk has the journal's own word for it."""
-        for file in self._files:
-            file.acknowledge(text.split("\n"))
-        self._number()
-        self._latch_stands_until = max(self._latch_stands_until, self._appended)
+        """Acknowledge the lines that `foreign_latch` returned; call it after the reason's record was appended.
 
-    def _look_at_both(self) -> None:
-        """Have both directories looked after, by their threads."""
-        known, stands = [file.known() for file in self._files], self._latch_stands_until
-        if not self._looking and not self._looking_runtime:
-            self._looked_ns = clock.now().mono_ns
-        if not self._looking:
-            self._looking = True
-            self._state.post(lambda: self._look(known, stands))
-        if not self._looking_runtime:
-            self._looking_runtime = True
-            self._run.post(self._look_after_runtime)
-
-    def _look(self, known: list[frozenset[str]], stands: int) -> None:
-        """Look after the state directory, in its thread."""
-        try:
-            self._may_have_foreign_latch = self._writer.look(known, stands) or self._may_have_foreign_latch
-        finally:
-            self._looking = False
-        if self._may_have_foreign_latch:
-            self.on_latch()
-
-    def _look_after_runtime(self) -> None:
-        """Look after the runtime directory, in its thread."""
-        try:
-            self._looked.append(self._write_ahead.look())
-            self._may_have_foreign_latch = self._files[1].look() or self._may_have_foreign_latch
-        finally:
-            self._looking_runtime = False
-        if self._may_have_foreign_latch:
-            self.on_latch()
-
-    def _convert_write_ahead_to_latch(self, lines: list[bytes]) -> list[bytes]:
-        """Leave a latch for what was intended and has never been put on record, in the thread; return what is done."""
-        try:
-            for line in unrecorded(lines, self.contents.entries):
-                _leave_latch(line, *self._directories)
-        except OSError as error:  # it stays where it is, and is tried again
-            log.error("journal %s: %s", self.path, error.strerror)
-            return []
-        return lines
-
-
-def _leave_latch(line: bytes, *directories: Path) -> None:
-    """Leave a latch for the next look at them, whoever's it is, in the first directory that takes it, or raise."""
-    if not append_to_first([directory / LATCH for directory in directories], line, sync=True):
-        raise OSError(errno.ENOSPC, f"{latch_text(line.decode(errors='replace'))}, and no latch can be left beside it")
+        The latch files are kept until that record is durable.
+        """
+        self.latch_watch.acknowledge(text)
+        self._queue.number()
+        self._latch_stands_until = max(self._latch_stands_until, self._queue.numbered)
 
 
 def _changes_latched_login(kind: str, data: Mapping[str, object]) -> bool:
-    """Say whether a record has a latch under another name, or for another login: nothing else remembers that."""
+    """Return whether a record moves a latch to another name or login: no other file has that."""
     return kind == "identity" or (kind == "resume" and bool(data.get("moved")))

@@ -1,6 +1,6 @@
-"""Say of a kill as a whole who fired it, under which configuration, and who has re-armed it since.
+"""The part of a kill's report above its accounts: who fired, under which configuration, and who re-armed. Pure.
 
-`report` holds a `Head` for each kill and fills it from the journal's records. Nothing here reads a clock or a file.
+`kill_report` holds a `KillHead` for each kill and fills it from the records.
 """
 
 from __future__ import annotations
@@ -13,51 +13,52 @@ from typing import Any
 
 from kill_switch.core.records import RearmApprovedRecord, RearmRecord
 
-MAX_REARMS = 20  # of one kill that are kept: the last ones
-MAX_APPROVALS = 20  # that are kept while another person is waited for
+MAX_REARMS = 20  # re-arms that are kept of one kill: the last
+MAX_APPROVALS = 20  # approvals that are kept while a re-arm waits for another person
 
 
 @dataclass(slots=True)
 class KillHead:
-    """What is known of one kill besides its reasons and its accounts."""
+    """The facts of one kill besides its reasons and its accounts."""
 
-    config: str | None = None  # hash of the configuration that was in force; None: the record does not say
-    unstruck: list[str] = field(default_factory=list)  # accounts that were meant, and could not be struck
-    rearms: list[dict[str, object]] = field(default_factory=list)
+    config: str | None = None  # hash of the configuration in force; None: no record has it
+    unstruck: list[str] = field(default_factory=list)  # accounts in scope that could not be struck
+    rearms: list[dict[str, object]] = field(default_factory=list)  # the last `MAX_REARMS`
 
     def to_json(self) -> dict[str, object]:
-        """Return every field in JSON's own values, for a checkpoint."""
+        """Return every field in JSON's plain values, for a checkpoint."""
         return {"config": self.config, "unstruck": self.unstruck, "rearms": self.rearms}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> KillHead:
-        """Read back what `told` has returned; an older version has told nothing."""
+        """Read the result of `to_json`; fields that an earlier version lacks are empty."""
         return KillHead(data.get("config"), list(data.get("unstruck", ())), list(data.get("rearms", ())))
 
     def add_rearm(self, record: Mapping[str, object], accounts: Iterable[str]) -> None:
-        """Take note that a re-arm, as `ApprovalList.grant` describes it, has armed these accounts of the kill."""
+        """Add a re-arm of these accounts of the kill; `record` is the result of `ApprovalList.grant`."""
         self.rearms.append({**record, "accounts": list(accounts)})
         del self.rearms[:-MAX_REARMS]
 
     def last_rearm(self, left: Iterable[str]) -> dict[str, object] | None:
-        """Return the last re-arm, the accounts that are `left` tripped and the earlier re-arms; None without one."""
+        """Return the last re-arm with the earlier re-arms and the accounts `left` tripped; None if there is none."""
         if not self.rearms:
             return None
         return {**self.rearms[-1], "left": list(left), "earlier": self.rearms[:-1]}
 
 
 class ApprovalList:
-    """Hold who has approved a re-arm that waits for another person."""
+    """The approvals of a re-arm that waits for another person."""
 
     def __init__(self, data: Iterable[Mapping[str, Any]] = ()) -> None:
+        """Begin with `data`, the result of `to_json`."""
         self._approvals = [dict(item) for item in data]
 
     def to_json(self) -> list[dict[str, object]]:
-        """Return them in JSON's own values, for a checkpoint."""
+        """Return the approvals in JSON's plain values, for a checkpoint."""
         return self._approvals
 
     def add(self, record: RearmApprovedRecord, at: str) -> None:
-        """Take an approval; a person's later approval adds to the earlier one."""
+        """Add an approval; a person's later approval is merged with the earlier approval."""
         accounts = list(record.accounts)
         for earlier in [earlier for earlier in self._approvals if earlier["uid"] == record.uid]:
             self._approvals.remove(earlier)
@@ -66,13 +67,13 @@ class ApprovalList:
         del self._approvals[:-MAX_APPROVALS]
 
     def clear(self) -> None:
-        """Forget them: a reason or a reload has come in between."""
+        """Drop all approvals, because a reason or a reload came in between."""
         self._approvals.clear()
 
     def grant(self, record: RearmRecord, at: str) -> dict[str, object]:
-        """Take a re-arm; return who re-armed, when, and everybody who has agreed, the last person included."""
+        """Return the re-arm's person, time and approvals, the last person's included; drop all approvals."""
         names = set(record.accounts)
-        agreed = record.approvals  # an older version does not say who they were
+        agreed = record.approvals  # None in records of earlier versions
         earlier = [
             {key: value for key, value in approval.items() if key != "accounts"}
             for approval in self._approvals
@@ -85,10 +86,7 @@ class ApprovalList:
 
 
 def fired_by(reason: Mapping[str, Any]) -> dict[str, object]:
-    """Return who fired, by a kill's first reason: the trigger, and the person whom its evidence names.
-
-    `at` is when the owner of a flag file has changed it last.
-    """
+    """Return the trigger and the user of a kill's first reason; `at` is the flag file's last change by its owner."""
     evidence = reason.get("evidence")
     known: Mapping[str, Any] = evidence if isinstance(evidence, Mapping) else {}
     uid = known.get("uid")
@@ -99,7 +97,7 @@ def fired_by(reason: Mapping[str, Any]) -> dict[str, object]:
 
 
 def config_hash(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a configuration as `in_force` lists it: equal for equal values, in whatever order."""
+    """Return the SHA-256 of a configuration as `in_force` lists it, independent of the order of its keys."""
     text = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Tell what a kill did, from the journal's entries alone: the record is the evidence."""
+"""Build the reports of kills from the journal's records alone, as they are written or as they are read back. Pure."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from kill_switch.journal.account_report import AccountReport
 from kill_switch.journal.kill_head import ApprovalList, KillHead, config_hash, fired_by
 from kill_switch.journal.records import AmendmentRecord, DirectRecord, Entry, Record, Unreadable, UserRecord
 
-MAX_KILLS = 32  # kills held in memory; the journal has them all
-MAX_REASONS_EACH_END = 50  # of a kill's first reasons, and of its last
-MAX_CHECKPOINT_BYTES = 1 << 17  # what kills may take up in a checkpoint; the oldest are left out
+MAX_KILLS = 32  # kills in memory; the journal has all kills
+MAX_REASONS_EACH_END = 50  # how many of a kill's first and of its last reasons are kept
+MAX_CHECKPOINT_BYTES = 1 << 17  # bytes of the kills in a checkpoint; the oldest kills beyond are left out
 
 
 class Stamp(NamedTuple):
-    """When a record was written."""
+    """When and on which boot a record was written."""
 
     at: str  # wall time, ISO 8601
     boot: str  # id of the boot that its monotonic times belong to
@@ -52,13 +52,13 @@ class _KillReport:
     boot: str
     began_mono_ns: int
     began_wall_ns: int
-    known_as: str = ""  # another id of it: it had begun before the record could be had
+    known_as: str = ""  # the kill's id before `fire --direct` joined the journal
     reasons: list[dict[str, object]] = field(default_factory=list)
     accounts: dict[str, AccountReport] = field(default_factory=dict)
     head: KillHead = field(default_factory=KillHead)
 
     def to_json(self, *, names: bool = True) -> dict[str, object]:
-        """Return every field, for a checkpoint; without `names`, orders are only counted."""
+        """Return every field in JSON's plain values; without `names`, orders are only counted."""
         return {
             "id": self.id,
             "boot": self.boot,
@@ -71,7 +71,7 @@ class _KillReport:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> _KillReport:
-        """Read back what `told` has returned."""
+        """Read the result of `to_json`."""
         mono_ns, wall_ns = data["began"]
         accounts = {name: AccountReport.from_json(account) for name, account in data["accounts"].items()}
         known_as, reasons, head = (
@@ -82,7 +82,7 @@ class _KillReport:
         return _KillReport(data["id"], data["boot"], mono_ns, wall_ns, known_as, reasons, accounts, head)
 
     def elapsed_us(self, stamp: Stamp, mono_ns: int) -> int:
-        """Count from the first reason; on another boot's clock, by the wall."""
+        """Return the µs since the kill's first reason, by the monotonic clock, or by the wall clock of another boot."""
         if stamp.boot == self.boot:
             return (mono_ns - self.began_mono_ns) // 1000
         wall_s = datetime.fromisoformat(stamp.at).timestamp()
@@ -90,14 +90,14 @@ class _KillReport:
 
 
 class _AccountPlace(NamedTuple):
-    """Where an account was struck: the kill, and the name that the account had then."""
+    """The kill in which an account was struck, and the account's name at that time."""
 
     kill: str
     name: str
 
 
 class ReportBuilder:
-    """Fold entries into reports, as they are written or as they are read back."""
+    """The reports of the last kills, folded from records in their order."""
 
     def __init__(self, budget_us: int, entries: Iterable[Entry] = (), *, keep: int | None = MAX_KILLS) -> None:
         self.budget_us = budget_us
@@ -118,15 +118,15 @@ class ReportBuilder:
         return next(reversed(self._kills), None)
 
     def take(self, entry: Entry) -> None:
-        """Take the next entry of the journal; never raises."""
+        """Apply the next entry of the journal; never raises."""
         self.apply(records.from_json(entry), Stamp(entry.get("at", ""), entry.get("boot", "")))
 
     def apply(self, record: Record | Unreadable, stamp: Stamp) -> None:
-        """Take the next record; what another version has written, and this one cannot read, is left out."""
-        try:  # noqa: SIM105 - on the way of each record
+        """Apply the next record; a record of another version that cannot be applied is skipped."""
+        try:  # noqa: SIM105 - `suppress` costs more, and every record passes here
             self._apply(record, stamp)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
-            pass  # `stands` and `kills` are read here alone; another version may write them otherwise
+            pass  # another version may write other fields into `stands` and `kills`, which only this module reads
 
     def _apply(self, record: Record | Unreadable, stamp: Stamp) -> None:
         match record:
@@ -196,7 +196,10 @@ class ReportBuilder:
                 account.on_residue(record.left)
 
     def render(self, wanted: str = "last") -> dict[str, object] | None:
-        """Return one kill's report in the shape of `report --json`; None if there is none of that id."""
+        """Return the report of the kill with the id `wanted`, or of the last kill, as `report --json` prints it.
+
+        None if there is no such kill.
+        """
         kill = self._kills.get((self.last or "") if wanted == "last" else wanted)
         if kill is None:
             kill = next((item for item in self._kills.values() if item.known_as and item.known_as == wanted), None)
@@ -221,7 +224,7 @@ class ReportBuilder:
         }
 
     def reasons(self, kill: str) -> list[dict[str, object]]:
-        """Return the reasons of one kill, without their evidence; nothing if there is none of that id."""
+        """Return the reasons of a kill without their evidence; [] if there is no such kill."""
         known = self._kills.get(kill)
         reasons = () if known is None else known.reasons
         return [{key: reason[key] for key in ("trigger", "text", "observed_at")} for reason in reasons]
@@ -230,9 +233,9 @@ class ReportBuilder:
         return tuple(self._kills)
 
     def account_state(self, kill: str, account: str, *, names: bool = True) -> dict[str, object] | None:
-        """Return all that the report of a kill says of an account; `take` reads it back in a `repeats` entry.
+        """Return an account's part of a kill for the `stands` field of a `repeats` record; None if there is none.
 
-        Without `names`, the orders that it counts are left out: entries that are read before it have named them.
+        Without `names`, the ids of orders are left out, because earlier records have them.
         """
         account_report = self._found(kill, account)
         if account_report is None:
@@ -243,18 +246,18 @@ class ReportBuilder:
         return state
 
     def tally(self, kill: str, account: str) -> OrderTally | None:
-        """Return what the orders of an account have come to in a kill; None if there is no such kill."""
+        """Return the tally of an account's orders in a kill; None if there is no such kill."""
         account_report = self._found(kill, account)
         return None if account_report is None else account_report.tally
 
     def _found(self, kill: str, account: str) -> AccountReport | None:
         known = self._kills.get(kill)
-        if known is None:  # more kills are held than are told, if accounts are still in them
+        if known is None:  # a kill that `_kills` has dropped is kept while it is an account's latest
             known = next((kill_report for kill_report in self._latest.values() if kill_report.id == kill), None)
         return None if known is None else known.accounts.get(account)
 
     def to_json(self) -> dict[str, object]:
-        """Return the kills in JSON's own values, for a checkpoint: the last ones, as far as there is room."""
+        """Return the last kills in JSON's plain values, for a checkpoint of `MAX_CHECKPOINT_BYTES` at most."""
         latest = {name: kill.id for name, kill in self._latest.items()}
         older = {kill.id: kill for kill in self._latest.values() if kill.id not in self._kills}
         held = older | self._kills
@@ -262,11 +265,11 @@ class ReportBuilder:
         for kill in reversed(held.values()):
             item = kill.to_json()
             size = len(orjson.dumps(item, default=str))
-            if size > left:  # thousands of orders may be named in it
+            if size > left:  # it may name thousands of orders
                 item = kill.to_json(names=False)
                 size = len(orjson.dumps(item, default=str))
             left -= size
-            if left < 0:  # of kills that accounts are still in, all but the evidence of later reasons
+            if left < 0:  # a kill that is an account's latest is kept, without the evidence of later reasons
                 if kill.id not in latest.values():
                     continue
                 item["reasons"] = [*kill.reasons[:1], *({**reason, "evidence": {}} for reason in kill.reasons[1:])]
@@ -276,18 +279,21 @@ class ReportBuilder:
         held_ones = {"held": list(reversed(result.values())), "latest": latest, "pruned": pruned, "tripped": places}
         return {**held_ones, "approvals": self._approvals.to_json(), "config": self._config}
 
-    def restore(self, told: Mapping[str, Any]) -> None:
-        """Begin anew with what a checkpoint says; raises what a mapping of another shape raises."""
-        held = {one["id"]: _KillReport.from_json(one) for one in told["held"]}
-        self._latest = {name: held[kill] for name, kill in told["latest"].items() if kill in held}
-        self._kills = {name: kill for name, kill in held.items() if name not in told["pruned"]}
-        self._approvals = ApprovalList(told.get("approvals", ()))
-        self._config = told.get("config", self._config)
-        if "tripped" in told:
+    def restore(self, data: Mapping[str, Any]) -> None:
+        """Replace all kills by those of a checkpoint, the result of `to_json`.
+
+        Data of another shape raises `LookupError`, `TypeError`, `ValueError` or `AttributeError`.
+        """
+        held = {kill["id"]: _KillReport.from_json(kill) for kill in data["held"]}
+        self._latest = {name: held[kill] for name, kill in data["latest"].items() if kill in held}
+        self._kills = {name: kill for name, kill in held.items() if name not in data["pruned"]}
+        self._approvals = ApprovalList(data.get("approvals", ()))
+        self._config = data.get("config", self._config)
+        if "tripped" in data:
             self._tripped = {
-                name: {_AccountPlace(*one): None for one in places} for name, places in told["tripped"].items()
+                name: {_AccountPlace(*place): None for place in places} for name, places in data["tripped"].items()
             }
-        else:  # an older version
+        else:  # a checkpoint of an earlier version
             self._tripped = {
                 name: {_AccountPlace(kill.id, name): None}
                 for name, kill in self._latest.items()
@@ -334,7 +340,7 @@ class ReportBuilder:
             self._latest[name] = kill
 
     def _forget(self, kill_id: str) -> None:
-        """Let go of a kill, unless an account is in no later one."""
+        """Drop a kill; its places too, unless it is the latest kill of an account."""
         del self._kills[kill_id]
         if all(kill.id != kill_id for kill in self._latest.values()):
             for places in self._tripped.values():
@@ -342,7 +348,7 @@ class ReportBuilder:
                     del places[place]
 
     def _rearm(self, record: RearmRecord, stamp: Stamp) -> None:
-        """Take note in every kill that the accounts were struck in since they were armed last."""
+        """Mark the accounts as re-armed in every kill that struck them since they were last armed."""
         granted = self._approvals.grant(record, stamp.at)
         armed: dict[str, tuple[_KillReport, list[str]]] = {}
         for name in record.accounts:
@@ -359,7 +365,7 @@ class ReportBuilder:
             kill.head.add_rearm(granted, names)
 
     def _rename(self, moved: Mapping[str, str]) -> None:
-        """Give accounts the names that they have now; kills that are over keep the names of that time."""
+        """Rename accounts in their latest kills; earlier kills keep the names of their time."""
         known = [(name, self._latest.pop(was), was) for was, name in moved.items() if was in self._latest]
         moving = [(name, kill, kill.accounts.pop(was)) for name, kill, was in known]
         for name, kill, account in moving:
@@ -371,14 +377,14 @@ class ReportBuilder:
             self._tripped[name] = {**self._tripped.get(name, {}), **mine}
 
     def _direct(self, record: DirectRecord) -> None:
-        """Take what a kill without the daemon says of itself: its own configuration, and whom it could not strike."""
+        """Set the configuration that `fire --direct` read, and the accounts that it could not strike."""
         if (kill := self._kills.get(record.kill)) is None:
             return
         kill.head.config = kill.head.config if len(kill.reasons) > 1 else config_hash(record.config)
         kill.head.unstruck += [name for name in record.unstruck if name not in kill.head.unstruck]
 
     def _amend(self, record: AmendmentRecord) -> None:
-        """Add what was found out about a reason after the kill had gone out: its text, and evidence."""
+        """Set the text and add the evidence that were found after the kill was sent."""
         observed_at = clock.iso(record.observed_wall_ns)
         for kill in self._kills.values():
             for reason in kill.reasons:
@@ -388,7 +394,7 @@ class ReportBuilder:
                         reason["evidence"] = {**reason["evidence"], **record.evidence}
 
     def _name_user(self, uid: int, user: str) -> None:
-        """Fill in who has fired, where only the number was known at that time."""
+        """Set the user's name in the reasons that have only the uid."""
         for kill in self._kills.values():
             for reason in kill.reasons:
                 evidence = reason["evidence"]
@@ -397,6 +403,6 @@ class ReportBuilder:
 
 
 def _latest(figures: list[int | None]) -> int | None:
-    """The largest; None if there is none, or one is missing: a last account that never came is not an early one."""
+    """Return the largest figure; None if there are no figures or one is missing, because that account is not done."""
     known = [figure for figure in figures if figure is not None]
     return max(known) if known and len(known) == len(figures) else None

@@ -1,9 +1,9 @@
-"""Leave a latch in a file, and find one: how a kill is told to whoever holds the journal, or will.
+"""Read, append to and remove the latch files: latches of processes that cannot write the journal.
 
-`latch.jsonl` stands in the state directory, and in the runtime directory too where that one has no room for it, and
-holds a JSON object a line. Its mere presence trips; a line that cannot be understood trips every account. Whoever
-writes or removes it holds `flock(2)` on it meanwhile, so that a line that comes between the reading and the removal is
-not lost. Nobody waits for that lock.
+`latch.jsonl` is in the state directory, or in the runtime directory if the state directory has no room; its presence
+alone trips. A process holds `flock(2)` on the file while it writes or removes it, so that no line is lost between the
+reading and the removal. No process waits for that lock: a writer without it appends all the same, and a locked file is
+not removed.
 """
 
 from __future__ import annotations
@@ -14,59 +14,55 @@ import fcntl
 import os
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import orjson
-
-from kill_switch import clock, printable
-from kill_switch.core.domain import Instant, Reason
-from kill_switch.core.records import LatchRecord
+from kill_switch import clock
+from kill_switch.core.domain import Reason
+from kill_switch.journal.latch_lines import latch_line
 from kill_switch.system.file_access import open_ours
 
 LATCH_NAME = "latch.jsonl"
-MAX_BYTES = 1 << 16
-MAX_LINES = 1000
-MAX_TEXT = 1000  # characters of a latch file that go on record
-_TRIES = 5
-_MODE = 0o600  # who may read a file may lock it too, and a latch file that is locked is not removed
+MAX_BYTES = 1 << 16  # bytes of a latch file that are read
+_TRIES = 5  # attempts to open and lock a file that other processes lock or remove
+_MODE = 0o600  # because a user who can read a file can also lock it, and a locked latch file is not removed
 
 
 class LatchFile:
-    """Look after one latch file: what is in it, and which of its lines are ours.
+    """A latch file: its lines, and which of them this process has written or acknowledged.
 
-    `look`, `leave` and `remove` use the file's name, and may wait for its file system: they run in other threads, and
-    what they have found comes back in `events`. The other methods belong to the one thread that decides.
+    `look`, `append_line`, `remove` and `sync` may wait for the file system: they run in other threads, and queue their
+    results. The other methods belong to the event loop's thread, which applies the results in `poll`.
     """
 
     def __init__(self, path: Path) -> None:
+        """Set the path; the file is not read before `look`."""
         self.path = path
-        self.trouble = ""  # why it cannot be removed, though it is to go
-        self.exists = False  # something was left, or found, and has not been removed since
+        self.trouble = ""  # why it cannot be removed although the journal has all its lines; "": it can
+        self.exists = False  # the file was written or found, and has not been removed since
         self._found: list[str] = []
-        self._known: set[str] = set()  # lines that this process has left, or taken over
+        self._known: set[str] = set()  # lines that this process has written or acknowledged
         self._events: deque[tuple[str, list[str]]] = deque()
-        self._lock = threading.Lock()  # no two threads are at the file and the events at a time
+        self._lock = threading.Lock()  # held for each use of the file together with its event
 
     # in any thread
 
     def look(self) -> bool:
-        """Read the file; True if somebody else may have left something."""
+        """Read the file; return whether another process may have written a line."""
         with self._lock:
             lines = _lines(self.path)
             self._events.append(("found", lines))
         return any(line not in self._known for line in lines)
 
     def append_line(self, line: bytes) -> bool | None:
-        """Leave a line of our own; False if there is no room for all of it, None if nothing could be left."""
+        """Append a line of this process; return False if it was cut off, None if nothing was written."""
         with self._lock:
             left = append_to_first((self.path,), line)
             self._events.append(("left", left))
         return len(left[0].encode("utf-8", "replace")) >= len(line) if left else None
 
     def remove(self, known: Collection[str]) -> None:
-        """Remove the file, unless it holds a line that is not known."""
+        """Remove the file, unless it holds a line that is not in `known`."""
         with self._lock:
             try:
                 if _remove(self.path, known):
@@ -75,13 +71,13 @@ class LatchFile:
                 self._events.append(("stuck", [f"{self.path}: {error.strerror}"]))
 
     def sync(self) -> None:
-        """Have the file put on the disk, if it is there."""
+        """Fsync the file and its directory, if the file exists."""
         sync((self.path,))
 
     # in the thread that decides
 
     def poll(self) -> None:
-        """Take note of what the other threads have found, in its order."""
+        """Apply the results of the other threads, in their order."""
         while self._events:
             kind, lines = self._events.popleft()
             match kind:
@@ -97,29 +93,31 @@ class LatchFile:
                     self.trouble = lines[0]
 
     def unseen_lines(self) -> list[str]:
-        """Return the lines that somebody else has left, as far as they were looked at. An empty file is one."""
+        """Return the foreign lines of the last look that are not acknowledged; an empty file is one line."""
         self.poll()
         return [line for line in self._found if line not in self._known]
 
     def acknowledge(self, lines: Iterable[str]) -> None:
-        """Take over what `foreign` has returned: it is not returned again."""
+        """Add lines that `unseen_lines` has returned to the known lines: it does not return them again."""
         self._known.update(lines)
 
     def known(self) -> frozenset[str]:
+        """Return the lines that this process has written or acknowledged."""
         self.poll()
         return frozenset(self._known)
 
 
 def leave_latch(state_dir: Path, runtime_dir: Path, reason: Reason) -> bool:
-    """Leave a latch for the daemon that holds the journal; False if no directory takes it."""
+    """Write a latch for the daemon that holds the journal; return False if no directory takes it. May block."""
     line = latch_line(f"{reason.trigger}: {reason.text}", reason.accounts, reason.observed_at)
     return bool(append_to_first((state_dir / LATCH_NAME, runtime_dir / LATCH_NAME), line))
 
 
 def append_to_first(paths: Sequence[Path], line: bytes, *, sync: bool = False) -> list[str]:
-    """Append a line to the first file that takes all of it; return what each has taken, where a full disk cut it.
+    """Append a line to the first file that takes all of it; return the text that each tried file has taken.
 
-    A file with half of it, or with nothing, trips as well, but says nothing new to somebody who has seen such a one.
+    A full disk may cut the line off. A file with a part of the line, or an empty one, trips as well. The next file
+    is tried all the same, because a daemon may have acknowledged the same part before.
     """
     left = []
     for path in paths:
@@ -134,7 +132,7 @@ def append_to_first(paths: Sequence[Path], line: bytes, *, sync: bool = False) -
 
 
 def append_trouble(path: Path, line: bytes) -> str:
-    """Try to leave a line in a file; return why it takes nothing of it, "" if it does."""
+    """Append a line to a file; return why that failed, "" if it did not. May block."""
     try:
         _append(path, line, sync=False)
     except OSError as error:
@@ -143,150 +141,49 @@ def append_trouble(path: Path, line: bytes) -> str:
 
 
 def files_with_lines(paths: Iterable[Path]) -> dict[Path, list[str]]:
-    """Return those of these files that trip a daemon at its start, with their lines. It may wait."""
+    """Return those of the files that trip a daemon at its start, with their lines. May block."""
     contents = ((path, _lines(path)) for path in paths)
     return {path: lines for path, lines in contents if lines}
 
 
 def remove_lines(paths: Iterable[Path], lines: Collection[str]) -> None:
-    """Remove the files that hold nothing but these lines: what they say is on record. Raises `OSError`."""
+    """Remove the files that hold only these lines; call it once the journal has their latches. Raises `OSError`."""
     for path in paths:
         _remove(path, lines)
 
 
 def sync_latch(state_dir: Path, runtime_dir: Path) -> None:
-    """Have what was left put on the disk; may take as long as the disk does. What is gone has been taken over."""
+    """Fsync the latch files of both directories. May block. A file that is gone has been taken over by the daemon."""
     sync((state_dir / LATCH_NAME, runtime_dir / LATCH_NAME))
 
 
 def sync(paths: Iterable[Path]) -> None:
-    """Have those of these files that are there put on the disk, with their names."""
+    """Fsync those of the files that exist, and their directories."""
     for path in paths:
         try:
             sync_file(path)
             sync_file(path.parent)
         except OSError:
-            continue  # nothing is better than it was
+            continue  # the file remains as durable as it was
 
 
 def sync_file(path: Path) -> None:
-    """Have a file, or what names there are in a directory, put on the disk; raises `OSError`."""
+    """Fsync a file or a directory. Raises `OSError`."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         os.fsync(fd)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a file system that syncs no directory by itself
+        if error.errno != errno.EINVAL:  # EINVAL: a file system that cannot fsync a directory
             raise
     finally:
         os.close(fd)
 
 
-def latch_line(text: str, accounts: object, at: Instant, uid: object = None) -> bytes:
-    """Return a line for a latch file; `uid` is the person who fired, where it was one."""
-    line = {"text": json_safe(text), "at": clock.iso(at.wall_ns), "accounts": json_safe(accounts)}
-    if uid is not None:
-        line["uid"] = uid
-    return orjson.dumps(line, default=str)
-
-
-class LatchContents(NamedTuple):
-    """What latch files say, to somebody who has certain accounts."""
-
-    text: str
-    accounts: tuple[str, ...]  # of ours: they trip
-    unknown_accounts: tuple[
-        str, ...
-    ]  # not ours, yet or any more: who left the latch may have read a newer configuration
-    said: str  # the beginning of the lines
-    uid: int | None  # the first person whom a line names
-
-    @property
-    def evidence(self) -> Mapping[str, object]:
-        return {"said": self.said, **({} if self.uid is None else {"uid": self.uid, "user": str(self.uid)})}
-
-    def reason(self, at: Instant, **evidence: object) -> Reason:
-        return Reason("latch", self.text, self.accounts, at, {**self.evidence, **evidence})
-
-    def record(self) -> LatchRecord:
-        """Return what is to be on record of the accounts elsewhere."""
-        user = None if self.uid is None else str(self.uid)
-        return LatchRecord(accounts=self.unknown_accounts, said=self.said, uid=self.uid, user=user)
-
-
-def parse_latch(content: str, known: Collection[str]) -> LatchContents:
-    """Understand a latch file's lines; `known` are the accounts that there are."""
-    accounts, elsewhere = latched_accounts(content, known), latched_elsewhere(content, known)
-    return LatchContents(latch_text(content)[:MAX_TEXT], accounts, elsewhere, content[:MAX_TEXT], _latched_by(content))
-
-
-def latch_text(text: str) -> str:
-    """Return what a latch file's lines say, for people."""
-    texts = []
-    for line in _pieces(text):
-        try:
-            texts.append(printable.line(str(orjson.loads(line)["text"])))
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            continue
-    return "; ".join(texts) or "a latch was left in a file"
-
-
-def _latched_by(text: str) -> int | None:
-    """Return the user whom the first line that names one names."""
-    for line in _pieces(text):
-        try:
-            uid = orjson.loads(line)["uid"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            continue
-        if isinstance(uid, int):
-            return uid
-    return None
-
-
-def latched_elsewhere(text: str, known: Collection[str]) -> tuple[str, ...]:
-    """Return the accounts that a latch file's lines name and that are not known here, yet or any more."""
-    named: dict[str, None] = {}
-    for line in _pieces(text):
-        try:
-            accounts = orjson.loads(line)["accounts"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            continue
-        if isinstance(accounts, list):
-            named |= dict.fromkeys(name for name in accounts if isinstance(name, str))
-    return tuple(name for name in named if name not in known)
-
-
-def latched_accounts(text: str, known: Collection[str]) -> tuple[str, ...]:
-    """Return the accounts that a latch file's lines name; all that are known, if any line cannot be understood."""
-    named: set[str] = set()
-    for line in _pieces(text):
-        try:
-            accounts = orjson.loads(line)["accounts"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            return tuple(known)
-        if not isinstance(accounts, list):
-            return tuple(known)
-        named.update(str(name) for name in accounts)
-    return tuple(name for name in known if name in named) or tuple(known)  # whom else could it have meant
-
-
-def _pieces(text: str) -> list[str]:
-    """Part a file into its lines; what is more than anybody leaves stays one piece, which nobody understands."""
-    return text.removesuffix("\n").split("\n", MAX_LINES)
-
-
-def json_safe(value: object) -> object:
-    """Return a value that JSON can tell, its ASCII form if need be."""
-    try:
-        orjson.dumps(value, default=str)
-    except (TypeError, ValueError):
-        return ascii(value)
-    return value
-
-
 def _lines(path: Path) -> list[str]:
-    """Return a latch file's lines; of one that cannot be read, or not to its end, a line that says which one it is.
+    """Return a latch file's lines, [] if it does not exist.
 
-    Its size and its times are in that line, so that another latch, in the same file or in its place, is news.
+    For a file that cannot be read, or not to its end, return a line with its inode, size and time. So a second latch,
+    in the same file or in its place, has another line.
     """
     try:
         fd = open_ours(path, os.O_RDONLY)
@@ -317,9 +214,9 @@ def _unreadable(path: Path, why: str) -> str:
 
 
 def _remove(path: Path, known: Collection[str]) -> bool:
-    """Remove a file unless it holds a line that is not known, or somebody is at it; True if it is gone.
+    """Remove a file unless it holds an unknown line or is locked; return whether it is gone.
 
-    One that cannot be opened is kept under another name, as evidence: nobody takes it for a latch there.
+    A file that cannot be opened is renamed and kept as evidence: under the other name it is no latch.
     """
     try:
         fd = open_ours(path, os.O_RDONLY)
@@ -333,14 +230,14 @@ def _remove(path: Path, known: Collection[str]) -> bool:
             return False
         path.unlink(missing_ok=True)
     except BlockingIOError:
-        return False  # who writes it now writes news
+        return False  # another process is writing a new line
     finally:
         os.close(fd)
     return True
 
 
 def _move_aside(path: Path, known: Collection[str]) -> bool:
-    """Rename what cannot be opened and is known; who has added to it meanwhile has left a latch, which stays one."""
+    """Rename a file that cannot be opened and whose line is known; if it changed meanwhile, write a new latch."""
     seen = os.lstat(path)
     if not set(_lines(path)) <= set(known):
         return False
@@ -354,15 +251,15 @@ def _move_aside(path: Path, known: Collection[str]) -> bool:
 
 
 def _append(path: Path, line: bytes, *, sync: bool) -> int:
-    """Append a line to a latch file; return how many of its bytes were taken, one more with the line's end.
+    """Append a line to a latch file; return how many of its bytes were written, one more with the newline.
 
-    Raises `OSError` if the file cannot be opened. One on a full disk takes nothing, and trips as well.
+    Raises `OSError` if the file cannot be opened. On a full disk the file may stay empty, and trips as well.
     """
     fd = _open_or_replace(path)
     written, begin = 0, b""
     try:
         size = os.fstat(fd).st_size
-        begin = b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""  # the one before was cut
+        begin = b"\n" if size and os.pread(fd, 1, size - 1) != b"\n" else b""  # the line before was cut off
         written = os.write(fd, b"%b%b\n" % (begin, line))
         if sync:
             os.fsync(fd)
@@ -374,7 +271,10 @@ def _append(path: Path, line: bytes, *, sync: bool) -> int:
 
 
 def _open_or_replace(path: Path) -> int:
-    """Open a file to append to it; one that may not be opened gives way to one that says so, for every account."""
+    """Open a file to append to it.
+
+    A file without permission to open is renamed, and a new file begins with a latch for every account.
+    """
     try:
         return _open_locked(path)
     except OSError as error:
@@ -395,7 +295,7 @@ def _left_in(aside: Path) -> bytes:
 
 
 def _open_locked(path: Path) -> int:
-    """Open a file to append to it, and lock it; a file that was removed meanwhile is made anew."""
+    """Open a file to append to it, and lock it if possible; create it again if it was removed meanwhile."""
     fd = -1
     for _ in range(_TRIES):
         if fd >= 0:
@@ -406,5 +306,5 @@ def _open_locked(path: Path) -> int:
             if os.fstat(fd).st_nlink:
                 return fd
         except OSError:
-            continue  # held, or a file system that knows no locks
+            continue  # another process holds the lock, or the file system has no locks
     return fd

@@ -1,6 +1,6 @@
-"""Open the files of a journal at a start: the lock, what is there, and whether it can be believed.
+"""Open the files of a journal at a start: lock the directory, decide whether the journal can be trusted, open it.
 
-`journal.Journal` calls this before it has a thread; every call may wait for the file system.
+`Journal` calls these functions before it has a thread. Every call may wait for the file system.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from kill_switch.system.file_access import open_ours
 
 
 class OpenedJournal(NamedTuple):
-    """The file that is written from now on."""
+    """The journal's file, open for appending."""
 
     fd: int
-    size: int  # bytes of its whole records
+    size: int  # bytes of its complete records
     set_aside: Path | None  # where a broken journal is kept as evidence
 
 
 def lock(state_dir: Path) -> int:
-    """Lock a state directory; return the lock's descriptor. Raises `AlreadyRunning` or `CannotCreate`."""
+    """Lock a state directory and return the lock's descriptor. Raises `AlreadyRunning` or `CannotCreate`."""
     try:
         fd = open_ours(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -40,31 +40,36 @@ def lock(state_dir: Path) -> int:
 
 
 def why_untrusted(path: Path, replay: segments.JournalContents, lock_fd: int) -> str:
-    """Say why a journal cannot be believed: it is damaged, cut off in a latch, or gone; "" if it can."""
+    """Return why the journal cannot be trusted, "" if it can: it is damaged, ends within a latch, or is gone."""
     if replay.broken:
         return f"the journal is damaged: {replay.broken}"
     if replay.latch_torn:
         return "the journal ends within a reason's record"
-    was_here = os.fstat(lock_fd).st_size or segments.is_full(path.parent)  # a record has been written once
+    was_here = os.fstat(lock_fd).st_size or segments.full_segments(
+        path.parent
+    )  # a record was written in this directory before
     if was_here and not replay.entries:
         return "the journal that was here is gone"
     return ""
 
 
 def take_over(path: Path, replay: segments.JournalContents) -> OpenedJournal:
-    """Open the file to append to it; a broken journal is renamed first, and a new one begun. Raises `OSError`."""
+    """Open the journal for appending. Raises `OSError`.
+
+    A broken journal is renamed first, and a new one begins. An incomplete last record is cut off.
+    """
     set_aside = None
     if replay.broken:
         set_aside = _aside(path)
         path.rename(set_aside)
-    if not replay.entries or set_aside:  # the chain begins anew: what was full is of another one
-        for full in segments.is_full(path.parent):
+    if not replay.entries or set_aside:  # a new chain begins: the full segments belong to another chain
+        for full in segments.full_segments(path.parent):
             full.rename(_aside(full))
     size = 0 if set_aside else replay.size
     fd = open_ours(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.ftruncate(fd, size)  # a torn tail goes; the next record says that it was there
-    with contextlib.suppress(OSError):  # if it is there for good, the next file cannot be begun, and that is said
-        os.unlink(path.with_name(segments.NEXT))  # the beginning of a file that never got the name
+    os.ftruncate(fd, size)  # cut the incomplete record off; the `start` record mentions it
+    with contextlib.suppress(OSError):  # if it cannot be removed, the next rotation fails and reports it
+        os.unlink(path.with_name(segments.NEXT))  # left over from a rotation that a crash interrupted
     return OpenedJournal(fd, size, set_aside)
 
 

@@ -1,9 +1,8 @@
-"""List every kind of the journal's records: its type, who writes it, who reads it, since when, and whether it trips.
+"""Define all kinds of journal records: type, writer, readers, first version, and whether the kind trips.
 
-The types of kills and latches are those of `core.records`, where the engine and `recovery` use them. The types of all
-other writers are defined here. `docs/reference/journal-records.md` is made from `TABLE`.
-
-To add a kind: write its type, add its row to `TABLE`, and run `python -m tests.repository.reference --write`.
+The types of kills and latches are in `core.records`; the types of the other writers are defined here. `TABLE` is the
+source of `docs/reference/journal-records.md`. To add a kind, write its type, add its row to `TABLE`, and run `python -m
+tests.repository.reference --write`.
 """
 
 from __future__ import annotations
@@ -50,17 +49,17 @@ class AmendmentRecord(Record):
 
     trigger: Annotated[str, "trigger of the reason"]
     observed_mono_ns: Annotated[int, "when the reason was observed, monotonic"] = 0
-    observed_wall_ns: Annotated[int, "the same by the wall clock: which reason is meant"]
-    text: Annotated[str, 'replaces the reason\'s text; "": it stays']
-    evidence: Annotated[Object, "is added to the reason's evidence"] = field(default_factory=dict)
+    observed_wall_ns: Annotated[int, "the same by the wall clock; it identifies the reason"]
+    text: Annotated[str, 'new text of the reason; "": unchanged']
+    evidence: Annotated[Object, "evidence that is added to the reason's"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserRecord(Record):
     kind: ClassVar[str] = "user"
 
-    uid: Annotated[int, "a person who has fired"]
-    user: Annotated[str, "the name of that uid, found after the kill had gone out"]
+    uid: Annotated[int, "uid of the person who fired"]
+    user: Annotated[str, "name of that uid, looked up after the kill was sent"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +67,16 @@ class DirectRecord(Record):
     kind: ClassVar[str] = "direct"
 
     kill: Annotated[str, "the kill that `fire --direct` made"]
-    config: Annotated[Object, "the configuration that it read"]
-    unstruck: Annotated[Names, "accounts that were meant and could not be struck"]
-    pid: Annotated[int, "its process"] = 0
+    config: Annotated[Object, "the configuration that it read, without secrets"]
+    unstruck: Annotated[Names, "accounts in scope that could not be struck"]
+    pid: Annotated[int, "process id of `fire --direct`"] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RearmAskedRecord(Record):
     kind: ClassVar[str] = "rearm-asked"
 
-    uid: Annotated[int, "the person"]
+    uid: Annotated[int, "uid of the person"]
     user: Annotated[str, "the person's name"]
     text: Annotated[str, "the reason that the person gave"]
     accounts: Annotated[Names, "accounts in scope"]
@@ -94,9 +93,9 @@ class StopRecord(Record):
 class ReloadRefusedRecord(Record):
     kind: ClassVar[str] = "reload-refused"
 
-    uid: Annotated[int | None, "who asked; missing after a signal", OMITTED] = None
-    user: Annotated[str | None, "the name", OMITTED] = None
-    why: Annotated[Names, "what is wrong with the file, a line each"]
+    uid: Annotated[int | None, "uid of the person who asked; missing after a signal", OMITTED] = None
+    user: Annotated[str | None, "name of that person", OMITTED] = None
+    why: Annotated[Names, "problems of the configuration file, a line each"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,14 +104,16 @@ class PnlRecord(Record):
 
     trigger: Annotated[str, "the trigger"]
     why: Annotated[str, "`fired`, `stop`, `peak`, `warn`, `transfer`, `re-arm` and others"] = ""
-    of: Annotated[Any, "what makes figures comparable: accounts, currency, rates"] = None
-    fired: Annotated[str, 'what the trigger fired for; "": it has not'] = ""
+    of: Annotated[Any, "accounts, currency and rates: figures with other ones are not comparable"] = None
+    fired: Annotated[str, 'why the trigger fired; "": it has not fired'] = ""
     equity: Annotated[Any, "last equity, a decimal as text", OMITTED] = None
-    seen_ns: Annotated[Any, "when the last figure came, by the wall clock", OMITTED] = None
+    seen_ns: Annotated[Any, "time of the last figure, by the wall clock in ns", OMITTED] = None
     moved: Annotated[Any, "the deposit or withdrawal that this record is about", OMITTED] = None
-    transfers: Annotated[Any, "deposits and withdrawals that may show yet: account, amount, wall time", OMITTED] = None
-    day: Annotated[Any, "the day: date, why it began, since, baseline, peak, warnings", OMITTED] = None
-    ended: Annotated[Any, "days before it that still count", OMITTED] = None
+    transfers: Annotated[
+        Any, "deposits and withdrawals that the equity may not show yet: account, amount, wall time", OMITTED
+    ] = None
+    day: Annotated[Any, "the trading day: date, why it began, since, baseline, peak, warnings", OMITTED] = None
+    ended: Annotated[Any, "earlier trading days that still count", OMITTED] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +121,8 @@ class HeartbeatRecord(Record):
     kind: ClassVar[str] = "heartbeat"
 
     trigger: Annotated[str, "the trigger"]
-    watched: Annotated[bool, "its silence fires"]
-    why: Annotated[str, "what has changed that"]
+    watched: Annotated[bool, "true: the trigger fires on silence"]
+    why: Annotated[str, "why `watched` changed"]
 
 
 def _instants(times: Iterable[int]) -> None:
@@ -135,8 +136,8 @@ class ScheduleRecord(Record):
     kind: ClassVar[str] = "schedule"
 
     trigger: Annotated[str, "the trigger"]
-    text: Annotated[str, "what it said"] = ""
-    fired: Annotated[tuple[int, ...], "times that it has fired for, in seconds since 1970", _instants]
+    text: Annotated[str, "text of the trigger"] = ""
+    fired: Annotated[tuple[int, ...], "scheduled times that it has fired for, in seconds since 1970", _instants]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,7 @@ class StampsRecord(Record):
     kind: ClassVar[str] = "stamps"
 
     trigger: Annotated[str, "the trigger"]
-    floor: Annotated[int, "an unknown sender's stamps must lie above it, in ms"]
+    floor: Annotated[int, "stamps of an unknown sender must be greater, in ms"]
     senders: Annotated[
         Mapping[str, tuple[int, int, int, int, str]],
         "sender → its line: stamp and reach in ms, monotonic ns, wall ms, boot id",
@@ -153,7 +154,7 @@ class StampsRecord(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrilledLane(Record):
-    """What one lane came to in a drill."""
+    """The result of one lane in a drill."""
 
     ok: bool
     rtt_us: int | None
@@ -163,7 +164,7 @@ class DrilledLane(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrilledAccount(Record):
-    """What one account came to in a drill."""
+    """The result of one account in a drill."""
 
     venue: str | None = None
     ok: bool = False
@@ -175,13 +176,13 @@ class DrilledAccount(Record):
 class DrillRecord(Record):
     kind: ClassVar[str] = "drill"
 
-    at: Annotated[str, "when it began"]
+    at: Annotated[str, "time at which the drill began"]
     by: Annotated[str, "`operator` or `schedule`"]
     uid: Annotated[int | None, "who asked", OMITTED] = None
-    user: Annotated[str | None, "the name", OMITTED] = None
+    user: Annotated[str | None, "name of that person", OMITTED] = None
     ok: Annotated[bool, "every lane answered within the budget"]
     budget_us: Annotated[int, "the budget, in µs"]
-    answered_us: Annotated[int | None, "when the last lane answered, in µs; null: not all did"]
+    answered_us: Annotated[int | None, "time until the last lane answered, in µs; null: not every lane answered"]
     within_budget: Annotated[bool, "the last answer came within the budget"] = False
     accounts: Annotated[
         Mapping[str, DrilledAccount],
@@ -195,7 +196,7 @@ class HookStartedRecord(Record):
 
     kill: Annotated[str, "the kill"]
     command: Annotated[str, "the command line"]
-    accounts: Annotated[Names, "accounts that it runs for"]
+    accounts: Annotated[Names, "accounts that the hook runs for"]
     attempt: Annotated[int, "number of the attempt, from 1"] = 1
 
 
@@ -205,23 +206,23 @@ class HookRecord(Record):
 
     kill: Annotated[str, "the kill"]
     command: Annotated[str, "the command line"]
-    accounts: Annotated[Names, "accounts that it ran for"]
+    accounts: Annotated[Names, "accounts that the hook ran for"]
     attempt: Annotated[int, "number of the attempt, from 1"] = 1
-    ok: Annotated[bool, "it ended with 0"] = False
-    why: Annotated[str, "why it failed"] = ""
-    code: Annotated[int | None, "its exit code; null: none is known"] = None
-    ms: Annotated[int, "how long it took, in ms"] = 0
-    output: Annotated[str, "the first 500 characters of its output"] = ""
+    ok: Annotated[bool, "the command ended with exit code 0"] = False
+    why: Annotated[str, "why the command failed"] = ""
+    code: Annotated[int | None, "exit code; null: unknown"] = None
+    ms: Annotated[int, "duration in ms"] = 0
+    output: Annotated[str, "the first 500 characters of the command's output"] = ""
 
 
 class RecordKind(NamedTuple):
-    """One row of the table."""
+    """A row of `TABLE`."""
 
     record: type[Record]
     written_by: str
-    read_by: str  # besides `journal`, which shows every record
-    since: str  # version of the program
-    trips: bool = False  # the record alone has the next start tripped: it is never left out
+    read_by: str  # besides the `journal` command, which shows every record
+    since: str  # first version of the program that writes it
+    trips: bool = False  # the record alone trips the next start: it is never dropped
 
 
 _ENGINE = "engine"

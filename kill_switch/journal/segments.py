@@ -1,8 +1,8 @@
-"""Read a journal: one file of it, or all of its files in their order, as a stream.
+"""Read and verify a journal: one file of it, or all of its files in their order, as a stream.
 
-`journal.jsonl` is written. Files that are full are `journal-000001.jsonl` and on; nobody writes or removes those. The
-numbers and the chain of hashes go on from file to file, and each file but the first begins with a `checkpoint` record.
-So a start reads `journal.jsonl` alone, and `journal --verify` reads all of them.
+`journal.jsonl` is the file that the writer appends to; full files are `journal-000001.jsonl` and on, and never change.
+Numbers and hashes continue from file to file. Each file but the first begins with a `checkpoint` record, so that a
+start reads `journal.jsonl` alone, and `journal --verify` reads all files.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.records import TRIPS, Entry
 
 NAME = "journal.jsonl"
-NEXT = "journal.jsonl.next"  # the file to come, while it is being made
+NEXT = "journal.jsonl.next"  # the next file, before it gets the journal's name
 GENESIS = "0" * 64
-CHUNK = 1 << 20  # bytes that are read at a time
-MAX_LINE = 64 << 20  # bytes of a record; a file that goes on without a newline must use up neither time nor memory
-_MAX_DEPTH = 254  # levels that orjson writes: nothing that is nested deeper is a record of ours
+CHUNK = 1 << 20  # bytes of one read
+MAX_LINE = 64 << 20  # bytes of a record; bounds time and memory for a file without newlines
+_MAX_DEPTH = 254  # the deepest nesting that orjson writes: a deeper line is no record
 _HASH_BYTES = len(b',"hash":"') + 64 + len(b'"}')
-LEAST_DIGITS = 12  # of a hash that is looked for: 48 bits
-SHOWN_DIGITS = 16
+LEAST_DIGITS = 12  # hex digits of a hash that `--head` needs: 48 bits
+SHOWN_DIGITS = 16  # hex digits of a hash in messages
 TOO_LONG = "longer than any record"
 _KEYS = frozenset({"seq", "at", "mono_ns", "boot", "kind", "data", "prev", "hash"})
 _NUMBERED = re.compile(r"journal-(\d{6,})\.jsonl")
 
 
 class JournalContents(NamedTuple):
-    """What a journal holds: its entries up to the first fault, and the fault, if it has one."""
+    """A journal's entries up to the first fault, and the fault, None if there is none."""
 
     entries: list[Entry]
-    size: int  # bytes of the whole lines that verify
-    torn: bytes  # what stands after the last newline: a write that the machine's death cut off
+    size: int  # bytes of the complete lines that verify
+    torn: bytes  # bytes after the last newline: a write that a crash of the machine cut off
     broken: JournalBroken | None
-    snapshot: JournalSnapshot | None = None  # of all entries, if the file was read as a start reads it
+    snapshot: JournalSnapshot | None = None  # the fold of all entries, if `read_at_start` read the file
 
     @property
     def latch_torn(self) -> bool:
-        """The record that was cut off was one that trips."""
+        """True if the incomplete record is of a kind that trips."""
         return any(b'"kind":"%b"' % kind.encode() in self.torn for kind in TRIPS)
 
 
 class ChainHead(NamedTuple):
-    """The newest record of a journal. Whoever keeps it elsewhere can tell later that nothing before it is missing."""
+    """The newest record of a journal; a copy kept elsewhere proves later that no record before it is missing."""
 
-    seq: int  # 0: there is none
+    seq: int  # 0: there is no record
     hash: str
 
     @property
     def describe(self) -> str:
-        """Return it for people: `journal --verify --head` takes its second word."""
+        """Return the number and the beginning of the hash, which `journal --verify --head` takes."""
         return f"{self.seq} {self.hash[:SHOWN_DIGITS]}" if self.seq else ""
 
     @property
@@ -70,22 +70,23 @@ class ChainHead(NamedTuple):
 
 
 class HashChain:
-    """Verify lines, one after the other: each record's own hash, its number, and the hash before it."""
+    """Verify lines in order: each record's own hash, its number, and the hash of the record before."""
 
     def __init__(self) -> None:
-        self.seq = 0  # of the last record
-        self.hash = GENESIS
-        self.first = 0  # number of the first record; 0: none has come
-        self._line = 0  # of the file that is being read
+        """Begin before the first record."""
+        self.seq = 0  # number of the last record
+        self.hash = GENESIS  # hash of the last record
+        self.first = 0  # number of the first record; 0: there is none yet
+        self._line = 0  # line in the current file
 
     def begin_file(self) -> None:
-        """Count lines from the beginning again: they are those of the next file."""
+        """Count lines from 1 again, for the next file."""
         self._line = 0
 
     def add_line(self, line: bytes) -> Entry:
-        """Return the line's entry; raise `JournalBroken` with its number in its file.
+        """Verify a line and return its entry; raise `JournalBroken` with the line's number in its file.
 
-        The first of all may be a checkpoint of any number: the records before it are in files that were archived.
+        The very first entry may be a checkpoint of any number: the files before it were archived.
         """
         self._line += 1
         entry = _parsed(line, self._line)
@@ -131,15 +132,16 @@ def _is_too_deep(entry: Entry) -> bool:
 
 
 def read_journal(path: Path) -> JournalContents:
-    """Read and verify one file, all its entries; a missing one is empty. Raises `OSError` if it cannot be read."""
+    """Read and verify one file with all its entries; a missing file is empty. Raises `OSError`."""
     entries: list[Entry] = []
     return _read(path, entries.append)._replace(entries=entries)
 
 
-def remember(path: Path, reading: Callable[[], object] = lambda: None) -> JournalContents:
-    """Read and verify one file as a start does: in bounded memory, with the entries that stand for all of them.
+def read_at_start(path: Path, reading: Callable[[], object] = lambda: None) -> JournalContents:
+    """Read and verify one file in bounded memory, and return the entries that stand for all of its entries.
 
-    One that cannot be read, or understood, is broken. `reading` is called for each `CHUNK` of a file that is longer.
+    A file that cannot be read, or not be understood, is returned as broken. `reading` is called after each full
+    `CHUNK`, so that a long read can report progress.
     """
     snapshot = JournalSnapshot()
     try:
@@ -176,38 +178,41 @@ def _read(path: Path, take: Callable[[Entry], object], reading: Callable[[], obj
 
 
 def segment_number(name: str) -> int:
-    """Return a full file's number, 0 if it is no such name."""
+    """Return the number in a full file's name, 0 for any other name."""
     match = _NUMBERED.fullmatch(name)
     return int(match[1]) if match else 0
 
 
 def segment_name(number: int) -> str:
-    """Return a full file's name."""
+    """Return the name of the full file with this number."""
     return f"journal-{number:06}.jsonl"
 
 
-def is_full(directory: Path) -> list[Path]:
-    """Return the files that are full, in their order; raises `OSError`."""
+def full_segments(directory: Path) -> list[Path]:
+    """Return the full files in their order. Raises `OSError`."""
     paths = [path for path in directory.iterdir() if segment_number(path.name)]
     return sorted(paths, key=lambda path: segment_number(path.name))
 
 
 class JournalReader:
-    """Read all files of a journal as one stream, while the daemon writes and begins new ones.
+    """Read all files of a journal as one stream, while the daemon writes and begins new files.
 
-    `where` and `line` say which record came last; `chain` has verified all records up to it.
+    `where` and `line` are the file and the line of the last record; `chain` has verified all records up to it.
     """
 
     def __init__(self, path: Path) -> None:
-        """`path` is that of `journal.jsonl`."""
+        """Set the path of `journal.jsonl`; nothing is read before `entries`."""
         self.chain = HashChain()
         self.where = path
         self.line = 0
-        self._rest = b""  # what stands behind the last whole line
+        self._rest = b""  # bytes after the last complete line
         self._path = path
 
     def entries(self, tick: Callable[[], object] | None = None) -> Iterator[Entry]:
-        """Yield every entry; with `tick`, which waits between two looks, those to come too. Raises `JournalBroken`."""
+        """Yield every entry. Raises `JournalBroken` and `OSError`.
+
+        With `tick`, go on with entries as they are written; `tick` waits between two looks.
+        """
         current = self._open()
         if current is None and tick is not None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
@@ -223,7 +228,7 @@ class JournalReader:
                 if (following := self._following(current)) is None:
                     tick()
                     continue
-                yield from self._lines(current, self._path)  # what was written before it was full
+                yield from self._lines(current, self._path)  # records written since the last read
                 self._must_be_whole()
                 between = self._between(current, following)
                 current.close()
@@ -238,7 +243,7 @@ class JournalReader:
 
     @property
     def torn(self) -> int:
-        """Return how many bytes stand behind the last whole line."""
+        """Return the number of bytes after the last complete line."""
         return len(self._rest)
 
     def _open(self) -> BinaryIO | None:
@@ -248,23 +253,23 @@ class JournalReader:
             return None
 
     def _before(self, current: BinaryIO | None) -> Iterator[Path]:
-        """Yield the full files before the open one, which may have become one of them since."""
-        for path in is_full(self._path.parent) if self._path.parent.is_dir() else ():
+        """Yield the full files before the open file, which may have been filed under a number since."""
+        for path in full_segments(self._path.parent) if self._path.parent.is_dir() else ():
             if current is not None and _is_same(path, current):
                 return
             yield path
 
     def _following(self, current: BinaryIO) -> BinaryIO | None:
-        """Open the file that is written now, if it is another one."""
+        """Open the file under the journal's name if it is not the open file, else return None."""
         try:
             return None if _is_same(self._path, current) else self._open()
         except FileNotFoundError:
-            return None  # taken away: it may come back
+            return None  # the file was removed, and may come back
 
     def _between(self, current: BinaryIO, following: BinaryIO) -> list[Path]:
-        """Return the full files that were begun after one open file and before another."""
+        """Return the full files that come after `current` and before `following`."""
         files, after = [], False
-        for path in is_full(self._path.parent):
+        for path in full_segments(self._path.parent):
             if _is_same(path, following):
                 break
             if after:
@@ -277,7 +282,7 @@ class JournalReader:
         self.chain.begin_file()
 
     def _lines(self, file: BinaryIO, path: Path) -> Iterator[Entry]:
-        """Yield the entries up to the end that the file has now; goes on where it was."""
+        """Yield the entries from the file's position to its current end."""
         if path != self.where or not file.tell():
             self._begin(path)
         while chunk := file.read(CHUNK):
@@ -302,15 +307,15 @@ def _is_same(path: Path, file: BinaryIO) -> bool:
 
 
 def read_reports(path: Path, budget_us: int) -> tuple[ReportBuilder, JournalBroken | None]:
-    """Return the reports of all kills, from all files, and the first fault; what is behind it is left out.
+    """Return the reports of all kills in all files up to the first fault, and that fault. Raises `OSError`.
 
-    Raises `OSError`.
+    `budget_us` is the latency budget in microseconds.
     """
     report_builder = ReportBuilder(budget_us, keep=None)
     try:
         for number, entry in enumerate(JournalReader(path).entries()):
             if entry["kind"] == checkpoint.KIND and number:
-                continue  # it says what those before it have said
+                continue  # a checkpoint repeats the entries before it
             report_builder.take(entry)
     except JournalBroken as broken:
         return report_builder, broken

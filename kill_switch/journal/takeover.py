@@ -1,7 +1,7 @@
-"""Put a kill that began without the journal on its record: as if the journal had been open from the beginning.
+"""Join a kill that began without the journal to the journal, as if the journal had been open from the beginning. Pure.
 
-Pure. `fire --direct` strikes first and reads the record beside. What an earlier run has left there counts as before:
-strikes are numbered on, a kill that is under way is joined, and what is unfinished is struck too.
+`fire --direct` strikes first and opens the journal meanwhile. Strikes are numbered on from the journal's, a kill in
+progress is joined, and accounts that an earlier kill has not finished are struck too.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from kill_switch.core.engine import AccountState, Kill, State, make_kill_id
 
 
 class TakeoverPlan(NamedTuple):
-    """A kill on the record."""
+    """The result of joining a running kill to the journal."""
 
-    state: State  # of the accounts that were struck, and of those that are unfinished
-    unfinished: tuple[str, ...]  # tripped and not clear by the record, and not struck by this kill
-    kill: str  # the id that the kill has on the record
-    strikes: Mapping[str, int]  # account → how many strikes the record had before
+    state: State  # of the struck accounts and of the unfinished accounts
+    unfinished: tuple[str, ...]  # tripped and not clear by the journal, and not struck by this kill
+    kill: str  # the kill's id in the journal
+    strikes: Mapping[str, int]  # account → number of strikes that the journal had before
 
     def rewrite(self, kind: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a record's data as the record has it."""
+        """Return a record's data with the journal's kill id and strike numbers."""
         if kind == "reason" and data["kill"] != self.kill:
             return {**data, "kill": self.kill, "known_as": data["kill"]}
         if kind == "strike":
@@ -38,9 +38,10 @@ class TakeoverPlan(NamedTuple):
 
 
 def plan_takeover(running: State, past: State, observed: Instant) -> TakeoverPlan:
-    """Put a kill that runs, first observed then, behind the past that a record tells of.
+    """Plan how the running kill continues the journal's state.
 
-    `past` has every account that there is, `running` those that were struck without looking.
+    `running` has the accounts that this process has struck. `past` is the journal's state and has every configured
+    account. `observed` is when the first reason was observed.
     """
     open_kill = past.kill is not None and bool(past.kill.unclear)
     kills = past.kill_count if open_kill else past.kill_count + 1

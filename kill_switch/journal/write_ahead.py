@@ -1,13 +1,8 @@
-"""Say in memory what is about to be done, so that it can be done before there is a record of it.
+"""The write-ahead note: one line in `intent.jsonl` before the first cancel command, one `write(2)` into memory.
 
-A kill's first commands leave before the journal has its reason: the engine, the record and a disk that is slow to take
-it cost as much as all that a kill needs. What they must not cost is the latch. So one `write(2)` comes before them, of
-one line into a file that is open already: `intent.jsonl` in the runtime directory, which is memory. It outlives the
-process, and nothing there waits for a disk. A power cut takes it along, and with it what the journal has not synced.
-
-The file is emptied once the record is in the journal's file. What the next process finds there and the journal does not
-have is left as a latch. There is one writer, who holds `flock(2)` on it: another daemon in the same directory does
-without.
+The first commands leave before the reason is in the journal, because the engine and the journal would double the
+latency. The file is in the runtime directory (tmpfs): the note survives the process, not a power failure. It is emptied
+when the journal has the record; a note without a record becomes a latch.
 """
 
 from __future__ import annotations
@@ -24,125 +19,131 @@ from typing import Any, NamedTuple
 import orjson
 
 from kill_switch.core.domain import Reason
-from kill_switch.journal.latch_file import json_safe
+from kill_switch.journal.plain_json import json_safe
 from kill_switch.system.file_access import open_ours
 
 NAME = "intent.jsonl"
-MAX_BYTES = 1 << 20  # far more than the reasons that come while a disk takes no record
+MAX_BYTES = 1 << 20  # bytes that are read of the file; reasons that come while the disk fails are far fewer
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-_MODE = 0o600  # who may read a file may lock it too, and a daemon without the lock does without the file
+_MODE = 0o600  # because a user who can read a file can also lock it, and a daemon without the lock has no note
 
-_Key = tuple[object, object, tuple[object, ...]]  # when a reason was observed, by both clocks, and whom it names
+_Key = tuple[object, object, tuple[object, ...]]  # monotonic and wall time of a reason, and its accounts
 
 
 class FoundNotes(NamedTuple):
-    """What opening the file has come to."""
+    """The result of opening the note's file."""
 
     fd: int  # -1: it cannot be opened
-    size: int
-    lines: list[bytes]  # that nobody will put on record any more
-    trouble: str
+    size: int  # bytes
+    lines: list[bytes]  # notes of an earlier process, or one unreadable line
+    trouble: str  # why the file cannot be opened, "" if it is
 
 
 class WriteAheadNote:
-    """Hold the file open; `found` are lines in it that nobody will put on record any more.
+    """The open file of the notes, locked by this process.
 
-    `note`, `fulfil` and all that a kill waits for use the descriptor alone. `look` and `remove` use the file's name and
-    may wait for its file system. They change nothing here, and run in another thread.
+    `write`, `covers` and `truncate_if_recorded` use the descriptor alone. `look` and `remove` use the file's name and
+    may wait for its file system: they run in another thread, and change no attribute.
     """
 
     def __init__(self, path: Path) -> None:
-        self.trouble = ""  # why there is none: commands wait for the record then
+        """Open and lock the file; `trouble` is set if that fails. May block."""
+        self.trouble = ""  # why no note can be written: commands then wait for the record
         self._path = path
         self._fd = -1
         self._size = 0
-        self._awaited: dict[_Key, bytes] = {}  # lines that are in the file, and in no record yet
-        self._on_way: dict[_Key, tuple[int, bytes]] = {}  # lines whose record, of that number, is not written yet
-        self._told_unreadable = False
-        self.found: list[bytes] = []
+        self._awaited: dict[_Key, bytes] = {}  # lines in the file whose reason has no record yet
+        self._on_way: dict[_Key, tuple[int, bytes]] = {}  # lines whose record has that number and is not written yet
+        self._reported_unreadable = False
+        self.unrecorded_lines: list[bytes] = []  # lines that no record will follow: they become latches
         self.adopt(self._open())
 
     def write(self, reason: Reason) -> bool:
-        """Write a reason's line before this returns; False if it may not be there: nothing may rely on it."""
+        """Write a reason's line with one `write(2)`; return False if it may not be in the file."""
         observed = reason.observed_at
         key = observed.mono_ns, observed.wall_ns, reason.accounts
         return self._note(key, f"{reason.trigger}: {reason.text}")
 
     def covers(self, data: Mapping[str, object]) -> bool:
-        """Tell whether a reason's record may wait: its line is in the file, or is written now."""
+        """Return whether a reason's line is in the file; write it if it is not there yet."""
         key = _key(data, "observed_")
         noted = key in self._awaited or key in self._on_way
         return noted or self._note(key, f"{data.get('trigger')}: {data.get('text')}")
 
     def mark_recorded(self, data: Mapping[str, object], number: int) -> None:
-        """Take note that a reason is in the record of this number, which is on its way into the journal."""
+        """Assign a reason's line to the record of this number, which the journal will write."""
         key = _key(data, "observed_")
         if (line := self._awaited.pop(key, None)) is not None:
             self._on_way[key] = number, line
 
     def truncate_if_recorded(self, written: int) -> None:
-        """Empty the file, if the journal has all that it says: it has the records up to this number."""
+        """Empty the file if the journal has the records of all its lines; it has those up to number `written`."""
         if self._on_way:
             self._on_way = {key: pending for key, pending in self._on_way.items() if pending[0] > written}
-        if self._size and not self._awaited and not self._on_way and not self.found:
+        if self._size and not self._awaited and not self._on_way and not self.unrecorded_lines:
             try:
                 os.ftruncate(self._fd, 0)
-            except OSError as error:  # the next process knows by the record that this is old
+            except OSError as error:  # the next process finds the record and discards the line
                 self.trouble = f"{self._path}: {error.strerror}"
             else:
                 self._size, self.trouble = 0, ""
 
     def give_up(self) -> None:
-        """Take for found what is in no record: to be called when no reason is being reported, so it has met a fault."""
-        self.found += self._awaited.values()
+        """Move the lines without a record to `unrecorded_lines`.
+
+        Call it only when no reason is being reported: a line is then left over from a fault.
+        """
+        self.unrecorded_lines += self._awaited.values()
         self._awaited.clear()
 
     def look(self) -> FoundNotes | None:
-        """Open the file anew if it is not there, or not ours any more; None if all is well. It may wait."""
-        return None if self._fd >= 0 and self._there() else self._open()
+        """Open the file again if it was removed or replaced; return None if it is in place. May block."""
+        return None if self._fd >= 0 and self._is_in_place() else self._open()
 
     def adopt(self, notes: FoundNotes) -> None:
-        """Go over to the file that `look` has opened, with the lines that the journal does not have yet."""
+        """Use the file that `look` has opened, and write the lines into it that the journal lacks."""
         self.close()
         self._fd, self._size, self.trouble = notes.fd, notes.size, notes.trouble
-        self.found += notes.lines
+        self.unrecorded_lines += notes.lines
         if self._fd >= 0:
             for _, line in self._on_way.values():
                 self._put(line + b"\n")
 
     def reopen_if_removed(self) -> None:
-        """Do at once what `look` and `adopt` do in two steps."""
+        """Look at the file and adopt the result at once. May block."""
         self.give_up()
         if (notes := self.look()) is not None:
             self.adopt(notes)
         else:
-            self.well()
+            self.on_file_present()
 
-    def well(self) -> None:
-        """Hear that the file is there: if it is empty, what there was no room for is past."""
+    def on_file_present(self) -> None:
+        """Clear the trouble if the file is in place and empty: the line without room is recorded."""
         if not self._size:
             self.trouble = ""
 
     def remove(self) -> None:
-        """Remove a file that cannot be opened, and whose lines have been left as a latch. It may wait."""
+        """Remove a file that cannot be opened, after its lines became a latch. May block."""
         with contextlib.suppress(OSError):  # the directory is ours
             self._path.unlink()
 
     @property
-    def awaits(self) -> bool:
-        """A reason is in the file, and not in the journal yet."""
+    def is_pending(self) -> bool:
+        """True while a reason is in the file and not in the journal."""
         return bool(self._awaited or self._on_way)
 
     @property
-    def opened(self) -> bool:
+    def is_open(self) -> bool:
+        """True if this process has the file open and locked."""
         return self._fd >= 0
 
     def discard_found(self, lines: Sequence[bytes], written: int) -> None:
-        """Empty the file of these lines that were found, if there is nothing else: they have been left as a latch."""
-        self.found = [line for line in self.found if line not in lines]
+        """Drop these lines, which became latches, and empty the file if it has no others."""
+        self.unrecorded_lines = [line for line in self.unrecorded_lines if line not in lines]
         self.truncate_if_recorded(written)
 
     def close(self) -> None:
+        """Close the file, and so release its lock."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -159,7 +160,7 @@ class WriteAheadNote:
     def _put(self, line: bytes) -> bool:
         try:
             if not os.fstat(self._fd).st_nlink:
-                return False  # somebody has removed it, and nobody would find it
+                return False  # the file was removed, and the next process would not find the line
             written = os.write(self._fd, line)
             if written == len(line):
                 self._size += written
@@ -175,7 +176,7 @@ class WriteAheadNote:
         fd = -1
         try:
             fd = open_ours(self._path, _FLAGS, _MODE)
-            with contextlib.suppress(OSError):  # not ours: root's, or of an earlier version
+            with contextlib.suppress(OSError):  # another user's file, such as root's
                 os.fchmod(fd, _MODE)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             size = os.fstat(fd).st_size
@@ -186,20 +187,20 @@ class WriteAheadNote:
                 os.close(fd)
             held = isinstance(error, BlockingIOError)
             trouble = f"{self._path}: {'another process holds it' if held else error.strerror}"
-            return FoundNotes(-1, 0, [b"unreadable"] if not held and self._says_something() else [], trouble)
+            return FoundNotes(-1, 0, [b"unreadable"] if not held and self._has_unreadable_lines() else [], trouble)
 
-    def _says_something(self) -> bool:
-        """Tell, once, that a file with something in it stands where ours cannot be opened."""
-        if self._told_unreadable:
+    def _has_unreadable_lines(self) -> bool:
+        """Return, at the first call only, whether the file that cannot be opened is not empty."""
+        if self._reported_unreadable:
             return False
-        self._told_unreadable = True
+        self._reported_unreadable = True
         try:
             status = os.lstat(self._path)
         except OSError:
             return False
         return stat.S_ISREG(status.st_mode) and status.st_size > 0
 
-    def _there(self) -> bool:
+    def _is_in_place(self) -> bool:
         try:
             here, ours = os.stat(self._path), os.fstat(self._fd)
         except OSError:
@@ -208,19 +209,19 @@ class WriteAheadNote:
 
 
 def unrecorded(lines: Sequence[bytes], entries: Iterable[Mapping[str, Any]]) -> list[bytes]:
-    """Return those of an intent's lines that the journal's entries do not have the reason of."""
+    """Return those of a note's lines whose reason is not in the journal's entries."""
     if not lines:
         return []
     recorded: set[str] = set()
     for entry in entries:
         if entry["kind"] == "reason":
-            recorded.add(mark(entry["data"]))
+            recorded.add(reason_digest(entry["data"]))
         elif entry["kind"] == "checkpoint":
             recorded.update(entry["data"].get("reasons", ()))
     left = []
     for line in lines:
         try:
-            known = _mark(_key(orjson.loads(line), "")) in recorded
+            known = _digest(_key(orjson.loads(line), "")) in recorded
         except (orjson.JSONDecodeError, AttributeError):
             known = False
         if not known:
@@ -228,17 +229,17 @@ def unrecorded(lines: Sequence[bytes], entries: Iterable[Mapping[str, Any]]) -> 
     return left
 
 
-def mark(data: Mapping[str, Any]) -> str:
-    """Return what tells a reason's record from all others, short enough for a checkpoint to have many."""
-    return _mark(_key(data, "observed_"))
+def reason_digest(data: Mapping[str, Any]) -> str:
+    """Return a 16-digit digest of a reason's record, by which a checkpoint knows the reason."""
+    return _digest(_key(data, "observed_"))
 
 
-def _mark(key: _Key) -> str:
+def _digest(key: _Key) -> str:
     return hashlib.blake2b(repr(key).encode("utf-8", "backslashreplace"), digest_size=8).hexdigest()
 
 
 def _key(data: Mapping[str, Any], prefix: str) -> _Key:
-    """Return what tells a reason from all others."""
+    """Return the times and accounts that identify a reason."""
     accounts = data.get("accounts")
     names = tuple(accounts) if isinstance(accounts, list | tuple) else ()
     return data.get(f"{prefix}mono_ns"), data.get(f"{prefix}wall_ns"), names

@@ -1,25 +1,19 @@
-"""Write the journal's files: all that uses the state directory, in the one thread that may wait for it.
+"""Write the journal's files, in a thread that may wait for the state directory.
 
-`journal.Journal` decides and never waits; it puts records into `inbox` and posts `write`, `look` and `close` as jobs.
-What has come of them are plain values that it polls. Nothing here is called from the event loop while the daemon runs.
-
-A record counts as written when its bytes are in the file that has the journal's name, of exactly the size that was
-written. A file that was removed, replaced, renamed or cut under the daemon is displaced: nothing counts as written
-until it is back. Meanwhile a latch for every account stands in the runtime directory, and in the state directory if
-there is one, so that the next start trips.
+`Journal` puts records into `inbox` and posts `write`, `look` and `close` as jobs; it polls the results as plain values.
+A record counts as written when its bytes are in the file under the journal's name, and the size is as expected. While
+the file is displaced (removed, replaced, renamed or cut), latch files for every account make the next start trip.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import orjson
 
@@ -28,37 +22,30 @@ from kill_switch.core.domain import Instant
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import checkpoint, segments
 from kill_switch.journal.checkpoint import JournalSnapshot
-from kill_switch.journal.condenser import CondensedRecord, Condenser
+from kill_switch.journal.condenser import Condenser
 from kill_switch.journal.fsync import FsyncThread
-from kill_switch.journal.latch_file import LatchFile, json_safe, latch_line, sync_file
+from kill_switch.journal.latch_file import LatchFile, sync_file
+from kill_switch.journal.latch_lines import latch_line
+from kill_switch.journal.plain_json import encode_line
+from kill_switch.journal.record_buffer import RecordBuffer
 from kill_switch.journal.records import TRIPS, Entry
 from kill_switch.system.file_access import open_ours
 
 log = logging.getLogger(__name__)
 
-FULL_BYTES = 1 << 19  # of a file's records behind its checkpoint: the next file is begun
-KEEP_SEGMENTS = 20_000  # records that are held in memory while the disk takes none
-_CALM_NS = 2_000_000_000  # since the last record of a kill: no file is begun in the middle of one
-_AGAIN_NS = 60_000_000_000  # between two attempts to begin a file, where the disk does not let us
-_FOLD = 16  # lines that are folded at a time: the loop's thread may want to run
-_PAUSE_S = 0.0005
-
-
-class PendingRecord(NamedTuple):
-    """A record on its way; `number` counts all that were given to the journal."""
-
-    number: int
-    kind: str
-    data: Mapping[str, Any]
-    at: Instant
+FULL_BYTES = 1 << 19  # bytes of records after the checkpoint at which the next file begins
+_CALM_NS = 2_000_000_000  # after the last reason before a file may begin: not in the middle of a kill
+_AGAIN_NS = 60_000_000_000  # between two attempts to begin a file if the disk refuses
+_FOLD = 16  # lines that are folded between two pauses, because the event loop needs the interpreter
+_PAUSE_S = 0.0005  # length of such a pause
 
 
 class JournalDisplaced(Exception):
-    """The file under the journal's name is not the one that is written."""
+    """The file under the journal's name is not the open file, or its size is unexpected."""
 
 
 class JournalWriter:
-    """Hold the open file, and what is to be written into it."""
+    """The open journal file and the records that are to be written into it."""
 
     def __init__(
         self,
@@ -71,98 +58,83 @@ class JournalWriter:
         files: Sequence[LatchFile],
         begin_syncing: Callable[[int, int, Callable[[], None]], FsyncThread],
     ) -> None:
-        """`fd` has the file with `size` bytes, `snapshot` is their fold, and `entries` stand for it.
+        """Own the open file `fd` of `size` bytes; `snapshot` is the fold of its records, `entries` its entries.
 
-        `lock` is the descriptor of the state directory's lock, `files` are the latch files, its own first.
+        `lock` is the descriptor of the state directory's lock. `files` are the latch files of the state and of the
+        runtime directory. `begin_syncing` starts the fsync thread.
         """
         self.path = path
-        self.inbox: deque[PendingRecord] = deque()
-        self.written = 0  # number of the last record that is in the file, or counted in one
+        self.written = 0  # number of the last record that is in the file, or counted in a `repeats` record
         self.trouble = ""  # why records are not written
-        self.displaced = ""  # what has become of the file
+        self.displaced = ""  # what happened to the file, "" if it is in place
         self.mark_trouble = ""
         self.rotate_trouble = ""
         self.announcements: deque[str] = deque()
         self._files = files
         self._lock = lock
-        self._marked = os.fstat(lock).st_size > 0  # a record has been written here once
+        self._marked = os.fstat(lock).st_size > 0  # the lock file notes that a record was written here
         self._fd = fd
         self._size = size  # of the file
-        self._base = 0  # bytes of the files before it, since this process began
-        self._head = 0  # bytes of its checkpoint
+        self._base = 0  # bytes of the files before, since this process began
+        self._head = 0  # bytes of the checkpoint in the file
         self._seq, self._prev = snapshot.seq, snapshot.hash or segments.GENESIS
         self.head = segments.ChainHead(self._seq, self._prev)  # the newest record that counts as written
         self._boot = clock.boot_id()
         self._snapshot = snapshot
-        self._unfolded: deque[bytes] = deque()  # lines that are in the file, and not in the snapshot yet
-        self._condenser = Condenser(entries, self._boot)
-        self._held: list[PendingRecord] = []  # to be written
-        self._taken = 0  # number of the last record that is in `_held`, or counted
-        self._owes_sync = False  # what is held was to be synced, and cannot be as long as it is not written
-        self._durable = 0  # number of the last record that the disk has
-        self._part = False  # of a record may stand at the end of the file
-        self._foldable = True
+        self._unfolded: deque[bytes] = deque()  # lines in the file that are not folded into the snapshot yet
+        self._buffer = RecordBuffer(Condenser(entries, self._boot))
+        self.inbox = self._buffer.inbox
+        self._owes_sync = False  # an fsync was requested for held records, and follows once they are written
+        self._durable = 0  # number of the last durable record
+        self._part = False  # the file may end with a part of a record
+        self._foldable = True  # False after a record that cannot be folded: no further file begins
         self._trip_ns = -_CALM_NS
         self._rotate_ns = 0
-        self._directory_synced = False  # the disk has the file's name
-        self._marks: deque[tuple[int, int]] = deque()  # (bytes, number): so many bytes have so many records
-        self._filed = 0  # number of the last record that a latch file has because the journal does not
-        self._standing: dict[Path, int] = {}  # latch file → inode in which it says that the journal is displaced
+        self._directory_synced = False  # the file's name is durable
+        self._marks: deque[tuple[int, int]] = deque()  # (position in bytes, number of the last record up to there)
+        self._filed = 0  # number of the last record for which a latch was written instead
+        self._standing: dict[Path, int] = {}  # latch file → inode that has the line of a displaced journal
         self.syncing = begin_syncing(fd, size, self._sync_names)
 
     @property
     def position(self) -> int:
-        """Return how many bytes were written, over all files; those that were in the first one are counted."""
+        """Return the bytes of all files of this process, including those found in the first file."""
         return self._base + self._size
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def write(self, *, sync: bool = False) -> None:
-        """Write what has come; leave a latch file for what trips, if the journal does not take it.
+        """Write the records of the inbox; if that fails, write a latch for each record that trips.
 
-        With `sync` the disk is asked to take it for good: now, and again once the journal has taken it.
+        With `sync`, request an fsync: now, and again once the records are in the journal.
         """
-        self._drain_inbox()
+        self._buffer.drain_inbox()
         self._owes_sync = self._owes_sync or sync
         try:
             self._require_in_place()
-            if self._held:
+            if self._buffer.held:
                 self._append()
             self.trouble = ""
-        except JournalDisplaced as what:
-            self._take_note(str(what))
+        except JournalDisplaced as displacement:
+            self._note_displaced(str(displacement))
         except OSError as error:
             self.trouble = f"journal {self.path}: {error.strerror}"
-        if self._held:
-            self._trim()
+        if self._buffer.held:
+            self._buffer.trim()
             self._file()
         else:
-            self.written = self._taken
-        filed = self.displaced or self._filed > self.written  # a latch file says what the journal does not
+            self.written = self._buffer.last_taken
+        filed = self.displaced or self._filed > self.written  # a latch file holds what the journal lacks
         if self._owes_sync and (filed or self.syncing.durable < self.position):
             self.syncing.request(self.position)
-        self._owes_sync = self._owes_sync and bool(self._held)
-
-    def _drain_inbox(self) -> None:
-        while self.inbox:
-            record = self.inbox.popleft()
-            condensed_records: list[CondensedRecord] = []
-            try:
-                for condensed_record in self._condenser.condense(record.kind, record.data, record.at):
-                    condensed_records.append(condensed_record)  # noqa: PERF402 - what came before a failure counts
-            except Exception:  # a record that the condenser does not understand is written as it is
-                condensed_records.append(CondensedRecord(record.kind, record.data, record.at))
-            self._held += [PendingRecord(record.number, *condensed_record) for condensed_record in condensed_records]
-            self._taken = record.number
+        self._owes_sync = self._owes_sync and bool(self._buffer.held)
 
     def _append(self) -> None:
-        """Write what is held, and let go of it; raise `OSError` or `JournalDisplaced` if it does not count as
-        written.
-        """
+        """Write the held records and clear them; raise `OSError` or `JournalDisplaced` if they do not count."""
         seq, prev, lines = self._seq, self._prev, []
-        for record in self._held:
+        for record in self._buffer.held:
             seq += 1
-            line, prev = self._line(seq, prev, record.kind, record.data, record.at)
+            line, prev = encode_line(seq, prev, self._boot, record.kind, record.data, record.at)
             lines.append(line)
         whole = b"".join(lines)
         written = os.write(self._fd, whole)
@@ -182,53 +154,25 @@ class JournalWriter:
         self.head = segments.ChainHead(seq, prev)
         if self._foldable:
             self._unfolded += lines
-        if any(record.kind in TRIPS for record in self._held):
+        if any(record.kind in TRIPS for record in self._buffer.held):
             self._trip_ns = clock.now().mono_ns
-        self._held.clear()
-        self.written = self._taken
+        self._buffer.held.clear()
+        self.written = self._buffer.last_taken
         self._marks.append((self.position, self.written))
         if not self._marked:
             self._mark()
 
     def _truncate(self, size: int) -> None:
-        """Cut off what was just written, if nobody else has changed the file: it is written again."""
+        """Cut off the bytes just written, unless the file was changed: the records are written again."""
         try:
             if os.fstat(self._fd).st_size == self._size + size:
                 os.ftruncate(self._fd, self._size)
         except OSError:
-            pass  # the size shows it
-
-    def _line(self, seq: int, prev: str, kind: str, data: Mapping[str, object], at: Instant) -> tuple[bytes, str]:
-        entry = {
-            "seq": seq,
-            "at": clock.iso(at.wall_ns),
-            "mono_ns": at.mono_ns,
-            "boot": self._boot,
-            "kind": kind,
-            "data": data,
-            "prev": prev,
-        }
-        try:
-            body = orjson.dumps(entry, default=str)
-        except (TypeError, ValueError):
-            body = orjson.dumps({**entry, "data": to_plain(data)}, default=str)
-        own = hashlib.sha256(body).hexdigest()
-        return b'%b,"hash":"%b"}\n' % (body[:-1], own.encode()), own
-
-    def _trim(self) -> None:
-        """Leave out the oldest of what is held, where that is too much; never what trips."""
-        if (many := len(self._held) - KEEP_SEGMENTS) > 0:
-            kept: list[PendingRecord] = []
-            for record in self._held:
-                if many > 0 and record.kind not in TRIPS:
-                    many -= 1
-                else:
-                    kept.append(record)
-            self._held = kept
+            pass  # the next check of the size fails
 
     def _file(self) -> None:
-        """Leave a latch for each record that trips and that the journal does not take, once."""
-        for record in self._held:
+        """Write a latch, once, for each held record that trips."""
+        for record in self._buffer.held:
             if record.kind in TRIPS and record.number > self._filed:
                 line = latch_line(record.kind, record.data.get("accounts"), record.at)
                 if self._leave(line):
@@ -237,7 +181,7 @@ class JournalWriter:
                     self.trouble = f"{self.trouble or self.displaced}; and no latch file can be written either"
 
     def _leave(self, line: bytes) -> bool:
-        """Leave a line in the first file that takes all of it, in every file if the journal is displaced."""
+        """Append a line to the first latch file that takes all of it, to both if the journal is displaced."""
         left = False
         for file in self._files:
             whole = file.append_line(line)
@@ -246,10 +190,10 @@ class JournalWriter:
                 break
         return left
 
-    # ── its place ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── displacement ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _require_in_place(self) -> None:
-        """Raise `JournalDisplaced` unless the file has its name and its size; `OSError` if that cannot be found out."""
+        """Raise `JournalDisplaced` unless the file has its name and its size; `OSError` if that cannot be checked."""
         if self._part:
             os.ftruncate(self._fd, self._size)
             self._part = False
@@ -268,8 +212,8 @@ class JournalWriter:
             self.displaced = ""
             self.announcements.append(f"journal {self.path}: it is there again")
 
-    def _take_note(self, note: str) -> None:
-        """Have the next start trip, whatever it finds."""
+    def _note_displaced(self, note: str) -> None:
+        """Write latches for every account, so that the next start trips whatever it finds."""
         if not self.displaced:
             self._standing.clear()
             self.announcements.append(
@@ -283,64 +227,59 @@ class JournalWriter:
                 file.append_line(line)
                 self._standing[file.path] = _inode(file.path)
 
-    # ── looking after it ──────────────────────────────────────────────────────────────────────────────────────────
+    # ── the regular look ──────────────────────────────────────────────────────────────────────────────────────────
 
     def look(self, known: Sequence[Collection[str]], stands: int) -> bool:
-        """Write what is due, try again what has failed, look after the latch files, begin the next file.
+        """Write due records, retry failures, look at the latch files, and begin the next file if this one is full.
 
-        `known` are the lines of each latch file that it may be removed with, once the disk has record `stands`. True if
-        somebody else has left a latch in the state directory.
+        `known` are the known lines of each latch file: it is removed if it has no others and record `stands` is
+        durable. Return True if the state directory has a foreign latch.
         """
-        self._held += [
-            PendingRecord(self._taken, *condensed_record)
-            for condensed_record in self._condenser.due_repeats(clock.now().mono_ns)
-        ]
+        self._buffer.add_due_repeats(clock.now().mono_ns)
         self.write(sync=True)
         if self._size and not self._marked and not self.displaced:
             self._mark()
-        self.forget(known, stands)
+        self.remove_latch_files(known, stands)
         foreign = self._files[0].look()
         if not self.trouble and not self.displaced and not self.inbox:
             self._fold()
             self.rotate()
         return foreign
 
-    def forget(self, known: Sequence[Collection[str]], stands: int) -> None:
-        """Remove the latch files, if the disk has the journal's own word for all that they say."""
+    def remove_latch_files(self, known: Sequence[Collection[str]], stands: int) -> None:
+        """Remove the latch files if the records of all their latches are durable."""
         while self._marks and self._marks[0][0] <= self.syncing.durable:
             self._durable = self._marks.popleft()[1]
-        if self.displaced or self._held or self._durable < max(stands, self._filed, 1):
+        if self.displaced or self._buffer.held or self._durable < max(stands, self._filed, 1):
             return
         for file, lines in zip(self._files, known, strict=True):
             if file.exists:
                 file.remove(lines)
 
-    def conclude(self) -> None:
-        """Write what was counted, and is not due yet."""
-        self._drain_inbox()
-        self._held += [
-            PendingRecord(self._taken, *condensed_record) for condensed_record in self._condenser.flush_repeats()
-        ]
+    def write_repeats(self) -> None:
+        """Write a `repeats` record of all that was counted, due or not."""
+        self._buffer.drain_inbox()
+        self._buffer.add_all_repeats()
         self.write()
 
     def close(self, known: Sequence[Collection[str]], stands: int, within_s: float) -> None:
-        """Write and sync what there is."""
-        self.conclude()
+        """Write and fsync all records; wait for the fsync `within_s` seconds at most."""
+        self.write_repeats()
         self.syncing.close(self.position, within_s)
-        self.forget(known, stands)
+        self.remove_latch_files(known, stands)
 
-    def let_go(self) -> None:
-        """Close the file: whoever is late writes nowhere."""
+    def close_file(self) -> None:
+        """Close the file, after the thread has ended."""
         fd, self._fd = self._fd, -1
         os.close(fd)
 
     def _fold(self) -> None:
-        """Take what was written into the snapshot, in steps between which others may run."""
+        """Fold the written lines into the snapshot, with pauses for the event loop's thread."""
         count = 0
         while self._unfolded and self._foldable and not self.inbox:
             try:
                 self._snapshot.apply(orjson.loads(self._unfolded.popleft()))
-            except JournalBroken as broken:  # the next start trips by it
+            except JournalBroken as broken:  # the next start trips because of this record
                 log.error("%s: no further file of the journal is begun", broken)
                 self._foldable = False
                 self._unfolded.clear()
@@ -349,11 +288,11 @@ class JournalWriter:
                 self._pause()
 
     def _pause(self) -> None:
-        """Let the event loop's thread run."""
+        """Release the interpreter to the event loop's thread."""
         time.sleep(_PAUSE_S)
 
     def _mark(self) -> None:
-        """Note beside the journal that there is one; if the disk does not take that, the next look tries again."""
+        """Write into the lock file that a journal exists; after an error the next look tries again."""
         try:
             self._marked = os.pwrite(self._lock, b"a journal stands beside this\n", 0) > 0
             self.mark_trouble = ""
@@ -361,7 +300,7 @@ class JournalWriter:
             self.mark_trouble = f"{self.path.with_name('lock')}: {error.strerror}"
 
     def _sync_names(self) -> None:
-        """Put on the disk that there is a journal, and which latch files there are; in the thread that syncs."""
+        """Fsync the directory and the latch files, in the fsync thread."""
         if not self._directory_synced:
             sync_file(self.path.parent)
             self._directory_synced = True
@@ -371,10 +310,11 @@ class JournalWriter:
     # ── the next file ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def rotate(self) -> None:
-        """Begin the next file, if this one is full, and no kill is being recorded."""
+        """Begin the next file if this file is full and no kill is being recorded."""
         now = clock.now()
         calm = now.mono_ns - self._trip_ns >= _CALM_NS or self._size > 4 * FULL_BYTES
-        if self._size - self._head < FULL_BYTES or self._held or self._unfolded or not calm or not self._foldable:
+        busy = self._buffer.held or self._unfolded or not self._foldable
+        if self._size - self._head < FULL_BYTES or busy or not calm:
             return
         if self.rotate_trouble and now.mono_ns < self._rotate_ns:
             return
@@ -388,13 +328,13 @@ class JournalWriter:
             )
 
     def _begin_file(self, now: Instant) -> None:
-        """Have the full file under its number, and a new one under the journal's name, at any moment one of both.
+        """Link the full file to its number and rename a new file, with its checkpoint, to the journal's name.
 
-        The new file has its checkpoint before it gets the name. The name goes from one to the other in one step.
+        The rename is atomic: at any moment the journal's name has the full file or the new file. Raises `OSError`.
         """
         following = self.path.with_name(segments.NEXT)
-        full = self.path.with_name(segments.segment_name(self._number()))
-        line, own = self._line(self._seq + 1, self._prev, checkpoint.KIND, self._snapshot.to_json(), now)
+        full = self.path.with_name(segments.segment_name(self._segment_number()))
+        line, own = encode_line(self._seq + 1, self._prev, self._boot, checkpoint.KIND, self._snapshot.to_json(), now)
         fd = open_ours(following, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         try:
             if os.write(fd, line) != len(line):
@@ -425,22 +365,13 @@ class JournalWriter:
         os.close(before)
         self._marks.append((self.position, self.written))
 
-    def _number(self) -> int:
-        """Return the number of the file that is full: the next one, or the one that it has got already."""
-        known = segments.is_full(self.path.parent)
+    def _segment_number(self) -> int:
+        """Return the number for the full file: the next number, or its own if it was linked before."""
+        known = segments.full_segments(self.path.parent)
         if not known:
             return 1
         last = known[-1]
         return segments.segment_number(last.name) + (not os.path.samestat(os.stat(last), os.fstat(self._fd)))
-
-
-def to_plain(data: Mapping[str, object]) -> Mapping[str, object]:
-    """Return data that JSON can tell: as it is, or with the ASCII form of what it cannot."""
-    try:
-        orjson.dumps(data, default=str)
-    except (TypeError, ValueError):
-        return {key: json_safe(value) for key, value in data.items()}
-    return data
 
 
 def _inode(path: Path) -> int:

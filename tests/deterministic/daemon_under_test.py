@@ -40,7 +40,7 @@ from kill_switch.journal import write_ahead
 from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.journal.latch_file import parse_latch
+from kill_switch.journal.latch_lines import parse_latch
 from kill_switch.system.job_thread import Job, JobThread
 
 from .network import FreshRoute, HttpLane, WsLane
@@ -182,7 +182,7 @@ class Record(Journal):
 
     def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
         self.latched.append(math.inf)
-        self._numbers.append(self._appended + 1)
+        self._numbers.append(self._queue.numbered + 1)
         self.life.step()
         taken = super().append_latch(kind, data, at)
         self.filed_login = self.filed_login or (kind == "identity" and not taken)
@@ -201,7 +201,7 @@ class Record(Journal):
     def all(self) -> None:
         """Have everything told and written."""
         self.deliver_entries()
-        self._state.post(self._writer.conclude)
+        self._state.post(self._writer.write_repeats)
         for worker in (self._state, self._run):
             assert isinstance(worker, SlowWorker)
             worker.all()
@@ -211,7 +211,7 @@ class Record(Journal):
         """Close as the kernel does for a process that is gone."""
         assert isinstance(self._writer.syncing, SlowSync)
         self._writer.syncing.let_go()
-        self._writer.let_go()
+        self._writer.close_file()
         self._write_ahead.close()
         os.close(self._lock)
 

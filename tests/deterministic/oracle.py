@@ -614,7 +614,7 @@ class Judge:
             self.wrong(f"{sorted(tripped - self.scoped)} tripped, and no reason ever named them")
         if set(self.promised) - tripped:
             self.wrong(f"{sorted(set(self.promised) - tripped)} should be tripped")
-        begun = segments.remember(path).entries  # what a start reads
+        begun = segments.read_at_start(path).entries  # what a start reads
         recovered = recovery.rebuild(begun, {name: SweepTiming() for name in states})
         if recovered != recovery.rebuild(entries, {name: SweepTiming() for name in states}):
             self.wrong("the last file of the journal says other things than all of them")

@@ -19,7 +19,7 @@ from kill_switch import logging_setup, printable
 from kill_switch.cli import main
 from kill_switch.control.server import Caller, Handler, _answer
 from kill_switch.core.domain import Instant, Severity
-from kill_switch.journal import latch_file
+from kill_switch.journal import latch_lines
 from kill_switch.outbound import digest
 from kill_switch.terminal import report_views
 from kill_switch.terminal.status_view import StatusView
@@ -141,7 +141,7 @@ def test_no_view_shows_more_than_printable_text(view: RenderableType) -> None:
 
 def test_a_venues_words_a_latchs_text_and_a_message_are_one_line_each() -> None:
     assert harmless(truncate(EVIL)) and "\n" not in truncate(EVIL)
-    said = latch_file.latch_text(latch_file.latch_line(EVIL.replace("\udcff", ""), ("a",), Instant(0, 0)).decode())
+    said = latch_lines.latch_text(latch_lines.latch_line(EVIL.replace("\udcff", ""), ("a",), Instant(0, 0)).decode())
     assert "ARMED" in said and harmless(said) and "\n" not in said
     news = digest.Announcement(Severity.TRIP, EVIL, "a", "k1", ("a",), Instant(0, 0))
     message = digest.render([news], "host")

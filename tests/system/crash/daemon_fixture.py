@@ -63,7 +63,7 @@ class Stand(Play):
 
     def latched(self) -> bool:
         """Say whether a start would trip: by a reason without a re-arm, or an intent, or what became of that."""
-        replay = segments.remember(self.state_dir / journal.NAME)
+        replay = segments.read_at_start(self.state_dir / journal.NAME)
         if replay.broken:
             self.figures.chains_broken += 1
             self.figures.failures.append(f"the chain is broken: {replay.broken}")

@@ -22,7 +22,8 @@ from kill_switch.core.domain import Instant, Phase, Reason, SweepTiming
 from kill_switch.errors import ConfigError, JournalBroken
 from kill_switch.journal import journal, segments
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.journal.latch_file import MAX_BYTES, LatchFile, latch_line, latch_text, latched_accounts
+from kill_switch.journal.latch_file import MAX_BYTES, LatchFile
+from kill_switch.journal.latch_lines import latch_line, latch_text, latched_accounts
 from kill_switch.triggers.flag.trigger import TEXT_BYTES, FlagTrigger, look
 from tests.harness.keys import rsa_pem
 from tests.harness.venue_playbook import START
@@ -274,7 +275,7 @@ class JournalTarget(FileTarget):
             state = recovery.rebuild(replay.entries, PACES)
         except JournalBroken as broken:
             must(1 <= broken.line <= len(replay.entries), "broken at a line that is not there")
-            known = segments.remember(self.path)
+            known = segments.read_at_start(self.path)
             must(known.broken is not None and known.broken.line <= broken.line, "what is not understood is believed")
             recovery.rebuild(known.entries, PACES)
             return

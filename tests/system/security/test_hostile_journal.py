@@ -53,7 +53,7 @@ def test_a_daemon_that_finds_a_journal_without_a_newline_takes_it_for_broken(
     path = tmp_path / segments.NAME
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    broken = segments.remember(path).broken
+    broken = segments.read_at_start(path).broken
     assert broken is not None and (broken.line, broken.why) == (1, "longer than any record")
 
 

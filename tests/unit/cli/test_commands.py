@@ -436,11 +436,11 @@ def files(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
         for n in range(10):
             held.append("note", {"number": n}, clock.now())
         until = time.monotonic() + 10
-        while len(segments.is_full(tmp_path / "state")) <= number and time.monotonic() < until:
+        while len(segments.full_segments(tmp_path / "state")) <= number and time.monotonic() < until:
             held.retry_pending()
             time.sleep(0.01)
     held.close()
-    return segments.is_full(tmp_path / "state")
+    return segments.full_segments(tmp_path / "state")
 
 
 def test_a_journal_of_several_files_is_verified_and_its_head_is_told(config: Path, files: list[Path]) -> None:

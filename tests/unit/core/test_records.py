@@ -23,7 +23,7 @@ from kill_switch.journal import records
 from kill_switch.journal.checkpoint import JournalSnapshot
 from kill_switch.journal.condenser import Condenser
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.journal.segments import read_journal, remember
+from kill_switch.journal.segments import read_at_start, read_journal
 from tests.harness.core_playbook import TIMING
 
 PACKAGE = Path(kill_switch.__file__).parent
@@ -252,7 +252,7 @@ def test_a_journal_that_an_earlier_version_wrote_gives_the_state_that_it_gave_th
     unreadable = [entry for entry in found.entries if isinstance(records.from_json(entry), records.Unreadable)]
     assert unreadable == []
     paces = dict.fromkeys(then["accounts"], SweepTiming(clean_reads=1))
-    for entries in (found.entries, remember(path).entries):
+    for entries in (found.entries, read_at_start(path).entries):
         state = recovery.rebuild(entries, paces, 2)
         kill = state.kill
         assert kill is not None

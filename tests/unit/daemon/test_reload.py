@@ -27,7 +27,7 @@ from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.engine import RearmAsked, RearmGranted, RearmPending
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
-from kill_switch.journal import journal, latch_file
+from kill_switch.journal import journal, latch_file, latch_lines
 from kill_switch.tasks import TaskSupervisor
 from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.triggers.base import TriggerState
@@ -96,7 +96,7 @@ class Play:
     def entries(self, kind: str) -> list[Any]:
         self.daemon.journal.flush()
         written = self.daemon.journal
-        assert written._state.carry_out(written._writer.conclude, 5.0)  # a thread has it, and soon the file
+        assert written._state.carry_out(written._writer.write_repeats, 5.0)  # a thread has it, and soon the file
         replay = journal.read_journal(written.path)
         assert replay.broken is None
         return [entry["data"] for entry in replay.entries if entry["kind"] == kind]
@@ -336,7 +336,7 @@ async def test_while_it_is_tripped_a_restart_cannot_lower_the_approvals_however_
 async def test_a_latch_that_a_direct_kill_has_left_wants_as_many_approvals_as_when_it_was_left(play: Play) -> None:
     async with play.running("a", more=TWO):
         pass
-    (play.state_dir / latch_file.LATCH_NAME).write_bytes(latch_file.latch_line("by hand", ["a"], now()))
+    (play.state_dir / latch_file.LATCH_NAME).write_bytes(latch_lines.latch_line("by hand", ["a"], now()))
     async with play.running("a", more=ONE) as daemon:
         assert play.tripped() == ("a",) and daemon.dispatcher.state.approvals_needed == 2
 

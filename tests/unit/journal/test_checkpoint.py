@@ -28,7 +28,7 @@ from kill_switch.journal.records import (
     PnlRecord,
     StampsRecord,
 )
-from kill_switch.journal.write_ahead import mark, unrecorded
+from kill_switch.journal.write_ahead import reason_digest, unrecorded
 from tests.harness.core_playbook import START, Run
 
 ACCOUNTS = ("a", "b", "c")
@@ -239,7 +239,7 @@ def test_an_intent_is_known_for_recorded_by_a_checkpoint() -> None:
             lines.append(orjson.dumps(line))
     other = b'{"mono_ns":1,"wall_ns":2,"accounts":["a"]}'
     assert unrecorded([*lines, other], cut(entries, len(entries))) == [other]
-    assert mark({"observed_mono_ns": 1}) != mark({"observed_mono_ns": 2})
+    assert reason_digest({"observed_mono_ns": 1}) != reason_digest({"observed_mono_ns": 2})
 
 
 def test_a_checkpoint_of_many_kills_stays_small_and_knows_whom_they_latch() -> None:

@@ -17,7 +17,7 @@ from kill_switch.core.engine import AccountState, AppendRecord, ReasonReported, 
 from kill_switch.journal import journal
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
-from kill_switch.journal.latch_file import latched_accounts
+from kill_switch.journal.latch_lines import latched_accounts
 from kill_switch.journal.write_ahead import NAME as INTENT
 from tests.harness.core_playbook import at
 from tests.harness.immediate_jobs import Prompt
@@ -98,7 +98,7 @@ def opened(dirs: Dirs, at_once: None, monkeypatch: pytest.MonkeyPatch) -> Prompt
 
 def killed(opened: Journal) -> None:
     """Let go of a journal as the kernel does for a process that is gone."""
-    opened._writer.let_go()
+    opened._writer.close_file()
     opened._write_ahead.close()
     os.close(opened._lock)
 
@@ -288,7 +288,7 @@ def test_another_login_that_a_directory_which_hangs_does_not_take_is_left_for_it
 def test_the_memory_that_a_directory_which_hangs_may_take_is_bounded_and_no_reason_is_left_out(
     opened: Prompt, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.journal.KEEP_SEGMENTS", 10)
+    monkeypatch.setattr("kill_switch.journal.record_queue.MAX_HELD", 10)
     opened.state.stuck = True
     for n in range(100):
         opened.append("read", {"n": n}, at(n))

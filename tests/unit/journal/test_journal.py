@@ -25,14 +25,8 @@ from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.journal import GENESIS, Journal
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
-from kill_switch.journal.latch_file import (
-    latch_text,
-    latched_accounts,
-    latched_elsewhere,
-    leave_latch,
-    parse_latch,
-    sync_latch,
-)
+from kill_switch.journal.latch_file import leave_latch, sync_latch
+from kill_switch.journal.latch_lines import latch_text, latched_accounts, latched_unknown_accounts, parse_latch
 from kill_switch.journal.segments import JournalReader
 from tests.harness.core_playbook import at, reason
 from tests.harness.immediate_jobs import Prompt
@@ -920,7 +914,7 @@ def test_somebody_elses_line_beside_our_own_is_seen_while_the_disk_is_full(
 def test_a_disk_that_stays_full_does_not_fill_the_memory(
     opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.writer.KEEP_SEGMENTS", 10)
+    monkeypatch.setattr("kill_switch.journal.record_buffer.MAX_HELD", 10)
     disk.room = 0
     for number in range(50):
         opened.append("read", {"n": number}, at(number))
@@ -935,7 +929,7 @@ def test_a_disk_that_stays_full_does_not_fill_the_memory(
 def test_a_reason_is_never_left_out_however_long_the_disk_stays_full(
     opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.journal.writer.KEEP_SEGMENTS", 10)
+    monkeypatch.setattr("kill_switch.journal.record_buffer.MAX_HELD", 10)
     disk.room = 0
     for number in range(15):
         opened.append("read", {"n": number}, at(number))
@@ -964,7 +958,7 @@ def test_a_latch_for_an_account_that_nobody_has_is_left_in_a_file_where_the_disk
 
 
 def test_reasons_alone_are_all_kept(opened: Prompt, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.journal.writer.KEEP_SEGMENTS", 3)
+    monkeypatch.setattr("kill_switch.journal.record_buffer.MAX_HELD", 3)
     disk.room = 0
     for number in range(12):
         opened.append_latch("reason", REASON, at(number))
@@ -1026,8 +1020,8 @@ def test_accounts_that_a_latch_names_and_nobody_knows_are_told_apart(opened: Pro
         file.write('not JSON\n{"accounts": "all"}\n{"accounts": [1, "x"]}\n7\n')
     said = opened.foreign_latch()
     assert said is not None
-    assert latched_elsewhere(said, ("a", "b")) == ("z", "y", "x")
-    assert latched_elsewhere("", ("a",)) == ()
+    assert latched_unknown_accounts(said, ("a", "b")) == ("z", "y", "x")
+    assert latched_unknown_accounts("", ("a",)) == ()
 
 
 def test_a_latch_is_claimed_with_its_text_its_accounts_those_elsewhere_and_its_evidence(

@@ -20,7 +20,7 @@ from kill_switch.journal import journal, segments
 from kill_switch.journal.checkpoint import KIND, JournalSnapshot
 from kill_switch.journal.journal import GENESIS, Journal
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.journal.latch_file import latched_accounts
+from kill_switch.journal.latch_lines import latched_accounts
 from kill_switch.journal.records import Entry
 from kill_switch.journal.segments import NEXT, JournalReader
 from tests.harness.core_playbook import at
@@ -43,20 +43,20 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def killed(opened: Journal) -> None:
     """Let go of a journal as the kernel does for a process that is gone."""
-    opened._writer.let_go()
+    opened._writer.close_file()
     opened._write_ahead.close()
     os.close(opened._lock)
 
 
 def fill(opened: Journal, files: int = 1, kind: str = "note") -> None:
     """Append until so many files more are full."""
-    wanted = len(segments.is_full(opened.path.parent)) + files
+    wanted = len(segments.full_segments(opened.path.parent)) + files
     for n in range(10_000):
         opened.append(kind, {"n": n}, at(n))
         opened.flush()
         if not n % 5:
             opened.retry_pending()
-            if len(segments.is_full(opened.path.parent)) >= wanted:
+            if len(segments.full_segments(opened.path.parent)) >= wanted:
                 return
     raise AssertionError("no file was ever full")
 
@@ -89,9 +89,9 @@ def test_a_full_file_gets_a_number_and_the_next_one_begins_with_a_checkpoint_and
 ) -> None:
     opened.append_latch("reason", REASON, at(0))
     fill(opened, 3)
-    names = [path.name for path in segments.is_full(dirs[0])]
+    names = [path.name for path in segments.full_segments(dirs[0])]
     assert names == ["journal-000001.jsonl", "journal-000002.jsonl", "journal-000003.jsonl"]
-    firsts = [segments.read_journal(path).entries[0]["kind"] for path in segments.is_full(dirs[0])]
+    firsts = [segments.read_journal(path).entries[0]["kind"] for path in segments.full_segments(dirs[0])]
     assert firsts == ["reason", KIND, KIND]
     entries = whole(dirs)
     assert [entry["seq"] for entry in entries] == list(range(1, len(entries) + 1))
@@ -106,7 +106,7 @@ def test_a_start_reads_the_last_file_alone_and_knows_what_all_of_them_say(dirs: 
     fill(first, 2)
     first.close()
     entries = whole(dirs)
-    for path in segments.is_full(dirs[0]):
+    for path in segments.full_segments(dirs[0]):
         path.unlink()  # a start needs none of them
     second = Prompt(*dirs)
     second.append("start", {"triggers": {}}, at(9))
@@ -128,11 +128,11 @@ def test_no_file_is_begun_in_the_middle_of_a_kill(dirs: Dirs, monkeypatch: pytes
         prompt.append("note", {"n": n}, at(n))
     prompt.append_latch("reason", REASON, at(0))
     prompt.retry_pending()
-    assert segments.is_full(dirs[0]) == []
+    assert segments.full_segments(dirs[0]) == []
     for n in range(60):  # one that never ends keeps no file for ever
         prompt.append("note", {"n": n}, at(n))
     prompt.retry_pending()
-    assert len(segments.is_full(dirs[0])) == 1
+    assert len(segments.full_segments(dirs[0])) == 1
     prompt.close()
 
 
@@ -142,7 +142,7 @@ def test_a_journal_without_a_checkpoint_that_is_longer_than_a_file_is_cut_at_the
     prompt = Prompt(*dirs, lambda: chunks.append(None))
     assert len(chunks) == prompt.path.stat().st_size // segments.CHUNK > 1  # systemd is to wait for that
     prompt.retry_pending()
-    assert len(segments.is_full(dirs[0])) == 1
+    assert len(segments.full_segments(dirs[0])) == 1
     assert prompt.path.stat().st_size < FULL
     prompt.close()
     assert len(whole(dirs)) == 10_001
@@ -177,7 +177,7 @@ def test_a_disk_on_which_no_file_can_be_begun_is_said_and_the_old_one_goes_on(
     monkeypatch.setattr(prompt._writer, "_rotate_ns", 0)
     prompt.retry_pending()
     assert prompt.trouble == ""
-    assert [path.name for path in segments.is_full(dirs[0])] == ["journal-000001.jsonl"]
+    assert [path.name for path in segments.full_segments(dirs[0])] == ["journal-000001.jsonl"]
     prompt.close()
     assert trips(dirs) == {"a"}
     assert [entry["seq"] for entry in whole(dirs)] == list(range(1, 63))
@@ -240,7 +240,7 @@ def test_a_broken_journal_is_set_aside_with_the_files_that_were_full(dirs: Dirs)
     first.close()
     first.path.write_bytes(first.path.read_bytes().replace(b'"n":1', b'"n":2'))
     assert trips(dirs) == {"a", "b"}
-    assert segments.is_full(dirs[0]) == []
+    assert segments.full_segments(dirs[0]) == []
     assert len(list(dirs[0].glob("journal-00000?.jsonl.broken-*"))) == 2
 
 
@@ -281,7 +281,7 @@ def damaged(dirs: Dirs, damage: Callable[[list[Path]], object]) -> JournalBroken
     fill(prompt, 3)
     prompt.append("note", {}, at(0))
     prompt.close()
-    damage(segments.is_full(dirs[0]))
+    damage(segments.full_segments(dirs[0]))
     with pytest.raises(JournalBroken) as raised:
         whole(dirs)
     return raised.value
@@ -311,7 +311,7 @@ def test_a_file_that_was_cut_in_the_middle_is_found(dirs: Dirs) -> None:
 def test_files_that_were_archived_from_the_first_on_leave_a_chain_that_holds(opened: Prompt, dirs: Dirs) -> None:
     opened.append_latch("reason", REASON, at(0))
     fill(opened, 3)
-    for path in segments.is_full(dirs[0])[:2]:
+    for path in segments.full_segments(dirs[0])[:2]:
         path.unlink()
     reading = JournalReader(opened.path)
     count = sum(1 for _ in reading.entries())
@@ -333,7 +333,7 @@ def test_following_goes_over_from_file_to_file(opened: Prompt, dirs: Dirs) -> No
         if entry["kind"] == "reason":
             break
     assert seen == list(range(1, len(seen) + 1))
-    assert len(segments.is_full(dirs[0])) == 4
+    assert len(segments.full_segments(dirs[0])) == 4
 
 
 def test_a_file_that_becomes_full_while_it_is_read_is_read_once(opened: Prompt, dirs: Dirs) -> None:
@@ -343,7 +343,7 @@ def test_a_file_that_becomes_full_while_it_is_read_is_read_once(opened: Prompt, 
     fill(opened)
     seen += [entry["seq"] for entry in reading]
     assert seen == list(range(1, seen[-1] + 1))
-    assert seen[-1] == segments.read_journal(segments.is_full(dirs[0])[1]).entries[-1]["seq"]
+    assert seen[-1] == segments.read_journal(segments.full_segments(dirs[0])[1]).entries[-1]["seq"]
 
 
 def test_reports_are_told_from_all_files(opened: Prompt, dirs: Dirs) -> None:

@@ -14,7 +14,7 @@ from kill_switch.core.domain import Reason, SweepTiming
 from kill_switch.core.engine import AccountState, AppendRecord, ReasonReported, State, step
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
-from kill_switch.journal.latch_file import parse_latch
+from kill_switch.journal.latch_lines import parse_latch
 from kill_switch.journal.write_ahead import NAME, WriteAheadNote, unrecorded
 from tests.harness.core_playbook import at
 from tests.harness.immediate_jobs import Prompt

@@ -16,7 +16,8 @@ from kill_switch.errors import CannotCreate
 from kill_switch.journal.journal import NAME as JOURNAL
 from kill_switch.journal.journal import Journal, read_journal
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
-from kill_switch.journal.latch_file import latched_accounts, leave_latch
+from kill_switch.journal.latch_file import leave_latch
+from kill_switch.journal.latch_lines import latched_accounts
 from kill_switch.journal.write_ahead import NAME as INTENT
 from kill_switch.system.file_access import open_ours
 from tests.harness.immediate_jobs import Prompt
