@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from kill_switch.core.domain import CancelOutcome, Order, OrderState, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.kit.book import PAST_IDS
+from kill_switch.venues.kit.kill_trace import PAST_IDS
 from kill_switch.venues.kit.readback import LOOK_UP, MAX_LOOK_UPS, ReadBack
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
