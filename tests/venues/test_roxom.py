@@ -37,8 +37,9 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
-from kill_switch.venues.roxom.adapter import ALL_TYPES, NO_ORDER, TERMINAL, Roxom
+from kill_switch.venues.roxom.adapter import ALL_TYPES, NO_ORDER, Roxom
 from kill_switch.venues.roxom.equity import MOVES_KEPT
+from kill_switch.venues.roxom.replies import TERMINAL
 from tests.harness.keys import elliptic_pem, encrypted_pem, rsa_key, rsa_pem
 from tests.harness.venue_playbook import (
     START,
@@ -952,7 +953,9 @@ def test_a_position_whose_profit_nobody_has_told_makes_the_figure_unknown() -> N
         WakeAfter("measured 1", 0.25),
         Pause(0.25),
         VenueTimerFired("measured 1"),
-        UnexplainedMessage("the account cannot be measured: no profit is told of a position in US500-BTC"),
+        UnexplainedMessage(
+            "the account cannot be measured: the venue has not shown the profit of a position in US500-BTC"
+        ),
         held(one="pos-uuid", symbol="US500-BTC", size="0.500", pnl="-0.5"),
         Pause(1),
     )
