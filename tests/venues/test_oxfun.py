@@ -239,7 +239,7 @@ def test_already_logged_in_is_logged_in() -> None:
 )
 def test_a_second_answer_to_a_login_does_not_make_a_ready_lane_unready(message: dict[str, Any]) -> None:
     player = ready()
-    player(hears(1, message), UnexplainedMessage("a login answer that nobody waits for"))
+    player(hears(1, message), UnexplainedMessage("a login answer without a login"))
     know(player, working("1"))
     assert len(frames(player)) == 1
 
@@ -249,7 +249,7 @@ def test_a_login_answer_before_the_login_is_noise() -> None:
         Opened(Route.WS, 1),
         WakeAfter("greeting 1", 0.5),
         hears(1, payload("oxfun/login")),
-        UnexplainedMessage("a login answer that nobody waits for"),
+        UnexplainedMessage("a login answer without a login"),
     )
 
 
