@@ -18,7 +18,7 @@ from kill_switch.venues.oxfun.session import SessionPool
 from kill_switch.venues.oxfun.signing import OxFunSigner
 from kill_switch.venues.request import Request
 
-ITEMS = 8  # orders a request of "Cancel order" over REST (§ 5)
+ITEMS = 8  # orders a request of "Cancel order" over REST (§ 4.3)
 BATCH_ORDERS = 20  # orders a message; § 4.2 has about twenty
 BATCH_BYTES = 3800  # bytes: below the message length of error 20027 (§ 11)
 NEW_KILL_AFTER_S = 10.0  # seconds; a sweep and its guard read back more often
