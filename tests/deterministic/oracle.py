@@ -675,12 +675,12 @@ def struck(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
     for entry in entries:
         kind, data = entry["kind"], entry["data"]
         if kind in ("reason", "latch"):
-            identities = data.render("identities", {})
+            identities = data.get("identities", {})
             marks.update({name: _mark(identities.get(name, {})) for name in data["accounts"]})
         elif kind == "rearm":
             marks = {name: mark for name, mark in marks.items() if name not in data["accounts"]}
         elif kind in ("resume", "identity"):
-            marks = {data["moved"].render(name, name): mark for name, mark in marks.items()}
+            marks = {data["moved"].get(name, name): mark for name, mark in marks.items()}
             marks.update({name: _mark(ones[-1]) for name, ones in data["identities"].items()})
     return marks
 

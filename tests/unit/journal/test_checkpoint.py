@@ -123,7 +123,7 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
     reports = ReportBuilder(250_000, entries)
     reasons = [entry["data"] for entry in entries if entry["kind"] == "reason"]
     kill = state.kill.id if state.kill else None
-    about = [entry for entry in entries if entry["data"].render("kill") == kill]
+    about = [entry for entry in entries if entry["data"].get("kill") == kill]
     drills = history.records_of_kind(entries, DrillRecord)
     return {
         "state": state,

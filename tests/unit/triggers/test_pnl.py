@@ -125,7 +125,7 @@ class Desk:
     @property
     def baselines(self) -> list[tuple[str, str]]:
         """Why each day began, and with how much."""
-        return [(r["why"], r["day"]["baseline"]) for r in self.records if r["why"] == r.get("day", {}).render("why")]
+        return [(r["why"], r["day"]["baseline"]) for r in self.records if r["why"] == r.get("day", {}).get("why")]
 
 
 @asynccontextmanager
