@@ -1,4 +1,4 @@
-"""List the venues: the one place that a new adapter is named in."""
+"""List the venues' adapters by name. A new adapter is registered in `VENUES` and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,12 +1,7 @@
-"""Define what a venue is to this program: a protocol object with no sockets, no clock and no randomness.
+"""Define `Adapter`, the protocol object of one account at one venue: no sockets, no clock, no randomness.
 
-An `Adapter` turns a kill into messages, and a venue's answers into facts. Whoever drives it (`dispatch`, a test, a
-simulation) gives it events and carries out what it returns, in order; `messages` defines all of these. An adapter
-never raises for what a venue sends: a message that cannot be understood is `UnexplainedMessage`, or an answer that is
-`UNKNOWN`.
-
-A venue's class states the methods here. What every adapter needs besides, it owns: `calls`, `book`, `read_backs`,
-`drills`, `clock` and `evidence`.
+`dispatch`, tests and simulations pass it events and carry out the outputs that it returns, in order (`messages`).
+An adapter never raises for a message of the venue: an unreadable one is `UnexplainedMessage` or an `UNKNOWN` answer.
 """
 
 from __future__ import annotations
@@ -42,28 +37,31 @@ from kill_switch.venues.request import Request
 
 
 class Adapter(VenueProfile[OptionsT]):
-    """One account at one venue.
+    """Speak one account's protocol at its venue.
 
-    `now` is the moment of a call: `mono_ns` for waiting, `wall_ns` for signing. Times that are named `_ns` are
-    monotonic nanoseconds unless they are said to be wall time. Every method is called from one thread.
+    `now` is the moment of a call: `mono_ns` for waiting, `wall_ns` for signing. Times named `_ns` are monotonic
+    nanoseconds, unless their description names wall time. Every method is called from one thread. Each adapter owns
+    the parts of `kit`: `calls`, `book`, `read_backs` and `drills`, beside its `clock` and its `evidence`.
     """
 
     def __init__(self, options: OptionsT, secrets: Mapping[str, str], hedge_after_s: float) -> None:
         """Make an account's adapter with no lane up.
 
-        `secrets` has what `secrets(options)` names. `hedge_after_s` is how long a cancel waits for an answer before it
-        takes its second route, in seconds; a reload may assign another one. Raise ValueError, which shows no secret,
-        for a secret that cannot be used.
+        `secrets` has the secrets that `secrets(options)` names. `hedge_after_s` is how long a cancel waits for an
+        answer before it takes its second route, in seconds; a reload may assign another value. Raise ValueError,
+        which shows no secret, for a secret that cannot be used.
         """
         self.ws_url = options.ws_url
         self.rest_url = options.rest_url
         self.hedge_after_s = hedge_after_s
         self.host = urlsplit(options.rest_url).netloc
         key = secrets.get(self.key_name(options)) if self.secrets(options) and self.LIMITED_BY == "key" else None
-        self.limited_by = (self.NAME, self.host, hash(key))  # accounts with the same one share a limit
-        self.pushes_orders = self.PUSHES_ORDERS  # with these options; then `OrderPlaced` misses none on a ready lane
-        self.closes_positions = False  # a strike goes on to close positions once its cancels are answered
-        self.answers_ns = 0  # the strike that was answered last over the WebSocket was made then
+        self.limited_by = (self.NAME, self.host, hash(key))  # accounts with an equal value share a limit
+        self.pushes_orders = (
+            self.PUSHES_ORDERS
+        )  # with these options; then no order placed on a ready lane lacks its `OrderPlaced`
+        self.closes_positions = False  # once its cancels are answered, a strike closes positions
+        self.answers_ns = 0  # when the strike was made whose WebSocket answer came last
         self.clock = ClockOffset()
         self.evidence = Evidence(secrets.values())
         self.calls = CallStarter(
@@ -85,87 +83,87 @@ class Adapter(VenueProfile[OptionsT]):
         self.calls.pool = other.calls.pool
 
     def read_wait_s(self, now: Instant) -> float:
-        """Return in how many seconds a read may go that is to leave enough for cancels; 0: now."""
+        """Return in how many seconds a read may leave without taking requests that cancels need; 0: now."""
         return 0.0 if self.calls.pool is None else self.calls.pool.wait_s(now)
 
     # a kill
 
     def prebuilt_command(self, now: Instant) -> Request | Send | None:
-        """Return what a strike begins with, if that is at hand: it leaves before any account's strike is made.
+        """Return the next strike's first message if it needs no look at the orders and no slow signature, else None.
 
-        Its identity is the protocol: `strike`, which is called next and a moment later, yields the same object, or a
-        `Call` with the same request. None: it takes time to make, or it depends on what takes time to know.
+        The dispatcher sends it for every account before it calls any `strike`. The `strike` that follows must yield
+        the same object, or a `Call` with the same request: the dispatcher compares identities and sends it once.
         """
         return None
 
     @abstractmethod
     def strike(self, now: Instant) -> Iterable[Output]:
-        """Make one strike, the widest command first: whatever gets every order off the account.
+        """Yield the commands of one strike, which cancels every order of the account; the widest command is first.
 
-        The messages may be made one after the other, so that the first leaves before the next is made: there may be
-        thousands of orders. The strike ends in one `CancelAnswered`, and an answer is no proof. A message that changes
-        the account is marked as `command`.
+        A generator lets the first command leave before the next is built: there may be thousands of orders. The
+        strike ends in one `CancelAnswered`, which proves nothing. Mark each message that changes the account as
+        `command`.
         """
 
     @abstractmethod
     def read(self, now: Instant) -> Outputs:
-        """Read all open orders back, conditional and foreign ones too; ends in one `OrdersRead`.
+        """Read every open order back, conditional orders and other programs' orders too; ends in one `OrdersRead`.
 
-        It is urgent. An order that any list shows is in `OrdersRead`, also if another list fails.
+        The calls are urgent. Each order that a list shows is in `OrdersRead`, even if another list fails.
         """
 
     def read_alongside_strike(self, now: Instant) -> Outputs:
-        """Ask for the open orders beside a kill's first strike, of which none are known; `book.note_open` takes them.
+        """Request the open orders beside a kill's first strike if no order is known, for `book.note_open`.
 
-        For a venue whose answer to the strike does not name the orders that it cancels; nothing waits for this.
+        Override it where the answer to a strike does not name the cancelled orders. Nothing waits for the answer.
         """
         return ()
 
     def drop_strike_work(self) -> None:
-        """Drop what strikes still want: the account is armed again. What has left stays known, and what is read too.
+        """Drop the strikes' unfinished work, because the account is armed again; sent commands and reads stay known.
 
-        A venue that keeps more of a strike than its calls drops that too. Nothing is told of what was dropped.
+        No fact is returned for a dropped call. An adapter that keeps more of a strike than its calls overrides this.
         """
         self.book.stop_tracing()
         self.calls.forget_commands()
 
     def is_pending(self, tag: str) -> bool:
-        """Tell whether a call is still to leave: it may have been answered on the other route, or wait for its turn."""
+        """Return whether a call still has to leave: the other route may have answered it, or it may be queued."""
         return tag in self.calls.pending
 
     # lanes
 
     @abstractmethod
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        """Take a lane that came up: begin its login, or prove it; ends in `Ready` or `NotReady`.
+        """Begin the login of a lane that came up, or prove the lane; ends in `Ready` or `NotReady`.
 
-        A WebSocket connection that pushes orders is handed to `read_backs.begin_pushes` once it is ready.
+        Pass a WebSocket connection that pushes orders to `read_backs.begin_pushes` once it is ready.
         """
 
     @abstractmethod
     def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
-        """Take a lane that went down, which the book and the drills know already; says `NotReady`."""
+        """Forget a lane that went down, and return `NotReady`; the book and the drills are notified before."""
 
     @abstractmethod
     def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
-        """Take one JSON object from the WebSocket; the connection may have been given up since."""
+        """Process one JSON object from the WebSocket; ignore it if the connection has been closed since."""
 
     def handle_raw_frame(self, conn: int, text: str | bytes, now: Instant) -> Outputs | None:
-        """Take a frame that is not JSON, if the venue has such; None: it has not, or this is none of these."""
+        """Process a frame that the venue does not send as JSON; return None if this frame is not of that kind."""
         return None
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
-        """Take a timer that the venue's class has asked for itself; its tag has no `#` in it."""
+        """Process a timer that the venue's adapter has started itself; its tag contains no `#`."""
         return ()
 
     def upgrade_headers(self, now: Instant) -> Mapping[str, str]:
-        """Return the headers of the WebSocket upgrade that authenticate it, where the venue does it so."""
+        """Return the headers that authenticate the WebSocket upgrade; empty if the venue wants a login message."""
         return {}
 
     def reason_to_stay_disconnected(self, now: Instant) -> str:
-        """Return why no WebSocket connection is wanted now, where the venue allows one and another program has it.
+        """Return why the daemon must open no WebSocket connection now; "": it may open a connection.
 
-        An empty text: a connection is wanted.
+        A venue that allows a single connection may have granted it to another program.
         """
         return ""
 
@@ -173,67 +171,52 @@ class Adapter(VenueProfile[OptionsT]):
 
     @abstractmethod
     def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
-        """Turn a reply into facts; None says that it proves nothing and another route should be heard."""
+        """Turn a reply into facts; return None if it proves nothing: then the call takes its second route at once."""
 
     @abstractmethod
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        """Turn the loss of a call into facts; `call.sent` says whether a byte of it may have left."""
+        """Turn the loss of a call into facts; `call.sent` is whether a byte of the call may have left."""
 
     # between kills
 
     @abstractmethod
     def keep_warm(self, now: Instant) -> Outputs:
-        """Use the HTTP lane for a cheap authenticated read, which keeps it warm and proves the key."""
+        """Probe the HTTP lane with a cheap authenticated read, which keeps the lane warm and proves the key."""
 
     def refresh(self, now: Instant) -> Outputs:
-        """Read every list, behind everything that is urgent; by default the probe does so."""
+        """Read every list of orders with calls that are not urgent; by default the probe reads them."""
         return self.keep_warm(now)
 
     def describe_strike(self) -> tuple[str, ...]:
-        """Return what a strike would send now, a line a command, without keys and signatures; nothing is changed."""
+        """Return a strike's commands as they are now, a line each, without keys and signatures; change nothing."""
         return ()
 
     def drill(self, now: Instant) -> Outputs:
-        """Send a command that cannot hit anything through the order path; ends in a `Drilled` for each of `DRILLS`."""
+        """Send the cancel of an order that cannot exist; ends in one `Drilled` for each lane of `DRILLS`."""
         return ()
 
     def request_equity(self, now: Instant) -> Outputs:
-        """Ask for what the account is worth; ends in one `Equity`. A venue that pushes it all may return nothing."""
+        """Request the account's equity; ends in one `Equity`. An adapter whose venue pushes all figures returns ()."""
         return ()
 
     def slow_kill_warning(self, now: Instant) -> str:
-        """Return in one line for people what would make a kill slow now, though every lane is ready; "": nothing."""
+        """Return one line for the operator if a kill would be slow now although every lane is ready, else ""."""
         return ""
 
-    # what drives it
+    # events
 
     def handle(self, event: Event, now: Instant) -> Outputs:
-        """Take one event, and return what follows from it, to be carried out in order."""
+        """Process one event, and return its outputs, which the caller carries out in order."""
         self.book.now_ns = now.mono_ns
         match event:
             case Received(conn, text):
-                plain = self.handle_raw_frame(conn, text, now)
-                if plain is not None:
-                    return plain
-                message = parse_json(text)
-                if not isinstance(message, dict):
-                    return (UnexplainedMessage("a frame that is not a JSON object"),)
-                return self.on_message(conn, message, now)
+                return _handle_frame(self, conn, text, now)
             case Replied():
                 return self.calls.on_reply(event, now)
             case CallLost():
                 return self.calls.on_lost(event, now)
-            case VenueTimerFired(tag) if "#" in tag:
-                call = self.calls.pending.get(tag)
-                if call is None:
-                    return ()
-                return (*self.calls.on_timer(tag, now), *self.read_backs.tell_early(call))
-            case VenueTimerFired(tag) if tag.startswith(DRILL):
-                return self.drills.on_timer(tag, now)
-            case VenueTimerFired(tag) if tag == REFRESH:
-                return self.read_backs.on_refresh_timer(now)
             case VenueTimerFired(tag):
-                return self.on_timer(tag, now)
+                return _handle_timer(self, tag, now)
             case Opened(route, conn):
                 if route is not Route.WS:
                     self.read_backs.on_http_lane(up=True)
@@ -247,3 +230,26 @@ class Adapter(VenueProfile[OptionsT]):
                 return self.on_closed(route, conn, why, now)
             case _:
                 assert_never(event)
+
+
+def _handle_frame(adapter: Adapter, conn: int, text: str | bytes, now: Instant) -> Outputs:
+    raw_frame_outputs = adapter.handle_raw_frame(conn, text, now)
+    if raw_frame_outputs is not None:
+        return raw_frame_outputs
+    message = parse_json(text)
+    if not isinstance(message, dict):
+        return (UnexplainedMessage("a frame that is not a JSON object"),)
+    return adapter.on_message(conn, message, now)
+
+
+def _handle_timer(adapter: Adapter, tag: str, now: Instant) -> Outputs:
+    if "#" in tag:
+        call = adapter.calls.pending.get(tag)
+        if call is None:
+            return ()
+        return (*adapter.calls.on_timer(tag, now), *adapter.read_backs.report_late_list(call))
+    if tag.startswith(DRILL):
+        return adapter.drills.on_timer(tag, now)
+    if tag == REFRESH:
+        return adapter.read_backs.on_refresh_timer(now)
+    return adapter.on_timer(tag, now)

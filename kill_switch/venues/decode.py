@@ -1,4 +1,4 @@
-"""Decode what a venue sends: JSON within a limit, texts, sums of money, and words that go into evidence."""
+"""Decode a venue's messages: JSON within a limit, texts, sums of money, and evidence without secrets."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import orjson
 from kill_switch import printable
 
 MAX_DIGITS = 30  # of a sum of money, on either side of the point
-MAX_MARKS = 500_000  # brackets, braces and commas of an answer: 10,000 orders of 45 fields and five objects each
-MAX_SHOWN = 64 << 10  # characters of a venue's words that are looked at
+MAX_MARKS = (
+    500_000  # brackets, braces and commas of an answer; enough for 10,000 orders of 45 fields and five objects each
+)
+MAX_SHOWN = 64 << 10  # characters of a venue's words that are read
 MAX_WORDS = 160  # characters of a venue's words in one line of evidence
-HIDDEN_FROM = 6  # characters: a shorter secret is no secret, and may be part of any sentence
+HIDDEN_FROM = 6  # characters: a shorter secret protects nothing, and may be part of any sentence
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON; return None for what is none, so that a caller cannot forget it.
+    """Parse JSON; return None for text that is not JSON, or that has more values than any venue needs.
 
-    So it does for more values than a venue has to tell: 8 MiB of empty lists would hold everybody up for most of a
-    second, while they are made and once more while the garbage is looked for.
+    8 MiB of empty lists would block the event loop for most of a second: while they are parsed, and again in the
+    garbage collector.
     """
     if len(text) > MAX_MARKS and _marks(text) > MAX_MARKS:
         return None
@@ -32,21 +34,21 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _marks(text: str | bytes) -> int:
-    """Count what begins or parts JSON values, those in its texts too: there are as many values at most, and one."""
+    """Count the marks that begin or separate JSON values, those inside texts too: a bound on the number of values."""
     if isinstance(text, str):
         return sum(map(text.count, "{[,"))
     return sum(map(text.count, (b"{", b"[", b",")))
 
 
 def as_text(value: object) -> str:
-    """Return a JSON text or number as text, anything else as none: a code, a status or an id is never more."""
+    """Return a JSON text or number as text, any other value as "": a code, a status or an id is one of the two."""
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def as_decimal(value: object) -> Decimal | None:
-    """Read a JSON text or number as a sum of money; None for what is none, or is beyond all that money can be."""
+    """Read a JSON text or number as a sum of money; return None if it is no number or has over `MAX_DIGITS` digits."""
     try:
         number = Decimal(as_text(value))
     except InvalidOperation:
@@ -55,14 +57,14 @@ def as_decimal(value: object) -> Decimal | None:
 
 
 def header_safe(name: str, secret: str) -> str:
-    """Return a secret that goes into a header; raise ValueError, which does not show it, if none can carry it."""
+    """Return a secret that goes into a header; raise ValueError, without the secret, if no header can carry it."""
     if not secret or not secret.isascii() or not secret.isprintable() or secret != secret.strip():
         raise ValueError(f"{name} is empty or holds what an HTTP header cannot carry")
     return secret
 
 
 def to_text(value: object) -> str:
-    """Show any JSON value, as far as anybody reads; it may be nested deeper than can be written again."""
+    """Return any JSON value as text of at most `MAX_SHOWN` characters; it may be nested too deeply to serialize."""
     if not isinstance(value, dict | list):
         return (value if isinstance(value, str) else repr(value))[:MAX_SHOWN]
     try:
@@ -72,19 +74,19 @@ def to_text(value: object) -> str:
 
 
 def truncate(words: str, limit: int = MAX_WORDS) -> str:
-    """Cut a venue's own words to what fits a line of evidence, as `printable.line` has it."""
+    """Cut a venue's words to `limit` characters, made printable by `printable.line`; end a cut text with "…"."""
     cut = printable.line(words[:limit])
     return cut if len(words) <= limit else cut[:-1] + "…"
 
 
 class Evidence:
-    """Make lines of evidence out of a venue's own words, without the account's secrets, which some venues echo."""
+    """Make lines of evidence from a venue's words, and replace the account's secrets, which some venues echo."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._hidden = tuple(secret for secret in secrets if len(secret) >= HIDDEN_FROM)
 
     def __call__(self, *texts: object, limit: int = MAX_WORDS) -> str:
-        """Return `texts`, which may be any JSON values, as one line of `limit` characters at most."""
+        """Return `texts`, which may be any JSON values, as a line of at most `limit` characters."""
         line = " ".join(map(to_text, texts))
         for secret in self._hidden:
             line = line.replace(secret, "[secret]")

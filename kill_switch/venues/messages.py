@@ -1,18 +1,22 @@
-"""Define the messages between an adapter and whoever drives it: a lane, the dispatcher, a test, a simulation.
+"""Define the events that an adapter receives, and the commands and facts that it returns.
 
-in   Opened, Received, Closed      a lane connection came up, delivered a text, went away
-     Replied, Lost                 a call was answered; a call will not be answered any more
-     Woke                          a timer that it asked for ran out
-out  Send, Call, WakeAfter, Drop   write this frame; make this request; tell me later; give that connection up
-     Prepare                       a strike is likely to begin with this frame: have it ready
-     Ready, NotReady               a lane is authenticated and could carry its part of a kill now, or could not
-     CancelAnswered                what came back for a strike; never the end of the work
-     OrdersRead, OrderSeen         what rests on the account, by a read-back or by a push
-     OrderPlaced, OrdersFound      somebody has placed an order now, or orders since a moment
-     Equity, Transferred           what the account is worth; a deposit or a withdrawal
-     RoundTrip, ServerTime         a measured round trip; the venue's clock beside ours
-     Drilled                       what a drill's harmless command came to on a lane
-     Noise                         something that no document explains
+Adapters, lanes, the dispatcher, tests and simulations import these tuples. This module has no behaviour.
+
+| direction | messages | meaning |
+|---|---|---|
+| in | Opened, Received, Closed | a lane's connection came up, delivered a frame, closed |
+| in | Replied, CallLost | a call was answered; a call will not be answered any more |
+| in | VenueTimerFired | a timer that the adapter started has run out |
+| out | Send, Call, WakeAfter, CloseConnection | write a frame; make a request; start a timer; replace a connection |
+| out | PrepareFrame | build this frame now, because a strike is likely to begin with it |
+| out | Ready, NotReady | a lane is authenticated and could carry its part of a kill, or not |
+| out | CancelAnswered | the answer to a strike; never the end of the work |
+| out | OrdersRead, OrderSeen | orders of the account, by a read-back or by a push |
+| out | OrderPlaced, OrdersFound | an order was placed now; orders were placed since a moment |
+| out | Equity, Transferred | the account's equity; a deposit or a withdrawal |
+| out | RoundTrip, ServerTime | a measured round trip; the venue's clock beside ours |
+| out | Drilled | the result of a drill on a lane |
+| out | UnexplainedMessage | a message that no document explains |
 """
 
 from __future__ import annotations
@@ -24,16 +28,18 @@ from typing import NamedTuple
 from kill_switch.core.domain import CancelOutcome, Order, Route
 from kill_switch.venues.request import Request
 
-NOT_PROCESSED = frozenset((408, 421, 425))  # RFC 9110, 15.5.9 and 15.5.20, RFC 8470, 5.2: ask on another connection
-ANSWER_WITHIN_S = 3.0  # of what is not urgent: a lane whose housekeeping takes longer is not ready
-DRILL_WITHIN_S = 4.0  # a command that has no answer by then would not have carried a kill
+NOT_PROCESSED = frozenset(
+    (408, 421, 425)
+)  # statuses by which a server has not processed a request: RFC 9110, 15.5.9 and 15.5.20, RFC 8470, 5.2
+ANSWER_WITHIN_S = 3.0  # of a call that is not urgent: a lane that answers later is not ready
+DRILL_WITHIN_S = 4.0  # a lane that has not answered a drill by then would not have carried a kill
 
 
 # ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Opened(NamedTuple):
-    """A lane came up. `conn` is the WebSocket connection's number; an HTTP lane is one, however many sockets it has."""
+    """A lane came up. `conn` is the WebSocket connection's number; an HTTP lane counts as a single connection."""
 
     route: Route
     conn: int
@@ -61,9 +67,9 @@ class Replied(NamedTuple):
 
 
 class CallLost(NamedTuple):
-    """A call will not be answered. `sent` is False only if provably no byte of it left.
+    """A call will not be answered. `sent` is False only if provably no byte of the call left.
 
-    `spare`: a connection of the warm HTTP lane is idle now, and could carry the request at once.
+    `spare`: another connection of the warm HTTP lane is idle, and could carry the request at once.
     """
 
     tag: str
@@ -83,7 +89,7 @@ Event = Opened | Closed | Received | Replied | CallLost | VenueTimerFired
 
 
 class Send(NamedTuple):
-    """Write a text frame; `command` marks a kill's: it changes the account, and never leaves for an armed one."""
+    """Write a text frame; `command`: a kill's frame, which changes the account and never leaves for an armed one."""
 
     conn: int
     text: bytes
@@ -91,17 +97,17 @@ class Send(NamedTuple):
 
 
 class PrepareFrame(NamedTuple):
-    """Have the frame of this text ready: a `Send` with the same object is likely to be a strike's first."""
+    """Build the frame of this text in advance: the next strike is likely to begin with a `Send` of the same object."""
 
     conn: int
     text: bytes
 
 
 class Call(NamedTuple):
-    """Make a request. `urgent` goes before everything else and may use every connection; `cancel` is a strike's own.
+    """Make a request. `urgent`: it overtakes other calls and may use every connection. `cancel`: a strike's own cancel.
 
-    `command` marks a kill's: it changes the account, or is asked for so that its answer can be acted on. It never
-    leaves for an armed account, whatever its priority and its method. An answer is taken until `answer_within_s`.
+    `command`: a kill's call. It changes the account, or its answer names the orders to cancel. A command never leaves
+    for an armed account, whatever its priority and its method. The call is lost after `answer_within_s` seconds.
     """
 
     tag: str
@@ -131,7 +137,7 @@ class Ready(NamedTuple):
 
 
 class NotReady(NamedTuple):
-    """`fatal`: trying again soon cannot help (a wrong key); a person has to look."""
+    """A lane cannot carry a kill. `fatal`: another attempt cannot help (a wrong key), and an operator has to act."""
 
     route: Route
     conn: int
@@ -146,12 +152,12 @@ class CancelAnswered(NamedTuple):
 
 
 class OrdersRead(NamedTuple):
-    """A read-back that was asked for at `asked_ns`: every order that any list or look-up of it has shown.
+    """A read-back that was requested at `asked_ns`: every order that its lists and look-ups have shown.
 
-    One whose list is late and that has shown live orders is told twice: at once as it is, and at its end.
-    Not `complete` says that there may be more, and `why`: a list that failed, an order that no list covers.
-    `cancelled` counts the orders that pushes have shown as cancelled since the read before, where a venue has those and
-    its answer to a strike does not say it.
+    A read-back with live orders whose list is late is returned twice: incomplete at once, and at its end. If it is not
+    `complete`, there may be more orders, and `why` names the reason: a list that failed, an order that no list covers.
+    `cancelled` counts the cancels that were pushed since the read before, if the venue's answer to a strike has no
+    count.
     """
 
     orders: Sequence[Order]
@@ -168,16 +174,16 @@ class OrderSeen(NamedTuple):
 
 
 class OrderPlaced(NamedTuple):
-    """A live push showed an order for the first time, while the book was current: somebody has placed it now.
+    """A live push showed an order for the first time, while the book was current: the order was placed now.
 
-    If a list has shown the order a short while before its push, it has been told in `OrdersFound` too. It is one order.
+    If a list showed the order a short while before its push, the same order was in `OrdersFound` too.
     """
 
     order: Order
 
 
 class OrdersFound(NamedTuple):
-    """A list, or a push behind a gap, showed new orders: each was placed at `since_ns` (monotonic) or later."""
+    """A list, or a push after a gap, showed new orders: each was placed at `since_ns` (monotonic) or later."""
 
     ids: tuple[str, ...]
     since_ns: int
@@ -189,9 +195,10 @@ class RoundTrip(NamedTuple):
 
 
 class Equity(NamedTuple):
-    """What the account is worth, cash and open profit or loss, by currency; all figures from one moment of the venue's.
+    """The account's equity by currency: cash, and open profit or loss, at one moment of the venue.
 
-    `asked_ns` is when it was asked for, or when the push came: nothing in it is older than the venue's own delay.
+    `asked_ns` is when the adapter requested the figures, or when the push came. Nothing in them is older, but for the
+    venue's own delay.
     """
 
     amounts: Mapping[str, Decimal]
@@ -199,18 +206,18 @@ class Equity(NamedTuple):
 
 
 class Transferred(NamedTuple):
-    """A deposit (more than nothing) or a withdrawal (less), where the venue tells it apart from a profit or a loss."""
+    """A deposit (positive) or a withdrawal (negative), if the venue distinguishes it from a profit or a loss."""
 
     currency: str
     amount: Decimal
 
 
 class ServerTime(NamedTuple):
-    """A venue's clock, as a message of its showed it.
+    """A venue's clock, as one of its messages showed it; all times are wall time.
 
-    When it was read, the venue's clock stood between `earliest_ns` and `latest_ns` (wall time, the message's resolution
-    included) while ours went from `sent_ns` to `received_ns` (wall time). For a push, `sent_ns` is a moment before
-    which it cannot have been made: one that lay about for a second must not look like a clock that is late.
+    The venue's clock showed between `earliest_ns` and `latest_ns`, the message's resolution included. Meanwhile ours
+    went from `sent_ns` to `received_ns`. For a push, `sent_ns` is a moment before which it cannot have been made.
+    Otherwise a delayed push would look like a slow clock.
     """
 
     earliest_ns: int
@@ -220,9 +227,10 @@ class ServerTime(NamedTuple):
 
 
 class Drilled(NamedTuple):
-    """A drill's harmless command came back on a lane, or did not: `ok` says that the order path would carry a kill.
+    """The result of a drill on one lane; `ok`: the order path would carry a kill.
 
-    Not `tried`: it was not sent, for `evidence`, because that would have cost what is kept for a kill.
+    Not `tried`: the adapter did not send the drill, because it would have used requests that are kept for a kill;
+    `evidence` names the reason.
     """
 
     route: Route

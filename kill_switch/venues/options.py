@@ -1,4 +1,4 @@
-"""Define the configuration keys of an account that each venue has; a venue's own options extend `VenueOptions`."""
+"""Define the configuration keys that the accounts of every venue have; each venue's options extend `VenueOptions`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 
 class VenueOptions(BaseModel):
-    """The keys of an account that are its venue's business; a venue adds its own and states the defaults."""
+    """The keys of an account that its adapter reads; a venue's subclass adds keys and states the defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ws_url: str  # the private WebSocket's whole address
+    ws_url: str  # the private WebSocket's address, path included
     rest_url: str  # scheme, host and port
     ca_file: str | None = None  # certificate authorities in PEM, instead of the system's
 
@@ -32,7 +32,9 @@ class VenueOptions(BaseModel):
 
 def _secure(url: str, scheme: str) -> str:
     parts = urlsplit(url)
-    host_is_fine = parts.hostname and parts.netloc.isascii() and parts.port != 0  # raises for a port that is none
+    host_is_fine = (
+        parts.hostname and parts.netloc.isascii() and parts.port != 0
+    )  # `port` raises ValueError for an invalid port
     if parts.scheme != scheme or not host_is_fine or "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError(f"must be {scheme}://HOST[:PORT][/PATH]: keys travel over verified TLS only")
     return url

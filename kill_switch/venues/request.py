@@ -1,4 +1,4 @@
-"""Hold an HTTP request in the bytes that a lane writes. Adapters build requests; transports send them unread."""
+"""Hold an HTTP request as the bytes that a lane writes. Adapters build requests; transports never change them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 class Request:
-    """An HTTP request, whole; `wire` is what the warm lane writes, made once and kept."""
+    """A whole HTTP request; `wire` has the bytes that the warm lane writes, built once and kept."""
 
     __slots__ = ("_wire", "body", "headers", "method", "target")
 
@@ -31,12 +31,12 @@ class Request:
 
 
 class RequestTemplate(Request):
-    """Most of a request: `fill` adds the headers that are others each time, to bytes that were made once."""
+    """A request without the headers that change each time; `with_headers` adds them to bytes that are built once."""
 
     __slots__ = ()
 
     def with_headers(self, headers: Mapping[str, str]) -> Request:
-        """Make a request with these headers too."""
+        """Return a copy of the request that has these headers too."""
         filled = Request(self.method, self.target, {**self.headers, **headers}, self.body)
         end = len(self.wire) - len(self.body) - 2  # the empty line that ends the headers
         filled._wire = b"%b%b%b" % (self.wire[:end], _lines(headers).encode("latin-1"), self.wire[end:])

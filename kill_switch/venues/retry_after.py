@@ -1,4 +1,4 @@
-"""Read what a venue says about when to come again (`Retry-After`, RFC 9110, 10.2.3); pure."""
+"""Read a venue's `Retry-After` header (RFC 9110, 10.2.3). Transports use it; it never waits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-MAX_PAUSE_S = 120.0  # a venue's longer wish is not followed: the lane would be away for that long, for one answer
+MAX_PAUSE_S = 120.0  # a longer pause is cut to this: a single answer must not take a lane away for longer
 
 
 def retry_after_s(headers: Mapping[str, str], wall_ns: int) -> float:
-    """Return for how many seconds a venue wants no request; 0 if it does not say so, or nonsense.
+    """Return for how many seconds a venue wants no request; 0 without the header, or if it cannot be read.
 
     `headers` have names in lower case. A date counts from the answer's own `Date`, if it has one, else from `wall_ns`.
     """
@@ -25,7 +25,7 @@ def retry_after_s(headers: Mapping[str, str], wall_ns: int) -> float:
 
 
 def describe_pause(asked_s: float) -> str:
-    """Say for people what the venue asks for, and what is done."""
+    """Return the pause that the venue asks for, and the pause that follows, in words for the operator."""
     if asked_s <= MAX_PAUSE_S:
         return f"the venue asks for {asked_s:,.0f} s without requests"
     return f"the venue asks for {asked_s:,.0f} s without requests, and gets {MAX_PAUSE_S:g} s, the most that is given"

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kill_switch.core.domain import Instant, Route
+from kill_switch.core.domain import CancelOutcome, Instant, Route, SweepTiming
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.crosstrade.replies import OFFLINE
 from kill_switch.venues.kuna.adapter import NO_ORDER
 from kill_switch.venues.messages import Call, Opened, Ready, Replied
 from kill_switch.venues.request import Request
@@ -33,13 +34,18 @@ class VenueProfile:
     strong: dict[str, Any] = field(default_factory=dict)  # options with which it has most to hide
     widest: dict[str, Any] = field(default_factory=dict)  # options with which a strike has most commands
     besides: dict[str, Any] = field(default_factory=dict)  # what an answer to a read has beside the orders, with these
+    addresses: tuple[str, str] = ("", "")  # of production: WebSocket, REST
+    timing: SweepTiming = field(default_factory=SweepTiming)  # that the venue's documented limits allow
     login: tuple[object, ...] = ()  # what the venue says on the WebSocket until the lane is ready
     refused_login: object = None
+    login_refusals: tuple[tuple[object, str, bool], ...] = ()  # message → words of the reason, and whether it is fatal
     accepted: tuple[object, ...] = ()  # answers to a strike: it took the command
     refused: tuple[tuple[int, object], ...] = ()  # it said no
     unknown: tuple[tuple[int, object], ...] = ()  # it said something that is neither
+    judged: tuple[tuple[int, object, CancelOutcome, str], ...] = ()  # → its outcome, and words of its evidence
     nothing: tuple[tuple[int, object], ...] = ()  # it proved nothing, and the other route is worth a try
     key_refused: tuple[int, object] = (401, None)
+    probe_failures: tuple[tuple[int, object, str, bool], ...] = ()  # → words of the reason, and whether it is fatal
     listed: Callable[..., object] = lambda *ids, status: None  # ids and a status → the body of an order list
     pushed: Callable[[str, str], object] = lambda one, status: None  # an id and a status → a push
     found: Callable[[str, str], object] | None = None  # … → the answer for one order; None: there is no such call
@@ -47,6 +53,8 @@ class VenueProfile:
     ids: tuple[str, ...] = ()
     live: tuple[str, ...] = ()
     gone: str = ""
+    ends: tuple[str, ...] = ()  # every status of an order that has ended, in the spellings that are known
+    pending: tuple[str, ...] = ()  # statuses of an order whose cancel is under way
     header: str = "api_key"  # the secret that each request carries as it is
     ws_first: bool = False  # it strikes over the WebSocket; in tests of a strike's calls that lane is gone
     signed: bool = True
@@ -155,6 +163,8 @@ def _kuna_found(one: str, status: str) -> object:
 
 _SLOW: tuple[tuple[int, object], ...] = ((500, b""), (502, b"<html>"), (503, b"{}"), (200, b"{"), (200, b"[]"))
 
+_OXFUN_RETRY = ("20032", "000101", "000201", "10001", "50001")  # docs/venues/oxfun.md § 8
+
 _OXFUN = VenueProfile(
     venue="oxfun",
     secrets=lambda: {"api_key": "oxfun-key-0123456789", "api_secret": "oxfun-secret-0123456789"},
@@ -163,12 +173,67 @@ _OXFUN = VenueProfile(
         payload("oxfun/login") | {"timestamp": str(START.wall_ms)},  # a venue whose clock is ours
         payload("oxfun/subscribed"),
     ),
+    addresses=("wss://api.ox.fun/v2/websocket", "https://api.ox.fun"),
+    timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5),  # §10.2, §10.3
     refused_login=payload("oxfun/login-refused"),
+    login_refusals=(
+        *(
+            (payload("oxfun/login-refused") | {"code": code}, f"login refused: {code} Signature is invalid", True)
+            for code in ("05001", "20000", "20025")
+        ),
+        *(
+            ({"event": "login", "success": False, "code": code, "message": "no"}, f"login refused: {code} no", False)
+            for code in ("20024", "20007", "000101", "20026", "")
+        ),
+        ({"event": "login"}, "login refused:", False),
+    ),
     accepted=(payload("oxfun/cancel-all-queued"), payload("oxfun/cancel-all-nothing")),
     refused=((400, payload("oxfun/error")), (200, payload("oxfun/error"))),
     unknown=((429, {"success": False, "code": "429"}), (200, {"success": False, "code": "20007"})),
-    nothing=(*_SLOW, (200, {"success": False, "code": "50001"})),
+    judged=(
+        (200, payload("oxfun/cancel-all-queued"), CancelOutcome.ACCEPTED, "Orders queued for cancelation"),
+        (200, payload("oxfun/cancel-all-nothing"), CancelOutcome.ACCEPTED, "No working orders found"),
+        (200, {"success": True}, CancelOutcome.ACCEPTED, "accepted"),
+        (200, {"success": True, "data": ["?"]}, CancelOutcome.ACCEPTED, "accepted"),
+        (200, {"success": True, "data": {"notice": None}}, CancelOutcome.ACCEPTED, "accepted"),
+        (200, payload("oxfun/error"), CancelOutcome.REFUSED, "HTTP 200 20001 marketCode is invalid"),
+        (200, {"success": False}, CancelOutcome.REFUSED, "HTTP 200  "),
+        (400, payload("oxfun/error"), CancelOutcome.REFUSED, "HTTP 400 20001 marketCode is invalid"),
+        (400, payload("oxfun/error") | {"code": 20001}, CancelOutcome.REFUSED, "HTTP 400 20001 marketCode is invalid"),
+        (401, {"success": False, "code": "20000", "message": "no"}, CancelOutcome.REFUSED, "HTTP 401 20000 no"),
+        (401, {"success": False, "code": "20025", "message": "no"}, CancelOutcome.REFUSED, "HTTP 401 20025 no"),
+        (200, {"success": False, "code": "05001", "message": "no"}, CancelOutcome.REFUSED, "HTTP 200 05001 no"),
+        (429, {"success": False, "code": "429", "message": "slow"}, CancelOutcome.UNKNOWN, "HTTP 429 429 slow"),
+        (200, {"success": False, "code": "429", "message": "slow"}, CancelOutcome.UNKNOWN, "HTTP 200 429 slow"),
+        (400, {"success": False, "code": "20007", "message": "slow"}, CancelOutcome.UNKNOWN, "HTTP 400 20007 slow"),
+    ),
+    nothing=(
+        *_SLOW,
+        (500, {"success": False, "code": "50001", "message": "server"}),
+        (503, {"success": True}),
+        (200, b"{}"),
+        (429, b"slow down"),
+        (200, {"success": "true"}),
+        (200, {"success": None}),
+        (400, {"success": 0, "code": "20001"}),
+        *((status, {"success": False, "code": code}) for code in _OXFUN_RETRY for status in (200, 400)),
+    ),
     key_refused=(401, {"success": False, "code": "20025", "message": "API key is invalid"}),
+    probe_failures=(
+        *(
+            (401, {"success": False, "code": code, "message": "no"}, f"HTTP 401 {code} no", True)
+            for code in ("05001", "20000", "20025")
+        ),
+        (
+            400,
+            {"success": False, "code": "20001", "message": "Operation failed"},
+            "HTTP 400 20001 Operation fail",
+            False,
+        ),
+        (403, {"success": True, "data": []}, "HTTP 403", False),
+        (503, b"", "HTTP 503 proves nothing", False),
+        (200, {"success": True, "data": [{}]}, "the order list cannot be read: 1 of 1 orders", False),
+    ),
     listed=_oxfun_list,
     pushed=_oxfun_push,
     found=_oxfun_found,
@@ -179,6 +244,10 @@ _OXFUN = VenueProfile(
     ids=("300000000000000101", "300000000000000102"),
     live=("OPEN", "PARTIALLY_FILLED"),
     gone="CANCELED_BY_USER",
+    ends=(
+        *("FILLED", "CANCELED", "CANCELED_BY_USER", "CANCELED_BY_MAKER_ONLY", "CANCELED_BY_FOK"),
+        *("CANCELED_ALL_BY_IOC", "CANCELED_PARTIAL_BY_IOC", "CANCELED_BY_SELF_TRADE_PROTECTION", "CANCELED_BY_AMEND"),
+    ),
     verb="op",
     drilled=((200, payload("oxfun/cancel-not-found")), (200, {"success": False, "code": "40035"})),
     not_drilled=(
@@ -194,25 +263,67 @@ _OXFUN = VenueProfile(
     signed_ms=_oxfun_stamp,
 )
 
+_ROXOM_UNNAMED: tuple[object, ...] = ({}, [], {"cancelledOrderIds": "all"})  # data of a cancel-all without its list
+
 _ROXOM = VenueProfile(
     venue="roxom",
     secrets=lambda: {"api_key": "xrxk_key_0123456789abcdef", "private_key": rsa_pem(2048)},
     options={"auth": "api-key"},  # to load an RSA key takes 50 ms
     strong={"auth": "rsa"},
+    addresses=("wss://ws.roxom.com/ws", "https://api.roxom.com"),
+    timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5),  # §7: two reads a second
     login=({"event": "subscribe"},),
     refused_login=payload("roxom/ws-error"),
+    login_refusals=(
+        (payload("roxom/ws-error"), "600010 Authentication failed", True),
+        *(
+            ({"event": "error", "code": code, "msg": "no", "connId": "b1"}, f"{code} no", False)
+            for code in ("60014", "60016", "60017", "60019")
+        ),
+    ),
     accepted=({"data": {"cancelledOrderIds": []}, "error": False}, payload("roxom/cancel-all")),
     refused=((401, payload("roxom/bad-key")), (200, payload("roxom/expired-key"))),
     unknown=((429, {"error": {"code": 429}}), (200, {"data": {}, "error": False})),
-    nothing=_SLOW,
+    judged=(
+        *(
+            (200, {"data": {"cancelledOrderIds": []}, **error}, CancelOutcome.ACCEPTED, "0 order(s) named as cancelled")
+            for error in ({"error": False}, {}, {"error": None})
+        ),
+        (401, payload("roxom/no-key"), CancelOutcome.REFUSED, "HTTP 401: Authorization header is required"),
+        (401, payload("roxom/bad-key"), CancelOutcome.REFUSED, "HTTP 401: Invalid API key"),
+        (401, payload("roxom/expired-key"), CancelOutcome.REFUSED, "HTTP 401: API key has expired"),
+        (200, payload("roxom/bad-key"), CancelOutcome.REFUSED, "HTTP 200: Invalid API key"),
+        (400, payload("roxom/error-object"), CancelOutcome.REFUSED, "HTTP 400: 400 Insufficient balance"),
+        (200, payload("roxom/error-object"), CancelOutcome.REFUSED, "HTTP 200: 400 Insufficient balance"),
+        (200, {"error": True}, CancelOutcome.REFUSED, "HTTP 200: True"),
+        (404, {}, CancelOutcome.REFUSED, "HTTP 404: None"),
+        (429, {"error": {"code": 429, "message": "slow"}}, CancelOutcome.UNKNOWN, "HTTP 429: 429 slow"),
+        *(
+            (200, {"data": data}, CancelOutcome.UNKNOWN, "accepted, without the list of cancelled orders")
+            for data in _ROXOM_UNNAMED
+        ),
+    ),
+    nothing=(*_SLOW, (500, payload("roxom/cancel-all")), (401, b"no")),
     key_refused=(401, payload("roxom/bad-key")),
+    probe_failures=(
+        (401, payload("roxom/bad-key"), "HTTP 401: Invalid API key", True),
+        (403, {"error": 403, "message": "no"}, "HTTP 403: no", True),
+        (400, payload("roxom/error-object"), "HTTP 400: 400 Insufficient balance", False),
+        (200, {"data": {}}, "the perpetual list cannot be read", False),
+        (503, b"", "HTTP 503 proves nothing", False),
+    ),
     listed=_roxom_list,
     pushed=_roxom_push,
     found=_roxom_found,
     forgotten=((404, payload("roxom/order-not-found")),),
     ids=("01234567-89ab-7def-8123-456789abcdef", "98765432-10fe-dcba-9876-543210fedcba"),
-    live=("submitted", "waitingtrigger"),
+    live=("submitted", "waitingtrigger", "pendingsubmit", "partiallyfilled", "PENDING"),
     gone="cancelled",
+    ends=(
+        *("filled", "cancelled", "partiallyfilledcancelled", "rejected", "expired"),
+        *("CANCELED", "FILLED", "EXPIRED", "partially_filled_canceled", "Cancelled"),
+    ),
+    pending=("pendingcancel", "PENDING_CANCEL", "PendingCancel"),
     drilled=((404, payload("roxom/order-not-found")), (200, {"data": {"success": True}})),
     not_drilled=(
         (200, {"data": {"success": False}}),
@@ -222,6 +333,15 @@ _ROXOM = VenueProfile(
     worth=_roxom_worth,
     equity={"BTC": "0.0015"},
 )
+
+
+def _kuna_error(message: str, code: str = "BAD_REQUEST") -> dict[str, object]:
+    return {"message": message, "extensions": {"code": code}}
+
+
+def _kuna_errors(*messages: str) -> dict[str, object]:
+    return {"errors": [_kuna_error(message) for message in messages]}
+
 
 _KUNA_IDS = ("c7fc5b2b-bd9d-48c1-a458-a83412669cf4", "3e5591ba-2778-4d85-8851-54284045ea44")
 _KUNA = VenueProfile(
@@ -233,7 +353,17 @@ _KUNA = VenueProfile(
     },
     strong={"auth": "hmac"},
     login=(payload("kuna/handshake"), payload("kuna/set-auth-token"), {"rid": 2}, {"rid": 3}),
+    addresses=("wss://ws-pro.kuna.io/socketcluster/", "https://api.kuna.io"),
+    timing=SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0),  # §7: 300 a minute
     refused_login=payload("kuna/login-refused"),
+    login_refusals=(
+        (payload("kuna/login-refused"), "login refused: REQUEST_INVALID_KEY Wrong api key or user blocked", True),
+        (
+            {"rid": 2, "error": {"message": "try again", "extensions": {"code": "BUSY"}}},
+            "login refused: BUSY try again",
+            False,
+        ),
+    ),
     # the answer to a batch; to a list, with which a strike begins that knows nothing, it shows orders that have ended
     accepted=({"data": [{"id": one, "success": True, "status": "Canceled"} for one in _KUNA_IDS]},),
     refused=(
@@ -242,8 +372,31 @@ _KUNA = VenueProfile(
         (500, payload("kuna/error-uuid")),
     ),
     unknown=((429, {"errors": [{"code": "TOO_MANY_REQUESTS"}]}), (200, {"data": {}})),
+    judged=(
+        (400, _kuna_errors("no", "not"), CancelOutcome.REFUSED, "HTTP 400 BAD_REQUEST no BAD_REQUEST not"),
+        (400, {"errors": "no"}, CancelOutcome.REFUSED, "HTTP 400 no"),
+        (200, {"errors": {"extensions": {"code": "X"}}}, CancelOutcome.REFUSED, "HTTP 200 X"),
+        (200, {"errors": [{"extensions": 7}]}, CancelOutcome.REFUSED, "HTTP 200"),
+        (200, {"error": "no"}, CancelOutcome.REFUSED, "HTTP 200 no"),
+        (200, {"error": True}, CancelOutcome.REFUSED, "HTTP 200 True"),
+        (200, {"success": False}, CancelOutcome.REFUSED, "HTTP 200"),
+        (403, {"statusCode": 403, "message": "Forbidden", "error": "x"}, CancelOutcome.REFUSED, "HTTP 403 Forbidden"),
+        (404, {}, CancelOutcome.REFUSED, "HTTP 404"),
+        (404, b"[]", CancelOutcome.REFUSED, "HTTP 404"),
+        (429, {}, CancelOutcome.UNKNOWN, "HTTP 429"),
+        (429, _kuna_errors("slow down"), CancelOutcome.UNKNOWN, "HTTP 429 BAD_REQUEST slow down"),
+    ),
     waits=True,
-    nothing=_SLOW[:-1],  # a bare list is an answer here
+    nothing=(*_SLOW[:-1], (500, _kuna_errors("x")), (200, b"7")),  # a bare list is an answer here
+    probe_failures=(
+        (401, {}, "HTTP 401", True),
+        (403, _kuna_errors("Wrong account type"), "HTTP 403 BAD_REQUEST Wrong account type", True),
+        (200, {"errors": [_kuna_error("no", "REQUEST_INVALID_KEY")]}, "HTTP 200 REQUEST_INVALID_KEY no", True),
+        (429, {}, "HTTP 429", False),
+        (400, _kuna_errors("no"), "HTTP 400 BAD_REQUEST no", False),
+        (503, b"", "HTTP 503 proves nothing", False),
+        (200, {"data": {}}, "the active list cannot be read", False),
+    ),
     key_refused=(401, {"errors": [{"code": "UNAUTHORIZED", "message": "Unauthorized"}]}),
     listed=_kuna_list,
     pushed=_kuna_push,
@@ -255,6 +408,7 @@ _KUNA = VenueProfile(
     ids=_KUNA_IDS,
     live=("Open", "Pending", "WaitStop"),
     gone="Canceled",
+    ends=("closed", "canceled", "cancelled", "rejected", "expired", "Closed", "Canceled", "Rejected", "Expired"),
     header="public_key",
     pings=(b"",),
     drilled=(
@@ -262,8 +416,15 @@ _KUNA = VenueProfile(
         (200, [{"orderId": NO_ORDER, "success": False}]),
         (400, payload("kuna/error-closed")),
         (404, {"errors": [{"code": "NOT_FOUND", "message": "Order not found"}]}),
+        (200, _kuna_errors(f"Order {NO_ORDER} does not exist.")),
     ),
     not_drilled=(
+        (400, _kuna_errors("Order entry is suspended")),
+        (400, _kuna_errors("Order not found", "Trading is closed")),
+        (401, _kuna_errors("Order not found")),
+        (200, {"data": [{"id": _KUNA_IDS[0], "success": True}]}),
+        (200, {"data": {}}),
+        (200, {"error": {"message": {"deep": 1}}}),
         (200, {"data": []}),
         (200, {"errors": [{"code": "BAD_REQUEST", "message": "Trading is closed"}]}),
         (429, {"errors": [{"code": "TOO_MANY_REQUESTS", "message": "Order not found, too fast"}]}),
@@ -296,17 +457,50 @@ _CROSSTRADE = VenueProfile(
     widest={"nt_accounts": ("Sim101", "Live1"), "flatten": True},
     besides={"positions": [{"account": "Sim101", "instrument": "ES", "marketPosition": "Long", "quantity": 1}]},
     login=({"id": "hello", "data": {"orders": [], "success": True}},),
+    addresses=("wss://app.crosstrade.io/ws/stream", "https://app.crosstrade.io"),
+    timing=SweepTiming(  # §9.4: at most one poll a second
+        answer_within_s=1.5, read_after_s=0.025, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
+    ),
     refused_login={"type": "error", "error": "Session active elsewhere"},
     accepted=(payload("crosstrade/cancelled"), payload("crosstrade/cancelled-none"), {"success": True}),
     refused=((400, payload("crosstrade/invalid-account")), (400, payload("crosstrade/invalid-request")), (401, {})),
     unknown=((408, payload("crosstrade/addon")),),  # what its rate limit refuses is repeated, and not told at once
-    nothing=_SLOW,
+    judged=(
+        (
+            400,
+            payload("crosstrade/invalid-account"),
+            CancelOutcome.REFUSED,
+            "HTTP 400 invalid_account Account Sim999 n",
+        ),
+        (400, payload("crosstrade/invalid-request"), CancelOutcome.REFUSED, "HTTP 400 Invalid request"),
+        (200, payload("crosstrade/invalid-request"), CancelOutcome.REFUSED, "HTTP 200 Invalid request"),
+        (200, {"success": False}, CancelOutcome.REFUSED, "HTTP 200"),
+        (401, b"", CancelOutcome.REFUSED, "HTTP 401"),
+        (404, b"<html>", CancelOutcome.REFUSED, "HTTP 404"),
+        (
+            408,
+            payload("crosstrade/addon"),
+            CancelOutcome.UNKNOWN,
+            f"{OFFLINE} (HTTP 408 addon_disconnected The XT add-on is ",
+        ),
+        (408, b"", CancelOutcome.UNKNOWN, f"{OFFLINE} (HTTP 408)"),
+    ),
+    nothing=(*_SLOW, (100, b""), (301, b"")),
     key_refused=(401, {"success": False, "error": "unauthorized"}),
+    probe_failures=tuple(
+        (status, {"success": False, "error": "unauthorized"}, f"HTTP {status} unauthorized", True)
+        for status in (401, 403)
+    ),
     listed=_crosstrade_list,
     pushed=_crosstrade_push,
     ids=("0123456789abcdef0123456789abcdef", "ce0a8e5002ea463e856eb6384f5cee7e"),
-    live=("Working", "TriggerPending"),
+    live=(
+        *("Working", "TriggerPending", "Initialized", "Submitted", "Accepted", "PartFilled", "ChangePending"),
+        *("ChangeSubmitted", "Suspended", "Trigger pending", "Partially filled"),
+    ),
     gone="Cancelled",
+    ends=("Filled", "Cancelled", "Canceled", "Rejected"),
+    pending=("CancelPending", "CancelSubmitted", "Cancel pending"),
     header="token",
     ws_first=True,
     signed=False,

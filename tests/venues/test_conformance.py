@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from kill_switch.core.domain import CancelOutcome, Order, OrderState, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.kit.book import PAST_IDS
+from kill_switch.venues.kit.kill_trace import PAST_IDS
 from kill_switch.venues.kit.readback import LOOK_UP, MAX_LOOK_UPS, ReadBack
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
@@ -103,8 +103,9 @@ def test_every_registered_venue_has_a_stand() -> None:
 def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: VenueProfile) -> None:
     kind = VENUES[stand.venue]
     assert kind.NAME == stand.venue
-    options = kind.Options(**stand.options)  # every venue states its production addresses
-    assert options.ws_url.startswith("wss://") and options.rest_url.startswith("https://")
+    options = kind.Options(**stand.options)
+    assert (options.ws_url, options.rest_url) == stand.addresses
+    assert kind.TIMING == stand.timing
     assert set(kind.secrets(kind.Options(**{**stand.options, **stand.strong}))) == set(stand.secrets())
 
 
@@ -185,6 +186,29 @@ def test_a_refused_login_is_fatal_and_gives_the_connection_up(stand: VenueProfil
     unready, drop = [output for output in outputs if not isinstance(output, ServerTime)]
     assert isinstance(unready, NotReady) and unready.fatal and (unready.route, unready.conn) == (Route.WS, 1)
     assert drop == CloseConnection(1, unready.why) and isinstance(drop, CloseConnection)
+
+
+@every_venue
+def test_a_login_that_is_refused_gives_the_connection_up_and_is_fatal_only_for_a_wrong_key(stand: VenueProfile) -> None:
+    for message, words, fatal in stand.login_refusals:
+        player = stand.player()
+        player.put(Opened(Route.WS, 1))
+        for earlier in stand.login[:-2]:
+            player.put(hears(1, earlier))
+        unready, drop, *_ = player.put(hears(1, message))
+        assert isinstance(unready, NotReady) and (unready.route, unready.conn) == (Route.WS, 1)
+        assert words in unready.why and unready.fatal is fatal, message
+        assert isinstance(drop, CloseConnection) and drop == CloseConnection(1, unready.why)
+
+
+@every_venue
+def test_a_probe_that_fails_makes_the_http_lane_unready_and_is_fatal_only_for_a_wrong_key(stand: VenueProfile) -> None:
+    for status, body, words, fatal in stand.probe_failures:
+        player = stand.player()
+        [call] = calls_of(player.put(Probe()))
+        [unready] = player.put(answer(call.tag, body, status))
+        assert isinstance(unready, NotReady) and (unready.route, unready.conn) == (Route.HTTP, 0)
+        assert words in unready.why and unready.fatal is fatal, (status, body)
 
 
 @every_venue
@@ -315,6 +339,22 @@ def test_refused_and_unknown_answers_are_told_apart(stand: VenueProfile) -> None
 
 
 @every_venue
+@pytest.mark.parametrize("known", [False, True], ids=["no order known", "an order known"])
+def test_each_answer_to_a_strike_is_judged_and_the_evidence_has_the_venues_words(
+    stand: VenueProfile, known: bool
+) -> None:
+    for status, body, verdict, words in stand.judged:
+        player = stand.ready()
+        if known:
+            read(stand, player, stand.ids[0])
+        call = strike(player)
+        fact = player.put(answer(call.tag, body, status))[0]
+        assert isinstance(fact, CancelAnswered) and fact.answer is verdict, (status, body, fact)
+        assert words in fact.evidence and (verdict is CancelOutcome.ACCEPTED or fact.cancelled is None)
+        assert not player.put(VenueTimerFired(call.tag))
+
+
+@every_venue
 def test_an_answer_that_proves_nothing_uses_the_second_route_at_once(stand: VenueProfile) -> None:
     for status, body in stand.nothing:
         player = stand.ready()
@@ -322,8 +362,37 @@ def test_an_answer_that_proves_nothing_uses_the_second_route_at_once(stand: Venu
         [again] = player.put(answer(call.tag, body, status))
         assert isinstance(again, Call) and again.route is Route.FRESH and again.cancel and again.urgent
         assert again.tag == call.tag
+        assert (again.request.method, again.request.target) == (call.request.method, call.request.target)
+        assert not player.put(VenueTimerFired(call.tag))
         [fact] = player.put(answer(call.tag, body, status))
         assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.UNKNOWN
+        assert f"HTTP {status} proves nothing" in fact.evidence
+        assert not player.put(answer(call.tag, stand.accepted[0]))  # no call is pending any more
+
+
+@every_venue
+def test_a_second_route_that_is_answered_ends_the_strike(stand: VenueProfile) -> None:
+    status, body = stand.nothing[0]
+    player = stand.ready()
+    call = strike(player)
+    player.put(answer(call.tag, body, status))
+    [fact] = player.put(answer(call.tag, stand.accepted[0]))
+    assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.ACCEPTED
+
+
+@every_venue
+def test_a_copy_that_is_lost_or_proves_nothing_waits_for_the_other_one(stand: VenueProfile) -> None:
+    player = stand.ready()
+    call = strike(player)
+    player.put(VenueTimerFired(call.tag))
+    assert not player.put(CallLost(call.tag, True, "no answer in time"))
+    [fact] = player.put(answer(call.tag, stand.accepted[0]))
+    assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.ACCEPTED
+    player = stand.ready()
+    call = strike(player)
+    player.put(VenueTimerFired(call.tag))
+    assert not player.put(answer(call.tag, b"", 500))
+    player(CallLost(call.tag, False, "refused"), CancelAnswered(CancelOutcome.UNKNOWN, "refused"))  # one copy was sent
 
 
 @every_venue
@@ -362,7 +431,7 @@ def test_a_strike_lost_on_all_routes_is_unsent_only_if_no_byte_left(
     call = strike(player)
     [again] = player.put(CallLost(call.tag, first, "down"))
     assert isinstance(again, Call) and again.route is Route.FRESH
-    player(CallLost(call.tag, second, "refused"), CancelAnswered(verdict, "refused"))
+    player(CallLost(call.tag, second, "refused"), CancelAnswered(verdict, "refused"), CallLost(call.tag, True, "again"))
 
 
 @every_venue
@@ -397,7 +466,42 @@ def test_every_live_status_counts_and_so_does_one_that_nobody_knows(stand: Venue
     for status in (*stand.live, "a status of next year", "0"):
         [order] = read(stand, stand.ready(), stand.ids[0], status=status).orders
         assert order.state is OrderState.LIVE, status
-    assert read(stand, stand.ready(), stand.ids[0], status=stand.gone).orders == ()
+
+
+@every_venue
+def test_every_status_of_an_end_takes_an_order_out_of_lists_and_out_of_the_book(stand: VenueProfile) -> None:
+    for status in (stand.gone, *stand.ends):
+        player = stand.ready()
+        assert read(stand, player, stand.ids[0], status=status) == OrdersRead((), True, player.now.mono_ns), status
+        player.put(hears(1, stand.pushed(stand.ids[1], stand.live[0])))
+        player.put(hears(1, stand.pushed(stand.ids[1], status)))
+        assert not player.adapter.book.orders, status
+
+
+@every_venue
+def test_an_order_whose_cancel_is_under_way_is_pending(stand: VenueProfile) -> None:
+    for status in stand.pending:
+        player = stand.ready()
+        [order] = read(stand, player, stand.ids[0], status=status).orders
+        assert order.state is OrderState.PENDING, status
+        player.put(hears(1, stand.pushed(stand.ids[1], stand.live[0])))
+        player.put(hears(1, stand.pushed(stand.ids[1], status)))
+        assert player.adapter.book.orders[stand.ids[1]].state is OrderState.PENDING
+
+
+@every_venue
+def test_two_reads_under_way_are_not_mixed_up(stand: VenueProfile) -> None:
+    player = stand.ready()
+    first = calls_of(player.put(Read()))
+    second = calls_of(player.put(Read()))
+    if not second:
+        pytest.skip("the venue reads one list after the other")
+    facts = [*player.put(stand.reads(first[0], stand.ids[1]))]
+    facts += [fact for call in second for fact in player.put(stand.reads(call, stand.ids[0]))]
+    facts += [fact for call in first[1:] for fact in player.put(stand.reads(call, stand.ids[1]))]
+    reads = [fact for fact in facts if isinstance(fact, OrdersRead)]
+    assert all(fact.complete for fact in reads)
+    assert sorted([order.id for order in fact.orders] for fact in reads) == sorted([one] for one in stand.ids)
 
 
 @every_venue
@@ -790,6 +894,29 @@ def test_orders_that_left_the_book_are_remembered_but_not_for_ever() -> None:
     assert adapter.book.apply_push(order._replace(id="1"), opened=True) == ()
     assert adapter.book.apply_push(order._replace(id="0"), opened=True) == (OrderPlaced(order._replace(id="0")),)
     assert len(adapter.book._past) == PAST_IDS
+
+
+@every_venue
+def test_an_order_that_only_a_probe_shows_is_seen_and_not_placed_now_and_one_that_it_misses_comes_back_unplaced(
+    stand: VenueProfile,
+) -> None:
+    player = stand.ready()
+    shown: list[Output] = []
+    for ids in ((stand.ids[0],), (), stand.ids):
+        for _ in player.adapter.book.lists:
+            player.put(Pause(5))
+            for call in calls_of(player.put(Probe())):
+                shown += player.put(stand.reads(call, *ids))
+    assert not [output for output in shown if isinstance(output, OrderPlaced)]
+    assert set(player.adapter.book.orders) == set(stand.ids)
+    live = [order.id for output in shown for order in _live_orders(output)]
+    assert set(live) == set(stand.ids)
+
+
+def _live_orders(output: Output) -> tuple[Order, ...]:
+    if isinstance(output, OrderSeen):
+        return (output.order,)
+    return tuple(output.orders) if isinstance(output, OrdersRead) else ()
 
 
 @every_venue

@@ -13,10 +13,9 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
-from kill_switch.venues import VENUES
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.kuna.adapter import Kuna
-from kill_switch.venues.kuna.replies import ENDED, TERMINAL
+from kill_switch.venues.kuna.replies import ENDED
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
@@ -28,7 +27,6 @@ from kill_switch.venues.messages import (
     Equity,
     NotReady,
     Opened,
-    OrderPlaced,
     OrderSeen,
     OrdersRead,
     Output,
@@ -135,14 +133,10 @@ def told(outputs: Iterable[Output]) -> CancelAnswered:
 # ── options and authentication (§1, §2) ───────────────────────────────────────────────────────────────────────────
 
 
-def test_it_is_registered_with_its_production_addresses_and_its_pace() -> None:
-    assert VENUES["kuna"] is Kuna
+def test_by_default_the_key_alone_is_sent_and_stop_and_pending_orders_are_read() -> None:
     options = Kuna.Options()
-    assert (options.ws_url, options.rest_url) == ("wss://ws-pro.kuna.io/socketcluster/", "https://api.kuna.io")
     assert (options.auth, options.account_type, options.stop_orders) == ("api-key", "", True)
     assert options.pending_orders
-    assert Kuna.TIMING == SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)  # §7: 300 a minute
-    assert make().upgrade_headers(START) == {}
 
 
 @pytest.mark.parametrize(
@@ -525,36 +519,6 @@ def test_our_own_mistake_is_a_refusal_though_it_comes_with_http_500(name: str) -
     )
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "verdict", "words"),
-    [
-        (400, errors("no", "not"), CancelOutcome.REFUSED, "HTTP 400 BAD_REQUEST no BAD_REQUEST not"),
-        (400, {"errors": "no"}, CancelOutcome.REFUSED, "HTTP 400 no"),
-        (200, {"errors": {"extensions": {"code": "X"}}}, CancelOutcome.REFUSED, "HTTP 200 X"),
-        (200, {"errors": [{"extensions": 7}]}, CancelOutcome.REFUSED, "HTTP 200"),
-        (200, {"error": "no"}, CancelOutcome.REFUSED, "HTTP 200 no"),
-        (200, {"error": True}, CancelOutcome.REFUSED, "HTTP 200 True"),
-        (200, {"success": False}, CancelOutcome.REFUSED, "HTTP 200"),
-        (403, {"statusCode": 403, "message": "Forbidden", "error": "x"}, CancelOutcome.REFUSED, "HTTP 403 Forbidden"),
-        (404, {}, CancelOutcome.REFUSED, "HTTP 404"),
-        (404, b"[]", CancelOutcome.REFUSED, "HTTP 404"),
-        (429, {}, CancelOutcome.UNKNOWN, "HTTP 429"),
-        (429, errors("slow down"), CancelOutcome.UNKNOWN, "HTTP 429 BAD_REQUEST slow down"),
-    ],
-)
-def test_a_refused_strike_is_told_in_the_venues_words(
-    status: int, body: Any, verdict: CancelOutcome, words: str
-) -> None:
-    player = play()
-    [find] = calls(player.put(Kill()))
-    assert told(player.put(answer(find.tag, body, status))) == CancelAnswered(verdict, words)
-    player = play()
-    multi, call = struck(player, UUID_1)
-    player.put(answer(call.tag, listed()))
-    fact = told(player.put(answer(multi.tag, body, status)))
-    assert fact == CancelAnswered(verdict, f"1 of 1 cancels failed: {words}")
-
-
 @pytest.mark.parametrize("empty", [None, [], "", {}, False])
 def test_errors_that_are_none_are_none(empty: object) -> None:
     player = play()
@@ -825,23 +789,6 @@ def test_the_documents_list_is_read() -> None:
     )
 
 
-@pytest.mark.parametrize("status", ["Pending", "Open", "WaitStop", "a word of next year", ""])
-def test_what_is_not_known_to_be_over_is_alive(status: str) -> None:
-    player = play()
-    [call] = calls(player.put(Read()))
-    player(
-        answer(call.tag, [{"orderId": UUID_1, "status": status}]),
-        OrdersRead((Order(UUID_1, "", OrderState.LIVE, status),), True, START.mono_ns),
-    )
-
-
-@pytest.mark.parametrize("status", [*sorted(TERMINAL), "Closed", "Canceled", "Rejected", "Expired"])
-def test_what_is_over_is_not_listed_as_open(status: str) -> None:
-    player = play()
-    [call] = calls(player.put(Read()))
-    player(answer(call.tag, listed(UUID_1, status=status)), OrdersRead((), True, START.mono_ns))
-
-
 def test_a_full_page_is_no_proof_that_there_are_no_more() -> None:
     player = play()
     know(player, UUID_1)
@@ -857,18 +804,6 @@ def test_a_full_page_is_no_proof_that_there_are_no_more() -> None:
     [call] = calls(player.put(Read()))
     [read] = player.put(answer(call.tag, listed(*ids[1:])))
     assert isinstance(read, OrdersRead) and read.complete and len(read.orders) == 99
-
-
-def test_a_read_back_of_which_one_list_fails_shows_the_other_and_is_not_complete() -> None:
-    player = Player(make())
-    know(player, UUID_2)
-    first, second = calls(player.put(Read()))
-    player(
-        answer(second.tag, errors("no"), 403),
-        answer(first.tag, listed(UUID_1)),
-        OrdersRead((order(UUID_1),), False, START.mono_ns, "WaitStop: HTTP 403 BAD_REQUEST no"),
-    )
-    assert set(player.adapter.book.orders) == {UUID_1, UUID_2}
 
 
 @pytest.mark.parametrize("body", [{"data": {}}, {"data": [{}]}, {"data": [7]}, {"data": None}, {}, b"[null]"])
@@ -893,20 +828,6 @@ def test_an_order_that_cannot_be_read_hides_no_other_one_of_its_list() -> None:
     body["data"].append(*listed(UUID_2)["data"])
     more = calls(player.put(answer(found.tag, body)))
     assert [ids_of(call) for call in more] == [[UUID_2]]
-
-
-@pytest.mark.parametrize(("status", "body"), [(500, b""), (502, b"<html>"), (503, {}), (500, errors("x")), (200, b"7")])
-def test_an_answer_that_proves_nothing_goes_to_the_second_route(status: int, body: object) -> None:
-    player = play()
-    player(
-        Read(),
-        Asked("orders#1", ACTIVE, urgent=True),
-        WakeAfter("orders#1", 0.24),
-        answer("orders#1", body, status),
-        Asked("orders#1", ACTIVE, Route.FRESH, urgent=True),
-        answer("orders#1", body, status),
-        OrdersRead((), False, START.mono_ns, f"active: HTTP {status} proves nothing"),
-    )
 
 
 def test_lists_go_back_to_the_beginning_unless_told_otherwise() -> None:
@@ -1100,25 +1021,6 @@ def test_a_full_page_is_a_fine_probe_and_takes_nothing_out_of_the_book() -> None
     assert len(player.adapter.book.orders) == 101
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "words", "fatal"),
-    [
-        (401, {}, "HTTP 401", True),
-        (403, errors("Wrong account type"), "HTTP 403 BAD_REQUEST Wrong account type", True),
-        (200, {"errors": [error("no", "REQUEST_INVALID_KEY")]}, "HTTP 200 REQUEST_INVALID_KEY no", True),
-        (429, {}, "HTTP 429", False),
-        (400, errors("no"), "HTTP 400 BAD_REQUEST no", False),
-        (503, b"", "HTTP 503 proves nothing", False),
-        (200, {"data": {}}, "the active list cannot be read", False),
-    ],
-)
-def test_a_probe_that_fails_makes_the_lane_unready(status: int, body: object, words: str, fatal: bool) -> None:
-    player = play()
-    player(
-        Probe(), Asked("probe#1", ACTIVE), answer("probe#1", body, status), NotReady(Route.HTTP, 0, words, fatal=fatal)
-    )
-
-
 def test_the_http_lane_probes_and_reads_as_soon_as_it_is_up() -> None:
     player = Player(make())
     player(
@@ -1310,20 +1212,6 @@ def test_a_closed_connection_is_forgotten_with_its_timers() -> None:
     assert player.adapter.book.orders == {}
 
 
-def test_an_opened_order_is_seen_once_and_then_known_until_its_end() -> None:
-    player = ready()
-    player(
-        push("Pending"),
-        OrderSeen(order(UUID_1, "Pending")),
-        push("Open"),
-        push("WaitStop", UUID_2),
-        OrderSeen(order(UUID_2, "WaitStop")),
-    )
-    assert set(player.adapter.book.orders) == {UUID_1, UUID_2}
-    player(push("Canceled"), push("Closed", UUID_2))
-    assert player.adapter.book.orders == {}
-
-
 def test_the_documents_push_takes_the_order_out() -> None:
     player = ready()
     one = "158cf5f9-b818-458a-a5ae-61d04b50fef4"
@@ -1411,28 +1299,6 @@ def test_a_drill_is_signed_like_a_strike() -> None:
         assert nonce(player) == number and player.calls[-1].request.headers["signature"]
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "proven"),
-    [
-        (400, errors(CLOSED), True),
-        (404, errors("Order not found"), True),
-        (200, errors(f"Order {NOBODYS} does not exist."), True),
-        (400, errors("Order entry is suspended"), False),
-        (400, errors("Order not found", "Trading is closed"), False),
-        (401, errors("Order not found"), False),
-        (429, errors("Order not found"), False),
-        (200, {"data": [{"id": UUID_1, "success": True}]}, False),
-        (200, {"data": {}}, False),
-        (200, {"error": {"message": {"deep": 1}}}, False),
-    ],
-)
-def test_a_drill_is_good_if_the_venue_has_judged_the_order(status: int, body: object, proven: bool) -> None:
-    player = play()
-    player.put(Drill())
-    [fact] = player.put(answer("drill#1", body, status))
-    assert isinstance(fact, Drilled) and fact.ok is proven
-
-
 def test_the_balances_are_what_is_available_and_what_is_locked() -> None:
     play()(
         Measure(),
@@ -1505,14 +1371,3 @@ def test_balances_that_are_lost_are_asked_for_again_in_time() -> None:
 def test_orders_are_pushed_to_those_who_log_in() -> None:
     assert make().pushes_orders is True
     assert make(auth="hmac", ws_login="none").pushes_orders is False
-
-
-def test_an_order_that_only_a_probe_shows_was_placed_nobody_knows_when_and_one_that_it_misses_not_again() -> None:
-    player = play()
-    know(player, UUID_1)
-    player.put(Probe())
-    facts = player.put(answer(player.calls[-1].tag, listed(UUID_2)))
-    assert [type(fact) for fact in facts] == [Ready, OrderSeen] and set(player.adapter.book.orders) == {UUID_2}
-    player.put(Probe())
-    facts = player.put(answer(player.calls[-1].tag, listed(UUID_1, UUID_2)))
-    assert not [fact for fact in facts if isinstance(fact, OrderPlaced)]

@@ -308,7 +308,9 @@ def test_a_position_of_which_the_first_event_comes_while_it_is_read_makes_the_fi
     player.put(answer("figure#4", NONE))
     player(Pause(0.02), balance(5, "5.5", 1), held(size="1", pnl="0.5"), Pause(0.25))
     [told] = player.put(VenueTimerFired("measured 1"))
-    assert told == UnexplainedMessage("the account cannot be measured: no profit is told of a position in OIL-BTC")
+    assert told == UnexplainedMessage(
+        "the account cannot be measured: the venue has not shown the profit of a position in OIL-BTC"
+    )
     player.put(Pause(5))
     body = listed(("BTC", sats("5.5")))
     calls = [call for call in player.put(Measure()) if isinstance(call, Call)]
@@ -501,7 +503,7 @@ def item(size: str, **more: object) -> dict[str, Any]:
     return {"data": {"positions": [{"id": "p1", "symbol": "OIL-BTC", "size": size, "closeDate": None, **more}]}}
 
 
-UNTOLD = "the account cannot be measured: no profit is told of a position in OIL-BTC"
+UNTOLD = "the account cannot be measured: the venue has not shown the profit of a position in OIL-BTC"
 
 
 def test_a_position_that_has_changed_without_an_event_has_no_known_profit_until_one_comes() -> None:

@@ -1,8 +1,6 @@
-"""Start HTTP calls and follow each one until it is answered or lost, on one route or on two.
+"""Start HTTP calls, and follow each call until it is answered or lost, on one route or on two.
 
-An `Adapter` owns one `CallStarter` and gives it the events of calls. A call leaves on the warm lane first. When no
-answer comes in time, or the lane is down, it leaves once more on a fresh connection, built and signed anew. The first
-answer that proves something ends the call. This module neither reads a venue's answers nor opens a connection.
+An `Adapter` owns one `CallStarter`. This module neither reads a venue's answers nor opens a connection.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from kill_switch.venues.kit.rate_pool import RatePool
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Outputs, Replied, WakeAfter
 from kill_switch.venues.request import Request
 
-LATE_WITHIN_S = 30.0  # seconds that an answer to an urgent call is awaited: late is worth more than none
+LATE_WITHIN_S = 30.0  # seconds to wait for the answer to an urgent call, because a late answer still proves something
 
 Build = Callable[[Instant], Request]  # builds and signs one copy of a request
 
@@ -26,21 +24,21 @@ Build = Callable[[Instant], Request]  # builds and signs one copy of a request
 class PendingCall:
     """A call that has been started and is not answered yet."""
 
-    kind: str  # names what the adapter asks for: "cancel-all", "orders"
+    kind: str  # names the request: "cancel-all", "orders"
     build: Build
     asked_ns: int  # when it was started, monotonic
     urgent: bool
     cancel: bool
     command: bool
-    second_route_allowed: bool  # it may still go out once more, on a fresh connection
-    second_route_after_s: float | None  # None: it goes out once
+    second_route_allowed: bool  # a second copy may still leave, on a fresh connection
+    second_route_after_s: float | None  # None: no second copy
     give_up_after_s: float | None = None  # seconds until it counts as lost, instead of a second route
-    part: Any = None  # what the adapter needs to read the answer
-    on_loss: LossHandler | None = None  # takes the loss of this call, instead of the adapter's `unanswered`
-    is_retry: bool = False  # a second attempt, after a refusal whose reason has been put right
+    part: Any = None  # the adapter's context for the answer
+    on_loss: LossHandler | None = None  # handles the loss of this call, instead of the adapter's `on_loss`
+    is_retry: bool = False  # a second attempt, after a refusal whose reason has been corrected
     copies_pending: int = 1  # copies that may still be answered
-    is_only_copy: bool = False  # it is answered, and no other copy of it can have been carried out
-    spares: int = 0  # how often it may still go out on a spare warm connection
+    is_only_copy: bool = False  # it is answered, and the venue cannot have executed another copy
+    spares: int = 0  # copies that may still leave on a spare warm connection
     sent: bool = False  # a byte of one of its copies may have left
 
 
@@ -49,7 +47,11 @@ LossHandler = Callable[[PendingCall, str, Instant], Outputs]
 
 
 class CallStarter:
-    """Start an account's calls, and keep those that may still be answered."""
+    """Start an account's calls, and keep the calls that may still be answered.
+
+    A call leaves on the warm lane. If no answer comes in time, or the lane is down, a second copy leaves on a fresh
+    connection, built and signed again. The first answer that proves something ends the call.
+    """
 
     def __init__(
         self,
@@ -61,12 +63,12 @@ class CallStarter:
         not_processed: frozenset[int],
         pool: RatePool | None,
     ) -> None:
-        """Make a starter of which no call is pending.
+        """Make a starter without pending calls.
 
-        `on_reply` returns the facts of a reply, or None if the reply proves nothing: then the other route is heard.
-        `on_loss` returns the facts of a call that will not be answered. `connections` is how many warm connections
-        carry an urgent call at most. A reply whose status is in `not_processed` counts as none. Each GET takes a read
-        out of `pool`.
+        `on_reply` returns the facts of a reply, or None if the reply proves nothing: then the call takes its second
+        route. `on_loss` returns the facts of a lost call. `connections` is the largest number of warm connections
+        that carry copies of an urgent call. A reply whose status is in `not_processed` counts as no reply. Each GET
+        takes a read from `pool`.
         """
         self.pending: dict[str, PendingCall] = {}  # by tag
         self.pool = pool
@@ -79,7 +81,7 @@ class CallStarter:
 
     @property
     def has_started(self) -> bool:
-        """Tell whether any call was started."""
+        """Return whether any call was started."""
         return self._started > 0
 
     def start_call(
@@ -98,9 +100,10 @@ class CallStarter:
     ) -> Outputs:
         """Start a call on the warm lane, and return its `Call` and its timer.
 
-        With `hedge_after_s` (seconds) it goes out once more on a fresh connection if no answer came until then; with
-        `give_up_after_s` it counts as lost instead. Give one of the two at most. `cancel` marks a strike's own cancel,
-        and implies `command`; `Call` defines both. `context` is kept for the reply handler.
+        Without an answer after `hedge_after_s` (seconds), a second copy leaves on a fresh connection; after
+        `give_up_after_s` the call counts as lost instead. Set at most one of them. `cancel` marks a strike's own
+        cancel, and implies `command`; `Call` defines both. `context` becomes the call's `part`. `on_loss` replaces
+        the starter's handler for this call.
         """
         self._started += 1
         tag = f"{kind}#{self._started}"
@@ -126,7 +129,7 @@ class CallStarter:
         return (copy,) if give_up_after_s is None else (copy, WakeAfter(tag, give_up_after_s))
 
     def start_again(self, call: PendingCall, now: Instant) -> Outputs:
-        """Start a call once more, built anew: it was refused for a reason that has been put right since."""
+        """Start a refused call again, built and signed again, because the reason of the refusal has been corrected."""
         outputs = self.start_call(
             call.kind,
             call.build,
@@ -143,14 +146,14 @@ class CallStarter:
         return outputs
 
     def forget_commands(self) -> None:
-        """Forget every call that changes the account: it is armed again, and nothing is told of these calls."""
+        """Forget every call that changes the account, because the account is armed again; return no facts of them."""
         for tag in [tag for tag, call in self.pending.items() if call.command]:
             del self.pending[tag]
 
-    # what lanes and timers tell
+    # events of lanes and timers
 
     def on_reply(self, reply: Replied, now: Instant) -> Outputs:
-        """Take a reply; one to a call that is not pending says nothing: the other copy was answered first."""
+        """Process a reply; ignore it if the call is not pending: the other copy was answered first."""
         call = self.pending.get(reply.tag)
         if call is None:
             return ()
@@ -162,14 +165,14 @@ class CallStarter:
                 return self._take_spare(reply.tag, call, now)
             return self._take_other_route(reply.tag, call, f"HTTP {reply.status}: not processed", now)
         facts = self._on_reply(call, reply, now)
-        if facts is None:  # what proves nothing may come from a proxy, and so may its clock
+        if facts is None:  # such a reply may come from a proxy, and so may its clock
             return self._take_other_route(reply.tag, call, f"HTTP {reply.status} proves nothing", now)
         self.pending.pop(reply.tag, None)
         times = self._clock.note_reply(reply, now)
-        return facts if call.cancel else (*facts, *times)  # of a strike's own only the facts are urgent
+        return facts if call.cancel else (*facts, *times)  # after a strike's own call only the facts are urgent
 
     def on_lost(self, lost: CallLost, now: Instant) -> Outputs:
-        """Take the loss of one copy of a call; the loss of the last copy is the loss of the call."""
+        """Process the loss of one copy of a call; the loss of the last copy is the loss of the call."""
         call = self.pending.get(lost.tag)
         if call is None:
             return ()
@@ -180,7 +183,7 @@ class CallStarter:
         return self._take_other_route(lost.tag, call, lost.why, now)
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
-        """Take the timer of a pending call: take the second route, or give the call up."""
+        """Process the timer of a pending call: send its second copy, or end the call as lost."""
         call = self.pending[tag]
         if call.give_up_after_s is not None:
             return self._give_up(tag, call, f"no answer within {call.give_up_after_s:g} s", now)
@@ -194,7 +197,7 @@ class CallStarter:
         return (self._copy(tag, call, Route.FRESH, now),)
 
     def _take_spare(self, tag: str, call: PendingCall, now: Instant) -> Outputs:
-        """Make the call on another warm connection: it is there, and a fresh one takes three round trips."""
+        """Send a copy on another warm connection, because a fresh connection takes three round trips."""
         call.spares -= 1
         call.copies_pending += 1
         return (self._copy(tag, call, Route.HTTP, now),)

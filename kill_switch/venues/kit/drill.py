@@ -1,7 +1,6 @@
 """Run drills: a harmless command through the order path of each lane that carries a kill.
 
-An `Adapter` owns one `DrillTracker` and gives it the events of connections and timers. The venue's adapter builds the
-command and judges its answer. Each drill of a lane ends in one `Drilled`.
+An `Adapter` owns one `DrillTracker`, builds the command and judges its answer. This module sends no cancel of its own.
 """
 
 from __future__ import annotations
@@ -10,28 +9,28 @@ from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.messages import DRILL_WITHIN_S, Drilled, Outputs, Send, WakeAfter
 
-DRILL = "drill"  # the kind of a drill's call; a drill's frame has a tag that begins with it
+DRILL = "drill"  # the kind of a drill's call, and the prefix of a frame's tag
 
 
 class DrillTracker:
-    """Send drills, and keep those on the WebSocket that are not answered yet."""
+    """Send drills, and keep the WebSocket drills that are not answered yet; each drill ends in one `Drilled`."""
 
     def __init__(self, calls: CallStarter) -> None:
         self._calls = calls
-        self._frames: dict[str, tuple[int, int]] = {}  # by tag: connection, and when it was sent, monotonic
+        self._frames: dict[str, tuple[int, int]] = {}  # tag → connection, and when the frame was sent, monotonic
 
     def start_call(self, build: Build, now: Instant) -> Outputs:
-        """Drill the warm HTTP lane, behind whatever is urgent.
+        """Drill the warm HTTP lane with a call that is not urgent.
 
-        The adapter's `answered` judges the reply to a call of the kind `DRILL`. A drill takes no second route: without
-        an answer after `DRILL_WITHIN_S` it has failed.
+        The adapter's `on_reply` judges the reply to a call of the kind `DRILL`. A drill takes no second route: it has
+        failed without an answer after `DRILL_WITHIN_S`.
         """
         return self._calls.start_call(DRILL, build, now, give_up_after_s=DRILL_WITHIN_S, on_loss=_lost)
 
     def start_frame(self, conn: int | None, tag: str, text: bytes, now: Instant) -> Outputs:
         """Drill the WebSocket lane with a frame whose `tag` begins with `DRILL`.
 
-        The adapter calls `end_frame` with what comes of it. Without a ready connection (None) the drill has failed.
+        The adapter calls `end_frame` with the result. Without a ready connection (`conn` is None) the drill has failed.
         """
         if conn is None:
             return (Drilled(Route.WS, False, 0, "the lane is not ready"),)
@@ -44,7 +43,7 @@ class DrillTracker:
         return () if drill is None else (Drilled(Route.WS, ok, (now.mono_ns - drill[1]) // 1000, evidence),)
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
-        """Take the timer of a frame: without an answer by now, its drill has failed."""
+        """Process the timer of a frame: without an answer by now, its drill has failed."""
         return self.end_frame(tag, False, f"no answer within {DRILL_WITHIN_S:g} s", now)
 
     def on_closed(self, conn: int, why: str, now: Instant) -> Outputs:

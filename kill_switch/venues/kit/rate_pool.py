@@ -1,22 +1,21 @@
-"""Count the reads of all accounts that share one limit of their venue's: half of the limit is for cancels.
+"""Count the reads of all accounts that share a rate limit of their venue; half of the limit is kept for cancels.
 
-A limit counts by address or by key, as the venue's documents say. Accounts of one daemon that share a limit share one
-`RatePool`; `dispatch.connect` sees to that. A kill's first reads and what keeps lanes alive are counted and never wait.
-Reads of a kill that gets nowhere wait until the pool has one for them.
+`dispatch.connect` gives accounts of one daemon that share a limit one `RatePool`. A kill's first reads and keep-alive
+reads are counted and never wait.
 """
 
 from __future__ import annotations
 
 from kill_switch.core.domain import Instant
 
-AT_ONCE = 0.05  # of the limit: so many reads may go in a row
-FOR_LONG = 0.4  # of the limit: so many come back in its time. A twentieth is for those that never wait
-RESTED = 0.94  # of those that may go in a row: with fewer left, a kill does without reads that it does not need
-OVERDRAWN_MOST = 5.0  # reads that did not wait delay the others by so many, at most
+AT_ONCE = 0.05  # part of the limit: reads that may leave at once
+FOR_LONG = 0.4  # part of the limit that is refilled within its time; a twentieth is left for reads that never wait
+RESTED = 0.94  # part of `AT_ONCE`: with fewer reads left, a kill omits the reads that it can do without
+OVERDRAWN_MOST = 5.0  # reads: the largest debt that reads which never wait may leave to the others
 
 
 class RatePool:
-    """Hold how many reads may still go; `count` requests in any `seconds` is what the venue allows."""
+    """Hold how many reads may still leave; the venue allows `count` requests within any `seconds`."""
 
     __slots__ = ("_at_ns", "_left", "_most", "_per_s")
 
@@ -31,11 +30,11 @@ class RatePool:
         self._at_ns = now.mono_ns
 
     def wait_s(self, now: Instant) -> float:
-        """Return in how many seconds there is a read that may go; 0: now."""
+        """Return in how many seconds the next read may leave; 0: now."""
         return max(0.0, (1 - self._count(now)) / self._per_s)
 
     def is_rested(self, now: Instant) -> bool:
-        """Say whether hardly any read has gone of late: one that a kill does not need would take no other's place."""
+        """Return whether the pool is nearly full: an optional read of a kill then delays no other read."""
         return self._count(now) >= RESTED * self._most
 
     def _count(self, now: Instant) -> float:

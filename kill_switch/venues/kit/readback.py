@@ -1,8 +1,7 @@
 """Read an account's orders back: every list, then a look-up of each order that the lists contradict.
 
-An `Adapter` owns one `ReadBackRunner`. The venue's adapter asks for the lists and hands over what each one shows; this
-module ends the read-back in one `OrdersRead`. It also has the lists read when a connection begins to push orders.
-It never judges whether an account is clear.
+An `Adapter` owns one `ReadBackRunner`, requests the lists and passes their orders on. This module never judges whether
+an account is clear.
 """
 
 from __future__ import annotations
@@ -16,42 +15,43 @@ from kill_switch.venues.kit.book import NEVER, OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.messages import OrdersRead, Outputs, WakeAfter
 
-LOOK_UP = "look-up"  # the kind of the call that asks for one order by its id
-REFRESH = "refresh"  # the tag of the timer that has the lists read
-LISTS_PER_S = 2  # that are read because connections come back: no venue documents a limit below that
-MAX_UNHURRIED_LOOK_UPS = 5  # orders that are looked up at once while no read-back waits for them
-MAX_LOOK_UPS = 10  # of one read-back, so that reads stay within each venue's limit; the rest is for the next one
-MAX_WHY = 600  # characters of what a read-back has against itself
-NAMED = 3  # orders that a line of evidence names, at most
-READ_HEDGE = 4  # a read takes its second route after that many times what a cancel waits: it is worth less
+LOOK_UP = "look-up"  # the kind of the call that requests a single order by its id
+REFRESH = "refresh"  # the tag of the timer after which the lists are read
+LISTS_PER_S = 2  # lists read a second because connections come back; no venue documents a lower limit
+MAX_UNHURRIED_LOOK_UPS = 5  # look-ups at a time that no read-back waits for
+MAX_LOOK_UPS = (
+    10  # look-ups of a read-back, so that it stays within each venue's limit; the next read-back does the others
+)
+MAX_WHY = 600  # characters of the reasons why a read-back is incomplete
+NAMED = 3  # most orders that a line of evidence names
+READ_HEDGE = 4  # a read waits this many times as long for its second route as a cancel, because it is less urgent
 
 
 @dataclass(slots=True)
 class ReadBack:
-    """One read-back that was asked for at `asked_ns`, monotonic."""
+    """A read-back that was requested at `asked_ns`, monotonic."""
 
     asked_ns: int
     missing: set[str]  # lists that have not been answered yet
-    urgent: bool = True  # its look-ups go before everything else
-    orders: dict[str, Order] = field(default_factory=dict)  # all that were shown and are not gone, by id
-    troubles: list[str] = field(default_factory=list)  # why it is not complete
-    whole: bool = False  # every list was answered and could be read: what they cover and do not show is gone
+    urgent: bool = True  # its look-ups are urgent calls
+    orders: dict[str, Order] = field(default_factory=dict)  # every order that was shown and is not gone, by id
+    troubles: list[str] = field(default_factory=list)  # why it is incomplete
+    whole: bool = False  # every list was answered and could be read: orders that they cover and omit are gone
     looking: set[str] = field(default_factory=set)  # ids of the orders whose look-up is under way
-    told_early: bool = False  # a list is late, and what the others have shown has been told
+    reported_early: bool = False  # a list is late, and the orders of the other lists have been reported
 
     @property
     def left(self) -> bool:
-        """Say whether an order is alive, as far as the lists have shown."""
+        """Return whether a list has shown a live order."""
         return any(order.state is OrderState.LIVE for order in self.orders.values())
 
 
 class ReadBackRunner:
-    """Carry an account's read-backs out.
+    """Run an account's read-backs; each ends in one `OrdersRead`.
 
-    Three things differ from venue to venue, and an adapter sets them after it was made: `order_request` returns what
-    builds the request for one order by its id, or None if that cannot be asked; `refresh` reads every list, behind
-    everything that is urgent; `count_cancelled` returns what an urgent read-back says in `OrdersRead.cancelled`, and
-    begins to count anew.
+    It also has the lists read when a connection begins to push orders. The adapter may replace two callbacks.
+    `order_request` takes an order's id, and returns the builder of its request, or None if the venue has no such call.
+    `count_cancelled` returns the `OrdersRead.cancelled` of an urgent read-back, and resets the count.
     """
 
     def __init__(
@@ -62,7 +62,11 @@ class ReadBackRunner:
         refresh: Callable[[Instant], Outputs],
         hedge_after_s: Callable[[], float],
     ) -> None:
-        """Make a runner without a read-back under way; `hedge_after_s` returns what a cancel waits, in seconds."""
+        """Make a runner without a read-back under way.
+
+        `refresh` requests every list with calls that are not urgent. `hedge_after_s` returns how many seconds a cancel
+        waits before its second route.
+        """
         self.order_request: Callable[[str], Build | None] = lambda order_id: None
         self.count_cancelled: Callable[[], int | None] = lambda: None
         self._book = book
@@ -70,58 +74,61 @@ class ReadBackRunner:
         self._evidence = evidence
         self._refresh = refresh
         self._hedge_after_s = hedge_after_s
-        self._looking: set[str] = set()  # orders whose look-up is under way, for no read-back
+        self._looking: set[str] = set()  # orders whose look-up is under way without a read-back
         self._http_up = False
-        self._refreshed_ns = NEVER  # when all lists were last asked for, because pushes began
-        self._refresh_due = False  # they are to be again, a little later
+        self._refreshed_ns = NEVER  # when all lists were last requested because pushes began
+        self._refresh_due = False  # a timer runs after which they are requested again
 
-    # when the lists are read
+    # refreshes
 
     def on_http_lane(self, *, up: bool) -> None:
-        """Take note that the HTTP lane came up or went down; lists are read while it is up."""
+        """Note that the HTTP lane came up or went down; lists are read only while it is up."""
         self._http_up = up
 
     def begin_pushes(self, conn: int, now: Instant) -> Outputs:
-        """Take note that a connection pushes orders from now on, and read what was placed and ended before."""
+        """Note that a connection pushes orders from now on, and request the lists, which show earlier changes."""
         self._book.start_pushes(conn, now.mono_ns - 1)
         if not self._http_up or self._refresh_due:
-            return ()  # the HTTP lane reads when it comes up
+            return ()  # the adapter reads the lists when the HTTP lane comes up
         due_ns = self._refreshed_ns + len(self._book.lists) * int(1e9 / LISTS_PER_S)
-        if now.mono_ns < due_ns:  # connections come and go faster than the lists may be read
+        if now.mono_ns < due_ns:  # connections come and go faster than `LISTS_PER_S` allows
             self._refresh_due = True
             return (WakeAfter(REFRESH, (due_ns - now.mono_ns) / 1e9),)
         return self.on_refresh_timer(now)
 
     def on_refresh_timer(self, now: Instant) -> Outputs:
-        """Have every list read now, if the HTTP lane is up."""
+        """Request every list now, if the HTTP lane is up."""
         self._refresh_due, self._refreshed_ns = False, now.mono_ns
         if not self._http_up:
             return ()
-        # a strike that this same event leads to leaves later, and counts these lists as asked for before it
+        # a strike that the same event causes leaves later, and must count these lists as requested before it
         return self._refresh(now._replace(mono_ns=now.mono_ns - 1))
 
-    # what the lists show
+    # lists
 
     def take_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Instant) -> Outputs:
-        """Take one list's answer into a read-back; the last list ends it, or begins the look-ups that it needs.
+        """Add a list's answer to a read-back; the last list ends the read-back, or starts its look-ups.
 
-        `orders` are those that the answer shows and that are not gone; those of a list that failed count too. `why`
-        says why there may be more; "": there are none. An order that is `unproven` and in no list contradicts the
-        lists, and is looked up by its id.
+        `orders` are the orders of the answer that are not gone; orders of a failed list count too. `why` is the
+        reason why there may be more orders; "": the list is whole. An order that is `unproven` and in no list
+        contradicts the lists, and is looked up by its id.
         """
         read.missing.discard(name)
         listed = {order.id: order for order in orders}
         read.orders.update(listed)
-        found = self._book.apply_listing(name, listed.values(), read.asked_ns, whole=not why)
+        new_orders = self._book.apply_listing(name, listed.values(), read.asked_ns, whole=not why)
         if why:
             read.troubles.append(why)
-        return found if read.missing else (*self._look_up(read, now), *found)
+        return new_orders if read.missing else (*self._look_up(read, now), *new_orders)
 
-    def tell_early(self, call: PendingCall) -> Outputs:
-        """Tell what a read-back has shown so far if `call`, a list of it, is late: live orders do not wait for it."""
+    def report_late_list(self, call: PendingCall) -> Outputs:
+        """Return the live orders of a read-back so far, as incomplete, if `call` is a list of it that is late.
+
+        It returns them once a read-back, and nothing for any other call.
+        """
         match call.part:
-            case (name, ReadBack(told_early=False) as read) if read.left:
-                read.told_early = True
+            case (name, ReadBack(reported_early=False) as read) if read.left:
+                read.reported_early = True
                 why = self._evidence(f"{name}: no answer yet")
                 return (OrdersRead(tuple(read.orders.values()), False, read.asked_ns, why),)
             case _:
@@ -132,9 +139,11 @@ class ReadBackRunner:
     def _look_up(self, read: ReadBack, now: Instant) -> Outputs:
         unlisted = self._unlisted(read)
         read.whole = not read.troubles
-        if not unlisted or read.troubles or read.left:  # if anything is left, nobody has to wait to strike
+        if (
+            not unlisted or read.troubles or read.left
+        ):  # a live order is enough to strike again: no look-up has to end first
             return (*self._end_read(read), *(() if read.urgent else self.look_over(now)))
-        if not read.urgent:  # what was placed since does not contradict the lists, and a kill needs the requests
+        if not read.urgent:  # later orders do not contradict the lists, and a kill needs the requests
             unlisted = [order for order in unlisted if self._book.word_ns(order.id) <= read.asked_ns]
         outputs: Outputs = ()
         for order in unlisted[:MAX_LOOK_UPS]:
@@ -153,7 +162,7 @@ class ReadBackRunner:
         return outputs or self._end_read(read)
 
     def look_over(self, now: Instant) -> Outputs:
-        """Look up a few of the orders that are doubted, for no read-back: whether they count is to be known."""
+        """Look up a few doubted orders without a read-back, so that they count again or leave the book."""
         outputs: Outputs = ()
         for order_id in list(self._book.doubted)[: MAX_UNHURRIED_LOOK_UPS - len(self._looking)]:
             build = self.order_request(order_id)
@@ -165,9 +174,9 @@ class ReadBackRunner:
         return outputs
 
     def looked_up(self, call: PendingCall, order: Order | None, why: str = "") -> Outputs:
-        """Take what the venue says of one order: None is nothing, for the reason `why`; `GONE` is its end.
+        """Process the answer of a look-up: the order, a `GONE` order for its end, or None for the reason `why`.
 
-        `call` is the look-up; its context holds the read-back and the order's id.
+        `call` is the look-up; its `part` holds the read-back, or None, and the order's id.
         """
         read: ReadBack | None = call.part[0]
         order_id: str = call.part[1]
@@ -179,13 +188,13 @@ class ReadBackRunner:
         if order is None:
             if read is not None:
                 read.troubles.append(self._evidence(f"order {order_id} is in no list, and cannot be looked up: {why}"))
-            elif order_id in book.doubted:  # it goes to the end: each has its turn
+            elif order_id in book.doubted:  # it goes to the end of the queue for look-ups
                 book.doubted[order_id] = book.doubted.pop(order_id)
         elif order.state is OrderState.GONE:
             book.note_end(order)
             book.remove(order_id)
-        elif order_id in book.orders:  # else its end has been stated meanwhile
-            if order_id in book.unproven:  # else a list has shown it meanwhile
+        elif order_id in book.orders:  # else its end has been stated since
+            if order_id in book.unproven:  # else a list has shown it since
                 book.confirm(order)
             if read is not None:
                 read.orders[order_id] = order
@@ -200,7 +209,9 @@ class ReadBackRunner:
         return [order for order_id, order in self._book.unproven.items() if order_id not in read.orders]
 
     def _end_read(self, read: ReadBack) -> Outputs:
-        for order in self._book.shown_since(read.asked_ns):  # what this read's lists did not show yet, or no longer
+        for order in self._book.shown_since(
+            read.asked_ns
+        ):  # orders that this read-back's lists did not show yet, or no longer
             read.orders.setdefault(order.id, order)
         unlisted = self._unlisted(read)
         orders = tuple(read.orders.values())
@@ -211,7 +222,7 @@ class ReadBackRunner:
 
 
 def describe_unlisted(orders: Iterable[Order]) -> str:
-    """Name orders that were seen alive and that no list shows."""
+    """Return a line that names orders which were seen alive and which no list shows."""
     ids = [order.id for order in orders]
-    more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
-    return f"seen alive, not seen to end, and in no list: {', '.join(ids[:NAMED])}{more}"
+    unnamed = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return f"seen alive, not seen to end, and in no list: {', '.join(ids[:NAMED])}{unnamed}"

@@ -1,1 +1,1 @@
-"""Speak to OX.FUN."""
+"""Hold the adapter of OX.FUN and its parts."""

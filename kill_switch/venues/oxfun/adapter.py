@@ -1,22 +1,7 @@
-"""Speak to OX.FUN: a WebSocket that logs in by HMAC, and signed REST calls (docs.ox.fun, API v2 WebSocket and v3 REST).
+"""Speak to OX.FUN: a WebSocket that logs in by HMAC, and signed REST calls.
 
-A strike is REST `DELETE /v3/orders/cancel-all` for the whole account and, beside it, WebSocket `cancelorders` batches
-for the orders that are known. Orders that have outlived a strike are cancelled by id over REST: neither that cancel-all
-needs no market nor that it takes stop orders is sure. Without a WebSocket so are those that no list shows. All of it
-only queues: an order is gone when `GET /v3/orders/working` no longer shows it, on two reads at least 250 ms apart. An
-API key is bound to one sub-account; each needs an account of its own here.
-
-That list covers the sub-account's open orders, stop orders too (it has their fields; that it has all of them is not
-documented), and may have a longest length, which is not documented: only an empty one proves something. An order that
-a push has shown alive, or whose cancel was refused, and that is not in it is looked up by `GET /v3/orders/status`: a
-status that is an end, or "open order not found" (40035, 100005), is its end.
-
-REST requests and the login sign the time. A refusal because of it brings the venue's clock along, and what it was
-said to is signed by that clock and sent again, once.
-
-The account is worth its `collateral`, in OX: the balance, which the venue moves with the open profit or loss, and other
-coins at what the venue lends on them. `positionPnl` is in it already. Deposits and withdrawals are not told apart: the
-venue keeps a history of them, but no read of it is of the same moment as one of the account.
+`docs/venues/oxfun.md` has the venue's facts; § numbers in this folder are those of that page. An API key is bound to a
+single sub-account, so each sub-account needs an account of its own in the configuration.
 """
 
 from __future__ import annotations
@@ -33,7 +18,7 @@ from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.decode import as_text, parse_json
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
-from kill_switch.venues.kit.readback import LOOK_UP, ReadBack
+from kill_switch.venues.kit.readback import LOOK_UP, READ_HEDGE, ReadBack
 from kill_switch.venues.messages import (
     CancelAnswered,
     Drilled,
@@ -63,55 +48,72 @@ from kill_switch.venues.oxfun.signing import OxFunSigner
 from kill_switch.venues.oxfun.strike import MARKET, NO_ORDER, OxFunStriker
 from kill_switch.venues.request import Request
 
-REST = 2500, 300.0  # requests within seconds, of one address, for long; 100 within one second
-KEPT_FOR_CANCELS = 0.5  # of that
-STRIKE = 2  # requests of one on what has outlived another
-FIRST_STRIKES = 20  # of a kill that gets nowhere, before it is RESIDUE
+REST = 2500, 300.0  # requests within seconds, of an address (§ 3.4); besides, 100 within one second
+KEPT_FOR_CANCELS = 0.5  # part of that limit
+STRIKE = 2  # requests of a strike after the first one: cancel-all, and cancels by id
+FIRST_STRIKES = 20  # of a kill that cancels nothing, before its state is RESIDUE
 GUARD_AT_LEAST_EVERY_S = 10.0  # the warm lane reads more often
-MAX_GAP_S = 30.0  # between two strikes, of however many accounts
-STRIKE_GAP_EACH_S = 0.06  # of each account: a strike and its reads are up to six requests, of 100 within one second
+MAX_GAP_S = 30.0  # between two strikes, for any number of accounts
+STRIKE_GAP_EACH_S = 0.06  # per account: a strike and its reads make up to six of the 100 requests a second
 
 
 class OxFunOptions(VenueOptions):
-    """The keys of an account at this venue."""
+    """The configuration keys of an account at OX.FUN."""
 
     ws_url: str = "wss://api.ox.fun/v2/websocket"
     rest_url: str = "https://api.ox.fun"
 
 
 class OxFun(Adapter[OxFunOptions]):
-    """One sub-account at OX.FUN."""
+    """Speak one sub-account's protocol at OX.FUN.
+
+    A strike is REST `DELETE /v3/orders/cancel-all`, with WebSocket `cancelorders` batches for known orders beside it.
+    Both only queue cancels (§ 4.3). An order is gone when two reads of `GET /v3/orders/working`, at least 250 ms apart,
+    do not show it.
+
+    The list has the fields of stop orders; whether it has all of them is not documented. Its page size is unknown
+    (§ 12), so only an empty list proves something. A push may show an order alive, or the venue may refuse its cancel.
+    If the list does not show such an order, it is looked up by `GET /v3/orders/status`. A terminal status is its end,
+    and so is "open order not found" (40035, 100005).
+
+    REST requests and the login sign the time. A refusal because of the time (20024) carries the venue's clock. The
+    refused request is signed by that clock and sent again, once.
+
+    The equity is the account's `collateral` in OX. It has the balance, which moves with the open profit or loss, and
+    other coins at their collateral value. `positionPnl` is already in it. Transfers are not distinguished, because no
+    read of their history is of the same moment as a read of the account.
+    """
 
     NAME = "oxfun"
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5)
     LIMIT: ClassVar[tuple[int, float] | None] = REST
     LIMITED_BY: ClassVar[Literal["address", "key"]] = "address"
     CURRENCIES: ClassVar[tuple[str, ...]] = ("OX",)
-    CLOCK_WINDOW_S: ClassVar[float | None] = 30.0  # that there is one is documented (20024), its width is not
+    CLOCK_WINDOW_S: ClassVar[float | None] = 30.0  # § 8 documents that there is a window (20024), but not its width
 
     Options = OxFunOptions
 
     @classmethod
     def timing(cls, together: int) -> SweepTiming:
-        """Guard less closely, and chase with longer gaps, where many accounts share what the venue allows one address.
+        """Return longer intervals between reads and between strikes if many accounts share an address's limit.
 
-        Half of that is for cancels. Each account's warm lane reads the list every few seconds too, and its equity may
-        be asked for: from twelve accounts on, these alone take up the other half.
+        Half of the limit is for cancels. Each account's warm lane reads the list every few seconds, and a trigger may
+        request its equity. From twelve accounts on, these reads alone take the other half.
         """
         count, within_s = REST
         each_per_s = cls.CONNECTIONS / cls.WARM_EVERY_S + 1 / cls.MEASURE_EVERY_S
         left_per_s = (1 - KEPT_FOR_CANCELS) * count / within_s - together * each_per_s
         guard_every_s = min(GUARD_AT_LEAST_EVERY_S, together / left_per_s) if left_per_s > 0 else GUARD_AT_LEAST_EVERY_S
-        strikes = KEPT_FOR_CANCELS * count / (together * STRIKE) - FIRST_STRIKES  # of one account, within the time
+        strikes = KEPT_FOR_CANCELS * count / (together * STRIKE) - FIRST_STRIKES  # of an account, within `within_s`
         gap_cap_s = min(MAX_GAP_S, within_s / strikes) if strikes > 0 else MAX_GAP_S
         pace = cls.TIMING
-        found = replace(
+        shared_pace = replace(
             pace,
             guard_every_s=max(pace.guard_every_s, guard_every_s),
             gap_cap_s=max(pace.gap_cap_s, gap_cap_s),
             strike_gap_s=max(pace.strike_gap_s, together * STRIKE_GAP_EACH_S),
         )
-        return pace if found == pace else found
+        return pace if shared_pace == pace else shared_pace
 
     @classmethod
     def secrets(cls, options: OxFunOptions) -> tuple[str, ...]:
@@ -144,10 +146,12 @@ class OxFun(Adapter[OxFunOptions]):
 
     def read(self, now: Instant) -> Outputs:
         self._striker.note_read(now)
-        return self.calls.start_call("orders", self._working, now, urgent=True, hedge_after_s=4 * self.hedge_after_s)
+        return self.calls.start_call(
+            "orders", self._working, now, urgent=True, hedge_after_s=READ_HEDGE * self.hedge_after_s
+        )
 
     def read_alongside_strike(self, now: Instant) -> Outputs:
-        """Of many accounts at one address, do so for the first ones only: strikes of the others need the requests."""
+        """Request the list if the shared limit has room: the strikes of many accounts need the requests."""
         if any(call.kind == "beside" for call in self.calls.pending.values()):
             return ()
         if self.calls.pool is not None and not self.calls.pool.is_rested(now):
@@ -196,7 +200,7 @@ class OxFun(Adapter[OxFunOptions]):
             case kind if kind == LOOK_UP:
                 return self._order_answered(call, body, code, words)
             case "cancel-some":
-                return ()  # their look-ups tell
+                return ()  # their look-ups show the result
             case "beside":
                 orders, _ = read_orders(body, "" if success and reply.status == 200 else words)
                 self.book.note_open((order.id for order in orders), call.asked_ns)
@@ -215,7 +219,7 @@ class OxFun(Adapter[OxFunOptions]):
                 return (Ready(Route.HTTP, 0), *self.read_backs.take_list(read, "working", orders, "", now))
 
     def _order_answered(self, call: PendingCall, body: dict[str, Any], code: str, words: str) -> Outputs:
-        """Take one order by its id; that there is no open order of this id is its end."""
+        """Process the look-up of an order; "no open order of this id" is its end."""
         _, order_id = call.part
         if body["success"] is not True:
             gone = Order(order_id, "", OrderState.GONE, code)
@@ -239,14 +243,14 @@ class OxFun(Adapter[OxFunOptions]):
         return CancelAnswered(CancelOutcome.REFUSED, words)
 
     def _cancel_none_answered(self, body: dict[str, Any], words: str, reply: Replied) -> Drilled:
-        """Judge a drill: the venue has looked for the order, or has not come so far."""
+        """Judge a drill: the order path works if the venue has looked for the order."""
         data = body.get("data") if body["success"] is True and reply.status == 200 else None
         item = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else body
         ok, evidence = self._not_there(item)
         return Drilled(Route.HTTP, ok, reply.rtt_us, evidence or words)
 
     def _not_there(self, item: dict[str, Any]) -> tuple[bool, str]:
-        """Say whether what came back for an order that cannot exist proves the order path, and in which words."""
+        """Return whether the answer for an order that cannot exist proves the order path, and the venue's words."""
         if item.get("submitted") is True:
             return True, "submitted"
         code = as_text(item.get("code", ""))
@@ -259,7 +263,7 @@ class OxFun(Adapter[OxFunOptions]):
             case "orders":
                 return self.read_backs.take_list(ReadBack(call.asked_ns, set()), "working", (), why, now)
             case "account" | "cancel-some" | "beside":
-                return ()  # the lanes say what is wrong with them
+                return ()  # the lanes report their own faults
             case _:
                 return (NotReady(Route.HTTP, 0, why),)
 
@@ -285,14 +289,14 @@ class OxFun(Adapter[OxFunOptions]):
             return ()
         if message.get("table") == "order":
             return self._pushed(message.get("data"))
-        told = self._sessions.received(conn, message, now)
-        if told is not None:
-            return told
+        session_outputs = self._sessions.received(conn, message, now)
+        if session_outputs is not None:
+            return session_outputs
         match message.get("event"):
             case "cancelorder" | "cancelorders" | "CANCEL":
                 return (*self._cancel_reply(message, now), *self._sessions.login_ended(conn, message))
             case "AMEND":
-                return ()  # somebody's change of an order came too late
+                return ()  # a trading system's amendment of an order came too late
             case _ if message.get("table") in ("position", "balance"):
                 return ()
             case _ if message.get("success") is False:
@@ -322,7 +326,7 @@ class OxFun(Adapter[OxFunOptions]):
         if tag.startswith(DRILL):
             return self.drills.end_frame(tag, *self._not_there(message), now)
         if message.get("submitted") is True:
-            return ()  # accepted by the gateway; the order's own push or a read says when it is gone
+            return ()  # accepted by the gateway; the order's own push or a read shows its end
         code = as_text(message.get("code", ""))
         data = message.get("data")
         if isinstance(data, dict):

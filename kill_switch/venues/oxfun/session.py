@@ -1,6 +1,6 @@
-"""Log in to OX.FUN's WebSocket, subscribe, keep it alive, and know which connection carries commands.
+"""Log in to OX.FUN's WebSocket, subscribe, keep connections alive, and choose the connection for commands (§ 3).
 
-The adapter owns one `SessionPool` and gives it what connections deliver. It never looks at orders.
+The adapter owns one `SessionPool` and passes it the messages of connections. It never reads an order.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.oxfun.replies import KEY_REFUSED, LOGIN_ENDED, WRONG_TIME
 from kill_switch.venues.oxfun.signing import OxFunSigner
 
-GREETING_WITHIN_S = 0.5  # log in regardless after that: the greeting is inferred, not documented
-PING_EVERY_S = 15.0  # the venue wants a "ping" a minute at least
+GREETING_WITHIN_S = 0.5  # seconds; then log in without a greeting, which is inferred and not documented (§ 3.1)
+PING_EVERY_S = 15.0  # the venue requires a "ping" a minute (§ 3.3)
 PONG_WITHIN_S = 5.0
-MS_DIGITS = 13  # of a time in milliseconds, until the year 2286
+MS_DIGITS = 13  # digits of a time in milliseconds, until the year 2286
 
 
 class WsSession:
-    """How far one connection has come."""
+    """The step of one connection's login."""
 
     __slots__ = ("pinged_ns", "sent_ns", "step")
 
     def __init__(self) -> None:
         self.step: Literal["greeting", "login", "subscribe", "ready"] = "greeting"
         self.pinged_ns = 0
-        self.sent_ns = 0  # when the login went out, on our wall clock
+        self.sent_ns = 0  # when the login was sent, on our wall clock
 
 
 class SessionPool:
-    """The sessions of every connection that is up."""
+    """Hold the sessions of all connections that are up."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class SessionPool:
         evidence: Evidence,
         begin_pushes: Callable[[int, Instant], Outputs],
     ) -> None:
-        """Make a pool without a session; `begin_pushes` takes a connection that pushes orders from now on."""
+        """Make a pool without a session; `begin_pushes` is called with a connection that has become ready."""
         self._signer = signer
         self._clock = clock
         self._evidence = evidence
@@ -65,26 +65,26 @@ class SessionPool:
 
     @property
     def newest(self) -> int | None:
-        """The newest connection that is logged in and subscribed; None: there is none."""
+        """The newest connection that is logged in and subscribed, or None."""
         return max((conn for conn, session in self._sessions.items() if session.step == "ready"), default=None)
 
     def opened(self, conn: int) -> Outputs:
-        """Begin a session: wait for the venue's greeting."""
+        """Start a session: wait for the venue's greeting."""
         self._sessions[conn] = WsSession()
         return (WakeAfter(f"greeting {conn}", GREETING_WITHIN_S),)
 
     def closed(self, conn: int) -> None:
-        """Forget a session."""
+        """Forget the session of a closed connection."""
         self._sessions.pop(conn, None)
 
     def woke(self, tag: str, now: Instant) -> Outputs:
-        """Take a timer of a session, which may be gone."""
-        what, _, number = tag.partition(" ")
+        """Process a timer of a session, which may be gone."""
+        timer, _, number = tag.partition(" ")
         conn = int(number)
         session = self._sessions.get(conn)
         if session is None:
             return ()
-        match what:
+        match timer:
             case "greeting":
                 return self._log_in(conn, session, now)
             case "ping":
@@ -96,7 +96,7 @@ class SessionPool:
                 return (WakeAfter(f"ping {conn}", PING_EVERY_S - PONG_WITHIN_S),)
 
     def ponged(self, conn: int, now: Instant) -> Outputs:
-        """Take a pong; one that nobody has asked for says nothing."""
+        """Process a pong, and return the round trip; ignore a pong without a ping."""
         session = self._sessions.get(conn)
         if session is None or not session.pinged_ns:
             return ()
@@ -105,7 +105,7 @@ class SessionPool:
         return (RoundTrip(Route.WS, rtt_us),)
 
     def received(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs | None:
-        """Take a message if it is the session's; None: it is not."""
+        """Process a message of the login, the subscription or the greeting; return None for any other message."""
         session = self._sessions[conn]
         match message.get("event"):
             case "login":
@@ -120,7 +120,7 @@ class SessionPool:
                 return None
 
     def login_ended(self, conn: int, message: dict[str, Any]) -> Outputs:
-        """Give a connection up whose login the venue no longer knows: it would hear no push, and never say so."""
+        """Close a connection whose login has ended by `message`: it would deliver no push, and report no fault."""
         code = as_text(message.get("code", ""))
         if code not in LOGIN_ENDED:
             return ()
@@ -138,7 +138,7 @@ class SessionPool:
 
     def _logged_in(self, conn: int, session: WsSession, message: dict[str, Any], now: Instant) -> Outputs:
         if session.step != "login":
-            return (UnexplainedMessage("a login answer that nobody waits for"),)
+            return (UnexplainedMessage("a login answer without a login"),)
         stamp = as_text(message.get("timestamp", ""))
         at_ns = int(stamp) * 1_000_000 if stamp.isascii() and stamp.isdigit() and len(stamp) == MS_DIGITS else 0
         granted, code = message.get("success") is True, as_text(message.get("code", ""))
@@ -146,7 +146,7 @@ class SessionPool:
         times: Outputs = ()
         if at_ns:
             times = self._clock.note_message(at_ns, at_ns + 1_000_000, session.sent_ns, now, refused=late)
-        if not granted and code != "20005":  # already logged in: a login that we know nothing of went through
+        if not granted and code != "20005":  # already logged in: an earlier login has succeeded without an answer
             words = self._evidence("login refused:", code, message.get("message", ""))
             return (NotReady(Route.WS, conn, words, fatal=code in KEY_REFUSED), CloseConnection(conn, words), *times)
         return (*self._subscribe(conn, session), *times)
@@ -159,7 +159,7 @@ class SessionPool:
     def _subscribed(self, conn: int, session: WsSession, message: dict[str, Any], now: Instant) -> Outputs:
         granted, channel = message.get("success") is True, as_text(message.get("channel", ""))
         words = (as_text(message.get("code", "")), message.get("message", ""))
-        if channel in ("position:all", "balance:all"):  # the kill does without them
+        if channel in ("position:all", "balance:all"):  # a kill does not need them
             return (
                 () if granted else (UnexplainedMessage(self._evidence(f"subscription to {channel} refused:", *words)),)
             )

@@ -1,6 +1,6 @@
-"""Sign OX.FUN's REST requests and its WebSocket login with HMAC-SHA256 (REST API V3, Authentication).
+"""Sign OX.FUN's REST requests and its WebSocket login with HMAC-SHA256 (docs/venues/oxfun.md § 2, § 3.2).
 
-What stays of a request is a template, made once. The time, the nonce and the signature are added to each copy.
+A request's constant part is a template that is built once. Each copy has its own time, nonce and signature.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class SignedTemplate(NamedTuple):
     """A request without its time, nonce and signature."""
 
     form: RequestTemplate
-    text: str  # what is signed of it, behind the time and the nonce
+    text: str  # the signed text after the time and the nonce
 
 
 class OxFunSigner:
     """Sign with one account's key, by the venue's clock."""
 
     def __init__(self, key: str, secret: str, host: str, clock: ClockOffset) -> None:
-        """Make a signer; `host` may have a port, which is not signed. Raise ValueError for a key of no use."""
+        """Make a signer; `host` may have a port, which is not signed. Raise ValueError for a bad key or secret."""
         self.key = header_safe("api_key", key)
         self._host = host
         port = urlsplit(f"//{host}").port
@@ -40,10 +40,10 @@ class OxFunSigner:
         try:
             self._signer = hmac.new(secret.encode(), digestmod="sha256")  # copied for each signature
         except UnicodeEncodeError:
-            raise ValueError("api_secret is not text") from None  # nothing of it is shown
+            raise ValueError("api_secret is not text") from None  # the cause would show the secret
 
     def template(self, method: str, target: str, body: bytes = b"") -> SignedTemplate:
-        """Prepare a request to be signed: what of it stays, and what of the signed text does."""
+        """Return the constant part of a request, and of its signed text."""
         path, _, query = target.partition("?")
         payload = query if method == "GET" else body.decode()
         headers = {"Host": self._host, "AccessKey": self.key, "Content-Type": "application/json"}
@@ -52,14 +52,16 @@ class OxFunSigner:
         )
 
     def build(self, method: str, target: str, body: bytes = b"") -> Build:
-        """Return what makes this request, signed anew, each time that it goes out."""
+        """Return the builder of this request, which signs each copy when it leaves."""
         template = self.template(method, target, body)
         return lambda now: self.sign(template, now)
 
     def sign(self, template: SignedTemplate, now: Instant) -> Request:
-        """Sign `Timestamp \\n Nonce \\n VERB \\n host \\n path \\n payload`."""
+        """Sign `Timestamp \\n Nonce \\n VERB \\n host \\n path \\n payload` (§ 2), and return the request."""
         venue_ms = self._clock.venue_ms(now)
-        self._nonce = max(self._nonce + 1, now.wall_ms)  # never the same twice: its uniqueness rule is unknown
+        self._nonce = max(
+            self._nonce + 1, now.wall_ms
+        )  # never used twice, because the uniqueness rule is unknown (§ 2)
         stamp, nonce = _stamp(venue_ms // 1000), str(self._nonce)
         signature = self.hmac(f"{stamp}\n{nonce}\n{template.text}")
         return template.form.with_headers({"Timestamp": stamp, "Nonce": nonce, "Signature": signature})
@@ -73,5 +75,5 @@ class OxFunSigner:
 
 @lru_cache(maxsize=4)
 def _stamp(venue_s: int) -> str:
-    """Write a venue's time as its signatures have it; that of all accounts is the same one for a second."""
+    """Return a time in the format of the signatures; all accounts use the same text for a second."""
     return datetime.fromtimestamp(venue_s, UTC).isoformat()[:19]

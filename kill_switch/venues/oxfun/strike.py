@@ -1,7 +1,6 @@
-"""Make strikes at OX.FUN: a cancel-all over REST, batches of known orders over the WebSocket beside it.
+"""Build OX.FUN's strikes: a cancel-all over REST, with batches of known orders over the WebSocket beside it (§ 4).
 
-Orders that have outlived a strike are cancelled by id over REST too, and so are those that no list shows while there
-is no WebSocket. The adapter owns one `OxFunStriker`; this module reads no answers.
+The adapter owns one `OxFunStriker`. This module reads no answers.
 """
 
 from __future__ import annotations
@@ -19,18 +18,22 @@ from kill_switch.venues.oxfun.session import SessionPool
 from kill_switch.venues.oxfun.signing import OxFunSigner
 from kill_switch.venues.request import Request
 
-ITEMS = 8  # "Cancel order" over REST: at most eight orders a request
-BATCH_ORDERS = 20  # "Cancel Batch Orders": about twenty orders a message
-BATCH_BYTES = 3800  # below the message length that error 20027 is for
-NEW_KILL_AFTER_S = 10.0  # a sweep, and its guard, read back more often than that
-ID_DIGITS = 19  # what fits the 64 bits of an INTEGER
-BATCHES_PER_STRIKE = 20  # of the 50 messages a second that an authenticated connection may send
-NO_ORDER = 2**63 - 1  # the largest id that an order could have
+ITEMS = 8  # orders a request of "Cancel order" over REST (§ 4.3)
+BATCH_ORDERS = 20  # orders a message; § 4.2 has about twenty
+BATCH_BYTES = 3800  # bytes: below the message length of error 20027 (§ 11)
+NEW_KILL_AFTER_S = 10.0  # seconds; a sweep and its guard read back more often
+ID_DIGITS = 19  # digits that fit the 64 bits of an INTEGER
+BATCHES_PER_STRIKE = 20  # messages, of the 50 a second that an authenticated connection may send (§ 3.4)
+NO_ORDER = 2**63 - 1  # the largest id that an order can have
 MARKET = "BTC-USD-SWAP-LIN"
 
 
 class OxFunStriker:
-    """Make an account's strikes, one after the other, and count what they have cancelled."""
+    """Build an account's strikes, one after the other, and count the cancels that are pushed.
+
+    Orders that have survived a strike are cancelled by id over REST too. The reason is that the cancel-all may need a
+    market (§ 4.3), and may not cover stop orders (§ 12). Without a WebSocket, so are the orders that no list shows.
+    """
 
     def __init__(
         self,
@@ -48,17 +51,17 @@ class OxFunStriker:
         self._clock = clock
         self._hedge_after_s = hedge_after_s
         self._delete_all = signer.template("DELETE", "/v3/orders/cancel-all", b"{}")
-        self._first: Request | None = None  # what the strike that is being made has begun with
+        self._first: Request | None = None  # the cancel-all of the strike that is being built, if `first` has built it
         self._strike = 0
-        self._struck: frozenset[str] = frozenset()  # orders that were known of at the kill's last strike
-        self._outlived: frozenset[str] = frozenset()  # those of them that a list has shown since
-        self._tries: dict[str, int] = {}  # how often an order was cancelled by its id over REST
+        self._struck: frozenset[str] = frozenset()  # orders that were known at the kill's last strike
+        self._outlived: frozenset[str] = frozenset()  # of these: orders that a list has shown since
+        self._tries: dict[str, int] = {}  # order id → how often it was cancelled by id over REST
         self._read_ns = 0  # when orders were last read back for a sweep
         self.cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
         book.on_whole_list = self._note_outlived
 
     def note_read(self, now: Instant) -> None:
-        """Take note of a read-back: a strike that follows soon is no new kill's."""
+        """Note a read-back: a strike that follows within `NEW_KILL_AFTER_S` belongs to the same kill."""
         self._read_ns = now.mono_ns
 
     def first(self, now: Instant) -> Request:
@@ -68,11 +71,11 @@ class OxFunStriker:
         return request
 
     def strike(self, now: Instant) -> Iterator[Output]:
-        """Make a strike; its batches go over the newest session that is ready."""
+        """Yield a strike's messages; its batches use the newest session that is ready."""
         self._strike += 1
         new = now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9
         if new:
-            self.cancelled = 0  # what was cancelled before is not the kill's doing
+            self.cancelled = 0  # earlier cancels are not this kill's
         yield from self._calls.start_call(
             "cancel-all", self._cancel_all, now, urgent=True, cancel=True, hedge_after_s=self._hedge_after_s()
         )
@@ -87,7 +90,7 @@ class OxFunStriker:
         self._struck, self._outlived = frozenset(self._book.orders), frozenset()
 
     def plan(self) -> tuple[str, ...]:
-        """Return what a strike would send, a line a command."""
+        """Return a strike's commands as they are now, a line each."""
         everything = "DELETE /v3/orders/cancel-all"
         if self._sessions.newest is None:
             return (everything, "DELETE /v3/orders/cancel") if self._apart(None) else (everything,)
@@ -97,7 +100,7 @@ class OxFunStriker:
         return (everything, f'ws {{"op":"cancelorders",…}}, {len(frames)} message(s) for the orders that are known')
 
     def count_cancelled(self) -> int | None:
-        """Return how many cancelled orders were pushed, None for none, and begin to count anew."""
+        """Return how many cancels were pushed, or None for none, and reset the count."""
         cancelled, self.cancelled = self.cancelled, 0
         return cancelled or None
 
@@ -115,31 +118,31 @@ class OxFunStriker:
         return self._signer.sign(self._signer.template("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
 
     def _apart(self, conn: int | None) -> list[Order]:
-        """Return what goes by its id over REST, what was tried least often first, as many as one request takes."""
+        """Return the orders to cancel by id over REST, the least tried first, at most `ITEMS`."""
         if not self._outlived and (conn is not None or not self._book.unproven):
-            return []  # the usual case: thousands of orders need not be looked at
+            return []  # the usual case: skip the loop over thousands of orders
         wanted = [o for o in self._live() if o.id in self._outlived or (conn is None and o.id in self._book.unproven)]
         self._tries = {order.id: self._tries.get(order.id, 0) for order in wanted}
         return sorted(wanted, key=lambda order: self._tries[order.id])[:ITEMS]
 
     def _live(self) -> Iterator[Order]:
-        """Return the live orders, without those of which no market is known: one spoils the message that it is in."""
+        """Return the live orders whose market is known: the venue refuses a message with an order that lacks it."""
         return (order for order in self._book.orders.values() if order.state is OrderState.LIVE and order.symbol)
 
     def _cancel_all(self, now: Instant) -> Request:
-        # "cancel-all" with the body {} and no marketCode: the whole account
+        # the body {} without a marketCode means the whole account (§ 4.3)
         first, self._first = self._first, None
         return first or self._signer.sign(self._delete_all, now)
 
     def _batches(self, orders: Iterable[Order]) -> Iterable[bytes]:
-        """Pack `cancelorders` messages: at most twenty orders, and short enough for the venue, each."""
+        """Build `cancelorders` messages of at most `BATCH_ORDERS` orders and `BATCH_BYTES` bytes."""
         tag = b'{"op":"cancelorders","tag":"k%d","dataArray":[' % self._strike
         batch: list[bytes] = []
         codes: dict[str, bytes] = {}
-        size, made = len(tag), 0
+        size, batches = len(tag), 0
         for order in orders:
             if not (order.id.isascii() and order.id.isdigit() and len(order.id) <= ID_DIGITS):
-                continue  # `orderId` is an INTEGER; one bad id must not spoil the batch, let alone the kill
+                continue  # `orderId` is an INTEGER (§ 4.1); a bad id must not make the venue refuse the batch
             if order.symbol not in codes:
                 codes[order.symbol] = orjson.dumps(order.symbol)
             item = b'{"marketCode":%b,"orderId":%d}' % (codes[order.symbol], int(order.id))
@@ -147,8 +150,8 @@ class OxFunStriker:
                 continue
             if batch and (len(batch) == BATCH_ORDERS or size + len(item) > BATCH_BYTES):
                 yield tag + b",".join(batch) + b"]}"
-                made += 1
-                if made == BATCHES_PER_STRIKE:
+                batches += 1
+                if batches == BATCHES_PER_STRIKE:
                     return
                 batch, size = [], len(tag)
             batch.append(item)

@@ -1,1 +1,1 @@
-"""Speak to Roxom."""
+"""Hold the adapter of Roxom and its parts."""
