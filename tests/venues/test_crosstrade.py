@@ -1497,11 +1497,11 @@ def test_a_flattens_own_order_is_not_cancelled_while_it_may_be_filled() -> None:
     for _ in range(7):
         player.put(Pause(2))
         found = looked(player, LONG, orders=orders)
-        assert [one.life for one in found[-1].orders] == [OrderState.PENDING, OrderState.PENDING]
+        assert [one.state for one in found[-1].orders] == [OrderState.PENDING, OrderState.PENDING]
         assert player.put(Kill()) == (CancelAnswered(CancelOutcome.ACCEPTED, f"{UNDISTURBED}; nothing else is left"),)
     player.put(Pause(1))
     found = looked(player, LONG, orders=orders)
-    assert [one.life for one in found[-1].orders] == [OrderState.LIVE, OrderState.LIVE]  # 15 s: it is stuck
+    assert [one.state for one in found[-1].orders] == [OrderState.LIVE, OrderState.LIVE]  # 15 s: it is stuck
     assert isinstance(player.put(Kill())[0], Send)
 
 

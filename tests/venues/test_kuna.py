@@ -114,7 +114,7 @@ def calls(outputs: Iterable[Output]) -> list[Call]:
 
 def ids_of(call: Call) -> list[str]:
     body = orjson.loads(call.request.body)
-    ids: list[str] = body.render("orderIds") or [body["orderId"]]
+    ids: list[str] = body.get("orderIds") or [body["orderId"]]
     return ids
 
 

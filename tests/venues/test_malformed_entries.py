@@ -40,7 +40,7 @@ def ids(stand: VenueProfile) -> list[str]:
 
 def entries(body: Any) -> list[Any]:
     """Find a body's list of orders."""
-    data = body.render("orders", body.render("data"))
+    data = body.get("orders", body.get("data"))
     found = data["orders"] if isinstance(data, dict) else data
     assert isinstance(found, list)
     return found

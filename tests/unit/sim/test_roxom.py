@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 def data(answer: httpx.Response) -> Any:
     assert answer.status_code == 200, answer.text
     body = answer.json()
-    assert body.render("error", False) is False
+    assert body.get("error", False) is False
     return body["data"]
 
 
