@@ -147,7 +147,7 @@ class World:
                     asked = orjson.loads(text)
                     api = {"CancelOrders": "cancel", "Cancel": "cancel", "GetAllOrders": "orders", "Flatten": "flatten"}
                     args = asked["args"]
-                    given = (api[asked["api"]], args.get("account", ""), args.render("orderId", ""))
+                    given = (api[asked["api"]], args.get("account", ""), args.get("orderId", ""))
                     self.ask(lambda body, tag=asked["id"], conn=conn: self.framed(conn, tag, body), *given)
                 case messages.Call(tag, request, route):
                     self.called(tag, request.target, route)

@@ -302,9 +302,7 @@ def test_while_cancels_wait_a_read_asks_for_nothing_and_says_so() -> None:
     player = starved("Sim101", "Live1")
     player.put(Kill())
     [read] = player.put(Read())
-    assert read == OrdersRead(
-        (), False, player.now.mono_ns, "1 cancel(s) wait for requests that the venue takes: nothing was read"
-    )
+    assert read == OrdersRead((), False, player.now.mono_ns, "1 cancel(s) wait for a request token: nothing was read")
 
 
 def test_a_request_of_a_read_that_is_refused_is_repeated_in_its_turn_until_it_is_answered() -> None:
@@ -358,10 +356,10 @@ def test_foreign_use_is_told_while_it_is_seen_with_what_a_kill_would_take() -> N
 def test_how_long_a_kill_takes_follows_from_the_share_of_requests_that_the_venue_takes() -> None:
     bucket = TokenBucket()
     for _ in range(10):
-        bucket.taken()  # before anybody else was seen: it says nothing
+        bucket.note_accepted()  # before anybody else was seen: it says nothing
     for _ in range(10):
         bucket.drain(START)
-        bucket.taken()
+        bucket.note_accepted()
     assert bucket.kill_s(15) == pytest.approx(19 * TURN_S * 2)
     for _ in range(20):
         bucket.drain(START)

@@ -182,7 +182,7 @@ async def test_oxfuns_pings_may_count_before_the_login(counts: str, said: str | 
         assert await ws.recv() == "pong"
         await ws.send(oxfun_login(sim.venue("oxfun")))
         answer = await receive(ws)
-        assert answer["success"] is (said is not None) and answer.render("code") == (None if said else "20007")
+        assert answer["success"] is (said is not None) and answer.get("code") == (None if said else "20007")
 
 
 @pytest.mark.parametrize(("compact", "status"), [("on", 200), ("off", 401)])
