@@ -132,10 +132,10 @@ def test_cancels_that_wait_in_the_lane_do_not_leave_it_behind_a_refusal() -> Non
     player.put(refuse(calls[0].tag))
     assert not any(player.adapter.is_pending(call.tag) for call in calls[2:])
     for call in calls[2:]:
-        for again in player.put(CallLost(call.tag, False, "not wanted any more")):
+        for again in player.put(CallLost(call.tag, False, "withdrawn before it was sent")):
             if isinstance(again, Call):  # the other route asks too, before it sends
                 assert again.route is Route.FRESH and not player.adapter.is_pending(again.tag)
-                player.put(CallLost(again.tag, False, "not wanted any more"))
+                player.put(CallLost(again.tag, False, "withdrawn before it was sent"))
     player.put(answer(calls[1].tag, NONE))
     left = []
     for _ in range(20):
