@@ -66,7 +66,7 @@ class Turnstile:
         """Return when the request may begin; `had` is the number of requests that its connection has made."""
         is_kill = request.get("cmd") == "fire" and not request.get("dry_run")
         turns = self._kills if is_kill else self._others
-        if not turns.is_free():
+        if not turns.claim_turn():
             await turns.wait_turn(had)
 
 

@@ -118,7 +118,7 @@ class Authorities:
             return before
         context, sources = _read_all(self._ca_file)
         if before is not None and (gone := before.sources - sources):
-            raise OSError(errno.ENOENT, f"{min(gone)} holds no certificate any more")
+            raise OSError(errno.ENOENT, f"{min(gone)} no longer holds a certificate")
         return _LoadedAuthorities(signature, context, sources)
 
 

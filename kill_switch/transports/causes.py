@@ -70,7 +70,7 @@ def _words(error: BaseException) -> str:
         case InvalidHandshake():
             return "the answer to the upgrade accepts no WebSocket"
         case WebSocketException():
-            return f"a WebSocket's rules are broken: {type(error).__name__}"
+            return f"a violation of the WebSocket protocol: {type(error).__name__}"
         case h11.ProtocolError() if str(error).startswith(_CLOSED_EARLY):
             return "closed by the venue before a whole answer"
         case h11.ProtocolError():

@@ -113,7 +113,7 @@ def format_date(at_s: float) -> str:
     try:
         return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%MZ}"
     except (OverflowError, ValueError, OSError):
-        return "a date that cannot be"
+        return "an invalid date"
 
 
 def _chain(tls: object, which: str) -> list[Info]:

@@ -37,7 +37,7 @@ STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
 CONNECT_STAGGER_S = 0.1  # between the starts of two connections in one place of the lane
 # for a lane whose connections all closed in good order to reconnect: three round trips to a distant venue
 RETURN_WITHIN_S = 1.0
-NOT_WANTED = "not wanted any more"
+NOT_WANTED = "withdrawn before it was sent"
 
 
 class HttpLane:

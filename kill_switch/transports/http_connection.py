@@ -34,7 +34,7 @@ HEADERS_TOO_LARGE = "the answer's headers are too large"
 TOO_MANY_INTERIM = "too many interim answers"
 TOO_MANY_PIECES = "the answer is in too many pieces"
 NOT_HTTP = "the answer is not HTTP"
-UNASKED = "the venue sent what nobody asked for"
+UNASKED = "the venue sent bytes without a request"
 OVERDUE = "no answer in time"
 
 

@@ -24,7 +24,7 @@ def inflated(encodings: str, packed: bytes) -> Iterator[bytes]:
     codings = [coding.strip().lower() for coding in encodings.split(",")]
     codings = [coding for coding in codings if coding not in ("", "identity")]
     if len(codings) > 1 or any(coding not in _KNOWN for coding in codings):
-        raise ValueError("an encoding that nobody asked for")
+        raise ValueError("a content encoding that was not requested")
     if not codings:
         yield packed
         return

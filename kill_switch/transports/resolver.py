@@ -187,7 +187,7 @@ def _interleaved(places: Sequence[HostAddress]) -> list[HostAddress]:
 
 def _words(error: Exception) -> str:
     if isinstance(error, UnicodeError):
-        return "it is no host name"
+        return "it is not a host name"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return type(error).__name__

@@ -64,7 +64,7 @@ class SecondParser:
                     behind, _ = self._connection.trailing_data
                     keep_alive = self._connection.their_state is h11.DONE
                     if keep_alive and behind.strip(b"\r\n"):
-                        raise ValueError("something behind it")
+                        raise ValueError("bytes after the answer")
                     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._head.headers}
                     return ParsedResponse(self._head.status_code, headers, b"".join(self._body), keep_alive)
                 case h11.NEED_DATA:
@@ -77,4 +77,4 @@ def refuse_framing(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Raise `ValueError` if an answer has both a length and chunks: it may be forged (RFC 9112 §6.3)."""
     names = {name.lower() for name, _ in headers}
     if {b"content-length", b"transfer-encoding"} <= names:
-        raise ValueError("a length and chunks")
+        raise ValueError("Content-Length together with chunks")

@@ -12,7 +12,7 @@ import itertools
 
 
 class TurnScheduler:
-    """Let one waiting task continue in each pass of the event loop: the task that has had the least so far.
+    """A scheduler that continues one waiting task in each pass of the event loop: the task with the fewest turns so far.
 
     However many connections send at once, one piece of one answer is read in a pass. So a short answer does not wait
     behind a flood.
@@ -23,8 +23,8 @@ class TurnScheduler:
         self._numbers = itertools.count()
         self._passing = False
 
-    def is_free(self) -> bool:
-        """Take this pass and return True if it is free and no task waits; else return False."""
+    def claim_turn(self) -> bool:
+        """Claim this pass if it is free and no task waits; return whether it is claimed."""
         if self._passing:
             return False
         self._passing = True

@@ -194,7 +194,7 @@ class WsLane:
             group.cancel_scope.cancel()
         for connection in [candidate for candidate in self._connections.values() if candidate not in (old, successor)]:
             self._connections.pop(connection.number)
-            connection.abort("it has not come up in time")
+            connection.abort("it was not ready in time")
         return successor
 
     def _wait_s(self, connection: WsConnection | None) -> float:

@@ -171,7 +171,7 @@ class WsConnection(asyncio.BufferedProtocol):
         elif self._protocol.parser_exc is not None:
             self.abort(f"frames that cannot be read: {type(self._protocol.parser_exc).__name__}")
         elif self._frames_left < 0:
-            self.abort("more frames than anybody has to say")
+            self.abort("the venue sends too many frames")
         elif self._protocol.close_expected():
             self._expect_end()
 
@@ -187,7 +187,7 @@ class WsConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
-        end = describe_error(exc) if exc is not None else "closed by the venue without a word"
+        end = describe_error(exc) if exc is not None else "closed by the venue without a close frame"
         self._refused(end)
         self.why = self.why or end
         self.open = False
@@ -281,7 +281,7 @@ class WsConnection(asyncio.BufferedProtocol):
         self._ticked_s = now_s
         self._frames_left = min(self._frames_left + FRAMES_PER_S * PING_EVERY_S, FRAMES_AT_ONCE)
         if self._pinged_s and not stalled and now_s - max(self._pinged_s, self._heard_s) > DEAD_AFTER_S - 0.05:
-            self.abort(f"no sign of life for {DEAD_AFTER_S:g} s")
+            self.abort(f"no frame received for {DEAD_AFTER_S:g} s")
         elif not self._pinged_s and self._protocol.state is OPEN:
             self._pinged_s = now_s
             self._protocol.send_ping(b"kill-switch")

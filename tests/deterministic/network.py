@@ -143,7 +143,7 @@ class Link:
 
     def _silent(self) -> None:
         if self.dark or self.frozen:
-            self.hang_up(f"no sign of life for {DEAD_AFTER_S:g} s")
+            self.hang_up(f"no frame received for {DEAD_AFTER_S:g} s")
 
     def _end(self, why: str) -> None:
         if self.open:

@@ -546,7 +546,7 @@ def test_an_answer_to_a_frame_that_left_for_nothing_answers_no_account() -> None
     first = adapter.prebuilt_command(player.now)
     assert isinstance(first, Send)
     adapter._wire.bucket.spend(player.now, 18)  # cannot be, in one pass
-    adapter._choice._struck_ns = player.now.mono_ns
+    adapter._planner._struck_ns = player.now.mono_ns
     frames = [orjson.loads(output.text) for output in player.put(Kill()) if isinstance(output, Send)]
     assert len(frames) == 1 and frames[0]["id"] != orjson.loads(first.text)["id"]
 
@@ -1094,10 +1094,10 @@ def test_a_frame_that_says_so_ends_the_connection_and_counts_once(said: dict[str
 
 
 def test_a_fight_for_the_session_is_given_up_for_longer_each_time() -> None:
-    slot, now = SocketLease(), START
-    assert [slot.lost(now.mono_ns, now) for _ in range(9)] == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
-    assert slot.lost(now.mono_ns - 600_000_000_000, now) == 30  # it had lasted: that was no fight
-    assert slot.lost(now.mono_ns, now) == 60
+    lease, now = SocketLease(), START
+    assert [lease.on_displaced(now.mono_ns, now) for _ in range(9)] == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]
+    assert lease.on_displaced(now.mono_ns - 600_000_000_000, now) == 30  # it had lasted: that was no fight
+    assert lease.on_displaced(now.mono_ns, now) == 60
 
 
 # ── pushes (§6) ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1381,14 +1381,14 @@ def test_a_flattens_own_order_is_not_cancelled_while_it_may_be_filled() -> None:
         player.put(Pause(2))
         found = looked(player, LONG, orders=orders)
         assert [one.state for one in found[-1].orders] == [OrderState.PENDING, OrderState.PENDING]
-        assert player.put(Kill()) == (CancelAnswered(CancelOutcome.ACCEPTED, f"{UNDISTURBED}; nothing else is left"),)
+        assert player.put(Kill()) == (CancelAnswered(CancelOutcome.ACCEPTED, f"{CLOSING_ONLY}; nothing else is left"),)
     player.put(Pause(1))
     found = looked(player, LONG, orders=orders)
     assert [one.state for one in found[-1].orders] == [OrderState.LIVE, OrderState.LIVE]  # 15 s: it is stuck
     assert isinstance(player.put(Kill())[0], Send)
 
 
-UNDISTURBED = "what closes positions is not disturbed"
+CLOSING_ONLY = "orders that close positions are not cancelled"
 
 
 def closing(player: Player, *ids: str) -> dict[str, Any]:
@@ -1409,7 +1409,7 @@ def test_beside_an_order_that_closes_a_position_others_are_cancelled_by_their_id
         Kill(),
         rpc(f"one {GUID}", "Cancel", account="Sim101", orderId=GUID),
         rpc(f"one {OTHER}", "Cancel", account="Sim101", orderId=OTHER),
-        CancelAnswered(CancelOutcome.ACCEPTED, f"{UNDISTURBED}; 2 other order(s) are cancelled by their ids"),
+        CancelAnswered(CancelOutcome.ACCEPTED, f"{CLOSING_ONLY}; 2 other order(s) are cancelled by their ids"),
         Pause(1),
     )
     looked(player, LONG, orders=body)
@@ -1679,7 +1679,7 @@ def test_a_reply_to_a_drill_that_says_nothing_has_not_proven_the_path() -> None:
     player = ready()
     player.put(Pause(10))
     player.put(Drill())
-    player(reply("drill 1", {}), Drilled(Route.WS, False, 0, "a reply that says nothing"))
+    player(reply("drill 1", {}), Drilled(Route.WS, False, 0, "a reply that proves nothing"))
 
 
 # ── what the accounts are worth (§5, §6) ──────────────────────────────────────────────────────────────────────────

@@ -132,10 +132,10 @@ def test_cancels_that_wait_in_the_lane_do_not_leave_it_behind_a_refusal() -> Non
     player.put(refuse(calls[0].tag))
     assert not any(player.adapter.is_pending(call.tag) for call in calls[2:])
     for call in calls[2:]:
-        for again in player.put(CallLost(call.tag, False, "not wanted any more")):
+        for again in player.put(CallLost(call.tag, False, "withdrawn before it was sent")):
             if isinstance(again, Call):  # the other route asks too, before it sends
                 assert again.route is Route.FRESH and not player.adapter.is_pending(again.tag)
-                player.put(CallLost(again.tag, False, "not wanted any more"))
+                player.put(CallLost(again.tag, False, "withdrawn before it was sent"))
     player.put(answer(calls[1].tag, NONE))
     left = []
     for _ in range(20):
@@ -302,9 +302,7 @@ def test_while_cancels_wait_a_read_asks_for_nothing_and_says_so() -> None:
     player = starved("Sim101", "Live1")
     player.put(Kill())
     [read] = player.put(Read())
-    assert read == OrdersRead(
-        (), False, player.now.mono_ns, "1 cancel(s) wait for requests that the venue takes: nothing was read"
-    )
+    assert read == OrdersRead((), False, player.now.mono_ns, "1 cancel(s) wait for a request token: nothing was read")
 
 
 def test_a_request_of_a_read_that_is_refused_is_repeated_in_its_turn_until_it_is_answered() -> None:
@@ -358,10 +356,10 @@ def test_foreign_use_is_told_while_it_is_seen_with_what_a_kill_would_take() -> N
 def test_how_long_a_kill_takes_follows_from_the_share_of_requests_that_the_venue_takes() -> None:
     bucket = TokenBucket()
     for _ in range(10):
-        bucket.taken()  # before anybody else was seen: it says nothing
+        bucket.note_accepted()  # before anybody else was seen: it says nothing
     for _ in range(10):
         bucket.drain(START)
-        bucket.taken()
+        bucket.note_accepted()
     assert bucket.kill_s(15) == pytest.approx(19 * TURN_S * 2)
     for _ in range(20):
         bucket.drain(START)

@@ -1150,7 +1150,7 @@ def test_a_subscription_that_no_kill_needs_may_be_refused() -> None:
 
 @pytest.mark.parametrize("rid", [9, 1, "2", None, 2.0, [2], {"a": 1}])
 def test_an_answer_to_nothing_is_noise(rid: object) -> None:
-    ready()(hears(1, {"rid": rid}), UnexplainedMessage("an answer that nobody waits for"))
+    ready()(hears(1, {"rid": rid}), UnexplainedMessage("an answer to no request of ours"))
 
 
 def test_an_empty_frame_is_answered_by_one_and_no_storm_comes_of_it() -> None:
@@ -1243,7 +1243,7 @@ def test_pushes_that_no_kill_needs_are_let_go(channel: str) -> None:
 @pytest.mark.parametrize("channel", ["btc_usdt@ticker", None, 7, ["order"]])
 def test_pushes_on_other_channels_are_noise(channel: object) -> None:
     message = {"event": "#publish", "data": {"channel": channel, "data": {"data": {"id": UUID_1}}}}
-    ready()(hears(1, message), UnexplainedMessage("a push on a channel that nobody asked for"))
+    ready()(hears(1, message), UnexplainedMessage("a push on a channel that is not subscribed"))
 
 
 def test_being_logged_out_or_kicked_out_gives_the_connection_up() -> None:

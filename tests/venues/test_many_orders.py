@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kill_switch.venues.kit.kill_trace import PAST_IDS
-from kill_switch.venues.kuna.adapter import PAGE
+from kill_switch.venues.kuna.replies import PAGE
 from tests.harness.venue_profiles import STANDS
 from tests.system.load.many_orders import FACTOR, FEW, cheapest, ids, read_back
 

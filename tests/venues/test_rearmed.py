@@ -115,7 +115,7 @@ class Post:
             if self.session.should_still_send(call):
                 self._leaves(call)
             else:
-                self.session.on_lane_event(CallLost(call.tag, False, "not wanted any more"))
+                self.session.on_lane_event(CallLost(call.tag, False, "withdrawn before it was sent"))
 
     # the venue
 

@@ -1,1 +1,1 @@
-"""Speak to CrossTrade."""
+"""The CrossTrade adapter."""

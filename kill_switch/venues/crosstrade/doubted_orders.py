@@ -1,9 +1,8 @@
-"""Keep what contradicts a list without orders at CrossTrade: orders that must have ended, and no message has said so.
+"""Doubts about CrossTrade's lists: orders and accounts for which an empty list is no proof.
 
-A list covers what NinjaTrader shows when it is asked for; what NinjaTrader has forgotten rests at the broker all the
-same. Two things are not forgotten here. An order that a push has shown alive is open until a message ends it. So is one
-that was known when the venue refused a cancel that covers it. `crosstrade_reads` looks each open order up by its id
-before it calls a read complete, and each account of which the venue has said that it does not know it.
+A list shows only what NinjaTrader knows when it is asked (docs/venues/crosstrade.md § 5); an order that NinjaTrader has
+forgotten still rests at the broker. `readback` looks each doubted order and account up before it calls a read complete.
+Nothing here sends.
 """
 
 from __future__ import annotations
@@ -13,41 +12,43 @@ from collections.abc import Iterable, Sequence
 from kill_switch.core.domain import OrderState
 from kill_switch.venues.crosstrade.replies import AccountOrder, CancelReply
 
-MAX_DOUBTED = (
-    1000  # orders that are kept in doubt; a read with one of them is no proof, so that more would change nothing
-)
-MAX_NAMED = 3  # of them, in a line of evidence
+MAX_DOUBTED = 1000  # orders; one alone already keeps a read from being a proof, so more would change nothing
+MAX_NAMED = 3  # orders that a line of evidence names
 
 
 class DoubtedOrders:
-    """Hold the orders and NT accounts that a clean list does not answer for."""
+    """Hold the orders and NT accounts that an empty list does not clear.
+
+    An order is doubted from the push that showed it alive until a message ends it. So is an order that was known when
+    the venue refused a cancel that covers it. An account is doubted after the venue answered that it does not know it.
+    """
 
     def __init__(self) -> None:
-        self._pushed: dict[str, str] = {}  # order → its account: a push has shown it alive
-        self._refused: dict[str, str] = {}  # order → its account: known when a cancel of it was refused
-        self._unknown: dict[str, str] = {}  # account → the venue's words: it does not know it
-        self._words: dict[str, str] = {}  # order → what the last look at it came to
+        self._pushed: dict[str, str] = {}  # order → account: a push has shown it alive
+        self._refused: dict[str, str] = {}  # order → account: it was known when its cancel was refused
+        self._unknown: dict[str, str] = {}  # account that the venue does not know → the venue's words
+        self._words: dict[str, str] = {}  # order → the result of its latest look-up
 
     def orders(self) -> dict[str, str]:
-        """Return the orders in doubt, with their accounts."""
+        """Return the doubted orders, each with its account."""
         return {**self._pushed, **self._refused}
 
     def accounts(self) -> tuple[str, ...]:
-        """Return the accounts that the venue says it does not know."""
+        """Return the accounts that the venue does not know."""
         return tuple(self._unknown)
 
     def holds(self, order: str) -> bool:
         return order in self._pushed or order in self._refused
 
     def on_push(self, account_order: AccountOrder) -> None:
-        """Take a push: a live order is open from now on, a terminal state ends it."""
+        """Apply a pushed order: a live one is doubted from now on, a terminal one is not."""
         if account_order.order.state is OrderState.GONE:
             self.on_ended(account_order.order.id)
         else:
             _keep(self._pushed, account_order.order.id, account_order.account)
 
     def on_list(self, orders: Iterable[AccountOrder]) -> None:
-        """Take a list: a terminal state ends an order, a live one says nothing new."""
+        """Apply a list: a terminal state ends an order's doubt, a live state changes nothing."""
         if not self._pushed and not self._refused:
             return
         for account_order in orders:
@@ -55,11 +56,11 @@ class DoubtedOrders:
                 self.on_ended(account_order.order.id)
 
     def on_account_cancelled(self, account: str, reply: CancelReply, known: Iterable[str]) -> None:
-        """Take the last word on the cancel of all orders of an account, of which those `known` rest."""
+        """Apply the final reply to an account-wide cancel; `known` are the account's orders in the book."""
         if reply.accepted:
             self.on_account_shown(account)
             self._refused = {order_id: owner for order_id, owner in self._refused.items() if owner != account}
-            self._named(reply.ids)
+            self._on_named(reply.ids)
         elif reply.refused:
             for order_id in known:
                 _keep(self._refused, order_id, account)
@@ -67,7 +68,7 @@ class DoubtedOrders:
                 self.on_account_unknown(account, reply.words)
 
     def on_order_cancelled(self, account: str, order: str, reply: CancelReply) -> None:
-        """Take the answer to the cancel of one order."""
+        """Apply the final reply to the cancel of one order."""
         if reply.gone:
             self.on_ended(order)
         elif reply.accepted:
@@ -78,13 +79,13 @@ class DoubtedOrders:
                 self.on_account_unknown(account, reply.words)
 
     def on_ended(self, order: str) -> None:
-        """Take a terminal word on an order."""
+        """Drop an order that a message has shown in a terminal state."""
         self._pushed.pop(order, None)
         self._refused.pop(order, None)
         self._words.pop(order, None)
 
     def on_look_up(self, order: str, words: str) -> None:
-        """Take note of a look at an order that has not ended it."""
+        """Keep the result of a look-up that has not ended the order, for `why`."""
         if self.holds(order):
             self._words[order] = words
 
@@ -92,23 +93,23 @@ class DoubtedOrders:
         self._unknown[account] = words
 
     def on_account_shown(self, account: str) -> None:
-        """Take note that the venue knows the account."""
+        """Drop the doubt about an account: the venue knows it."""
         self._unknown.pop(account, None)
 
     def why(self) -> str:
-        """Say what keeps a list without orders from being a proof, "" if nothing does."""
+        """Describe the doubts that keep an empty list from being a proof, "" if there are none."""
         parts = [f"the venue does not know NT account {name} ({words})" for name, words in self._unknown.items()]
         orders = self.orders()
         for order in list(orders)[:MAX_NAMED]:
             words = self._words.get(order)
-            seen = f"order {order} of {orders[order]} is not listed, and nothing has said that it ended"
+            seen = f"order {order} of {orders[order]} is not listed, and no message has ended it"
             parts.append(f"{seen}: {words}" if words else seen)
         if len(orders) > MAX_NAMED:
             parts.append(f"{len(orders) - MAX_NAMED} more like it")
         return "; ".join(parts)
 
-    def _named(self, ids: Sequence[object]) -> None:
-        """Let a cancel that names an order explain why a later list does not."""
+    def _on_named(self, ids: Sequence[object]) -> None:
+        """Drop the pushed orders that an accepted cancel names: later lists rightly lack them."""
         if self._pushed:
             for order_id in ids:
                 if isinstance(order_id, str):

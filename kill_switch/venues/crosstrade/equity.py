@@ -1,12 +1,8 @@
-"""Keep CrossTrade's figures coming: pushed every second while they are wanted, asked for where they are not.
+"""CrossTrade's equity figures: a pushed stream, the snapshot while the stream is silent, the watermarks at last.
 
-A sum is of one message: figures of two moments make a fall that never was. The stream is asked for on each connection,
-and costs nothing after that; while it is silent the snapshot is read, if the token is not needed for a kill. The
-venue's own watermarks are the last resort, for one account alone, and never while the add-on is away or the account is
-not connected: they would stand still, and to know nothing is better than to believe that nothing moves (§5, §6 of
-docs/venues/crosstrade.md).
-
-A message says of which moment it is (`epoch`, milliseconds). A second one of the same moment is no second figure.
+The adapter calls `start_read` and hands over replies and pushes; each readable sum becomes one `Equity`. The
+watermarks serve one account alone, and not while the add-on is away or the account is not connected. They would stand
+still then, and no figure is safer than a stale one (docs/venues/crosstrade.md § 5, § 6).
 """
 
 from __future__ import annotations
@@ -15,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from kill_switch.core.domain import Instant
-from kill_switch.venues.crosstrade.replies import AccountDirectory, NoEquity, Words, failure, standing
+from kill_switch.venues.crosstrade.replies import AccountDirectory, NoEquity, Words, equity_of_watermarks, failure
 from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of
 from kill_switch.venues.decode import as_decimal, as_text
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
@@ -23,15 +19,19 @@ from kill_switch.venues.messages import Equity, Outputs, Send, UnexplainedMessag
 from kill_switch.venues.request import Request
 
 CURRENCY = "USD"
-FRESH_S = 3.0  # no figure pushed for that long: ask
-LATE_MS = 10_000  # one that is further behind, with none of a later moment for `FRESH_S`: the venue's clock was set
-MOMENTS_KEPT = 64  # of messages: what stands still may come beside what goes on
-STREAM_AGAIN_S = 15.0  # a stream that brings nothing is asked for again, not sooner
+FRESH_S = 3.0  # after so long without a pushed figure the snapshot is requested; the stream's interval is 1 s
+LATE_MS = 10_000  # a message further behind the latest, with none newer for `FRESH_S`: the Windows clock was set back
+MOMENTS_KEPT = 64  # latest message times: a repeated message may alternate with newer ones
+STREAM_AGAIN_S = 15.0  # the earliest repeat of the stream request on a connection that pushes nothing
 STREAM = b'{"action":"streamPnl","enabled":true,"interval":1000}'
 
 
 class EquityReader:
-    """PendingCall for what the accounts are worth, and read what comes."""
+    """Request the accounts' equity, and turn replies and pushes into `Equity`.
+
+    Each figure is the sum of one message: figures of two moments would show a fall that never happened. A message
+    states its moment (`epoch`, in milliseconds); a second message of one moment yields no second figure.
+    """
 
     KINDS = frozenset({"measure", "watermarks"})
 
@@ -43,14 +43,15 @@ class EquityReader:
         self._calls = calls
         self._words = words
         self._snapshot = snapshot
-        self._streams: dict[int, int] = {}  # connection → when it was asked for a stream
-        self._pushed_ns: int | None = None  # when the last figure came by itself
-        self._odd: set[int] = set()  # connections whose pushes cannot be read, which was said
-        self._moments: dict[Decimal | str, None] = {}  # of the last messages, as the venue has them
-        self._latest, self._latest_ns = Decimal(0), 0  # epoch of the last figure that had one, and when it came
-        self._said = ""  # why the last snapshot was no figure
+        self._streams: dict[int, int] = {}  # connection → when the stream was requested, monotonic
+        self._pushed_ns: int | None = None  # when the latest figure was pushed
+        self._odd: set[int] = set()  # connections whose unreadable pushes have been reported
+        self._moments: dict[Decimal | str, None] = {}  # of the latest messages, as the venue states them
+        self._latest, self._latest_ns = Decimal(0), 0  # the newest epoch, and when its message came
+        self._reported = ""  # why the latest snapshot yielded no figure
 
-    def measure(self, now: Instant) -> Outputs:
+    def start_read(self, now: Instant) -> Outputs:
+        """Request the stream or the snapshot, or both, unless a figure was pushed a moment ago or tokens are short."""
         if self._pushed_ns is not None and now.mono_ns - self._pushed_ns <= FRESH_S * 1e9:
             return ()
         outputs: Outputs = ()
@@ -67,11 +68,11 @@ class EquityReader:
         asked_ns = self._streams.get(conn)
         return asked_ns is None or now.mono_ns - asked_ns >= STREAM_AGAIN_S * 1e9
 
-    def pushed(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
-        """Take a `pnlUpdate`, if its elements are those of the snapshot: what they are is not documented (§6)."""
+    def on_push(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
+        """Turn a `pnlUpdate` into `Equity`, if its elements are those of the snapshot: § 6 does not document them."""
         worth = self._ours.worth(message)
         if not isinstance(worth, NoEquity):
-            if not self._newer(message, now):
+            if not self._is_newer(message, now):
                 return ()
             self._pushed_ns = now.mono_ns
             return (Equity({CURRENCY: worth}, now.mono_ns),)
@@ -80,35 +81,36 @@ class EquityReader:
         self._odd.add(conn)
         return (UnexplainedMessage(self._words("a push of figures:", worth.why)),)
 
-    def closed(self, conn: int) -> None:
+    def on_closed(self, conn: int) -> None:
         self._streams.pop(conn, None)
         self._odd.discard(conn)
 
-    def answered(self, call: PendingCall, body: Any, status: int, now: Instant) -> Outputs:
+    def on_reply(self, call: PendingCall, body: Any, status: int, now: Instant) -> Outputs:
+        """Turn the reply to one of `KINDS` into `Equity`; after an unusable snapshot request the watermarks."""
         wrong = failure(status, body, self._words)
         if call.kind == "watermarks":
-            worth = standing(body) if wrong is None else None
+            worth = equity_of_watermarks(body) if wrong is None else None
             return (_equity(worth, call) if worth else UnexplainedMessage("the watermarks cannot be read"),)
         if wrong is not None:
-            return () if wrong.limited or wrong.offline or wrong.nothing else self._watermarks(now)
+            return () if wrong.limited or wrong.offline or wrong.nothing else self._request_watermarks(now)
         total = self._ours.worth(body)
         if isinstance(total, NoEquity):
-            outputs = self._say(self._words("the snapshot:", total.why))
-            return outputs if total.away else (*outputs, *self._watermarks(now))
-        if self._newer(body, now):
-            self._said = ""
+            outputs = self._report(self._words("the snapshot:", total.why))
+            return outputs if total.away else (*outputs, *self._request_watermarks(now))
+        if self._is_newer(body, now):
+            self._reported = ""
             return (_equity(total, call),)
         if now.mono_ns - (self._pushed_ns or 0) <= FRESH_S * 1e9:
-            return ()  # a push has overtaken it
-        return self._say("the snapshot stands still: it is of the same moment as the figures before")
+            return ()  # a newer push came while the snapshot was under way
+        return self._report("the snapshot stands still: it is of the same moment as the figures before")
 
-    def _say(self, why: str) -> Outputs:
-        """Say why a snapshot is no figure, unless it was said of the one before."""
-        previous, self._said = self._said, why
+    def _report(self, why: str) -> Outputs:
+        """Report why a snapshot yields no figure, unless the snapshot before had the same reason."""
+        previous, self._reported = self._reported, why
         return () if previous == why else (UnexplainedMessage(why),)
 
-    def _newer(self, message: dict[str, Any], now: Instant) -> bool:
-        """Say whether a message is of a later moment than the figures before; one that states no moment is."""
+    def _is_newer(self, message: dict[str, Any], now: Instant) -> bool:
+        """Return whether a message is of a later moment than the figures before, or states no moment."""
         epoch = as_decimal(message.get("epoch"))
         moment = as_text(message.get("timestamp")) if epoch is None else epoch
         if not moment:
@@ -127,7 +129,7 @@ class EquityReader:
             self._latest, self._latest_ns = moment, now.mono_ns
         return True
 
-    def _watermarks(self, now: Instant) -> Outputs:
+    def _request_watermarks(self, now: Instant) -> Outputs:
         [name, *others] = self._ours.names
         if others or not self._wire.bucket.spare(now, 1):
             return ()

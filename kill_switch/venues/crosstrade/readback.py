@@ -1,16 +1,7 @@
-"""Read orders at CrossTrade, and positions where they count, with as few tokens as its paths allow (§5, §6).
+"""Read a CrossTrade user's orders, and positions if they are to be closed, with few tokens.
 
-One token covers all NT accounts' orders: `GET /orders`, whose path is inferred, or `GetAllOrders` over the WebSocket;
-without either it is a list an account. Positions are read behind the orders, never beside them: what fills between the
-two then shows in the positions.
-
-A list covers the accounts that NinjaTrader shows when it is asked for, and no other. So a list without orders is
-complete only if the snapshot, which is asked for behind it, shows each of our accounts connected to its broker, and if
-nothing contradicts it (`crosstrade_doubts`): orders and accounts in doubt are looked up one by one. A sweep needs two
-clean reads, so that its last list lies between two snapshots.
-
-A request of a read that the rate limit refuses is repeated in its turn, behind the cancels that wait; a read that is
-begun while cancels wait asks for nothing, and says so.
+The adapter begins reads and hands over replies; each read ends in one call of `done`. Nothing here concludes that an
+account is clear: the sweep does. § numbers are those of docs/venues/crosstrade.md.
 """
 
 from __future__ import annotations
@@ -28,8 +19,8 @@ from kill_switch.venues.crosstrade.replies import (
     OpenPosition,
     OrderList,
     Words,
+    describe_unreached,
     failure,
-    lacking,
     warning,
 )
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
@@ -38,38 +29,51 @@ from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.messages import Outputs, WakeAfter
 from kill_switch.venues.request import Request
 
-READ_AGAIN_S = 1.0  # a read that is slow goes out once more: the relay to the add-on may take most of a second
-LIST_WITHIN_S = 1.5  # GetAllOrders over the WebSocket
+READ_AGAIN_S = 1.0  # a slow read takes its second route no sooner: the relay to the add-on may need most of a second
+LIST_WITHIN_S = 1.5  # after this GetAllOrders over the WebSocket counts as unanswered
 MAX_LOOK_UPS = 5  # orders and accounts in doubt that one read looks up
 
 
 @dataclass(slots=True, eq=False)
 class UserRead:
-    """One read under way; a `probe` is housekeeping, speaks for the lane, and has no positions.
+    """A read in progress.
 
-    Without `troubles` and with nothing left, a read that is no probe proves the accounts clear.
+    A read that is no probe and ends without `troubles`, orders and positions proves the accounts clear.
     """
 
-    asked_ns: int
-    probe: bool = False
-    tried: bool = False  # over the WebSocket
+    asked_ns: int  # when it was begun, monotonic
+    probe: bool = False  # a routine read that proves the lane, and reads no positions
+    tried: bool = False  # it has been tried over the WebSocket
     conn: int | None = None
-    missing: set[str] = field(default_factory=set)  # accounts whose lists, or looks that are still to be answered
+    missing: set[str] = field(default_factory=set)  # accounts' lists, or look-ups, that are not answered yet
     orders: list[AccountOrder] = field(default_factory=list)
-    ordered: bool = False  # the orders are all there
+    ordered: bool = False  # every order is in `orders`
     positions: list[OpenPosition] = field(default_factory=list)
     positioned: bool = False  # the positions have been read
-    troubles: list[str] = field(default_factory=list)  # what keeps it from being complete
+    troubles: list[str] = field(default_factory=list)  # why it is not complete
 
     @property
     def left(self) -> bool:
+        """Whether it has shown an order that has not ended, or a position."""
         return bool(self.positions) or any(
             account_order.order.state is not OrderState.GONE for account_order in self.orders
         )
 
 
 class UserReader:
-    """Carry reads out; `done` is told of each that has ended, `failed` why a probe has shown nothing."""
+    """Carry out reads of all the user's orders.
+
+    A single token covers every NT account, by `GET /orders` (an inferred path) or `GetAllOrders` over the WebSocket.
+    Without either, each account's list is requested. Positions are requested after the orders have come, so that an
+    order that fills between the two shows as a position.
+
+    A list covers only the accounts that NinjaTrader shows at that moment. So an empty list is complete only if a
+    snapshot, requested after it, shows each of our accounts connected to its broker. And each order and account in
+    doubt (`DoubtedOrders`) is looked up. A sweep needs two clean reads, which puts its last list between two snapshots.
+
+    A request that is refused for want of tokens is repeated from the queue, after the cancels that wait. A read that
+    begins while cancels wait requests nothing, and ends with that reason.
+    """
 
     KINDS = frozenset({"orders", "list", "positions", "reach", "look"})
 
@@ -89,7 +93,12 @@ class UserReader:
         positions: bool,
         hedge_after_s: Callable[[], float],
     ) -> None:
-        """Make it; `reached` takes a snapshot and returns the accounts that NinjaTrader need not show, and why."""
+        """Make a reader with no read in progress.
+
+        `done` is called with each read that has ended, `failed` with the reason why a probe has shown nothing.
+        `reached` gets each snapshot, and returns the accounts that it does not show connected, with reasons.
+        `hedge_after_s` returns the seconds after which a cancel takes its second route.
+        """
         self.has_path = True  # REST has GET /orders
         self.has_rpc = True  # the WebSocket has GetAllOrders
         self.orders = wire.request("GET", "/v1/api/orders")
@@ -105,12 +114,12 @@ class UserReader:
         self._reached = reached
         self._positions = wire.request("GET", "/v1/api/positions") if positions else None
         self._hedge_after_s = hedge_after_s
-        self._repeated: dict[UserRead, None] = {}  # those with requests that wait for their turn
-        self._frames: dict[str, UserRead] = {}  # over the WebSocket, by the id of their RPC
+        self._repeated: dict[UserRead, None] = {}  # reads with requests in the queue
+        self._frames: dict[str, UserRead] = {}  # reads over the WebSocket, by the id of their RPC
         self._count = 0
 
     def begin(self, read: UserRead, now: Instant) -> Outputs:
-        """Read every order of the user with one token; without such a call, account by account."""
+        """Begin a read; a read whose requests wait in the queue ends first, because the new read replaces it."""
         if read.probe:
             return self._list(read, now)
         outputs: Outputs = ()
@@ -119,7 +128,7 @@ class UserReader:
         self._repeated.clear()
         self._turns.drop_reads()
         if waiting := self._turns.cancels:
-            why = f"{waiting} cancel(s) wait for requests that the venue takes: nothing was read"
+            why = f"{waiting} cancel(s) wait for a request token: nothing was read"
             return (*outputs, *self._fail(read, why, None, now))
         return (*outputs, *self._list(read, now))
 
@@ -150,10 +159,13 @@ class UserReader:
             kind, build, now, urgent=not read.probe, hedge_after_s=None if once else again_s, context=context
         )
 
-    # what comes back
+    # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def answered(self, call: PendingCall, body: Any, status: int, now: Instant) -> Outputs | None:
-        """Take the answer to a request; None if another route should be heard."""
+    def on_reply(self, call: PendingCall, body: Any, status: int, now: Instant) -> Outputs | None:
+        """Continue a read with the reply to one of `KINDS`; None if it proves nothing and another route is to be tried.
+
+        `body` is the parsed JSON.
+        """
         read = _read_of(call)
         if call.kind == "orders" and status == 404:
             self.has_path = False
@@ -163,73 +175,75 @@ class UserReader:
             return None
         if wrong is not None and wrong.limited and not read.probe:
             self._repeated[read] = None
-            return self._turns.read(lambda at: self._again(call, at), now)
+            return self._turns.queue_read(lambda at: self._repeat(call, at), now)
         match call.kind:
             case "orders":
-                return self._listed(read, self._ours.orders(body), wrong, body, now)
+                return self._on_list(read, self._ours.orders(body), wrong, body, now)
             case "list":
-                return self._listed_one(call.part[0], read, body, wrong, now)
+                return self._on_account_list(call.part[0], read, body, wrong, now)
             case "positions":
-                return self._held(read, body, wrong, now)
+                return self._on_positions(read, body, wrong, now)
             case "reach":
-                return self._seen(read, body, wrong, now)
+                return self._on_snapshot(read, body, wrong, now)
             case _:
-                return self._looked(call.part[0], read, body, wrong, now)
+                return self._on_look_up(call.part[0], read, body, wrong, now)
 
-    def _again(self, call: PendingCall, now: Instant) -> Outputs:
+    def _repeat(self, call: PendingCall, now: Instant) -> Outputs:
         self._repeated.pop(_read_of(call), None)
         return self._calls.start_call(call.kind, call.build, now, urgent=True, context=call.part)
 
-    def unanswered(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        """Continue a read after the loss of one of its requests."""
         read = _read_of(call)
         match call.kind:
             case "list":
                 return self._gather(call.part[0], read, OrderList([], why), now)
             case "look":
-                return self._look_over(call.part[0], read, why, now)
+                return self._end_look_up(call.part[0], read, why, now)
             case _:
                 return self._fail(read, f"accounts: {why}" if call.kind == "reach" else why, None, now)
 
-    def replied(self, conn: int, tag: str, body: object, reply: CancelReply | None, now: Instant) -> Outputs:
-        """Take the reply to an RPC, if it is one of a read's."""
+    def on_rpc_reply(self, conn: int, tag: str, body: object, reply: CancelReply | None, now: Instant) -> Outputs:
+        """Continue a read with the reply to its RPC; a reply to any other RPC changes nothing."""
         read = self._frames.get(tag)
         if read is None or read.conn != conn:
             return ()
         del self._frames[tag]
         listed = self.rpc_orders(body)
         if listed is not None:
-            return self._listed(read, listed, None, body, now)
+            return self._on_list(read, listed, None, body, now)
         self.has_rpc = reply is not None and (reply.limited or reply.offline)
         return self._list(read, now)
 
     def rpc_orders(self, body: object) -> OrderList | None:
-        """Return the list that an RPC has answered, None if it has not."""
+        """Return the list in an RPC's reply, None if it has none."""
         if failure(None, body, self._words) is not None:
             return None
         listed = self._ours.orders(body)
         return listed if listed.orders or not listed.why else None
 
-    def late(self, tag: str, now: Instant) -> Outputs:
-        """Read in another way what has not been answered in time."""
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
+        """Request the lists over REST if the RPC of this id is not answered yet."""
         read = self._frames.pop(tag, None)
         return () if read is None else self._list(read, now)
 
-    def closed(self, conn: int, now: Instant) -> Outputs:
+    def on_closed(self, conn: int, now: Instant) -> Outputs:
+        """Request the lists of the reads whose RPC the closed connection carried in another way."""
         outputs: Outputs = ()
         for tag in [tag for tag, read in self._frames.items() if read.conn == conn]:
             outputs += self._list(self._frames.pop(tag), now)
         return outputs
 
-    # orders, then positions, then accounts, then doubts
+    # ── the steps of a read: orders, positions, accounts, doubts ──────────────────────────────────────────────────
 
     def _fail(self, read: UserRead, why: str, reply: CancelReply | None, now: Instant) -> Outputs:
-        """End a read for one reason; what it has shown until then stays."""
+        """End a read as incomplete; its orders so far are still reported."""
         if read.probe and not read.orders:
             return self._failed(why, reply)
         read.troubles.append(why)
         return self._done(read, now)
 
-    def _listed(
+    def _on_list(
         self, read: UserRead, listed: OrderList, wrong: CancelReply | None, body: object, now: Instant
     ) -> Outputs:
         read.orders.extend(listed.orders)
@@ -237,9 +251,11 @@ class UserReader:
             return self._fail(read, wrong.words, wrong, now)
         if why := warning(body, self._words) or listed.why:
             return self._fail(read, why, None, now)
-        return self._ordered(read, now)
+        return self._on_every_order(read, now)
 
-    def _listed_one(self, name: str, read: UserRead, body: object, wrong: CancelReply | None, now: Instant) -> Outputs:
+    def _on_account_list(
+        self, name: str, read: UserRead, body: object, wrong: CancelReply | None, now: Instant
+    ) -> Outputs:
         listed = self._ours.orders(body, name)
         if wrong is not None and wrong.no_account:
             self._doubts.on_account_unknown(name, wrong.words)
@@ -254,59 +270,59 @@ class UserReader:
         if read.missing:
             return ()
         if not read.troubles:
-            return self._ordered(read, now)
+            return self._on_every_order(read, now)
         if read.probe and not read.orders:
             return self._failed(self._words("; ".join(read.troubles)), None)
         return self._done(read, now)
 
-    def _ordered(self, read: UserRead, now: Instant) -> Outputs:
+    def _on_every_order(self, read: UserRead, now: Instant) -> Outputs:
         read.ordered = True
         self._doubts.on_list(read.orders)
         if self._positions is None or read.probe:
-            return self._reach(read, now)
+            return self._check_reach(read, now)
         return self._get("positions", self._positions, read, read, now)
 
-    def _held(self, read: UserRead, body: object, wrong: CancelReply | None, now: Instant) -> Outputs:
+    def _on_positions(self, read: UserRead, body: object, wrong: CancelReply | None, now: Instant) -> Outputs:
         if wrong is not None:
             return self._fail(read, f"positions: {wrong.words}", wrong, now)
         read.positions, why = self._ours.positions(body)
         read.positioned = not why or bool(read.positions)
         if why := warning(body, self._words) or why:
             return self._fail(read, f"positions: {why}", None, now)
-        return self._reach(read, now)
+        return self._check_reach(read, now)
 
-    def _reach(self, read: UserRead, now: Instant) -> Outputs:
-        """PendingCall what the lists have covered, if they have shown nothing that is left."""
-        if read.probe:  # what it has to say does not wait for a look, which spares a kill one
-            outputs = self._look(read, 1, now) if self._wire.bucket.spare(now, 1) else ()
+    def _check_reach(self, read: UserRead, now: Instant) -> Outputs:
+        """Request the snapshot, which shows whether empty lists have covered every account; else end the read."""
+        if read.probe:  # it ends without waiting for its one look-up, which may spare a later kill's read that look-up
+            outputs = self._look_up(read, 1, now) if self._wire.bucket.spare(now, 1) else ()
             return (*self._done(read, now), *outputs)
         if read.left:
             return self._done(read, now)
         return self._get("reach", self._snapshot, read, read, now)
 
-    def _seen(self, read: UserRead, body: Any, wrong: CancelReply | None, now: Instant) -> Outputs:
+    def _on_snapshot(self, read: UserRead, body: Any, wrong: CancelReply | None, now: Instant) -> Outputs:
         if wrong is not None:
             return self._fail(read, f"accounts: {wrong.words}", wrong, now)
-        if why := lacking(self._reached(body)):
+        if why := describe_unreached(self._reached(body)):
             read.troubles.append(why)
         if why := warning(body, self._words):
             read.troubles.append(f"accounts: {why}")
         if read.troubles:
             return self._done(read, now)
-        return self._look(read, max(1, min(MAX_LOOK_UPS, int(self._wire.bucket.left(now)) - 1)), now)
+        return self._look_up(read, max(1, min(MAX_LOOK_UPS, int(self._wire.bucket.left(now)) - 1)), now)
 
-    def _look(self, read: UserRead, most: int, now: Instant) -> Outputs:
-        """Look up so many of the orders and accounts in doubt, if the list has not; later reads take the others."""
-        listed = {one.order.id for one in read.orders} if self._doubts.orders() else set()
+    def _look_up(self, read: UserRead, most: int, now: Instant) -> Outputs:
+        """Look up at most `most` of the accounts and unlisted orders in doubt; later reads look up the others."""
+        listed = {account_order.order.id for account_order in read.orders} if self._doubts.orders() else set()
         asked = [("", name) for name in self._doubts.accounts()]
         asked += [
-            (one, account)
-            for one, account in self._doubts.orders().items()
-            if account in self._ours.names and one not in listed and is_id(one)
+            (order_id, account)
+            for order_id, account in self._doubts.orders().items()
+            if account in self._ours.names and order_id not in listed and is_id(order_id)
         ]
         asked = asked[:most]
         if not asked:
-            return self._doubtless(read, now)
+            return self._end_after_look_ups(read, now)
         read.missing = {order or account for order, account in asked}
         outputs: Outputs = ()
         for order, account in asked:
@@ -314,43 +330,43 @@ class UserReader:
             outputs += self._get("look", request, read, ((order, account), read), now)
         return outputs
 
-    def _looked(
+    def _on_look_up(
         self, target: tuple[str, str], read: UserRead, body: Any, wrong: CancelReply | None, now: Instant
     ) -> Outputs:
+        """Apply the look-up of `target`: an order and its account, or "" and an account whose list was requested."""
         order, account = target
         if wrong is not None and wrong.no_account:
             self._doubts.on_account_unknown(account, wrong.words)
         if wrong is not None:
             if wrong.gone and order:
                 self._doubts.on_ended(order)
-            return self._look_over(target, read, wrong.words, now)
+            return self._end_look_up(target, read, wrong.words, now)
         if not order:
             listed = self._ours.orders(body, account)
             read.orders.extend(listed.orders)
             why = warning(body, self._words) or listed.why
             if not why:
                 self._doubts.on_account_shown(account)
-            return self._look_over(target, read, why, now)
+            return self._end_look_up(target, read, why, now)
         account_order = self._ours.order(body, account)
         if account_order is None or not account_order.account or not account_order.order.status:
-            return self._look_over(target, read, "the order cannot be read", now)
-        account_order = account_order._replace(
-            order=account_order.order._replace(id=order)
-        )  # the venue may know it by another number (§2)
+            return self._end_look_up(target, read, "the order cannot be read", now)
+        # the broker may have renumbered the order (§ 2)
+        account_order = account_order._replace(order=account_order.order._replace(id=order))
         if account_order.order.state is OrderState.GONE:
             self._doubts.on_ended(order)
         else:
             read.orders.append(account_order)
-        return self._look_over(target, read, f"it is {account_order.order.status}", now)
+        return self._end_look_up(target, read, f"it is {account_order.order.status}", now)
 
-    def _look_over(self, target: tuple[str, str], read: UserRead, words: str, now: Instant) -> Outputs:
+    def _end_look_up(self, target: tuple[str, str], read: UserRead, words: str, now: Instant) -> Outputs:
         order, account = target
         read.missing.discard(order or account)
         if order:
             self._doubts.on_look_up(order, words)
-        return () if read.missing else self._doubtless(read, now)
+        return () if read.missing else self._end_after_look_ups(read, now)
 
-    def _doubtless(self, read: UserRead, now: Instant) -> Outputs:
+    def _end_after_look_ups(self, read: UserRead, now: Instant) -> Outputs:
         if read.probe:
             return ()
         if why := self._doubts.why():

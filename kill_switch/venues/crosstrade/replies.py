@@ -1,6 +1,7 @@
-"""Read what CrossTrade says: cancels, lists of orders and positions, the snapshot.
+"""Parse CrossTrade's replies: cancels, lists of orders and positions, the snapshot of the accounts.
 
-§ numbers are docs/venues/crosstrade.md's.
+Every part of the adapter that gets a reply uses these functions; § numbers are those of docs/venues/crosstrade.md.
+Nothing here sends or keeps anything.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Any, NamedTuple
 from kill_switch.core.domain import CancelOutcome, Order, OrderState
 from kill_switch.venues.decode import as_decimal, as_text, to_text
 
-TERMINAL = frozenset({"filled", "cancelled", "canceled", "rejected"})  # §7
-CANCELLING = frozenset({"cancelpending", "cancelsubmitted"})  # may still fill
-ENDED = "not found or already terminal"  # of one order: documented, and promised to be stable (§4)
-NOTHING_RESTING = (  # the reply to a cancel-all of nothing is not documented (§4)
+TERMINAL = frozenset({"filled", "cancelled", "canceled", "rejected"})  # § 7
+CANCELLING = frozenset({"cancelpending", "cancelsubmitted"})  # may still fill (§ 7)
+ENDED = "not found or already terminal"  # of one order: documented, and promised to be stable (§ 4)
+NOTHING_RESTING = (  # § 4: the reply to a cancel of all orders while none is working is not documented
     ENDED,
     "no orders",
     "no working orders",
@@ -25,28 +26,28 @@ NOTHING_RESTING = (  # the reply to a cancel-all of nothing is not documented (�
     "no active orders",
     "nothing to cancel",
 )
-CONNECTED = "connected"  # any other connection status is no proof that an account's orders are shown (§5)
-NO_ACCOUNT = "invalid_account"  # the code (§2); in the old envelope only the text of `detail` tells
-NO_ACCOUNT_TEXT = re.compile(r"\baccount\b.{0,80}\bnot found\b")
-DOLLARS = frozenset({"usdollar", "usd", ""})  # a denomination, which the snapshot need not state
+CONNECTED = "connected"  # any other connection status is no proof that an account's orders are shown (§ 5)
+NO_ACCOUNT = "invalid_account"  # the code of an unknown account (§ 2)
+NO_ACCOUNT_TEXT = re.compile(r"\baccount\b.{0,80}\bnot found\b")  # the old envelope has no code, only a text
+DOLLARS = frozenset({"usdollar", "usd", ""})  # denominations; the snapshot need not state one
 OFFLINE = "the XT add-on in NinjaTrader is not connected: nothing here can cancel, use the broker's own platform"
 
-Words = Callable[..., str]  # makes evidence of a venue's words, without our secrets
+Words = Callable[..., str]  # turns a venue's texts into one line of evidence, without our secrets
 
 
 class CancelReply(NamedTuple):
-    """What one reply says of one account's cancel."""
+    """The content of one reply to a cancel, or of a failed read."""
 
     answer: CancelOutcome
     words: str
-    cancelled: int | None = None
-    offline: bool = False  # the add-on is not there: no route leads to it
-    limited: bool = False  # the tokens are gone: every route costs one
-    nothing: bool = False  # it proves nothing: another route should be heard
-    key: bool = False  # the token was refused
-    no_account: bool = False  # NinjaTrader does not know the NT account: that says nothing of its orders
-    gone: bool = False  # the order has ended: the documented words of §4
-    ids: Sequence[object] = ()  # the orders that it names as cancelled
+    cancelled: int | None = None  # orders; None: the reply has no count
+    offline: bool = False  # the add-on is not connected: no route reaches NinjaTrader
+    limited: bool = False  # refused for want of tokens: every route costs one
+    nothing: bool = False  # it proves nothing: the other route is tried
+    key: bool = False  # the bearer token was refused
+    no_account: bool = False  # NinjaTrader does not know the NT account: its orders may be alive all the same
+    gone: bool = False  # the order has ended, by the documented text `ENDED`
+    ids: Sequence[object] = ()  # the orders that are named as cancelled
 
     @property
     def accepted(self) -> bool:
@@ -58,30 +59,33 @@ class CancelReply(NamedTuple):
 
 
 class AccountOrder(NamedTuple):
-    """An order, whose it is ("" if not ours, "?" if nobody says), and its type in lower case, "" if nobody says."""
+    """An order with its NT account and its type."""
 
     order: Order
-    account: str
-    kind: str = ""
+    account: str  # "" if it is none of ours, "?" if the venue does not state it
+    kind: str = ""  # the order type in lower case, "" if the venue does not state it
 
 
 class OrderList(NamedTuple):
-    """A list as far as it can be read; `why` says what speaks against its being whole, "" if nothing does."""
+    """A list's orders, as far as it can be parsed."""
 
     orders: list[AccountOrder]
-    why: str = ""
+    why: str = ""  # why the list may not be whole; "": it is
 
 
 class OpenPosition(NamedTuple):
-    """A position of one of our accounts, "?" if nobody says of which."""
+    """A position of one of our accounts; the account is "?" if the venue does not state it."""
 
     account: str
     symbol: str
     words: str
 
 
-def judge(status: int | None, body: object, words: Words) -> CancelReply | None:
-    """Read a reply in any of the shapes that §2 and §6 have; None: it says nothing. Without a status: from a frame."""
+def parse_reply(status: int | None, body: object, words: Words) -> CancelReply | None:
+    """Parse a reply in any of the shapes of § 2 and § 6; return None if it proves nothing.
+
+    `status` is the HTTP status, None for a WebSocket frame.
+    """
     if not isinstance(body, dict):
         body = {} if status is not None and 400 <= status < 500 else None
     if body is None or (status is not None and (status < 200 or 300 <= status < 400 or status >= 500)):
@@ -113,10 +117,10 @@ def judge(status: int | None, body: object, words: Words) -> CancelReply | None:
 
 
 def failure(status: int | None, body: object, words: Words) -> CancelReply | None:
-    """Say what is wrong with a reply to a read, None if nothing is: a list may come without `success`."""
+    """Return what is wrong with the reply to a read, None if nothing is; a list may lack the field `success`."""
     if isinstance(body, dict) and status in (None, 200) and "success" not in body:
         body = {"success": True, **body}
-    reply = judge(status, body, words)
+    reply = parse_reply(status, body, words)
     if reply is None:
         return CancelReply(CancelOutcome.UNKNOWN, "a reply that proves nothing", nothing=True)
     return (
@@ -125,30 +129,33 @@ def failure(status: int | None, body: object, words: Words) -> CancelReply | Non
 
 
 def warning(body: object, words: Words) -> str:
-    """Return what a reply warns of, "" if of nothing: what it lists then need not be all (§2)."""
+    """Return a reply's warning, else ""; a list with a warning may be incomplete (§ 2)."""
     text = body.get("warning") if isinstance(body, dict) else None
     return words("the venue warns:", text) if text else ""
 
 
 class NoEquity(NamedTuple):
-    """Why a message does not say what the accounts are worth.
-
-    `away`: NinjaTrader does not show an account, or has lost its connection: what others say of it stands still.
-    """
+    """The reason why a message yields no equity."""
 
     why: str
-    away: bool = False
+    away: bool = False  # an account is absent or not connected: its figures from other sources do not move either
 
 
 class AccountDirectory:
-    """The NT accounts that are ours; upper and lower case are the same (§2)."""
+    """The configured NT accounts, and the parsers that keep only what belongs to them.
+
+    Names are compared without regard to case (§ 2).
+    """
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self._by_key = {name.casefold(): name for name in names}
 
     def orders(self, body: object, account: str | None = None) -> OrderList:
-        """Read a list of orders; one that cannot be read makes the list less than whole: it may be ours, and alive."""
+        """Parse a list of orders. An unreadable entry makes the list incomplete: it may be a live order of ours.
+
+        `account` is the owner of entries that name none, for a list of one account.
+        """
         items = _items(body, "orders")
         if items is None:
             return OrderList([], "the order list cannot be read")
@@ -165,7 +172,7 @@ class AccountDirectory:
         )
 
     def order(self, item: object, account: str | None = None) -> AccountOrder | None:
-        """Read an order; an unknown state is alive."""
+        """Parse one order; None if it has no id. An unknown state counts as alive (§ 7)."""
         order_id = (as_text(item.get("orderId")) or as_text(item.get("id"))) if isinstance(item, dict) else ""
         if not isinstance(item, dict) or not order_id:
             return None
@@ -175,13 +182,13 @@ class AccountDirectory:
         return AccountOrder(order, owner, as_text(item.get("orderType", "")).lower())
 
     def _may_rest(self, item: object, account: str | None) -> bool:
-        """Say whether an entry without an id may be a live order of ours: of another account, or ended, it is not."""
+        """Return whether an entry without an id may be a live order of ours."""
         if not isinstance(item, dict):
             return True
         return bool(self._owner(item.get("account", account))) and _state_of(item)[1] is not OrderState.GONE
 
     def positions(self, body: object) -> tuple[list[OpenPosition], str]:
-        """Read a list of positions: ours that are not flat, and why there may be more; "": there are none."""
+        """Parse a list of positions: return ours that are not flat, and why there may be more ("": there are not)."""
         items = _items(body, "positions")
         if items is None:
             return [], "the list of positions cannot be read"
@@ -201,10 +208,10 @@ class AccountDirectory:
         return open_positions, f"{unread} of the positions listed cannot be read" if unread else _missing(body, items)
 
     def worth(self, message: dict[str, Any]) -> Decimal | NoEquity:
-        """Add up what our accounts are worth, by the figures of one message, in dollars; or say why that cannot be.
+        """Return the sum of our accounts' net liquidation values in one message, in dollars, or why there is none.
 
-        An account that is not connected shows zeros, or what was last known (§5). So a zero counts only if the
-        connection is stated.
+        An account that is not connected shows zeros or its last figures (§ 5). So a zero counts only if the message
+        states the connection.
         """
         items = message.get("accounts")
         total, seen = Decimal(0), set[str]()
@@ -233,29 +240,30 @@ class AccountDirectory:
         return NoEquity(f"no net liquidation of {lacking}", away=True) if lacking else total
 
     def _owner(self, named: object) -> str:
-        """Say whose something is: "" if not ours, "?" if that is not said in words."""
+        """Return the NT account that an entry names: "" if it is none of ours, "?" if the entry names none."""
         account_name = named.get("name") if isinstance(named, dict) else named
         name, only = as_text(account_name).strip(), self.names[0] if len(self.names) == 1 else "?"
-        stranger = "" if isinstance(account_name, str) else only  # a name is a text: what is none may mean anybody
+        stranger = "" if isinstance(account_name, str) else only  # a name that is no text may mean any account
         return self._by_key.get(name.casefold(), stranger) if name else only
 
     def unseen(self, snapshot: dict[str, Any]) -> dict[str, str]:
-        """Return the accounts whose orders NinjaTrader need not show now, and why: absent, or not connected (§5).
+        """Return our accounts that a snapshot does not show connected to their brokers (§ 5), each with the reason.
 
-        Their orders rest at the broker all the same. An account whose connection is not stated counts as such.
+        NinjaTrader need not list the orders of such an account, while they rest at its broker. An account whose
+        connection is not stated counts as not connected.
         """
         accounts = snapshot.get("accounts")
-        unseen_accounts: dict[str, str] = {}
+        connections: dict[str, str] = {}  # by the account's key
         for item in accounts if isinstance(accounts, list) else ():
             account = item.get("account") if isinstance(item, dict) else None
             if isinstance(account, dict):
-                unseen_accounts[as_text(account.get("name")).casefold()] = as_text(account.get("connectionStatus"))
+                connections[as_text(account.get("name")).casefold()] = as_text(account.get("connectionStatus"))
         unseen: dict[str, str] = {}
         for key, name in self._by_key.items():
-            if key not in unseen_accounts:
+            if key not in connections:
                 unseen[name] = "NinjaTrader does not show NT account"
-            elif unseen_accounts[key].lower() != CONNECTED:
-                unseen[name] = _unconnected(unseen_accounts[key])
+            elif connections[key].lower() != CONNECTED:
+                unseen[name] = _unconnected(connections[key])
         return unseen
 
 
@@ -263,8 +271,8 @@ def _unconnected(status: str, name: str = "") -> str:
     return f"connection {status[:40] or 'not stated'} between the broker and NT account {name}".rstrip()
 
 
-def lacking(unseen: Mapping[str, str]) -> str:
-    """Say which NT accounts a kill cannot reach, and what to do, in one line for people; "" if there is none."""
+def describe_unreached(unseen: Mapping[str, str]) -> str:
+    """Describe in one line the NT accounts that no kill reaches, with the remedy; return "" if there are none."""
     if not unseen:
         return ""
     named: dict[str, list[str]] = {}
@@ -278,7 +286,7 @@ def _state_of(item: dict[str, Any]) -> tuple[str, OrderState]:
     return _state(as_text(item.get("orderState", item.get("state"))))
 
 
-@lru_cache(maxsize=64)  # there may be thousands of orders, in a few states
+@lru_cache(maxsize=64)  # a list may have thousands of orders in a few states
 def _state(text: str) -> tuple[str, OrderState]:
     status = text.lower().replace(" ", "")
     return (
@@ -287,21 +295,21 @@ def _state(text: str) -> tuple[str, OrderState]:
     )
 
 
-def standing(body: object) -> Decimal | None:
-    """Return what the watermarks say that their account is worth (§5)."""
+def equity_of_watermarks(body: object) -> Decimal | None:
+    """Return the net liquidation value in an account's watermarks (§ 5)."""
     data = body.get("data") if isinstance(body, dict) else None
     stats = data.get("stats") if isinstance(data, dict) else None
     return as_decimal(stats.get("netliq")) if isinstance(stats, dict) else None
 
 
 def _items(body: object, name: str) -> list[Any] | None:
-    """Return a list, which is under its own name, under `data`, or under its name in `data`."""
+    """Return a reply's list: under its own name, under `data`, or under its name in `data`; None without one."""
     data = body.get(name, body.get("data")) if isinstance(body, dict) else None
     items = data.get(name) if isinstance(data, dict) else data
     return items if isinstance(items, list) else None
 
 
 def _missing(body: object, items: Sequence[object]) -> str:
-    """Say whether a list states that it has more than it shows (§5 has a `count` beside positions); "" if not."""
+    """Return how many entries a list lacks by its own `count` (§ 5 shows one beside positions); "" if none."""
     count = body.get("count") if isinstance(body, dict) else None
     return f"{len(items)} of {count} are listed" if type(count) is int and count > len(items) else ""

@@ -1,12 +1,7 @@
-"""Let requests leave one by one at CrossTrade while tokens are short: cancels first, in their order, reads behind them.
+"""The queue of CrossTrade requests that wait for a token: cancels first, in their order, then reads.
 
-A request that the venue has refused comes here, and so does what a strike has no token for. The timer goes on as long
-as something waits; a request that is refused again comes back. What waits is never sent twice: the one that is asked
-for last takes the place of the one before.
-
-A refusal over REST costs nothing, and tells that somebody else came first. So the gap between two requests, a little
-more than a token takes to come back, becomes shorter with each refusal in a row, down to `LEAST_S`. No two gaps are
-alike: of two programs with one beat the one that comes a moment behind the other would find no token, ever.
+The striker puts in cancels that the venue has refused or that no token is left for, the reader its refused requests.
+The adapter gives it the timer `TURN`. Each cancelled target waits at most once: a later request replaces the earlier.
 """
 
 from __future__ import annotations
@@ -18,64 +13,69 @@ from kill_switch.venues.crosstrade.tokens import TURN_S, TokenBucket
 from kill_switch.venues.messages import Outputs, WakeAfter
 
 TURN = "turn"  # the timer's tag
-LEAST_S = 0.15  # the shortest gap between two requests, in the middle: seven a second, of which the venue takes three
-SHORTER = 0.8  # of the gap is left after one more refusal in a row
-SPREAD = 0.5  # of the gap: how much longer or shorter one is than another
-IDLE_S = 2.0  # nothing has left in its turn for so long: the first one has a whole gap before it
-GOLDEN = 0.618034  # its multiples, without what is before the point, are spread as evenly as can be
+LEAST_S = 0.15  # the shortest mean gap between two requests: seven a second, of which the venue accepts three
+SHORTER = 0.8  # the gap is multiplied by this for each refusal in a row
+SPREAD = 0.5  # share of the gap by which gaps differ from each other
+IDLE_S = 2.0  # after so long without a request the first one waits a whole gap
+GOLDEN = 0.618034  # the fractional parts of its multiples are spread as evenly as possible
 
-Send = Callable[[Instant], Outputs]
+SendRequest = Callable[[Instant], Outputs]
 
 
 class RequestQueue:
-    """Keep what waits for a token, and send it when its turn has come."""
+    """Hold the requests that wait for a token, and send one at each turn.
+
+    The gap between two requests is a little longer than a token takes to come back. A refusal over REST costs nothing,
+    and shows that another program took the token. So the gap shrinks with each refusal in a row, down to `LEAST_S`.
+    No two gaps are alike: of two programs in step, the later one would never find a token.
+    """
 
     def __init__(self, bucket: TokenBucket) -> None:
         self.bucket = bucket
-        self._cancels: dict[str, tuple[int, Send]] = {}  # by what is cancelled; the lower number goes first
-        self._out: set[str] = set()  # cancels that have left in their turn, and are not answered
-        self._reads: list[Send] = []
-        self._sent_ns = 0  # when the last one left
-        self._due_ns = 0  # when the one timer rings; 0: none is set
+        self._cancels: dict[str, tuple[int, SendRequest]] = {}  # by target, with the rank: the lower goes first
+        self._out: set[str] = set()  # targets whose cancel was sent from here and is not answered
+        self._reads: list[SendRequest] = []
+        self._sent_ns = 0  # when the latest request was sent, monotonic
+        self._due_ns = 0  # when the timer fires; 0: none is set
         self._count = 0
 
     @property
     def cancels(self) -> int:
-        """Return how many cancels wait, or have left in their turn and are not answered."""
+        """How many cancels wait, or were sent from the queue and are not answered."""
         return len(self._cancels) + len(self._out)
 
-    def cancel(self, target: str, rank: int, send: Send, now: Instant) -> Outputs:
-        """Have a cancel sent in its turn; of one rank, who waits longer goes first. `drop` is to follow its answer."""
+    def queue_cancel(self, target: str, rank: int, send: SendRequest, now: Instant) -> Outputs:
+        """Queue a cancel; within a rank the longest wait goes first. Call `drop` when it is answered."""
         self._out.discard(target)
         self._cancels[target] = (rank, send)
-        return self._wind(now)
+        return self._set_timer(now)
 
     def drop(self, target: str) -> None:
-        """Forget a cancel: it is answered, or not needed any more."""
+        """Remove a cancel that is answered or not needed any more."""
         self._out.discard(target)
         self._cancels.pop(target, None)
 
     def drop_cancels(self) -> None:
-        """Forget every cancel: the account is armed again."""
+        """Remove every cancel: the account is armed again."""
         self._out.clear()
         self._cancels.clear()
 
-    def read(self, send: Send, now: Instant) -> Outputs:
-        """Have a request of a read sent, when no cancel waits any more."""
+    def queue_read(self, send: SendRequest, now: Instant) -> Outputs:
+        """Queue a request of a read; it is sent when no cancel waits."""
         self._reads.append(send)
-        return self._wind(now)
+        return self._set_timer(now)
 
     def drop_reads(self) -> None:
-        """Forget the requests of reads: another read takes their place."""
+        """Remove the requests of reads: a newer read replaces them."""
         self._reads.clear()
 
-    def woke(self, now: Instant) -> Outputs:
-        """Send what is next, unless the venue wants no request yet."""
+    def on_timer(self, now: Instant) -> Outputs:
+        """Send the next request, unless a Retry-After is still running."""
         if not self._due_ns:
             return ()
         self._due_ns = 0
         if now.mono_ns < self.bucket.until_ns:
-            return self._wind(now)
+            return self._set_timer(now)
         self._sent_ns = now.mono_ns
         outputs: Outputs = ()
         if self._cancels:
@@ -85,14 +85,14 @@ class RequestQueue:
             outputs = send(now)
         elif self._reads:
             outputs = self._reads.pop(0)(now)
-        return (*outputs, *self._wind(now))
+        return (*outputs, *self._set_timer(now))
 
-    def _wind(self, now: Instant) -> Outputs:
-        """Set the timer for what waits: a gap behind the last one that left, and never in step with the answers."""
+    def _set_timer(self, now: Instant) -> Outputs:
+        """Set the timer one gap after the latest request, unless it is set or nothing waits."""
         if self._due_ns or not (self._cancels or self._reads):
             return ()
         if self.bucket.until_ns <= now.mono_ns and now.mono_ns - self._sent_ns > int(IDLE_S * 1e9):
-            self._sent_ns = now.mono_ns  # what brings us here has left a moment ago
+            self._sent_ns = now.mono_ns  # the refused request that is queued now was sent a moment ago
         self._count += 1
         shift = SPREAD * (self._count * GOLDEN % 1)
         gap_s = max(LEAST_S, TURN_S * SHORTER**self.bucket.refused)

@@ -1,9 +1,7 @@
-"""Keep what is scarce at CrossTrade, tokens and the user's one WebSocket, and make what costs them.
+"""CrossTrade's scarce resources: the user's 20 request tokens and the user's one WebSocket session.
 
-Every request and every command over the WebSocket costs one of the user's 20 tokens, 3 come back a second; what the
-venue sends costs nothing. Other programs of the same user take from the same 20. A request that is refused costs
-nothing over REST; over the WebSocket the tenth refusal in a row ends the session (§3; § numbers are those
-of docs/venues/crosstrade.md).
+Every request and every WebSocket command costs a token; 3 tokens a second come back (docs/venues/crosstrade.md § 3).
+The other parts of the adapter build their requests here, so that each token is counted. Nothing here sends.
 """
 
 from __future__ import annotations
@@ -19,91 +17,101 @@ from kill_switch.core.domain import Instant
 from kill_switch.venues.messages import Send
 from kill_switch.venues.request import Request
 
-BURST = 20.0  # tokens of one user, REST and WebSocket together (§3)
-PER_S = 3.0
-KEPT = 15.0  # polling leaves that many for a kill
-DRAINED_S = 5.0  # the longest that a Retry-After is believed for: the kill asks again before that anyway
+BURST = 20.0  # tokens of one user, REST and WebSocket together (§ 3)
+PER_S = 3.0  # tokens that come back in a second (§ 3)
+KEPT = 15.0  # tokens that polling leaves for a kill
+DRAINED_S = 5.0  # a longer Retry-After is cut to this: the kill repeats its commands sooner anyway
 TURN_S = 0.36  # between two requests while tokens are short; a token takes 1/3 s to come back
-SURPRISE = 2.0  # tokens that we count on when a request is refused: others have used them. Fewer: our count may be off
-CONTENDED_S = 60.0  # without a refusal: nobody else is using the tokens up any more
-HEARD = 20  # answers from which it is judged how many requests the venue takes
-MAX_REFUSED = 8  # commands over the WebSocket that may be refused in a row; the tenth ends the session (§3)
-ANSWER_S = 5.0  # a command over the WebSocket that is not answered by then has not arrived
-PROOF_COSTS = 4  # tokens: two clean reads, of orders and of accounts
-AWAY_S = 30.0  # off the WebSocket after another session took it; twice as long each time
+SURPRISE = 2.0  # a refusal at this count or above shows another program; below it our own count may be wrong
+CONTENDED_S = 60.0  # so long without a refusal, and no other program counts as using the tokens any more
+HEARD = 20  # latest answers from which the share of accepted requests is estimated
+MAX_REFUSED = 8  # WebSocket commands that may be refused in a row; the tenth refusal ends the session (§ 3)
+ANSWER_S = 5.0  # a WebSocket command without an answer after this has not arrived
+PROOF_COSTS = 4  # tokens: two clean reads, each of orders and of accounts
+AWAY_S = 30.0  # off the WebSocket after another session displaced ours; doubled each time
 MAX_AWAY_S = 3600.0
-READS = frozenset({"GetAllOrders"})  # calls that change nothing
-STEADY_S = 600.0  # a session that lasted this long was not part of a fight
+STEADY_S = 600.0  # a session that lasted this long resets the doubling
+READS = frozenset({"GetAllOrders"})  # RPCs that change nothing
 
 
 class TokenBucket:
-    """Count the user's tokens as far as we can know: others may use them too, and the venue says so when none is left.
+    """Count the user's tokens as far as the adapter can know them.
 
-    The venue states no level (§3). That others use the tokens shows in a refusal while our count says that there are
-    some. From then on, until no request has been refused for `CONTENDED_S`, one token at most is counted on.
+    CrossTrade states no level (§ 3), and other programs of the user may spend tokens too. A refusal while our count
+    still has tokens shows such a program. From then on at most one token is counted on, until no request has been
+    refused for `CONTENDED_S`.
 
-    What was used before our first request is not known: a daemon that was killed a moment ago may have used it all. So
-    there are two counts, from all and from none, which become one when there must be all again, or a refusal says none.
-    We act on the one, and accuse others on the other.
+    The use before our first request is unknown: a daemon that was killed a moment ago may have spent everything. So
+    the bucket keeps two counts, from a full and from an empty bucket. Requests follow the first count. Contention is
+    concluded from the second. The counts meet when the bucket must be full again, or when a refusal shows it empty.
     """
 
     __slots__ = ("_at_ns", "_contended_ns", "_heard", "_level", "_sure", "refused", "until_ns")
 
     def __init__(self) -> None:
-        self.until_ns = 0  # the venue wants no request before that
-        self.refused = 0  # requests in a row, by the last answers
+        self.until_ns = 0  # the venue wants no request before this moment, monotonic
+        self.refused = 0  # refusals in a row, up to the latest answer
         self._level = BURST
-        self._sure = 0.0  # the level if there was no token when we began
+        self._sure = 0.0  # the level if the bucket was empty at our first request
         self._at_ns = 0
-        self._contended_ns: int | None = None  # the last refusal that others have caused
-        self._heard: deque[bool] = deque(maxlen=HEARD)  # of the last answers: was a token there?
+        self._contended_ns: int | None = None  # the latest refusal that another program caused
+        self._heard: deque[bool] = deque(maxlen=HEARD)  # of each answer: was a token there?
 
     def left(self, now: Instant) -> float:
-        """Return how many requests the venue would take now; less than 0: it wants none for a while."""
+        """Return how many requests the venue would accept now; negative after a Retry-After."""
         left = self._count(now)
         return min(left, 1.0) if self._contended_ns is not None and self.contended(now) else left
 
     def spare(self, now: Instant, tokens: int) -> bool:
-        """Say whether that many can go without touching what is kept for a kill."""
+        """Return whether so many tokens can be spent without touching the `KEPT` tokens of a kill."""
         return self.left(now) >= KEPT + tokens
 
     def wait_s(self, tokens: float, now: Instant) -> float:
-        """Return in how many seconds so many tokens are left, by our count; 0: now."""
+        """Return in how many seconds so many tokens are there, by our count; 0: now."""
         return max(0.0, (tokens - self._count(now)) / PER_S)
 
     def spend(self, now: Instant, tokens: int = 1) -> None:
+        """Count the tokens of requests that are sent now."""
         left, sure = self._count(now), self._count_sure(now)
         self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing
         self._sure = min(sure, max(0.0, sure - tokens))
         self._at_ns = now.mono_ns
 
-    def taken(self) -> None:
-        """Take note of an answer that is no refusal: there was a token."""
+    def note_accepted(self) -> None:
+        """Record an answer that is no refusal for want of tokens: a token was there."""
         self._heard.append(True)
         self.refused = 0
 
     def drain(self, now: Instant, retry_after: str = "") -> None:
-        """Believe the venue that nothing is left, and for how long (`retry_after`, in seconds)."""
+        """Record a refusal for want of tokens; `retry_after` is its header, in seconds."""
         if self._count_sure(now) >= SURPRISE or self.contended(now):
             if not self.contended(now):
-                self._heard.clear()  # of the time before
+                self._heard.clear()  # answers from before the contention
             self._contended_ns = now.mono_ns
         self._heard.append(False)
         self.refused = min(self.refused + 1, HEARD)
         wait_s = min(float(retry_after), DRAINED_S) if retry_after.isascii() and retry_after.isdigit() else 0.0
         self._level = self._sure = min(self._count(now), 0.0, 1 - wait_s * PER_S)
         self._at_ns = now.mono_ns
-        if wait_s > 1:  # 1 is the least that whole seconds can say, and a token is back after a third of that
+        if wait_s > 1:  # 1 is the least that whole seconds can state; a token is back after a third of it
             self.until_ns = max(self.until_ns, now.mono_ns + int(wait_s * 1e9))
 
     def contended(self, now: Instant) -> bool:
-        """Say whether another program of this user has been seen to use the tokens up."""
+        """Return whether another program of this user uses the tokens up."""
         return self._contended_ns is not None and now.mono_ns - self._contended_ns < CONTENDED_S * 1e9
 
     def kill_s(self, accounts: int) -> float:
-        """Return about how many seconds a kill of so many NT accounts takes until it is proven, at this contention."""
+        """Estimate, in seconds, a kill of so many NT accounts up to its proof, at the present contention."""
         share = (sum(self._heard) + 1) / (len(self._heard) + 2)
         return (accounts + PROOF_COSTS) * TURN_S / share
+
+    def slow_kill_warning(self, accounts: int, now: Instant) -> str:
+        """Describe how long a kill of so many NT accounts takes while tokens are contended, else return ""."""
+        if not self.contended(now):
+            return ""
+        named = "1 NT account" if accounts == 1 else f"{accounts} NT accounts"
+        took_s = self.kill_s(accounts)
+        return f"another program uses up this user's requests: a kill of {named} takes about {took_s:.0f} s"
 
     def _count(self, now: Instant) -> float:
         return min(BURST, self._level + max(0, now.mono_ns - self._at_ns) * PER_S / 1e9)
@@ -113,38 +121,42 @@ class TokenBucket:
 
 
 class SocketLease:
-    """The user's one WebSocket session (§6): two programs that reconnect at once would fight for it for ever."""
+    """The back-off of the user's one WebSocket session (§ 6).
 
-    __slots__ = ("_fights", "_until_ns")
+    A second session closes the first. Two programs that both reconnected at once would displace each other without
+    end, so ours stays off the WebSocket for a while after each displacement.
+    """
+
+    __slots__ = ("_displacements", "_until_ns")
 
     def __init__(self) -> None:
-        self._fights = 0
+        self._displacements = 0
         self._until_ns = 0
 
-    def lost(self, since_ns: int, now: Instant) -> float:
-        """Leave it to whoever took it; return for how many seconds. `since_ns`: when we had got it."""
+    def on_displaced(self, since_ns: int, now: Instant) -> float:
+        """Start the back-off and return its length in seconds; the lost session had begun at `since_ns`, monotonic."""
         if now.mono_ns - since_ns >= STEADY_S * 1e9:
-            self._fights = 0
-        away_s = min(MAX_AWAY_S, AWAY_S * (1 << self._fights))
-        self._fights = min(self._fights + 1, 10)
+            self._displacements = 0
+        away_s = min(MAX_AWAY_S, AWAY_S * (1 << self._displacements))
+        self._displacements = min(self._displacements + 1, 10)
         self._until_ns = now.mono_ns + int(away_s * 1e9)
         return away_s
 
     def left_s(self, now: Instant) -> float:
-        """Return for how long we still stay away; 0 or less: not any more."""
+        """Return the seconds that are left of the back-off; 0 or less: it is over."""
         return (self._until_ns - now.mono_ns) / 1e9
 
 
 @dataclass(slots=True)
 class SocketLoad:
-    """One WebSocket connection: when it came up, and what may end it."""
+    """A WebSocket connection: when it opened, and the commands that count towards the venue's limit on refusals."""
 
     since_ns: int
-    refused: int = 0  # commands over the limit, in a row
-    waiting: dict[str, int] = field(default_factory=dict)  # commands without an answer, by id, and when each left
+    refused: int = 0  # commands in a row that were refused for want of tokens
+    waiting: dict[str, int] = field(default_factory=dict)  # commands without an answer: id → when sent, monotonic
 
     def room(self, now: Instant) -> int:
-        """Return how many commands may be refused without the venue ending the session."""
+        """Return how many more commands may be refused before the venue ends the session."""
         if len(self.waiting) + self.refused >= MAX_REFUSED:
             oldest_ns = now.mono_ns - int(ANSWER_S * 1e9)
             self.waiting = {tag: left_ns for tag, left_ns in self.waiting.items() if left_ns > oldest_ns}
@@ -152,7 +164,7 @@ class SocketLoad:
 
 
 class RequestFactory:
-    """Make requests and frames, and count what each costs."""
+    """Build requests and WebSocket commands, and count the token of each."""
 
     def __init__(self, host: str, bearer: Mapping[str, str]) -> None:
         self.bucket = TokenBucket()
@@ -161,25 +173,25 @@ class RequestFactory:
 
     @property
     def newest(self) -> int | None:
-        """Return the connection that carries commands, None if there is none."""
+        """The connection that carries commands, None if there is none."""
         return max(self.links, default=None)
 
     def room(self, now: Instant) -> int:
-        """Return how many commands the WebSocket may carry now: none while they are likely to be refused."""
+        """Return how many commands the WebSocket may carry now; 0 while the venue is likely to refuse them."""
         conn = self.newest
         return 0 if conn is None or self.bucket.contended(now) else self.links[conn].room(now)
 
     def carrier(self, now: Instant) -> int | None:
-        """Return the connection that may carry one more command now, None if REST is to."""
+        """Return the connection for one more command now, or None: use REST."""
         return self.newest if self.room(now) else None
 
-    def left(self, conn: int, tag: str, now: Instant) -> None:
-        """Count a command that leaves over the WebSocket."""
+    def note_sent(self, conn: int, tag: str, now: Instant) -> None:
+        """Count a command that is sent over the WebSocket."""
         self.bucket.spend(now)
         self.links[conn].waiting[tag] = now.mono_ns
 
-    def heard(self, conn: int, tag: str, now: Instant, *, limited: bool) -> None:
-        """Take note of the answer to a command over the WebSocket."""
+    def on_answered(self, conn: int, tag: str, now: Instant, *, limited: bool) -> None:
+        """Record the answer to a WebSocket command; `limited`: it was refused for want of tokens."""
         link = self.links[conn]
         counted = link.waiting.pop(tag, None) is not None
         if limited:
@@ -187,13 +199,13 @@ class RequestFactory:
             self.bucket.drain(now)
         elif counted:
             link.refused = 0
-            self.bucket.taken()
+            self.bucket.note_accepted()
 
     def request(self, method: str, target: str) -> Request:
         return Request(method, target, self._headers, b"{}" if method == "POST" else b"")
 
     def paid(self, request: Request, *, paid: bool = False) -> Callable[[Instant], Request]:
-        """Return what builds each copy of a request, and counts its token; the first may have been counted."""
+        """Return a builder that counts a token for each copy of a request; `paid`: the first is counted already."""
         owed = not paid
 
         def build(now: Instant) -> Request:
@@ -205,13 +217,13 @@ class RequestFactory:
         return build
 
     def rpc(self, conn: int, tag: str, api: str, args: Mapping[str, str], now: Instant) -> Send:
-        """Make a command's frame, and count its token; what does not only read is a kill's command."""
-        self.left(conn, tag, now)
+        """Build a command's frame, and count its token; every RPC outside `READS` is marked as a command."""
+        self.note_sent(conn, tag, now)
         return Send(conn, rpc_frame(api, args, tag), command=api not in READS)
 
 
 def rpc_frame(api: str, args: Mapping[str, str], tag: str = "") -> bytes:
-    """Make a command; without a tag, as it is shown to people."""
+    """Build the text of an RPC (§ 6); without a tag, as `fire --dry-run` shows it."""
     return orjson.dumps({"action": "rpc", **({"id": tag} if tag else {}), "api": api, "args": args})
 
 
@@ -219,6 +231,11 @@ def path_of(account: str) -> str:
     return f"/v1/api/accounts/{quote(account, safe='')}"
 
 
+def single_target(account: str, order: str) -> str:
+    """Return the path that cancels one order (§ 4)."""
+    return f"{path_of(account)}/orders/{order}/cancel"
+
+
 def is_id(text: str) -> bool:
-    """Say whether an id may go into a path: a GUID of 32 hexadecimal digits, or the number that a broker gave it."""
+    """Return whether an id may go into a path: a GUID of 32 hexadecimal digits, or a number that the broker gave."""
     return 0 < len(text) <= 64 and text.isascii() and text.isalnum()

@@ -1,1 +1,1 @@
-"""Speak to KUNA."""
+"""The KUNA adapter."""

@@ -1,11 +1,7 @@
-"""Ask for the lists of a read-back at KUNA one by one, once its rate limit has refused one of them.
+"""The queue of a KUNA read-back's lists, once the rate limit has refused one of them: they are requested one by one.
 
-The limit, 300 requests a minute, is taken for a window that slides (inferred). When it is full, requests fit only as
-old ones leave it: three lists that are asked for at the same time would rarely be taken together, and a read that ends
-with the first refusal would leave the account unproven for as long. `Kuna` uses this; it makes no requests itself.
-
-An order goes from the other lists to the active one, and never back. So the active list is asked for last, and anew if
-it came before another one that was refused: no order is between two lists then.
+The adapter uses it with the timer `TURN`; `ReadQueue` makes no requests itself.
+§ numbers are those of docs/venues/kuna.md.
 """
 
 from __future__ import annotations
@@ -17,26 +13,34 @@ from kill_switch.venues.kit.readback import ReadBack
 from kill_switch.venues.messages import Outputs, WakeAfter
 
 TURN = "turn"  # the timer's tag
-TURN_S = 0.5  # between two requests of which the first was refused: a slot comes back in 0.2 s on average
-MAX_WAIT_S = 5.0  # a Retry-After is believed for so long at most: a kill asks again before that anyway
+TURN_S = 0.5  # from a refusal to the next request: at 300 requests a minute one fits every 0.2 s on average
+MAX_WAIT_S = 5.0  # a longer Retry-After is cut to this: a kill asks again sooner anyway
 ACTIVE = "active"
 
 
 class ReadQueue:
-    """Hold the one read-back whose lists are asked for in turn."""
+    """Hold the single read-back whose lists are requested in turn.
+
+    The limit, 300 requests a minute, is assumed to be a sliding window (§ 7 has no number). When the window is full,
+    three simultaneous requests would rarely all be accepted. A read-back that ended with the first refusal would leave
+    the account unproven for as long.
+
+    An order moves from the other lists to the active list, and never back. So the active list is requested last, and
+    again if it came before another list was refused: no order can be missed between two lists.
+    """
 
     def __init__(self, ask: Callable[[ReadBack, str, Instant], Outputs]) -> None:
-        """Make it; `ask` asks for a list, by its name, of a read-back."""
+        """Make an empty queue; `ask` requests a list, by its name, for a read-back."""
         self._ask = ask
         self._read: ReadBack | None = None
-        self._waiting: list[str] = []  # lists that are still to come; the first is the next
-        self._out = False  # the next one has been asked for
+        self._waiting: list[str] = []  # lists that are still to come; the first is next
+        self._out = False  # the next list has been requested
         self._timed = False  # the timer runs
 
     def join(self) -> bool:
-        """Say whether a read-back is under way here: it takes the place of a further one, and becomes urgent.
+        """Return whether a read-back is in the queue, and make it urgent: the caller begins no other.
 
-        One of housekeeping whose next list has been asked for is forgotten: that request may be held up for minutes.
+        A routine read-back whose next list has been requested is dropped: its request may be held up for minutes.
         """
         if self._read is not None and self._out and not self._read.urgent:
             self.drop()
@@ -45,13 +49,16 @@ class ReadQueue:
         return self._read is not None
 
     def drop(self) -> None:
-        """Forget the read-back: a strike leaves, and what was asked for before shows the past."""
+        """Drop the read-back: a strike is sent now, and lists that were requested before it may be outdated."""
         self._read = None
         self._waiting.clear()
         self._out = False
 
-    def refused(self, read: ReadBack, name: str, asked_ns: int, retry_after: str) -> Outputs:
-        """Take a list that was refused; nothing more comes of a read-back beside the one that waits already."""
+    def on_refused(self, read: ReadBack, name: str, asked_ns: int, retry_after: str) -> Outputs:
+        """Queue a refused list; `asked_ns` is when it was requested, `retry_after` the header, in seconds.
+
+        A second read-back is not queued beside the first: it gets no further list.
+        """
         if self._read is None:
             self._read = read
             self._waiting = [ACTIVE]
@@ -64,11 +71,11 @@ class ReadQueue:
         if self._timed:
             return ()
         self._timed = True
-        said_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
-        return (WakeAfter(TURN, max(TURN_S, min(said_s, MAX_WAIT_S))),)
+        stated_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
+        return (WakeAfter(TURN, max(TURN_S, min(stated_s, MAX_WAIT_S))),)
 
-    def came(self, read: ReadBack, name: str, asked_ns: int) -> bool:
-        """Take note of a list, asked for at `asked_ns`, before its read-back does; say whether it came in its turn."""
+    def on_list(self, read: ReadBack, name: str, asked_ns: int) -> bool:
+        """Record a list that has come, before its read-back gets it; return whether it was requested from the queue."""
         if self._read is not read:
             return False
         in_turn = asked_ns > read.asked_ns and name in self._waiting
@@ -80,21 +87,21 @@ class ReadQueue:
             self._read = None
         return in_turn
 
-    def leave(self, read: ReadBack) -> tuple[str, ...]:
-        """End the read-back's turns; return the lists that are not asked for any more."""
+    def end(self, read: ReadBack) -> tuple[str, ...]:
+        """Remove the read-back from the queue; return the lists that are not requested any more."""
         if self._read is not read:
             return ()
         left = tuple(name for name in self._waiting if name in read.missing)
         self.drop()
         return left
 
-    def go_on(self, now: Instant) -> Outputs:
-        """Ask for the next list, if one waits."""
+    def ask_next(self, now: Instant) -> Outputs:
+        """Request the next list, if one waits."""
         if self._read is None or self._out:
             return ()
         self._out = True
         return self._ask(self._read, self._waiting[0], now)
 
-    def woke(self, now: Instant) -> Outputs:
+    def on_timer(self, now: Instant) -> Outputs:
         self._timed = False
-        return self.go_on(now)
+        return self.ask_next(now)

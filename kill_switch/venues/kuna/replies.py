@@ -1,4 +1,7 @@
-"""Read what KUNA answers, and keep what is known of a read-back whose calls are still under way."""
+"""Parse KUNA's replies: errors, lists, single orders, balances.
+
+The adapter and its striker use these functions; § numbers are those of docs/venues/kuna.md. Nothing here sends.
+"""
 
 from __future__ import annotations
 
@@ -10,44 +13,51 @@ from typing import Any, NamedTuple
 from kill_switch.core.domain import CancelOutcome, Order, OrderState
 from kill_switch.venues.decode import as_decimal, as_text
 
-TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})
-ENDED = frozenset(f"order with status {status} can't be canceled" for status in TERMINAL)  # two of them documented
-CLIENT_MISTAKES = frozenset({"wrongrequestexception", "invalid json"})  # told with HTTP 500, and meant for us
-_NOT_THERE = r"^\s*order\b.*(not found|n[o']t exist)"  # inferred: no document says what is said of an unknown order
-_JUDGED = re.compile(rf"{_NOT_THERE}|^\s*order\b.*can't be cancel", re.IGNORECASE)  # the last is documented
+PAGE = 100  # the longest list, and the most open orders of an account (§ 3.2)
+TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})  # § 6
+ENDED = frozenset(f"order with status {status} can't be canceled" for status in TERMINAL)  # § 4 documents two of them
+CLIENT_MISTAKES = frozenset({"wrongrequestexception", "invalid json"})  # come with HTTP 500, for our own mistakes (§ 4)
+_NOT_THERE = r"^\s*order\b.*(not found|n[o']t exist)"  # inferred: the text about an unknown order is not documented
+_JUDGED = re.compile(rf"{_NOT_THERE}|^\s*order\b.*can't be cancel", re.IGNORECASE)  # the last is documented (§ 4)
 _FORGOTTEN = re.compile(_NOT_THERE, re.IGNORECASE)
-MAX_TOLD = 1000  # errors of an answer that are looked at: a batch has a hundred orders
-KEY_REFUSED = frozenset({"REQUEST_INVALID_KEY"})
+MAX_ERRORS = 1000  # errors or items of a reply that are parsed: a batch has a hundred orders
+KEY_REFUSED = frozenset({"REQUEST_INVALID_KEY"})  # § 5
 
 Body = dict[str, Any] | list[Any]
 
 
 class KunaError(NamedTuple):
-    """What the venue has against a request."""
+    """The errors of one reply."""
 
     status: int
     words: str
-    ended: int  # errors that say of an order that it has ended
-    others: int
-    mistake: bool
-    key: bool
-    order: bool  # it says of the order, and of nothing else, that it is not there to be cancelled
-    forgotten: bool  # it says of the order, and of nothing else, that there is none of this id
+    ended: int  # errors that state that an order has ended
+    others: int  # the other errors
+    mistake: bool  # HTTP 500 for a mistake of ours, not for a failure of the venue
+    key: bool  # the key was refused
+    order: bool  # every error states that the order cannot be cancelled: the venue has looked at it
+    forgotten: bool  # every error states that there is no order of this id
 
     @property
     def answer(self) -> CancelOutcome:
-        """An order that has ended says nothing of the others in its batch, and too many requests nothing at all."""
+        """The outcome of the cancels that the reply does not name.
+
+        An ended order tells nothing about the others of its batch, nor does HTTP 429.
+        """
         return CancelOutcome.UNKNOWN if self.status == 429 or self.ended else CancelOutcome.REFUSED
 
     @property
     def too_long(self) -> bool:
-        """Say whether the batch may have been too long: the most is not documented."""
+        """Whether the batch may have been too long; the maximum is not documented (§ 3.2)."""
         hurried = "too_many_requests" in self.words.lower().replace(" ", "_")
         return self.status in (200, 400, 413) and not self.ended and not self.key and not hurried
 
 
 def error_of_reply(status: int, body: Body, words: Callable[..., str]) -> KunaError | None:
-    """Return the venue's refusal, in `words`; None if it says success: errors come with HTTP 200, too."""
+    """Return the errors of a reply, None if it has none; errors come with HTTP 200 too (§ 4).
+
+    `words` turns the venue's texts into one line of evidence, without our secrets.
+    """
     fields = body if isinstance(body, dict) else {}
     errors, error = fields.get("errors"), fields.get("error")
     if errors:
@@ -58,7 +68,7 @@ def error_of_reply(status: int, body: Body, words: Callable[..., str]) -> KunaEr
         items = [fields if fields.get("message") else {"message": error or ""}]
     else:
         return None
-    parsed = [error_of(item) for item in items[:MAX_TOLD]]
+    parsed = [error_of(item) for item in items[:MAX_ERRORS]]
     ended = sum(has_ended(text) for _, text in parsed)
     return KunaError(
         status,
@@ -66,24 +76,24 @@ def error_of_reply(status: int, body: Body, words: Callable[..., str]) -> KunaEr
         ended=ended,
         others=len(items) - ended,
         mistake=any(word.lower() in CLIENT_MISTAKES for pair in parsed for word in pair if isinstance(word, str)),
-        order=_all_say(_JUDGED, parsed),
-        forgotten=_all_say(_FORGOTTEN, parsed),
+        order=_all_match(_JUDGED, parsed),
+        forgotten=_all_match(_FORGOTTEN, parsed),
         key=status in (401, 403) or any(code in KEY_REFUSED for code, _ in parsed),
     )
 
 
-def _all_say(pattern: re.Pattern[str], errors: list[tuple[str, object]]) -> bool:
+def _all_match(pattern: re.Pattern[str], errors: list[tuple[str, object]]) -> bool:
     return all(isinstance(text, str) and pattern.search(text) is not None for _, text in errors)
 
 
 def items_of(body: Body) -> list[Any] | None:
-    """Return an answer's list, which is bare or under `data`; None if there is none."""
+    """Return a reply's list, which is bare or under `data` (§ 3); None if there is none."""
     data = body.get("data") if isinstance(body, dict) else body
     return data if isinstance(data, list) else None
 
 
 def error_of(error: object) -> tuple[str, object]:
-    """Return an error's code and text; the code is its own or that of its extensions."""
+    """Return an error's code, which may be in its `extensions`, and its text."""
     if not isinstance(error, dict):
         return "", error
     inner = error.get("error")
@@ -94,17 +104,17 @@ def error_of(error: object) -> tuple[str, object]:
 
 
 def has_ended(text: object) -> bool:
-    """Say whether a text is on the list of those that say: this order has ended already."""
+    """Return whether an error's text states that the order has ended already."""
     return isinstance(text, str) and text.strip().rstrip(".").lower() in ENDED
 
 
 def id_of(item: object) -> str:
-    """Return an item's order id, which is `id` or `orderId`; empty if it has none."""
+    """Return an item's order id, which is `id` or `orderId` (§ 3.2); "" if it has none."""
     return (as_text(item.get("id")) or as_text(item.get("orderId"))) if isinstance(item, dict) else ""
 
 
 def order_of(item: object) -> Order | None:
-    """Read one order; an unknown status counts as alive."""
+    """Parse one order; None if it has no id. An unknown status counts as alive."""
     order_id = id_of(item)
     if not isinstance(item, dict) or not order_id:
         return None
@@ -115,10 +125,7 @@ def order_of(item: object) -> Order | None:
 
 
 def orders_of(items: list[Any]) -> tuple[list[Order], int]:
-    """Read a list's orders that have not ended; count the items that cannot be read.
-
-    Each of these may be an order, unless it says that it has ended.
-    """
+    """Parse a list: return its open orders, and the number of unreadable items that may be open orders."""
     orders: list[Order] = []
     unreadable = 0
     for item in items:
@@ -130,10 +137,41 @@ def orders_of(items: list[Any]) -> tuple[list[Order], int]:
     return orders, unreadable
 
 
-def worth_of(body: Body) -> dict[str, Decimal] | str:
-    """Add up what is available and what is locked (get-client-balance), by currency; or say why that cannot be.
+class ParsedList(NamedTuple):
+    """A list of orders, as far as it can be parsed; orders beside an error count too."""
 
-    A currency of which there is nothing is in it, as zero: whether all are listed is not documented.
+    orders: list[Order]
+    why: str = ""  # why it, or a part of it, cannot be read
+    full: str = ""  # why there may be a further page
+
+
+def parse_list(kind: str, body: Body, refusal: KunaError | None) -> ParsedList:
+    """Parse the list `kind` ("active", or a status)."""
+    refused = "" if refusal is None else refusal.words
+    items = items_of(body)
+    if items is None:
+        return ParsedList([], refused or f"the {kind} list cannot be read")
+    orders, unreadable = orders_of(items)
+    lacking = f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+    full = f"the {kind} list is full: {len(items)} orders, there may be more" if len(items) >= PAGE else ""
+    return ParsedList(orders, refused or lacking, full)
+
+
+def parse_look_up(order_id: str, body: Body, refusal: KunaError | None) -> tuple[Order | None, str]:
+    """Parse the look-up of one order: return the order, GONE if the venue does not know it, or None and the reason."""
+    if refusal is not None:
+        gone = refusal.forgotten and refusal.status != 429 and not refusal.key
+        return Order(order_id, "", OrderState.GONE, "not found") if gone else None, refusal.words
+    order = order_of(body.get("data", body)) if isinstance(body, dict) else None
+    if order is None or order.id != order_id:
+        return None, "the answer cannot be read"
+    return order, ""
+
+
+def balances_of(body: Body) -> dict[str, Decimal] | str:
+    """Return the available plus the locked amount of each currency (§ 3.5), or why there is none.
+
+    A currency with nothing of it is included, as zero: § 3.5 does not tell whether the list has every currency.
     """
     items = items_of(body)
     if not items:
@@ -149,8 +187,8 @@ def worth_of(body: Body) -> dict[str, Decimal] | str:
     return amounts
 
 
-def carried(body: Body, refusal: KunaError | None, order: str) -> bool:
-    """Say whether the cancel of an order that does not exist came through: the venue has judged the order."""
+def has_drill_passed(body: Body, refusal: KunaError | None, order: str) -> bool:
+    """Return whether a drill has passed: the reply shows that the venue has looked at the drill's order."""
     if refusal is None:
-        return any(id_of(item) == order for item in (items_of(body) or ())[:MAX_TOLD])
+        return any(id_of(item) == order for item in (items_of(body) or ())[:MAX_ERRORS])
     return refusal.order and not refusal.key and refusal.status != 429

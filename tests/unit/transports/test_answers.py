@@ -107,7 +107,7 @@ ILLEGAL: dict[str, tuple[bytes, bool]] = {
     "no head": (b"abc", True),
     "nothing": (b"", True),
     "gzip that is cut off": (ok(gzip.compress(b"abc")[:-4], b"Content-Encoding: gzip"), False),
-    "an encoding that nobody asked for": (ok(b"abc", b"Content-Encoding: br"), False),
+    "a content encoding that was not requested": (ok(b"abc", b"Content-Encoding: br"), False),
     "two encodings": (ok(gzip.compress(RAW), b"Content-Encoding: deflate, gzip"), False),
 }
 

@@ -71,7 +71,7 @@ def in_context(outer: BaseException, inner: BaseException) -> BaseException:
         (h11.RemoteProtocolError(SECRET), "the answer is not HTTP"),
         (InvalidMessage(SECRET), "the answer to the upgrade is not HTTP"),
         (InvalidHeader("Sec-WebSocket-Accept", SECRET), "the answer to the upgrade accepts no WebSocket"),
-        (PayloadTooBig(5, 4), "a WebSocket's rules are broken: PayloadTooBig"),
+        (PayloadTooBig(5, 4), "a violation of the WebSocket protocol: PayloadTooBig"),
         (ConnectionNotWanted("another program has it"), "another program has it"),
         (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
         (

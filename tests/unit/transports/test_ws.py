@@ -272,7 +272,7 @@ async def test_a_venue_that_never_stops_talking_is_left_and_one_that_says_much_a
     lane = make(server, ear, ca_file)
     async with running(lane.run):
         await until(lambda: len(ear.opened()) == 2)
-        assert [event.why for event in ear.closed()] == ["more frames than anybody has to say"]
+        assert ["too many frames" in event.why for event in ear.closed()] == [True]
         flooding, talking = ear.opened()
 
         def texts(conn: int) -> int:
@@ -373,7 +373,7 @@ async def test_a_connection_that_is_silent_is_given_up_within_three_seconds(
     lane = make(server, ear, ca_file)
     async with running(lane.run):
         await until(lambda: len(ear.opened()) == 2 and lane.state is LaneState.UP, 2.0)
-        assert ear.closed()[0].why == "no sign of life for 0.3 s"
+        assert "no frame received" in ear.closed()[0].why
         await anyio.sleep(0.5)
         assert len(ear.closed()) == 1  # the second answers
 

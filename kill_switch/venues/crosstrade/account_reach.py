@@ -1,0 +1,56 @@
+"""Which NT accounts NinjaTrader shows connected to their brokers, by the latest snapshot.
+
+The reader and the prober hand over snapshots. While an account is out of reach the HTTP lane is not ready, because no
+kill reaches orders that rest at its broker. Nothing here requests a snapshot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kill_switch.core.domain import Route
+from kill_switch.venues.crosstrade.replies import AccountDirectory, Words, describe_unreached, failure
+from kill_switch.venues.messages import NotReady, Outputs, Ready
+
+MAX_TROUBLE = 600  # characters of a line that may name 15 NT accounts
+
+
+class AccountReach:
+    """Keep the accounts that the latest snapshot does not show connected."""
+
+    def __init__(self, ours: AccountDirectory, words: Words) -> None:
+        self._ours = ours
+        self._words = words
+        self._reported: Mapping[str, str] = {}  # the accounts out of reach at the latest report
+        self.unseen: Mapping[str, str] = {}  # account that the latest snapshot does not show connected → why
+        self.is_owed = False  # no snapshot has come since the HTTP lane came up
+
+    def on_snapshot(self, snapshot: dict[str, Any]) -> Mapping[str, str]:
+        """Apply a snapshot; return the accounts that it does not show connected, each with the reason."""
+        self.unseen = self._ours.unseen(snapshot)
+        self.is_owed = False
+        return self.unseen
+
+    def on_read_snapshot(self, snapshot: dict[str, Any]) -> Mapping[str, str]:
+        """Apply the snapshot of a read; return the accounts that it or its predecessor does not show connected.
+
+        The read's list lies between the two snapshots: it may lack an account that came into sight after it.
+        """
+        before = {name: f"until now, {why}" for name, why in self.unseen.items()}
+        return {**before, **self.on_snapshot(snapshot)}
+
+    def on_probe_reply(self, body: Any, status: int) -> Outputs:
+        """Turn the snapshot of a probe into the readiness of the HTTP lane."""
+        wrong = failure(status, body, self._words)
+        if wrong is not None:
+            return () if wrong.limited else (NotReady(Route.HTTP, 0, wrong.words, fatal=wrong.key),)
+        why = describe_unreached(self.on_snapshot(body))
+        self._reported = self.unseen
+        return (NotReady(Route.HTTP, 0, self._words(why, limit=MAX_TROUBLE)) if why else Ready(Route.HTTP, 0),)
+
+    def report_change(self) -> Outputs:
+        """Return `NotReady` if other accounts are out of reach than at the latest report."""
+        before, self._reported = self._reported, self.unseen
+        why = describe_unreached(self.unseen) if self.unseen != before else ""
+        return (NotReady(Route.HTTP, 0, self._words(why, limit=MAX_TROUBLE)),) if why else ()

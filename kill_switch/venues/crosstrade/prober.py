@@ -1,0 +1,110 @@
+"""Probe CrossTrade's lanes: reads of the orders and the snapshot over HTTP, and one RPC on each new connection.
+
+The adapter calls this when a lane comes up and when it keeps the HTTP lane warm. A probe leaves the tokens of a kill
+alone, and never proves an account clear.
+"""
+
+from __future__ import annotations
+
+from kill_switch.core.domain import Instant, Route
+from kill_switch.venues.crosstrade.account_reach import AccountReach
+from kill_switch.venues.crosstrade.read_facts import ReadFactBuilder
+from kill_switch.venues.crosstrade.readback import UserRead, UserReader
+from kill_switch.venues.crosstrade.replies import CancelReply, Words, warning
+from kill_switch.venues.crosstrade.request_queue import RequestQueue
+from kill_switch.venues.crosstrade.tokens import RequestFactory
+from kill_switch.venues.kit.book import OrderBook
+from kill_switch.venues.kit.calls import CallStarter
+from kill_switch.venues.messages import NotReady, Outputs, Ready, Send
+from kill_switch.venues.request import Request
+
+SNAPSHOT_EVERY = 4  # probes
+PROBE_AGAIN_S = 4.0  # a lane that comes up so soon after a probe is probed only with tokens to spare
+PROBE_ANYWAY_S = 8.0  # between two probes while another program uses the tokens up: a refusal costs nothing
+HELLO = "hello"  # the id of the RPC that proves a new connection
+
+
+class Prober:
+    """Send probes, and prove new WebSocket connections."""
+
+    def __init__(
+        self,
+        wire: RequestFactory,
+        turns: RequestQueue,
+        calls: CallStarter,
+        snapshot: Request,
+        reads: UserReader,
+        facts: ReadFactBuilder,
+        reach: AccountReach,
+        book: OrderBook,
+        words: Words,
+    ) -> None:
+        self._wire = wire
+        self._turns = turns
+        self._calls = calls
+        self._snapshot = snapshot
+        self._reads = reads
+        self._facts = facts
+        self._reach = reach
+        self._book = book
+        self._words = words
+        self._probes = 0
+        self._probed_ns = self._read_ns = 0  # when the latest probe began, and the latest read, monotonic
+
+    def note_read(self, now: Instant) -> None:
+        """Record that a read begins: while reads are frequent, no probe is forced without tokens."""
+        self._read_ns = now.mono_ns
+
+    def probe(self, now: Instant) -> Outputs:
+        """Read the orders, and the snapshot each fourth time or while it is owed; nothing if tokens are short."""
+        if not self._wire.bucket.spare(now, 2) and not self._may_probe_anyway(now):
+            return ()
+        self._probes += 1
+        self._probed_ns = now.mono_ns
+        orders = self._reads.begin(UserRead(now.mono_ns, probe=True), now)
+        is_proven = not self._reach.is_owed and self._reads.has_path
+        return orders if is_proven and self._probes % SNAPSHOT_EVERY else (*orders, *self._request_snapshot(now))
+
+    def on_http_opened(self, now: Instant) -> Outputs:
+        """Probe the HTTP lane that has come up; a lane that flaps must not spend the tokens of a kill."""
+        self._reads.has_path = self._reach.is_owed = True
+        if now.mono_ns - self._probed_ns < PROBE_AGAIN_S * 1e9 and not self._wire.bucket.spare(now, 2):
+            return ()  # the next probe proves it
+        self._probed_ns = now.mono_ns
+        orders = self._reads.begin(UserRead(now.mono_ns, probe=True), now)
+        return (*orders, *self._request_snapshot(now))
+
+    def on_lost_frames(self, now: Instant) -> Outputs:
+        """Read the orders after lost pushes (§ 6), if there is a token to spare."""
+        if not self._wire.bucket.spare(now, 1):
+            return ()
+        return self._reads.begin(UserRead(now.mono_ns, probe=True), now)
+
+    def start_hello(self, conn: int, now: Instant) -> Send:
+        """Return the RPC that proves a new connection: a harmless read that goes through to the add-on."""
+        self._reads.has_rpc = True
+        return self._wire.rpc(conn, HELLO, "GetAllOrders", {}, now)
+
+    def on_hello_reply(self, conn: int, body: object, reply: CancelReply | None, now: Instant) -> Outputs:
+        """Apply the reply to the hello: any reply proves the connection; it may show orders, or the add-on offline."""
+        ready = Ready(Route.WS, conn)
+        since_ns = self._wire.links[conn].since_ns
+        self._book.start_pushes(conn, since_ns)
+        if reply is not None and reply.offline:
+            return (ready, NotReady(Route.HTTP, 0, reply.words))
+        listed = self._reads.rpc_orders(body)
+        if listed is None:
+            self._reads.has_rpc = reply is not None and reply.limited
+            return (ready,)
+        why = warning(body, self._words) or listed.why
+        read = UserRead(since_ns, probe=True, conn=conn, orders=listed.orders, ordered=not why)
+        read.troubles += [why] if why else []
+        return (ready, *self._facts.on_read(read, now))
+
+    def _may_probe_anyway(self, now: Instant) -> bool:
+        """Return whether to probe without tokens: another program uses them up, and no kill is in progress."""
+        idle_ns = now.mono_ns - max(self._probed_ns, self._read_ns)
+        return idle_ns >= PROBE_ANYWAY_S * 1e9 and self._wire.bucket.contended(now) and not self._turns.cancels
+
+    def _request_snapshot(self, now: Instant) -> Outputs:
+        return self._calls.start_call("snapshot", self._wire.paid(self._snapshot), now)

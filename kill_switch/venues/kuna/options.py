@@ -1,0 +1,34 @@
+"""The options of a KUNA account, as the configuration and the adapter use them."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from kill_switch.venues.kuna.replies import PAGE
+from kill_switch.venues.options import VenueOptions
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z", re.ASCII)
+
+
+class KunaOptions(VenueOptions):
+    """The keys of an account at KUNA."""
+
+    ws_url: str = "wss://ws-pro.kuna.io/socketcluster/"
+    rest_url: str = "https://api.kuna.io"
+    auth: Literal["api-key", "hmac"] = "api-key"
+    ws_login: Literal["api-key", "none"] = "api-key"  # "none": for an account that has no single key
+    account_type: Literal["", "pro"] = ""
+    stop_orders: bool = True  # read WaitStop orders too: § 6 does not tell whether the active list has them
+    pending_orders: bool = True  # read Pending orders too, for the same reason
+    since: str = "2014-01-01T00:00:00Z"  # without it ("") the lists lack orders that are older than two weeks
+    batch_orders: int = Field(default=PAGE, ge=1, le=PAGE)  # the venue's maximum is not documented (§ 3.2)
+
+    @field_validator("since")
+    @classmethod
+    def _moment(cls, since: str) -> str:
+        if since and not _MOMENT.fullmatch(since):
+            raise ValueError('must be a moment such as "2014-01-01T00:00:00Z", or empty')
+        return since
