@@ -343,7 +343,7 @@ async def test_a_kill_that_joins_one_on_record_counts_the_orders_of_both_once(st
 
 
 async def test_a_message_that_is_not_sent_in_time_is_named_in_the_answer(
-    stage: Testbed, monkeypatch: pytest.MonkeyPatch
+    stage: LocalTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A library that loads for longer than the kill waits: the kill is whole, and nobody believes that people know."""
     monkeypatch.setattr(direct_kill, "TELL_WITHIN_S", 0.1)
