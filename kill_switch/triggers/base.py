@@ -40,6 +40,10 @@ class Trigger(Protocol):
     kind: str
     accounts: tuple[str, ...]
 
+    def set_accounts(self, accounts: tuple[str, ...]) -> None:
+        """Watch these accounts from now on: a reload has changed the configuration of a trigger that goes on."""
+        self.accounts = accounts
+
     async def run(self, report: Report) -> None: ...
 
     def state(self) -> tuple[TriggerState, str]:

@@ -23,7 +23,7 @@ import anyio
 
 from kill_switch.core.domain import Instant, Reason
 from kill_switch.journal.records import HeartbeatRecord
-from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState, Unseen
 from kill_switch.triggers.stall_clock import StallClock, StallMark
 from kill_switch.wakeup import Signal
 
@@ -35,7 +35,7 @@ ABSENT_NS = 1_000_000_000  # the intake says more often than that that a socket 
 Record = Callable[[Mapping[str, object]], None]
 
 
-class HeartbeatTrigger:
+class HeartbeatTrigger(Trigger):
     """Watch one heartbeat; `beat` and `bye` come from the intake."""
 
     kind = "heartbeat"

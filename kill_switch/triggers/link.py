@@ -12,13 +12,13 @@ from collections.abc import Callable, Collection, Mapping
 import anyio
 
 from kill_switch.core.domain import Instant, Reason
-from kill_switch.triggers.base import Figures, Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState
 from kill_switch.triggers.stall_clock import StallClock, StallMark
 
 LOOK_EVERY_S = 0.1
 
 
-class LinkTrigger:
+class LinkTrigger(Trigger):
     """Watch the lanes of its accounts; `reachable` says for each whether at least one is up."""
 
     kind = "link"

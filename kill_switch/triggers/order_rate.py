@@ -20,7 +20,7 @@ from typing import NamedTuple
 import anyio
 
 from kill_switch.core.domain import Instant, Reason
-from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState, Unseen
 from kill_switch.triggers.stall_clock import StallClock, StallMark
 from kill_switch.wakeup import AutoResetEvent
 
@@ -60,7 +60,7 @@ class WatchedAccount:
         self.over_ns, self.over = 0, None
 
 
-class OrderRateTrigger:
+class OrderRateTrigger(Trigger):
     """Watch the orders of its accounts; `look` shows an account as it is now, None while it is not there."""
 
     kind = "order-rate"

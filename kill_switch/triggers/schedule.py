@@ -16,7 +16,7 @@ import anyio
 from kill_switch.core.domain import Instant, Reason
 from kill_switch.cron import Crontab, Timetable
 from kill_switch.journal.records import ScheduleRecord
-from kill_switch.triggers.base import Figures, Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState
 
 LOOK_EVERY_S = 1.0  # a wall clock may be set: the wait is never longer than that
 MISSED_AFTER_S = 60.0  # crontab's times are minutes apart, and a restart takes less
@@ -24,7 +24,7 @@ MISSED_AFTER_S = 60.0  # crontab's times are minutes apart, and a restart takes 
 Record = Callable[[Mapping[str, object]], None]
 
 
-class ScheduleTrigger:
+class ScheduleTrigger(Trigger):
     """Watch one cron expression."""
 
     kind = "schedule"

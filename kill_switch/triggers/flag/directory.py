@@ -64,3 +64,19 @@ def identity(directory: Path) -> Directory | None:
 
 def close(watching: tuple[Inotify, Directory | None]) -> None:
     watching[0].close()
+
+
+def make_directory(directory: Path, runtime_dir: Path) -> bool:
+    """Make a flag's directory if it is missing and below the runtime directory; return whether it was made.
+
+    systemd-tmpfiles(8) makes it at boot; its group may put the flag there. If it cannot be made, the flag's trigger is
+    blind. Waits for the file system.
+    """
+    try:
+        if not directory.is_relative_to(runtime_dir) or directory.exists():
+            return False
+        directory.mkdir(parents=True)
+        directory.chmod(0o2770)
+    except OSError:
+        return False
+    return True

@@ -35,7 +35,7 @@ from asyncinotify import Inotify
 from kill_switch import printable
 from kill_switch.core.domain import Instant, Reason
 from kill_switch.system.offload import OffloadThread
-from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState, Unseen
 from kill_switch.triggers.flag import evidence as flag_evidence
 from kill_switch.triggers.flag.directory import (
     CAME,
@@ -69,7 +69,7 @@ class FlagState(NamedTuple):
     trouble: str = ""  # why nobody can tell
 
 
-class FlagTrigger:
+class FlagTrigger(Trigger):
     """Watch one path."""
 
     kind = "flag"

@@ -8,7 +8,7 @@ from typing import Any
 
 from kill_switch.core.domain import Instant
 from kill_switch.triggers.pnl.baseline import UNREADABLE, RestoredDay, TradingDay
-from kill_switch.triggers.pnl.describe import format_money
+from kill_switch.triggers.pnl.describe import describe_uncounted
 from kill_switch.triggers.pnl.equity_course import SETTLE_NS, Transfer
 from kill_switch.triggers.pnl.samples import MAX_EQUITY, parse_equity
 
@@ -76,7 +76,3 @@ def describe_lost(past: Mapping[str, Any] | None) -> str:
         return describe_uncounted(fallen, str(past["of"]["currency"])) if fallen > 0 else "nothing was lost before"
     except UNREADABLE:
         return "nobody knows what was lost before: it is not counted any more"
-
-
-def describe_uncounted(lost: Decimal, currency: str) -> str:
-    return f"{format_money(lost)} {currency} that were lost before are not counted any more"

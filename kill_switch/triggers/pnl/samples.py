@@ -17,6 +17,7 @@ from kill_switch.core.domain import Instant
 
 MAX_EQUITY = Decimal(10) ** 18  # nobody has so much, in any currency
 FUTURE_S = 1.0  # a sender's clock may be ahead of ours by so much
+INTAKE = "intake"  # the one account of figures from outside
 # a float is written with up to 21 decimals, a quotient of decimals with 28 digits behind its zeros
 _EQUITY = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,60})?(?:[eE](?:-[0-9]{1,3}|\+?[0-9]{1,2}))?")
 
