@@ -22,6 +22,7 @@ class BlindnessMonitor:
         fire: Callable[[Reason], object],
         clock: Callable[[], Instant],
     ) -> None:
+        """Start with no blind trigger."""
         self._announce = announce
         self._fire = fire
         self._clock = clock

@@ -34,13 +34,13 @@ class BootTimers:
         self._ready: set[str] = set()  # accounts that have been ready at any look
 
     def set_heartbeats(self, heartbeats: Mapping[str, HeartbeatTrigger]) -> None:
-        """Replace the triggers; one that waited before, by name, keeps the beginning of its wait."""
+        """Replace the triggers; a trigger that waited before, by name, keeps the beginning of its wait."""
         now_ns = self._clock().mono_ns
         self._heartbeats = heartbeats
         self._waiting = {name: self._waiting.get(name, now_ns) for name, t in heartbeats.items() if not t.booted}
 
     def start_due(self, *, wait_for_accounts: bool) -> None:
-        """Start the time-outs that are due; without `wait_for_accounts`, every one that the intake can serve."""
+        """Start the time-outs that are due; without `wait_for_accounts`, all that the intake can serve."""
         if not self._waiting:
             return
         self._ready |= self._ready_accounts()

@@ -68,7 +68,7 @@ class TriggerFactory:
                     trigger_config.path,
                     clock=self._clock,
                     make=make,
-                    made=self._amender.on_directory_made,
+                    on_directory_made=self._amender.on_directory_made,
                     amend=self._amender.amend,
                 )
             case schema.HeartbeatConfig():

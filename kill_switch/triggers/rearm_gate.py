@@ -44,7 +44,7 @@ def find_blindness(trigger: Trigger, accounts: Collection[str], detail: str) -> 
 
 
 def start_over(trigger: Trigger, accounts: Collection[str]) -> None:
-    """Let a trigger start over, because a person has re-armed these accounts."""
+    """Start a trigger over, because a person has re-armed these accounts."""
     match trigger:
         case LinkTrigger() | OrderRateTrigger():
             trigger.on_rearmed(accounts)

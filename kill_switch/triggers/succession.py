@@ -1,7 +1,7 @@
-"""What remains of a trigger that a reload or a restart replaces, renames or removes; the supervisor uses it.
+"""Continue or end the triggers that a reload or a restart replaces, renames or removes; the supervisor uses it.
 
 A trigger that replaces another of the same kind continues from it. For a trigger that is gone, this module writes a
-record and announces what is not watched any more.
+record and announces the input that is not watched any more.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ REMOVED = "removed"  # `why` in the record of a trigger that is not in the confi
 
 
 class Succession:
-    """Let triggers continue from others, and account for those that are gone."""
+    """Continue triggers from others, and account for those that are gone."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Succession:
         self._announce = announce
 
     def inherit(self, trigger: Trigger, before: Trigger | None) -> None:
-        """Let a trigger continue from the one that it replaces, if both are of one kind that has a state to keep."""
+        """Continue a trigger from its predecessor, if both are of one kind that has a state to keep."""
         match trigger, before:
             case HeartbeatTrigger(), HeartbeatTrigger():
                 trigger.continue_from(before)
@@ -51,7 +51,7 @@ class Succession:
                 pass
 
     def take_over(self, trigger: Trigger, before: Trigger) -> None:
-        """Let a trigger continue from one of another name; announce the new name of a watched heartbeat."""
+        """Continue a trigger from a predecessor of another name; announce the new name of a watched heartbeat."""
         if not isinstance(trigger, HeartbeatTrigger) or not isinstance(before, HeartbeatTrigger):
             self.inherit(trigger, before)
             return

@@ -104,7 +104,7 @@ class TriggerSupervisor:
     ) -> Callable[[], None]:
         """Build the triggers that another configuration begins, and return a function that installs them.
 
-        `begun` names these triggers. `renamed` maps the new name of a trigger to the name of the one that it continues.
+        `begun` names these triggers. `renamed` maps the new name of a trigger to the name of its predecessor.
         """
         self._earlier.forget()
         for pnl in self._pnls.values():
@@ -144,7 +144,7 @@ class TriggerSupervisor:
             self.start_boot_timers()
 
     def _set_accounts(self, trigger: Trigger, accounts: tuple[str, ...]) -> None:
-        """Set the accounts of a trigger; one that is tripped starts over if an account joins it.
+        """Set the accounts of a trigger; a tripped trigger starts over if an account joins it.
 
         Its reason concerned the other accounts only. A link reports a reason for each account by itself.
         """
@@ -286,5 +286,5 @@ class TriggerSupervisor:
                 yield f'trigger {trigger.name}: it is blind, and has on_blind = "fire": {blind}'
 
     def on_rearmed(self, trigger: Trigger, accounts: Collection[str]) -> None:
-        """Let a trigger start over, because a person has re-armed these accounts."""
+        """Start a trigger over, because a person has re-armed these accounts."""
         rearm_gate.start_over(trigger, accounts)

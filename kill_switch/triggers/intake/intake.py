@@ -94,11 +94,11 @@ class Intake:
     # ── the sockets ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def open(self, gid: int | None = None) -> None:
-        """Bind the sockets; `run` tries again to bind one that cannot be bound now. Waits for the file system."""
+        """Bind the sockets; `run` retries a socket that cannot be bound now. Waits for the file system."""
         self.sockets.open(gid)
 
     def set_group(self, gid: int) -> None:
-        """Give the Unix socket to a group that was not known when the socket was bound."""
+        """Change the group of the Unix socket, which was not known when the socket was bound."""
         self.sockets.set_group(gid)
 
     def rebind(self, udp: tuple[str, int] | None, key: bytes | None) -> None:

@@ -58,7 +58,7 @@ class IntakeSockets:
         self._gid: int | None = None
 
     def open(self, gid: int | None = None) -> None:
-        """Bind the sockets; `run` tries again to bind one that cannot be bound now. Waits for the file system.
+        """Bind the sockets; `run` retries a socket that cannot be bound now. Waits for the file system.
 
         `gid` is the group that may send to the Unix socket.
         """
@@ -70,7 +70,7 @@ class IntakeSockets:
         self._try_udp()
 
     def set_group(self, gid: int) -> None:
-        """Give the Unix socket to a group that was not known when the socket was bound."""
+        """Change the group of the Unix socket, which was not known when the socket was bound."""
         self._gid = gid
         self._files.post(os.chown, self._path, -1, gid)
 

@@ -1,14 +1,6 @@
 """Judge the samples of a pnl trigger against its limits. Pure: time is in the samples.
 
-No wrong figure decides anything by itself, nor do `confirm - 1` of them in a row. Samples are in a row if no other
-sample has come between them, however long that took:
-
-    a limit is reached   when each of the last `confirm` samples reaches it
-    the peak rises       to the least of the last `confirm` samples
-    a baseline           is the median of `2 confirm - 1` samples
-
-A deposit or a withdrawal shifts the day, and the samples that do not contain it. docs/guides/triggers/pnl.md has the
-rules for samples in doubt.
+docs/guides/triggers/pnl.md has the rules for transfers and days.
 """
 
 from __future__ import annotations
@@ -28,7 +20,7 @@ PEAK_STEPS = 100  # a peak is recorded once it rises by this part of max_drawdow
 
 
 class SampleOutcome(NamedTuple):
-    """What follows from a sample."""
+    """The consequences of a sample."""
 
     began: bool = False  # a day has begun
     reached: tuple[str, ...] = ()  # names of limits
@@ -37,7 +29,20 @@ class SampleOutcome(NamedTuple):
 
 
 class DayTracker:
-    """Judge each sample of all accounts together."""
+    """Judge each sample of all accounts together.
+
+    No wrong figure decides anything by itself, nor do `confirm - 1` of them in a row. Samples are in a row if no other
+    sample has come between them, however long that took:
+
+        a limit is reached   when each of the last `confirm` samples reaches it
+        the peak rises       to the least of the last `confirm` samples
+        a baseline           is the median of `2 confirm - 1` samples
+
+    A deposit or a withdrawal shifts the day, and the samples that do not contain it. A sample is judged by its more
+    favourable reading, and makes baseline and peak by the less favourable one. While a transfer is in doubt, it may
+    therefore hide a loss of the same amount. Samples of this day are judged by `max_loss` again once more is known: the
+    trigger then fires late for that loss.
+    """
 
     def __init__(
         self,
@@ -47,12 +52,7 @@ class DayTracker:
         warn_at: tuple[int, ...],
         left: RestoredDay | None = None,
     ) -> None:
-        """Continue from what an earlier run has left, if it has left anything; `warn_at` are per cents of a limit.
-
-        A sample is judged by its more favourable reading, and makes baseline and peak by the less favourable one.
-        While a transfer is in doubt, it may therefore hide a loss of the same amount. Samples of this day are judged
-        by `max_loss` again once more is known: the trigger then fires late for that loss.
-        """
+        """Continue from the day of an earlier run, if it has left one; `warn_at` are per cents of a limit."""
         left = left or RestoredDay()
         self.limits = limits
         self.days = DayBook(reset, confirm, left)
@@ -127,13 +127,13 @@ class DayTracker:
         return SampleOutcome(began, reached, warnings, twice)
 
     def on_transfer(self, account: str, worth: Decimal, mono_ns: int) -> None:
-        """Take a deposit (`worth` above zero) or a withdrawal (below) out of profit and loss."""
+        """Remove a deposit (`worth` above zero) or a withdrawal (below) from profit and loss."""
         self.days.shift(worth)
         self._history.transfers.add_transfer(Transfer(account, worth, mono_ns))
         self._correct()
 
     def continue_after_rearm(self, now_ns: int) -> None:
-        """Let the day go on after a re-arm of some accounts: samples from before `now_ns` do not fire again."""
+        """Continue the day after a re-arm of some accounts: samples from before `now_ns` do not fire again."""
         self._judged_from_ns = now_ns
 
     def begin_anew(self, why: str) -> None:
@@ -161,7 +161,7 @@ class DayTracker:
         return self.limits.is_reached(name, self.days.days, entry.sample.worth, entry.readings.least)
 
     def _was_lost(self) -> bool:
-        """Return whether `confirm` samples in a row of this day reach `max_loss`, by what is known of transfers now."""
+        """Return whether `confirm` samples in a row of this day reach `max_loss`, as transfers are known now."""
         count = 0
         for entry in self._history.entries if self._history.transfers else ():
             counts = self.days.is_of_day(entry) and entry.mono_ns >= self._judged_from_ns

@@ -1,7 +1,7 @@
 """Begin and end the days of a pnl trigger, with their baselines and peaks. Pure; `day` feeds it with samples.
 
-Until a new day has its baseline, the old day counts, so a loss in a gap across the reset is judged by it. A reset that
-only a clock that was set has passed takes no loss away: the day before counts beside the new one, for a day at most.
+Until a new day has its baseline, the old day counts, so a loss in a gap across the reset is judged by it. If only a
+clock that was set has passed the reset, the day before counts beside the new one for a day.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class DayBook:
     """Hold the day that counts, the days that have ended, and the samples for the next baseline."""
 
     def __init__(self, reset: ResetTime, confirm: int, left: RestoredDay) -> None:
-        """Continue from what an earlier run left."""
+        """Continue from the days of an earlier run."""
         self.day = left.day
         self.beside: TradingDay | None = None  # the day before, if only a clock that was set has ended it
         self.ended = list(left.ended)  # days that a clock that is set may bring back, the latest last
@@ -65,7 +65,7 @@ class DayBook:
     # ── baseline and peak ─────────────────────────────────────────────────────────────────────────────────────────
 
     def raise_peak(self, held: Decimal | None) -> None:
-        """Raise the peak to what the last `confirm` samples have all held (None: there are too few)."""
+        """Raise the peak to the least of the last `confirm` samples (None: there are too few)."""
         if self.day is not None and held is not None and held > self.day.peak:
             self.day = replace(self.day, peak=held)
 

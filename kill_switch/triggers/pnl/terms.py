@@ -1,4 +1,4 @@
-"""What the configuration says about a pnl trigger."""
+"""The settings of a pnl trigger, from its configuration."""
 
 from __future__ import annotations
 

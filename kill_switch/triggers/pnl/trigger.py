@@ -109,7 +109,7 @@ class PnlTrigger(Trigger):
                 self._sight.on_figure(account, asked_ns, now_ns)
 
     def on_transfer(self, account: str, currency: str, amount: Decimal) -> None:
-        """Take a deposit (`amount` above zero) or a withdrawal (below) that a venue reports out of profit and loss."""
+        """Remove a deposit (`amount` above zero) or a withdrawal (below) that a venue reports from profit and loss."""
         if not self.terms.from_accounts or account not in self._samples.last:
             return
         rate = Decimal(1) if currency == self.terms.currency else self.terms.rates.get(currency)
@@ -261,7 +261,7 @@ class PnlTrigger(Trigger):
     def partial_rearm_blocker(self, accounts: Collection[str]) -> str | None:
         """Return why it would fire again at once if these accounts were re-armed and others of it stay tripped.
 
-        The day begins anew only if all its accounts are re-armed. The result is an `Unseen` if there is no sample.
+        A new day begins only if all its accounts are re-armed. The result is an `Unseen` if there is no sample.
         """
         left = [name for name in self.accounts if name not in accounts and self._phase(name).is_tripped]
         if not (self._fired and left):

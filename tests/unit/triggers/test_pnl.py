@@ -717,7 +717,7 @@ async def test_a_record_that_cannot_be_understood_begins_anew_and_that_is_said_a
         assert said.startswith(
             "warn: trigger daily-loss: baseline 800 USD (the record of the day cannot be understood); "
         )
-        assert said.endswith(("nothing was lost before", "it is not counted any more"))
+        assert said.endswith(("nothing was lost before", "is not counted any more"))
 
 
 async def test_what_has_fired_stays_tripped_over_a_restart_and_says_why() -> None:
