@@ -1,1 +1,1 @@
-"""Watch for trouble: each trigger owns one input and reports reasons."""
+"""Watch inputs, and report a reason to kill when one of them is wrong."""

@@ -1,4 +1,4 @@
-"""State what a trigger is to the daemon."""
+"""The contract between a trigger and the supervisor."""
 
 from __future__ import annotations
 
@@ -13,50 +13,62 @@ Figures = Mapping[str, tuple[float, float]]
 
 
 class TriggerState(StrEnum):
-    OK = "ok"  # sees its input, and all is well
+    """The state of a trigger, as `status` shows it."""
+
+    OK = "ok"  # sees its input, and nothing is wrong
     WAITING = "waiting"  # has nothing to judge yet
-    TRIPPED = "tripped"
+    TRIPPED = "tripped"  # has fired, and no person has re-armed since
     BLIND = "blind"  # cannot see its input
 
 
 class Unseen(str):
-    """Why a trigger cannot tell whether it would trip again: a re-arm is refused for it, unless a person forces it."""
+    """Why a trigger cannot tell whether it would fire again: a re-arm is refused for it, unless a person forces it."""
 
     __slots__ = ()
 
     def __new__(cls, subject: str, why: str = "") -> Unseen:
-        """`what` could not be seen, as in "whether equity is above the floor"; `why` is what keeps it from view."""
+        """Build the text. `subject` is what cannot be seen, as in "whether equity is above the floor"; `why` is the
+        reason.
+        """
         return super().__new__(cls, f"cannot see {subject}{f': {why}' if why else ''}; look there, then use --force")
 
 
 class Trigger(Protocol):
     """Watch one input for the accounts in `accounts`.
 
-    `run` watches for ever and reports each reason once, synchronously, at the moment it is observed. It may raise: the
-    daemon shows the trigger as blind, says so aloud, and runs it again.
+    A kind of trigger is a subclass. `kind` is the word of the configuration.
     """
 
     name: str
     kind: str
     accounts: tuple[str, ...]
 
-    async def run(self, report: Report) -> None: ...
+    def set_accounts(self, accounts: tuple[str, ...]) -> None:
+        """Watch these accounts from now on: a reload has changed the configuration of a trigger that goes on."""
+        self.accounts = accounts
+
+    async def run(self, report: Report) -> None:
+        """Watch forever; call `report` once for each reason, synchronously, at the moment of observation.
+
+        It may raise: the supervisor then shows the trigger as blind, announces it, and runs it again.
+        """
 
     def state(self) -> tuple[TriggerState, str]:
-        """Return the state and a detail that a person understands."""
+        """Return the state, and a detail for people."""
 
     def measurements(self) -> Figures:
-        """Return what it watches in numbers, each with its limit (NaN: it has none), for metrics.
+        """Return the watched numbers by name, each with its limit (NaN: it has none), for metrics.
 
-        What has not been seen yet is left out. A name ends with `_s` where the number is seconds. A number grows
-        towards its limit, but for `equity`, which falls to its floor.
+        An unknown number is left out. A name ends with `_s` where the number is in seconds. A number grows towards its
+        limit, except `equity`, which falls to its floor.
         """
 
     def rearm_blocker(self) -> str | None:
-        """Say why this trigger would trip again at once, if it would; an `Unseen` if it cannot tell.
+        """Return why this trigger would fire again at once after a re-arm; an `Unseen` if it cannot tell.
 
-        A gate that cannot see must not say yes: None means that the input was seen, or that it does not matter.
+        None means that the trigger sees its input, or that the input does not matter. A trigger that sees nothing must
+        not return None.
         """
 
     def on_rearmed(self) -> None:
-        """Start over: a person has re-armed."""
+        """Start over, because a person has re-armed."""

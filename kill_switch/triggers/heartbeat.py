@@ -1,16 +1,7 @@
-"""Fire when a strategy's heartbeat stops.
+"""Fire when a strategy's heartbeat stops for longer than its time-out, by the monotonic clock.
 
-Time is the monotonic clock's: a wall clock that jumps neither trips this nor hides a loss. Before the time-out is taken
-for true, what already waits in the intake's sockets is read, and time in which this process itself was deaf is not
-counted (`attention`).
-
-`doubt` says that beats may have come that could not be taken: the kernel has dropped datagrams, a socket is missing, a
-signed beat has a wrong time. From then on the whole time-out must be silent before it counts as silence. Without a beat
-for longer than the time-out, and in doubt, the trigger is blind.
-
-That a heartbeat is watched outlives the process, by a record at each change and none for a beat. After a restart the
-time-out counts from `boot` on, which the watch calls when the trigger's accounts are ready, or after a bound. So a
-strategy that dies together with the daemon is found; one that said goodbye before is not waited for.
+Stalled time does not count, and waiting datagrams are read before the trigger fires. A beat that may have been lost
+puts the trigger in doubt: the whole time-out must be silent again. docs/guides/triggers/heartbeat.md has every case.
 """
 
 from __future__ import annotations
@@ -23,20 +14,24 @@ import anyio
 
 from kill_switch.core.domain import Instant, Reason
 from kill_switch.journal.records import HeartbeatRecord
-from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState, Unseen
 from kill_switch.triggers.stall_clock import StallClock, StallMark
 from kill_switch.wakeup import Signal
 
-READY_WITHIN_S = 60.0  # accounts that are not ready by then keep nothing from counting
-NOTES, NOTES_NS = 10, 10_000_000_000  # records at once within that time: beats and goodbyes may alternate in a flood
-BYE, TRIP = "bye", "trip"  # why one is not watched
-ABSENT_NS = 1_000_000_000  # the intake says more often than that that a socket of its own is missing
+READY_WITHIN_S = 60.0  # seconds; a time-out waits no longer for accounts that are not ready
+NOTES, NOTES_NS = 10, 10_000_000_000  # records, and nanoseconds: beats and goodbyes may alternate in a flood
+BYE, TRIP = "bye", "trip"  # `why` in the record of a watch that has ended
+ABSENT_NS = 1_000_000_000  # nanoseconds; the intake reports a missing socket more often than that
 
 Record = Callable[[Mapping[str, object]], None]
 
 
-class HeartbeatTrigger:
-    """Watch one heartbeat; `beat` and `bye` come from the intake."""
+class HeartbeatTrigger(Trigger):
+    """Watch the beats of one name; the intake calls `on_beat`, `on_bye` and `on_possible_beat`.
+
+    A record is written when the watch begins or ends, and none for a beat, so a restart continues the watch. After a
+    restart the time-out starts with `start_boot_timer`. A strategy that stops together with the daemon is thus found.
+    """
 
     kind = "heartbeat"
 
@@ -55,7 +50,12 @@ class HeartbeatTrigger:
         past: HeartbeatRecord | None = None,
         tripped: bool = False,
     ) -> None:
-        """`past` is the last record of an earlier run; `tripped`: not all accounts are armed."""
+        """Build the trigger.
+
+        `start` says whether the watch begins with the first beat or with the boot. `allow_bye` allows the strategy to
+        end the watch. `drain` reads all datagrams that wait in the intake. `past` is the last record of an earlier run.
+        `tripped` says that not all accounts are armed.
+        """
         self.name = name
         self.accounts = accounts
         self.timeout_ns = int(timeout_s * 1e9)
@@ -65,31 +65,31 @@ class HeartbeatTrigger:
         self._stall_clock = attention
         self._drain = drain
         self._watching = False
-        self._beaten_ns: int | None = None  # the last beat of all
-        self._since = StallMark(0, 0)  # the last beat, or the start of the watch
-        self._doubted = StallMark(0, 0)  # when a beat may have been lost last
-        self._absent_ns = -ABSENT_NS  # when a way in was last said to be missing
+        self._beaten_ns: int | None = None  # the last beat by any way
+        self._since = StallMark(0, 0)  # the last beat, or the beginning of the watch
+        self._doubted = StallMark(0, 0)  # when a beat was last possibly lost
+        self._absent_ns = -ABSENT_NS  # when a missing socket was last reported
         self._why_doubted = ""
-        self._ways: set[str] = set()  # by which its beats have come
+        self._ways: set[str] = set()  # ways of the intake by which its beats have come
         self._record = record
         self._state = (False, "") if past is None else (past.watched, past.why)
         self._on_record = self._state
-        self._notes: deque[int] = deque(maxlen=NOTES)  # when the last records were written
+        self._notes: deque[int] = deque(maxlen=NOTES)  # when the last records were written, monotonic
         self._fired = self._state == (False, TRIP) and tripped
-        self._owed = self._state[0]  # an earlier run has left it watched, and nothing has come since
+        self._owed = self._state[0]  # an earlier run watched it, and no beat has come since
         self._left = self._state == (False, BYE) and allow_bye  # the strategy has stopped on purpose
         self.booted = False
         self._changed = Signal()
 
     def start_boot_timer(self) -> None:
-        """Start counting for what needs no first beat: the accounts are ready, or have had their time."""
+        """Start the time-out of a watch that needs no first beat: the accounts are ready, or have had their time."""
         self.booted = True
         if self._counts_from_boot():
             self._watch(self._clock().mono_ns, "boot")
         self._owed = False
 
     def continue_from(self, before: HeartbeatTrigger) -> None:
-        """Go on from the one that this replaces: who was waited for is waited for, and who was silent stays silent."""
+        """Continue from the trigger that this one replaces: its watch, doubts, silence and trip."""
         before.save()
         self._beaten_ns, self._since = before._beaten_ns, before._since
         self._doubted, self._why_doubted = before._doubted, before._why_doubted
@@ -100,24 +100,24 @@ class HeartbeatTrigger:
         self.booted = before.booted and before.start == self.start
 
     def take_over(self, before: HeartbeatTrigger) -> None:
-        """Go on from one of another name, which is no more: the time-out counts from now on, for beats of this name."""
+        """Continue from a trigger of another name that is gone; the time-out for beats of this name starts now."""
         self.continue_from(before)
         self._since = self._stall_clock.mark(self._clock().mono_ns)
         before._watching = before._owed = False
         self.record_anew()
 
     def record_anew(self) -> None:
-        """Put on record under this name what an earlier run, or another trigger, has left under another one."""
+        """Record the state under this name, because the last record has another name."""
         self._on_record = (False, "")
         self.save()
 
     @property
     def watched(self) -> bool:
-        """Tell whether a beat that does not come is noticed: now, or once it counts."""
+        """Whether a missing beat fires: now, or once the time-out has started."""
         return self._watching or self._owed
 
     def on_beat(self, way: str = "") -> None:
-        """Take a beat that has come by this way in."""
+        """Note a beat that has come by a way of the intake."""
         at_ns = self._clock().mono_ns
         if way:
             self._ways.add(way)
@@ -126,9 +126,9 @@ class HeartbeatTrigger:
             self._watch(at_ns, "beat")
 
     def on_possible_beat(self, why: str, way: str = "", *, absent: bool = False) -> None:
-        """Say that a beat may have come by this way in and was not taken; `absent`: nothing can come there at all.
+        """Note that a beat may have come by a way and was lost; `absent`: the socket of that way is missing.
 
-        A way by which its beats have never come, while they have come by another, is none of its business.
+        A way by which none of its beats has come is ignored, if they have come by the other way.
         """
         if self._ways and way and way not in self._ways:
             return
@@ -138,7 +138,9 @@ class HeartbeatTrigger:
             self._absent_ns = now_ns
 
     def on_bye(self) -> bool:
-        """Take an orderly goodbye: stop watching until the next beat; False where that is not allowed."""
+        """End the watch until the next beat, because the strategy stops on purpose; return False if that is not
+        allowed.
+        """
         if not self._allow_bye:
             return False
         if not self._fired:
@@ -149,6 +151,7 @@ class HeartbeatTrigger:
         return True
 
     async def run(self, report: Report) -> None:
+        """Wait for the end of the time-out forever; record the state at the end."""
         try:
             await self._run(report)
         finally:
@@ -170,6 +173,7 @@ class HeartbeatTrigger:
                 self._fire(now, report)
 
     def state(self) -> tuple[TriggerState, str]:
+        """Return the state, with the age of the last beat as detail."""
         now_ns = self._clock().mono_ns
         ago = "never" if self._beaten_ns is None else f"{(now_ns - self._beaten_ns) / 1e9:.1f} s ago"
         if self._fired:
@@ -187,22 +191,25 @@ class HeartbeatTrigger:
         return TriggerState.OK, f"last beat: {ago}, allowed: {self.timeout_ns / 1e9:g} s"
 
     def measurements(self) -> Figures:
+        """Return the age of the last beat."""
         if self._beaten_ns is None:
             return {}
         return {"silent_s": ((self._clock().mono_ns - self._beaten_ns) / 1e9, self.timeout_ns / 1e9)}
 
     def rearm_blocker(self) -> str | None:
+        """Return that no beat has come within the time-out, if one is awaited."""
         now_ns = self._clock().mono_ns
         if self._beaten_ns is not None and now_ns - self._beaten_ns < self.timeout_ns:
             return None
-        if self._fired:  # one that starts with a first beat waits for that again
+        if self._fired:  # with `start = "first-beat"` it waits for a beat again
             return "no heartbeat yet; it would fire again" if self.start == "boot" else None
         is_due = self._watching or self._counts_from_boot()
         return Unseen("whether it beats", self.state()[1]) if is_due else None
 
     def on_rearmed(self) -> None:
+        """Start over if the trigger has fired; a re-arm for another reason does not end the watch."""
         if not self._fired:
-            return  # it sees its beats: a re-arm is no reason to look away
+            return
         self._fired = self._watching = False
         if self.start == "boot" and self.booted:
             self._watch(self._clock().mono_ns, "re-arm")
@@ -215,11 +222,11 @@ class HeartbeatTrigger:
         return now_ns - self._overdue_ns(max(self._since, self._doubted), now_ns)
 
     def _overdue_ns(self, since: StallMark, now_ns: int) -> int:
-        """Return by how much the time-out is over; time in which we were deaf does not count."""
+        """Return by how many nanoseconds the time-out since a mark is exceeded; stalled time does not count."""
         return since.heard_ns(self._stall_clock.mark(now_ns)) - self.timeout_ns
 
     def _in_doubt(self, now_ns: int) -> bool:
-        """Tell whether a beat may have been lost since the last one, within the time-out."""
+        """Return whether a beat may have been lost after the last one, less than a time-out ago."""
         return self._doubted.at_ns > self._since.at_ns and self._overdue_ns(self._doubted, now_ns) <= 0
 
     def _watch(self, at_ns: int, why: str) -> None:
@@ -235,12 +242,12 @@ class HeartbeatTrigger:
         return idle and (self._owed or (self.start == "boot" and not self._left))
 
     def record_ended(self) -> None:
-        """Put on record that nobody watches any more: the configuration has it no longer."""
+        """Record that the watch has ended, because the configuration does not have the trigger any more."""
         self._note(False, "removed")
         self.save()
 
     def save(self) -> None:
-        """Put on record whether it is watched, if that is news."""
+        """Record whether the heartbeat is watched, if that has changed since the last record."""
         if not _means_same(self._state, self._on_record):
             self._on_record = self._state
             self._notes.append(self._clock().mono_ns)
@@ -248,7 +255,7 @@ class HeartbeatTrigger:
             self._record(HeartbeatRecord(trigger=self.name, watched=watched, why=why).to_json())
 
     def _note(self, watched: bool, why: str) -> None:
-        """Have it put on record: at once, or after a flood of records with the next `save`."""
+        """Note whether it is watched, and record it: at once, or with the next `save` after a flood of records."""
         self._state = (watched, why)
         if len(self._notes) < NOTES or self._clock().mono_ns - self._notes[0] >= NOTES_NS:
             self.save()
@@ -271,5 +278,5 @@ class HeartbeatTrigger:
 
 
 def _means_same(first: tuple[bool, str], other: tuple[bool, str]) -> bool:
-    """Tell whether two states mean the same after a restart: why one is watched does not matter."""
+    """Return whether two states mean the same to the next run; the reason of a watch does not matter."""
     return first == other or (first[0] and other[0])

@@ -1,14 +1,7 @@
-"""Fire when an algorithm runs away: too many new orders within a window, or too many open ones all through it.
+"""Fire when an account has too many new orders within a window, or too many open orders all through it.
 
-New orders are counted exactly, over a window that slides with each of them: one more than `max_new` within it fires at
-once. Open orders must be more than `max_open` for as long as the window: a burst that clears is no reason. Each account
-is counted on its own; a reason is one for all accounts of the trigger. Only placements count: what is
-cancelled, by us or by anybody, does not.
-
-An order counts at the earliest moment at which it may have been placed. For a push that is when it came, or when we had
-last listened before a stall, or when the account was last seen before a gap. For an order that a list shows first it is
-when the lists were asked for that do not show it. `docs/guides/triggers/order-rate.md` has every case, and what can be
-missed.
+Each account is counted by itself, and a reason concerns all accounts of the trigger. Cancels do not count. An order
+counts at the earliest time at which it may have been placed; docs/guides/triggers/order-rate.md has every case.
 """
 
 from __future__ import annotations
@@ -20,48 +13,47 @@ from typing import NamedTuple
 import anyio
 
 from kill_switch.core.domain import Instant, Reason
-from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState, Unseen
 from kill_switch.triggers.stall_clock import StallClock, StallMark
 from kill_switch.wakeup import AutoResetEvent
 
-LOOK_EVERY_S = 0.1
-BACKLOG_NS = 1_000_000_000  # what was held back has come by then
-MAX_SHOWN = 5  # orders that a reason names
+LOOK_EVERY_S = 0.1  # seconds between two looks
+BACKLOG_NS = 1_000_000_000  # nanoseconds; pushes that a stall held back have come by then
+MAX_SHOWN = 5  # order ids in the evidence of a reason
 
 
 class OrderVisibility(NamedTuple):
-    """What can be seen of an account now."""
+    """How much of an account's orders is visible now."""
 
-    has_pushes: bool  # its orders are pushed to us, and what the last gap in that has hidden has been read
-    open: int | None  # orders, as far as they are known
+    has_pushes: bool  # orders are pushed, and all lists have been read since the last gap in the pushes
+    open: int | None  # open orders; None: unknown
 
 
 class WatchedAccount:
-    """What is known of one account."""
+    """The orders and clocks of one account."""
 
     __slots__ = ("back", "new", "open", "over", "over_ns", "times", "unseen", "watched")
 
     def __init__(self, now: StallMark) -> None:
-        self.unseen: StallMark | None = now  # since when it is not seen; None: it is
-        self.watched: StallMark | None = (
-            None  # since when nothing was missed for longer than the window; None: not yet seen
-        )
-        self.back = (0, 0)  # since when it was not seen before it was seen again, and until when that matters
+        """Start unseen at the moment `now`."""
+        self.unseen: StallMark | None = now  # since when it is not seen; None: it is seen
+        self.watched: StallMark | None = None  # since when no gap was longer than the window; None: never seen
+        self.back = (0, 0)  # when the last gap began, and until when late pushes of it may come
         self.open: int | None = None
-        self.over_ns = 0  # for how long too many were seen open, without one look that saw fewer
-        self.over: StallMark | None = None  # the last look, if that saw too many; None: it saw fewer, or nothing
-        self.new: list[tuple[int, str]] = []  # orders by the time at which they count, the newest; see `_take`
-        self.times: dict[str, int] = {}  # the same ones
+        self.over_ns = 0  # for how long every look has seen too many open orders
+        self.over: StallMark | None = None  # the last look, if it saw too many open orders
+        self.new: list[tuple[int, str]] = []  # time at which it counts, and id, of the newest orders
+        self.times: dict[str, int] = {}  # id → time, of the same orders
 
     def forget(self) -> None:
-        """Begin to count anew; what is seen stays seen."""
+        """Forget all orders; whether the account is seen stays."""
         self.new.clear()
         self.times.clear()
         self.over_ns, self.over = 0, None
 
 
-class OrderRateTrigger:
-    """Watch the orders of its accounts; `look` shows an account as it is now, None while it is not there."""
+class OrderRateTrigger(Trigger):
+    """Watch the orders of its accounts."""
 
     kind = "order-rate"
 
@@ -77,6 +69,7 @@ class OrderRateTrigger:
         attention: StallClock,
         look: Callable[[str], OrderVisibility | None],
     ) -> None:
+        """Build the trigger; `look` returns the visibility of an account, or None while it has no session."""
         self.name = name
         self.accounts = accounts
         self._max_new = max_new
@@ -87,22 +80,22 @@ class OrderRateTrigger:
         self._stall_clock = attention
         self._look_at = look
         self._known = {account: WatchedAccount(attention.mark(clock().mono_ns)) for account in accounts}
-        # how deaf we have been in all, how long in the last stall, and until when that matters
+        # stalled time in all, length of the last stall, and until when pushes that it held back may come
         self._stall = (attention.stalled_ns(clock().mono_ns), 0, 0)
-        self._found: Reason | None = None
-        self._fired = ""  # why, until all accounts that it has fired for are re-armed
-        self._struck: set[str] = set()  # those that are not
+        self._found: Reason | None = None  # not reported yet
+        self._fired = ""  # text of the reason, until all accounts that it has fired for are re-armed
+        self._struck: set[str] = set()  # accounts that it has fired for, until their re-arm
         self._news = AutoResetEvent()
 
     def continue_from(self, before: OrderRateTrigger) -> None:
-        """Go on from the trigger that this one replaces: what that has seen is not forgotten."""
+        """Continue from the trigger that this one replaces: its orders and clocks are kept."""
         self._known.update((name, before._of(name)) for name in self.accounts if name in before.accounts)
         self._stall = before._stall
 
     # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_order_placed(self, account: str, order_id: str) -> None:
-        """Take word of an order that somebody has placed just now; it may have been told by `found` before."""
+        """Count an order that was placed just now; `on_orders_found` may have reported it before."""
         if self._max_new is None or account not in self.accounts:
             return
         now, watched = self._clock(), self._of(account)
@@ -110,7 +103,7 @@ class OrderRateTrigger:
         self._count_orders(account, watched, (order_id,), at_ns, now)
 
     def on_orders_found(self, account: str, orders: Sequence[str], since_ns: int) -> None:
-        """Take word of orders that somebody has placed at `since_ns` (monotonic) or later."""
+        """Count orders that were placed at `since_ns` (monotonic) or later, as lists show."""
         if self._max_new is None or account not in self.accounts:
             return
         now = self._clock()
@@ -120,7 +113,10 @@ class OrderRateTrigger:
     def _count_orders(
         self, account: str, watched: WatchedAccount, orders: Iterable[str], at_ns: int, now: Instant
     ) -> None:
-        """Count orders at a time, each once, at the latest time that is told of it; keep one more than may be."""
+        """Count orders at a time.
+
+        An order counts once, at the latest time that is reported of it. The newest `max_new + 1` orders are kept.
+        """
         assert self._max_new is not None  # noqa: S101 - for the type checker
         new, times = watched.new, watched.times
         for order_id in orders:
@@ -151,6 +147,7 @@ class OrderRateTrigger:
     # ── the watch ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, report: Report) -> None:
+        """Look at the accounts forever, and report each reason once."""
         while True:
             self._look()
             if self._found is not None:
@@ -182,14 +179,16 @@ class OrderRateTrigger:
             watched.over = mark
             if name not in self._struck and self._found is None and watched.over_ns >= self._window_ns:
                 self._find_open(name, view.open, now)
-        for gone in self._known.keys() - set(self.accounts):  # it is no account of this trigger any more
+        for gone in self._known.keys() - set(self.accounts):  # a reload has removed it from the trigger
             del self._known[gone]
-        self._struck.intersection_update(self.accounts)  # nobody would tell this trigger of another one's re-arm
+        self._struck.intersection_update(self.accounts)  # no re-arm of another account would be reported here
         if not self._struck:
             self._fired = ""
 
     def _unsee(self, watched: WatchedAccount, now: StallMark) -> None:
-        """Stop the clocks of an account that is not seen; after a window they are void, and the account is blind."""
+        """Stop the clocks of an account that is not seen; after a window they start from zero, and the account is
+        blind.
+        """
         watched.over = None
         if watched.unseen is None:
             watched.unseen = now
@@ -206,7 +205,7 @@ class OrderRateTrigger:
         self._news.set()
 
     def _held_back_ns(self, now_ns: int) -> int:
-        """Return how long what comes now may have been held back by a stall of our own."""
+        """Return for how many nanoseconds a stall may have held back a push that comes now."""
         before_ns, stall_ns, until_ns = self._stall
         deaf_ns = self._stall_clock.stalled_ns(now_ns)
         if deaf_ns > before_ns:
@@ -217,7 +216,7 @@ class OrderRateTrigger:
         return stall_ns if now_ns < until_ns else 0
 
     def _seen_ns(self, watched: WatchedAccount, now: Instant) -> int:
-        """Return when the account was last seen before what comes now."""
+        """Return when the account was last seen before a push that comes now."""
         if watched.unseen is not None:
             return watched.unseen.at_ns
         since_ns, until_ns = watched.back
@@ -229,9 +228,10 @@ class OrderRateTrigger:
             watched = self._known[name] = WatchedAccount(self._stall_clock.mark(self._clock().mono_ns))
         return watched
 
-    # ── what others see ───────────────────────────────────────────────────────────────────────────────────────────
+    # ── state and re-arm ──────────────────────────────────────────────────────────────────────────────────────────
 
     def state(self) -> tuple[TriggerState, str]:
+        """Return the state, with the account that is nearest to its limits as detail."""
         blind, unseen = self._blindness(self.accounts), self._unseen(self.accounts)
         if self._fired:
             return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"
@@ -242,6 +242,7 @@ class OrderRateTrigger:
         return TriggerState.OK, self._standing()
 
     def measurements(self) -> Figures:
+        """Return the most new and the most open orders of any account."""
         rates: dict[str, tuple[float, float]] = {}
         if self._max_new is not None:
             most = max((self._new(name) for name in self.accounts), default=0)
@@ -251,7 +252,7 @@ class OrderRateTrigger:
         return rates
 
     def rearm_blocker(self, accounts: Collection[str] | None = None) -> str | None:
-        """Say why it would fire again for one of these accounts, or of all of its own; each is counted by itself."""
+        """Return which of these accounts (None: of all its accounts) has too many orders, or is not seen."""
         asked = [name for name in self.accounts if accounts is None or name in accounts]
         many = [name for name in asked if self._max_new is not None and self._new(name) > self._max_new]
         full = [name for name in asked if self._of(name).over is not None]
@@ -268,7 +269,7 @@ class OrderRateTrigger:
         return Unseen(f"whether {', '.join(names)} has too many orders", why)
 
     def on_rearmed(self, accounts: Collection[str] | None = None) -> None:
-        """Start over for these accounts, or for all of its own, as far as it has fired for them."""
+        """Start over for these accounts (None: all), if the trigger has fired."""
         if not self._fired:
             return
         for name, watched in self._known.items():
@@ -279,7 +280,7 @@ class OrderRateTrigger:
             self._fired = ""
 
     def blindness(self, accounts: Collection[str]) -> str:
-        """Say which of these accounts' orders have not been seen for longer than the window, if so."""
+        """Return which of these accounts have not been seen for longer than the window; "": none."""
         return self._blindness([name for name in self.accounts if name in accounts])
 
     def _unseen(self, names: Sequence[str]) -> list[str]:
@@ -295,24 +296,24 @@ class OrderRateTrigger:
         )
 
     def _new(self, account: str) -> int:
-        """Count the new orders within the window that ends now."""
+        """Return the number of new orders within the window that ends now."""
         since_ns = self._clock().mono_ns - self._window_ns
         return sum(at_ns >= since_ns for at_ns, _ in self._of(account).new)
 
     def _fullest(self, names: Sequence[str]) -> tuple[str, int] | None:
-        """Return the account with the most open orders, and how many these are; None: of none it is known."""
+        """Return the account with the most open orders, and their number; None if no number is known."""
         counts = [(name, count) for name in names if (count := self._of(name).open) is not None]
         return max(counts, key=lambda pair: pair[1], default=None)
 
     def _standing(self, names: Sequence[str] = ()) -> str:
-        """Say how many orders the busiest accounts have, of these or of all."""
+        """Return the numbers of the accounts with the most orders, of these accounts or of all."""
         words, names = [], names or self.accounts
         if self._max_new is not None:
             busiest = max(names, key=self._new)
             words.append(f"{self._new(busiest)} new orders within {self._window_s:g} s, of {self._max_new} ({busiest})")
         if self._max_open is not None and (fullest := self._fullest(names)) is not None:
             words.append(f"{fullest[1]} open orders, of {self._max_open} ({fullest[0]})")
-        return ", ".join(words) or "nothing is known"
+        return ", ".join(words) or "no order is known yet"
 
 
 def _time(placed: tuple[int, str]) -> int:

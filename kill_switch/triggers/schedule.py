@@ -1,8 +1,7 @@
-"""Fire at a wall time: the hour at which everything must be off the venues, in the zone that the venue lives in.
+"""Fire at a wall time in a zone, by a cron expression; `cron` computes the times.
 
-`cron` says which times there are. A time that is noticed more than a minute late has been missed: the daemon was down,
-the process or the machine stood still, or the clock was set forward. `missed = "skip"` leaves it out, in all of these
-cases; otherwise it fires late.
+A time that is noticed more than a minute late counts as missed. With `missed = "skip"` a missed time is left out;
+otherwise it fires late.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import anyio
 from kill_switch.core.domain import Instant, Reason
 from kill_switch.cron import Crontab, Timetable
 from kill_switch.journal.records import ScheduleRecord
-from kill_switch.triggers.base import Figures, Report, TriggerState
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState
 
-LOOK_EVERY_S = 1.0  # a wall clock may be set: the wait is never longer than that
-MISSED_AFTER_S = 60.0  # crontab's times are minutes apart, and a restart takes less
+LOOK_EVERY_S = 1.0  # seconds; no wait is longer, because the wall clock may be set
+MISSED_AFTER_S = 60.0  # seconds; a crontab's times are a minute apart or more, and a restart takes less
 
 Record = Callable[[Mapping[str, object]], None]
 
 
-class ScheduleTrigger:
+class ScheduleTrigger(Trigger):
     """Watch one cron expression."""
 
     kind = "schedule"
@@ -43,45 +42,52 @@ class ScheduleTrigger:
         record: Record = lambda data: None,
         past: ScheduleRecord | None = None,
     ) -> None:
-        """`seen` and `last` are those of `Timetable`, `past` is the last record of an earlier run."""
+        """Build the trigger; `seen` and `last` are those of `Timetable`, `past` is the last record of an earlier
+        run.
+        """
         self.name = name
         self.accounts = accounts
         self._missed = missed
         self._clock = clock
         self._record = record
-        self._said = ""  # what it did last
+        self._last_outcome = ""  # for people
         self._fired = False
         self._recorded = list(past.fired) if past else []
         self._times = Timetable(Crontab(cron, zone), clock(), seen, last, self._recorded)
 
     def continue_from(self, before: ScheduleTrigger) -> None:
-        """Go on from the one that this replaces: what has fired does not fire again."""
+        """Continue from the trigger that this one replaces: a time that has fired does not fire again."""
         for due_s in before._times.fired:
             self._times.fire(due_s)
 
     async def run(self, report: Report) -> None:
+        """Wait for the next time forever."""
         while True:
             now = self._clock()
             due_s = self._times.look(now)
             if due_s is not None:
                 self._on_due(due_s, now, report)
-            elif self._times.fired != self._recorded:  # a clock was far ahead when it fired: a restart must know, too
+            elif self._times.fired != self._recorded:  # a clock that was far ahead was set back
                 self._put_on_record("the clock was set back")
             await anyio.sleep(self._times.wait_s(self._clock(), LOOK_EVERY_S))
 
     def state(self) -> tuple[TriggerState, str]:
+        """Return the state, with the last outcome and the next time as detail."""
         coming = "never again" if self._times.next is None else f"next: {self._times.next.isoformat()}"
         state = TriggerState.TRIPPED if self._fired else TriggerState.OK
-        return state, f"{self._said}; {coming}" if self._said else coming
+        return state, f"{self._last_outcome}; {coming}" if self._last_outcome else coming
 
     def measurements(self) -> Figures:
-        return {}  # it watches a clock
+        """Return no number: the input is a clock."""
+        return {}
 
     def rearm_blocker(self) -> str | None:
-        return None  # the next time is in the future
+        """Return None: the next time is in the future."""
+        return None
 
     def on_rearmed(self) -> None:
-        self._fired, self._said = False, ""
+        """Wait for the next time."""
+        self._fired, self._last_outcome = False, ""
 
     def _on_due(self, due_s: int, now: Instant, report: Report) -> None:
         """Fire for a time that has come, or leave it out."""
@@ -95,7 +101,7 @@ class ScheduleTrigger:
             report(Reason(self.name, text, self.accounts, self._clock(), {"due": due, "late_s": late_s}))
             self._times.fire(due_s)
             self._fired, outcome = True, f"fired: {text}"
-        self._said = outcome
+        self._last_outcome = outcome
         self._put_on_record(outcome)
 
     def _put_on_record(self, text: str) -> None:

@@ -1,8 +1,7 @@
-"""Measure when this process could hear: silence counts against a peer only while somebody listens.
+"""Measure event-loop stalls, so that stalled time does not count as a peer's silence.
 
-A stopped process, a stalled event loop or a paused machine hears nothing; what was said meanwhile may never arrive,
-because a socket's queue is short. So time in which our own clockwork stood still does not count as a peer's silence. It
-is added to the peer's time limit, no more: a peer that is gone is found as soon as we have listened for long enough.
+A process that is stopped or starved receives nothing, and datagrams may be lost because a socket's queue is short. The
+stalled time is added to a peer's time-out, and no more, so the loss of a peer is still detected.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ import anyio
 
 from kill_switch.core.domain import Instant
 
-TICK_S = 0.1
-LATE_S = 0.1  # a tick later than that is a stall, not jitter
+TICK_S = 0.1  # seconds between two ticks
+LATE_S = 0.1  # seconds; a tick that is later is a stall, not jitter
 
 
 class StallMark(NamedTuple):
-    """A moment of the monotonic clock, and how long the process had been deaf in all by then."""
+    """A moment of the monotonic clock, with the time that the event loop had stalled in all until then."""
 
     at_ns: int
     stalled_ns: int
 
     def heard_ns(self, until: StallMark) -> int:
-        """Return for how long the process has listened from this mark until that one."""
+        """Return for how many nanoseconds the process could listen between this mark and a later one."""
         return until.at_ns - self.at_ns - (until.stalled_ns - self.stalled_ns)
 
 
 class StallClock:
-    """Add up the time in which the event loop stood still."""
+    """Add up the time in which the event loop stalled."""
 
     def __init__(self, clock: Callable[[], Instant]) -> None:
         self._clock = clock
@@ -39,7 +38,7 @@ class StallClock:
         self._stalled_ns = 0
 
     def stalled_ns(self, mono_ns: int) -> int:
-        """Return all the deaf time until now, a stall that is only just over included."""
+        """Return the stalled time until `mono_ns` in all, including a stall that has just ended."""
         gap_ns = mono_ns - self._ticked_ns
         if gap_ns > (TICK_S + LATE_S) * 1e9:
             self._stalled_ns += gap_ns - int(TICK_S * 1e9)
@@ -47,16 +46,16 @@ class StallClock:
         return self._stalled_ns
 
     def mark(self, mono_ns: int) -> StallMark:
-        """Return the moment with the deaf time until now."""
+        """Return a mark of the moment `mono_ns`."""
         return StallMark(mono_ns, self.stalled_ns(mono_ns))
 
     def tick(self, mono_ns: int) -> None:
-        """Say that the clockwork turns."""
+        """Note that the event loop runs at `mono_ns`."""
         self.stalled_ns(mono_ns)
         self._ticked_ns = mono_ns
 
     async def run(self) -> None:
-        """Tick for ever, by the event loop's timer: to wake a task that sleeps would cost an idle daemon more."""
+        """Tick forever by a timer of the event loop: waking a task instead would cost an idle daemon more."""
         loop = asyncio.get_running_loop()
         timer: asyncio.Handle | None = None
 

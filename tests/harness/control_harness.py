@@ -57,8 +57,15 @@ class ControlHarness(DispatcherHarness):
         self.dispatcher._journal = records._journal = self.drills._journal = self.journal
         clock = running().now
         self.intake = Intake(loaded.daemon.runtime_dir / "intake.sock", None, None, clock=clock)
+        self.amended: list[tuple[str, str]] = []
         self.watch = watch = TriggerSupervisor(
-            loaded, self.dispatcher, self.intake, {}, self.announced.append, clock=clock
+            loaded,
+            self.dispatcher,
+            self.intake,
+            {},
+            self.announced.append,
+            clock=clock,
+            on_amended=lambda before, after: self.amended.append((before, after)),
         )
         clocks = ClockSkewMonitor(self.dispatcher.sessions, self.announced.append)
         self.operators = ControlHandlers(

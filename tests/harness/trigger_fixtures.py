@@ -100,7 +100,7 @@ class IntakeFixture:
             HeartbeatTrigger(name, ("a",), 3.0, "first-beat", bye, clock=now, attention=attention, drain=lambda: None)
             for name, bye in (("quoter-alive", True), ("strict", False))
         )
-        self.intake.heartbeats = {"quoter-alive": self.alive, "strict": self.strict}
+        self.intake.configure({"quoter-alive": self.alive, "strict": self.strict}, {})
 
     def _now(self) -> Instant:
         return Instant(1_000_000_000_000, self.wall_ms * 1_000_000)

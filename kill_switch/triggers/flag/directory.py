@@ -1,4 +1,6 @@
-"""Read inotify(7)'s events of a directory; `flag` watches one with it. Decides nothing."""
+"""Read inotify(7)'s events of a directory, and make a flag's directory. `trigger` decides what follows from an
+event.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +14,18 @@ Directory = tuple[int, int]  # device and inode
 
 CAME = int(Mask.CREATE | Mask.MOVED_TO)
 GONE = int(Mask.DELETE | Mask.MOVED_FROM)
-ENDED = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED)  # there will be no more events
-LOST = int(Mask.Q_OVERFLOW)
-MAX_NAME = 16 + 256  # bytes of an event: its name has 255 at most, and a NUL
+ENDED = int(Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED)  # no event follows
+LOST = int(Mask.Q_OVERFLOW)  # the kernel has dropped events
+MAX_NAME = 16 + 256  # bytes of an event: a header, and a name of at most 255 with a NUL
 _WATCHED = Mask.CREATE | Mask.MOVED_TO | Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.CLOSE_WRITE | Mask.DELETE
 _WATCHED |= Mask.MOVED_FROM
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name behind it
 
 
 def sift(events: bytes, name: bytes) -> tuple[list[int], int]:
-    """Read what inotify(7) has written; return the masks of the events about `name`, and those about the watch itself.
+    """Parse what inotify(7) has written; return the masks of the events about `name`, and the mask of the watch itself.
 
-    Names of other files are compared as bytes, and nothing is made of them: there may be very many.
+    Names of other files are compared as bytes and not decoded, because there may be very many.
     """
     ours: list[int] = []
     itself, at, end, wanted = 0, 0, len(events), name + b"\0"
@@ -39,9 +41,10 @@ def sift(events: bytes, name: bytes) -> tuple[list[int], int]:
 
 
 def watch(directory: Path) -> tuple[Inotify, Directory | None]:
-    """Have inotify watch a directory; return it, and which directory that is. Raises `OSError`.
+    """Watch a directory with inotify; return the inotify object, and the directory's identity. Raises `OSError`.
 
-    Waits for the directory's file system. A directory that is replaced meanwhile counts as the one before.
+    Waits for the directory's file system. The identity is read first: a directory that is replaced meanwhile is found
+    to be another one at the next look.
     """
     watched = identity(directory)
     inotify = Inotify()
@@ -54,7 +57,7 @@ def watch(directory: Path) -> tuple[Inotify, Directory | None]:
 
 
 def identity(directory: Path) -> Directory | None:
-    """Say which directory has this path; None if none has. Waits for its file system."""
+    """Return the device and inode of a directory; None if there is no such directory. Waits for its file system."""
     try:
         status = os.stat(directory)
     except OSError:
@@ -63,4 +66,21 @@ def identity(directory: Path) -> Directory | None:
 
 
 def close(watching: tuple[Inotify, Directory | None]) -> None:
+    """Close an inotify object."""
     watching[0].close()
+
+
+def make_directory(directory: Path, runtime_dir: Path) -> bool:
+    """Make a flag's directory if it is missing and below the runtime directory; return whether it was made.
+
+    systemd-tmpfiles(8) makes it at boot; its group may put the flag there. If it cannot be made, the flag's trigger is
+    blind. Waits for the file system.
+    """
+    try:
+        if not directory.is_relative_to(runtime_dir) or directory.exists():
+            return False
+        directory.mkdir(parents=True)
+        directory.chmod(0o2770)
+    except OSError:
+        return False
+    return True

@@ -1,16 +1,7 @@
-"""Fire when a file appears: `touch` is a kill button that every tool has.
+"""Fire when a file appears: `touch` works as a kill button.
 
-inotify tells within a fraction of a millisecond, and the event alone is the reason. A slow poll beside it covers what
-inotify does not see (network file systems, a directory that was replaced, a file that was there before). One touch is
-one reason. The kill never waits for a text that the file holds: a text that is found within `TEXT_WITHIN_S` is added to
-the reason, and one that is written later is a second reason. The file must be gone before a re-arm.
-
-Whoever may write in the directory can make any number of events. Each turn of the event loop takes `EVENTS_BYTES` of
-them, and compares names of other files as bytes, no more. As long as events wait, or when inotify has lost some, the
-file is looked for, at most every `LOOK_APART_S`.
-
-The event loop asks no file system anything: `OffloadThread` does, in a thread. A file system that hangs makes this
-blind.
+inotify reports the file within a millisecond, and its event alone is the reason. A slow poll finds what inotify does
+not see, and runs in a thread, so a file system that hangs blocks nothing. docs/guides/triggers/flag.md has every case.
 """
 
 from __future__ import annotations
@@ -35,7 +26,7 @@ from asyncinotify import Inotify
 from kill_switch import printable
 from kill_switch.core.domain import Instant, Reason
 from kill_switch.system.offload import OffloadThread
-from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState, Unseen
 from kill_switch.triggers.flag import evidence as flag_evidence
 from kill_switch.triggers.flag.directory import (
     CAME,
@@ -51,26 +42,30 @@ from kill_switch.triggers.flag.directory import (
 )
 from kill_switch.wakeup import AutoResetEvent
 
-POLL_S = 0.5
-LOOK_WITHIN_S = 1.0  # so long a re-arm waits for the file system
-LOOK_APART_S = 0.01  # between two looks at least, whatever happens in the directory
-WATCH_AGAIN_S = 0.02  # after the directory was replaced
-TEXT_WITHIN_S = 1.0  # a text that is found so soon after its file belongs to the file's reason
-TEXT_BYTES = 1024
-EVENTS_BYTES = 8192  # of inotify's in one turn of the event loop: 256 events take 0.1 ms; inotify holds the rest
-REASONS, REASONS_NS = 100, 10_000_000_000  # reasons within that time; a file that comes and goes more often waits
+POLL_S = 0.5  # seconds between two looks while inotify reports nothing
+LOOK_WITHIN_S = 1.0  # seconds that a re-arm waits for the file system
+LOOK_APART_S = 0.01  # seconds between two looks at least, however many events come
+WATCH_AGAIN_S = 0.02  # seconds until the next watch after the directory was replaced
+TEXT_WITHIN_S = 1.0  # seconds; a text that is found so soon after its file belongs to the file's reason
+TEXT_BYTES = 1024  # read of the file at most
+EVENTS_BYTES = 8192  # read of inotify in one turn of the event loop: 256 events take 0.1 ms
+REASONS, REASONS_NS = 100, 10_000_000_000  # reasons, and nanoseconds; a file that comes and goes more often waits
 
 
 class FlagState(NamedTuple):
-    """What one look at the path has found."""
+    """The result of one look at the path."""
 
-    present: bool | None  # None: nobody can tell
-    text: str = ""  # the first line that the file holds
-    trouble: str = ""  # why nobody can tell
+    present: bool | None  # None: unknown
+    text: str = ""  # the first line of the file
+    trouble: str = ""  # why it is unknown
 
 
-class FlagTrigger:
-    """Watch one path."""
+class FlagTrigger(Trigger):
+    """Watch one path; the file must be gone before a re-arm.
+
+    A text that is found within `TEXT_WITHIN_S` of its file is added to the file's reason, and a later text is a second
+    reason. In one turn of the event loop at most `EVENTS_BYTES` of events are read, because any number may come.
+    """
 
     kind = "flag"
 
@@ -82,13 +77,14 @@ class FlagTrigger:
         *,
         clock: Callable[[], Instant],
         make: Callable[[], bool] = lambda: False,
-        made: Callable[[Path], None] = lambda directory: None,
+        on_directory_made: Callable[[Path], None] = lambda directory: None,
         amend: Callable[[Reason, str, Mapping[str, object]], None] = lambda reason, text, evidence: None,
     ) -> None:
-        """`make` may make the path's directory where it is missing, in the thread, and returns whether it did.
+        """Build the trigger.
 
-        `made` hears, in the event loop, of a directory that was removed and is there again. `amend` takes what was
-        found out about a reason after it had been reported: a text, or "", and evidence that the reason lacks.
+        `make` may make the path's directory, in the thread, and returns whether it did. `on_directory_made` is called
+        in the event loop with a directory that was removed and has been made again. `amend` gets a text ("": none) and
+        evidence for a reason that was reported before.
         """
         self.name = name
         self.accounts = accounts
@@ -96,30 +92,31 @@ class FlagTrigger:
         self._name = os.fsencode(path.name)
         self._clock = clock
         self._make = make
-        self._on_directory_made = made
+        self._on_directory_made = on_directory_made
         self._amend = amend
         self._present = False
         self._text = ""
         self._trouble = ""
-        self._watch = ""  # why inotify does not help, if so
+        self._watch = ""  # why inotify does not work; "": it does
         self._looked = self._had_directory = self._unknown = False
-        self._changes = 0  # events and re-arms: what a look has found before one of them may be over
-        self._fires_until = 0  # of `_read_bytes`: a look has told of the file before its event was read
-        self._inotify: Inotify | None = None  # while its events are taken
+        self._changes = 0  # events and re-arms; a look that began before one of them is outdated
+        self._fires_until = 0  # in `_read_bytes`: a look has found the file before its event was read
+        self._inotify: Inotify | None = None  # while its events are read
         self._directory: Directory | None = None  # that inotify watches
-        self._ended: asyncio.Future[None] | None = None  # done when inotify is of no use any more
-        self._read_bytes = 0  # of inotify's events, in all
+        self._ended: asyncio.Future[None] | None = None  # done when no event follows
+        self._read_bytes = 0  # bytes of inotify's events that were read, in all
         self._woken = AutoResetEvent()
         self._report: Report | None = None
-        self._last: Reason | None = None  # of the file that is there
+        self._last: Reason | None = None  # the reason for the file that is there
         self._times: deque[int] = deque(maxlen=REASONS)  # when the last reasons were reported
-        self._owed: Reason | None = None  # not reported yet: there are too many, or nobody takes it
+        self._owed: Reason | None = None  # not reported yet: there are too many, or the task does not run
         self._files = OffloadThread(f"the file system of {path}")
         self._watching = OffloadThread(
             f"the file system of {path}"
         )  # it may hang for ever, and the poll must go on after it
 
     async def run(self, report: Report) -> None:
+        """Poll and read inotify's events forever."""
         self._report = report
         try:
             async with anyio.create_task_group() as group:
@@ -131,6 +128,7 @@ class FlagTrigger:
             self._watching.close()
 
     def state(self) -> tuple[TriggerState, str]:
+        """Return the state, with the path and the file's text as detail."""
         if self._present:
             return TriggerState.TRIPPED, f"{self.path} is there" + (f": {self._text}" if self._text else "")
         if self._files.hangs:
@@ -141,33 +139,32 @@ class FlagTrigger:
         return TriggerState.OK, f"{self.path} is not there" + (f" (polled only: {watch})" if watch else "")
 
     def measurements(self) -> Figures:
+        """Return whether the file is there."""
         return {"present": (float(self._present), 1.0)}
 
     def rearm_blocker(self) -> str | None:
-        """Say whether the file is there, as `look`, which comes before this, and inotify have found it.
-
-        An `Unseen` where neither can tell.
-        """
+        """Return that the file is there; an `Unseen` if neither `look`, to be called before, nor inotify can tell."""
         if not self._present:
             if self._owed is not None:
-                return f"{self._owed.text}; nobody has been told yet"
-            why = self._trouble if self._unknown else self._watch and self._files.trouble  # else inotify tells
+                return f"{self._owed.text}; it is not reported yet"
+            why = self._trouble if self._unknown else self._watch and self._files.trouble  # else inotify reports it
             if self._looked and not why:
                 return None
-            return Unseen(f"whether {self.path} is there", why or "nobody could look yet")
+            return Unseen(f"whether {self.path} is there", why or "the daemon could not look yet")
         if why := self._files.trouble or self._trouble:
-            return f"{self.path} was there, and nobody can tell that it is gone: {why}"
+            return f"{self.path} was there, and the daemon cannot see that it is gone: {why}"
         return f"{self.path} is still there: remove it"
 
     def on_rearmed(self) -> None:
-        self._gone()  # if it is there again, that is news
+        """Start over; a file that comes from now on is a new reason."""
+        self._gone()  # if it is there again, it is a new reason
         self._times.clear()
         self._changes += 1
 
     async def look(self) -> None:
-        """Look for the file now. A file that has only just come is reported. Waits at most `LOOK_WITHIN_S`.
+        """Look for the file now, and report it if it has just come. Waits at most `LOOK_WITHIN_S`.
 
-        Takes the events that wait in inotify, too: they are older than what comes after this.
+        Events that wait in inotify are read first, because they are older than the look.
         """
         with anyio.move_on_after(LOOK_WITHIN_S):
             await self._catch_up()
@@ -184,7 +181,7 @@ class FlagTrigger:
                 await self._woken.wait()
 
     async def _look(self) -> None:
-        """Look for the file, and take what was found unless something has happened meanwhile."""
+        """Look for the file in the thread; look again if an event has come meanwhile."""
         while True:
             changes = self._changes
             seen, made_directory, directory, evidence = await self._files.run(self._look_in_thread)
@@ -195,7 +192,7 @@ class FlagTrigger:
             self._on_directory_made(self.path.parent)
         self._had_directory = self._had_directory or not seen.trouble
         if self._ended is not None and not self._ended.done() and directory not in (None, self._directory):
-            self._ended.set_result(None)  # the path leads to another directory now
+            self._ended.set_result(None)  # the path is another directory now
         self._on_state(seen, evidence)
 
     def _look_in_thread(self) -> tuple[FlagState, bool, Directory | None, Mapping[str, object]]:
@@ -219,9 +216,9 @@ class FlagTrigger:
             self._on_more_evidence(seen.text if seen.text != self._text else "", evidence)
 
     def _on_more_evidence(self, text: str, evidence: Mapping[str, object]) -> None:
-        """Add a text, and whose the file is, to the reason that the file is.
+        """Add a text, and the owner of the file, to the reason for the file.
 
-        A text is another reason where the file came longer than `TEXT_WITHIN_S` ago.
+        A text is another reason if the file came longer than `TEXT_WITHIN_S` ago.
         """
         self._text = text or self._text
         last, now_ns = self._last, self._clock().mono_ns
@@ -240,14 +237,14 @@ class FlagTrigger:
         self._present, self._text, self._last = False, "", None
 
     def _fire(self, words: str, evidence: Mapping[str, object] = MappingProxyType({})) -> None:
-        """Report a reason."""
+        """Report a reason, at once or after a flood."""
         details = {"path": str(self.path), **evidence}
         self._last = self._owed = Reason(self.name, words, self.accounts, self._clock(), details)
         if not self._is_flood():
             self._report_owed()
 
     def _is_flood(self) -> bool:
-        """Tell whether there were too many reasons of late; the accounts are tripped by the first."""
+        """Return whether too many reasons were reported of late; the first one has tripped the accounts."""
         return len(self._times) == REASONS and self._clock().mono_ns - self._times[0] < REASONS_NS
 
     def _report_owed(self) -> None:
@@ -264,7 +261,7 @@ class FlagTrigger:
     # ── inotify ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _listen(self) -> None:
-        """Wait for inotify, and for its directory to be there again when it has gone."""
+        """Read inotify's events, and watch the directory again after it has gone."""
         while True:
             again_s = POLL_S
             try:
@@ -274,7 +271,7 @@ class FlagTrigger:
             else:
                 self._watch = ""
                 self._directory = directory
-                self._wake()  # what came before the watch
+                self._wake()  # the file may have come before the watch
                 try:
                     await self._on_inotify(inotify)
                 finally:
@@ -283,12 +280,12 @@ class FlagTrigger:
             await anyio.sleep(again_s)
 
     async def _on_inotify(self, inotify: Inotify) -> None:
-        """Take events in the event loop's own callback, which wakes no task, until the directory is gone."""
+        """Read events in a callback of the event loop, which wakes no task, until the directory is gone."""
         loop = asyncio.get_running_loop()
         self._ended = ended = loop.create_future()
         fd = inotify.fd
 
-        def hear() -> None:
+        def on_readable() -> None:
             try:
                 if not ended.done() and not self._on_events(os.read(fd, EVENTS_BYTES)) and not ended.done():
                     ended.set_result(None)
@@ -298,7 +295,7 @@ class FlagTrigger:
                 if not ended.done():
                     ended.set_exception(error)
 
-        loop.add_reader(fd, hear)
+        loop.add_reader(fd, on_readable)
         self._inotify = inotify
         try:
             await ended
@@ -308,51 +305,51 @@ class FlagTrigger:
             self._wake()
 
     def _written_bytes(self) -> int:
-        """Return how many bytes of events inotify has written so far; those that wait are among them."""
+        """Return how many bytes of events inotify has written so far, including those that wait."""
         waiting = array.array("i", [0])
         if self._inotify is not None:
             fcntl.ioctl(self._inotify.fd, termios.FIONREAD, waiting)
         return self._read_bytes + waiting[0]
 
     async def _catch_up(self) -> None:
-        """Wait until the events that wait in inotify now have been taken."""
+        """Wait until the events that wait in inotify now have been read."""
         inotify, written = self._inotify, self._written_bytes()
         while self._inotify is inotify and self._read_bytes < written:  # noqa: ASYNC110 - the loop reads them
             await anyio.sleep(0.001)
 
     def _on_events(self, events: bytes) -> bool:
-        """Take events, all that were read in this turn; return False if they say that there will be no others."""
-        is_told = self._read_bytes < self._fires_until
+        """Apply the events of one read; return False if no event follows."""
+        is_reported = self._read_bytes < self._fires_until
         self._read_bytes += len(events)
         ours, itself = sift(events, self._name)
         came = False
         for mask in ours:
             if mask & GONE:
                 self._gone()
-                is_told = False
-            elif mask & CAME and is_told:
-                is_told = False
+                is_reported = False
+            elif mask & CAME and is_reported:
+                is_reported = False
             elif mask & CAME:
                 came = came or not self._present
                 self._present = True
-        if not is_told or itself & LOST:
+        if not is_reported or itself & LOST:
             self._fires_until = 0
         if ours:
             self._changes += 1
         if came:
             self._text = ""
             self._fire(self._is_there if self._present else f"{self.path} came and went")
-        if ours or itself or len(events) > EVENTS_BYTES - MAX_NAME:  # then others wait, and ours may be among them
+        if ours or itself or len(events) > EVENTS_BYTES - MAX_NAME:  # then more events wait
             self._wake()
         return not itself & ENDED
 
     def _wake(self) -> None:
-        """Have the poll look now."""
+        """Wake the poll."""
         self._woken.set()
 
 
 def look(path: Path) -> FlagState:
-    """Look for a file, and at its first line. Waits for its file system."""
+    """Look for a file, and read its first line. Waits for its file system."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -363,7 +360,7 @@ def look(path: Path) -> FlagState:
 
 
 def _read(path: Path) -> str:
-    """Return the first line that a file holds; a pipe, a link or an unreadable file has none."""
+    """Return the first line of a file; "" for a pipe, a link or an unreadable file."""
     text = ""
     with contextlib.suppress(OSError):
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)

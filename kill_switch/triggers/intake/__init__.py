@@ -1,1 +1,1 @@
-"""Take heartbeats and figures from outside, over datagrams."""
+"""Receive heartbeats and figures from outside, in datagrams."""

@@ -1,9 +1,6 @@
-"""Read a datagram of the intake: its signature, its lines, its messages. Pure; `intake` uses it.
+"""Parse a datagram of the intake: its signature, its lines, its messages. Pure.
 
-A datagram holds up to `MAX_LINES` messages, apart by newline or NUL. A message is a bare trigger name, or JSON:
-`{"beat": NAME}`, `{"bye": NAME}`, `{"pnl": NAME, "equity": "101234.5", "at": SECONDS SINCE 1970}`; each may name its
-sender with `"from"`. With a key, a datagram is `MILLISECONDS SIGNATURE PAYLOAD`: the signature is lower-case hex of
-HMAC-SHA256 over `MILLISECONDS PAYLOAD`.
+A datagram holds up to `MAX_LINES` messages, separated by newline or NUL. docs/reference/intake.md has the format.
 """
 
 from __future__ import annotations
@@ -15,9 +12,9 @@ from typing import NamedTuple
 import orjson
 
 MAX_BYTES = 4096  # of a datagram
-MAX_LINES = 32  # of a datagram: one datagram must not cost a turn of the event loop
-MAX_NAME = 128  # characters of a sender's name: names are kept and recorded
-_APART = re.compile(rb"[\n\x00]")
+MAX_LINES = 32  # of a datagram, because its messages are handled in one turn of the event loop
+MAX_NAME = 128  # characters of a sender's name, because names are kept and recorded
+_SEPARATOR = re.compile(rb"[\n\x00]")
 
 
 class Beat(NamedTuple):
@@ -29,7 +26,7 @@ class Beat(NamedTuple):
 
 
 class EquityReported(NamedTuple):
-    """An equity with its time, as they were sent."""
+    """An equity with its time, unchecked."""
 
     trigger: str
     sender: str
@@ -41,13 +38,17 @@ Message = Beat | EquityReported
 
 
 def sign(payload: bytes, key: bytes, wall_ms: int) -> bytes:
-    """Make the datagram that an intake with a key takes."""
+    """Return the datagram that an intake with a key accepts: stamp, signature and payload."""
     stamp = str(wall_ms).encode()
     return b"%b %b %b" % (stamp, hmac.digest(key, stamp + b" " + payload, "sha256").hex().encode(), payload)
 
 
 def verify(datagram: bytes, key: bytes) -> tuple[int, bytes] | None:
-    """Return the stamp in milliseconds and the payload; None if `key` has not signed them."""
+    """Return the stamp in milliseconds and the payload; None if `key` has not signed them.
+
+    A signed datagram is `MILLISECONDS SIGNATURE PAYLOAD`. The signature is lower-case hex of HMAC-SHA256 over
+    `MILLISECONDS PAYLOAD`.
+    """
     stamp, _, signed = datagram.partition(b" ")
     signature, _, payload = signed.partition(b" ")
     if not stamp.isdigit() or len(stamp) > 15:
@@ -57,12 +58,17 @@ def verify(datagram: bytes, key: bytes) -> tuple[int, bytes] | None:
 
 
 def parse_messages(payload: bytes) -> list[Message | None]:
-    """Return what each line says; None for a line that is no message. One JSON object may take several lines."""
+    """Return the message of each line; None for a line that is no message.
+
+    A message is a bare trigger name, or JSON: `{"beat": NAME}`, `{"bye": NAME}`, `{"pnl": NAME, "equity": "101234.5",
+    "at": SECONDS SINCE 1970}`, each with an optional `"from": SENDER`. A single JSON object may extend over several
+    lines.
+    """
     payload = payload.strip(b" \t\r\n\x00")
     whole = _message(payload)
     if whole is not None:
         return [whole]
-    lines = [line for line in (line.strip() for line in _APART.split(payload)) if line]
+    lines = [line for line in (line.strip() for line in _SEPARATOR.split(payload)) if line]
     if not 1 < len(lines) <= MAX_LINES:
         return [None]
     return [_message(line) for line in lines]
@@ -70,14 +76,14 @@ def parse_messages(payload: bytes) -> list[Message | None]:
 
 def _message(line: bytes) -> Message | None:
     if not line.startswith(b"{"):
-        return Beat(line.decode("utf-8", "replace"), "") if line and _APART.search(line) is None else None
+        return Beat(line.decode("utf-8", "replace"), "") if line and _SEPARATOR.search(line) is None else None
     try:
         fields = orjson.loads(line)
     except orjson.JSONDecodeError:
         return None
     sender = fields.pop("from", "")
     if not isinstance(sender, str) or len(sender) > MAX_NAME or not sender.isprintable():
-        return None  # the status shows it
+        return None  # `status` shows the sender's name
     match fields:
         case {"beat": str(name)} if len(fields) == 1:
             return Beat(name, sender)

@@ -1,8 +1,7 @@
-"""Own one datagram socket of the intake, and know when something sent to it may have been lost.
+"""A datagram socket of the intake, which reports when datagrams may have been lost.
 
-`intake` reads from it. A UDP socket counts what the kernel drops because the queue is full. On a Unix socket the kernel
-drops nothing: it refuses the sender. So a queue that was full of what nobody wants counts as a loss there, and so does
-one that is filled as fast as it is read, by whatever it is.
+For UDP the kernel counts the datagrams that it drops. On a Unix socket it refuses the sender instead, so a full queue
+of unwanted datagrams counts as a loss there. So does a queue that is filled as fast as it is read.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-ROOM_BYTES = 4 << 20  # of the kernel's queue: some 10,000 datagrams; without CAP_NET_ADMIN, net.core.rmem_max limits it
-PASS_DATAGRAMS = 500  # in one turn of the event loop: a flood must not keep a kill waiting
-PASS_NS = 1_000_000  # of one turn
-REFILLS = 4  # times its length, without being empty: a Unix socket's queue that is filled as fast as it is read
+ROOM_BYTES = (
+    4 << 20
+)  # of the kernel's queue, about 10,000 datagrams; net.core.rmem_max is the limit without CAP_NET_ADMIN
+PASS_DATAGRAMS = 500  # in one turn of the event loop, because a flood must not delay a kill
+PASS_NS = 1_000_000  # nanoseconds; of one turn
+REFILLS = 4  # queue lengths that were read without finding it empty: it is filled as fast as it is read
 _RCVBUFFORCE = 33  # SO_RCVBUFFORCE, asm-generic/socket.h
 _MEMINFO, _MEMINFO_FORMAT, _DROPS = 55, "9I", 8  # SO_MEMINFO, Linux 4.12; linux/sock_diag.h
 _QLEN = Path("/proc/sys/net/unix/max_dgram_qlen")
@@ -24,22 +25,24 @@ _QLEN_USUAL = 10
 
 
 class DatagramSocket:
-    """A datagram socket that does not block; `key` is what its datagrams are signed with."""
+    """A non-blocking datagram socket; `key` signs its datagrams."""
 
     def __init__(self, sock: socket.socket, key: bytes | None = None) -> None:
+        """Own a bound socket."""
         self.sock = sock
         self.key = key
         self.is_local = sock.family == socket.AF_UNIX
-        self._count = self._unwanted = 0  # datagrams since the queue was last empty, and those that nobody wants
-        self._dropped = 0  # by the last look
+        self._count = self._unwanted = 0  # datagrams since the queue was last empty, and the unwanted ones of them
+        self._dropped = 0  # the kernel's count at the last look
         self._queue = _queue_length() if self.is_local else 0
         if not self.is_local:
             _make_room(sock)
 
     def read(self, take: Callable[[bytes], bool], max_bytes: int, mono_ns: Callable[[], int]) -> tuple[bool, int]:
-        """Hand waiting datagrams to `take`, which says whether it wants them, for one turn of the event loop.
+        """Pass waiting datagrams to `take` for one turn of the event loop; `take` returns whether a datagram was
+        wanted.
 
-        Return whether the queue is empty now, and how many datagrams may have been lost until now.
+        Return whether the queue is empty now, and how many datagrams may have been lost since the last call.
         """
         until_ns = mono_ns() + PASS_NS
         for count in range(PASS_DATAGRAMS):
@@ -47,7 +50,7 @@ class DatagramSocket:
                 break
             try:
                 datagram = self.sock.recv(max_bytes)
-            except OSError:  # nothing more, for now
+            except OSError:  # nothing waits
                 lost = self._lost()
                 self._count = self._unwanted = 0
                 return True, lost
@@ -62,7 +65,7 @@ class DatagramSocket:
         return int(refilled or (was_full and 2 * self._unwanted > self._count))
 
     def _dropped_since(self) -> int:
-        """Return how many datagrams the kernel has dropped since the last call; none is dropped unless others wait."""
+        """Return how many datagrams the kernel has dropped since the last call; it drops none unless others wait."""
         try:
             info = self.sock.getsockopt(socket.SOL_SOCKET, _MEMINFO, struct.calcsize(_MEMINFO_FORMAT))
         except OSError:
@@ -73,11 +76,12 @@ class DatagramSocket:
         return since
 
     def close(self) -> None:
+        """Close the socket."""
         self.sock.close()
 
 
 def listen(address: tuple[str, int], key: bytes | None) -> DatagramSocket:
-    """Bind a UDP socket; raises `OSError`."""
+    """Bind a UDP socket to an address; raises `OSError`."""
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
@@ -90,7 +94,7 @@ def listen(address: tuple[str, int], key: bytes | None) -> DatagramSocket:
 
 def _make_room(sock: socket.socket) -> None:
     for option in (socket.SO_RCVBUF, _RCVBUFFORCE):
-        with contextlib.suppress(OSError):  # the second takes CAP_NET_ADMIN
+        with contextlib.suppress(OSError):  # the second option needs CAP_NET_ADMIN
             sock.setsockopt(socket.SOL_SOCKET, option, ROOM_BYTES)
 
 

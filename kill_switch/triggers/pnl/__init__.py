@@ -1,1 +1,1 @@
-"""Fire on losses: figures of accounts come together, are measured against a day, and judged."""
+"""Watch profit and loss."""

@@ -1,7 +1,7 @@
-"""State what a day is: what equity is measured against until the next reset, and how the record tells it. Pure.
+"""A trading day: its date, baseline and peak, and its form in the record. Pure.
 
-A day begins at a wall time in a zone. Its date is what tells it from the day before, so that neither the hour that a
-zone's clocks show twice nor a clock that is set back begins it a second time.
+A day begins at a wall time in a zone, and only its date tells it from the day before. So an hour that the zone's clocks
+show twice, or a clock that is set back, does not begin it again.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from zoneinfo import ZoneInfo
 from kill_switch.triggers.pnl.equity_course import Transfer
 from kill_switch.triggers.pnl.samples import MAX_EQUITY
 
-UNREADABLE = (KeyError, TypeError, ValueError, OSError, ArithmeticError)  # what reading a day back raises
+UNREADABLE = (KeyError, TypeError, ValueError, OSError, ArithmeticError)  # exceptions that parsing a day raises
 
 
 class ResetTime(NamedTuple):
-    """When a day begins."""
+    """The wall time at which a day begins."""
 
     hour: int
     minute: int
     zone: str
 
     def date(self, wall_ns: int) -> Date:
-        """Return the date of the last reset before that instant, where the reset lives."""
-        there = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).astimezone(ZoneInfo(self.zone))
-        began = (there.hour, there.minute) >= (self.hour, self.minute)
-        return there.date() if began else there.date() - timedelta(days=1)
+        """Return the date of the last reset before a wall time, in the reset's zone."""
+        local = datetime.fromtimestamp(wall_ns // 1_000_000_000, UTC).astimezone(ZoneInfo(self.zone))
+        began = (local.hour, local.minute) >= (self.hour, self.minute)
+        return local.date() if began else local.date() - timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class TradingDay:
-    """What equity is measured against until the next reset."""
+    """The baseline and peak that equity is compared with until the next reset."""
 
     date: Date
-    why: str  # it began: "first", "reset", "re-arm", …
+    why: str  # why it began: "first", "reset", "re-arm", …
     since_ns: int  # wall time
     baseline: Decimal
     peak: Decimal
-    warned: Mapping[str, int] = field(default_factory=dict)  # limit → the per cents that people know of
-    taken_ns: int = 0  # monotonic; 0: in an earlier run
+    warned: Mapping[str, int] = field(default_factory=dict)  # limit → per cents that were announced
+    taken_ns: int = 0  # monotonic time of the baseline; 0: in an earlier run
 
     def after_transfer(self, worth: Decimal) -> TradingDay:
-        """Return it in money of after a transfer of so much."""
+        """Return the day shifted by the worth of a transfer."""
         return replace(self, baseline=self.baseline + worth, peak=self.peak + worth)
 
     def to_json(self) -> dict[str, object]:
-        """Return it for the record."""
+        """Return the day for the record."""
         return {
             "date": self.date.isoformat(),
             "why": self.why,
@@ -63,20 +63,20 @@ class TradingDay:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> TradingDay:
-        """Read it back; raises one of `UNREADABLE` for what is none."""
+        """Parse a day of the record; raises one of `UNREADABLE` if it is none."""
         baseline, peak = Decimal(data["baseline"]), Decimal(data["peak"])
         if not (-MAX_EQUITY < baseline <= peak < MAX_EQUITY):
             raise ValueError("no baseline and peak")
         since_ns = int(data["since_ns"])
-        datetime.fromtimestamp(since_ns // 1_000_000_000, UTC)  # or it raises: no time that can be told
+        datetime.fromtimestamp(since_ns // 1_000_000_000, UTC)  # raises for a time outside of the calendar
         warned = {str(limit): int(part) for limit, part in dict(data["warned"]).items()}
         return TradingDay(Date.fromisoformat(data["date"]), str(data["why"]), since_ns, baseline, peak, warned)
 
 
 class RestoredDay(NamedTuple):
-    """What an earlier run has left."""
+    """The days and transfers that an earlier run has left."""
 
     day: TradingDay | None = None
     ended: tuple[TradingDay, ...] = ()  # days that a clock that is set may bring back, the latest last
-    seen_ns: int | None = None  # when its last sample came, wall time; None: nobody knows
+    seen_ns: int | None = None  # wall time of its last sample; None: unknown
     transfers: tuple[Transfer, ...] = ()  # that figures may not contain yet

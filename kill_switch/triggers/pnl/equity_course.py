@@ -1,13 +1,7 @@
-"""Find out which figures of an account contain which of its transfers. `transfers` asks; pure, like it.
+"""Find out which figures of one account contain which of its transfers. Pure; `transfer_tracker` asks.
 
-The word of a transfer and the figures that contain it come in either order, up to `SETTLE_NS` apart. An *explanation*
-says at which figure each transfer has entered. It costs what it leaves to the market: the sum of the moves, up and
-down, that no transfer accounts for. The cheapest explanation is the best one. Another one is likely too, if it costs
-little more for the difference that it makes to a figure: then nobody can tell the two apart, and both readings count.
-
-The search goes from figure to figure, and keeps the cheapest ways to each set of transfers that are missing. It runs on
-the event loop, so each part of it is bounded: figures that are looked at are `APART_NS` apart or more, besides the last
-one. From each of `WIDTH` ways, `FITS` steps are tried. What a figure between two of those lacks, they tell.
+An explanation says at which figure each transfer has entered. The search runs on the event loop, so each part of it is
+bounded by the constants below.
 """
 
 from __future__ import annotations
@@ -22,61 +16,68 @@ from heapq import merge
 from itertools import combinations_with_replacement, islice
 from operator import itemgetter
 
-SETTLE_NS = 60_000_000_000  # nanoseconds; figures and word of a transfer are no further apart than that
-FIGURES_KEPT_NS = 3 * SETTLE_NS  # nanoseconds; figures that are looked through
-APART_NS = 4_000_000_000  # nanoseconds; figures that are looked at are so far apart, besides the last one
-RECENT = 40  # figures that say what a common move is
-CLEAN, USUAL = Decimal("0.02"), 6  # a step is clean if it is off by that part of the transfer and so many common moves
-LIKELY = Decimal("0.34")  # part of the difference it makes to a figure that a likely explanation may cost
-NEAR = Decimal("0.5")  # part of the least transfer that a step may be off: a worse one contains something else
-REACH, WIDTH = 2, 8  # ways that cost more than so many times the largest transfer, or are more, are dropped
-SOUGHT = 24  # transfers of two minutes that are looked for; those told later are not
-LOOKED_AT = 8  # different amounts that are looked for in a step, those told nearest to it
+SETTLE_NS = 60_000_000_000  # nanoseconds; a transfer's report and the figures with it are no further apart
+FIGURES_KEPT_NS = 3 * SETTLE_NS  # nanoseconds; age of figures that are looked through
+APART_NS = 4_000_000_000  # nanoseconds between figures that are looked at, besides the last one
+RECENT = 40  # figures from which the common move is computed
+CLEAN, USUAL = Decimal("0.02"), 6  # parts of the transfer, and common moves, that a clean step may be off
+LIKELY = Decimal("0.34")  # part of its difference to a figure that a likely explanation may cost
+NEAR = Decimal("0.5")  # part of the least transfer that a step may be off
+REACH, WIDTH = 2, 8  # largest transfers that a kept way may cost; ways that are kept
+SOUGHT = 24  # transfers within two minutes that are looked for; later reports are not
+LOOKED_AT = 8  # different amounts that are looked for in a step, those reported nearest to it
 TOGETHER, ALIKE = 3, 8  # transfers that enter in one step, and equal ones
-STEPS = 32  # from all ways to the next figure, those that leave least to the market
+STEPS = 32  # steps from all ways to the next figure that are tried, the cheapest first
 ZERO = Decimal(0)
 
 
 @dataclass(slots=True, eq=False)
 class Transfer:
-    """What a venue has told of: more than nothing is a deposit, less a withdrawal; in the trigger's currency."""
+    """A transfer that a venue has reported, in the trigger's currency: above zero a deposit, below a withdrawal."""
 
     account: str
     worth: Decimal
     reported_ns: int  # monotonic
-    shown_ns: int | None = None  # when the first figure was asked for that contains it; None: in none so far
-    sought: bool = True  # in the figures; else it is in none of them
+    shown_ns: int | None = None  # when the first figure that contains it was requested; None: no figure so far
+    sought: bool = True  # it is looked for in the figures
 
     def is_in(self, asked_ns: int) -> bool | None:
-        """Tell whether a figure that was asked for then contains it, by its word alone; None: nobody can tell."""
+        """Return whether a figure requested at `asked_ns` contains it, by the time of its report alone; None:
+        unknown.
+        """
         return None if abs(asked_ns - self.reported_ns) < SETTLE_NS else asked_ns > self.reported_ns
 
 
-Missing = frozenset[Transfer]  # transfers that a figure may contain, and does not
+Missing = frozenset[Transfer]  # transfers that a figure might contain, and does not
 NOTHING: Missing = frozenset()
-Sum = tuple[Decimal, Decimal, Sequence[Decimal]]  # of worths, by how much a change may be off from it, and the worths
-Fit = tuple[Decimal, Sequence[Decimal]]  # what is left of a change, and the worths that enter
-Step = tuple[Decimal, Decimal, Missing, Sequence[Decimal]]  # cost in all, of the step; from where, by which fit
+Sum = tuple[Decimal, Decimal, Sequence[Decimal]]  # sum, how far a change may be off from it, and the worths
+Fit = tuple[Decimal, Sequence[Decimal]]  # remainder of a change, and the worths that enter
+Step = tuple[
+    Decimal, Decimal, Missing, Sequence[Decimal]
+]  # cost in all, cost of the step, way that it starts from, fit
 
 
 @dataclass(slots=True, eq=False)
 class EquityPoint:
-    """A figure, and what may be missing in it."""
+    """A figure, and the sets of transfers that may be missing in it (ways), each with its cost."""
 
     asked_ns: int
     worth: Decimal
     ways: dict[Missing, Decimal] = field(default_factory=lambda: {NOTHING: ZERO})  # → the least cost to get there
-    back: dict[Missing, list[tuple[Missing, Decimal]]] = field(default_factory=dict)  # → from where, at which cost
-    begun: Missing = NOTHING  # what it may contain, and no figure before it
-    likely: list[Missing] = field(default_factory=list)  # none: nobody has judged it yet
+    back: dict[Missing, list[tuple[Missing, Decimal]]] = field(
+        default_factory=dict
+    )  # → earlier ways, each with its cost
+    begun: Missing = NOTHING  # transfers that it may contain, and no figure before it
+    likely: list[Missing] = field(default_factory=list)  # []: not judged yet
     crowded: bool = False  # there are more explanations than are looked at
     judged: bool = False
-    move: Decimal = ZERO  # of the market, as the best explanation has it
+    move: Decimal = ZERO  # of the market, by the best explanation
 
     def doubt(self, transfer: Transfer) -> None:
-        """Take a transfer for missing, or not: no figure before this one is known.
+        """Add ways with and without a transfer: no figure before this one is known.
 
-        That a figure contains what is told only later costs as much as a move of the market that hides it.
+        If the figure contains a transfer that is reported only later, that costs as much as a market move that hides
+        it.
         """
         if transfer.is_in(self.asked_ns) is not None:
             return
@@ -88,20 +89,21 @@ class EquityPoint:
         self.ways = missing if self.crowded else here | missing
 
     def stand(self, move: Decimal) -> None:
-        """Take the figure as it is: there is no transfer that it may lack."""
+        """Accept the figure as it is: no transfer may be missing in it."""
         self.move, self.judged = move, True
         self.back, self.likely = {NOTHING: [(NOTHING, move)]}, [NOTHING]
 
     def arrive(self, way: Missing, earlier: Missing, step: Decimal, cost: Decimal) -> None:
-        """Take note of a way to get here, for `step` more than the `cost` of the earlier one."""
+        """Add a way, which costs `step` more than the `cost` of the earlier way."""
         self.back.setdefault(way, []).append((earlier, step))
         if way not in self.ways or cost + step < self.ways[way]:
             self.ways[way] = cost + step
 
     def prune(self, largest: Decimal) -> None:
-        """Drop the ways that are out of reach, and those that are too many: `largest` is the largest transfer of all.
+        """Drop the ways that are out of reach, and those that are too many; `largest` is the largest transfer of all.
 
-        It is crowded if one of the latter costs less than the difference that it makes: that one may be true.
+        The point is crowded if one of the latter costs less than its difference to the best way, because it may be
+        true.
         """
         reach = min(self.ways.values()) + REACH * largest
         kept = sorted(
@@ -114,7 +116,7 @@ class EquityPoint:
         self.ways = {way: self.ways[way] for way in kept[:WIDTH]}
 
     def judge(self, best: Missing, ahead: Mapping[Missing, Decimal], least: Decimal, usual: Decimal) -> bool:
-        """Find the ways that are likely; tell whether others were before. `usual` is a common move of the market."""
+        """Find the likely ways; return whether others were likely before. `usual` is a common move of the market."""
         before, self.likely, sum_ = self.likely, [best], _sum(best)
         for way, cost in ahead.items():
             if way != best:
@@ -125,22 +127,31 @@ class EquityPoint:
 
 
 class EquityCourse:
-    """The last figures of one account, with the transfers that they may contain."""
+    """Hold the last figures of one account, with the transfers that they may contain.
+
+    The cost of an explanation is the sum of the market moves, up and down, that no transfer accounts for. The cheapest
+    explanation is the best one. Another is likely too if it costs little more for its difference to a figure: then both
+    readings count.
+
+    The search goes from figure to figure, and keeps the cheapest ways to each set of missing transfers. Figures that
+    are looked at are `APART_NS` apart or more, besides the last one. From each of `WIDTH` ways, `STEPS` steps in all
+    are tried.
+    """
 
     def __init__(self) -> None:
-        self.transfers: list[Transfer] = []  # in the order of their words
-        self.changed = False  # other figures are in doubt than before
+        self.transfers: list[Transfer] = []  # in the order of their reports
+        self.changed = False  # readings may have changed since `take_changed`
         self._points: list[EquityPoint] = []
 
     @property
     def asked_ns(self) -> int:
-        """When the last figure was asked for."""
+        """The time at which the last figure was requested."""
         return self._points[-1].asked_ns if self._points else 0
 
     def likely(self, asked_ns: int) -> Sequence[Missing]:
-        """Return what may be missing in the figure that was asked for then; nothing: it is not known any more.
+        """Return the sets of transfers that may be missing in the figure requested at `asked_ns`; (): it is forgotten.
 
-        Of a figure between two that are looked at, it is the least and the most that may be.
+        For a figure between two that are looked at, return the least and the most that may be missing.
         """
         n = bisect_left(self._points, asked_ns, key=lambda point: point.asked_ns)
         if n == len(self._points) or (n == 0 and self._points[0].asked_ns != asked_ns):
@@ -159,9 +170,11 @@ class EquityCourse:
         ]
 
     def add_transfer(self, transfer: Transfer) -> None:
-        """Take a venue's word; figures that have come already may contain it."""
+        """Add a transfer that the venue reports; figures that have come already may contain it."""
         close = (
-            one for one in self.transfers if one.sought and abs(one.reported_ns - transfer.reported_ns) < 2 * SETTLE_NS
+            other
+            for other in self.transfers
+            if other.sought and abs(other.reported_ns - transfer.reported_ns) < 2 * SETTLE_NS
         )
         transfer.sought = sum(1 for _ in close) < SOUGHT
         self.transfers.append(transfer)
@@ -173,7 +186,7 @@ class EquityCourse:
             self._explain(first)
 
     def add_figure(self, asked_ns: int, worth: Decimal) -> None:
-        """Take the next figure."""
+        """Add the next figure."""
         points = self._points
         if asked_ns <= self.asked_ns:
             return
@@ -188,11 +201,11 @@ class EquityCourse:
             self._explain(len(points) - 1)
         else:
             points[-1].stand(abs(worth - points[-2].worth) if len(points) > 1 else ZERO)
-        if last is not None:  # it is between two others now
+        if last is not None:  # the figure before is between two others now
             self.changed |= bool(points[-1].begun) or not points[-2].likely == last.likely == points[-1].likely
 
     def forget_transfers(self, transfers: Collection[Transfer]) -> None:
-        """Go on as if these had never been told."""
+        """Continue as if these had never been reported."""
         firsts = [first for first in map(self._first, transfers) if first is not None]
         self.transfers = [transfer for transfer in self.transfers if transfer not in transfers]
         if firsts:
@@ -200,26 +213,29 @@ class EquityCourse:
             self._explain(min(firsts))
 
     def has_looked_for(self, transfer: Transfer) -> bool:
-        """Tell whether a transfer would have been found: all figures around its word are known, and none is crowded."""
+        """Return whether a transfer would have been found.
+
+        It would if all figures around its report are known, and none is crowded.
+        """
         around = [point for point in self._points if transfer.is_in(point.asked_ns) is None]
         known = bool(around) and around[0].asked_ns - transfer.reported_ns < APART_NS
         return transfer.sought and known and not any(point.crowded for point in around)
 
     def _first(self, transfer: Transfer) -> int | None:
-        """Return the number of the first figure that may contain a transfer, if there is one."""
+        """Return the index of the first figure that may contain a transfer, if there is one."""
         n = bisect_right(self._points, transfer.reported_ns - SETTLE_NS, key=lambda point: point.asked_ns)
         return n if n < len(self._points) else None
 
     @property
     def _usual(self) -> Decimal:
-        """Return how far the market commonly moves between two figures."""
+        """How far the market commonly moves between two figures."""
         moves = sorted(point.move for point in self._points[-RECENT - 1 : -1])
         return moves[(len(moves) - 1) // 2] if moves else ZERO
 
     # ── the search ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _explain(self, first: int) -> None:
-        """Search again from a figure on: it is new, or more is known of transfers."""
+        """Search again from a figure on, because it is new or more is known of transfers."""
         transfers = [transfer for transfer in self.transfers if transfer.sought]
         others = [transfer for transfer in self.transfers if not transfer.sought]
         for n in range(max(1, first), len(self._points)):
@@ -231,7 +247,7 @@ class EquityCourse:
         self._judge()
 
     def _enter(self, n: int, transfers: Sequence[Transfer]) -> None:
-        """Find the ways to what may be missing in a figure, from those to the figure before it."""
+        """Find the ways to a figure from those to the figure before it."""
         before, point = self._points[n - 1], self._points[n]
         point.begun = frozenset(transfers[_begun(transfers, before.asked_ns) : _begun(transfers, point.asked_ns)])
         over = frozenset(transfers[: bisect_right(transfers, point.asked_ns - SETTLE_NS, key=_reported_ns)])
@@ -264,9 +280,9 @@ class EquityCourse:
         point.prune(max(map(abs, often), default=ZERO))
 
     def _judge(self) -> None:
-        """Go back from the last figure: which ways are likely, and which figure shows each transfer first.
+        """Go back from the last figure: find the likely ways, and the figure that shows each transfer first.
 
-        Where all ways go through one, what was judged before it stands.
+        Stop at a figure that all ways go through, if it was judged before.
         """
         n = len(self._points) - 1
         point = self._points[n]
@@ -280,14 +296,14 @@ class EquityCourse:
             if n == 0 or (point.judged and len(point.ways) == 1):
                 break
             before = self._points[n - 1]
-            last, _ = min(point.back[best], key=lambda one: before.ways[one[0]] + one[1])
+            last, _ = min(point.back[best], key=lambda step: before.ways[step[0]] + step[1])
             entered = last.union(point.begun) - best
             left_over = point.worth - before.worth - _sum(entered)
             point.move = abs(left_over)
-            least_of = min((abs(one.worth) for one in entered), default=ZERO)
+            least_of = min((abs(transfer.worth) for transfer in entered), default=ZERO)
             clean = not entered or point.move <= CLEAN * least_of + USUAL * usual
             if (clean or last_ns - point.asked_ns > SETTLE_NS) and not point.crowded:
-                shown |= {one: point.asked_ns for one in entered if abs(left_over) < abs(left_over + one.worth)}
+                shown |= {t: point.asked_ns for t in entered if abs(left_over) < abs(left_over + t.worth)}
                 point.judged = True
             behind: dict[Missing, Decimal] = {}
             for way, cost in ahead.items():
@@ -295,10 +311,10 @@ class EquityCourse:
                     if earlier not in behind or cost + step < behind[earlier]:
                         behind[earlier] = cost + step
             n, point, best, ahead = n - 1, before, last, behind
-        for one in self.transfers:
-            if one in shown or one in best or one.reported_ns - SETTLE_NS >= point.asked_ns:
-                self.changed |= one.shown_ns != shown.get(one)
-                one.shown_ns = shown.get(one)
+        for transfer in self.transfers:
+            if transfer in shown or transfer in best or transfer.reported_ns - SETTLE_NS >= point.asked_ns:
+                self.changed |= transfer.shown_ns != shown.get(transfer)
+                transfer.shown_ns = shown.get(transfer)
 
 
 def _reported_ns(transfer: Transfer) -> int:
@@ -306,17 +322,17 @@ def _reported_ns(transfer: Transfer) -> int:
 
 
 def _begun(transfers: Sequence[Transfer], asked_ns: int) -> int:
-    """Return how many of these some figure may contain that was asked for before then."""
+    """Return how many of these transfers a figure requested before `asked_ns` may contain."""
     return bisect_left(transfers, asked_ns + SETTLE_NS, key=_reported_ns)
 
 
 def _rounded_count(count: int) -> int:
-    """Return so many, or a few more: sums are computed more rarely so."""
+    """Return `count` or a little more, so that sums are computed more rarely."""
     return next((most for most in (1, TOGETHER, ALIKE) if count <= most), ALIKE)
 
 
 def _fits(change: Decimal, worths: Sequence[Decimal], sums: Sequence[Sum]) -> list[Fit]:
-    """Return what fits to a change, and what it leaves of it, the least first."""
+    """Return the sums that fit to a change, and how much each leaves of it, the least first."""
     off = NEAR * max(map(abs, worths), default=ZERO)
     first = bisect_left(sums, change - off, key=itemgetter(0))
     last = bisect_right(sums, change + off, key=itemgetter(0))
@@ -325,13 +341,13 @@ def _fits(change: Decimal, worths: Sequence[Decimal], sums: Sequence[Sum]) -> li
 
 
 def _steps(way: Missing, cost: Decimal, fits: Iterable[Fit]) -> Iterator[Step]:
-    """Yield the steps that go on from a way, with the cost of the whole and of the step."""
+    """Yield the steps that continue a way, with the cost of the whole and of the step."""
     return ((cost + left_over, left_over, way, fit) for left_over, fit in fits)
 
 
 @lru_cache(maxsize=64)
 def _sums(often: tuple[tuple[Decimal, int], ...]) -> list[Sum]:
-    """Return the sums of worths that may enter together, in their order; `often` says how many there are of each."""
+    """Return the sums of worths that may enter together, in order; `often` is the number of transfers of each worth."""
     some = [
         combination
         for count in range(1, TOGETHER + 1)
@@ -344,7 +360,7 @@ def _sums(often: tuple[tuple[Decimal, int], ...]) -> list[Sum]:
 
 
 def _alike(missing: Missing, near: Iterable[Transfer]) -> Mapping[Decimal, Sequence[Transfer]]:
-    """Return those missing of these transfers by their worth, the earliest first."""
+    """Return those of these transfers that are missing, by their worth, the earliest first."""
     by_worth: dict[Decimal, list[Transfer]] = {}
     for transfer in sorted((transfer for transfer in near if transfer in missing), key=_reported_ns):
         by_worth.setdefault(transfer.worth, []).append(transfer)
@@ -352,7 +368,7 @@ def _alike(missing: Missing, near: Iterable[Transfer]) -> Mapping[Decimal, Seque
 
 
 def _earliest(alike: Mapping[Decimal, Sequence[Transfer]], worths: Sequence[Decimal]) -> Missing | None:
-    """Return transfers of these worths, the earliest first where several are alike; None: so many are not missing."""
+    """Return transfers of these worths, the earliest first where several are alike; None: there are too few."""
     try:
         return frozenset(alike[worth][worths[:n].count(worth)] for n, worth in enumerate(worths))
     except LookupError:

@@ -1,6 +1,6 @@
-"""Ask venues what accounts are worth, as often as each of them allows, while somebody wants to know.
+"""Request the equity of accounts that a pnl trigger watches, as often as each venue allows.
 
-Accounts are asked one after the other, not all at once; an account that is being struck is left alone.
+The requests are spread over the interval. An account that is being killed gets none.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import anyio
 
 from kill_switch.dispatch.dispatcher import Dispatcher
 
-LOOK_EVERY_S = 0.1
-IDLE_S = 1.0  # while nobody wants to know
+LOOK_EVERY_S = 0.1  # seconds between two looks
+IDLE_S = 1.0  # seconds between two looks while no equity is watched
 
 
 class EquityPoller:
-    """Keep each wanted account's next appointment."""
+    """Hold the time of each account's next request."""
 
     def __init__(self, dispatcher: Dispatcher, wanted: Callable[[], Iterable[str]]) -> None:
-        """`wanted` names the accounts whose worth somebody watches now."""
+        """Start without a request; `wanted` returns the accounts whose equity is watched now."""
         self._dispatcher = dispatcher
         self._wanted = wanted
         self._due_ns: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Send requests forever."""
         while True:
             self.look()
             await anyio.sleep(LOOK_EVERY_S if self._due_ns else IDLE_S)
 
     def look(self) -> None:
-        """Ask those whose time has come."""
+        """Request the equity of each account that is due."""
         now_ns = self._dispatcher.clock().mono_ns
         sessions = self._dispatcher.sessions
         wanted = [name for name in self._wanted() if name in sessions]

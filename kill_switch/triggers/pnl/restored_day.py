@@ -1,4 +1,4 @@
-"""Read back what an earlier run of a pnl trigger has put on record, and say what of it counts no more. Pure."""
+"""Parse the record of an earlier run of a pnl trigger, and describe the loss that is not counted any more. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from kill_switch.core.domain import Instant
 from kill_switch.triggers.pnl.baseline import UNREADABLE, RestoredDay, TradingDay
-from kill_switch.triggers.pnl.describe import format_money
+from kill_switch.triggers.pnl.describe import describe_uncounted
 from kill_switch.triggers.pnl.equity_course import SETTLE_NS, Transfer
 from kill_switch.triggers.pnl.samples import MAX_EQUITY, parse_equity
 
@@ -17,7 +17,10 @@ UNREADABLE_DAY = "the record of the day cannot be understood"
 
 
 def restore_day(past: Mapping[str, Any] | None, meaning: Mapping[str, Any], now: Instant) -> tuple[RestoredDay, str]:
-    """Return what an earlier run has left, or why its day is none to go on with; `meaning` is that of figures now."""
+    """Return the days that an earlier run has left, or why its day does not continue.
+
+    `past` is its last record. `meaning` says what figures mean now: accounts, currency and rates.
+    """
     if past is None:
         return RestoredDay(), "first"
     if not _same(past.get("of"), meaning):
@@ -41,7 +44,7 @@ def last_equity(past: Mapping[str, Any] | None, meaning: Mapping[str, Any]) -> D
 
 
 def _same(of: object, other: Mapping[str, Any]) -> bool:
-    """Tell whether figures mean the same, by value: neither an order of accounts nor a way to write a rate counts."""
+    """Return whether figures mean the same, by value: the order of accounts and the spelling of rates do not count."""
     match of:
         case {"accounts": list() | tuple() as accounts, "currency": str(currency), "rates": Mapping() as rates}:
             try:
@@ -58,25 +61,21 @@ def _same(of: object, other: Mapping[str, Any]) -> bool:
 
 
 def _transfer(data: Any, now: Instant) -> Transfer:
-    """Read a transfer back; raises one of `UNREADABLE`. Its word is as old as the wall clock says."""
-    account, worth, told_ns = data
+    """Parse a transfer; raises one of `UNREADABLE`. Its age is computed from the wall clock."""
+    account, worth, reported_ns = data
     amount = Decimal(str(worth))
-    if not (isinstance(account, str) and isinstance(told_ns, int) and abs(amount) < MAX_EQUITY):
+    if not (isinstance(account, str) and isinstance(reported_ns, int) and abs(amount) < MAX_EQUITY):
         raise ValueError("no transfer")
-    age_ns = min(max(0, now.wall_ns - told_ns), 2 * SETTLE_NS)
+    age_ns = min(max(0, now.wall_ns - reported_ns), 2 * SETTLE_NS)
     return Transfer(account, amount, now.mono_ns - age_ns)
 
 
 def describe_lost(past: Mapping[str, Any] | None) -> str:
-    """Say what an earlier run has counted as lost, in the currency that it was in."""
+    """Return the loss that an earlier run counted, in the currency of that run."""
     if past is None:
         return ""
     try:
         fallen = Decimal(past["day"]["baseline"]) - Decimal(past["equity"])
         return describe_uncounted(fallen, str(past["of"]["currency"])) if fallen > 0 else "nothing was lost before"
     except UNREADABLE:
-        return "nobody knows what was lost before: it is not counted any more"
-
-
-def describe_uncounted(lost: Decimal, currency: str) -> str:
-    return f"{format_money(lost)} {currency} that were lost before are not counted any more"
+        return "an unknown loss from before is not counted any more"

@@ -1,9 +1,7 @@
-"""Bring the figures of several accounts together: one decision's figures are all from the same window.
+"""Join the figures of several accounts to samples: the figures of a sample are all from one window. Pure.
 
-Two figures of different moments make a sum that was never true, and a sum that was never true trips for nothing. So a
-round is complete when every account has a figure that no earlier round has used, and the oldest and the newest of them
-were asked for within one window. What is no figure (not a number, absurd, older than the one before, from the future)
-is ignored and counted. Pure: time is told.
+Figures of different moments make a sum that was never true. So a sample is complete when every account has a figure
+that no earlier sample has used, all requested within one window.
 """
 
 from __future__ import annotations
@@ -15,8 +13,9 @@ from typing import NamedTuple
 
 from kill_switch.core.domain import Instant
 
-MAX_EQUITY = Decimal(10) ** 18  # nobody has so much, in any currency
-FUTURE_S = 1.0  # a sender's clock may be ahead of ours by so much
+MAX_EQUITY = Decimal(10) ** 18  # no account has so much, in any currency
+FUTURE_S = 1.0  # seconds that a sender's clock may be ahead of this host's
+INTAKE = "intake"  # the one account of figures from outside
 # a float is written with up to 21 decimals, a quotient of decimals with 28 digits behind its zeros
 _EQUITY = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,60})?(?:[eE](?:-[0-9]{1,3}|\+?[0-9]{1,2}))?")
 
@@ -24,15 +23,15 @@ Amounts = Mapping[str, Decimal]  # by currency
 
 
 class AccountValue(NamedTuple):
-    """What one account was worth."""
+    """The equity of one account."""
 
     amounts: Amounts
-    worth: Decimal  # all of it, in the trigger's currency
+    worth: Decimal  # of all amounts, in the trigger's currency
     asked_ns: int  # monotonic
 
 
 class Sample(NamedTuple):
-    """One figure of every account, all of one window: a sample."""
+    """A figure of every account, all of one window."""
 
     figures: Mapping[str, AccountValue]
     worth: Decimal
@@ -40,11 +39,11 @@ class Sample(NamedTuple):
 
     @property
     def asked_ns(self) -> int:
-        """Return when the oldest of its figures was asked for."""
+        """The time at which the oldest of its figures was requested, monotonic."""
         return min(figure.asked_ns for figure in self.figures.values())
 
     def evidence(self) -> dict[str, object]:
-        """Tell the figures as they were, and how old they were when they were put together."""
+        """Return the figures, and their age when the sample was complete."""
         return {
             "equity": str(self.worth),
             "mono_ns": self.at.mono_ns,
@@ -60,19 +59,19 @@ class Sample(NamedTuple):
 
 
 class SampleCollector:
-    """Hold each account's last figure, and what was ignored."""
+    """Hold each account's last figure, and count the figures that are ignored."""
 
     def __init__(self, accounts: Iterable[str], rates: Mapping[str, Decimal], window_s: float) -> None:
-        """`rates` has what one unit of a currency is worth, the trigger's own included."""
+        """Start without a figure; `rates` has the worth of one unit of each currency, the trigger's own included."""
         self.window_s = window_s
         self.ignored = 0
-        self.why_ignored = ""  # the last time
-        self.unrated: dict[str, str] = {}  # account → what it holds that has no rate
+        self.why_ignored = ""  # why the last one was
+        self.unrated: dict[str, str] = {}  # account → amounts of currencies without a rate
         self.last: dict[str, AccountValue | None] = dict.fromkeys(accounts)
         self._rates = rates
 
     def add(self, account: str, amounts: Amounts, asked_ns: int, now_ns: int) -> bool:
-        """Take a figure; False, with `ignored` counted, if it is none."""
+        """Add a figure; return False if it is ignored. `ignored` counts it, unless it is the last figure again."""
         last = self.last[account]
         if not self.is_plausible(amounts):
             return False
@@ -81,7 +80,7 @@ class SampleCollector:
         if asked_ns > now_ns:
             return self.count_ignored("from the future")
         if last is not None and asked_ns == last.asked_ns and amounts == last.amounts:
-            return False  # the same moment is the same figure, however often it comes
+            return False  # the same figure again
         if last is not None and asked_ns <= last.asked_ns:
             return self.count_ignored("not newer than the one before")
         held = {currency: amount + 0 for currency, amount in amounts.items() if amount}
@@ -97,18 +96,20 @@ class SampleCollector:
         return True
 
     def is_plausible(self, amounts: Amounts) -> bool:
-        """Tell whether these can be amounts of money; if not, that is counted."""
+        """Return whether these can be amounts of money; count them as ignored if not."""
         fine = all(amount.is_finite() and abs(amount) < MAX_EQUITY for amount in amounts.values())
         return fine or self.count_ignored("not a sensible number")
 
     def count_ignored(self, why: str) -> bool:
-        """Count what is no figure."""
+        """Count an ignored figure; return False."""
         self.ignored += 1
         self.why_ignored = why
         return False
 
     def next_sample(self, after: Sample | None, now: Instant, within_s: float) -> Sample | None:
-        """Return the next sample after that one, if every account has its part in it, none older than `within_s`."""
+        """Return the sample after that one, if every account has a new figure in it, none older than `within_s`
+        seconds.
+        """
         figures: dict[str, AccountValue] = {}
         for name, figure in self.last.items():
             used = after.figures.get(name) if after is not None else None
@@ -122,10 +123,10 @@ class SampleCollector:
 
 
 def parse_equity(value: object) -> Decimal | None:
-    """Read an equity from outside, as a text or as JSON's number; None for what is no decimal number.
+    """Parse an equity from outside, as text or as JSON's number; None if it is no decimal number.
 
-    An exponent is fine: programs write small and large numbers so (`5e-05`). A minus nothing is what a broken
-    computation says, and no equity.
+    An exponent is accepted, because programs write small and large numbers so (`5e-05`). A negative zero is not,
+    because only a wrong computation yields it.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None

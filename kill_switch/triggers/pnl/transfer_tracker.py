@@ -1,10 +1,7 @@
-"""Tell which figures of an account contain a deposit or a withdrawal that its venue has told of.
+"""Find out which figures contain a deposit or a withdrawal that a venue has reported. Pure.
 
-The word of a transfer and the figures that contain it may come in either order, up to `SETTLE_NS` apart. So transfers
-are looked for in the figures (`courses`). As long as several explanations are likely, a figure has several readings.
-While no figure shows a transfer, each figure within that time of its word is in doubt. Pure.
-
-A word that comes a second time shows in no figure: if an equal one is found, it is left out.
+The report of a transfer and the figures that contain it come in either order, up to `SETTLE_NS` apart. While several
+explanations are likely, a figure has several readings.
 """
 
 from __future__ import annotations
@@ -16,26 +13,28 @@ from typing import NamedTuple
 from kill_switch.triggers.pnl.equity_course import SETTLE_NS, ZERO, EquityCourse, Transfer
 from kill_switch.triggers.pnl.samples import Sample
 
-TRANSFERS_KEPT_NS = 5 * SETTLE_NS  # nanoseconds; of transfers, which outlast the figures that are looked through
-NO_SECOND_DUPLICATE_NS = (
-    3600_000_000_000  # nanoseconds; no second word is left out so soon after another: a loss may hide transfers
-)
+TRANSFERS_KEPT_NS = 5 * SETTLE_NS  # nanoseconds; longer than figures are kept
+NO_SECOND_DUPLICATE_NS = 3600_000_000_000  # nanoseconds between two dropped reports, because a loss may hide a transfer
 
 
 class EquityRange(NamedTuple):
-    """What a sample is worth in money of now: had it contained what it lacks of all the transfers that were told."""
+    """The least and the most that a sample is worth, had it contained all transfers that were reported."""
 
     least: Decimal
     most: Decimal
 
 
 class TransferTracker:
-    """Keep the transfers that some sample may not contain."""
+    """Hold the transfers that some sample may not contain.
+
+    While no figure shows a transfer, each figure within `SETTLE_NS` of its report is in doubt. A second report of one
+    transfer shows in no figure: it is dropped if an equal transfer is found.
+    """
 
     def __init__(self, known: Iterable[Transfer] = ()) -> None:
-        """`known` are those that an earlier run has left."""
+        """Start with the transfers that an earlier run has left."""
         self._courses: dict[str, EquityCourse] = {}
-        self._left_out_ns: int | None = None  # when a second word was last left out
+        self._left_out_ns: int | None = None  # when a second report was last dropped
         for transfer in known:
             self.add_transfer(transfer)
 
@@ -47,12 +46,12 @@ class TransferTracker:
             yield from course.transfers
 
     def add_transfer(self, transfer: Transfer) -> None:
-        """Take a venue's word; figures that have come already may contain it."""
-        if transfer.worth:  # no figure could show that nothing was moved
+        """Add a transfer that a venue reports; figures that have come already may contain it."""
+        if transfer.worth:
             self._course(transfer.account).add_transfer(transfer)
 
     def add_sample(self, sample: Sample) -> list[Transfer]:
-        """Look for transfers in the next sample; return those that were told twice: they count no more."""
+        """Look for transfers in the next sample; return those that were reported twice, which are dropped."""
         for account, figure in sample.figures.items():
             self._course(account).add_figure(figure.asked_ns, figure.worth)
         if self._left_out_ns is not None and sample.at.mono_ns - self._left_out_ns < NO_SECOND_DUPLICATE_NS:
@@ -74,14 +73,14 @@ class TransferTracker:
         return twice
 
     def take_changed(self) -> bool:
-        """Tell whether readings may have changed since this was last asked."""
+        """Return whether readings may have changed since the last call."""
         changed = any(course.changed for course in self._courses.values())
         for course in self._courses.values():
             course.changed = False
         return changed
 
     def prune(self, held: Sequence[Sample], now_ns: int) -> None:
-        """Forget the transfers that all samples contain that are still `held`, and every later one."""
+        """Forget the transfers that all `held` samples, and all later ones, contain."""
         for account, course in self._courses.items():
             asked = [sample.figures[account].asked_ns for sample in held if account in sample.figures]
             first_ns = min(asked, default=now_ns)
@@ -100,23 +99,23 @@ class TransferTracker:
                 continue
             likely = course.likely(figure.asked_ns)
             later, doubtful = ZERO, []
-            for one in course.transfers:
-                is_in = one.is_in(figure.asked_ns)
-                if is_in is None and not likely and one.shown_ns is not None:
-                    is_in = figure.asked_ns >= one.shown_ns
+            for transfer in course.transfers:
+                is_in = transfer.is_in(figure.asked_ns)
+                if is_in is None and not likely and transfer.shown_ns is not None:
+                    is_in = figure.asked_ns >= transfer.shown_ns
                 if is_in is None:
-                    doubtful.append(one)
+                    doubtful.append(transfer)
                 elif not is_in:
-                    later += one.worth
-            unfound = [one for one in doubtful if one.shown_ns is None]
-            located = frozenset(one for one in doubtful if one.shown_ns is not None)
+                    later += transfer.worth
+            unfound = [transfer for transfer in doubtful if transfer.shown_ns is None]
+            located = frozenset(transfer for transfer in doubtful if transfer.shown_ns is not None)
             missing = [_sum(way & located) for way in likely] or [ZERO]
-            least += later + min(missing) + _sum(one for one in unfound if one.worth < 0)
-            most += later + max(missing) + _sum(one for one in unfound if one.worth > 0)
+            least += later + min(missing) + _sum(transfer for transfer in unfound if transfer.worth < 0)
+            most += later + max(missing) + _sum(transfer for transfer in unfound if transfer.worth > 0)
         return EquityRange(least, most)
 
     def doubtful(self, sample: Sample) -> list[Transfer]:
-        """Return the transfers of which nobody can tell whether that sample contains them."""
+        """Return the transfers that a sample may or may not contain."""
         known = ((transfer, sample.figures.get(transfer.account)) for transfer in self)
         return [
             transfer
@@ -128,12 +127,12 @@ class TransferTracker:
         return self._courses.setdefault(account, EquityCourse())
 
     def _is_second(self, transfer: Transfer) -> bool:
-        """Tell whether an equal transfer was told close by, and found."""
+        """Return whether an equal transfer was reported close by, and found."""
         return any(
-            one.shown_ns is not None
-            and (one.account, one.worth) == (transfer.account, transfer.worth)
-            and abs(one.reported_ns - transfer.reported_ns) <= SETTLE_NS
-            for one in self
+            other.shown_ns is not None
+            and (other.account, other.worth) == (transfer.account, transfer.worth)
+            and abs(other.reported_ns - transfer.reported_ns) <= SETTLE_NS
+            for other in self
         )
 
 

@@ -1,29 +1,7 @@
 """Fire when the equity of some accounts, together, has fallen too far: from a baseline, from a peak, or to a floor.
 
-Figures come from the accounts (`measured`, `moved`) or from outside (`reported`); `samples` brings those of one moment
-together, `ledger` judges them. A trigger that gets no whole sample for `stale_after` is blind, and says why.
-
-The day outlives the process: baseline and peak are put on record when a day begins, and the peak when it has risen by a
-hundredth of `max_drawdown`, so that a crash hides no more than that. The last figure is on record too, every ten
-minutes. With other accounts, another currency, other rates or another source, figures mean something else: the
-baseline is taken anew. That, and whatever else ends a day early, is a warning with the amount that counts no more.
-
-Figures that come slower than `stale_after` confirm a limit all the same. The trigger is blind between them, and from
-the second such gap on until they come in time.
-
-Re-arming after it has fired begins anew as well: the next samples are the baseline, and as much may be lost again. Who
-does not want that leaves it tripped until the reset, or asks for two people. A re-arm for another trigger's reason
-changes nothing: it is refused while the last figure reaches a limit of the day that goes on. Only a floor cannot begin
-anew: a re-arm is refused while equity is not above it. Nor does a re-arm of some of its accounts begin anew while
-others stay tripped: it is refused while a limit is reached, and then the day goes on. Where the figure of now is
-missing, each of these is refused as well, because nobody can see; there `force` helps.
-
-A kill leaves an account's venue no time for other questions. Its figures are missing meanwhile, and so is every sample:
-the trigger is blind, which is shown and said as ever. But a kill of one account is no reason to kill the others: with
-`on_blind = "fire"`, an account owes a figure only from the end of its kill on. The others owe theirs all the same.
-
-A deposit or a withdrawal of which the venue says nothing looks like a profit or a loss. docs/guides/triggers/pnl.md has
-every case.
+Figures come from the venues or from the intake. `samples` joins those of one moment, and `day` judges them. The rules,
+case by case, are in docs/guides/triggers/pnl.md.
 """
 
 from __future__ import annotations
@@ -31,49 +9,47 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 
 from kill_switch.core.domain import Instant, Phase, Reason, Severity
 from kill_switch.core.engine import Announce
-from kill_switch.triggers.base import Figures, Report, TriggerState, Unseen
-from kill_switch.triggers.pnl.baseline import ResetTime
-from kill_switch.triggers.pnl.day import KNOWN_NS, DayTracker, PnlLimits
-from kill_switch.triggers.pnl.describe import INTAKE, describe_standing, figures_of, format_money, format_utc
-from kill_switch.triggers.pnl.equity_course import Transfer
+from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState, Unseen
+from kill_switch.triggers.pnl import day_record
+from kill_switch.triggers.pnl.day import DayTracker
+from kill_switch.triggers.pnl.describe import (
+    announce_day,
+    announce_duplicate,
+    describe_ignored,
+    describe_in_doubt,
+    describe_standing,
+    describe_unrated,
+    format_money,
+    name_figures,
+)
+from kill_switch.triggers.pnl.external_feed import ExternalFeed
+from kill_switch.triggers.pnl.limits import PnlLimits
 from kill_switch.triggers.pnl.restored_day import (
     OTHER_FIGURES,
     UNREADABLE_DAY,
     describe_lost,
-    describe_uncounted,
     last_equity,
     restore_day,
 )
-from kill_switch.triggers.pnl.samples import FUTURE_S, Amounts, Sample, SampleCollector, parse_equity
-from kill_switch.triggers.stall_clock import StallClock, StallMark
+from kill_switch.triggers.pnl.sample_history import KNOWN_NS
+from kill_switch.triggers.pnl.samples import INTAKE, Amounts, Sample, SampleCollector
+from kill_switch.triggers.pnl.sight import SampleSight
+from kill_switch.triggers.pnl.terms import PnlTerms
+from kill_switch.triggers.stall_clock import StallClock
 
-LOOK_EVERY_S = 0.1
-RECORD_EVERY_NS = 600_000_000_000  # nanoseconds; a crash hides no more of when and where equity was last seen
+LOOK_EVERY_S = 0.1  # seconds; between two looks for a complete sample
+RECORD_EVERY_NS = 600_000_000_000  # nanoseconds; a crash loses no more than this of when equity was last seen
 Record = Callable[[Mapping[str, object]], None]
 
 
-class PnlTerms(NamedTuple):
-    """What the configuration says."""
-
-    currency: str
-    rates: Mapping[str, Decimal]  # of other currencies
-    limits: PnlLimits
-    confirm: int
-    stale_after_s: float
-    warn_at: tuple[int, ...]
-    reset: ResetTime
-    from_accounts: bool
-    window_s: float  # figures of one sample are no further apart
-
-
-class PnlTrigger:
-    """Watch the equity of its accounts."""
+class PnlTrigger(Trigger):
+    """Watch the equity of its accounts, and keep the day over restarts by records."""
 
     kind = "pnl"
 
@@ -90,34 +66,33 @@ class PnlTrigger:
         past: Mapping[str, Any] | None = None,
         phase: Callable[[str], Phase] = lambda account: Phase.ARMED,
     ) -> None:
-        """`past` is the last record of an earlier run; `phase` says where an account stands."""
+        """Continue the day of `past`, the last record of an earlier run, if its figures mean the same.
+
+        `phase` returns the phase of an account.
+        """
         self.name = name
         self.accounts = accounts
         self.terms = terms
         self._clock = clock
-        self._stall_clock = attention
         self._record_it = record
         self._announce = announce
         self._phase = phase
         sources = accounts if terms.from_accounts else (INTAKE,)
         self._samples = SampleCollector(sources, {**terms.rates, terms.currency: Decimal(1)}, terms.window_s)
-        self._at_s = 0.0  # of the last figure from outside, by its sender's clock
-        self._last: Sample | None = None
+        self._external = ExternalFeed(self._samples, terms.currency, terms.stale_after_s)
         now = clock()
-        self._seen = attention.mark(now.mono_ns)  # the last sample
-        self._owes = dict.fromkeys(accounts, self._seen)  # account → since when it owes a figure
-        self._every_s = 0.0  # between the last two samples
-        self._slow = 0  # how many samples in a row came later than `stale_after` behind the one before
-        self._fired = ""  # what it said
-        self._recorded: tuple[int, Sample | None] = (now.mono_ns, None)  # when, and which sample, was last on record
-        left, why = restore_day(past, self._meaning(), now)
-        self._known = last_equity(past, self._meaning())
+        self._sight = SampleSight(self._samples, accounts, terms.stale_after_s, attention, now.mono_ns)
+        self._fired = ""  # the text of its reason, until a re-arm
+        self._recorded: tuple[int, Sample | None] = (now.mono_ns, None)  # the last record's time and sample
+        meaning = day_record.describe_meaning(accounts, terms)
+        left, why = restore_day(past, meaning, now)
+        self._known = last_equity(past, meaning)  # the equity that an earlier run saw last
         self._day_tracker = DayTracker(terms.limits, terms.confirm, terms.reset, terms.warn_at, left)
-        self._lost = ""  # what an earlier run has counted that counts no more
+        self._lost = ""  # the loss that an earlier run counted and this one does not
         if past is not None and past.get("fired"):
             if Phase.ARMED not in self._phases():
                 self._fired = str(past["fired"])
-            elif self._all_armed():  # and nobody was there to see it
+            elif self._all_armed():  # a person re-armed after the earlier run's last record
                 why = why or "re-arm"
         if why:
             self._day_tracker.begin_anew(why)
@@ -127,53 +102,31 @@ class PnlTrigger:
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_equity(self, account: str, amounts: Amounts, asked_ns: int) -> None:
-        """Take what a venue says that an account is worth."""
+        """Add a venue's figure of an account, which was asked for at `asked_ns` (monotonic)."""
         if self.terms.from_accounts and account in self._samples.last:
             now_ns = self._clock().mono_ns
             if self._samples.add(account, amounts, asked_ns, now_ns) and account not in self._samples.unrated:
-                self._owes[account] = StallMark(asked_ns, self._stall_clock.stalled_ns(now_ns))
+                self._sight.on_figure(account, asked_ns, now_ns)
 
     def on_transfer(self, account: str, currency: str, amount: Decimal) -> None:
-        """Take a venue's word of a deposit (more than nothing) or a withdrawal (less)."""
+        """Remove a deposit (`amount` above zero) or a withdrawal (below) that a venue reports from profit and loss."""
         if not self.terms.from_accounts or account not in self._samples.last:
             return
         rate = Decimal(1) if currency == self.terms.currency else self.terms.rates.get(currency)
         worth = None if rate is None else self._samples.is_plausible({currency: amount}) and amount * rate
-        if not worth:  # without a rate, the account's figures tell of it
+        if not worth:  # without a rate, the account's figures make the trigger blind
             return
         self._day_tracker.on_transfer(account, worth, self._clock().mono_ns)
         self._record("transfer", {"account": account, "currency": currency, "amount": str(amount)})
 
     def on_external_equity(self, equity: object, at: object) -> bool:
-        """Take a figure from outside with its time (seconds since 1970); False if it is ignored."""
-        samples, now = self._samples, self._clock()
-        if self.terms.from_accounts:
-            return False
-        amount = parse_equity(equity)
-        if amount is None:
-            return samples.count_ignored('"equity" is no plain decimal number')
-        if isinstance(at, bool) or not isinstance(at, int | float) or not math.isfinite(at):
-            return samples.count_ignored('"at" is no time')
-        now_s = now.wall_ns / 1e9
-        if self._at_s > now_s + FUTURE_S:  # our own clock was set back
-            self._at_s = 0.0
-        if at > now_s + FUTURE_S:
-            return samples.count_ignored("from the future")
-        if at <= self._at_s:
-            return samples.count_ignored("not newer than the one before")
-        age_s = max(0.0, now_s - at)
-        if age_s > self.terms.stale_after_s:
-            return samples.count_ignored("too old")
-        self._at_s = float(at)
-        asked_ns = now.mono_ns - int(age_s * 1e9)
-        last = samples.last[INTAKE]
-        if last is not None:  # the two clocks do not run quite alike
-            asked_ns = max(asked_ns, last.asked_ns + 1)
-        return samples.add(INTAKE, {self.terms.currency: amount}, min(asked_ns, now.mono_ns), now.mono_ns)
+        """Add a figure from the intake with its time (seconds since 1970); return False if it is ignored."""
+        return not self.terms.from_accounts and self._external.on_figure(equity, at, self._clock())
 
     # ── the watch ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self, report: Report) -> None:
+        """Look for complete samples forever, and judge them."""
         try:
             while True:
                 self._look(report)
@@ -182,86 +135,115 @@ class PnlTrigger:
             self.save()
 
     def save(self) -> None:
-        """Put on record what is not there yet, the last figure included: somebody else goes on from it."""
-        if self._last is not None and self._last is not self._recorded[1]:
+        """Record the last sample unless it is on record: the next run, or a successor, continues from it."""
+        if self._sight.last is not None and self._sight.last is not self._recorded[1]:
             self._record("stop")
 
     def _look(self, report: Report) -> None:
         now = self._clock()
-        for name in self._struck():
-            self._owes[name] = self._stall_clock.mark(now.mono_ns)
-        sample = self._samples.next_sample(self._last, now, self.terms.stale_after_s)
+        self._sight.on_kill(self._killed(), now.mono_ns)
+        sample = self._sight.next_sample(now)
         if sample is None:
             return
-        late = self._last is not None and self._overdue(self._seen, sample.asked_ns)
-        self._slow = self._slow + 1 if late else 0
-        self._every_s = 0.0 if self._last is None else (sample.asked_ns - self._last.asked_ns) / 1e9
-        self._last = sample
-        self._seen = StallMark(sample.asked_ns, self._stall_clock.stalled_ns(now.mono_ns))
-        verdict = self._day_tracker.judge(sample)
-        if verdict.began:
-            self._announce_day()
+        outcome = self._day_tracker.judge(sample)
+        if outcome.began:
+            self._on_day_begun()
         elif self._day_tracker.has_unrecorded_peak:
             self._record("peak")
         elif now.mono_ns - self._recorded[0] >= RECORD_EVERY_NS:
             self._record("figure")
-        for twice in verdict.twice:
-            self._announce_duplicate(twice)
-        if verdict.reached and not self._fired:
-            self._fire(verdict.reached, now, report)
-        elif verdict.warn and not self._fired:
-            for limit, part in verdict.warn:
-                self._announce(
-                    Announce(Severity.WARN, f"trigger {self.name}: {part}% of {limit} is gone: {self._standing()}")
-                )
+        for transfer in outcome.twice:
+            self._announce(announce_duplicate(self.name, self.terms.currency, transfer))
+            self._record("told twice")
+        if outcome.reached and not self._fired:
+            self._fire(outcome.reached, now, report)
+        elif outcome.warn and not self._fired:
+            for limit, percent in outcome.warn:
+                text = f"trigger {self.name}: {percent}% of {limit} is used up: {self._standing()}"
+                self._announce(Announce(Severity.WARN, text))
             self._record("warn")
+
+    def _on_day_begun(self) -> None:
+        if self._day_tracker.day is not None:
+            self._record(self._day_tracker.day.why)
+        if news := announce_day(self.name, self.terms.currency, self._day_tracker, self._lost):
+            self._announce(news)
+        self._lost = ""
 
     def _fire(self, reached: tuple[str, ...], now: Instant, report: Report) -> None:
         self._fired = f"{' and '.join(reached)} reached: {self._standing()}"
-        day = self._day_tracker.day
-        evidence: dict[str, object] = {
-            "reached": reached,
-            "currency": self.terms.currency,
-            "rates": {currency: str(rate) for currency, rate in self.terms.rates.items()},
-            "limits": {name: str(limit) for name, limit in self.terms.limits._asdict().items() if limit is not None},
-            "baseline": None if day is None else str(day.baseline),
-            "peak": None if day is None else str(day.peak),
-            "since": None if day is None else format_utc(day.since_ns),
-            "confirm": self.terms.confirm,
-            "samples": [sample.evidence() for sample in self._day_tracker.basis_samples],
-            "ignored": self._samples.ignored,
-        }
+        evidence = day_record.make_evidence(reached, self.terms, self._day_tracker)
+        evidence = {**evidence, "ignored": self._samples.ignored}
         report(Reason(self.name, self._fired, self.accounts, now, evidence))
         self._record("fired")
 
-    # ── what others see ───────────────────────────────────────────────────────────────────────────────────────────
+    def _record(self, why: str, moved: Mapping[str, object] | None = None) -> None:
+        """Record the day, because of `why`; `moved` is the transfer that has just been reported."""
+        now = self._clock()
+        self._recorded = (now.mono_ns, self._sight.last)
+        meaning = day_record.describe_meaning(self.accounts, self.terms)
+        data: dict[str, object] = {"trigger": self.name, "why": why, "of": meaning, "fired": self._fired}
+        data |= day_record.equity_of(self._sight.last, self._known)
+        if moved is not None:
+            data["moved"] = moved
+        data |= day_record.day_of(self._day_tracker, now)
+        if self._day_tracker.day is not None:
+            self._day_tracker.recorded_peak = self._day_tracker.day.peak
+        self._record_it(data)
+
+    # ── state and re-arm ──────────────────────────────────────────────────────────────────────────────────────────
 
     def state(self) -> tuple[TriggerState, str]:
+        """Return the state, with equity and limits as detail."""
         blind = self.blindness()
         if self._fired:
             return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"
         if blind:
             return TriggerState.BLIND, blind
-        if self._last is None:
-            missing = [name for name, figure in self._samples.last.items() if figure is None]
-            return TriggerState.WAITING, f"waits for {figures_of(missing)}{self._unrated()}{self._ignored()}"
+        notes = [f"; {note}" for note in (describe_unrated(self._samples), describe_ignored(self._samples)) if note]
+        if self._sight.last is None:
+            return TriggerState.WAITING, f"waits for {name_figures(self._sight.missing())}{''.join(notes)}"
         state = TriggerState.WAITING if self._day_tracker.waits_for_baseline else TriggerState.OK
-        return state, f"{self._standing()}{self._unrated()}{self._ignored()}"
+        return state, f"{self._standing()}{''.join(notes)}"
 
     def measurements(self) -> Figures:
-        if self._last is None:
+        """Return equity, its age, and loss and drawdown with their limits."""
+        last = self._sight.last
+        if last is None:
             return {}
-        worth, limits = self._day_tracker.worth(self._last), self.terms.limits
-        floor = math.nan if limits.floor is None else float(limits.floor)
-        values = {"equity": (float(self._last.worth), floor), "age_s": (self._age_s(), self.terms.stale_after_s)}
+        floor = self.terms.limits.floor
+        age_s = self._sight.age_s(self._clock().mono_ns)
+        values = {
+            "equity": (float(last.worth), math.nan if floor is None else float(floor)),
+            "age_s": (age_s, self.terms.stale_after_s),
+        }
         names = {"max_loss": "loss", "max_drawdown": "drawdown"}
-        for limit, (fallen, most) in self._day_tracker.fallen(worth).items():
+        for limit, (fallen, most) in self._day_tracker.falls(self._day_tracker.worth(last)).items():
             if limit in names:
                 values[names[limit]] = (float(fallen), float(most))
         return values
 
+    def blindness(self) -> str:
+        """Return why there is no usable sample of now ("": there is one)."""
+        now_ns = self._clock().mono_ns
+        if self._sight.is_stale(now_ns):
+            return self._sight.describe_staleness(now_ns, self._killed())
+        if slow := self._sight.describe_slowness():
+            return slow
+        limits = " or ".join(self._day_tracker.hidden)
+        words = f"nobody can tell whether {limits} is reached, for more than {KNOWN_NS // 1_000_000_000} s"
+        return words + self._in_doubt() if limits else ""
+
+    def is_excused_by_kill(self) -> bool:
+        """Return whether the trigger is blind only because accounts are, or just were, being killed.
+
+        A kill leaves their venues no time for other requests. Blindness from it is no reason to kill other accounts.
+        """
+        return self.terms.from_accounts and self._sight.is_excused_by_kill(self._clock().mono_ns)
+
     def rearm_blocker(self) -> str | None:
-        day_goes_on = not self._fired and self._day_tracker.day is not None  # else the re-arm begins another one
+        """Return which limit is reached still; a re-arm does not change the floor, or the day of another reason."""
+        day_goes_on = not self._fired and self._day_tracker.day is not None  # else the re-arm begins another day
         kept = [name for name, limit in self.terms.limits._asdict().items() if limit is not None]
         kept = [name for name in kept if day_goes_on or name == "floor"]
         if not kept:
@@ -277,9 +259,9 @@ class PnlTrigger:
         return f"{self._standing()}; it would fire again as long as {until}"
 
     def partial_rearm_blocker(self, accounts: Collection[str]) -> str | None:
-        """Say why it would fire again at once if these were re-armed and others of its accounts were not.
+        """Return why it would fire again at once if these accounts were re-armed and others of it stay tripped.
 
-        An `Unseen` if nobody can tell.
+        A new day begins only if all its accounts are re-armed. The result is an `Unseen` if there is no sample.
         """
         left = [name for name in self.accounts if name not in accounts and self._phase(name).is_tripped]
         if not (self._fired and left):
@@ -292,8 +274,9 @@ class PnlTrigger:
         return f"{self._standing()}; {words}"
 
     def on_rearmed(self) -> None:
+        """Begin a new day if the trigger has fired and all its accounts are armed; else the day goes on."""
         if not self._fired:
-            return  # the day goes on: a re-arm for another reason is not a profit
+            return
         self._fired = ""
         if self._all_armed():
             self._day_tracker.begin_anew("re-arm")
@@ -301,31 +284,19 @@ class PnlTrigger:
             self._day_tracker.continue_after_rearm(self._clock().mono_ns)
         self._record("re-arm")
 
-    def is_excused_by_kill(self) -> bool:
-        """Say whether it is blind for a kill alone: only accounts that are, or just were, being struck owe a figure.
-
-        A kill leaves their venues no time for other questions. So their silence is no reason to kill the others.
-        """
-        if not self.terms.from_accounts:
-            return False
-        now_ns = self._clock().mono_ns
-        told_ns = {name: 0 if figure is None else figure.asked_ns for name, figure in self._samples.last.items()}
-        owing = any(since.at_ns > told_ns[name] for name, since in self._owes.items())
-        return owing and not any(self._overdue(since, now_ns) for since in self._owes.values())
-
     def _fresh(self) -> Sample | None:
-        """Return the last sample, if it is no older than `stale_after`, and transfers hide no limit for long."""
-        return None if self._overdue(self._seen, self._clock().mono_ns) or self._day_tracker.hidden else self._last
+        """Return the last sample, unless it is older than `stale_after` or transfers have hidden a limit for long."""
+        return None if self._sight.is_stale(self._clock().mono_ns) or self._day_tracker.hidden else self._sight.last
 
     def _out_of_sight(self) -> str:
-        """Say why there is no figure of now, and what the last one was."""
-        missing = [name for name, figure in self._samples.last.items() if figure is None]
-        why = self.blindness() or f"no {figures_of(missing or list(self._samples.last))} yet"
-        worth = self._known if self._last is None else self._last.worth
+        """Return why there is no figure of now, and the last known equity."""
+        missing = self._sight.missing() or list(self._samples.last)
+        why = self.blindness() or f"no {name_figures(missing)} yet"
+        worth = self._known if self._sight.last is None else self._sight.last.worth
         return why if worth is None else f"{why}; equity was last seen at {format_money(worth)} {self.terms.currency}"
 
-    def _struck(self) -> list[str]:
-        """Name the accounts of which the figures come in whose kills are under way."""
+    def _killed(self) -> list[str]:
+        """Return the accounts whose figures are awaited and whose kill is under way."""
         if not self.terms.from_accounts:
             return []
         return [name for name in self.accounts if self._phase(name).is_unfinished]
@@ -336,113 +307,13 @@ class PnlTrigger:
     def _all_armed(self) -> bool:
         return set(self._phases()) == {Phase.ARMED}
 
-    def _overdue(self, since: StallMark, now_ns: int) -> bool:
-        """Tell whether that is too long ago; time in which we could not listen does not count."""
-        return since.heard_ns(self._stall_clock.mark(now_ns)) > self.terms.stale_after_s * 1e9
-
-    def blindness(self) -> str:
-        """Say why there has been no sample for too long, if so."""
-        now_ns = self._clock().mono_ns
-        if not self._overdue(self._seen, now_ns):
-            slow = self._slow > 1
-            return (
-                f"figures come every {self._every_s:.0f} s, and are stale after {self._stale}"
-                if slow
-                else self._hidden()
-            )
-        allowed_ns = self.terms.stale_after_s * 1e9
-        old = [n for n, f in self._samples.last.items() if f is None or now_ns - f.asked_ns > allowed_ns]
-        if self._samples.unrated:
-            return self._unrated().removeprefix("; ")
-        if old:
-            kill = ", and a kill is under way" if self._struck() else ""
-            return f"no {figures_of(old)} for {self._stale}{kill}{self._ignored()}"
-        return f"the {figures_of(list(self._samples.last))} are never from the same {self.terms.window_s:g} s"
-
-    def _hidden(self) -> str:
-        """Say which limits transfers may have hidden for too long, if so."""
-        limits = " or ".join(self._day_tracker.hidden)
-        words = f"nobody can tell whether {limits} is reached, for more than {KNOWN_NS // 1_000_000_000} s"
-        return words + self._in_doubt() if limits else ""
-
     def _standing(self) -> str:
-        if self._last is None:
-            return "nothing is known"
-        return describe_standing(self._last, self.terms.currency, self._age_s(), self._day_tracker) + self._in_doubt()
-
-    def _unrated(self) -> str:
-        return "".join(f"; {name} holds {held}, and rates has none" for name, held in self._samples.unrated.items())
-
-    def _ignored(self) -> str:
-        count = self._samples.ignored
-        return f"; {count} figure(s) ignored, the last: {self._samples.why_ignored}" if count else ""
+        last = self._sight.last
+        if last is None:
+            return "no equity is known yet"
+        age_s = self._sight.age_s(self._clock().mono_ns)
+        return describe_standing(last, self.terms.currency, age_s, self._day_tracker) + self._in_doubt()
 
     def _in_doubt(self) -> str:
-        moved = self._day_tracker.in_doubt
-        total = sum((abs(transfer.worth) for transfer in moved), Decimal())
-        return f"; {format_money(total)} {self.terms.currency} moved, not found in the figures yet" if moved else ""
-
-    @property
-    def _stale(self) -> str:
-        return f"{self.terms.stale_after_s:g} s"
-
-    def _age_s(self) -> float:
-        return 0.0 if self._last is None else (self._clock().mono_ns - self._last.asked_ns) / 1e9
-
-    # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _meaning(self) -> dict[str, object]:
-        """Return what makes figures comparable."""
-        return {
-            "accounts": list(self.accounts) if self.terms.from_accounts else [INTAKE],
-            "currency": self.terms.currency,
-            "rates": {currency: str(rate) for currency, rate in self.terms.rates.items()},
-        }
-
-    def _record(self, why: str, moved: Mapping[str, object] | None = None) -> None:
-        now, ledger = self._clock(), self._day_tracker
-        self._recorded = (now.mono_ns, self._last)
-        data: dict[str, object] = {"trigger": self.name, "why": why, "of": self._meaning(), "fired": self._fired}
-        if self._last is not None:
-            data["equity"] = str(self._last.worth)
-            data["seen_ns"] = self._last.at.wall_ns
-        elif self._known is not None:
-            data["equity"] = str(self._known)
-        if moved is not None:
-            data["moved"] = moved
-        if ledger.transfers:
-            ahead_ns = now.wall_ns - now.mono_ns
-            data["transfers"] = [
-                [transfer.account, str(transfer.worth), transfer.reported_ns + ahead_ns]
-                for transfer in ledger.transfers
-            ]
-        if ledger.day is not None:
-            ledger.recorded_peak = ledger.day.peak
-            data["day"] = ledger.day.to_json()
-            data["ended"] = [day.to_json() for day in ledger.ended]
-        self._record_it(data)
-
-    def _announce_day(self) -> None:
-        ledger, currency = self._day_tracker, self.terms.currency
-        day = ledger.day
-        if day is None:
-            return
-        self._record(day.why)
-        expected = day.why in ("first", "reset", "re-arm") and not ledger.end_reason
-        words = f"trigger {self.name}: baseline {format_money(day.baseline)} {currency} ({day.why})"
-        words += f": {ledger.end_reason}" if ledger.end_reason else ""
-        if ledger.previous_day:
-            words += "; the day before counts beside it for a day"
-        elif self._lost:
-            words += f"; {self._lost}"
-        elif ledger.uncounted_loss is not None and ledger.uncounted_loss > 0 and (not expected or day.why == "re-arm"):
-            words += f"; {describe_uncounted(ledger.uncounted_loss, currency)}"
-        self._lost = ""
-        self._announce(Announce(Severity.INFO if expected else Severity.WARN, words))
-
-    def _announce_duplicate(self, transfer: Transfer) -> None:
-        amount = f"{format_money(abs(transfer.worth))} {self.terms.currency}"
-        kind = "deposit" if transfer.worth > 0 else "withdrawal"
-        words = f"trigger {self.name}: a {kind} of {amount} of {transfer.account} was told twice and shows once"
-        self._announce(Announce(Severity.WARN, f"{words}: it counts once"))
-        self._record("told twice")
+        words = describe_in_doubt(self._day_tracker.transfers_in_doubt, self.terms.currency)
+        return f"; {words}" if words else ""

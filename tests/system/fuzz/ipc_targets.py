@@ -19,11 +19,13 @@ from kill_switch.control import server
 from kill_switch.core.domain import Instant, Reason
 from kill_switch.system.host_port import HostPort
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
-from kill_switch.triggers.intake.intake import MAX_BYTES, Intake, sign
+from kill_switch.triggers.intake.datagrams import MAX_BYTES, sign
+from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.intake.stamp_judge import MAX_RECENT, MAX_SENDERS, NEW_WITHIN_MS
 from kill_switch.triggers.pnl.baseline import ResetTime
-from kill_switch.triggers.pnl.day import PnlLimits
-from kill_switch.triggers.pnl.trigger import PnlTerms, PnlTrigger
+from kill_switch.triggers.pnl.limits import PnlLimits
+from kill_switch.triggers.pnl.terms import PnlTerms
+from kill_switch.triggers.pnl.trigger import PnlTrigger
 from kill_switch.triggers.stall_clock import StallClock
 from kill_switch.venues.messages import Call, Replied
 from kill_switch.worker.client import Exposure, JobResult, WorkerClient, _PendingJob
@@ -46,7 +48,7 @@ class Ears:
         attention = StallClock(self.clock)
         self.intake = Intake(Path("intake.sock"), None, None, clock=self.clock)
         beat = {"clock": self.clock, "attention": attention, "drain": lambda: None}
-        self.intake.heartbeats = {
+        heartbeats = {
             "quoter-alive": HeartbeatTrigger("quoter-alive", ("a",), 3.0, "first-beat", True, **beat),  # type: ignore[arg-type]
             "strict": HeartbeatTrigger("strict", ("a",), 3.0, "boot", False, **beat),  # type: ignore[arg-type]
         }
@@ -61,7 +63,7 @@ class Ears:
             record=self._nothing,
             announce=self._nothing,
         )
-        self.intake.pnls = {"daily-loss": self.pnl}
+        self.intake.configure(heartbeats, {"daily-loss": self.pnl})
 
     def clock(self) -> Instant:
         return self.now
@@ -139,7 +141,7 @@ class IntakeTarget(Target):
 
     def age(self) -> None:
         ears, self._old = self._old, Ears()
-        for table in ears.intake.stamps._tables.values():
+        for table in ears.intake.stamp_judge._tables.values():
             must(len(table.senders) <= MAX_SENDERS, "senders are remembered without end")
             must(len(table.recent) <= MAX_RECENT, "stamps are remembered without end")
 

@@ -56,8 +56,6 @@ async def test_a_status_in_the_moment_of_a_kill_has_its_reason_its_id_and_its_ti
 async def test_a_text_that_is_found_behind_its_kill_is_its_reason_in_every_answer(opened: Opened) -> None:
     office = opened("a")
     office.reload('[triggers.panic]\nkind = "flag"\npath = "/nonexistent/KILL"\n')
-    words: list[tuple[str, str]] = []
-    office.watch._on_amended = lambda before, after: words.append((before, after))
     flag = office.watch.triggers["panic"]
     assert isinstance(flag, FlagTrigger)
     flag._report = office.dispatcher.fire
@@ -68,7 +66,7 @@ async def test_a_text_that_is_found_behind_its_kill_is_its_reason_in_every_answe
     await office.settle()
     report = await office.ask("report")
     assert [reason["text"] for reason in report["reasons"]] == ["the quoter went mad"]
-    assert words == [("panic: /nonexistent/KILL is there", "panic: the quoter went mad")]
+    assert office.amended == [("panic: /nonexistent/KILL is there", "panic: the quoter went mad")]
     again = segments.JournalReader(office.journal.path).entries()
     assert ReportBuilder(1, again).render()["reasons"] == report["reasons"]  # type: ignore[index]
 

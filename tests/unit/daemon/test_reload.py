@@ -24,14 +24,14 @@ from kill_switch.control import handlers
 from kill_switch.control.client import is_listening
 from kill_switch.control.server import Caller
 from kill_switch.core.domain import Phase, Reason
-from kill_switch.core.engine import RearmAsked, RearmGranted, RearmPending
+from kill_switch.core.engine import Announce, RearmAsked, RearmGranted, RearmPending
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
 from kill_switch.journal import journal, latch_file, latch_lines
 from kill_switch.tasks import TaskSupervisor
 from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.intake.intake import sign
+from kill_switch.triggers.intake.datagrams import sign
 from kill_switch.venues.oxfun.adapter import OxFun
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e]
@@ -70,15 +70,14 @@ class Play:
         """Run the daemon; it stops at once at the end, whatever it is about."""
         if accounts:
             self.write(*accounts, more=more)
-        daemon = self.daemon = Daemon(load(self.source))
-        announce = daemon._announce
+        announced = self.announced
 
-        def overheard(news: Any) -> None:
-            self.announced.append(news.text)
-            announce(news)
+        class OverheardDaemon(Daemon):
+            def _announce(self, news: Announce) -> None:
+                announced.append(news.text)
+                super()._announce(news)
 
-        daemon._announce = daemon.dispatcher._announce = overheard  # type: ignore[method-assign]
-        daemon.reloader._announce = daemon.supervisor._announce = overheard
+        daemon = self.daemon = OverheardDaemon(load(self.source))
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)
             await self.until(lambda: daemon._ready)
@@ -185,12 +184,12 @@ async def test_a_new_key_holds_from_the_reload_on_and_the_socket_stays(play: Pla
     port = free_port()
     more = BEAT.format(timeout="1h", start="boot") + f'[intake]\nudp = "127.0.0.1:{port}"\n'
     async with play.running("a", more=more) as daemon:
-        sockets = [inlet.sock for inlet in daemon.intake._inlets.values()]
+        sockets = [inlet.sock for inlet in daemon.intake.sockets.inlets.values()]
         send(port, b"beat")
         await play.until(lambda: daemon.intake.beats == 1)
         play.write("a", more=more + 'key = { env = "INTAKE" }\n')
         await daemon.reloader.reload()
-        assert [inlet.sock for inlet in daemon.intake._inlets.values()] == sockets
+        assert [inlet.sock for inlet in daemon.intake.sockets.inlets.values()] == sockets
         send(port, b"beat")
         await play.until(lambda: daemon.intake.ignored == 1)
         send(port, sign(b"beat", KEY, now().wall_ms))

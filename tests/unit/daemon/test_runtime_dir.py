@@ -79,7 +79,7 @@ async def test_a_directory_that_was_removed_is_made_again_with_all_that_is_in_it
         assert status["state"] == "ARMED"
         assert (play.runtime_dir / paths.CONTROL_SOCKET).stat().st_mode & 0o777 == 0o660
         assert not [line for line in status["trouble"] if str(play.runtime_dir) in line]
-        assert any(line == f"{flag} was removed; it is there again" for line in play.announced)
+        assert any(line.startswith(f"{flag} was removed, and the daemon has made it again") for line in play.announced)
         (flag / "KILL").touch()
         await play.until(lambda: play.tripped() == ("a",))
 

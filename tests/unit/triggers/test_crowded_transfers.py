@@ -14,7 +14,8 @@ from decimal import Decimal
 import pytest
 
 from kill_switch.core.domain import Instant
-from kill_switch.triggers.pnl.day import DayTracker, PnlLimits
+from kill_switch.triggers.pnl.day import DayTracker
+from kill_switch.triggers.pnl.limits import PnlLimits
 from kill_switch.triggers.pnl.samples import AccountValue, Sample
 from tests.unit.triggers.test_pnl_model import EVERY_S, NOON_S, RESET, Market, S
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from kill_switch.core.domain import Instant
 from kill_switch.triggers.pnl.baseline import ResetTime, RestoredDay, TradingDay
-from kill_switch.triggers.pnl.day import DayTracker, PnlLimits, SampleOutcome
+from kill_switch.triggers.pnl.day import DayTracker, SampleOutcome
 from kill_switch.triggers.pnl.equity_course import SETTLE_NS
+from kill_switch.triggers.pnl.limits import PnlLimits
 from kill_switch.triggers.pnl.samples import AccountValue, Sample
 
 S = 1_000_000_000
@@ -121,8 +122,8 @@ def test_a_reset_that_passed_while_there_were_no_samples_is_one_that_was_missed(
     book.take(1000, 1000, 1000)
     book.to(2023, 11, 15, 10)
     assert book.reached(900, 900, 900) == [()] * 3
-    assert (book.day.baseline, book.ledger.uncounted_loss) == (Decimal(900), Decimal(100))
-    assert book.ledger.end_reason == "nothing was known for 19 h"
+    assert (book.day.baseline, book.ledger.days.uncounted_loss) == (Decimal(900), Decimal(100))
+    assert book.ledger.days.end_reason == "nothing was known for 19 h"
 
 
 def test_a_day_of_an_earlier_run_goes_on_within_the_same_day() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from kill_switch.core.domain import Instant
 from kill_switch.triggers.pnl.baseline import ResetTime, RestoredDay, TradingDay
-from kill_switch.triggers.pnl.day import DayTracker, PnlLimits, SampleOutcome
+from kill_switch.triggers.pnl.day import DayTracker, SampleOutcome
+from kill_switch.triggers.pnl.limits import PnlLimits
 from kill_switch.triggers.pnl.samples import AccountValue, Sample
 
 S = 1_000_000_000

@@ -9,10 +9,12 @@ import pytest
 
 from kill_switch.core.domain import Instant
 from kill_switch.core.engine import Announce
-from kill_switch.triggers.intake.intake import Intake, sign
+from kill_switch.triggers.intake.datagrams import sign
+from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.pnl.baseline import ResetTime
-from kill_switch.triggers.pnl.day import PnlLimits
-from kill_switch.triggers.pnl.trigger import PnlTerms, PnlTrigger
+from kill_switch.triggers.pnl.limits import PnlLimits
+from kill_switch.triggers.pnl.terms import PnlTerms
+from kill_switch.triggers.pnl.trigger import PnlTrigger
 from kill_switch.triggers.stall_clock import StallClock
 
 NOW = Instant(1_000_000_000_000, 1_700_000_000_500_000_000)
@@ -46,7 +48,7 @@ class Ears:
             )
             for name in ("outside", "accounts")
         )
-        self.intake.pnls = {"outside": self.outside, "accounts": self.accounts}
+        self.intake.configure({}, {"outside": self.outside, "accounts": self.accounts})
 
     def _now(self) -> Instant:
         return NOW

@@ -379,7 +379,7 @@ class TestFlagAndItsDirectory:
             assert button.trigger.rearm_blocker() is None
             kill_file.touch()
             await button.next(1)
-            assert "nobody can tell that it is gone" in str(button.trigger.rearm_blocker())
+            assert "cannot see that it is gone" in str(button.trigger.rearm_blocker())
             kill_file.remove()
             over.set()
             await button.until(TriggerState.OK)

@@ -150,7 +150,7 @@ async def test_a_file_that_comes_and_goes_for_ever_is_a_bounded_number_of_reason
             kill_file.remove()
             await anyio.sleep(0.001)
         assert len(button.reasons) == trigger.REASONS
-        assert "came and went; nobody has been told yet" in str(button.trigger.rearm_blocker())
+        assert "came and went; it is not reported yet" in str(button.trigger.rearm_blocker())
         await button.trigger.look()
         assert len(button.reasons) == trigger.REASONS + 1
         assert button.trigger.rearm_blocker() is None

@@ -19,8 +19,10 @@ from kill_switch.system.unix_sockets import bind_unix_socket
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.intake import socket as inlet
-from kill_switch.triggers.intake.intake import LOCAL, UDP, Intake, sign
+from kill_switch.triggers.intake.datagrams import sign
+from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.intake.socket import DatagramSocket
+from kill_switch.triggers.intake.sockets import LOCAL, UDP
 from kill_switch.triggers.stall_clock import StallClock
 from tests.harness.virtual_time import running
 
@@ -48,7 +50,7 @@ class Bench:
             "bot", ("a",), 3.0, "first-beat", True,
             clock=self.loop.now, attention=self.attention, drain=self.intake.drain,
         )  # fmt: skip
-        self.intake.heartbeats = {"bot": self.trigger}
+        self.intake.configure({"bot": self.trigger}, {})
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.local = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
 
@@ -65,7 +67,7 @@ class Bench:
 
     def beat(self, datagram: bytes = b"bot") -> None:
         self.udp.sendto(datagram, ("127.0.0.1", self.port))
-        select.select([self.intake._inlets[UDP].sock], [], [], 5.0)  # a busy kernel hands it over a moment later
+        select.select([self.intake.sockets.inlets[UDP].sock], [], [], 5.0)  # a busy kernel hands it over a moment later
 
     def flood(self, last: bytes = JUNK) -> None:
         """Send more than the kernel has room for, before the daemon's turn comes; what comes behind is lost."""
@@ -175,7 +177,7 @@ async def test_the_kernel_is_asked_for_room_for_thousands_of_datagrams(
 ) -> None:
     monkeypatch.setattr(inlet, "ROOM_BYTES", 4 << 20)
     async with working(tmp_path) as bench:
-        room = bench.intake._inlets[UDP].sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        room = bench.intake.sockets.inlets[UDP].sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         assert room >= 2 * min(RMEM_MAX, 4 << 20)
 
 
@@ -209,7 +211,7 @@ async def test_a_unix_socket_that_is_full_of_beats_hides_no_loss(tmp_path: Path)
             "other", ("a",), 3.0, "first-beat", True, clock=bench.loop.now, attention=bench.attention,
             drain=bench.intake.drain,
         )  # fmt: skip
-        bench.intake.heartbeats = {"bot": bench.trigger, "other": other}
+        bench.intake.configure({"bot": bench.trigger, "other": other}, {})
         bench.local.sendto(b"bot", str(bench.path))
         for tick in range(1, 60):
             await bench.until(tick / 10)
@@ -444,7 +446,7 @@ async def test_a_unix_socket_that_cannot_be_made_is_shown_and_tried_again(tmp_pa
     async with working(tmp_path) as bench:
         await bench.until(1)
         assert bench.state is BLIND
-        assert LOCAL not in bench.intake._inlets
+        assert LOCAL not in bench.intake.sockets.inlets
         assert [line for line in bench.intake.troubles() if str(tmp_path) in line and "None" not in line]
         (tmp_path / "intake.sock").rmdir()
         for _ in range(100):

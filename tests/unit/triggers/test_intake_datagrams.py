@@ -11,8 +11,10 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.triggers.base import TriggerState
-from kill_switch.triggers.intake.intake import LOCAL, MAX_BYTES, Intake, sign
+from kill_switch.triggers.intake.datagrams import MAX_BYTES, sign
+from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.intake.socket import PASS_DATAGRAMS, DatagramSocket
+from kill_switch.triggers.intake.sockets import LOCAL
 from tests.harness.trigger_fixtures import (
     IntakeFixture,
     virtual_time,
@@ -235,7 +237,7 @@ class TestIntake:
     async def test_closing_while_it_runs_is_no_fault(self, tmp_path: Path) -> None:
         ears = IntakeFixture(tmp_path / "intake.sock")
         ears.intake.open()
-        sock = ears.intake._inlets[LOCAL].sock
+        sock = ears.intake.sockets.inlets[LOCAL].sock
         async with anyio.create_task_group() as group:
             group.start_soon(ears.intake.run)
             await anyio.sleep(0.01)
@@ -248,7 +250,7 @@ class TestIntake:
         intake = Intake(tmp_path / "intake.sock", None, None, clock=running().now)
         intake.open()
         async with watching(drain=intake.drain) as watch:
-            intake.heartbeats = {"quoter-alive": watch.trigger}
+            intake.configure({"quoter-alive": watch.trigger}, {})
             watch.trigger.on_beat()
             await watch.until(2.9)
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as peer:

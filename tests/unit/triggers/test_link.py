@@ -96,11 +96,11 @@ async def test_a_rearm_is_refused_until_the_account_can_be_reached_again() -> No
 async def test_an_account_that_goes_and_comes_back_is_watched_from_when_it_is_reached_again() -> None:
     lanes = Lanes()
     assert await lanes.watch(1.0) == []
-    lanes.trigger.accounts = ("a",)
+    lanes.trigger.set_accounts(("a",))
     del lanes.up["b"]
     assert await lanes.watch(3600.0) == []
     lanes.up["b"] = False
-    lanes.trigger.accounts = ("a", "b")
+    lanes.trigger.set_accounts(("a", "b"))
     assert await lanes.watch(60.0) == []  # it is connecting
     lanes.up["b"] = True
     (reason,) = await lanes.watch(15.0, (1.0, lanes.set("b", False)))

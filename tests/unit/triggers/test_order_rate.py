@@ -170,7 +170,7 @@ async def test_memory_is_bounded_whatever_comes() -> None:
         assert len(floor.trigger._known["a"].new) == len(floor.trigger._known["a"].times) == 11
         floor.trigger.on_orders_found("a", [str(number) for number in range(100_000)], floor.loop.now().mono_ns)
         assert len(floor.trigger._known["a"].new) == len(floor.trigger._known["a"].times) == 11
-        floor.trigger.accounts = ("b",)
+        floor.trigger.set_accounts(("b",))
         await anyio.sleep(0.2)
         assert "a" not in floor.trigger._known
 
@@ -434,7 +434,7 @@ async def test_an_account_that_is_never_seen_from_the_start_on_is_waited_for_and
 
 async def test_an_account_that_a_reload_adds_is_not_seen_until_it_is_looked_at() -> None:
     async with watching() as floor:
-        floor.trigger.accounts = ("a", "c")
+        floor.trigger.set_accounts(("a", "c"))
         assert floor.state == TriggerState.WAITING
         floor.views["c"] = OrderVisibility(True, 0)
         await anyio.sleep(0.2)

@@ -18,8 +18,9 @@ from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.engine import Announce
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.pnl.baseline import ResetTime
-from kill_switch.triggers.pnl.day import PnlLimits
-from kill_switch.triggers.pnl.trigger import PnlTerms, PnlTrigger
+from kill_switch.triggers.pnl.limits import PnlLimits
+from kill_switch.triggers.pnl.terms import PnlTerms
+from kill_switch.triggers.pnl.trigger import PnlTrigger
 from kill_switch.triggers.stall_clock import StallClock
 from tests.harness.virtual_time import running
 
@@ -283,8 +284,10 @@ async def test_a_currency_without_a_rate_is_blindness_with_clear_words() -> None
             await anyio.sleep(5)
             desk.tell(100, ETH="3", XRP="2.5")
             if desk.state == TriggerState.OK:
-                assert desk.detail.endswith("; a holds 3 ETH, 2.5 XRP, and rates has none")
-        assert desk.trigger.state() == (TriggerState.BLIND, "a holds 3 ETH, 2.5 XRP, and rates has none")
+                assert "; a holds 3 ETH, 2.5 XRP, and rates has none" in desk.detail
+        state, detail = desk.trigger.state()
+        assert state is TriggerState.BLIND
+        assert detail.startswith("a holds 3 ETH, 2.5 XRP, and rates has none")
         await desk.samples(1000)
         assert (desk.state, desk.reasons) == (TriggerState.OK, [])
 
@@ -293,7 +296,7 @@ async def test_before_the_first_figure_with_a_rate_it_waits_and_says_for_what() 
     async with watching() as desk:
         assert desk.trigger.state() == (TriggerState.WAITING, "waits for figure of a")
         desk.tell(100, ETH="3")
-        assert desk.detail == "waits for figure of a; a holds 3 ETH, and rates has none"
+        assert desk.detail.startswith("waits for figure of a; a holds 3 ETH, and rates has none")
 
 
 # ── blind ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -459,7 +462,7 @@ async def test_a_warning_is_said_once_and_put_on_record() -> None:
         await desk.samples(1000, 1000, 1000, 950, 950, 950, 1000, 1000, 940, 940)
         assert desk.words == [
             "info: trigger daily-loss: baseline 1000 USD (first)",
-            "warn: trigger daily-loss: 50% of max_loss is gone: equity 950 USD, loss 50 of 100 (50%), "
+            "warn: trigger daily-loss: 50% of max_loss is used up: equity 950 USD, loss 50 of 100 (50%), "
             f"since {START}35Z (first)",
         ]
         assert desk.records[-1]["why"] == "warn"
@@ -714,7 +717,7 @@ async def test_a_record_that_cannot_be_understood_begins_anew_and_that_is_said_a
         assert said.startswith(
             "warn: trigger daily-loss: baseline 800 USD (the record of the day cannot be understood); "
         )
-        assert said.endswith(("nothing was lost before", "it is not counted any more"))
+        assert said.endswith(("nothing was lost before", "is not counted any more"))
 
 
 async def test_what_has_fired_stays_tripped_over_a_restart_and_says_why() -> None:
@@ -722,7 +725,7 @@ async def test_what_has_fired_stays_tripped_over_a_restart_and_says_why() -> Non
         await desk.samples(1000, 1000, 1000, 900, 900)
     fired = desk.reasons[0].text
     async with watching(past=desk.records[-1], tripped=("a",)) as again:
-        assert again.trigger.state() == (TriggerState.TRIPPED, f"{fired}; now nothing is known")
+        assert again.trigger.state() == (TriggerState.TRIPPED, f"{fired}; now no equity is known yet")
         await again.samples(900, 900, 900)
         assert again.reasons == []
         again.phases.clear()

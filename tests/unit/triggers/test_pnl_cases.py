@@ -193,7 +193,7 @@ async def test_a_transfer_that_is_told_twice_counts_once_and_that_is_said(amount
         move(desk, amount)
         await desk.samples(*[1000 + amount] * 20)
         assert desk.reasons == []
-        assert [warning for warning in warnings(desk) if "told twice" in warning]
+        assert [warning for warning in warnings(desk) if "twice, and its equity shows one" in warning]
         await desk.samples(901 + amount, 901 + amount)
         assert desk.reasons == []
         await desk.samples(900 + amount, 900 + amount)

@@ -16,7 +16,8 @@ import pytest
 
 from kill_switch.core.domain import Instant
 from kill_switch.triggers.pnl.baseline import ResetTime, RestoredDay, TradingDay
-from kill_switch.triggers.pnl.day import DayTracker, PnlLimits
+from kill_switch.triggers.pnl.day import DayTracker
+from kill_switch.triggers.pnl.limits import PnlLimits
 from kill_switch.triggers.pnl.samples import AccountValue, Sample
 
 S = 1_000_000_000
@@ -135,7 +136,10 @@ class History:
         if day is None:
             return
         left = RestoredDay(
-            TradingDay.from_json(day.to_json()), tuple(self.ledger.ended), int(self.wall_s * S), self.ledger.transfers
+            TradingDay.from_json(day.to_json()),
+            tuple(self.ledger.days.ended),
+            int(self.wall_s * S),
+            self.ledger.transfers,
         )
         self.ledger = DayTracker(self.limits, self.confirm, RESET, (), left)
         self.market.row.clear()

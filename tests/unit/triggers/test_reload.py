@@ -192,9 +192,9 @@ async def test_a_trigger_that_cannot_tell_its_condition_is_blind_and_hides_no_ot
         play.office.watch.triggers["beat"].state = fails  # type: ignore[method-assign]
         play.office.watch.notice_blind()
         play.office.watch.notice_blind()
-        assert play.office.watch.states()["beat"] == (TriggerState.BLIND, "its state cannot be told: ValueError")
+        assert play.office.watch.states()["beat"] == (TriggerState.BLIND, "its state cannot be read: ValueError")
         assert play.state("other") is TriggerState.WAITING
-        assert play.office.said("blind") == ["trigger beat is blind: its state cannot be told: ValueError"]
+        assert play.office.said("blind") == ["trigger beat is blind: its state cannot be read: ValueError"]
         play.reload(beat("5s"), "a", "b")  # nor does it stand in a reload's way
 
 
@@ -232,7 +232,7 @@ async def test_a_schedule_that_a_reload_begins_does_not_fire_for_a_time_before_i
     async with playing(opened, "a") as play:
         assert running().now().wall_ns // 10**9 % 3600 == 13 * 60 + 20
         yesterday = datetime.fromtimestamp(running().now().wall_ns / 1e9 - 86400, UTC)
-        play.office.watch._seen = {
+        play.office.watch._earlier.watched_until = {
             "flat": WatchedUntil(yesterday, yesterday)
         }  # an earlier run has had one of that name
         await anyio.sleep(300.0)  # 18 minutes past the hour

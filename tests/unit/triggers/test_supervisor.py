@@ -19,7 +19,8 @@ from kill_switch.config.loader import Config, load
 from kill_switch.core.domain import LaneState, Order, OrderState, Phase
 from kill_switch.triggers.base import Report, TriggerState
 from kill_switch.triggers.heartbeat import NOTES
-from kill_switch.triggers.intake.intake import Intake, sign
+from kill_switch.triggers.intake.datagrams import sign
+from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.link import LinkTrigger
 from kill_switch.triggers.pnl.trigger import PnlTrigger
 from kill_switch.triggers.supervisor import HEALTHY_S, TriggerSupervisor
@@ -206,7 +207,7 @@ async def test_blind_is_said_once_and_fires_where_that_is_written(
         blind = [line for line in watched.said if line.startswith("blind")]
         assert blind == ["blind: trigger daily-loss is blind: no figures of a, b for 30 s"]
         await watched.samples((500, 500))
-        assert watched.said[-1] == "info: trigger daily-loss sees again"
+        assert watched.said[-1] == "info: trigger daily-loss sees its input again"
 
 
 async def test_a_kill_of_one_account_that_goes_on_is_said_as_blindness_and_trips_no_other(tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ async def test_a_kill_of_one_account_that_goes_on_is_said_as_blindness_and_trips
         watched.clear("a")
         await watched.only_b(5)
         await watched.samples((500, 500), (500, 500))
-        assert watched.said[-1] == "info: trigger daily-loss sees again"
+        assert watched.said[-1] == "info: trigger daily-loss sees its input again"
         await watched.samples((400, 500), (400, 500))
         assert watched.tripped() == ("a", "b")  # and it judges again
 
@@ -310,7 +311,7 @@ async def test_a_reload_with_another_limit_goes_on_from_a_peak_that_was_not_on_r
 # ── order-rate ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-GONE = "warn: trigger daily-loss is gone: 80 OX that were lost before are not counted any more"
+GONE = "warn: trigger daily-loss was removed: 80 OX that were lost before are not counted any more"
 
 
 async def test_what_a_trigger_that_a_reload_removes_or_renames_has_seen_lost_is_told_and_kept(tmp_path: Path) -> None:
@@ -440,7 +441,7 @@ async def test_a_trigger_that_cannot_say_how_it_is_is_blind_and_hides_no_other(t
         await anyio.sleep(0.2)
         watched.watch.triggers = {**watched.watch.triggers, "daily-loss": broken(watched.watch)}
         assert watched.watch.states() == {
-            "daily-loss": (TriggerState.BLIND, "its state cannot be told: ArithmeticError"),
+            "daily-loss": (TriggerState.BLIND, "its state cannot be read: ArithmeticError"),
             "runaway": (TriggerState.OK, "0 new orders within 10 s, of 3 (a), 0 open orders, of 5 (a)"),
         }
         watched.watch.notice_blind()
@@ -451,7 +452,7 @@ async def test_a_trigger_whose_task_dies_is_blind_until_it_runs_again(tmp_path: 
     async with watching(tmp_path, RATE) as watched, anyio.create_task_group() as group:
         group.start_soon(watched.watch.run, broken(watched.watch))
         await anyio.sleep(0.1)
-        assert watched.watch._task_failures == {"daily-loss": "its task failed: RuntimeError"}
+        assert "its task failed: RuntimeError" in watched.watch._task_failures["daily-loss"]
         group.cancel_scope.cancel()
 
 
@@ -828,7 +829,7 @@ async def test_a_watched_heartbeat_that_the_configuration_has_no_longer_is_told_
         life.ready("a")
         await life.until(60)
         assert life.tripped() == ()
-        assert life.said == ["warn: trigger beat is gone: an earlier run has watched its heartbeat"]
+        assert life.said == ["warn: trigger beat was removed: an earlier run watched its heartbeat, this one does not"]
         left = life.entries
     async with living(tmp_path, BEAT, left) as life:  # it is back, long afterwards
         life.ready("a")
@@ -916,7 +917,8 @@ async def test_a_watched_heartbeat_that_a_reload_ends_for_good_is_told(more: str
         await life.until(1.5)
         rest = OTHER.replace("3s", "9s") if more else RATE
         life.watch.prepare_reload(life.config(rest), ["other" if more else "runaway"])()
-        assert life.said == [f"warn: trigger beat is gone: nobody waits for its beats any more{more}"]
+        unnoticed = "if the strategy of a stops beating, the daemon does not notice it any more"
+        assert life.said == [f"warn: trigger beat was removed: {unnoticed}{more}"]
 
 
 async def test_a_heartbeat_that_is_not_watched_ends_without_a_word(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""Announce each trigger that becomes blind, once, and fire for it where the configuration says `on_blind = "fire"`.
+
+The supervisor calls it at each look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+from kill_switch.core.domain import Instant, Reason, Severity
+from kill_switch.core.engine import Announce
+from kill_switch.core.on_change import OnChange
+from kill_switch.triggers.base import Trigger
+
+
+class BlindnessMonitor:
+    """Remember which triggers are blind, and for which of them that has been a reason."""
+
+    def __init__(
+        self,
+        announce: Callable[[Announce], None],
+        fire: Callable[[Reason], object],
+        clock: Callable[[], Instant],
+    ) -> None:
+        """Start with no blind trigger."""
+        self._announce = announce
+        self._fire = fire
+        self._clock = clock
+        self._blind = OnChange()
+        self._fired: set[str] = set()  # names of blind triggers that have fired for it
+
+    def retain(self, names: Collection[str]) -> None:
+        """Forget all other triggers: a reload has replaced or removed them."""
+        self._blind.retain(names)
+        self._fired.intersection_update(names)
+
+    def update(self, blind: Mapping[str, str], firing: Mapping[str, Trigger]) -> None:
+        """Announce what has changed, and report a reason for each blind trigger in `firing` that has not fired.
+
+        `blind` maps the name of each blind trigger to a detail for people.
+        """
+        begun, ended = self._blind.update(blind)
+        self._fired.intersection_update(blind)
+        for name in ended:
+            self._announce(Announce(Severity.INFO, f"trigger {name} sees its input again"))
+        for name in begun:
+            self._announce(Announce(Severity.BLIND, f"trigger {name} is blind: {blind[name]}"))
+        for name, trigger in firing.items():
+            if name not in self._fired:
+                self._fired.add(name)
+                text = f"it is blind: {blind[name]}"
+                self._fire(Reason(name, text, trigger.accounts, self._clock(), {"blind": True}))
