@@ -19,12 +19,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
 from kill_switch.worker import subordinate
 from kill_switch.worker.subordinate import LAST_S
+
+if TYPE_CHECKING:
+    from kill_switch.worker.metrics_server import MetricsServer
 
 AT_ONCE = 64  # errands at the same time; systemd's TasksMax counts their threads
 STUCK = 16  # overdue errands after which this process ends and is replaced
@@ -97,7 +100,7 @@ class JobServer:
         self._out = out
         self._lock = threading.Lock()
         self._under_way: dict[int, float] = {}  # errand → when it should be over
-        self._exposition: Any = None
+        self._metrics_server: MetricsServer | None = None  # made by the errand `expose`
 
     def serve(self, lines: IO[bytes]) -> None:
         """Read errands until the pipe ends; then give those in progress `LAST_S`."""
@@ -121,10 +124,10 @@ class JobServer:
                 # imported here, because most configurations have no metrics
                 from kill_switch.worker.metrics_server import MetricsServer
 
-                self._exposition = MetricsServer(errand["host"], errand["port"], self.write)
-                threading.Thread(target=self._exposition.run, daemon=True).start()
-            case "figures":
-                self._exposition.take(errand["id"], errand["figures"])
+                self._metrics_server = MetricsServer(errand["host"], errand["port"], self.write)
+                threading.Thread(target=self._metrics_server.run, daemon=True).start()
+            case "figures" if self._metrics_server is not None:
+                self._metrics_server.on_figures(errand["id"], errand["figures"])
             case _ if time.monotonic() > errand["begin_by_s"]:
                 self.write({"id": errand["id"], "ok": False, "why": "not begun: the errand arrived too late"})
             case _ if len(self._under_way) >= AT_ONCE:
