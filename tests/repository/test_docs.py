@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from kill_switch.cli import exit_codes, main
 from tests.repository import pages, reference
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,24 @@ def written() -> list[Path]:
 def test_pages_that_are_made_from_the_code_are_as_the_code_has_it() -> None:
     differ = [path.name for path, text in reference.pages().items() if path.read_text("utf-8") != text]
     assert differ == [], "python -m tests.repository.reference --write"
+
+
+def test_each_command_and_each_error_has_its_exit_codes_on_the_page() -> None:
+    rows = {row.command.partition(" ")[0] for row in exit_codes.BY_COMMAND}
+    assert rows == main.commands.keys()
+    numbers = {code.number for code in exit_codes.EXIT_CODES} | {143}
+    assert {error.exit_code for error in reference.error_classes()} <= numbers
+    assert {number for row in exit_codes.BY_COMMAND for number in row.others} <= numbers
+
+
+def test_each_exit_code_that_a_commands_help_names_is_on_the_page() -> None:
+    missing = []
+    for name, command in main.commands.items():
+        rows = [row for row in exit_codes.BY_COMMAND if row.command.partition(" ")[0] == name]
+        documented = {number for row in rows for number in row.others} | {0, 69}
+        named = re.findall(r"(?:[Ee]xit code |; |Also )(\d+)(?=:| unless| if)", " ".join((command.help or "").split()))
+        missing += [(name, number) for number in named if int(number) not in documented]
+    assert missing == []
 
 
 def test_the_readme_is_read_in_three_minutes() -> None:

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import nan
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from kill_switch.core.domain import LaneState
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.segments import ChainHead
+from kill_switch.outbound.metric_table import BY_NAME, METRICS
 from kill_switch.outbound.metrics import Histogram, MetricsCollector, OutboundCounters
 from kill_switch.system.host_port import HostPort
 from kill_switch.system.process_metrics import ProcessMetricsReader
@@ -39,7 +40,7 @@ from tests.harness.dispatch_doubles import Floor
 from tests.harness.virtual_time import running
 from tests.harness.worker_double import now
 
-LABELS = {"account", "venue", "phase", "route", "trigger", "kind", "state", "figure", "le", "version", "python"}
+LABELS = {"account", "venue", "phase", "route", "trigger", "kind", "state", "figure", "version", "python"}
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -50,23 +51,23 @@ class Trigger:
         default_factory=lambda: {"loss": (1200.0, 5000.0), "equity": (98_800.5, nan)}
     )
 
-    def figures(self) -> Mapping[str, tuple[float, float]]:
+    def measurements(self) -> Mapping[str, tuple[float, float]]:
         return self.watched
 
 
 class Watched:
-    """As much of `Watch` as is measured."""
+    """As much of `TriggerSupervisor` as is measured."""
 
     def __init__(self) -> None:
-        self.attention = self
+        self.stall_clock = self
         self.triggers = {"daily": Trigger(), "panic": Trigger("flag", {})}
-        self.deaf_s = 0.25
+        self.stalled_s = 0.25
 
-    def conditions(self) -> dict[str, tuple[TriggerState, str]]:
+    def states(self) -> dict[str, tuple[TriggerState, str]]:
         return {"daily": (TriggerState.OK, "fine"), "panic": (TriggerState.BLIND, "cannot see")}
 
-    def deaf_ns(self, mono_ns: int) -> int:
-        return int(self.deaf_s * 1e9)
+    def stalled_ns(self, mono_ns: int) -> int:
+        return int(self.stalled_s * 1e9)
 
 
 class Record:
@@ -76,7 +77,7 @@ class Record:
 
     head = ChainHead(1234, "0123456789abcdef" * 4)
 
-    def lag(self, mono_ns: int) -> tuple[int, int]:
+    def backlog(self, mono_ns: int) -> tuple[int, int]:
         return 3, 40_000_000
 
 
@@ -86,12 +87,12 @@ class Stage:
     why: str = ""
 
     def __post_init__(self) -> None:
-        self.watch = Watched()
+        self.supervisor = Watched()
         self.record = Record()
         self.meter = MetricsCollector(
             self.floor.dispatcher,
             cast(Journal, self.record),
-            cast(TriggerSupervisor, self.watch),
+            cast(TriggerSupervisor, self.supervisor),
             lambda: OutboundCounters(notification_failures_total=4),
             lambda: self.why,
             self.floor.time.now,
@@ -141,7 +142,7 @@ def free_port() -> int:
 
 def scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        text: str = answer.on_read().decode()
+        text: str = answer.read().decode()
     return text
 
 
@@ -206,7 +207,7 @@ def test_a_process_that_nobody_may_look_at_tells_of_itself() -> None:
     code = (
         "import kill_switch.system.hardening, kill_switch.system.process_metrics; "
         f"{look}assert kill_switch.system.hardening.forbid_dumps(); "
-        "print(*[vital.name for vital in kill_switch.system.process_metrics.Vitals(0.0).read()])"
+        "print(*[vital.name for vital in kill_switch.system.process_metrics.ProcessMetricsReader(0.0).read()])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert {"resident_memory_bytes", "open_fds", "threads"} <= set(done.stdout.split()), done.stderr
@@ -247,15 +248,28 @@ def test_a_kill_in_figures() -> None:
     assert of("kill_clear_seconds_count") == 0
 
 
-def test_names_are_as_prometheus_wants_them_and_labels_are_few() -> None:
-    text = ""
+def test_each_metric_of_the_table_is_served_as_the_table_describes_it_and_no_other() -> None:
     with exposed(Stage().meter.collect) as port:
-        text = scrape(port)
-    for family in text_string_to_metric_families(text):
-        assert family.documentation, family.name
-        assert family.name.startswith(("kill_switch_", "process_")), family.name
-        for sample in family.samples:
-            assert set(sample.labels) <= LABELS
+        served = {family.name: family for family in text_string_to_metric_families(scrape(port))}
+    for metric in METRICS:
+        family = served.pop(metric.name.removesuffix("_total"))
+        assert (family.documentation, family.type) == (metric.help, "gauge" if metric.kind == "state" else metric.kind)
+        assert {label for sample in family.samples for label in sample.labels} <= {*metric.labels, "le"}
+    assert served == {}
+
+
+def test_names_and_labels_of_metrics_are_as_prometheus_wants_them_and_few() -> None:
+    assert len(BY_NAME) == len(METRICS)
+    for metric in METRICS:
+        assert metric.help.endswith("."), metric.name
+        assert metric.name.startswith(("kill_switch_", "process_")), metric.name
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        assert set(metric.labels) <= LABELS
+        assert bool(metric.states) == (metric.kind == "state"), metric.name
+
+
+def test_each_counter_of_the_outbound_services_is_in_the_table_of_metrics() -> None:
+    assert {f"kill_switch_{counter.name}" for counter in fields(OutboundCounters)} <= BY_NAME.keys()
 
 
 def test_a_duration_on_a_bound_belongs_below_it() -> None:
