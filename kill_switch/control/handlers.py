@@ -63,7 +63,7 @@ class ControlHandlers:
     ) -> None:
         """`troubles` of other parts: each yields a line for people for everything that is wrong with its part."""
         self.announcements = Signal()  # notified when a state or a lane may have changed
-        self.config = config
+        self._config = config
         self._dispatcher = dispatcher
         self._journal = journal
         self._reports = reports
@@ -96,6 +96,10 @@ class ControlHandlers:
             "rearm": self._rearm,
             "report": self._report,
         }
+
+    def reconfigure(self, config: Config) -> None:
+        """Use another configuration from now on."""
+        self._config = config
 
     def notify_changed(self) -> None:
         """Wake the requests that wait for the state to change."""
@@ -287,7 +291,7 @@ class ControlHandlers:
         if not await self._recorded(within_s):
             unwritten = self._journal.write_trouble or self._journal.silence_trouble or "the disk has not taken it yet"
         latched = self._journal.is_latched
-        return daemon_problems(unwritten, self._journal.sync_trouble, self.config.source, latched=latched)
+        return daemon_problems(unwritten, self._journal.sync_trouble, self._config.source, latched=latched)
 
     async def _recorded(self, within_s: float = RECORD_WITHIN_S) -> bool:
         """Have everything recorded so far written; return False if the disk has not accepted it in time."""
@@ -323,7 +327,7 @@ class ControlHandlers:
         if not isinstance(scope, list) or not all(isinstance(selector, str) for selector in scope):
             raise RequestRefused("scope must be a list of account names and tags")
         try:
-            return self.config.select(scope)
+            return self._config.select(scope)
         except ValueError as error:
             raise RequestRefused(str(error)) from None
 

@@ -61,7 +61,7 @@ class DrillRunner:
         entries: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         """`entries` are the journal's records so far; the last results in them are still valid."""
-        self.budget_us = budget_us
+        self._budget_us = budget_us
         self.last: Mapping[str, Any] | None = None
         self.lanes: dict[str, Mapping[str, Any]] = {}  # account → its lanes' last results
         self._dispatcher = dispatcher
@@ -157,10 +157,10 @@ class DrillRunner:
         lanes_found = [lane for account in accounts.values() for lane in account["lanes"].values()]
         whole = not any(account["skipped"] for account in accounts.values()) and all(lane["ok"] for lane in lanes_found)
         answered_us = (drill.last_ns - drill.began.mono_ns) // 1000 if whole else None
-        within = answered_us is not None and answered_us <= self.budget_us
+        within = answered_us is not None and answered_us <= self._budget_us
         return {
             "ok": within and all(account["ok"] for account in accounts.values()),
-            "budget_us": self.budget_us,
+            "budget_us": self._budget_us,
             "answered_us": answered_us,
             "within_budget": within,
             "accounts": accounts,
@@ -170,7 +170,7 @@ class DrillRunner:
         if fact is None:
             evidence = f"no answer within {WITHIN_S:g} s"
             return {"ok": False, "rtt_us": None, "within_budget": False, "evidence": evidence}
-        within = fact.ok and fact.rtt_us <= self.budget_us
+        within = fact.ok and fact.rtt_us <= self._budget_us
         rtt_us = fact.rtt_us if fact.ok or fact.rtt_us else None
         return {"ok": fact.ok, "rtt_us": rtt_us, "within_budget": within, "evidence": fact.evidence}
 
@@ -214,6 +214,11 @@ class DrillRunner:
         yield from (f"{name} {'+'.join(routes)}: {why}" for why, routes in wrong.items())
 
     # ── on schedule ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def reconfigure(self, budget_us: int, cron: str | None, zone: str) -> None:
+        """Judge drills by this budget, in microseconds, from now on, and set the schedule."""
+        self._budget_us = budget_us
+        self.set_schedule(cron, zone)
 
     def set_schedule(self, cron: str | None, zone: str) -> None:
         """Drill by this cron expression from now on; None: only on request."""

@@ -100,7 +100,7 @@ class JobServer:
         self._out = out
         self._lock = threading.Lock()
         self._under_way: dict[int, float] = {}  # errand → when it should be over
-        self._metrics_server: MetricsServer | None = None  # made by the errand `expose`
+        self._metrics_server: MetricsServer | None = None
 
     def serve(self, lines: IO[bytes]) -> None:
         """Read errands until the pipe ends; then give those in progress `LAST_S`."""
@@ -126,8 +126,9 @@ class JobServer:
 
                 self._metrics_server = MetricsServer(errand["host"], errand["port"], self.write)
                 threading.Thread(target=self._metrics_server.run, daemon=True).start()
-            case "figures" if self._metrics_server is not None:
-                self._metrics_server.on_figures(errand["id"], errand["figures"])
+            case "figures":
+                if self._metrics_server is not None:  # the daemon sends figures after "expose" only
+                    self._metrics_server.on_figures(errand["id"], errand["figures"])
             case _ if time.monotonic() > errand["begin_by_s"]:
                 self.write({"id": errand["id"], "ok": False, "why": "not begun: the errand arrived too late"})
             case _ if len(self._under_way) >= AT_ONCE:

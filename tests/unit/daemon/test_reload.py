@@ -79,6 +79,7 @@ class Play:
 
         daemon._announce = daemon.dispatcher._announce = overheard  # type: ignore[method-assign]
         daemon.reloader._announce = daemon.supervisor._announce = overheard
+        daemon._trouble_announcer._announce = overheard
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)
             await self.until(lambda: daemon._ready)

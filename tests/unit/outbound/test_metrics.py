@@ -56,22 +56,22 @@ class Trigger:
 
 
 class Watched:
-    """As much of `TriggerSupervisor` as is measured."""
+    """The part of `TriggerSupervisor` that is measured."""
 
     def __init__(self) -> None:
         self.stall_clock = self
         self.triggers = {"daily": Trigger(), "panic": Trigger("flag", {})}
-        self.stalled_s = 0.25
+        self.deaf_s = 0.25
 
     def states(self) -> dict[str, tuple[TriggerState, str]]:
         return {"daily": (TriggerState.OK, "fine"), "panic": (TriggerState.BLIND, "cannot see")}
 
     def stalled_ns(self, mono_ns: int) -> int:
-        return int(self.stalled_s * 1e9)
+        return int(self.deaf_s * 1e9)
 
 
 class Record:
-    """As much of the journal as is measured."""
+    """The part of the journal that is measured."""
 
     trouble = ""
 
@@ -207,7 +207,7 @@ def test_a_process_that_nobody_may_look_at_tells_of_itself() -> None:
     code = (
         "import kill_switch.system.hardening, kill_switch.system.process_metrics; "
         f"{look}assert kill_switch.system.hardening.forbid_dumps(); "
-        "print(*[vital.name for vital in kill_switch.system.process_metrics.ProcessMetricsReader(0.0).read()])"
+        "print(*[figure.name for figure in kill_switch.system.process_metrics.ProcessMetricsReader(0.0).read()])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
     assert {"resident_memory_bytes", "open_fds", "threads"} <= set(done.stdout.split()), done.stderr
