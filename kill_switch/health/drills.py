@@ -1,9 +1,7 @@
 """Drills: a harmless command over every lane, all at the same time as in a strike, with its round trip recorded.
 
-A drill shows whether each lane would carry a kill, and how fast. Operators, the schedule and `check --connect` start
-drills. A kill takes precedence: an account that is being struck is not drilled, and a drill that a kill has disturbed
-proves nothing. A lane that does not answer within the bound has failed. A failed drill is announced, and stays in the
-status, also after a restart, until a good one.
+Operators, the schedule and `check --connect` start drills. A kill takes precedence: an account that is being struck is
+not drilled. A failed drill is announced, and stays in the status, also after a restart, until a good one.
 """
 
 from __future__ import annotations
@@ -68,7 +66,7 @@ class DrillRunner:
         self._journal = journal
         self._announce = announce
         self._clock = clock
-        self._pass: _DrillRun | None = None
+        self._current: _DrillRun | None = None
         self._busy = False
         self._not_before_s = 0.0
         self._times: Timetable | None = None
@@ -105,7 +103,7 @@ class DrillRunner:
 
     def on_drilled(self, account: str, fact: Drilled, now: Instant) -> None:
         """Record the result of a lane's drill; a result that belongs to an earlier drill is ignored."""
-        drill, lane = self._pass, (account, fact.route)
+        drill, lane = self._current, (account, fact.route)
         if drill is None or lane not in drill.waiting:
             return
         if fact.rtt_us * 1000 > now.mono_ns - drill.began.mono_ns:
@@ -119,7 +117,7 @@ class DrillRunner:
     async def _drill(self, names: Sequence[str]) -> _DrillRun:
         sessions = self._dispatcher.sessions
         waiting = {(name, route) for name in names for route in sessions[name].status.drill_routes}
-        drill = self._pass = _DrillRun(self._clock(), waiting)
+        drill = self._current = _DrillRun(self._clock(), waiting)
         try:
             for name in names:
                 sessions[name].drill()
@@ -127,7 +125,7 @@ class DrillRunner:
                 with anyio.move_on_after(WITHIN_S):
                     await drill.over.wait()
         finally:
-            self._pass = None
+            self._current = None
         return drill
 
     # ── its result ────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,7 +245,7 @@ class DrillRunner:
 
 
 def _is_whole(record: DrillRecord) -> bool:
-    """Tell whether each lane that answered has its time."""
+    """Return whether each lane that answered has its time."""
     lanes = (lane for account in record.accounts.values() for lane in account.lanes.values())
     return all(lane.rtt_us is not None for lane in lanes if lane.ok)
 
