@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import io
 import sys
+import textwrap
 from typing import Any
 
 import click
 
 from kill_switch import __version__, unexpected
-from kill_switch.cli import daemon_commands, help_commands, operator_commands, record_commands, sim_commands
+from kill_switch.cli import daemon_commands, exit_codes, help_commands, operator_commands, record_commands, sim_commands
 from kill_switch.cli.common import say
 from kill_switch.errors import ConfigError, KillSwitchError
 
 EX_SOFTWARE = 70  # sysexits(3)
-EXIT_CODES = """
-\b
-Exit codes: 0 done, or armed · 1 something is left, refused or failed · 2 wrong usage · 3 tripped or firing
-69 no daemon answers · 70 a fault of the program · 73 cannot create · 75 try again, or waits for the second person
-77 not allowed · 78 bad config
-"""
+
+
+def _exit_codes_help() -> str:
+    """Return the exit codes in as many lines as `--help` needs; a line is not broken within a meaning."""
+    items = [f"{code.number} {code.brief}".replace(" ", "\0") for code in exit_codes.EXIT_CODES]
+    lines = textwrap.wrap("Exit\0codes: " + " · ".join(items), 110, break_long_words=False, break_on_hyphens=False)
+    return "\b\n" + "\n".join(line.removesuffix(" ·").replace("\0", " ") for line in lines)
 
 
 class Commands(click.Group):
@@ -53,7 +55,7 @@ class Commands(click.Group):
             ctx.exit(error.exit_code)
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_exit_codes_help())
 @click.version_option(__version__, prog_name="kill-switch")
 def main() -> None:
     """Cancel every resting order on every venue, at once, with proof, and stay tripped until a person re-arms."""

@@ -16,9 +16,9 @@ from typing import Any
 from kill_switch.errors import NotAllowed, Unreachable
 
 STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
-_AGAIN_S = 0.05
+_AGAIN_S = 0.05  # seconds between two attempts to connect
 MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
-_LOOKS = ("status", "report")  # requests that change nothing
+_READ_ONLY = ("status", "report")  # requests that change nothing
 _UNKNOWN = ": whether it has done, or will do, what was asked is not known; see kill-switch status"
 
 
@@ -40,7 +40,7 @@ def send_request(
     try:
         with sock:
             sock.connect(str(path))
-            unknown = "" if request.get("cmd") in _LOOKS else _UNKNOWN
+            unknown = "" if request.get("cmd") in _READ_ONLY else _UNKNOWN
             sock.sendall(json.dumps(request).encode() + b"\n")
             answer = bytearray()
             while not answer.endswith(b"\n"):

@@ -54,22 +54,22 @@ class ControlHandlers:
         dispatcher: Dispatcher,
         journal: Journal,
         reports: ReportBuilder,
-        watch: TriggerSupervisor,
+        supervisor: TriggerSupervisor,
         drills: DrillRunner,
-        clocks: ClockSkewMonitor,
+        clock_skew: ClockSkewMonitor,
         intake: Intake,
         users: UserDirectory | None = None,
         troubles: Iterable[Callable[[], Iterable[str]]] = (),
     ) -> None:
         """`troubles` of other parts: each yields a line for people for everything that is wrong with its part."""
         self.announcements = Signal()  # notified when a state or a lane may have changed
-        self.config = config
+        self._config = config
         self._dispatcher = dispatcher
         self._journal = journal
         self._reports = reports
-        self._supervisor = watch
+        self._supervisor = supervisor
         self._drills = drills
-        self._clocks = clocks
+        self._clock_skew = clock_skew
         self._dry_run = DryRun(dispatcher)
         self._intake = intake
         self._users = users or UserDirectory()
@@ -77,12 +77,12 @@ class ControlHandlers:
         # each yields lines for people about the faults of its part of the program
         self._troubles: list[Callable[[], Iterable[str]]] = [
             drills.troubles,
-            clocks.troubles,
+            clock_skew.troubles,
             self._intake_trouble,
             self._write_ahead_trouble,
-            self._unlike,
-            self._slow,
-            self._worn,
+            self._login_mismatches,
+            self._slow_accounts,
+            self._degraded_lanes,
             *troubles,
         ]
         self._phase = dispatcher.state.phase
@@ -96,6 +96,10 @@ class ControlHandlers:
             "rearm": self._rearm,
             "report": self._report,
         }
+
+    def reconfigure(self, config: Config) -> None:
+        """Use another configuration from now on."""
+        self._config = config
 
     def notify_changed(self) -> None:
         """Wake the requests that wait for the state to change."""
@@ -145,7 +149,7 @@ class ControlHandlers:
         why = self._journal.write_ahead_trouble
         return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
 
-    def _worn(self) -> Iterable[str]:
+    def _degraded_lanes(self) -> Iterable[str]:
         """Yield a line for each lane that is up and degraded: no successor, or fewer connections."""
         for name, session in self._dispatcher.sessions.items():
             states = session.status.lanes
@@ -153,13 +157,13 @@ class ControlHandlers:
                 if states[route] is LaneState.UP:
                     yield f"{name} {route} is up, but: {why}"
 
-    def _unlike(self) -> Iterable[str]:
+    def _login_mismatches(self) -> Iterable[str]:
         differences = (
             (name, describe_login_mismatch(account)) for name, account in self._dispatcher.state.accounts.items()
         )
-        return (f"account {name}: {strange}: only rearm --force arms it" for name, strange in differences if strange)
+        return (f"account {name}: {mismatch}: only rearm --force arms it" for name, mismatch in differences if mismatch)
 
-    def _slow(self) -> Iterable[str]:
+    def _slow_accounts(self) -> Iterable[str]:
         """Yield a line for each account whose kill would be slow now, although its lanes are ready."""
         now = self._dispatcher.clock()
         cautions = ((name, session.status.caution(now)) for name, session in self._dispatcher.sessions.items())
@@ -178,7 +182,7 @@ class ControlHandlers:
             "state": self._dispatcher.state.accounts[name].phase,
             "open_orders": status.open_orders,
             "noise": status.unexplained_messages,
-            "clock_offset_ms": self._clocks.offset_ms(name),
+            "clock_offset_ms": self._clock_skew.offset_ms(name),
             "drill": self._drills.lanes.get(name, {}),
         }
 
@@ -263,7 +267,7 @@ class ControlHandlers:
         )
         asked = RearmAsked(caller.uid, caller.user, text, accounts, force, blockers, self._dispatcher.clock(), since_ns)
         if caller.gone():
-            log.warning("not re-armed: %s, who asked for it, did not wait for the answer", caller.user)
+            log.warning("not re-armed: %s has closed the connection before the answer", caller.user)
             raise RequestRefused("not re-armed: the caller has closed the connection")
         match self._dispatcher.rearm(asked):
             case RearmGranted(names):
@@ -271,7 +275,7 @@ class ControlHandlers:
                     self._supervisor.on_rearmed(trigger, names)
                 self.notify_changed()
                 if problems := await self.problems():
-                    log.error("re-armed, and not on record yet: a restart now would be tripped")
+                    log.error("re-armed, but not in the journal yet: after a restart now, the accounts are tripped")
                 return {"rearmed": names, **({"problems": problems} if problems else {})}
             case RearmPending(approvals, needed):
                 await self._recorded()
@@ -282,15 +286,15 @@ class ControlHandlers:
                 raise RequestRefused("not re-armed: " + "; ".join(refused.reasons), why=refused.reasons)
 
     async def problems(self, within_s: float = RECORD_WITHIN_S) -> list[Problem]:
-        """Have everything recorded so far written; return the journal's faults as problems."""
+        """Sync the journal, for at most `within_s` seconds; return the journal's faults as problems."""
         unwritten = ""
         if not await self._recorded(within_s):
             unwritten = self._journal.write_trouble or self._journal.silence_trouble or "the disk has not taken it yet"
         latched = self._journal.is_latched
-        return daemon_problems(unwritten, self._journal.sync_trouble, self.config.source, latched=latched)
+        return daemon_problems(unwritten, self._journal.sync_trouble, self._config.source, latched=latched)
 
     async def _recorded(self, within_s: float = RECORD_WITHIN_S) -> bool:
-        """Have everything recorded so far written; return False if the disk has not accepted it in time."""
+        """Sync the journal; return whether the disk has accepted all records within `within_s` seconds."""
         self._journal.sync()
         with anyio.move_on_after(within_s):
             while not self._journal.is_on_record and not self._journal.write_trouble:  # noqa: ASYNC110 - a thread's work
@@ -310,7 +314,7 @@ class ControlHandlers:
         rtts_ns = (a.sweep.longest_rtt_ns for a in self._still_configured(names) if a.sweep is not None)
         within_s = max(PROVE_WITHIN_S, min(2e-9 * max(rtts_ns, default=0), PROVE_WITHIN_MOST_S))
         with anyio.move_on_after(within_s):
-            while waiting():  # noqa: ASYNC110 - a clean read of a clear account is no news
+            while waiting():  # noqa: ASYNC110 - no event reports a clean read of a clear account
                 await anyio.sleep(0.01)
 
     def _still_configured(self, names: Iterable[str]) -> list[AccountState]:
@@ -323,7 +327,7 @@ class ControlHandlers:
         if not isinstance(scope, list) or not all(isinstance(selector, str) for selector in scope):
             raise RequestRefused("scope must be a list of account names and tags")
         try:
-            return self.config.select(scope)
+            return self._config.select(scope)
         except ValueError as error:
             raise RequestRefused(str(error)) from None
 

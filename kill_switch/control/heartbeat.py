@@ -14,7 +14,7 @@ from pathlib import Path
 from kill_switch.errors import NotAllowed, Unreachable
 
 STARTS_WITHIN_S = 1.0  # seconds from a daemon's first line to its sockets
-AGAIN_S = 0.05
+AGAIN_S = 0.05  # seconds between two attempts to send
 
 
 def send_heartbeat(

@@ -15,8 +15,8 @@ from typing import Any
 
 from kill_switch.config.defaults import CONFIG, RUNTIME_DIR, STATE_DIR
 
-CONTROL_SOCKET = "control.sock"  # in the runtime directory: where the daemon takes commands
-INTAKE_SOCKET = "intake.sock"  # where it takes heartbeats and figures
+CONTROL_SOCKET = "control.sock"  # in the runtime directory, for commands
+INTAKE_SOCKET = "intake.sock"  # in the runtime directory, for heartbeats and figures
 
 
 def runtime_dir(
@@ -87,14 +87,17 @@ def _table(path: Path | None, environ: Mapping[str, str]) -> tuple[Mapping[str, 
     try:
         daemon = tomllib.loads(content.decode("utf-8-sig")).get("daemon", {})
     except (ValueError, RecursionError):
-        daemon, broken = _of_the_parts(content)
+        daemon, broken = _salvaged_table(content)
     if not isinstance(daemon, dict):
         raise ValueError("[daemon] is no table")
     return daemon, broken
 
 
-def _of_the_parts(content: bytes) -> tuple[Any, str]:
-    """Return the table [daemon] of a file that does not parse, and what is left out; unclear values are None."""
+def _salvaged_table(content: bytes) -> tuple[Any, str]:
+    """Return the table [daemon] of a file that does not parse, and a line that names the ignored parts.
+
+    Unclear values are None.
+    """
     from kill_switch.config.salvage import salvage
 
     try:

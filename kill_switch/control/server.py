@@ -1,10 +1,8 @@
-"""The control server: a Unix socket that takes a JSON line and answers with a JSON line.
+"""The control server: a Unix socket on which the daemon answers each JSON line with a JSON line.
 
-The daemon serves operators with it. The socket's mode and group decide who may connect; the journal records the caller
-as the kernel names it (`SO_PEERCRED`). A malformed line gets one clear answer and changes nothing.
-
-In each pass of the event loop, at most one request and one kill begin, however many connections there are. A kill waits
-behind other kills only.
+The socket's mode and group decide who may connect; the journal has the caller as the kernel names it (`SO_PEERCRED`).
+A malformed line gets an answer and changes nothing. No more than one request and one kill begin in a pass of the event
+loop, and a kill waits behind other kills only.
 """
 
 from __future__ import annotations
@@ -34,10 +32,10 @@ from kill_switch.transports.turn_scheduler import TurnScheduler
 
 log = logging.getLogger(__name__)
 
-MAX_LINE = 64 << 10
-IDLE_S = 60.0
+MAX_LINE = 64 << 10  # bytes
+IDLE_S = 60.0  # seconds that a connection may be open without a request
 LOOK_EVERY_S = 1.0  # seconds between two checks that the socket's file exists
-CONNECT_WITHIN_S = 2.0
+CONNECT_WITHIN_S = 2.0  # seconds
 MAX_OPEN = 32  # connections of a user, because lanes need descriptors and each request needs the loop's time
 BACKLOG = 65536  # limited by the kernel (net.core.somaxconn)
 MAX_NAMED = ("rearm", "drill", "reload")  # requests whose record needs the caller's name; a kill does not wait for one
@@ -57,7 +55,7 @@ class Caller(NamedTuple):
 
 
 class Turnstile:
-    """Lets requests begin one by one: kills apart from other requests, callers with fewer requests first."""
+    """The queue of requests, which begin one by one: kills apart from others, connections with fewer requests first."""
 
     def __init__(self) -> None:
         self._kills, self._others = TurnScheduler(), TurnScheduler()

@@ -1,8 +1,7 @@
-"""Wire everything together in one task group, and keep it running: the composition root.
+"""The daemon's composition root: it builds all parts, runs their tasks in one task group, and stops them.
 
-Every task is named and guarded. None is meant to end; one that returns or raises is shown, said aloud and started
-again, and no other notices. SIGTERM lets a strike that is under way finish, within a bound, before anything is
-cancelled.
+`process` runs it. A task that ends is logged and restarted, and the other tasks go on. No decision about a kill is made
+here.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import assert_never
@@ -21,21 +20,21 @@ import anyio
 import anyio.lowlevel
 
 import kill_switch
-from kill_switch import clock, logging_setup
+from kill_switch import clock
 from kill_switch.config.in_force import APPROVALS, in_force, renamed
 from kill_switch.config.loader import Config
 from kill_switch.control import handlers
 from kill_switch.control.handlers import ControlHandlers
 from kill_switch.core import recovery
-from kill_switch.core.domain import Instant, Reason, Route, Severity
+from kill_switch.core.domain import Instant, Reason, Route
 from kill_switch.core.engine import Announce, Pulse, Recovered
 from kill_switch.core.identity import new_salt
-from kill_switch.core.on_change import OnChange
 from kill_switch.core.records import FORMAT, LatchRecord, StartRecord
 from kill_switch.daemon.held_signals import SignalHolder
 from kill_switch.daemon.listeners import ListenerSet
 from kill_switch.daemon.reload import Reloader
 from kill_switch.daemon.sd_notify import ServiceNotifier
+from kill_switch.daemon.trouble_announcer import TroubleAnnouncer
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import ForwardedFact
@@ -57,72 +56,76 @@ from kill_switch.venues import messages
 
 log = logging.getLogger(__name__)
 
-COLLECT = (20_000, 20, 50)  # a strike makes fewer objects than that: the collector is to find a better moment
-PULSE_S = 0.9  # within a second files are looked at that nobody tells of, and every one costs an idle daemon a little
-START_S = 0.25  # until it is ready
-FINISH_WITHIN_S = 15.0  # a strike under way at SIGTERM; systemd's TimeoutStopSec is longer
-LATE_STRIKE_WITHIN_S = 5.0  # a strike that began while the process beside was ended
-_SETTLE_S = 0.1  # for a latch of a signal that came in the same moment
+COLLECT = (20_000, 20, 50)  # gc thresholds; a strike makes fewer objects, so that no collection delays it
+PULSE_S = 0.9  # seconds: latch files are to be found within a second, and a pulse costs an idle daemon CPU time
+START_S = 0.25  # seconds between two pulses until the daemon is ready
+FINISH_WITHIN_S = 15.0  # seconds for a strike in progress at SIGTERM; systemd's TimeoutStopSec is longer
+LATE_STRIKE_WITHIN_S = 5.0  # seconds for a strike that began while the outbound services ended
+_SETTLE_S = 0.1  # seconds for the latch of a signal that arrived at the same moment
 
 
 class Daemon:
-    """The running kill switch."""
+    """The running kill switch: its state, its accounts' sessions, and the tasks around them."""
 
     def __init__(
         self,
         config: Config,
         journal: Journal | None = None,
-        doors: ListenerSet | None = None,
-        held: SignalHolder | None = None,
+        listeners: ListenerSet | None = None,
+        signals: SignalHolder | None = None,
         systemd: ServiceNotifier | None = None,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
-        """Rebuild the state; nothing is connected yet. Raises `KillSwitchError`.
+        """Rebuild the state from the journal; nothing is connected yet. Raises `KillSwitchError`.
 
-        Without a `journal`, its directories are made and it is taken from them, which may block. `doors` may be open
-        already, and `held` may have something for us to do. `on_stop` is called when the stop begins.
+        Without a `journal`, this makes the directories and opens the journal there, which may block. `listeners` may
+        be open already, and may hold requests. `signals` may hold signals that the daemon must still handle. `on_stop`
+        is called when the stop begins.
         """
         directories = config.daemon.state_dir, config.daemon.runtime_dir
         if journal is None:
             for directory in directories:
                 make_directory(directory)
-        self._signals = held or SignalHolder()
+        self._signals = signals or SignalHolder()
         self._signals.set_directories(*directories)
-        self._listeners = doors or ListenerSet(config, self._signals)
+        self._listeners = listeners or ListenerSet(config, self._signals)
         self._systemd = systemd or ServiceNotifier()
         self.journal = journal or Journal(*directories, self._systemd.starting)
-        replay = self.journal.contents
-        self.reports = ReportBuilder(int(config.daemon.budget_s * 1e6), replay.entries)
+        contents = self.journal.contents
+        self.reports = ReportBuilder(int(config.daemon.budget_s * 1e6), contents.entries)
         self.journal.on_entry = self.reports.take
         adapters = {
             name: account.build_adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()
         }
-        paces = connect.sweep_timings(adapters)
+        timings = connect.sweep_timings(adapters)
         logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
-        state = recovery.rebuild(replay.entries, paces, config.rearm.approvals, logins, salt)
-        recorded = history.in_force(replay.entries)
-        before = recorded.get(APPROVALS)
-        if isinstance(before, int) and before > config.rearm.approvals:
+        state = recovery.rebuild(contents.entries, timings, config.rearm.approvals, logins, salt)
+        recorded = history.in_force(contents.entries)
+        approvals = recorded.get(APPROVALS)
+        if isinstance(approvals, int) and approvals > config.rearm.approvals:
             if state.tripped or self.journal.latch_watch.has_foreign_latch:
-                state = state._replace(approvals_needed=before)
-                log.warning("a re-arm takes %d people, as when it tripped, and not %d", before, config.rearm.approvals)
-        left_tripped = recovery.tripped_unconfigured(replay.entries, logins)
+                state = state._replace(approvals_needed=approvals)
+                log.warning(
+                    "a re-arm takes %d people, as at the time of the trip, not %d", approvals, config.rearm.approvals
+                )
+        left_tripped = recovery.tripped_unconfigured(contents.entries, logins)
         for name in left_tripped:
-            log.error("account %s is tripped, and in the configuration there is no account with its login", name)
+            log.error("account %s is tripped, but no account of the configuration has its login", name)
         self.dispatcher = Dispatcher(
             state, self.journal, clock.now, self._call_later, self._announce, self._on_lane_changed, self._on_fact
         )
         self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.renamed)
         self.intake = self._listeners.intake
-        seen = history.triggers_watched_until(replay.entries, datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC))
+        now_utc = datetime.fromtimestamp(clock.now().wall_ns / 1e9, UTC)
+        watched_until = history.triggers_watched_until(contents.entries, now_utc)
         self.supervisor = TriggerSupervisor(
             config,
             self.dispatcher,
             self.intake,
-            seen,
+            watched_until,
             self._announce,
             clock=clock.now,
-            entries=replay.entries,
+            entries=contents.entries,
             renamed=renamed(recorded, in_force(config)) if recorded else {},
             identify=lambda uid: self.handlers.find_name(uid),
             on_amended=lambda words, after: self.outbound.amend(words, after),
@@ -133,7 +136,7 @@ class Daemon:
             self._announce,
             budget_us=self.reports.budget_us,
             clock=clock.now,
-            entries=replay.entries,
+            entries=contents.entries,
         )
         self.drills.set_schedule(config.drill.cron, config.drill.timezone)
         self.clock_skew = ClockSkewMonitor(self.dispatcher.sessions, self._announce)
@@ -151,7 +154,12 @@ class Daemon:
             self.clock_skew,
             self.intake,
             self._listeners.users,
-            (self.outbound.troubles, self._hanging, self.network.troubles, self.certificate_expiry.troubles),
+            (
+                self.outbound.troubles,
+                lambda: self._trouble_announcer.hanging_calls(),
+                self.network.troubles,
+                self.certificate_expiry.troubles,
+            ),
         )
         self.reloader = Reloader(
             config,
@@ -170,12 +178,11 @@ class Daemon:
             recorded=recorded,
             salt=salt,
         )
-        self._unsynced = OnChange()
-        self._intake_troubles = OnChange()
-        self._hanging_calls = OnChange()
+        parts = self._listeners.files, self._listeners.users, self.reloader
+        self._trouble_announcer = TroubleAnnouncer(self.journal, self.intake, parts, self._announce)
         self._adapters = adapters
         self._ready = False
-        self._ending = False  # no kill can be carried out any more
+        self._ending = False  # True: no kill can be carried out any more
         self._stop = anyio.Event()
         self._on_stop = on_stop
 
@@ -185,9 +192,9 @@ class Daemon:
         return self.reloader.config
 
     async def run(self) -> None:
-        """Run until SIGTERM or SIGINT."""
-        served = self._listeners.opened
-        if not served:
+        """Run until SIGTERM or SIGINT; then stop in good order. To be called once."""
+        is_open = self._listeners.opened
+        if not is_open:
             await self._listeners.open()
         try:
             await connect.load_authorities(self.network, self.config)
@@ -195,10 +202,10 @@ class Daemon:
                 tasks = TaskSupervisor(group)
                 self.reloader.bind(group, tasks)
                 for name, adapter in self._adapters.items():
-                    line = connect.connect_account(
+                    session, lanes = connect.connect_account(
                         self.dispatcher, self.config, name, adapter, group.start_soon, self.network
                     )
-                    self.reloader.run_lanes(name, *line)
+                    self.reloader.run_lanes(session, lanes)
                 loop = asyncio.get_running_loop()
                 self._signals.listen(loop.add_signal_handler, self._signal)
                 self._signals.settle(_SETTLE_S)
@@ -206,7 +213,7 @@ class Daemon:
                 self._record_start()
                 self._resume()
                 self.outbound.start(tasks)
-                if not served:
+                if not is_open:
                     tasks.supervise("control", self._listeners.serve)
                 await self._catch_up()
                 for trigger in self.supervisor.triggers:
@@ -220,7 +227,7 @@ class Daemon:
                 await self._stop.wait()
                 await self._finish(FINISH_WITHIN_S)
                 await self.outbound.finish()
-                await self._finish(LATE_STRIKE_WITHIN_S)  # a kill that came meanwhile
+                await self._finish(LATE_STRIKE_WITHIN_S)  # because a kill may have begun meanwhile
                 await self.outbound.finish(LAST_WORDS_S)
                 self._end()
                 group.cancel_scope.cancel()
@@ -236,12 +243,12 @@ class Daemon:
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _record_start(self) -> None:
-        replay = self.journal.contents
+        torn = self.journal.contents.torn
         start = StartRecord(
             version=kill_switch.__version__,
             pid=os.getpid(),
             format=FORMAT,
-            torn=replay.torn.decode("utf-8", "replace") if replay.torn else None,
+            torn=torn.decode("utf-8", "replace") if torn else None,
             **self.reloader.inventory(),
         )
         self.journal.append(start.kind, start.to_json(), clock.now())
@@ -249,30 +256,29 @@ class Daemon:
             log.error("%s", self.journal.trouble)
 
     def _resume(self) -> None:
-        """Go on where the journal ends; what cannot be believed counts as tripped."""
-        replay = self.journal.contents
+        """Continue where the journal ends, and trip for latch files; a damaged journal has left a latch file too."""
         self.dispatcher.handle(Recovered(clock.now()))
-        self._adopt_latch()  # what cannot be believed has left a latch as well
-        tripped = self.dispatcher.state.tripped
-        if not replay.entries and not tripped and self.config.daemon.start == "tripped":
+        self._adopt_latch()
+        is_new = not self.journal.contents.entries and not self.dispatcher.state.tripped
+        if is_new and self.config.daemon.start == "tripped":
             self._fire("start", 'the configuration says start = "tripped"')
 
     async def _catch_up(self) -> None:
-        """Do what has come before anybody could: signals, requests, datagrams."""
+        """Handle the signals, requests and datagrams that arrived before the daemon could."""
         for number in self._signals.recorded:
             self._signal(number)
         self._signals.recorded.clear()
         self._listeners.hand_over({**self.handlers.handlers(), "reload": self.reloader.handle_request}, self._announce)
         for _ in range(2):
-            await anyio.lowlevel.checkpoint()  # a kill that was asked for is reported in the first
-        if self._signals.lines:  # what they stand for has been reported
+            await anyio.lowlevel.checkpoint()  # in the first pass, the handler of a waiting `fire` reports its reason
+        if self._signals.lines:  # their reasons have been reported by now
             lines, self._signals.lines = self._signals.lines, []
             self.journal.adopt_latch("\n".join(lines))
 
     def _adopt_latch(self) -> None:
-        """Take over a latch that was left in a file: by a direct kill, on a full disk, or of an intent."""
+        """Fire for the latch files that another process wrote, or this one: a direct kill, a full disk, an intent."""
         lines = self.journal.foreign_latch()
-        if lines is not None and self._signals.lines:  # those are done, not adopted
+        if lines is not None and self._signals.lines:  # `_catch_up` handles the reasons of these lines
             others = [line for line in lines.split("\n") if line not in self._signals.lines]
             lines = "\n".join(others) if others else None
         if lines is None:
@@ -288,11 +294,11 @@ class Daemon:
         self.journal.adopt_latch(lines)
 
     def _fire(self, trigger: str, text: str) -> None:
-        """Give a reason for all accounts."""
+        """Report a reason for all accounts to the dispatcher."""
         self.dispatcher.fire(Reason(trigger, text, tuple(self.config.accounts), clock.now()))
 
     async def _finish(self, within_s: float) -> None:
-        """Let the strike that is under way come to its end, within the bound."""
+        """Wait until no account is being struck, at most `within_s` seconds; log the accounts that still are."""
         self._systemd.stopping()
         with anyio.move_on_after(within_s):
             while self.dispatcher.striking_accounts:
@@ -303,7 +309,7 @@ class Daemon:
             log.error("stopped before %s were proven clear: the next start goes on", ", ".join(left))
 
     def _end(self) -> None:
-        """Carry out no kill any more: what comes from now on is left as a latch, for the next start."""
+        """Write a latch file, for the next start, for each kill that is requested from now on."""
         self._ending = True
         self._listeners.stop_accepting()
 
@@ -323,35 +329,9 @@ class Daemon:
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _look_after_journal(self) -> None:
-        """Have the disk take what it has not; say aloud, once each, if it may not, or if the journal was taken away."""
-        self.journal.retry_pending()
-        while self.journal.announcements:
-            self._announce(Announce(Severity.WARN, self.journal.announcements.popleft()))
-        unsynced = self.journal.sync_trouble
-        for line in self._unsynced.update([unsynced] if unsynced else []).begun:
-            self._announce(Announce(Severity.WARN, f"{line}: a power cut may undo what is in it"))
-
-    def _look_after_files(self) -> None:
-        """Say aloud, once each, what cannot be made in the runtime directory, and which blocking calls hang."""
-        for line in self._hanging_calls.update(self._hanging()).begun:
-            self._announce(Announce(Severity.WARN, line))
-        absent = (self.intake.trouble, self.intake.udp_trouble)
-        for line in self._intake_troubles.update(self.intake.troubles()).begun:
-            about = "the intake cannot be reached" if line in absent else "intake"
-            self._announce(Announce(Severity.WARN, f"{about}: {line}"))
-
-    def _hanging(self) -> Iterator[str]:
-        """Yield a line for each call outside of the event loop that has not come back for long."""
-        for part in (self._listeners.files, self._listeners.users, self.reloader):
-            if part.trouble:
-                yield part.trouble
-        if lost := logging_setup.trouble():
-            yield lost
-
     async def _pulse(self) -> None:
-        """Feed the watchdog with completed engine round trips, and nothing else."""
-        most_s = (self._systemd.watchdog_s or 10.0) / 3
+        """Check for ever what no event reports; feed systemd's watchdog if the engine has answered, and only then."""
+        max_pause_s = (self._systemd.watchdog_s or 10.0) / 3
         gc.set_threshold(*COLLECT)
         _freeze()
         while True:
@@ -360,17 +340,17 @@ class Daemon:
             self.supervisor.notice_blind()
             self.clock_skew.check()
             self.certificate_expiry.check()
-            self._look_after_journal()
-            self._look_after_files()
+            self._trouble_announcer.check()
             self.outbound.reap()
-            asked = clock.now()
-            self.dispatcher.handle(Pulse(asked))
-            if self.dispatcher.last_pulse_ns >= asked.mono_ns:
+            asked_at = clock.now()
+            self.dispatcher.handle(Pulse(asked_at))
+            if self.dispatcher.last_pulse_ns >= asked_at.mono_ns:
                 self._systemd.alive()
-            self._tell_systemd()
-            await anyio.sleep(min(PULSE_S if self._ready else START_S, most_s))
+            self._report_to_systemd()
+            await anyio.sleep(min(PULSE_S if self._ready else START_S, max_pause_s))
 
-    def _tell_systemd(self) -> None:
+    def _report_to_systemd(self) -> None:
+        """Send systemd the status line, and READY once the accounts are ready as `[daemon] ready` requires."""
         sessions = self.dispatcher.sessions.values()
         ready = sum(session.status.is_ready for session in sessions)
         state = handlers.public_state(self.dispatcher.state.phase)
@@ -385,7 +365,7 @@ class Daemon:
         else:
             self._systemd.starting()
 
-    # ── what the dispatcher tells ─────────────────────────────────────────────────────────────────────────────────
+    # ── callbacks of the dispatcher ───────────────────────────────────────────────────────────────────────────────
 
     def _call_later(self, seconds: float, function: Callable[..., object], *args: object) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, function, *args)
@@ -406,7 +386,7 @@ class Daemon:
             case messages.Equity() | messages.Transferred() | messages.OrderPlaced() | messages.OrdersFound():
                 self.supervisor.on_fact(account, fact)
             case messages.ServerTime():
-                pass  # the adapter has taken note of it
+                pass  # the adapter has used it
             case _:
                 assert_never(fact)
 
@@ -415,6 +395,6 @@ class Daemon:
 
 
 def _freeze() -> None:
-    """Have what lives until the end, lanes and all, looked at by no later collection."""
+    """Exempt the objects that exist now from later garbage collections, because most live until the end."""
     gc.collect()
     gc.freeze()

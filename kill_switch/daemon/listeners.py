@@ -1,7 +1,7 @@
-"""Open the daemon's two sockets before it stands, so that what is sent meanwhile is kept and not refused.
+"""The daemon's two sockets, which are open while it still reads its journal, so that no sender is refused.
 
-Datagrams are verified as they come and handed to their triggers once these exist. Requests wait for the daemon, which
-answers them in their order. A `fire` is left as a latch too: it counts even if this process dies before it stands.
+Datagrams are verified as they arrive and passed to the triggers once these exist. Requests wait for the daemon's
+handlers. A `fire` that waits is also written to a latch file, so that it counts even if this process dies before.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from kill_switch.system.unix_sockets import MAX_PATH
 from kill_switch.system.users import UserDirectory
 from kill_switch.triggers.intake.intake import Intake
 
-GROUP_WITHIN_S = 2.0  # at the start: with a data base that hangs, the sockets are made without their group
+GROUP_WITHIN_S = 2.0  # seconds for the group's number at the start; if the user database hangs, it is set later
 COMMANDS = ("status", "fire", "drill", "rearm", "report", "reload")
 
 
 class ListenerSet:
-    """The control socket and the intake of one daemon."""
+    """The control socket and the intake of a daemon."""
 
-    def __init__(self, config: Config, held: SignalHolder) -> None:
+    def __init__(self, config: Config, signals: SignalHolder) -> None:
+        """`signals` writes the latch files of kills that wait. Nothing is opened before `open`."""
         self.files = OffloadThread(f"the file system of {config.daemon.runtime_dir}")
         self.users = UserDirectory()
         self._intake_path = config.daemon.runtime_dir / paths.INTAKE_SOCKET
@@ -43,29 +44,30 @@ class ListenerSet:
         self._gid: int | None = None  # the group that the sockets belong to
         self._path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
         self._config = config
-        self._held = held
+        self._signals = signals
         self._handlers: Mapping[str, Handler] = {}
         self._announce: Callable[[Announce], None] = lambda news: None
-        self._stands = anyio.Event()
-        self._shut = False
+        self._handlers_set = anyio.Event()
+        self._is_ending = False
 
     async def open(self) -> None:
-        """Open the intake; what of it cannot be had is shown, and tried again: a kill needs none of it.
+        """Open the intake; a part of it that fails is shown and tried again, because a kill does not need it.
 
-        Raises `AlreadyRunning` if another daemon answers here, `CannotCreate` if no socket can ever be made here.
+        Raises `AlreadyRunning` if another daemon answers here, `CannotCreate` if no socket can ever be made here. Call
+        `serve` next.
         """
         await server.refuse_second(self._path, self.files)
         await self._find_group()
-        longest = max(len(os.fsencode(path)) for path in (self._path, self._intake_path))
-        if longest > MAX_PATH:
-            words = f"too long for a socket in it by {longest - MAX_PATH} bytes: set a shorter daemon.runtime_dir"
+        excess = max(len(os.fsencode(path)) for path in (self._path, self._intake_path)) - MAX_PATH
+        if excess > 0:
+            words = f"too long for a socket in it by {excess} bytes: set a shorter daemon.runtime_dir"
             raise CannotCreate(f"{self._config.daemon.runtime_dir}: {words}")
         self.intake.open(self._gid)
         self.opened = True
         self.intake.start_holding()
 
     async def serve(self) -> None:
-        """Serve the control socket for ever, and make it again when it is gone."""
+        """Serve the control socket for ever; create it again when its file was removed or replaced."""
         async with anyio.create_task_group() as group:
             if self._config.daemon.group is not None and self._gid is None:
                 group.start_soon(self._set_group, self._config.daemon.group)
@@ -77,30 +79,30 @@ class ListenerSet:
         while True:
             try:
                 await server.serve(self._path, handlers, self._gid, files=self.files, users=self.users)
-                announced = False  # it was there, and somebody has removed it
+                announced = False  # it was served until its file was removed
             except (OSError, AlreadyRunning) as error:
-                if not announced and self._stands.is_set():  # a status cannot tell
+                if not announced and self._handlers_set.is_set():  # because no status can show it
                     self._announce(Announce(Severity.WARN, f"the control socket cannot be made: {error}"))
                     announced = True
                 await anyio.sleep(server.LOOK_EVERY_S)
 
     def hand_over(self, handlers: Mapping[str, Handler], announce: Callable[[Announce], None]) -> None:
-        """Hand over what has waited: the daemon takes requests and datagrams from now on."""
+        """Pass the waiting requests and datagrams to the daemon, and all later ones."""
         self._handlers, self._announce = handlers, announce
-        self._stands.set()
+        self._handlers_set.set()
         self.intake.release()
 
     def stop_accepting(self) -> None:
-        """Carry out nothing any more: the daemon is ending. A `fire` is left as a latch, for the next start."""
-        self._shut = True
+        """Refuse requests from now on, because the daemon is ending; a `fire` is written to a latch file."""
+        self._is_ending = True
 
     def close(self) -> None:
-        """Close the sockets; a look-up that hangs is not waited for."""
+        """Close the sockets without waiting for a look-up that hangs."""
         self.intake.close()
         self.users.close()
 
     async def _find_group(self) -> None:
-        """Look up the sockets' group; go on without it if the data base has not answered within the bound."""
+        """Look up the sockets' group; without an answer within `GROUP_WITHIN_S`, `serve` sets it later."""
         name = self._config.daemon.group
         try:
             with anyio.move_on_after(GROUP_WITHIN_S):
@@ -111,25 +113,24 @@ class ListenerSet:
             self.users.look_up(uid)
 
     async def _set_group(self, name: str) -> None:
-        """Give the sockets to their group as soon as the data base says its number: until then they are ours alone."""
+        """Set the sockets' group once its number is known; until then only this user may use them."""
         gid = self._gid = await self.users.group(name)
         self.intake.set_group(gid)
         self.files.post(os.chown, self._path, -1, gid)
 
     async def _answer(self, name: str, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
-        if self._shut:
-            left = name == "fire" and not request.get("dry_run") and self._leave_latch(request)
-            raise RequestRefused(
-                "the daemon is ending" + ("; the next start begins with this kill" if left else ""), 69
-            )
-        if not self._stands.is_set():
+        if self._is_ending:
+            is_latched = name == "fire" and not request.get("dry_run") and self._leave_latch(request)
+            consequence = "; the next start begins with this kill" if is_latched else ""
+            raise RequestRefused(f"the daemon is ending{consequence}", 69)
+        if not self._handlers_set.is_set():
             if name == "fire" and not request.get("dry_run"):
                 self._leave_latch(request)
-            await self._stands.wait()
+            await self._handlers_set.wait()
         return await self._handlers[name](request, caller)
 
     def _leave_latch(self, request: Mapping[str, Any]) -> bool:
-        """Leave a latch for a kill that the daemon will carry out; False, and none, for one that it will refuse."""
+        """Begin to write a latch file for a kill, and return True; return False for a request that will be refused."""
         text, scope = request.get("reason"), request.get("scope", [])
         if not isinstance(text, str) or not text.strip():
             return False
@@ -139,5 +140,5 @@ class ListenerSet:
             accounts = self._config.select(scope)
         except ValueError:
             return False
-        self._held.leave_latch(f"operator: {text.strip()}", accounts)
+        self._signals.leave_latch(f"operator: {text.strip()}", accounts)
         return True

@@ -1,7 +1,7 @@
-"""Find out what would keep `run` from starting, or from seeing, although the configuration is right in itself.
+"""The checks of this machine for `check`: directories, sockets, ports and groups that `run` needs.
 
-For `check`. Nothing is made, and a daemon that runs is left alone. Root checks for the daemon's user: whatever depends
-on who that is, root cannot see from here.
+Nothing is created, and a running daemon is not disturbed. If root runs `check`, permissions that depend on the daemon's
+user cannot be checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SOCKETS = (paths.CONTROL_SOCKET, paths.INTAKE_SOCKET)
 
 
 def problems(config: Config) -> Iterator[Problem]:
-    """Yield what `run`, started by this user on this machine, would refuse to start with."""
+    """Yield each problem for which `run`, started by this user on this machine, would refuse to start."""
     daemon = config.daemon
     for key, path in (("state_dir", daemon.state_dir), ("runtime_dir", daemon.runtime_dir)):
         why = _unusable(path)
@@ -46,18 +46,18 @@ def problems(config: Config) -> Iterator[Problem]:
 
 
 def notes(config: Config) -> Iterator[str]:
-    """Yield what `run` starts with and people should know."""
+    """Yield a line for people about each fault with which `run` starts all the same."""
     for key in ("state_dir", "runtime_dir"):
         path: Path = getattr(config.daemon, key)
         if not path.exists() and _unusable(path):
-            yield f"daemon.{key}: {path} is not there, and only systemd or root can make it"
+            yield f"daemon.{key}: {path} does not exist, and only systemd or root can make it"
         elif path.is_dir() and (why := why_doubtful(path.stat(), path)):
             yield f"daemon.{key}: {why}"
     udp = config.intake.udp
     if udp is not None and config.intake.key is None:
-        yield "intake.udp: without [intake] key, every user of this machine can beat for a bot that is dead"
+        yield "intake.udp: without [intake] key, every user of this machine can send heartbeats for a bot that is dead"
     if udp is not None and not _runs(config.daemon) and (why := _unbindable(udp.host, udp.port)):
-        yield f"intake.udp: {why}: heartbeats that come over UDP would be blind until it can be"
+        yield f"intake.udp: {why}: until then, the triggers that need it are blind"
     for name, trigger in config.triggers.items():
         if not isinstance(trigger, FlagConfig):
             continue
@@ -69,13 +69,13 @@ def notes(config: Config) -> Iterator[str]:
 
 
 def _made_by_systemd(key: str, path: Path) -> bool:
-    """Tell whether a directory is one that the unit makes: nobody has written another into the file."""
+    """Return whether a directory is the unit's, because the configuration does not name another."""
     default = directories(os.environ).get(key) or str(DaemonConfig.model_fields[key].default)
     return str(path) == default
 
 
 def _unusable(path: Path) -> str:
-    """Say why this user's daemon could not use a directory; "" if it could."""
+    """Return why a daemon of this user could not use a directory; "" if it could."""
     uid = os.geteuid()
     try:
         status = path.stat()

@@ -1,4 +1,7 @@
-"""Run a daemon as a process: its limits, its signals while it reads its record, and a bound for its stop."""
+"""The daemon's process: its limits, its signals while it reads the journal, and a bound for its stop.
+
+The command `run` calls it. No task of the daemon is here.
+"""
 
 from __future__ import annotations
 
@@ -25,74 +28,79 @@ from kill_switch.tasks import TaskSupervisor
 
 log = logging.getLogger(__name__)
 
-END_WITHIN_S = 28.0  # after SIGTERM, all bounds of the stop together; systemd's TimeoutStopSec is longer
+END_WITHIN_S = 28.0  # seconds after SIGTERM: all bounds of the stop together; systemd's TimeoutStopSec is longer
 
 
-def run(config: Config, held: SignalHolder = SIGNAL_HOLDER) -> None:
-    """Run the daemon in the foreground until it is told to stop. Raises `KillSwitchError` if it cannot start."""
+def run(config: Config, signals: SignalHolder = SIGNAL_HOLDER) -> None:
+    """Run the daemon in the foreground until SIGTERM or SIGINT. Raises `KillSwitchError` if it cannot start.
+
+    `signals` has caught the process's signals since its first line.
+    """
     os.umask(0o027)
     if not forbid_dumps():
-        log.warning("this process can be dumped: keys in its memory can be read by others of the same user")
+        log.warning("this process can be dumped: this user's other processes can read the keys in its memory")
     _raise_descriptor_limit()
     directories = config.daemon.state_dir, config.daemon.runtime_dir
-    held.set_directories(*directories)
+    signals.set_directories(*directories)
     for directory in directories:
         if why := make_directory(directory):
             log.warning("directory %s: %s", directory, why)
     try:
-        with held.hand_over():
-            anyio.run(_live, config, held, backend_options={"use_uvloop": _uvloop()})
+        with signals.hand_over():
+            anyio.run(_live, config, signals, backend_options={"use_uvloop": _uvloop()})
     except BaseExceptionGroup as group:
-        known, rest = group.split(KillSwitchError)
-        if known is not None and rest is None:
-            first: BaseException = known
+        expected, unexpected = group.split(KillSwitchError)
+        if expected is not None and unexpected is None:
+            first: BaseException = expected
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
             raise first from None
         raise
     finally:
-        held.settle()
+        signals.settle()
 
 
-async def _live(config: Config, held: SignalHolder) -> None:
-    """Run a daemon, whose sockets are open and whose signals are heard while it still reads its record."""
-    doors, systemd = ListenerSet(config, held), ServiceNotifier()
+async def _live(config: Config, signals: SignalHolder) -> None:
+    """Run a daemon; its sockets are open, and its signals are handled, while it still reads its journal."""
+    listeners, systemd = ListenerSet(config, signals), ServiceNotifier()
     scope = anyio.CancelScope()
     guard = threading.Timer(END_WITHIN_S, _end_late)
-    guard.daemon = True
+    guard.daemon = True  # so that it does not keep a process from ending
 
-    def end_soon() -> None:
+    def start_guard() -> None:
         if not guard.is_alive():
             guard.start()
 
     def act(number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
-            end_soon()
+            start_guard()
             scope.cancel()
         else:
-            held.record(number)
+            signals.record(number)
 
-    held.listen(asyncio.get_running_loop().add_signal_handler, act)
+    signals.listen(asyncio.get_running_loop().add_signal_handler, act)
     try:
         with scope:
-            await doors.open()
+            await listeners.open()
             async with anyio.create_task_group() as group:
-                TaskSupervisor(group).supervise("control", doors.serve)
+                TaskSupervisor(group).supervise("control", listeners.serve)
                 directories = config.daemon.state_dir, config.daemon.runtime_dir
                 journal = await abandonable_thread.start_abandonable(
                     Journal, *directories, systemd.starting, name="journal"
                 )
-                daemon = Daemon(config, journal, doors, held, systemd, end_soon)
+                daemon = Daemon(config, journal, listeners, signals, systemd, start_guard)
                 await daemon.run()
                 group.cancel_scope.cancel()
     finally:
-        doors.close()
-        held.block()
+        listeners.close()
+        signals.block()
 
 
 def _end_late() -> None:
-    """End a process that was told to stop and does not come to its end: something waits, and nobody guards."""
-    log.critical("the stop has not ended within %g s: something hangs; the next start goes on", END_WITHIN_S)
+    """End a process whose stop hangs, because it guards no account any more."""
+    log.critical(
+        "the stop has not ended within %g s: the process ends; the next start continues the kill", END_WITHIN_S
+    )
     logging_setup.leave(1)
 
 

@@ -1,7 +1,7 @@
-"""Have a running daemon go over to what its file says now: validated whole, then applied or refused as a whole.
+"""Reload: a running daemon applies its changed configuration, as a whole or not at all.
 
-`reload` is the comparison and the judgement; here is what is done about them. Until everything that can fail has been
-done, nothing has changed; from there on nothing waits, so that no reason comes in between.
+`config.diff` compares the configurations and decides whether the change is allowed. Here the change is applied: first
+all steps that can fail, then the others without an await, so that no reason arrives between them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kill_switch.core.domain import Reason, Severity
 from kill_switch.core.engine import Announce, Reconfigured
 from kill_switch.core.identity import Identity
 from kill_switch.core.records import ReloadRecord
-from kill_switch.dispatch import connect as wiring
+from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import ConfigError, Problem
@@ -40,14 +40,15 @@ from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import TriggerSupervisor
 from kill_switch.wakeup import AutoResetEvent
 
-READ_WITHIN_S = 10.0  # the configuration and all its secrets
-LATCHES_WITHIN_S = 1.0  # for the file systems of both directories; a pulse takes over what comes later
-MAX_READS = 4  # that may hang: each has a thread
+READ_WITHIN_S = 10.0  # seconds to read the configuration and all its secrets
+LATCHES_WITHIN_S = 1.0  # seconds for the file systems of both directories; a pulse adopts a latch that is found later
+MAX_READS = 4  # reads that may hang at the same time, because each has a thread
 _MEND = "mend it, then reload again"
+Line = tuple[AccountSession, Iterable[tuple[str, connect.Work]]]  # an account's session and its lanes
 
 
-class Cast(TypedDict):
-    """The accounts and triggers that there are, the configuration in force, and what is new in it."""
+class Inventory(TypedDict):
+    """The accounts and triggers, the configuration in force, and its changed values, for `start` and `reload`."""
 
     accounts: Mapping[str, Any]
     triggers: Mapping[str, str]
@@ -56,7 +57,7 @@ class Cast(TypedDict):
 
 
 class Reloader:
-    """Hold the configuration in force, and the tasks that it wants."""
+    """The configuration in force, and the tasks that it requires."""
 
     def __init__(
         self,
@@ -65,10 +66,10 @@ class Reloader:
         journal: Journal,
         reports: ReportBuilder,
         intake: Intake,
-        watch: TriggerSupervisor,
+        supervisor: TriggerSupervisor,
         drills: DrillRunner,
-        operators: ControlHandlers,
-        beside: OutboundHub,
+        handlers: ControlHandlers,
+        outbound: OutboundHub,
         network: Network,
         announce: Callable[[Announce], None],
         *,
@@ -77,12 +78,11 @@ class Reloader:
         recorded: Mapping[str, object],
         salt: str,
     ) -> None:
-        """`adopt` takes over latches that were left in files.
+        """`adopt` fires for the latch files that it finds.
 
-        `tripped_unconfigured` has accounts that are in no configuration now, with who was struck under their names:
-        they come back tripped. `recorded` is the configuration that was in force at the last record. `salt` is that of
-        the
-        identities of accounts that were not struck.
+        `left_tripped` are accounts that are tripped and not configured, each with the identities that were struck under
+        its name; they come back tripped. `recorded` is the configuration in force as the journal has it. `salt` is for
+        the identities of accounts that were not struck. Before the first reload, `bind` must be called.
         """
         self.config = config
         self.tripped_unconfigured = left_tripped
@@ -93,90 +93,87 @@ class Reloader:
         self._journal = journal
         self._reports = reports
         self._intake = intake
-        self._watch = watch
+        self._supervisor = supervisor
         self._drills = drills
-        self._operators = operators
-        self._beside = beside
+        self._handlers = handlers
+        self._outbound = outbound
         self._network = network
         self._announce = announce
         self._files = OffloadThread(f"the file system of {config.source}, or of the secrets in it,")
-        self._hung: list[OffloadThread] = []  # each with a read that nobody waits for any more
-        self._asked = AutoResetEvent()
+        self._hung: list[OffloadThread] = []  # each with a read that hangs and that no reload waits for
+        self._requested = AutoResetEvent()
         self._lock = anyio.Lock()
         self._group: TaskGroup
         self._tasks: TaskSupervisor
 
-    # ── what runs ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def bind(self, group: TaskGroup, tasks: TaskSupervisor) -> None:
-        """Take the place where all tasks run."""
+        """Set the task group and the supervisor that the daemon's tasks run in."""
         self._group, self._tasks = group, tasks
 
-    def run_lanes(self, name: str, session: AccountSession, lanes: Iterable[tuple[str, wiring.Work]]) -> None:
-        """Keep an account's lanes running."""
+    def run_lanes(self, session: AccountSession, lanes: Iterable[tuple[str, connect.Work]]) -> None:
+        """Register an account's session with the dispatcher and keep its lanes running."""
         self._dispatcher.register(session)
         for lane, work in lanes:
             self._tasks.supervise(lane, work)
 
     def run_trigger(self, name: str) -> None:
-        """Keep a trigger running."""
-        trigger = self._watch.triggers[name]
-        self._tasks.supervise(f"trigger {name}", lambda: self._watch.run(trigger))
+        """Keep a trigger of the supervisor running."""
+        trigger = self._supervisor.triggers[name]
+        self._tasks.supervise(f"trigger {name}", lambda: self._supervisor.run(trigger))
 
     def leave_tripped(self, names: Iterable[str]) -> None:
-        """Take note of accounts that are in no configuration, and tripped by a latch that does not say who they are."""
+        """Record that accounts which are not configured are tripped, by a latch that does not name their identities."""
         self.tripped_unconfigured = {**dict.fromkeys(names, ()), **self.tripped_unconfigured}
 
-    def inventory(self) -> Cast:
-        """Return the accounts and triggers that there are, the configuration in force and what is new in it.
-
-        For the record; the next call compares with this one.
-        """
+    def inventory(self) -> Inventory:
+        """Return the present inventory for a record; its changes are those since the previous call."""
         accounts = {name: account.venue for name, account in self.config.accounts.items()}
-        triggers = {name: t.kind for name, t in self._watch.triggers.items()}
+        triggers = {name: trigger.kind for name, trigger in self._supervisor.triggers.items()}
         before = self._recorded
         self._recorded = {**in_force(self.config), APPROVALS: self._dispatcher.state.approvals_needed}
         changed = changes(before, self._recorded) if before else {}
-        return Cast(accounts=accounts, triggers=triggers, config=self._recorded, changed=changed)
+        return Inventory(accounts=accounts, triggers=triggers, config=self._recorded, changed=changed)
 
-    # ── who asks ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def request_reload(self) -> None:
-        """Have it done soon: a signal has come."""
-        self._asked.set()
+        """Wake `run`, which reloads; for SIGHUP."""
+        self._requested.set()
 
     async def run(self) -> None:
-        """Do what `ask` asks for, for ever."""
+        """Reload at each `request_reload`, for ever."""
         while True:
-            await self._asked.wait()
-            with contextlib.suppress(ConfigError):  # which has been said
+            await self._requested.wait()
+            with contextlib.suppress(ConfigError):  # which `reload` has announced
                 await self.reload()
 
     async def handle_request(self, request: Mapping[str, object], caller: server.Caller) -> Mapping[str, object]:
-        """Answer an operator."""
+        """Reload for an operator; return the answer, or raise `RequestRefused` with every problem."""
         try:
             change = await self.reload(caller)
         except ConfigError as error:
             raise server.RequestRefused(
                 f"not reloaded:\n{error}", error.exit_code, why=list(map(str, error.problems))
             ) from None
-        problems = await self._operators.problems()
+        problems = await self._handlers.problems()
         return {"reloaded": change.describe(), **({"problems": problems} if problems else {})}
 
-    # ── what is done ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the reload ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def reload(self, caller: server.Caller | None = None) -> ConfigDiff:
-        """Go over to what the file says now, as a whole; raise `ConfigError`, with nothing changed, if that cannot be.
+        """Read the file again and apply it as a whole; raise `ConfigError` if that is refused, with nothing changed.
 
-        Accounts that it does not concern keep their lanes. What is tripped stays tripped.
+        Accounts that did not change keep their lanes. Tripped accounts stay tripped.
         """
         uid, user = (None, None) if caller is None else (caller.uid, caller.user)
         async with self._lock:
             try:
                 new = await self._read()
-                await wiring.load_authorities(self._network, new)
-                await self._take_latches()
-                change = self._apply(new)  # without an await: nothing happens in between
+                await connect.load_authorities(self._network, new)
+                await self._adopt_latches()
+                change = self._apply(new)  # has no await, so that no event is handled in between
             except ConfigError as error:
                 why = list(map(str, error.problems))
                 refused = ReloadRefusedRecord(uid=uid, user=user, why=tuple(why))
@@ -190,22 +187,22 @@ class Reloader:
             self._announce(Announce(Severity.INFO, f"configuration reloaded: {change.describe()}"))
             return change
 
-    async def _take_latches(self) -> None:
-        """Take over what direct kills have left: it is for the accounts as they are, not as they are to be."""
+    async def _adopt_latches(self) -> None:
+        """Fire for latch files before the change, because they name accounts of the configuration in force."""
         with anyio.move_on_after(LATCHES_WITHIN_S):
-            for _ in range(2):  # a look that is under way may have come too early
+            for _ in range(2):  # because a look in progress may have begun before the file was written
                 self._journal.retry_pending()
-                while self._journal.latch_watch.is_looking:  # noqa: ASYNC110 - threads' work
+                while self._journal.latch_watch.is_looking:  # noqa: ASYNC110 - a thread looks
                     await anyio.sleep(0.005)
         self._adopt()
 
     async def _read(self) -> Config:
-        """Return what the file says now; raise `ConfigError` if it is wrong, or if its file system does not answer."""
+        """Load the file; raise `ConfigError` if it is wrong, or if its file system does not answer."""
         source = self.config.source
         for files in [files for files in self._hung if not files.busy]:
             self._hung.remove(files)
             files.close()
-        if self._files.busy:  # it may hang for ever; meanwhile another file system may be in use
+        if self._files.busy:  # because it may hang for ever, the next read gets a thread of its own
             if len(self._hung) + 1 >= MAX_READS:
                 actual = f"{MAX_READS} earlier reloads still wait for it"
                 raise ConfigError(str(source), [Problem("file system", actual, _MEND)])
@@ -217,87 +214,107 @@ class Reloader:
 
     @property
     def trouble(self) -> str:
-        """Say that an earlier reload still waits for a file system; "" if none does."""
+        """A line about an earlier reload that still waits for a file system; "" if none does."""
         return next((files.trouble for files in (*self._hung, self._files) if files.trouble), "")
 
     def _apply(self, new: Config) -> ConfigDiff:
+        """Apply a configuration; raise `ConfigError`, with nothing changed, if it is refused."""
         old = self.config
         states = self._dispatcher.state.accounts
         phases = {name: account.phase for name, account in states.items()}
-        if problems := reload_blockers(
-            old, new, phases, {name: account.unproven_identities for name, account in states.items()}
-        ):
+        unproven = {name: account.unproven_identities for name, account in states.items()}
+        if problems := reload_blockers(old, new, phases, unproven):
             raise ConfigError(str(new.source), problems)
         change = diff_configs(old, new)
-        lines = {}
-        for name in (*change.new_logins, *change.added):
-            adapter = new.accounts[name].build_adapter(new.daemon.hedge_after_s)
-            lines[name] = wiring.connect_account(
-                self._dispatcher, new, name, adapter, self._group.start_soon, self._network
-            )
-        take_triggers = self._watch.prepare_reload(new, change.triggers_begun, change.renamed)
+        lines = {name: self._connect(name, new) for name in (*change.new_logins, *change.added)}
+        install_triggers = self._supervisor.prepare_reload(new, change.triggers_begun, change.renamed)
+        self._rebind_intake(old, new)
+        # from here on nothing can fail
+        self.config = new
+        self._handlers.reconfigure(new)
+        for name in (*change.removed, *change.new_logins):
+            self._tasks.cancel(f"{name} ws")
+            self._tasks.cancel(f"{name} http")
+        back = self._still_tripped(old, new, (*change.added, *change.new_logins))
+        self._reconfigure_dispatcher(new, change, lines, back)
+        for session, lanes in lines.values():
+            self.run_lanes(session, lanes)
+        budget_us = int(new.daemon.budget_s * 1e6)
+        self._reports.budget_us = budget_us
+        self._drills.reconfigure(budget_us, new.drill.cron, new.drill.timezone)
+        self._outbound.reconfigure(new, self._tasks)
+        for name in change.triggers_ended:
+            self._tasks.cancel(f"trigger {name}")
+        install_triggers()
+        for name in change.triggers_begun:
+            self.run_trigger(name)
+        self._fire_again(back)
+        self._handlers.notify_changed()
+        return change
+
+    def _connect(self, name: str, new: Config) -> Line:
+        """Build the session and the lanes of an account of the new configuration."""
+        adapter = new.accounts[name].build_adapter(new.daemon.hedge_after_s)
+        return connect.connect_account(self._dispatcher, new, name, adapter, self._group.start_soon, self._network)
+
+    def _rebind_intake(self, old: Config, new: Config) -> None:
+        """Bind the intake to the new address if it has changed; raise `ConfigError` if it cannot be bound."""
         if new.intake != old.intake:
             try:
                 self._intake.rebind(*listen_address(new))
             except OSError as error:
                 raise ConfigError(str(new.source), [Problem("intake.udp", error.strerror or "no", "")]) from None
-        # from here on nothing can fail
-        self.config = self._operators.config = new
-        for name in (*change.removed, *change.new_logins):
-            self._tasks.cancel(f"{name} ws")
-            self._tasks.cancel(f"{name} http")
+
+    def _reconfigure_dispatcher(
+        self, new: Config, change: ConfigDiff, lines: Mapping[str, Line], back: Mapping[str, str]
+    ) -> None:
+        """Pass the new accounts to the dispatcher; `back` are those that come back tripped, as in `_still_tripped`."""
+        state = self._dispatcher.state
         sessions = {name: session for name, (session, _) in lines.items()}
-        venues = {name: (sessions.get(name) or self._dispatcher.sessions[name]).venue for name in new.accounts}
-        back = self._still_tripped(old, new, (*change.added, *change.new_logins))
-        struck = {name: self.tripped_unconfigured[was] for name, was in back.items()}
-        identities, owed = current_identities(new, change.new_logins, states, struck, self._salt)
-        moved = {was: name for name, was in back.items() if name != was}
+        adapters = {name: (sessions.get(name) or self._dispatcher.sessions[name]).venue for name in new.accounts}
+        struck = {name: self.tripped_unconfigured[earlier] for name, earlier in back.items()}
+        identities, owed = current_identities(new, change.new_logins, state.accounts, struck, self._salt)
+        moved = {earlier: name for name, earlier in back.items() if name != earlier}
         approvals = new.rearm.approvals
-        if self._dispatcher.state.tripped:  # fewer than when it tripped would do for nobody
-            approvals = max(approvals, self._dispatcher.state.approvals_needed)
-        event = Reconfigured(
-            wiring.sweep_timings(venues), frozenset(change.new_logins), approvals, clock.now(), identities, owed, moved
-        )
+        if state.tripped:  # because a reload must not make it easier to re-arm a kill
+            approvals = max(approvals, state.approvals_needed)
+        timings = connect.sweep_timings(adapters)
+        event = Reconfigured(timings, frozenset(change.new_logins), approvals, clock.now(), identities, owed, moved)
         self._dispatcher.reconfigure(event, sessions)
-        for name, line in lines.items():
-            self.run_lanes(name, *line)
-        for adapter in venues.values():
+        for adapter in adapters.values():
             adapter.hedge_after_s = new.daemon.hedge_after_s
-        self._reports.budget_us = self._drills.budget_us = int(new.daemon.budget_s * 1e6)
-        self._drills.set_schedule(new.drill.cron, new.drill.timezone)
-        self._beside.reconfigure(new, self._tasks)
-        for name in change.triggers_ended:
-            self._tasks.cancel(f"trigger {name}")
-        take_triggers()
-        for name in change.triggers_begun:
-            self.run_trigger(name)
+
+    def _fire_again(self, back: Mapping[str, str]) -> None:
+        """Trip the accounts that were tripped when they left the configuration."""
         self.tripped_unconfigured = {
-            name: ones for name, ones in self.tripped_unconfigured.items() if name not in back.values()
+            name: identities for name, identities in self.tripped_unconfigured.items() if name not in back.values()
         }
-        if back:
-            text = "tripped when the configuration last had it"
-            if moved:
-                text += ", as " + ", ".join(moved)
-            self._dispatcher.fire(Reason("latch", text, tuple(back), clock.now()))
-        self._operators.notify_changed()
-        return change
+        if not back:
+            return
+        text = "tripped when the configuration last had it"
+        if moved := dict.fromkeys(earlier for name, earlier in back.items() if name != earlier):
+            text += ", as " + ", ".join(moved)
+        self._dispatcher.fire(Reason("latch", text, tuple(back), clock.now()))
 
-    def _still_tripped(self, old: Config, new: Config, others: Iterable[str]) -> dict[str, str]:
-        """Return which accounts of `others`, new ones or with another login, are tripped, and under which names.
+    def _still_tripped(self, old: Config, new: Config, names: Iterable[str]) -> dict[str, str]:
+        """Return the accounts that come back tripped, each with the name under which it was struck.
 
-        Such an account has a name under which somebody was struck that is in no configuration now, or has got a login
-        of such a name.
+        `names` are accounts that are new or have a new login. Such an account comes back tripped if an account was
+        tripped when it left the configuration, and had the same name or the same login.
         """
-        back = {name: name for name in others if name in self.tripped_unconfigured}
-        for name in others:
-            login, before = new.accounts[name].login, old.accounts[name].login if name in old.accounts else None
-            for was, ones in self.tripped_unconfigured.items():
-                if any(login.is_same(identity) and not (before and before.is_same(identity)) for identity in ones):
-                    back.setdefault(name, was)
+        back = {name: name for name in names if name in self.tripped_unconfigured}
+        for name in names:
+            login, old_login = new.accounts[name].login, old.accounts[name].login if name in old.accounts else None
+            for earlier, identities in self.tripped_unconfigured.items():
+                if any(
+                    login.is_same(identity) and not (old_login and old_login.is_same(identity))
+                    for identity in identities
+                ):
+                    back.setdefault(name, earlier)
         return back
 
 
 def listen_address(config: Config) -> tuple[tuple[str, int] | None, bytes | None]:
-    """Return where the intake listens besides its socket, and the key that datagrams there are signed with."""
+    """Return the intake's UDP address, None if it has none, and the key that signs its datagrams."""
     udp, key = config.intake.udp, config.intake.key
     return (udp.host, udp.port) if udp else None, key.get_secret_value().encode() if key else None

@@ -1,7 +1,7 @@
-"""Tell systemd how it goes: READY, STATUS, WATCHDOG, STOPPING (sd_notify(3)). Silent where systemd is not there.
+"""Messages to the service manager: READY, STATUS, WATCHDOG, STOPPING, as in sd_notify(3).
 
-Nothing here waits: process 1 may be stuck, its socket full, and a kill must not be kept waiting for either. What could
-not be sent is sent again with the next pulse.
+The daemon calls it; without `$NOTIFY_SOCKET` nothing is sent. Nothing here waits, because process 1 may hang with a
+full socket. A message that could not be sent is sent again with the next pulse.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import socket
 
 import sdnotify
 
-START_USEC = 15_000_000  # how long the start may take from each sign of life on
+START_USEC = 15_000_000  # microseconds that the start may take from each message on
 
 
 class ServiceNotifier:
-    """Speak to the service manager through `$NOTIFY_SOCKET`."""
+    """The connection to the service manager."""
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
@@ -28,18 +28,18 @@ class ServiceNotifier:
 
     @property
     def watchdog_s(self) -> float | None:
-        """Return how often `alive` must be called at least, in seconds; None if nobody asked for it."""
+        """The longest time between two calls of `alive`, in seconds; None if the unit has no watchdog."""
         usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
         if not usec.isdigit() or (pid and pid != str(os.getpid())):
             return None
         return int(usec) / 1e6
 
     def ready(self) -> None:
-        """Say that the start is over, until it has been heard."""
+        """Report that the start is over; once it has been sent, do nothing."""
         self._ready = self._ready or self._send("READY=1")
 
     def starting(self) -> None:
-        """Ask for more time: a venue may be closed for hours, and the daemon watches and kills meanwhile."""
+        """Ask for more time to start, because a venue may be closed for hours; the daemon can kill meanwhile."""
         self._send(f"EXTEND_TIMEOUT_USEC={START_USEC}")
 
     def alive(self) -> None:
@@ -50,7 +50,7 @@ class ServiceNotifier:
         self._send("STOPPING=1")
 
     def status(self, line: str) -> None:
-        """Show one line in `systemctl status`; nothing is sent while it stays the same."""
+        """Show a line in `systemctl status`; an unchanged line is not sent again."""
         if line != self._status and self._send(f"STATUS={line}"):
             self._status = line
 

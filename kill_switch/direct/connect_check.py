@@ -1,6 +1,6 @@
-"""Connect to the venues for a while from a process of its own, look and leave: no journal, no latch, no trigger.
+"""Connections to the venues without the daemon, for `check --connect` and `fire --direct --dry-run`.
 
-What `check --connect` and `fire --direct --dry-run` do. Nothing in here can strike: no reason is ever reported.
+There is no journal, no latch and no trigger. No reason is ever reported, so nothing here can strike.
 """
 
 from __future__ import annotations
@@ -35,23 +35,27 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Progress = Callable[[Mapping[str, Mapping[str, Any]], float], object]  # (accounts, seconds since the beginning)
-LOOK_EVERY_S = 0.05
+LOOK_EVERY_S = 0.05  # seconds
 
 
 async def check(config: Config, within_s: float, progress: Progress) -> dict[str, Any]:
-    """Log in everywhere on both lanes, wait until every account is ready or `within_s` has passed, and drill them."""
+    """Connect every account's lanes, wait until all accounts are ready or `within_s` seconds have passed, and drill.
+
+    `progress` is called while this waits. The result is what `check --connect --json` prints as `connect`.
+    """
     network = Network()
+    drill_runners: list[DrillRunner] = []  # empty until the lanes are there
+
+    def on_fact(account: str, fact: ForwardedFact, now: Instant) -> None:
+        if isinstance(fact, Drilled):
+            for drills in drill_runners:
+                drills.on_drilled(account, fact, now)
 
     async def work(dispatcher: Dispatcher) -> dict[str, Any]:
         drills = DrillRunner(
             dispatcher, NullJournal(), ignore, budget_us=round(config.daemon.budget_s * 1e6), clock=clock.now
         )
-
-        def told(account: str, fact: ForwardedFact, now: Instant) -> None:
-            if isinstance(fact, Drilled):
-                drills.on_drilled(account, fact, now)
-
-        dispatcher.on_fact = told
+        drill_runners.append(drills)
         began_s = anyio.current_time()
         with anyio.move_on_after(within_s):
             while not all(session.status.is_ready for session in dispatcher.sessions.values()):
@@ -60,19 +64,22 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
         waited_s = round(anyio.current_time() - began_s, 3)
         names = tuple(dispatcher.sessions)
         drill = await drills.run(names, "check")
-        while _failed(drill) and anyio.current_time() - began_s < within_s:  # what logging in has used up comes back
+        while (
+            _failed(drill) and anyio.current_time() - began_s < within_s
+        ):  # because the logins have used up rate limit, which returns
             progress(_conditions(dispatcher), anyio.current_time() - began_s)
             drill = await drills.run(names, "check")
         warnings = [*network.troubles(), *CertificateExpiryMonitor(dispatcher.sessions, clock.now, ignore).troubles()]
         return {"waited_s": waited_s, "accounts": _conditions(dispatcher), "warnings": warnings, "drill": drill}
 
-    return await _with_lanes(config, tuple(config.accounts), work, network, ws=True)
+    return await _with_lanes(config, tuple(config.accounts), work, network, ws=True, on_fact=on_fact)
 
 
 async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """List what a direct kill would hit; return also the accounts that cannot be looked at, with why.
+    """Return the orders that a direct kill would hit, and the accounts that cannot be read, with the reason.
 
-    Over HTTP: some venues allow one WebSocket, which may be the daemon's. A venue has `CONNECT_WITHIN_S` to answer.
+    Only HTTP is used, because some venues allow one WebSocket, which may be the daemon's. A venue has
+    `CONNECT_WITHIN_S` to answer.
     """
     failed: dict[str, str] = {}
 
@@ -82,7 +89,7 @@ async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any],
                 await anyio.sleep(LOOK_EVERY_S)
         shown = await DryRun(dispatcher).list_targets(tuple(dispatcher.sessions))
         known = _conditions(dispatcher)
-        # whether it is tripped is the daemon's to say, and whether a WebSocket could be had was not tried
+        # no state, because only the daemon knows it; no readiness, because no WebSocket was tried
         return {name: {**known[name], "state": None, "ready": None, **shown[name]} for name in dispatcher.sessions}
 
     return await _with_lanes(config, names, work, Network(), ws=False, failed=failed), failed
@@ -97,7 +104,7 @@ def _conditions(dispatcher: Dispatcher) -> dict[str, Mapping[str, Any]]:
 
 
 def ignore(announcement: object) -> None:
-    """Take an announcement that the caller is told anyway."""
+    """Ignore an announcement, because the result has the same facts."""
 
 
 async def _with_lanes(
@@ -108,15 +115,19 @@ async def _with_lanes(
     *,
     ws: bool,
     failed: dict[str, str] | None = None,
+    on_fact: Callable[[str, ForwardedFact, Instant], None] = lambda account, fact, now: None,
 ) -> T:
-    """Make the accounts' lanes, do the work, and take the lanes down; put into `failed` who has none, or raise."""
+    """Connect the accounts' lanes (with `ws`, WebSockets too), do the work, and close the lanes.
+
+    An account without lanes is put into `failed`, with the reason; without `failed`, the error is raised.
+    """
     adapters = {}
     for name in names:
         with _isolated_failure(name, failed):
             adapters[name] = config.accounts[name].build_adapter(config.daemon.hedge_after_s)
     state = State({name: AccountState(adapter.TIMING) for name, adapter in adapters.items()})
     later = asyncio.get_running_loop().call_later
-    dispatcher = Dispatcher(state, NullJournal(), clock.now, later, ignore)
+    dispatcher = Dispatcher(state, NullJournal(), clock.now, later, ignore, on_fact=on_fact)
     await connect.load_authorities(network, config)
     async with anyio.create_task_group() as group:
         for name, adapter in adapters.items():
@@ -126,15 +137,15 @@ async def _with_lanes(
                 for lane, run in lanes:
                     if ws or not lane.endswith(" ws"):
                         group.start_soon(run_isolated, lane, run)
-        done = await work(dispatcher)
-        logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that are closed say so; it is no news
+        result = await work(dispatcher)
+        logging.getLogger("kill_switch").setLevel(logging.ERROR)  # each lane that is closed would log it
         group.cancel_scope.cancel()
-    return done
+    return result
 
 
 @contextmanager
 def _isolated_failure(name: str, failed: dict[str, str] | None) -> Iterator[None]:
-    """Keep what is wrong with one account its own affair, where the caller wants to know of it."""
+    """Add an account's error to `failed`, so that the others go on; without `failed`, raise it."""
     try:
         yield
     except Exception as error:

@@ -1,12 +1,7 @@
-"""Kill without the daemon: connect, strike, read back, in a process of its own.
+"""The direct kill, for `fire --direct`: connect, strike and read back in this process, without the daemon.
 
-The first bytes leave before anything is read. A latch goes into a file first, so that the next daemon knows of the
-kill whatever becomes of this process. The record is opened beside, in a thread: it may be long, on a disk that hangs,
-or held by a daemon. If it can be had, it takes all that was done, and what it shows unfinished is struck too. If a
-daemon holds it (one that hangs, perhaps), the latch file stays, and the daemon takes it over as soon as it can.
-
-Two bounds: until every account has answered the transports' own, `STRIKE_WITHIN_S`; from there on the caller's, for
-the proof. Neither a disk nor a signal shortens the first.
+A latch file is written first, so that the next daemon trips whatever happens to this process. The journal is opened in
+a thread beside the kill, and gets its records if that is possible; see `DirectKill`.
 """
 
 from __future__ import annotations
@@ -18,8 +13,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import anyio
 
@@ -27,10 +21,12 @@ from kill_switch import clock, printable
 from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
 from kill_switch.control import client, paths
-from kill_switch.core import order_tracker, outcome, recovery
-from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason
+from kill_switch.core import outcome, recovery
+from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.engine import AccountState, Announce, Reconfigured, State
 from kill_switch.core.identity import Login, new_salt
+from kill_switch.direct.answer_deadlines import AnswerDeadlines
+from kill_switch.direct.direct_journal import DirectJournal
 from kill_switch.direct.latch import DirectLatch
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -49,97 +45,44 @@ from kill_switch.transports.ws import LOGIN_WITHIN_S
 from kill_switch.unexpected import brief
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import ANSWER_WITHIN_S
-from kill_switch.wakeup import Signal
 from kill_switch.worker.client import WorkerPool
 
 log = logging.getLogger(__name__)
 
-AUTHORITIES_WITHIN_S = 2.0  # for the files of certificates; an account whose file hangs is left out
-# on a lane, one after the other, or all together on a connection of its own
+AUTHORITIES_WITHIN_S = 2.0  # seconds for the certificates' files; an account whose file hangs is left out
+# seconds until an account has answered: over a lane, step by step, or over three fresh connections
 STRIKE_WITHIN_S = max(CONNECT_WITHIN_S + LOGIN_WITHIN_S + ANSWER_WITHIN_S, 3 * TIMEOUT_S)
-READ_AFTER_S = 1.0  # what an earlier kill has left unfinished waits no longer than that for a venue that is silent
-SWITCH_S = 0.0002  # a thread that reads a long record lets the event loop in after that, and not after 5 ms
-RECORD_SOON_S = 0.5  # behind the proof: a record is as a rule read by then, and nothing is said
-RECORD_WITHIN_S = 5.0  # behind the proof: for a record that is still being read, and for the disk
-HAND_OVER_WITHIN_S = 4.0  # a daemon looks for latches once a second, and removes what its disk has
-CONFIG_WITHIN_S = 0.5  # for the configuration as a whole: the kill has gone out with what it needs
-DAEMON_WITHIN_S = 1.5  # to find out whether one is there
-NAME_WITHIN_S = 0.5  # behind the proof: for the user's name, which nobody has waited for
-TELL_WITHIN_S = 10.0  # behind the proof: for the messages; to load apprise takes 4 s on a busy machine
+READ_AFTER_S = 1.0  # seconds of a silent venue after which the journal is opened, for an earlier kill's accounts
+SWITCH_S = 0.0002  # interval between threads (default 5 ms), because a thread parses a long journal beside the kill
+RECORD_SOON_S = 0.5  # seconds after the proof: a journal has normally been read by then, and nothing is logged
+RECORD_WITHIN_S = 5.0  # seconds after the proof, for a journal that is still being read, and for the disk
+HAND_OVER_WITHIN_S = 4.0  # seconds: a daemon looks for latch files once a second, and removes a recorded line
+CONFIG_WITHIN_S = 0.5  # seconds to load the whole configuration; the kill has been sent without
+DAEMON_WITHIN_S = 1.5  # seconds to find out whether a daemon listens
+NAME_WITHIN_S = 0.5  # seconds after the proof for the user's name
+TELL_WITHIN_S = 10.0  # seconds after the proof for the notifications; to load apprise takes 4 s on a busy machine
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 _SIGNALS = (*_ENDING, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-class DirectJournal:
-    """Keep what was done, until a journal takes it; tell the reports meanwhile."""
-
-    def __init__(self, on_entry: Callable[[Mapping[str, Any]], None]) -> None:
-        self.trouble = ""
-        self.answered: set[str] = set()  # accounts of which a venue has said yes or no to a strike
-        self.changed = Signal()
-        self._told = on_entry
-        self._boot = clock.boot_id()
-        self._kept: list[tuple[str, Mapping[str, object], Instant]] = []
-        self._journal: Journal | None = None
-
-    def note_ahead(self, reason: Reason) -> bool:
-        """Agree: the latch has been left, or cannot be."""
-        return True if self._journal is None else self._journal.note_ahead(reason)
-
-    def append(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
-        if kind == "answer" and data["answer"] in (CancelOutcome.ACCEPTED, CancelOutcome.REFUSED):
-            self.answered.add(str(data["account"]))
-            self.change()
-        if self._journal is not None:
-            self._journal.append(kind, data, at)
-            return
-        data = order_tracker.settled(kind, data)
-        self._kept.append((kind, data, at))
-        entry = {"at": clock.iso(at.wall_ns), "mono_ns": at.mono_ns, "boot": self._boot, "kind": kind, "data": data}
-        self._told(entry)
-
-    def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
-        if self._journal is not None:
-            return self._journal.append_latch(kind, data, at)
-        self.append(kind, data, at)
-        return True
-
-    def flush(self) -> bool:
-        return self._journal is None or self._journal.flush()
-
-    def sync(self) -> None:
-        if self._journal is not None:
-            self._journal.sync()
-
-    def hand_over(self, journal: Journal, joined: takeover.TakeoverPlan) -> None:
-        """Put on the journal's record what was kept, and all that comes."""
-        self._journal = journal
-        for kind, data, at in self._kept:
-            journal.append(kind, joined.rewrite(kind, data), at)
-        self._kept.clear()
-        journal.flush()
-        journal.sync()
-
-    def release(self) -> Journal | None:
-        """Let go of the journal, if there is one; what comes after this is on no record."""
-        journal, self._journal = self._journal, None
-        return journal
-
-    def change(self) -> None:
-        """Wake whoever waits for news."""
-        self.changed.notify()
-
-
 class DirectKill:
-    """One kill without the daemon."""
+    """A kill without the daemon; `fire` is to be called once.
+
+    The first bytes leave before the journal is read, because the journal may be long, on a disk that hangs, or held by
+    a daemon. Once it is open, it gets the records of this kill, and the accounts of its unfinished kill are struck too.
+    If a daemon holds it, the latch file remains, and the daemon adopts it as soon as it can.
+
+    There are two bounds: `STRIKE_WITHIN_S` for the answers, then the caller's for the proof. Neither a disk nor a
+    signal shortens the first.
+    """
 
     def __init__(self, config: Config, accounts: Collection[str], also: Collection[str] = ()) -> None:
-        """Build what can be built of `accounts`; the others are in `failed`, with why.
+        """Build the adapters of `accounts`; those that cannot be built are in `failed`, with the reason.
 
-        `also` are accounts that are meant and that the configuration does not have: a latch is left for all of them.
+        `also` are accounts in scope that the configuration does not have; the latch names them too.
         """
         self.failed: dict[str, str] = {}
-        self._meant = tuple(dict.fromkeys((*accounts, *also)))
+        self._in_scope = tuple(dict.fromkeys((*accounts, *also)))
         self._config = config
         self._directories = config.daemon.state_dir, config.daemon.runtime_dir
         self._latch = DirectLatch(*self._directories)
@@ -150,11 +93,14 @@ class DirectKill:
         self._record = DirectJournal(lambda entry: self._reports.take(entry))
         self._network = Network()
         self._salt = new_salt()
-        paces, logins = connect.sweep_timings(self._adapters), self._logins()
+        timings, logins = connect.sweep_timings(self._adapters), self._logins()
         loop = asyncio.get_running_loop()
         self._dispatcher = Dispatcher(
             State(
-                {name: AccountState(pace, identity=logins[name].identity(self._salt)) for name, pace in paces.items()},
+                {
+                    name: AccountState(each, identity=logins[name].identity(self._salt))
+                    for name, each in timings.items()
+                },
                 kill_id_prefix=f"direct-{secrets.token_hex(4)}",
             ),
             self._record,
@@ -162,20 +108,20 @@ class DirectKill:
             loop.call_later,
             self._announce,
         )
-        self._aides = WorkerPool()
-        self._notifier = Notifier(self._aides, clock.now)
+        self._workers = WorkerPool()
+        self._notifier = Notifier(self._workers, clock.now)
         self._notifier.configure(config.notify)
         self._interrupted = False
         self._answered = anyio.Event()
         self._scope = anyio.CancelScope()
-        self._kill_id = ""  # as the record has it, once there is one
-        self._unrecorded = "it could not be read in time"  # why the record does not have the kill, "" if it does
+        self._kill_id = ""  # the journal's, once it is open
+        self._unrecorded = "it could not be read in time"  # why the journal does not have the kill, "" if it does
         self._unsent: tuple[str, ...] = ()  # the channels that have not tried every message in time
-        self._held = False  # another process holds the record
-        self._answer_by_s: dict[str, float] = {}  # account → until when its first answer is waited for
+        self._held = False  # another process holds the journal
+        self._deadlines = AnswerDeadlines(self._dispatcher, self._record)
 
     async def fire(self, text: str, wait_s: float, evidence: Mapping[str, object]) -> dict[str, object]:
-        """Kill, and return the report once all are proven clear, or `wait_s` after all have answered."""
+        """Kill; return the report once all accounts are proven clear, or `wait_s` seconds after all have answered."""
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._signal, number)
@@ -189,13 +135,13 @@ class DirectKill:
                     self._connect(tuple(self._adapters), group.start_soon)
                     if self._dispatcher.sessions:
                         await self._kill(text, wait_s, evidence, group.start_soon)
-                    else:  # a daemon that can reach them is to know
+                    else:  # because a daemon may be able to reach the accounts
                         await self._leave_latch(Reason("direct", text, (), clock.now(), evidence))
-                    # lanes that are closed say so; it is no news
+                    # because each lane that is closed now would log it
                     logging.getLogger("kill_switch").setLevel(logging.ERROR)
                     group.cancel_scope.cancel()
             for session in self._dispatcher.sessions.values():
-                session.retire()  # its timers run on, and it has no lanes any more
+                session.retire()  # because its timers would use lanes that are closed
             await self._end_record()
             problems = await self._problems()
             problems += outcome.unsent_problems(self._unsent, TELL_WITHIN_S)
@@ -205,7 +151,7 @@ class DirectKill:
                 loop.remove_signal_handler(number)
         report = self._reports.render(self._kill_id)
         if report is None and self._kill_id:
-            text = "what came of this kill cannot be told: see the log"
+            text = "the outcome of this kill cannot be shown: see the log"
             problems.append(outcome.make_problem(text, "look at the venues, then kill-switch status"))
         return {**(report or {}), "problems": problems}
 
@@ -215,19 +161,19 @@ class DirectKill:
         names = tuple(self._dispatcher.sessions)
         reason = Reason("direct", text, names, clock.now(), evidence)
         for session in self._dispatcher.sessions.values():
-            session.read_alongside_strike()  # it connects while the latch is left; the strike waits for the latch alone
+            session.read_alongside_strike()  # its connection is made while the latch file is written
         await self._leave_latch(reason)
         self._dispatcher.fire(reason)
         self._kill_id = self._dispatcher.state.kill.id if self._dispatcher.state.kill else ""
-        self._expect_answers(names)
-        for aide in self._aides.clients():
-            spawn(run_isolated, aide.name, aide.run)
+        self._deadlines.add(names, STRIKE_WITHIN_S)
+        for worker in self._workers.clients():
+            spawn(run_isolated, worker.name, worker.run)
         spawn(run_isolated, "notify", self._notifier.run)
         taking = asyncio.ensure_future(self._take_over(reason, spawn))
         naming = abandonable_thread.start_abandonable(users.name_of, os.getuid(), name="user")
         naming.add_done_callback(self._named)
         try:
-            await self._answers()
+            await self._deadlines.wait()
             self._answered.set()
             if not self._interrupted:
                 with anyio.move_on_after(wait_s):
@@ -239,11 +185,11 @@ class DirectKill:
             await asyncio.wait([naming], timeout=NAME_WITHIN_S)
             await asyncio.wait([taking], timeout=RECORD_SOON_S)
             if not taking.done():
-                log.warning("the record is still being read: waiting for it for %g s at most", RECORD_WITHIN_S)
+                log.warning("the journal is still being read: waiting at most %g s for it", RECORD_WITHIN_S)
                 await asyncio.wait([taking], timeout=RECORD_WITHIN_S)
-            await self._answers()  # of what the record has shown unfinished, too
+            await self._deadlines.wait()  # also for an earlier kill's accounts that have been struck meanwhile
             if not taking.done():
-                log.warning("the record cannot be had in time: the latch stays in a file, for the next daemon")
+                log.warning("the journal cannot be used in time: the latch stays in a file, for the next daemon")
         finally:
             taking.cancel()
 
@@ -252,15 +198,15 @@ class DirectKill:
     def _build(self, name: str) -> None:
         try:
             self._adapters[name] = self._config.accounts[name].build_adapter(self._config.daemon.hedge_after_s)
-        except Exception as error:  # another account's kill does not depend on it
+        except Exception as error:  # because another account's kill must not depend on it
             self.failed[name] = f"it cannot be built: {brief(error)}"
 
     def _logins(self) -> dict[str, Login]:
-        """Return who the accounts are that have been built."""
+        """Return the logins of the accounts whose adapters have been built."""
         return {name: self._config.accounts[name].login for name in self._adapters}
 
     def _connect(self, names: Sequence[str], spawn: Callable[..., object]) -> None:
-        """Make the accounts' sessions and lanes; one that cannot be made is another account's business no more."""
+        """Start the accounts' sessions and lanes; an account that fails goes to `failed`, and the others go on."""
         for name in names:
             try:
                 session, lanes = connect.connect_account(
@@ -271,28 +217,7 @@ class DirectKill:
                 continue
             self._dispatcher.register(session)
             for lane, work in lanes:
-                spawn(run_isolated, lane, work)  # what a lane that failed would have carried goes out afresh
-
-    def _expect_answers(self, names: Iterable[str]) -> None:
-        """Take note that accounts have been struck just now."""
-        self._answer_by_s.update(dict.fromkeys(names, asyncio.get_running_loop().time() + STRIKE_WITHIN_S))
-
-    async def _answers(self) -> None:
-        """Return once every account that was struck has answered, or its time is up."""
-        while left := self._unanswered():
-            with anyio.CancelScope(deadline=max(self._answer_by_s[name] for name in left)):
-                await self._record.changed.wait()
-
-    def _unanswered(self) -> list[str]:
-        """Return the accounts that still may answer: the venue has not said yes or no, or has positions to close."""
-        accounts, now_s = self._dispatcher.state.accounts, asyncio.get_running_loop().time()
-        return [
-            name
-            for name, by_s in self._answer_by_s.items()
-            if now_s < by_s
-            and accounts[name].phase is not Phase.CLEAR
-            and (name not in self._record.answered or self._dispatcher.sessions[name].status.closes_positions)
-        ]
+                spawn(run_isolated, lane, work)  # if a lane fails, its commands take a fresh connection
 
     def _clear(self, names: Sequence[str]) -> bool:
         accounts = self._dispatcher.state.accounts
@@ -302,12 +227,12 @@ class DirectKill:
         log.info("%s: %s", announcement.level, announcement.text)
         kill = self._dispatcher.state.kill
         asyncio.get_running_loop().call_soon(lambda: self._notifier.on_announcement(announcement, kill))
-        self._record.change()
+        self._record.changed.notify()
 
     def _signal(self, number: int) -> None:
-        """Let what is under way come to its end; end at the second time.
+        """End the wait for the proof at the first SIGINT or SIGTERM, and the kill at the second.
 
-        A terminal that goes away changes nothing, nor does a signal that is meant for the daemon.
+        Other signals change nothing: a terminal that closes, or a signal that is meant for the daemon.
         """
         name = signal.Signals(number).name
         if number not in _ENDING:
@@ -317,28 +242,28 @@ class DirectKill:
             self._scope.cancel()
         else:
             self._interrupted = True
-            left = ", ".join(self._unanswered()) or "nobody"
+            waiting = ", ".join(self._deadlines.unanswered()) or "no account"
             log.warning(
-                "%s: the proof is not waited for; ending once every account has answered, within %g s; waiting for %s."
-                " Once more ends it now",
-                *(name, STRIKE_WITHIN_S, left),
+                "%s: no wait for the proof; this ends once every account has answered, within %g s; waiting for %s."
+                " The same signal again ends it now",
+                *(name, STRIKE_WITHIN_S, waiting),
             )
-        self._record.change()
+        self._record.changed.notify()
 
     async def _leave_latch(self, reason: Reason) -> None:
-        """Leave a latch for all that are meant: the daemon may be able to strike whom this process cannot."""
+        """Write the latch file for all accounts in scope, because the daemon may be able to reach more of them."""
         text = f"{reason.trigger}: {reason.text}"
         await self._latch.append(
-            latch_lines.latch_line(text, self._meant, reason.observed_at, reason.evidence.get("uid"))
+            latch_lines.latch_line(text, self._in_scope, reason.observed_at, reason.evidence.get("uid"))
         )
 
-    # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the journal ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _take_over(self, reason: Reason, spawn: Callable[..., object]) -> None:
-        """Open the record, put the kill on it, and strike what it shows unfinished.
+        """Open the journal, append this kill's records, and strike the accounts of an unfinished kill in it.
 
-        It is not opened before the first answers are there, or are late: the connections that carry them need the
-        processor too.
+        The journal is opened once the first answers have arrived or are late, because parsing it takes CPU time that
+        the connections need.
         """
         journal: Journal | None = None
         with anyio.move_on_after(READ_AFTER_S):
@@ -351,31 +276,31 @@ class DirectKill:
             for name in self._config.accounts:
                 if name not in self._adapters:
                     self._build(name)
-            past = recovery.rebuild(entries, connect.sweep_timings(self._adapters), 1, self._logins(), self._salt)
-            joined = takeover.plan_takeover(self._dispatcher.state, past, reason.observed_at)
+            recorded = recovery.rebuild(entries, connect.sweep_timings(self._adapters), 1, self._logins(), self._salt)
+            joined = takeover.plan_takeover(self._dispatcher.state, recorded, reason.observed_at)
             reports = ReportBuilder(self._reports.budget_us, entries)
-        except AlreadyRunning as error:  # the daemon takes over the latch
+        except AlreadyRunning as error:  # the daemon will adopt the latch
             self._held, self._unrecorded = True, str(error)
             return
-        except Exception as error:  # whatever is wrong with the record, the kill has gone out
+        except Exception as error:  # no fault of the journal may end the kill
             message = str(error) if isinstance(error, KillSwitchError) else brief(error)
             self._unrecorded = message
             log.error("the journal cannot be used, and the latch stays in a file: %s", message)
             if journal is not None:
                 journal.close()
             return
-        self._dispatcher.counts.resume(joined.state.kills_of_accounts(), reports.tally, past.renamed)
+        self._dispatcher.counts.resume(joined.state.kills_of_accounts(), reports.tally, recorded.renamed)
         journal.on_entry = reports.take
         self._reports, self._kill_id = reports, joined.kill
         self._record.hand_over(journal, joined)
-        if unstruck := [name for name in self._meant if name not in reason.accounts]:
+        if unstruck := [name for name in self._in_scope if name not in reason.accounts]:
             journal.append_latch(
                 "latch", {"accounts": unstruck, "said": f"{reason.trigger}: {reason.text}"}, clock.now()
             )
         try:
             self._strike_unfinished(joined, spawn)
         except Exception as error:
-            log.error("what an earlier kill has left unfinished cannot be struck: %s", brief(error))
+            log.error("the accounts of an unfinished earlier kill cannot be struck: %s", brief(error))
 
     def _strike_unfinished(self, joined: takeover.TakeoverPlan, spawn: Callable[..., object]) -> None:
         sessions = self._dispatcher.sessions
@@ -386,19 +311,19 @@ class DirectKill:
         self._dispatcher.state = joined.state._replace(accounts=accounts)
         left = tuple(name for name in joined.unfinished if name in sessions)
         if left:
-            log.warning("an earlier kill has left unfinished, and this one strikes too: %s", ", ".join(left))
-            paces = {name: account.timing for name, account in accounts.items()}
-            event = Reconfigured(paces, frozenset(left), joined.state.approvals_needed, clock.now())
+            log.warning("an earlier kill is unfinished, so its accounts are struck too: %s", ", ".join(left))
+            timings = {name: account.timing for name, account in accounts.items()}
+            event = Reconfigured(timings, frozenset(left), joined.state.approvals_needed, clock.now())
             self._dispatcher.reconfigure(event, {})
-            self._expect_answers(left)
+            self._deadlines.add(left, STRIKE_WITHIN_S)
 
     async def _describe(self, reason: Reason) -> None:
-        """Put on record which configuration is in force, and whom this process means and cannot strike."""
-        unstruck = [name for name in self._meant if name not in reason.accounts]
+        """Record the configuration in force, and the accounts in scope that this process cannot strike."""
+        unstruck = [name for name in self._in_scope if name not in reason.accounts]
         reading = abandonable_thread.start_abandonable(_values, self._config, name="config")
         await asyncio.wait([reading], timeout=CONFIG_WITHIN_S)
         if not reading.done() or reading.exception() is not None:
-            log.error("the configuration cannot be put on record: it cannot be read once more")
+            log.error("the configuration cannot be recorded: it cannot be read again")
             return
         record = DirectRecord(kill=self._kill_id, config=reading.result(), unstruck=tuple(unstruck), pid=os.getpid())
         self._record.append(record.kind, record.to_json(), clock.now())
@@ -409,14 +334,14 @@ class DirectKill:
             self._record.append(record.kind, record.to_json(), clock.now())
 
     async def _end_record(self) -> None:
-        """Close the record, and take the latch back once the disk has what it stands for; a disk may hang."""
+        """Close the journal, and remove the latch line once the disk has the kill; a disk that hangs is bounded."""
         journal = self._record.release()
         if journal is not None:
             closing = abandonable_thread.start_abandonable(self._close, journal, name="record")
             await asyncio.wait([closing], timeout=2 * RECORD_WITHIN_S)
             if not closing.done():
                 self._unrecorded = "the disk does not take it"
-                log.error("the disk does not take the record: the latch stays in a file")
+                log.error("the disk does not take the journal's records: the latch stays in a file")
 
     def _close(self, journal: Journal) -> None:
         journal.close()
@@ -433,7 +358,7 @@ class DirectKill:
             log.error("the latch stays in a file: %s", error.strerror)
 
     async def _problems(self) -> list[outcome.Problem]:
-        """Return in what this kill is weaker than latched and on record."""
+        """Return the problems of this kill's latch and journal for people; none if the journal has the kill."""
         if not self._unrecorded:
             return []
         self._held = self._held or await self._is_daemon_there()
@@ -441,7 +366,7 @@ class DirectKill:
         return outcome.direct_kill_problems(self._unrecorded, latch_outcome, self._config.source, held=self._held)
 
     async def _is_daemon_there(self) -> bool:
-        """Tell whether somebody listens on the daemon's socket, though nobody can say who holds the record."""
+        """Return whether a process listens on the daemon's socket; it may hold the journal."""
         asking = abandonable_thread.start_abandonable(
             client.is_listening, self._directories[1] / paths.CONTROL_SOCKET, name="daemon"
         )
@@ -450,7 +375,7 @@ class DirectKill:
 
 
 def _values(config: Config) -> Values:
-    """List the whole configuration if it can be loaded, else what a kill uses of it. Waits for the file system."""
+    """Return the values of the whole configuration if it can be loaded, else those of `config`. May block."""
     try:
         return in_force(load(config.source))
     except (KillSwitchError, OSError):
@@ -465,10 +390,10 @@ async def fire(
     evidence: Mapping[str, object],
     also: Collection[str] = (),
 ) -> tuple[dict[str, object], Mapping[str, str]]:
-    """Kill `accounts`; return the report, and the accounts that could not be struck, with why.
+    """Kill `accounts`; return the report, and the accounts that could not be struck, with the reason.
 
-    `also` are accounts that are meant and cannot be built: they are latched with the others.
-    It ends once all are proven clear, or `wait_s` after all have answered, which takes `STRIKE_WITHIN_S` at most.
+    `also` are accounts in scope that cannot be built; the latch names them with the others. This returns once all
+    accounts are proven clear, or `wait_s` seconds after all have answered, which takes at most `STRIKE_WITHIN_S`.
     """
     kill = DirectKill(config, accounts, also)
     report = await kill.fire(printable.line(text), wait_s, evidence)

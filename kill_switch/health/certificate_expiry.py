@@ -14,8 +14,8 @@ from kill_switch.core.engine import Announce
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.transports.certificates import CertificateExpiry, format_date
 
-WARN_S = 14 * 86_400.0
-AGAIN_S = 86_400.0
+WARN_S = 14 * 86_400.0  # seconds before the expiry from which on it is announced
+AGAIN_S = 86_400.0  # seconds between two announcements of a certificate
 MAX_NAMED = 5  # accounts that a line names at most
 
 
@@ -31,7 +31,7 @@ class CertificateExpiryMonitor:
         self._sessions = sessions
         self._clock = clock
         self._announce = announce
-        self._told_ns: dict[
+        self._announced_ns: dict[
             tuple[str, CertificateExpiry], int
         ] = {}  # host and certificate → when it was announced last
 
@@ -39,11 +39,11 @@ class CertificateExpiryMonitor:
         """Announce the certificates that expire within `WARN_S`, each once a day; cheap enough for every pulse."""
         now_ns = self._clock().mono_ns
         soon = self._soon()
-        self._told_ns = {key: told_ns for key, told_ns in self._told_ns.items() if key in soon}
+        self._announced_ns = {key: announced_ns for key, announced_ns in self._announced_ns.items() if key in soon}
         for key, accounts in soon.items():
-            told_ns = self._told_ns.get(key)
-            if told_ns is None or now_ns - told_ns >= AGAIN_S * 1e9:
-                self._told_ns[key] = now_ns
+            announced_ns = self._announced_ns.get(key)
+            if announced_ns is None or now_ns - announced_ns >= AGAIN_S * 1e9:
+                self._announced_ns[key] = now_ns
                 self._announce(Announce(Severity.WARN, self._words(*key, accounts)))
 
     def troubles(self) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Announce that a venue's clock and this host's differ, before the venue refuses a signature because of it.
 
-Each adapter estimates its venue's clock and signs by that, so a wrong host clock alone stops nothing. It is still a
-fault that a person must correct. The daemon checks with every pulse, announces at half of the venue's tolerance, and
-again when the difference has changed. No clock is set here.
+Each adapter signs by its venue's clock, as it estimates it; so a wrong host clock stops nothing, but a person must
+correct it. The daemon checks with every pulse and announces from half of the venue's tolerance on. No clock is set
+here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ClockSkewMonitor:
     def __init__(self, sessions: Mapping[str, AccountSession], announce: Callable[[Announce], None]) -> None:
         self._sessions = sessions
         self._announce = announce
-        self._told_ns: dict[str, int] = {}  # account → the offset that was announced last
+        self._announced_ns: dict[str, int] = {}  # account → the offset that was announced last
 
     def offset_ms(self, account: str) -> int | None:
         """Return the venue's clock minus this host's in milliseconds; None until it has been measured."""
@@ -33,29 +33,29 @@ class ClockSkewMonitor:
 
     def check(self) -> None:
         """Compare the clocks and announce changes; cheap enough for every pulse."""
-        for gone in self._told_ns.keys() - self._sessions.keys():
-            del self._told_ns[gone]
+        for gone in self._announced_ns.keys() - self._sessions.keys():
+            del self._announced_ns[gone]
         for account, session in self._sessions.items():
             if (window_s := session.status.clock_window_s) is not None:
                 self._judge(account, session.status.clock_offset_ns or 0, window_s * 1e9)
 
     def _judge(self, account: str, offset_ns: int, window_ns: float) -> None:
-        told_ns = self._told_ns.get(account)
-        if told_ns is None:
+        announced_ns = self._announced_ns.get(account)
+        if announced_ns is None:
             if abs(offset_ns) <= window_ns * ALARM_SHARE:
                 return
         elif abs(offset_ns) <= window_ns * CLEAR_SHARE:
-            del self._told_ns[account]
+            del self._announced_ns[account]
             self._announce(Announce(Severity.INFO, "the venue's clock and ours agree again", account))
             return
-        elif abs(offset_ns - told_ns) <= window_ns * REPEAT_SHARE:
+        elif abs(offset_ns - announced_ns) <= window_ns * REPEAT_SHARE:
             return
-        self._told_ns[account] = offset_ns
+        self._announced_ns[account] = offset_ns
         self._announce(Announce(Severity.WARN, f"clock: {_words(offset_ns, window_ns)}", account))
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for each account whose venue's clock differs too much."""
-        for account in self._told_ns:
+        for account in self._announced_ns:
             if (session := self._sessions.get(account)) and (window_s := session.status.clock_window_s):
                 yield f"clock: {account}: {_words(session.status.clock_offset_ns or 0, window_s * 1e9)}"
 

@@ -1,9 +1,7 @@
 """Drills: a harmless command over every lane, all at the same time as in a strike, with its round trip recorded.
 
-A drill shows whether each lane would carry a kill, and how fast. Operators, the schedule and `check --connect` start
-drills. A kill takes precedence: an account that is being struck is not drilled, and a drill that a kill has disturbed
-proves nothing. A lane that does not answer within the bound has failed. A failed drill is announced, and stays in the
-status, also after a restart, until a good one.
+Operators, the schedule and `check --connect` start drills. A kill takes precedence: an account that is being struck is
+not drilled. A failed drill is announced, and stays in the status, also after a restart, until a good one.
 """
 
 from __future__ import annotations
@@ -61,14 +59,14 @@ class DrillRunner:
         entries: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         """`entries` are the journal's records so far; the last results in them are still valid."""
-        self.budget_us = budget_us
+        self._budget_us = budget_us
         self.last: Mapping[str, Any] | None = None
         self.lanes: dict[str, Mapping[str, Any]] = {}  # account → its lanes' last results
         self._dispatcher = dispatcher
         self._journal = journal
         self._announce = announce
         self._clock = clock
-        self._pass: _DrillRun | None = None
+        self._current: _DrillRun | None = None
         self._busy = False
         self._not_before_s = 0.0
         self._times: Timetable | None = None
@@ -105,7 +103,7 @@ class DrillRunner:
 
     def on_drilled(self, account: str, fact: Drilled, now: Instant) -> None:
         """Record the result of a lane's drill; a result that belongs to an earlier drill is ignored."""
-        drill, lane = self._pass, (account, fact.route)
+        drill, lane = self._current, (account, fact.route)
         if drill is None or lane not in drill.waiting:
             return
         if fact.rtt_us * 1000 > now.mono_ns - drill.began.mono_ns:
@@ -119,7 +117,7 @@ class DrillRunner:
     async def _drill(self, names: Sequence[str]) -> _DrillRun:
         sessions = self._dispatcher.sessions
         waiting = {(name, route) for name in names for route in sessions[name].status.drill_routes}
-        drill = self._pass = _DrillRun(self._clock(), waiting)
+        drill = self._current = _DrillRun(self._clock(), waiting)
         try:
             for name in names:
                 sessions[name].drill()
@@ -127,7 +125,7 @@ class DrillRunner:
                 with anyio.move_on_after(WITHIN_S):
                     await drill.over.wait()
         finally:
-            self._pass = None
+            self._current = None
         return drill
 
     # ── its result ────────────────────────────────────────────────────────────────────────────────────────────
@@ -157,10 +155,10 @@ class DrillRunner:
         lanes_found = [lane for account in accounts.values() for lane in account["lanes"].values()]
         whole = not any(account["skipped"] for account in accounts.values()) and all(lane["ok"] for lane in lanes_found)
         answered_us = (drill.last_ns - drill.began.mono_ns) // 1000 if whole else None
-        within = answered_us is not None and answered_us <= self.budget_us
+        within = answered_us is not None and answered_us <= self._budget_us
         return {
             "ok": within and all(account["ok"] for account in accounts.values()),
-            "budget_us": self.budget_us,
+            "budget_us": self._budget_us,
             "answered_us": answered_us,
             "within_budget": within,
             "accounts": accounts,
@@ -170,7 +168,7 @@ class DrillRunner:
         if fact is None:
             evidence = f"no answer within {WITHIN_S:g} s"
             return {"ok": False, "rtt_us": None, "within_budget": False, "evidence": evidence}
-        within = fact.ok and fact.rtt_us <= self.budget_us
+        within = fact.ok and fact.rtt_us <= self._budget_us
         rtt_us = fact.rtt_us if fact.ok or fact.rtt_us else None
         return {"ok": fact.ok, "rtt_us": rtt_us, "within_budget": within, "evidence": fact.evidence}
 
@@ -215,6 +213,11 @@ class DrillRunner:
 
     # ── on schedule ───────────────────────────────────────────────────────────────────────────────────────────────
 
+    def reconfigure(self, budget_us: int, cron: str | None, zone: str) -> None:
+        """Judge drills by this budget, in microseconds, from now on, and set the schedule."""
+        self._budget_us = budget_us
+        self.set_schedule(cron, zone)
+
     def set_schedule(self, cron: str | None, zone: str) -> None:
         """Drill by this cron expression from now on; None: only on request."""
         fired = self._times.fired if self._times is not None else ()
@@ -242,7 +245,7 @@ class DrillRunner:
 
 
 def _is_whole(record: DrillRecord) -> bool:
-    """Tell whether each lane that answered has its time."""
+    """Return whether each lane that answered has its time."""
     lanes = (lane for account in record.accounts.values() for lane in account.lanes.values())
     return all(lane.rtt_us is not None for lane in lanes if lane.ok)
 

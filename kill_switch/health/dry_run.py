@@ -1,8 +1,7 @@
-"""Dry runs: what a kill would hit and what it would send, without changing anything.
+"""Dry runs, for `fire --dry-run`: the orders that a kill would hit, and the commands that it would send.
 
-`fire --dry-run` uses this. An armed account is read once more, behind all urgent traffic; the engine ignores orders of
-an armed account, so the read has no effect. A tripped account is not read again: an order found by such a read would
-make the guard strike. For it, the last read of its sweep is returned.
+An armed account is read once more, behind all urgent traffic; the engine ignores the orders of an armed account. A
+tripped account is not read, because an order in that read would make the guard strike; its last read is returned.
 """
 
 from __future__ import annotations
@@ -19,19 +18,19 @@ from kill_switch.dispatch.session import AccountSession
 
 log = logging.getLogger(__name__)
 
-WITHIN_S = 3.0
+WITHIN_S = 3.0  # seconds for the reads
 GAP_S = 1.0  # seconds between two reads of an account, because a loop of dry runs must not use up the rate limit
 
 
 class DryRun:
-    """The dry runs, one after the other; a dry run that waited uses the reads of the one before it."""
+    """The dry runs, one at a time; a dry run that had to wait uses the reads of the previous dry run."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._lock = anyio.Lock()
 
     async def list_targets(self, names: Collection[str], within_s: float = WITHIN_S) -> dict[str, Mapping[str, Any]]:
-        """Return, for each account, the orders that a kill would hit, and what it would send.
+        """Return, for each account, the orders that a kill would hit, and the commands that it would send.
 
         `orders_known` is whether the orders are complete; `orders_why` gives the reason if they are not.
         """

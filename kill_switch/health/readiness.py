@@ -1,4 +1,7 @@
-"""Say whether a reason that is reported now would become a kill; the outer ping, the metrics and systemd rely on it."""
+"""The readiness rule: whether a reason that is reported now would become a kill.
+
+The outer ping and the metrics use it. Nothing is announced here.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
 from kill_switch.triggers.supervisor import TriggerSupervisor
 
-PULSE_S = 5.0  # an engine that has not answered for so long does not turn
+PULSE_S = 5.0  # seconds after its last answer from which on the engine counts as stopped
 
 
 def why_not_ready_to_fire(
-    dispatcher: Dispatcher, journal: Journal, watch: TriggerSupervisor, ready: str, now: Instant
+    dispatcher: Dispatcher, journal: Journal, supervisor: TriggerSupervisor, ready: str, now: Instant
 ) -> str:
     """Return why a reason now would not become a kill, "" if it would; `ready` is `[daemon] ready`."""
     waiting = [name for name, session in dispatcher.sessions.items() if not session.status.is_ready]
@@ -21,13 +24,13 @@ def why_not_ready_to_fire(
         return "the engine does not answer"
     if journal.trouble or journal.displaced():
         return "the journal is not written"
-    if blind := watch.blind():
+    if blind := supervisor.blind():
         return f"{blind} trigger(s) are blind"
     return ""
 
 
 def _unready(name: str, dispatcher: Dispatcher) -> str:
-    """Name an account that is not ready, with its lanes' troubles."""
+    """Return the name of an account that is not ready, with its lanes' troubles."""
     troubles = dispatcher.sessions[name].status.troubles()
     why = "; ".join(f"{route}: {trouble}" for route, trouble in troubles.items())
     return f"{name} ({why})" if why else name

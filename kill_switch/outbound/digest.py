@@ -106,8 +106,8 @@ class Digest:
                 subject: tuple[str, ...] = (news.account or "", news.kill)
             case _:
                 subject = (news.account or "", news.level, news.text)
-        level, told_ns = self._announced.get(subject, (None, 0))
-        if level is news.level and news.at.mono_ns - told_ns < REPEAT_AFTER_S * 1e9:
+        level, announced_ns = self._announced.get(subject, (None, 0))
+        if level is news.level and news.at.mono_ns - announced_ns < REPEAT_AFTER_S * 1e9:
             return True
         if len(self._announced) >= 10 * MAX_ANNOUNCEMENTS:
             self._announced.clear()

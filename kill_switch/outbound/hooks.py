@@ -1,11 +1,7 @@
 """Run the operator's commands when an account trips, for example to stop the bots that would quote into the strike.
 
-Each command runs once a kill. It runs once more for accounts that a later reason adds to the kill. The worker process
-starts it after the first bytes of the strike have been sent. A strike waits neither for the command nor for the start
-of a process.
-
-A command runs at least once. Each attempt is recorded twice, as `hook-started` and `hook`, with its number. An attempt
-without a known end is recorded as interrupted, and the next one follows, also after a restart of the daemon.
+The worker process starts them after the first bytes of the strike have been sent; a strike never waits for them. A
+command runs at least once a kill, also over restarts of the daemon; see `HookRunner`.
 """
 
 from __future__ import annotations
@@ -18,7 +14,7 @@ from typing import Any, NamedTuple
 import anyio
 
 from kill_switch import printable
-from kill_switch.config.schema import HooksConfig as Table
+from kill_switch.config.schema import HooksConfig
 from kill_switch.core.domain import Severity
 from kill_switch.core.engine import Announce, Kill
 from kill_switch.core.records import ReasonRecord
@@ -67,22 +63,27 @@ class HookJob(NamedTuple):
 
 
 class HookRunner:
-    """The commands that are due and in progress; it has them run and records their outcomes."""
+    """The commands that are due and in progress.
+
+    A command runs once a kill, and once more for accounts that a later reason adds to the kill. Each attempt is
+    recorded twice, as `hook-started` and `hook`, with its number. An attempt without a known end is recorded as
+    interrupted, and the next attempt follows.
+    """
 
     def __init__(
         self,
-        errands: JobRunner,
+        jobs: JobRunner,
         record: Callable[[str, Mapping[str, object]], None],
         announce: Callable[[Announce], None],
         latched: Callable[[], Collection[str]],
     ) -> None:
         """`latched` returns the accounts that are tripped now."""
         self.runs = self.failures = 0
-        self._job_runner = errands
+        self._job_runner = jobs
         self._record = record
         self._announce = announce
         self._latched = latched
-        self._table = Table()
+        self._config = HooksConfig()
         self._kill = ""
         self._done: dict[str, frozenset[str]] = {}  # command → accounts of the kill that it has been queued for
         self._jobs: list[HookJob] = []
@@ -95,8 +96,8 @@ class HookRunner:
         """Return whether no command is due or in progress."""
         return not self._jobs and not self._running
 
-    def configure(self, table: Table) -> None:
-        self._table = table
+    def configure(self, config: HooksConfig) -> None:
+        self._config = config
         self._missing.clear()
         self._news.set()
 
@@ -105,7 +106,7 @@ class HookRunner:
         if kill.id != self._kill:
             self._kill = kill.id
             self._done.clear()
-        for argv in self._table.on_trip:
+        for argv in self._config.on_trip:
             command = shlex.join(argv)
             done = self._done.get(command, frozenset())
             if new := kill.accounts - done:
@@ -123,9 +124,9 @@ class HookRunner:
             return
         about = [entry for entry in entries if entry["data"].get("kill") == kill.id]
         reasons = history.records_of_kind(about, ReasonRecord)
-        reason = next((f"{one.trigger}: {one.text}" for one in reasons), "")
-        ended = {_key(one) for one in history.records_of_kind(about, HookRecord)}
-        started = {_key(one) for one in history.records_of_kind(about, HookStartedRecord)}
+        reason = next((f"{recorded.trigger}: {recorded.text}" for recorded in reasons), "")
+        ended = {_key(record) for record in history.records_of_kind(about, HookRecord)}
+        started = {_key(record) for record in history.records_of_kind(about, HookStartedRecord)}
         self._kill = kill.id
         for command, accounts, _ in ended | started:
             self._done[command] = self._done.get(command, frozenset()) | frozenset(accounts)
@@ -141,14 +142,14 @@ class HookRunner:
         """Run the commands that are due, all at the same time, for ever; first check that their programs exist."""
         self._running = 0
         async with anyio.create_task_group() as group:
-            checked: Table | None = None
+            checked: HooksConfig | None = None
             while True:
                 jobs, self._jobs = self._jobs, []
                 self._running += len(jobs)
                 for job in jobs:
                     group.start_soon(self._run, job)
-                if checked is not self._table:
-                    checked = self._table
+                if checked is not self._config:
+                    checked = self._config
                     group.start_soon(self._check, checked.on_trip)
                 await self._news.wait()
 
@@ -182,7 +183,7 @@ class HookRunner:
         }
         waits = False
         while True:
-            done = await self._job_runner.run_job("run", self._table.timeout_s, argv=job.argv, env=environ)
+            done = await self._job_runner.run_job("run", self._config.timeout_s, argv=job.argv, env=environ)
             if done.lost != UNBEGUN or not self._is_needed(job):
                 return done
             if not waits:
@@ -211,7 +212,7 @@ class HookRunner:
 
         A person who has re-armed an account may have started its bot again.
         """
-        return job.argv in self._table.on_trip and not frozenset(self._latched()).isdisjoint(job.accounts)
+        return job.argv in self._config.on_trip and not frozenset(self._latched()).isdisjoint(job.accounts)
 
 
 def _key(record: HookRecord | HookStartedRecord) -> tuple[str, tuple[str, ...], int]:

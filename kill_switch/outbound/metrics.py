@@ -1,65 +1,51 @@
-"""The daemon's metrics: names and units by Prometheus' conventions, label values from the configuration only.
+"""The collector of the daemon's metrics; each is described in `metric_table`, and label values are configured names.
 
-The daemon only collects the figures, in some ten microseconds an account at each scrape. The worker process formats
-them and serves them (`worker.metrics_server`). Nothing here is sent.
+The daemon collects the figures at each scrape, in some ten microseconds an account. The worker process formats
+and serves them (`worker.metrics_server`). Nothing here is sent.
 """
 
 from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
 from itertools import accumulate
 from math import isnan
-from typing import Any
 
 import anyio
 
 import kill_switch
-from kill_switch.core.domain import Instant, LaneState, Phase
+from kill_switch.core.domain import Instant, LaneState
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.journal import Journal
+from kill_switch.outbound.metric_table import BY_NAME, Family, Sample
 from kill_switch.system.process_metrics import ProcessMetricsReader
-from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.supervisor import TriggerSupervisor
 
-TICK_S = 0.1
+TICK_S = 0.1  # seconds between two measurements of the event loop's lag
 LATENCIES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-STAGES = {
-    "sent": "first command left",
-    "answered": "cancel was first accepted",
-    "clear": "orders were first proven gone",
-}
+STAGES = ("sent", "answered", "clear")  # the stages of an account's kill that are timed, see `metric_table`
 LAGS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _PYTHON = platform.python_version()
-
-Family = Mapping[str, Any]
-Sample = tuple[Sequence[str], object]
-
-
-def _counter(what: str) -> Any:
-    return field(default=0, metadata={"help": what})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundCounters:
-    """What the parts beside the kill have counted; a field's name is its metric's, less the prefix."""
+    """The counters of the services beside the kill path; a field's name is its metric's, less the prefix."""
 
-    notifications_sent_total: int = _counter("Messages that arrived; one to two addresses counts twice.")
-    notification_failures_total: int = _counter("Attempts to send a message that failed; it is tried again.")
-    notifications_lost_total: int = _counter("Messages that were given up.")
-    hook_runs_total: int = _counter("Hooks that were run.")
-    hook_failures_total: int = _counter("Hooks that failed, or were killed when their time was over.")
-    pings_sent_total: int = _counter("Calls to the monitor elsewhere.")
-    ping_failures_total: int = _counter("Calls to the monitor elsewhere that failed.")
-    process_restarts_total: int = _counter("Processes beside that ended or hung, and were started again.")
-    intake_beats_total: int = _counter("Heartbeats that were taken.")
-    intake_ignored_total: int = _counter("Datagrams, or lines of one, that were ignored.")
-    intake_wrong_time_total: int = _counter("Signed datagrams that were not taken: their stamp does not rise.")
-    intake_lost_total: int = _counter(
-        "Datagrams that the kernel has dropped, and times that the Unix socket's queue was full."
-    )
+    notifications_sent_total: int = 0
+    notification_failures_total: int = 0
+    notifications_lost_total: int = 0
+    hook_runs_total: int = 0
+    hook_failures_total: int = 0
+    pings_sent_total: int = 0
+    ping_failures_total: int = 0
+    process_restarts_total: int = 0
+    intake_beats_total: int = 0
+    intake_ignored_total: int = 0
+    intake_wrong_time_total: int = 0
+    intake_lost_total: int = 0
 
 
 class Histogram:
@@ -87,20 +73,20 @@ class MetricsCollector:
         self,
         dispatcher: Dispatcher,
         journal: Journal,
-        watch: TriggerSupervisor,
+        supervisor: TriggerSupervisor,
         counters: Callable[[], OutboundCounters],
-        unable: Callable[[], str],
+        why_not_ready: Callable[[], str],
         clock: Callable[[], Instant],
     ) -> None:
-        """`counters` returns other parts' counters; `unable` returns why the daemon could not fire, or ""."""
+        """`counters` returns other parts' counters; `why_not_ready` returns why the daemon could not fire, or ""."""
         self._dispatcher = dispatcher
         self._journal = journal
-        self._watch = watch
+        self._supervisor = supervisor
         self._counters = counters
-        self._unable = unable
+        self._why_not_ready = why_not_ready
         self._clock = clock
         self._started_s = clock().wall_ns / 1e9
-        self._vitals = ProcessMetricsReader(self._started_s)
+        self._process_metrics = ProcessMetricsReader(self._started_s)
         self._lag = Histogram(LAGS_S)
         self._stages = {stage: Histogram(LATENCIES_S) for stage in STAGES}
 
@@ -116,101 +102,84 @@ class MetricsCollector:
             self._lag.observe(max(0, self._clock().mono_ns - due_ns) / 1e9)
 
     def collect(self) -> list[Family]:
-        """Return all figures as they are now."""
+        """Return all metrics as they are now."""
         return [*self._process(), *self._daemon(), *self._accounts(), *self._triggers(), *self._record()]
 
     def _process(self) -> Iterable[Family]:
-        for kind, name, text, value in self._vitals.read():
-            # because these are Prometheus' standard names
-            yield {**_single(kind, name, text, value), "name": f"process_{name}"}
+        for figure in self._process_metrics.read():
+            yield BY_NAME[f"process_{figure.name}"].family([([], figure.value)])
 
     def _daemon(self) -> Iterable[Family]:
         state = self._dispatcher.state
-        build = [([kill_switch.__version__, _PYTHON], 1)]
-        yield _gauge("build_info", "The version that runs.", build, "version", "python")
-        yield _single("gauge", "start_time_seconds", "When the daemon started, since the epoch.", self._started_s)
-        yield _state("phase", "The worst phase of all accounts.", [([], state.phase)], Phase, "phase")
-        yield _single("gauge", "tripped", "Whether any account is tripped.", int(bool(state.tripped)))
-        able = int(not self._unable())
-        yield _single("gauge", "able_to_fire", "Whether a reason now would become a kill; while 0, no ping.", able)
-        yield _single("counter", "kills_total", "Kills of all time.", state.kill_count)
+        yield _family("build_info", [([kill_switch.__version__, _PYTHON], 1)])
+        yield _single("start_time_seconds", self._started_s)
+        yield _single("phase", state.phase)
+        yield _single("tripped", int(bool(state.tripped)))
+        yield _single("able_to_fire", int(not self._why_not_ready()))
+        yield _single("kills_total", state.kill_count)
         for stage, histogram in self._stages.items():
-            help_text = f"From a kill's first reason until an account's {STAGES[stage]}."
-            yield _family("histogram", f"kill_{stage}_seconds", help_text, [([], histogram.sample())])
-        yield _family("histogram", "event_loop_lag_seconds", "How late a timer fired.", [([], self._lag.sample())])
-        deaf_s = self._watch.stall_clock.stalled_ns(self._clock().mono_ns) / 1e9
-        yield _single("counter", "stalled_seconds_total", "Time in which the event loop stood still.", deaf_s)
+            yield _single(f"kill_{stage}_seconds", histogram.sample())
+        yield _single("event_loop_lag_seconds", self._lag.sample())
+        yield _single("stalled_seconds_total", self._supervisor.stall_clock.stalled_ns(self._clock().mono_ns) / 1e9)
         counters = self._counters()
-        for one in fields(counters):
-            yield _single("counter", one.name, one.metadata["help"], getattr(counters, one.name))
+        for counter in fields(counters):
+            yield _single(counter.name, getattr(counters, counter.name))
 
     def _accounts(self) -> Iterable[Family]:
         states = self._dispatcher.state.accounts
-        shown = {name: session.status for name, session in self._dispatcher.sessions.items()}
-        info = [([name, status.venue_name], 1) for name, status in shown.items()]
-        yield _gauge("account_info", "The accounts that are configured.", info, "account", "venue")
-        phases = [([name], account.phase) for name, account in states.items()]
-        yield _state("account_phase", "The phase of an account.", phases, Phase, "account", "phase")
-        ready = [([name], int(status.is_ready)) for name, status in shown.items()]
-        yield _gauge("account_ready", "Whether every lane could carry a kill.", ready, "account")
-        orders = [([name], n) for name, status in shown.items() if (n := status.open_orders) is not None]
-        yield _gauge("open_orders", "Open orders, as far as they are known.", orders, "account")
+        statuses = {name: session.status for name, session in self._dispatcher.sessions.items()}
+        yield _family("account_info", [([name, status.venue_name], 1) for name, status in statuses.items()])
+        yield _family("account_phase", [([name], account.phase) for name, account in states.items()])
+        yield _family("account_ready", [([name], int(status.is_ready)) for name, status in statuses.items()])
+        orders = [([name], n) for name, status in statuses.items() if (n := status.open_orders) is not None]
+        yield _family("open_orders", orders)
         lanes = [
             ([name, route], int(state is LaneState.UP))
-            for name, status in shown.items()
+            for name, status in statuses.items()
             for route, state in status.lanes.items()
         ]
-        yield _gauge("lane_up", "Whether a lane is connected and authenticated.", lanes, "account", "route")
-        rtts = [([name, route], us / 1e6) for name, s in shown.items() for route, us in s.round_trips_us.items()]
+        yield _family("lane_up", lanes)
         ends = [
-            ([name, route], expiry.at_s) for name, status in shown.items() for route, _, expiry in status.certificates()
+            ([name, route], expiry.at_s)
+            for name, status in statuses.items()
+            for route, _, expiry in status.certificates()
         ]
-        help_text = "When the first certificate of the chain that a lane was verified by expires, since the epoch."
-        yield _gauge("certificate_expiry_timestamp_seconds", help_text, ends, "account", "route")
-        yield _gauge("lane_round_trip_seconds", "The last measured round trip.", rtts, "account", "route")
-        offsets = [([name], ns / 1e9) for name, status in shown.items() if (ns := status.clock_offset_ns) is not None]
-        yield _gauge("clock_offset_seconds", "The venue's clock less ours, as measured.", offsets, "account")
-        noise = [([name], status.unexplained_messages) for name, status in shown.items()]
-        help_text = "Messages of the venue that nothing explains."
-        yield _family("counter", "unexplained_messages_total", help_text, noise, "account")
+        yield _family("certificate_expiry_timestamp_seconds", ends)
+        rtts = [([name, route], us / 1e6) for name, s in statuses.items() for route, us in s.round_trips_us.items()]
+        yield _family("lane_round_trip_seconds", rtts)
+        offsets = [([name], ns / 1e9) for name, s in statuses.items() if (ns := s.clock_offset_ns) is not None]
+        yield _family("clock_offset_seconds", offsets)
+        unexplained = [([name], status.unexplained_messages) for name, status in statuses.items()]
+        yield _family("unexplained_messages_total", unexplained)
 
     def _triggers(self) -> Iterable[Family]:
-        conditions = self._watch.states()
-        states = [([name, trigger.kind], conditions[name][0]) for name, trigger in self._watch.triggers.items()]
-        yield _state("trigger_state", "How a trigger is.", states, TriggerState, "trigger", "kind", "state")
+        states = self._supervisor.states()
+        triggers = self._supervisor.triggers
+        yield _family("trigger_state", [([name, each.kind], states[name][0]) for name, each in triggers.items()])
         values: list[Sample] = []
         limits: list[Sample] = []
-        for name, trigger in self._watch.triggers.items():
+        for name, trigger in triggers.items():
             for figure, (value, limit) in trigger.measurements().items():
                 values.append(([name, figure], value))
                 if not isnan(limit):
                     limits.append(([name, figure], limit))
-        yield _gauge("trigger_value", "What a trigger measures.", values, "trigger", "figure")
-        yield _gauge("trigger_limit", "Where a trigger fires.", limits, "trigger", "figure")
+        yield _family("trigger_value", values)
+        yield _family("trigger_limit", limits)
 
     def _record(self) -> Iterable[Family]:
         unwritten, syncing_ns = self._journal.backlog(self._clock().mono_ns)
-        yield _single("gauge", "journal_unwritten_records", "Records that are not in the file yet.", unwritten)
-        yield _single("gauge", "journal_sync_seconds", "How long the sync under way has taken.", syncing_ns / 1e9)
-        seq, number = self._journal.head.seq, self._journal.head.number
-        yield _single("gauge", "journal_head_record", "The number of the newest record in the file.", seq)
-        yield _single("gauge", "journal_head_hash", "The first 48 bits of that record's hash.", number)
-        trouble = int(bool(self._journal.trouble))
-        yield _single("gauge", "journal_trouble", "Whether the disk takes no records.", trouble)
+        yield _single("journal_unwritten_records", unwritten)
+        yield _single("journal_sync_seconds", syncing_ns / 1e9)
+        yield _single("journal_head_record", self._journal.head.seq)
+        yield _single("journal_head_hash", self._journal.head.number)
+        yield _single("journal_trouble", int(bool(self._journal.trouble)))
 
 
-def _family(kind: str, name: str, text: str, samples: Sequence[Sample], *labels: str) -> Family:
-    return {"type": kind, "name": f"kill_switch_{name}", "help": text, "labels": labels, "samples": samples}
+def _family(name: str, samples: Sequence[Sample]) -> Family:
+    """Return a metric of the table, named without prefix, with its samples; raise `KeyError` if it is not there."""
+    return BY_NAME[f"kill_switch_{name}"].family(samples)
 
 
-def _gauge(name: str, text: str, samples: Sequence[Sample], *labels: str) -> Family:
-    return _family("gauge", name, text, samples, *labels)
-
-
-def _state(name: str, text: str, samples: Sequence[Sample], states: Iterable[str], *labels: str) -> Family:
-    """Return a figure for a state; the worker makes one sample of each possible state."""
-    return {**_family("state", name, text, samples, *labels), "states": list(states)}
-
-
-def _single(kind: str, name: str, text: str, value: float) -> Family:
-    return _family(kind, name, text, [([], value)])
+def _single(name: str, value: object) -> Family:
+    """Return a metric of the table that has one value."""
+    return _family(name, [([], value)])

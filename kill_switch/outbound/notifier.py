@@ -1,8 +1,7 @@
 """Notifications: announcements within a second become one message, and each channel sends it independently.
 
-An announcement only goes into a list here; the worker process sends. A channel that is down keeps its messages and
-tries again, trips first; the other channels are not affected. The text of a message is written in `digest`. Nothing
-here is on the kill path.
+A channel that is down keeps its messages and tries again, trips first; the other channels are not affected. `digest`
+writes the text, and the worker process sends. Nothing here is on the kill path.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from kill_switch.worker.client import JobResult, JobRunner
 
 log = logging.getLogger(__name__)
 
-COLLECT_S = 1.0
+COLLECT_S = 1.0  # seconds in which announcements are collected into a message
 CALM_S = 30.0  # seconds between two messages that hold only warnings, which may all differ
 MAX_QUEUED = 100  # messages that wait for a channel at most
-SEND_WITHIN_S = 20.0
-FIRST_RETRY_S, RETRY_CAP_S = 1.0, 60.0
-GIVE_UP_AFTER_S = 3600.0
+SEND_WITHIN_S = 20.0  # seconds
+FIRST_RETRY_S, RETRY_CAP_S = 1.0, 60.0  # seconds until the second attempt; at most, between two attempts
+GIVE_UP_AFTER_S = 3600.0  # seconds
 
 
 @dataclass(slots=True, eq=False)
@@ -57,21 +56,21 @@ class Channel:
         self._send = send
         self._check = check
         self._clock = clock
-        self._letters: list[_QueuedMessage] = []
+        self._queue: list[_QueuedMessage] = []
         self._sending: _QueuedMessage | None = None
         self._news = AutoResetEvent()
 
     @property
     def idle(self) -> bool:
         """Return whether every waiting message has been tried at least once."""
-        return self._sending is None and all(letter.tries for letter in self._letters)
+        return self._sending is None and all(queued.tries for queued in self._queue)
 
     def put(self, message: Message) -> None:
         """Queue a message; if too many wait, the oldest one of the least important is dropped."""
         now_ns = self._clock().mono_ns
-        self._letters.append(_QueuedMessage(message, now_ns, now_ns))
-        if len(self._letters) > MAX_QUEUED:
-            del self._letters[least_important([letter.message.level for letter in self._letters])]
+        self._queue.append(_QueuedMessage(message, now_ns, now_ns))
+        if len(self._queue) > MAX_QUEUED:
+            del self._queue[least_important([queued.message.level for queued in self._queue])]
             self.lost += 1
         self._news.set()
 
@@ -82,38 +81,38 @@ class Channel:
             self._failed(checked.why)
         while True:
             now_ns = self._clock().mono_ns
-            due = [letter for letter in self._letters if letter.due_ns <= now_ns]
+            due = [queued for queued in self._queue if queued.due_ns <= now_ns]
             if due:
-                await self._try(min(due, key=lambda letter: letter.message.level.rank))
+                await self._try(min(due, key=lambda queued: queued.message.level.rank))
                 continue
-            next_ns = min((letter.due_ns for letter in self._letters), default=None)
+            next_ns = min((queued.due_ns for queued in self._queue), default=None)
             with anyio.move_on_after(None if next_ns is None else (next_ns - now_ns) / 1e9):
                 await self._news.wait()
 
-    async def _try(self, letter: _QueuedMessage) -> None:
-        self._sending = letter
-        self._letters.remove(letter)
+    async def _try(self, queued: _QueuedMessage) -> None:
+        self._sending = queued
+        self._queue.remove(queued)
         try:
-            done = await self._send(letter.message)
+            done = await self._send(queued.message)
         except BaseException:  # because a cancelled task must not lose the message: a later task sends it
-            self._letters.append(letter)
+            self._queue.append(queued)
             raise
         finally:
             self._sending = None
         now_ns = self._clock().mono_ns
-        letter.tries += 1
+        queued.tries += 1
         if done.ok:
             self.sent += 1
             self.trouble = ""
             return
         self._failed(done.why)
-        if now_ns - letter.since_ns > GIVE_UP_AFTER_S * 1e9:
+        if now_ns - queued.since_ns > GIVE_UP_AFTER_S * 1e9:
             self.lost += 1
-            log.error("notify %s: a message was given up: %s", self.name, letter.message.subject)
+            log.error("notify %s: a message was given up: %s", self.name, queued.message.subject)
             return
-        wait_s = min(FIRST_RETRY_S * 2 ** min(letter.tries - 1, 16), RETRY_CAP_S)
-        letter.due_ns = now_ns + int(wait_s * 1e9)
-        self._letters.append(letter)
+        wait_s = min(FIRST_RETRY_S * 2 ** min(queued.tries - 1, 16), RETRY_CAP_S)
+        queued.due_ns = now_ns + int(wait_s * 1e9)
+        self._queue.append(queued)
 
     def _failed(self, why: str) -> None:
         self.failures += 1
@@ -126,11 +125,11 @@ class Notifier:
     """The receiver of all announcements, which sends them over every configured channel."""
 
     def __init__(
-        self, errands: JobRunner, clock: Callable[[], Instant], host: str = "", head: Callable[[], str] = lambda: ""
+        self, jobs: JobRunner, clock: Callable[[], Instant], host: str = "", head: Callable[[], str] = lambda: ""
     ) -> None:
         """`host` names this daemon to people; default: the host's name. `head` returns the journal's newest record."""
         self.channels: dict[str, Channel] = {}  # target → channel; the target is secret
-        self._jobs = errands
+        self._jobs = jobs
         self._clock = clock
         self._head = head
         self._digest = Digest(host or socket.gethostname().partition(".")[0])
@@ -139,17 +138,17 @@ class Notifier:
         self._news = AutoResetEvent()
         self._changed = Signal()
 
-    def configure(self, table: NotifyConfig) -> None:
+    def configure(self, config: NotifyConfig) -> None:
         """Use the channels of a configuration; a channel that stays keeps its messages."""
         channels: dict[str, Channel] = {}
-        for number, secret in enumerate(table.urls):
+        for number, secret in enumerate(config.urls):
             url = secret.get_secret_value()
             name = f"urls[{number}] {url.partition(':')[0]}"
             channels[url] = self.channels.get(url) or self._url(name, url)
             channels[url].name = name
-        if table.command:
-            key = "\0".join(table.command)
-            channels[key] = self.channels.get(key) or self._command(table.command)
+        if config.command:
+            key = "\0".join(config.command)
+            channels[key] = self.channels.get(key) or self._command(config.command)
         self.channels = channels
         self._changed.notify()
 

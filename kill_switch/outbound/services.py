@@ -29,39 +29,39 @@ from kill_switch.worker.client import Exposure, WorkerPool
 
 WORDS_WITHIN_S = 0.02  # seconds that hooks wait for the text of a reason that was reported without it
 FINISH_WITHIN_S = 2.0  # seconds for the last messages when the daemon stops
-LAST_WORDS_S = 0.2  # seconds to pass on the last errands; the workers have `subordinate.LAST_S` for them
+LAST_WORDS_S = 0.2  # seconds to pass on the last jobs; the workers have `subordinate.LAST_S` for them
 
 
 class OutboundHub:
-    """The services of one daemon; `take` applies another configuration while they run."""
+    """The services of one daemon; `reconfigure` applies another configuration while they run."""
 
     def __init__(
         self,
         config: Config,
         dispatcher: Dispatcher,
         journal: Journal,
-        watch: TriggerSupervisor,
+        supervisor: TriggerSupervisor,
         announce: Callable[[Announce], None],
     ) -> None:
         self._config = config
         self._dispatcher = dispatcher
         self._journal = journal
-        self._watch = watch
+        self._supervisor = supervisor
         self._exposing = ""  # the fault of the metrics server, or ""
         self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, each with its reason
-        self.meter = MetricsCollector(dispatcher, journal, watch, self._counters, self._unable, clock.now)
+        self.meter = MetricsCollector(dispatcher, journal, supervisor, self._counters, self._why_not_ready, clock.now)
         exposed = config.daemon.metrics and Exposure(config.daemon.metrics, self.meter.collect, self._on_trouble)
-        self._aides = aides = WorkerPool(lambda text: announce(Announce(Severity.WARN, text)), exposed)
-        self._notifier = Notifier(aides, clock.now, head=lambda: journal.head.describe)
-        self._hooks = HookRunner(aides, self._record, announce, lambda: dispatcher.state.tripped)
-        self._ping = HealthcheckPing(aides, self._unable, clock.now, lambda: journal.head.describe)
+        self._workers = workers = WorkerPool(lambda text: announce(Announce(Severity.WARN, text)), exposed)
+        self._notifier = Notifier(workers, clock.now, head=lambda: journal.head.describe)
+        self._hooks = HookRunner(workers, self._record, announce, lambda: dispatcher.state.tripped)
+        self._ping = HealthcheckPing(workers, self._why_not_ready, clock.now, lambda: journal.head.describe)
         self._configure()
 
     def start(self, tasks: TaskSupervisor) -> None:
         """Begin all tasks, and continue the hooks of an unfinished kill."""
         self._hooks.resume(self._dispatcher.state.kill, self._journal.contents.entries)
-        for aide in self._aides.clients():
-            tasks.supervise(aide.name, aide.run)
+        for worker in self._workers.clients():
+            tasks.supervise(worker.name, worker.run)
         tasks.supervise("hooks", self._hooks.run)
         tasks.supervise("notify", self._notifier.run)
         if self._config.daemon.metrics:
@@ -95,15 +95,15 @@ class OutboundHub:
     @property
     def missing(self) -> str:
         """Return which worker process is missing or does not work; "" if none."""
-        return next(self._aides.troubles(), "")
+        return next(self._workers.troubles(), "")
 
     def reap(self) -> None:
         """Collect the orphans that the kernel has given to this process; see `orphans`."""
-        orphans.reap_orphans([aide.pid for aide in self._aides.clients()])
+        orphans.reap_orphans([worker.pid for worker in self._workers.clients()])
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for people for each service that does not work."""
-        yield from self._aides.troubles()
+        yield from self._workers.troubles()
         if self._exposing:
             yield f"metrics: {self._exposing}"
         for part in (self._notifier, self._hooks, self._ping):
@@ -115,9 +115,9 @@ class OutboundHub:
         self._hooks.configure(config.hooks)
         self._ping.configure(config.ping)
         if config.daemon.metrics or config.notify.urls or config.ping.url:
-            self._aides.messages.start_when_needed()
+            self._workers.messages.start_when_needed()
         if config.notify.command or config.hooks.on_trip:
-            self._aides.commands.start_when_needed()
+            self._workers.commands.start_when_needed()
 
     def _forward(self, news: Announce, kill: Kill | None) -> None:
         if news.level is Severity.TRIP and kill is not None:
@@ -133,12 +133,12 @@ class OutboundHub:
     def _on_trouble(self, trouble: str) -> None:
         self._exposing = trouble
 
-    def _unable(self) -> str:
+    def _why_not_ready(self) -> str:
         ready = self._config.daemon.ready
-        return why_not_ready_to_fire(self._dispatcher, self._journal, self._watch, ready, clock.now())
+        return why_not_ready_to_fire(self._dispatcher, self._journal, self._supervisor, ready, clock.now())
 
     def _counters(self) -> OutboundCounters:
-        intake = self._watch.intake_counts()
+        intake = self._supervisor.intake_counts()
         return OutboundCounters(
             notifications_sent_total=self._notifier.sent,
             notification_failures_total=self._notifier.failures,
@@ -147,7 +147,7 @@ class OutboundHub:
             hook_failures_total=self._hooks.failures,
             pings_sent_total=self._ping.sent,
             ping_failures_total=self._ping.failures,
-            process_restarts_total=sum(aide.restarts for aide in self._aides.clients()),
+            process_restarts_total=sum(worker.restarts for worker in self._workers.clients()),
             intake_beats_total=intake.beats,
             intake_ignored_total=intake.ignored,
             intake_wrong_time_total=intake.wrong_time,

@@ -17,11 +17,9 @@ _THREADS, _STARTED = 17, 19  # fields of proc_pid_stat(5), counted from the one 
 
 
 class ProcessMetric(NamedTuple):
-    """A figure of the process."""
+    """A figure of the process; `outbound.metric_table` describes it, with the prefix `process_`."""
 
-    kind: str
     name: str
-    text: str
     value: float
 
 
@@ -43,8 +41,8 @@ class ProcessMetricsReader:
         """
         used = resource.getrusage(resource.RUSAGE_SELF)
         vitals = [
-            ProcessMetric("counter", "cpu_seconds_total", "CPU time, user and system.", used.ru_utime + used.ru_stime),
-            ProcessMetric("gauge", "start_time_seconds", "When the process started, since the epoch.", self._started_s),
+            ProcessMetric("cpu_seconds_total", used.ru_utime + used.ru_stime),
+            ProcessMetric("start_time_seconds", self._started_s),
         ]
         try:
             threads = int(_stat()[_THREADS])
@@ -55,11 +53,11 @@ class ProcessMetricsReader:
         page_bytes = os.sysconf("SC_PAGE_SIZE")
         return [
             *vitals,
-            ProcessMetric("gauge", "virtual_memory_bytes", "Virtual memory.", virtual * page_bytes),
-            ProcessMetric("gauge", "resident_memory_bytes", "Resident memory.", resident * page_bytes),
-            ProcessMetric("gauge", "open_fds", "Open file descriptors.", descriptors),
-            ProcessMetric("gauge", "max_fds", "How many there may be.", resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
-            ProcessMetric("gauge", "threads", "Threads.", threads),
+            ProcessMetric("virtual_memory_bytes", virtual * page_bytes),
+            ProcessMetric("resident_memory_bytes", resident * page_bytes),
+            ProcessMetric("open_fds", descriptors),
+            ProcessMetric("max_fds", resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+            ProcessMetric("threads", threads),
         ]
 
 

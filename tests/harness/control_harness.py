@@ -47,7 +47,7 @@ class ControlHarness(DispatcherHarness):
     def __init__(self, directory: Path, *accounts: str) -> None:
         super().__init__(*accounts)
         self._directory = directory
-        loaded = self._written("", accounts)
+        self._config = loaded = self._written("", accounts)
         for path in (loaded.daemon.state_dir, loaded.daemon.runtime_dir):
             path.mkdir()
         self.journal = Ledger(loaded.daemon.state_dir, loaded.daemon.runtime_dir)
@@ -74,10 +74,11 @@ class ControlHarness(DispatcherHarness):
 
     def reload(self, triggers: str, *accounts: str) -> ConfigDiff:
         """Go over to these triggers, and to these accounts if there are any, as the daemon does."""
-        new = self._written(triggers, accounts or tuple(self.operators.config.accounts))
-        change = diff_configs(self.operators.config, new)
+        new = self._written(triggers, accounts or tuple(self._config.accounts))
+        change = diff_configs(self._config, new)
         take = self.watch.prepare_reload(new, change.triggers_begun, change.renamed)
-        self.operators.config = new
+        self._config = new
+        self.operators.reconfigure(new)
         if change.added or change.removed:
             event = Reconfigured(dict.fromkeys(new.accounts, SweepTiming()), frozenset(), 1, running().now())
             self.dispatcher.reconfigure(event, self.anew(*change.added))

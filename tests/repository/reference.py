@@ -1,4 +1,4 @@
-"""Make the reference pages that stand in the code: the command line, the configuration, the journal's records.
+"""Make the reference pages from the code: commands, exit codes, configuration, metrics, journal records.
 
 `python -m tests.repository.reference --write` writes them below `docs/reference`; `tests/repository/test_docs.py`
 compares. What a page says of a key is the comment behind the key's field.
@@ -19,10 +19,13 @@ import click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from kill_switch import errors
+from kill_switch.cli import exit_codes
 from kill_switch.cli import main as program
 from kill_switch.config import parsers, schema
 from kill_switch.core import record_codec
 from kill_switch.journal import records
+from kill_switch.outbound import metric_table
 from kill_switch.venues import VENUES
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +81,85 @@ def _help(text: str) -> Iterator[str]:
             yield "```"
         else:
             yield from textwrap.wrap(" ".join(paragraph.split()), 118, break_on_hyphens=False)
+
+
+# ── exit codes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+EVERY_COMMAND = (
+    "Each command can also end with 2, 70, 77 or 130. Each command that asks the daemon can end with 69, and each that "
+    "reads the configuration with 78."
+)
+ERRORS = "A command that ends with one of the program's errors (`kill_switch/errors.py`) has that error's code."
+STATUS = """\
+`status` ends with 0 while the state is `ARMED`, also if an account is not ready, a trigger is blind, or the journal
+cannot be written. A script that needs all three asks for them:
+
+<!-- needs: a daemon on simulators -->
+<!-- run -->
+```sh
+kill-switch status --json | jq -e \\
+    '(.accounts | all(.ready)) and (.triggers | all(.state != "blind")) and .journal == "ok"'
+```
+
+It prints `true` and ends with 0, or prints `false` and ends with 1.
+
+A `fire` or `rearm` that ends with 69 after a wait may still be carried out, because the request stays in the daemon's
+socket. Ask `kill-switch status`.
+
+A kill that is not in the journal yet ends with 0 if its latch is in a file. `problems` of `report --json` then says
+what is missing, with `"note": true`."""
+
+
+def exit_code_page() -> str:
+    """Return the page of the exit codes: their meanings, those of each command, those of each error."""
+    lines = [
+        "# Exit codes",
+        "",
+        "The codes are an interface: scripts may rely on them. From 69 to 78 they are those of",
+    ]
+    lines += ["sysexits(3).", "", "| code | means |", "|---|---|"]
+    lines += [f"| {code.number} | {_cell(code.meaning)} |" for code in exit_codes.EXIT_CODES]
+    lines += ["", "## By command", "", *textwrap.wrap(EVERY_COMMAND, 118), ""]
+    lines += ["| command | 0 | other |", "|---|---|---|"]
+    for row in exit_codes.BY_COMMAND:
+        others = "; ".join(f"{number}: {meaning}" for number, meaning in row.others.items())
+        lines.append(f"| `{row.command}` | {_cell(row.success)} | {_cell(others)} |")
+    lines += ["", STATUS, "", "## By error", "", *textwrap.wrap(ERRORS, 118), ""]
+    lines += ["| error | code | means |", "|---|---|---|"]
+    for error in error_classes():
+        first = inspect.cleandoc(error.__doc__ or "").split("\n\n")[0]
+        lines.append(f"| `{error.__name__}` | {error.exit_code} | {_cell(first)} |")
+    return "\n".join(lines) + "\n"
+
+
+def error_classes() -> list[type[errors.KillSwitchError]]:
+    """Return the program's errors, by name."""
+    found = [errors.KillSwitchError]
+    for error in found:
+        found += error.__subclasses__()
+    return sorted(found, key=lambda error: error.__name__)
+
+
+# ── metrics ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+METRICS = (
+    "`GET /metrics` at the address of `[daemon] metrics`; [how to use them](../guides/metrics.md). A `state` is a "
+    "gauge with one sample for each possible value of its last label: 1 for the present one, else 0. Values of labels "
+    "are names of the configuration. Times are in seconds. `process_*` is the daemon's process; some are missing where "
+    "`/proc` cannot be read."
+)
+
+
+def metrics() -> str:
+    """Return the page of the metrics."""
+    lines = ["# Metrics", "", *textwrap.wrap(METRICS, 118, break_on_hyphens=False), ""]
+    lines += ["| metric | type | labels | means |", "|---|---|---|---|"]
+    for metric in metric_table.METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        states = " or ".join(f"`{state}`" for state in metric.states)
+        meaning = f"{metric.help} `{metric.labels[-1]}` is {states}." if states else metric.help
+        lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {_cell(meaning)} |")
+    return "\n".join(lines) + "\n"
 
 
 # ── the configuration ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +295,9 @@ def pages() -> dict[Path, str]:
     return {
         PAGES / "cli.md": HEAD + command_line(),
         PAGES / "configuration.md": HEAD + configuration(),
+        PAGES / "exit-codes.md": HEAD + exit_code_page(),
         PAGES / "journal-records.md": HEAD + journal_records(),
+        PAGES / "metrics.md": HEAD + metrics(),
     }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from pathlib import Path
 
-from tests.repository import pages, reference
+from kill_switch.cli import exit_codes, main
+from tests.repository import import_graph, pages, reference
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +46,24 @@ def test_pages_that_are_made_from_the_code_are_as_the_code_has_it() -> None:
     assert differ == [], "python -m tests.repository.reference --write"
 
 
+def test_each_command_and_each_error_has_its_exit_codes_on_the_page() -> None:
+    rows = {row.command.partition(" ")[0] for row in exit_codes.BY_COMMAND}
+    assert rows == main.commands.keys()
+    numbers = {code.number for code in exit_codes.EXIT_CODES} | {143}
+    assert {error.exit_code for error in reference.error_classes()} <= numbers
+    assert {number for row in exit_codes.BY_COMMAND for number in row.others} <= numbers
+
+
+def test_each_exit_code_that_a_commands_help_names_is_on_the_page() -> None:
+    missing = []
+    for name, command in main.commands.items():
+        rows = [row for row in exit_codes.BY_COMMAND if row.command.partition(" ")[0] == name]
+        documented = {number for row in rows for number in row.others} | {0, 69}
+        named = re.findall(r"(?:[Ee]xit code |; |Also )(\d+)(?=:| unless| if)", " ".join((command.help or "").split()))
+        missing += [(name, number) for number in named if int(number) not in documented]
+    assert missing == []
+
+
 def test_the_readme_is_read_in_three_minutes() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").split()) <= 700
 
@@ -56,6 +76,52 @@ def test_each_link_from_page_to_page_leads_somewhere() -> None:
         if not target.startswith(("http://", "https://", "mailto:")) and not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_each_path_and_module_of_the_repository_that_a_page_names_is_there() -> None:
+    missing = [
+        f"{page.relative_to(ROOT)}: {name}"
+        for page in written()
+        if page.name != "CHANGELOG.md"  # which keeps the names of its time
+        for name in named_in_repository(page.read_text("utf-8"))
+        if not is_in_repository(name, tracked())
+    ]
+    assert missing == []
+
+
+def test_each_path_and_module_that_a_unit_names_is_there() -> None:
+    text = "\n".join(file.read_text("utf-8") for file in (ROOT / "systemd").iterdir())
+    names = [*named_in_repository(text), *re.findall(r"(?<![\w/])(?:docs|systemd|kill_switch)/[\w./-]+\w", text)]
+    assert [name for name in names if not is_in_repository(name, tracked())] == []
+
+
+def test_the_page_about_the_architecture_has_each_room_of_the_package() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
+    rooms = {room for row in import_graph.rows() for room in row} - {"__main__"}
+    assert rooms - set(re.findall(r"`(\w+)(?=[`/])", page)) == set()
+
+
+def named_in_repository(text: str) -> list[str]:
+    """Return the paths in backticks that end in `.py` or begin with a folder of the repository, and module names."""
+    paths = re.findall(r"`((?:kill_switch|tests|docs|systemd)/[\w./-]+|[\w./-]+\.py)(?:::\w+)?`", text)
+    modules = re.findall(r"(?:`|python -m )((?:kill_switch|tests)(?:\.\w+)+)", text)
+    return [name for name in (*paths, *modules) if not re.search(r"NAME|<|\bkraken\b|^ccxt/", name)]
+
+
+def is_in_repository(name: str, files: frozenset[str]) -> bool:
+    """Return whether a path, the end of a path, or a module with a member of it at most, is in the repository."""
+    if re.fullmatch(r"\w+(\.\w+)+", name) and not name.endswith(".py"):
+        parts = name.split(".")
+        candidates = {"/".join(parts), "/".join(parts[:-1])}
+        return any(f"{path}.py" in files or any(file.startswith(f"{path}/") for file in files) for path in candidates)
+    return any(f"/{file}".endswith(f"/{name}") or f"/{name.rstrip('/')}/" in f"/{file}" for file in files)
+
+
+@functools.cache
+def tracked() -> frozenset[str]:
+    """Return the files of the repository."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return frozenset(listed.splitlines())
 
 
 def test_no_page_installs_by_a_name_that_is_not_ours_on_an_index() -> None:

@@ -118,7 +118,7 @@ def test_an_interrupt_waits_for_the_answers_and_says_so(field: Play) -> None:
     time.sleep(0.1)  # the handler of the signal has been there since before the latch
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert "SIGINT: the proof is not waited for" in err and "Traceback" not in err
+    assert "SIGINT: no wait for the proof" in err and "Traceback" not in err
     assert field.open_orders() == 0
 
 

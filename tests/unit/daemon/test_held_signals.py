@@ -19,7 +19,7 @@ class Blocked(SignalHolder):
         super().__init__()
         self._imports = imports
 
-    def _leave(self, text: str, accounts: Sequence[str] | None) -> None:
+    def _write_latch(self, text: str, accounts: Sequence[str] | None) -> None:
         with self._imports:
             self.lines.append(text)
 
@@ -37,7 +37,7 @@ def test_a_term_behind_a_kill_signal_ends_the_process_only_when_the_latch_is_lef
 
     monkeypatch.setattr(os, "_exit", end)
     with imports:
-        held._take(signal.SIGUSR1, None)
-        held._take(signal.SIGTERM, None)  # returns: an exception here would meet whatever is being imported
+        held._on_signal(signal.SIGUSR1, None)
+        held._on_signal(signal.SIGTERM, None)  # returns: an exception here would meet whatever is being imported
     assert ended.wait(5.0)
     assert left == ["operator: SIGUSR1"]

@@ -148,7 +148,7 @@ def test_default_directories_that_only_systemd_can_make_are_a_note(
     with as_nobody(tmp_path):
         assert site.found() == []
         (note,) = preflight.notes(load(site.file))
-    assert "/nonexistent/state is not there" in note
+    assert "/nonexistent/state does not exist" in note
 
 
 def test_a_port_that_somebody_else_has_is_a_note(site: Site) -> None:
@@ -158,7 +158,7 @@ def test_a_port_that_somebody_else_has_is_a_note(site: Site) -> None:
     assert done.exit_code == 0
     unsigned, note = json.loads(done.stdout)["notes"]
     assert note.startswith("intake.udp: cannot be listened on: Address already in use")
-    assert unsigned.startswith("intake.udp: without [intake] key, every user of this machine can beat")
+    assert unsigned.startswith("intake.udp: without [intake] key, every user of this machine can send heartbeats")
 
 
 def test_a_runtime_directory_that_is_too_long_for_sockets_is_named_with_what_to_do(site: Site) -> None:

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import nan
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from kill_switch.core.domain import LaneState
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.segments import ChainHead
+from kill_switch.outbound.metric_table import BY_NAME, METRICS
 from kill_switch.outbound.metrics import Histogram, MetricsCollector, OutboundCounters
 from kill_switch.system.host_port import HostPort
 from kill_switch.system.process_metrics import ProcessMetricsReader
@@ -39,7 +40,7 @@ from tests.harness.dispatch_doubles import Floor
 from tests.harness.virtual_time import running
 from tests.harness.worker_double import now
 
-LABELS = {"account", "venue", "phase", "route", "trigger", "kind", "state", "figure", "le", "version", "python"}
+LABELS = {"account", "venue", "phase", "route", "trigger", "kind", "state", "figure", "version", "python"}
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
@@ -86,12 +87,12 @@ class Stage:
     why: str = ""
 
     def __post_init__(self) -> None:
-        self.watch = Watched()
+        self.supervisor = Watched()
         self.record = Record()
         self.meter = MetricsCollector(
             self.floor.dispatcher,
             cast(Journal, self.record),
-            cast(TriggerSupervisor, self.watch),
+            cast(TriggerSupervisor, self.supervisor),
             lambda: OutboundCounters(notification_failures_total=4),
             lambda: self.why,
             self.floor.time.now,
@@ -247,15 +248,28 @@ def test_a_kill_in_figures() -> None:
     assert of("kill_clear_seconds_count") == 0
 
 
-def test_names_are_as_prometheus_wants_them_and_labels_are_few() -> None:
-    text = ""
+def test_each_metric_of_the_table_is_served_as_the_table_describes_it_and_no_other() -> None:
     with exposed(Stage().meter.collect) as port:
-        text = scrape(port)
-    for family in text_string_to_metric_families(text):
-        assert family.documentation, family.name
-        assert family.name.startswith(("kill_switch_", "process_")), family.name
-        for sample in family.samples:
-            assert set(sample.labels) <= LABELS
+        served = {family.name: family for family in text_string_to_metric_families(scrape(port))}
+    for metric in METRICS:
+        family = served.pop(metric.name.removesuffix("_total"))
+        assert (family.documentation, family.type) == (metric.help, "gauge" if metric.kind == "state" else metric.kind)
+        assert {label for sample in family.samples for label in sample.labels} <= {*metric.labels, "le"}
+    assert served == {}
+
+
+def test_names_and_labels_of_metrics_are_as_prometheus_wants_them_and_few() -> None:
+    assert len(BY_NAME) == len(METRICS)
+    for metric in METRICS:
+        assert metric.help.endswith("."), metric.name
+        assert metric.name.startswith(("kill_switch_", "process_")), metric.name
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        assert set(metric.labels) <= LABELS
+        assert bool(metric.states) == (metric.kind == "state"), metric.name
+
+
+def test_each_counter_of_the_outbound_services_is_in_the_table_of_metrics() -> None:
+    assert {f"kill_switch_{counter.name}" for counter in fields(OutboundCounters)} <= BY_NAME.keys()
 
 
 def test_a_duration_on_a_bound_belongs_below_it() -> None:
