@@ -31,6 +31,7 @@ from kill_switch.core import order_tracker, outcome, recovery
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason
 from kill_switch.core.engine import AccountState, Announce, Reconfigured, State
 from kill_switch.core.identity import Login, new_salt
+from kill_switch.core.records import LatchRecord
 from kill_switch.direct.latch import DirectLatch
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -366,9 +367,8 @@ class DirectKill:
         self._reports, self._kill_id = reports, joined.kill
         self._record.hand_over(journal, joined)
         if unstruck := [name for name in self._meant if name not in reason.accounts]:
-            journal.append_latch(
-                "latch", {"accounts": unstruck, "said": f"{reason.trigger}: {reason.text}"}, clock.now()
-            )
+            record = LatchRecord(accounts=tuple(unstruck), said=f"{reason.trigger}: {reason.text}")
+            journal.append_latch(record.kind, record.to_json(), clock.now())
         try:
             self._strike_unfinished(joined, spawn)
         except Exception as error:
