@@ -263,7 +263,9 @@ class Reloader:
             self.run_lanes(name, *line)
         for adapter in venues.values():
             adapter.hedge_after_s = new.daemon.hedge_after_s
-        self._reports.budget_us = self._drills.budget_us = int(new.daemon.budget_s * 1e6)
+        budget_us = int(new.daemon.budget_s * 1e6)
+        self._reports.set_budget(budget_us)
+        self._drills.budget_us = budget_us
         self._drills.set_schedule(new.drill.cron, new.drill.timezone)
         self._beside.reconfigure(new, self._tasks)
         for name in change.triggers_ended:

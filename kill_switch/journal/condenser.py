@@ -27,7 +27,8 @@ from kill_switch.core.records import (
 )
 from kill_switch.core.recovery import RecoveryFold
 from kill_switch.journal import records
-from kill_switch.journal.kill_report import ReportBuilder, Stamp
+from kill_switch.journal.kill_fold import Stamp
+from kill_switch.journal.kill_report import ReportBuilder
 
 MAX_VERBATIM = 128  # records of an account and kill that are written unchanged; ten seconds of a kill take 100
 REPEATS_EVERY_NS = 60_000_000_000  # between two `repeats` records of an account
