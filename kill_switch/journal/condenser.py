@@ -1,8 +1,8 @@
-"""Write a tripped account's repeated records as one `repeats` record a minute. Pure: times are in the records.
+"""Write a tripped account's repeated records as one `repeats` record a minute, by the records' own times.
 
 The first records of a kill are written unchanged; later ones are counted, because a bot that goes on quoting causes
 several a second. The record that ends a recorded CLEAR is written at once, so that no restart takes the account for
-clear; a CLEAR may be a minute late, and a restart before then strikes again.
+clear. A restart before a late CLEAR strikes once more.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class ReportBuilder:
 
         `on_measured` is called once for each account, kill and stage of later records, with the µs since the reason.
         """
-        self._budget_us = budget_us
+        self.budget_us = budget_us
         self._on_measured: Callable[[str, int], object] = lambda stage, us: None
         self._keep = keep
         self._kills: dict[str, KillFold] = {}
@@ -72,14 +72,9 @@ class ReportBuilder:
             self.take(entry)
         self._on_measured = on_measured
 
-    @property
-    def budget_us(self) -> int:
-        """The latency budget in µs."""
-        return self._budget_us
-
     def set_budget(self, budget_us: int) -> None:
         """Judge reports by another latency budget from now on, after a reload."""
-        self._budget_us = budget_us
+        self.budget_us = budget_us
 
     @property
     def last(self) -> str | None:
@@ -104,11 +99,8 @@ class ReportBuilder:
                 self._progress(record, stamp)
             case ReasonRecord():
                 self._reason(record, stamp)
-            case StartRecord():
-                self._configure(record.config)
-            case ReloadRecord():
-                self._configure(record.config)
-                self._approvals.clear()
+            case StartRecord() | ReloadRecord():
+                self._configure(record)
             case DirectRecord():
                 self._direct(record)
             case AmendmentRecord():
@@ -119,18 +111,16 @@ class ReportBuilder:
                 self._repeats(record)
             case CheckpointRecord():
                 self.restore(record.kills)
-            case RearmApprovedRecord():
-                self._approvals.add(record, stamp.at)
-            case RearmRecord():
+            case RearmApprovedRecord() | RearmRecord():
                 self._rearm(record, stamp)
             case ResumeRecord() | IdentityRecord():
                 self._rename(record.moved)
-            case _:
-                pass
 
-    def _configure(self, config: Mapping[str, Any] | None) -> None:
-        if config is not None:
-            self._config = config_hash(config)
+    def _configure(self, record: StartRecord | ReloadRecord) -> None:
+        if record.config is not None:
+            self._config = config_hash(record.config)
+        if isinstance(record, ReloadRecord):
+            self._approvals.clear()
 
     def _strike(self, record: StrikeRecord, stamp: Stamp) -> None:
         for sent in record.sent:
@@ -179,8 +169,8 @@ class ReportBuilder:
             "id": kill.id,
             "reasons": kill.reasons,
             "fired_at": clock.iso(kill.began_wall_ns),
-            "budget_us": self._budget_us,
-            "within_budget": answered_us is not None and answered_us <= self._budget_us,
+            "budget_us": self.budget_us,
+            "within_budget": answered_us is not None and answered_us <= self.budget_us,
             "last_sent_us": _latest([item["sent_us"] for item in accounts.values()]),
             "last_answered_us": answered_us,
             "all_clear_us": _latest([item["clear_us"] for item in accounts.values()]),
@@ -315,8 +305,11 @@ class ReportBuilder:
                 for place in [place for place in places if place.kill == kill_id]:
                     del places[place]
 
-    def _rearm(self, record: RearmRecord, stamp: Stamp) -> None:
-        """Mark the accounts as re-armed in every kill that struck them since they were last armed."""
+    def _rearm(self, record: RearmApprovedRecord | RearmRecord, stamp: Stamp) -> None:
+        """Keep an approval, or mark the accounts as re-armed in every kill that struck them since they were armed."""
+        if isinstance(record, RearmApprovedRecord):
+            self._approvals.add(record, stamp.at)
+            return
         granted = self._approvals.grant(record, stamp.at)
         armed: dict[str, tuple[KillFold, list[str]]] = {}
         for name in record.accounts:
