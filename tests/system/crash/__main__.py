@@ -26,7 +26,7 @@ def main() -> int:
     seed: int = random.randrange(10**6) if given.seed is None else given.seed  # noqa: S311 - moments, nothing secret
     print(f"seed {seed}", flush=True)
     good = True
-    for what in ("kills", *resource_failures.ALL) if given.purpose == "all" else (given.purpose,):
+    for what in ("kills", *resource_failures.ALL) if given.what == "all" else (given.what,):
         began_s = time.monotonic()
         try:
             figures = _kills(given.kills, seed, given.jobs) if what == "kills" else resource_failures.ALL[what](seed)
