@@ -92,7 +92,11 @@ class Daemon:
         self._systemd = systemd or ServiceNotifier()
         self.journal = journal or Journal(*directories, self._systemd.starting)
         contents = self.journal.contents
-        self.reports = ReportBuilder(int(config.daemon.budget_s * 1e6), contents.entries)
+        self.reports = ReportBuilder(
+            int(config.daemon.budget_s * 1e6),
+            contents.entries,
+            on_measured=lambda stage, us: self.outbound.meter.on_measured(stage, us),
+        )
         self.journal.on_entry = self.reports.take
         adapters = {
             name: account.build_adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()
@@ -142,7 +146,6 @@ class Daemon:
         self.clock_skew = ClockSkewMonitor(self.dispatcher.sessions, self._announce)
         self.certificate_expiry = CertificateExpiryMonitor(self.dispatcher.sessions, clock.now, self._announce)
         self.outbound = OutboundHub(config, self.dispatcher, self.journal, self.supervisor, self._announce)
-        self.reports.on_measured = self.outbound.meter.on_measured
         self.network = Network()
         self.handlers = ControlHandlers(
             config,

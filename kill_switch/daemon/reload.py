@@ -240,7 +240,7 @@ class Reloader:
         for session, lanes in lines.values():
             self.run_lanes(session, lanes)
         budget_us = int(new.daemon.budget_s * 1e6)
-        self._reports.budget_us = budget_us
+        self._reports.set_budget(budget_us)
         self._drills.reconfigure(budget_us, new.drill.cron, new.drill.timezone)
         self._outbound.reconfigure(new, self._tasks)
         for name in change.triggers_ended:

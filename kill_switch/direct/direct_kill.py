@@ -25,6 +25,7 @@ from kill_switch.core import outcome, recovery
 from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.engine import AccountState, Announce, Reconfigured, State
 from kill_switch.core.identity import Login, new_salt
+from kill_switch.core.records import LatchRecord
 from kill_switch.direct.answer_deadlines import AnswerDeadlines
 from kill_switch.direct.direct_journal import DirectJournal
 from kill_switch.direct.latch import DirectLatch
@@ -294,9 +295,8 @@ class DirectKill:
         self._reports, self._kill_id = reports, joined.kill
         self._record.hand_over(journal, joined)
         if unstruck := [name for name in self._in_scope if name not in reason.accounts]:
-            journal.append_latch(
-                "latch", {"accounts": unstruck, "said": f"{reason.trigger}: {reason.text}"}, clock.now()
-            )
+            record = LatchRecord(accounts=tuple(unstruck), said=f"{reason.trigger}: {reason.text}")
+            journal.append_latch(record.kind, record.to_json(), clock.now())
         try:
             self._strike_unfinished(joined, spawn)
         except Exception as error:

@@ -15,7 +15,8 @@ from kill_switch.core import recovery
 from kill_switch.core.records import CheckpointRecord, RearmRecord, ReasonRecord, ReloadRecord, StartRecord
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import records, write_ahead
-from kill_switch.journal.kill_report import ReportBuilder, Stamp
+from kill_switch.journal.kill_fold import Stamp
+from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.records import (
     FORMAT,
     DrillRecord,

@@ -1,8 +1,8 @@
-"""Write a tripped account's repeated records as one `repeats` record a minute. Pure: times are in the records.
+"""Write a tripped account's repeated records as one `repeats` record a minute, by the records' own times.
 
 The first records of a kill are written unchanged; later ones are counted, because a bot that goes on quoting causes
 several a second. The record that ends a recorded CLEAR is written at once, so that no restart takes the account for
-clear; a CLEAR may be a minute late, and a restart before then strikes again.
+clear. A restart before a late CLEAR strikes once more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from kill_switch.core.records import (
 )
 from kill_switch.core.recovery import RecoveryFold
 from kill_switch.journal import records
-from kill_switch.journal.kill_report import ReportBuilder, Stamp
+from kill_switch.journal.kill_fold import Stamp
+from kill_switch.journal.kill_report import ReportBuilder
 
 MAX_VERBATIM = 128  # records of an account and kill that are written unchanged; ten seconds of a kill take 100
 REPEATS_EVERY_NS = 60_000_000_000  # between two `repeats` records of an account

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import orjson
@@ -31,62 +29,13 @@ from kill_switch.core.records import (
 )
 from kill_switch.journal import records
 from kill_switch.journal.account_report import AccountReport
-from kill_switch.journal.kill_head import ApprovalList, KillHead, config_hash, fired_by
+from kill_switch.journal.kill_fold import KillFold, Stamp
+from kill_switch.journal.kill_head import ApprovalList, config_hash, fired_by
 from kill_switch.journal.records import AmendmentRecord, DirectRecord, Entry, Record, Unreadable, UserRecord
 
 MAX_KILLS = 32  # kills in memory; the journal has all kills
 MAX_REASONS_EACH_END = 50  # how many of a kill's first and of its last reasons are kept
 MAX_CHECKPOINT_BYTES = 1 << 17  # bytes of the kills in a checkpoint; the oldest kills beyond are left out
-
-
-class Stamp(NamedTuple):
-    """When and on which boot a record was written."""
-
-    at: str  # wall time, ISO 8601
-    boot: str  # id of the boot that its monotonic times belong to
-
-
-@dataclass(slots=True)
-class _KillReport:
-    id: str
-    boot: str
-    began_mono_ns: int
-    began_wall_ns: int
-    known_as: str = ""  # the kill's id before `fire --direct` joined the journal
-    reasons: list[dict[str, object]] = field(default_factory=list)
-    accounts: dict[str, AccountReport] = field(default_factory=dict)
-    head: KillHead = field(default_factory=KillHead)
-
-    def to_json(self, *, names: bool = True) -> dict[str, object]:
-        """Return every field in JSON's plain values; without `names`, orders are only counted."""
-        return {
-            "id": self.id,
-            "boot": self.boot,
-            "known_as": self.known_as,
-            "began": [self.began_mono_ns, self.began_wall_ns],
-            "reasons": self.reasons,
-            "accounts": {name: account.to_json(names=names) for name, account in self.accounts.items()},
-            "head": self.head.to_json(),
-        }
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> _KillReport:
-        """Read the result of `to_json`."""
-        mono_ns, wall_ns = data["began"]
-        accounts = {name: AccountReport.from_json(account) for name, account in data["accounts"].items()}
-        known_as, reasons, head = (
-            data.get("known_as", ""),
-            list(data["reasons"]),
-            KillHead.from_json(data.get("head", {})),
-        )
-        return _KillReport(data["id"], data["boot"], mono_ns, wall_ns, known_as, reasons, accounts, head)
-
-    def elapsed_us(self, stamp: Stamp, mono_ns: int) -> int:
-        """Return the µs since the kill's first reason, by the monotonic clock, or by the wall clock of another boot."""
-        if stamp.boot == self.boot:
-            return (mono_ns - self.began_mono_ns) // 1000
-        wall_s = datetime.fromisoformat(stamp.at).timestamp()
-        return int(wall_s * 1e6) - self.began_wall_ns // 1000
 
 
 class _AccountPlace(NamedTuple):
@@ -99,19 +48,33 @@ class _AccountPlace(NamedTuple):
 class ReportBuilder:
     """The reports of the last kills, folded from records in their order."""
 
-    def __init__(self, budget_us: int, entries: Iterable[Entry] = (), *, keep: int | None = MAX_KILLS) -> None:
+    def __init__(
+        self,
+        budget_us: int,
+        entries: Iterable[Entry] = (),
+        *,
+        keep: int | None = MAX_KILLS,
+        on_measured: Callable[[str, int], object] = lambda stage, us: None,
+    ) -> None:
+        """Fold `entries`; `budget_us` is the latency budget in µs, `keep` the number of kills in memory, None for all.
+
+        `on_measured` is called once for each account, kill and stage of later records, with the µs since the reason.
+        """
         self.budget_us = budget_us
-        self.on_measured: Callable[[str, int], None] = lambda stage, us: (
-            None
-        )  # of each account of each kill, once a stage
+        self._on_measured: Callable[[str, int], object] = lambda stage, us: None
         self._keep = keep
-        self._kills: dict[str, _KillReport] = {}
-        self._latest: dict[str, _KillReport] = {}  # account → the kill that it is in
+        self._kills: dict[str, KillFold] = {}
+        self._latest: dict[str, KillFold] = {}  # account → the kill that it is in
         self._tripped: dict[str, dict[_AccountPlace, None]] = {}  # account → where it was struck since it was armed
         self._approvals = ApprovalList()
         self._config: str | None = None  # hash of the configuration in force
         for entry in entries:
             self.take(entry)
+        self._on_measured = on_measured
+
+    def set_budget(self, budget_us: int) -> None:
+        """Judge reports by another latency budget from now on, after a reload."""
+        self.budget_us = budget_us
 
     @property
     def last(self) -> str | None:
@@ -136,11 +99,8 @@ class ReportBuilder:
                 self._progress(record, stamp)
             case ReasonRecord():
                 self._reason(record, stamp)
-            case StartRecord():
-                self._configure(record.config)
-            case ReloadRecord():
-                self._configure(record.config)
-                self._approvals.clear()
+            case StartRecord() | ReloadRecord():
+                self._configure(record)
             case DirectRecord():
                 self._direct(record)
             case AmendmentRecord():
@@ -151,18 +111,16 @@ class ReportBuilder:
                 self._repeats(record)
             case CheckpointRecord():
                 self.restore(record.kills)
-            case RearmApprovedRecord():
-                self._approvals.add(record, stamp.at)
-            case RearmRecord():
+            case RearmApprovedRecord() | RearmRecord():
                 self._rearm(record, stamp)
             case ResumeRecord() | IdentityRecord():
                 self._rename(record.moved)
-            case _:
-                pass
 
-    def _configure(self, config: Mapping[str, Any] | None) -> None:
-        if config is not None:
-            self._config = config_hash(config)
+    def _configure(self, record: StartRecord | ReloadRecord) -> None:
+        if record.config is not None:
+            self._config = config_hash(record.config)
+        if isinstance(record, ReloadRecord):
+            self._approvals.clear()
 
     def _strike(self, record: StrikeRecord, stamp: Stamp) -> None:
         for sent in record.sent:
@@ -170,7 +128,7 @@ class ReportBuilder:
             if kill is not None and (account := kill.accounts.get(sent.account)):
                 sent_us = kill.elapsed_us(stamp, sent.mono_ns) if sent.mono_ns else None
                 if account.on_sent(sent, sent_us) and sent_us is not None:
-                    self.on_measured("sent", sent_us)
+                    self._on_measured("sent", sent_us)
 
     def _progress(
         self, record: AnswerRecord | ReadRecord | SeenRecord | ClearRecord | ResidueRecord, stamp: Stamp
@@ -183,7 +141,7 @@ class ReportBuilder:
             case AnswerRecord():
                 at_us = kill.elapsed_us(stamp, record.mono_ns)
                 if account.on_answer(record, at_us):
-                    self.on_measured("answered", at_us)
+                    self._on_measured("answered", at_us)
             case ReadRecord():
                 account.on_read(record)
             case SeenRecord():
@@ -191,7 +149,7 @@ class ReportBuilder:
             case ClearRecord():
                 at_us = kill.elapsed_us(stamp, record.mono_ns)
                 if account.on_clear(at_us):
-                    self.on_measured("clear", at_us)
+                    self._on_measured("clear", at_us)
             case ResidueRecord():
                 account.on_residue(record.left)
 
@@ -284,7 +242,7 @@ class ReportBuilder:
 
         Data of another shape raises `LookupError`, `TypeError`, `ValueError` or `AttributeError`.
         """
-        held = {kill["id"]: _KillReport.from_json(kill) for kill in data["held"]}
+        held = {kill["id"]: KillFold.from_json(kill) for kill in data["held"]}
         self._latest = {name: held[kill] for name, kill in data["latest"].items() if kill in held}
         self._kills = {name: kill for name, kill in held.items() if name not in data["pruned"]}
         self._approvals = ApprovalList(data.get("approvals", ()))
@@ -312,7 +270,7 @@ class ReportBuilder:
     def _reason(self, record: ReasonRecord, stamp: Stamp) -> None:
         kill = self._kills.get(record.kill)
         if kill is None:
-            kill = _KillReport(record.kill, stamp.boot, record.observed_mono_ns, record.observed_wall_ns)
+            kill = KillFold(record.kill, stamp.boot, record.observed_mono_ns, record.observed_wall_ns)
             kill.head.config = self._config
             self._kills[kill.id] = kill
             if self._keep is not None and len(self._kills) > self._keep:
@@ -347,10 +305,13 @@ class ReportBuilder:
                 for place in [place for place in places if place.kill == kill_id]:
                     del places[place]
 
-    def _rearm(self, record: RearmRecord, stamp: Stamp) -> None:
-        """Mark the accounts as re-armed in every kill that struck them since they were last armed."""
+    def _rearm(self, record: RearmApprovedRecord | RearmRecord, stamp: Stamp) -> None:
+        """Keep an approval, or mark the accounts as re-armed in every kill that struck them since they were armed."""
+        if isinstance(record, RearmApprovedRecord):
+            self._approvals.add(record, stamp.at)
+            return
         granted = self._approvals.grant(record, stamp.at)
-        armed: dict[str, tuple[_KillReport, list[str]]] = {}
+        armed: dict[str, tuple[KillFold, list[str]]] = {}
         for name in record.accounts:
             latest = self._latest.get(name)
             for place in self._tripped.pop(name, ()):

@@ -576,8 +576,7 @@ def test_each_stage_of_each_accounts_kill_is_measured_once() -> None:
     cleared(cleared(run, "a"), "b", 40)
     cleared(run(seen("a", 1000)), "a", 1000)
     measured: list[tuple[str, int]] = []
-    reports = ReportBuilder(1)
-    reports.on_measured = lambda stage, us: measured.append((stage, us))
+    reports = ReportBuilder(1, on_measured=lambda stage, us: measured.append((stage, us)))
     for entry in run.entries:
         reports.take(entry)
     assert sorted(measured) == [
@@ -585,6 +584,22 @@ def test_each_stage_of_each_accounts_kill_is_measured_once() -> None:
         *(("clear", 500_000), ("clear", 540_000)),
         *(("sent", 0), ("sent", 0)),
     ]
+
+
+def test_kills_of_earlier_runs_are_not_measured() -> None:
+    run = cleared(Run(armed("a"))(reported("a")))
+    measured: list[tuple[str, int]] = []
+    reports = ReportBuilder(1, run.entries, on_measured=lambda stage, us: measured.append((stage, us)))
+    assert reports.kill_ids() and not measured
+
+
+def test_a_budget_that_a_reload_has_set_judges_the_kills_before_it() -> None:
+    reports = ReportBuilder(1, cleared(Run(armed("a"))(reported("a"))).entries)
+    before: Any = reports.render()
+    reports.set_budget(10_000_000)
+    after: Any = reports.render()
+    assert (before["budget_us"], before["within_budget"]) == (1, False)
+    assert (after["budget_us"], after["within_budget"]) == (10_000_000, True)
 
 
 def test_only_the_last_kills_are_kept_in_memory() -> None:
