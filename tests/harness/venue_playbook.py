@@ -174,6 +174,12 @@ class Player:
         return [output for output in self.outputs if isinstance(output, messages.OrdersFound)]
 
     @property
+    def newest_timer(self) -> messages.VenueTimerFired:
+        """Return the end of the timer that the adapter itself has started last, whatever its tag; no call's timer."""
+        tags = [output.tag for output in self.outputs if isinstance(output, WakeAfter)]
+        return messages.VenueTimerFired(next(tag for tag in reversed(tags) if "#" not in tag))
+
+    @property
     def calls(self) -> list[Call]:
         """Return every call so far."""
         return [output for output in self.outputs if isinstance(output, Call)]

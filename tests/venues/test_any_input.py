@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from kill_switch.core.domain import CancelOutcome, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.crosstrade import request_queue
 from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kuna import read_queue
 from kill_switch.venues.messages import (
     Call,
     CallLost,
@@ -76,6 +78,8 @@ steps = st.one_of(
     st.tuples(st.just("woke"), picks),
     st.tuples(st.sampled_from(["kill", "read", "probe", "drill", "measure", "open", "close", "open http", "pause"])),
 )
+
+QUEUE_TIMERS = (request_queue.TURN, read_queue.TURN)
 
 
 class Fuzz:
@@ -154,7 +158,7 @@ class Fuzz:
                     assert output.request.wire.startswith(output.request.method.encode())
                 case WakeAfter():
                     self.timers.append(output.tag)
-                    self.patient |= output.tag == "turn"
+                    self.patient |= output.tag in QUEUE_TIMERS
                 case CancelAnswered():
                     self.answers[strike] += 1
                     self.verdicts[strike] = output.answer

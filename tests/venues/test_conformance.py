@@ -14,7 +14,7 @@ from kill_switch.core.domain import CancelOutcome, Order, OrderState, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.kill_trace import PAST_IDS
-from kill_switch.venues.kit.readback import LOOK_UP, MAX_LOOK_UPS, ReadBack
+from kill_switch.venues.kit.readback import LOOK_UP, MAX_LOOK_UPS, READ_HEDGE, REFRESH, ReadBack
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
@@ -115,10 +115,11 @@ def test_another_hedge_after_holds_from_the_next_strike_on(stand: VenueProfile, 
     """A reload may change it while the adapter is at work."""
     player = stand.ready() if ready else stand.player()
     player.adapter.hedge_after_s = 7.0
-    waits = [one for step in (Kill(), Read()) for one in player.put(step) if isinstance(one, WakeAfter)]
-    hedges = [one.seconds for one in waits if "#" in one.tag or one.tag.startswith("hedge")]
-    assert len(hedges) >= 2
-    assert min(hedges) >= 7.0
+    outputs = [output for step in (Kill(), Read()) for output in player.put(step)]
+    waits = [output.seconds for output in outputs if isinstance(output, WakeAfter)]
+    assert not {HEDGE_S, READ_HEDGE * HEDGE_S} & set(waits)
+    assert not [seconds for seconds in waits if 1.0 <= seconds < 7.0]  # shorter timers are for no second route
+    assert len([seconds for seconds in waits if seconds >= 7.0]) >= 2
 
 
 @every_venue
@@ -1003,11 +1004,11 @@ def test_connections_that_come_and_go_do_not_read_without_end(stand: VenueProfil
         before = len(player.outputs)
         reads += back(stand, player, conn)
         for output in player.outputs[before:]:
-            if isinstance(output, WakeAfter) and output.tag == "refresh":
+            if isinstance(output, WakeAfter) and output.tag == REFRESH:
                 due_s, timers = conn / 10 + output.seconds, timers + 1
         if conn / 10 >= due_s:
             due_s = float("inf")
-            reads += calls_of(player.put(VenueTimerFired("refresh")))
+            reads += calls_of(player.put(VenueTimerFired(REFRESH)))
     assert 15 <= len(reads) <= 26 and 2 <= timers <= 20
     answered(stand, player, reads[-len(player.adapter.book.lists) :])
     answered(stand, player, calls_of(player.put(Probe())))
@@ -1068,7 +1069,7 @@ def test_doubted_orders_are_looked_up_a_few_at_a_time_and_count_again_if_they_ar
     player.put(Pause(5))
     looks = [out for call in back(stand, player) for out in player.put(stand.reads(call, stand.ids[0]))]
     turns = 0
-    while pending := [call for call in calls_of(tuple(looks)) if call.tag.startswith("look-up")]:
+    while pending := [call for call in calls_of(tuple(looks)) if call.tag.startswith(LOOK_UP)]:
         assert len(pending) <= 5 and not any(call.urgent for call in pending)
         for call in pending:
             one = next(one for one in ids if one in call.request.target)

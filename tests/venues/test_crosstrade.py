@@ -14,6 +14,7 @@ from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, R
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.crosstrade.replies import NOTHING_RESTING, OFFLINE
 from kill_switch.venues.crosstrade.tokens import BURST, KEPT, SocketLease, TokenBucket
+from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
@@ -85,7 +86,7 @@ def rpc(tag: str, api: str, conn: int = 1, **args: str) -> Frame:
     return Frame(
         conn,
         {"action": "rpc", "id": tag, "api": api, "args": args},
-        command=api != "GetAllOrders" and not tag.startswith("drill"),
+        command=api != "GetAllOrders" and not tag.startswith(DRILL),
     )
 
 
@@ -1679,7 +1680,7 @@ def test_a_reply_to_a_drill_that_says_nothing_has_not_proven_the_path() -> None:
     player = ready()
     player.put(Pause(10))
     player.put(Drill())
-    player(reply("drill 1", {}), Drilled(Route.WS, False, 0, "a reply that proves nothing"))
+    player(reply(f"{DRILL} 1", {}), Drilled(Route.WS, False, 0, "a reply that proves nothing"))
 
 
 # ── what the accounts are worth (§5, §6) ──────────────────────────────────────────────────────────────────────────

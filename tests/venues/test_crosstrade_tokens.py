@@ -18,6 +18,7 @@ from kill_switch.core.sweep import SweepAction
 from kill_switch.sim.kit.limits import Bucket as VenueBucket
 from kill_switch.venues import messages
 from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.crosstrade.request_queue import TURN as TIMER
 from kill_switch.venues.crosstrade.tokens import MAX_REFUSED, TURN_S, TokenBucket
 from kill_switch.venues.messages import (
     Call,
@@ -54,7 +55,7 @@ from .test_crosstrade import (
 
 LIMIT = payload("crosstrade/rate-limit")
 REFUSED_S = 0.01  # the relay's cloud refuses by itself; what is carried out goes through to NinjaTrader
-SOON: Any = WakeAfter("turn", pytest.approx(0.3, rel=0.5))  # type: ignore[arg-type]
+SOON: Any = WakeAfter(TIMER, pytest.approx(0.3, rel=0.5))  # type: ignore[arg-type]
 NONE = payload("crosstrade/cancelled-none")
 
 
@@ -83,7 +84,7 @@ def targets(outputs: object) -> list[str]:
 
 def turn(player: Player) -> messages.Outputs:
     player.put(Pause(0.5))
-    return player.put(VenueTimerFired("turn"))
+    return player.put(VenueTimerFired(TIMER))
 
 
 # ── the first refusal ends the burst ──────────────────────────────────────────────────────────────────────────────
@@ -97,18 +98,18 @@ def test_a_frame_that_is_refused_goes_over_rest_in_its_turn(message: dict[str, A
         SOON,
         VenueTimerFired("hedge k1-0"),  # no second copy: it would be refused too
         Pause(0.5),
-        VenueTimerFired("turn"),
+        VenueTimerFired(TIMER),
         twin("cancel#1"),
         WakeAfter("cancel#1", 3.2),
         refuse("cancel#1"),
         SOON,
         Pause(0.5),
-        VenueTimerFired("turn"),
+        VenueTimerFired(TIMER),
         twin("cancel#2"),
         WakeAfter("cancel#2", 3.2),
         answer("cancel#2", payload("crosstrade/cancelled")),
         CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
-        VenueTimerFired("turn"),
+        VenueTimerFired(TIMER),
     )
 
 
@@ -121,7 +122,7 @@ def test_a_yes_over_the_websocket_ends_what_waits_for_its_turn() -> None:
         SOON,
         reply("k1-0", payload("crosstrade/cancelled")),
         CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
-        VenueTimerFired("turn"),
+        VenueTimerFired(TIMER),
     )
 
 
@@ -157,7 +158,7 @@ def test_after_a_refusal_nothing_leaves_before_the_venue_wants_it(retry_after: s
     player.put(Pause(0.1))
     player.put(refuse("cancel#2", retry_after))
     player.put(Pause(wait_s - 0.1))
-    [again] = player.put(VenueTimerFired("turn"))
+    [again] = player.put(VenueTimerFired(TIMER))
     assert isinstance(again, WakeAfter) and again.seconds == pytest.approx(0.1)  # the later refusal counts
 
 
@@ -177,7 +178,7 @@ def test_gaps_become_shorter_while_requests_are_refused_and_never_shorter_than_a
         assert isinstance(wake, WakeAfter)
         gaps.append(wake.seconds)
         player.put(Pause(wake.seconds))
-        player.put(VenueTimerFired("turn"))
+        player.put(VenueTimerFired(TIMER))
     assert len(set(gaps)) > 30 and min(gaps) > 0.1
     assert sum(gaps[:3]) / 3 > 0.2 and sum(gaps[20:]) / 20 == pytest.approx(0.15, rel=0.05)
 
@@ -273,7 +274,7 @@ def test_whatever_is_sent_at_most_nine_commands_may_be_refused_in_a_row() -> Non
         player.put(hears(1, {"id": orjson.loads(frame.text)["id"], **LIMIT}))
     for _ in range(40):
         player.put(Pause(0.5))
-        outputs = player.put(Kill()) + player.put(VenueTimerFired("turn")) + player.put(Probe())
+        outputs = player.put(Kill()) + player.put(VenueTimerFired(TIMER)) + player.put(Probe())
         assert not [output for output in outputs if isinstance(output, Send)]
 
 
@@ -315,14 +316,14 @@ def test_a_request_of_a_read_that_is_refused_is_repeated_in_its_turn_until_it_is
         refuse("orders#1"),
         SOON,
         Pause(0.5),
-        VenueTimerFired("turn"),
+        VenueTimerFired(TIMER),
         Asked("orders#2", ORDERS, urgent=True, headers=HEADERS),
         answer("orders#2", listed()),
         Asked("reach#3", SNAPSHOT, urgent=True),  # no second copy while others use the tokens up
         refuse("reach#3"),
         SOON,
         Pause(0.5),
-        VenueTimerFired("turn"),
+        VenueTimerFired(TIMER),
         Asked("reach#4", SNAPSHOT, urgent=True),
         answer("reach#4", connected("Sim101")),
         OrdersRead((), True, asked_ns),

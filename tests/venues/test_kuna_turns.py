@@ -9,6 +9,7 @@ import pytest
 from kill_switch.core.domain import Route
 from kill_switch.sim.kit.limits import Window
 from kill_switch.venues.kuna.adapter import Kuna
+from kill_switch.venues.kuna.read_queue import TURN as TIMER
 from kill_switch.venues.kuna.read_queue import TURN_S
 from kill_switch.venues.messages import Call, CallLost, Opened, OrdersRead, Replied, VenueTimerFired, WakeAfter
 from tests.harness.venue_playbook import START, Asked, Kill, Pause, Player, Read, answer
@@ -16,7 +17,7 @@ from tests.harness.venue_playbook import START, Asked, Kill, Pause, Player, Read
 from .test_kuna import ACTIVE, SECRETS, STOPS, UUID_1, errors, listed, order
 
 PENDING = STOPS.replace("WaitStop", "Pending")
-TURN = WakeAfter("turn", TURN_S)
+TURN = WakeAfter(TIMER, TURN_S)
 
 
 def player() -> Player:
@@ -49,12 +50,12 @@ def test_lists_that_are_refused_are_asked_for_one_by_one_and_the_active_ones_las
         refuse(tags["Pending"]),
         answer(tags["WaitStop"], listed()),
         Pause(TURN_S),
-        VenueTimerFired("turn"),
+        VenueTimerFired(TIMER),
         *again("orders#4", PENDING),
         refuse("orders#4"),
         TURN,
         Pause(TURN_S),
-        VenueTimerFired("turn"),
+        VenueTimerFired(TIMER),
         *again("orders#5", PENDING),
         answer("orders#5", listed()),
         *again("orders#6", ACTIVE),  # the venue has just taken one
@@ -70,7 +71,7 @@ def test_the_active_list_is_asked_for_anew_behind_another_one_that_was_refused(l
     play(refuse(tags["Pending"]), TURN, answer(tags["WaitStop"], listed()))
     if not late:
         play(answer(tags["active"], listed()))
-    play(Pause(TURN_S), VenueTimerFired("turn"), *again("orders#4", PENDING))
+    play(Pause(TURN_S), VenueTimerFired(TIMER), *again("orders#4", PENDING))
     if late:
         play(answer(tags["active"], listed()))
     play(
@@ -88,7 +89,7 @@ def test_what_a_read_has_shown_does_not_wait_for_lists_that_are_refused() -> Non
     [fact] = play.put(answer(tags["active"], listed(UUID_1)))
     assert isinstance(fact, OrdersRead) and not fact.complete and "429" in fact.why
     assert [one.id for one in fact.orders] == [UUID_1]
-    play(VenueTimerFired("turn"))  # nobody waits any more
+    play(VenueTimerFired(TIMER))  # nobody waits any more
 
 
 def test_a_read_does_not_begin_while_another_one_waits_unless_a_strike_has_left_since() -> None:
@@ -98,7 +99,7 @@ def test_a_read_does_not_begin_while_another_one_waits_unless_a_strike_has_left_
         play.put(refuse(tags[kind]))
     play(Read(), Pause(2.5), Read())
     play.put(Kill())
-    play(VenueTimerFired("turn"))
+    play(VenueTimerFired(TIMER))
     assert len(reading(play)) == 3
 
 
@@ -108,7 +109,7 @@ def test_a_kills_read_does_not_wait_for_a_request_of_housekeeping_that_is_held_u
     play.put(Kill())
     tags = [output.tag for output in play.put(Opened(Route.HTTP, 0)) if isinstance(output, Call)]
     play.put(refuse(tags[-1], retry_after="120"))
-    [call] = [output for output in play.put(VenueTimerFired("turn")) if isinstance(output, Call)]
+    [call] = [output for output in play.put(VenueTimerFired(TIMER)) if isinstance(output, Call)]
     assert not call.urgent
     calls = [output for output in play.put(Read()) if isinstance(output, Call)]
     assert len(calls) == 3 and all(call.urgent for call in calls)
@@ -135,19 +136,19 @@ def test_a_request_that_is_lost_in_its_turn_ends_the_read() -> None:
     play = player()
     tags = reading(play)
     play(refuse(tags["Pending"]), TURN, *(refuse(tags[kind]) for kind in ("active", "WaitStop")))
-    play(Pause(TURN_S), VenueTimerFired("turn"), *again("orders#4", PENDING))
+    play(Pause(TURN_S), VenueTimerFired(TIMER), *again("orders#4", PENDING))
     outputs: tuple[Any, ...] = ()
     for _ in range(8):  # on every way that there is
         outputs += play.put(CallLost("orders#4", True, "gone"))
     [fact] = [output for output in outputs if isinstance(output, OrdersRead)]
     assert not fact.complete and "gone" in fact.why
-    play(VenueTimerFired("turn"))
+    play(VenueTimerFired(TIMER))
 
 
 @pytest.mark.parametrize(("said", "wait_s"), [("3", 3.0), ("0", TURN_S), ("3600", 5.0), ("soon", TURN_S)])
 def test_the_venue_may_say_when_to_ask_again(said: str, wait_s: float) -> None:
     play = player()
-    play(refuse(reading(play)["active"], retry_after=said), WakeAfter("turn", wait_s))
+    play(refuse(reading(play)["active"], retry_after=said), WakeAfter(TIMER, wait_s))
 
 
 def test_a_read_is_whole_as_soon_as_the_venue_has_taken_its_lists_one_by_one() -> None:
@@ -166,9 +167,9 @@ def test_a_read_is_whole_as_soon_as_the_venue_has_taken_its_lists_one_by_one() -
             if not full:
                 window.add(at_s)
             outputs += play.put(answer(call.tag, errors("Too many"), 429) if full else answer(call.tag, listed()))
-        if WakeAfter("turn", TURN_S) in outputs:
+        if WakeAfter(TIMER, TURN_S) in outputs:
             play.put(Pause(TURN_S))
             at_s += TURN_S
-            outputs = play.put(VenueTimerFired("turn"))
+            outputs = play.put(VenueTimerFired(TIMER))
     [fact] = [output for output in outputs if isinstance(output, OrdersRead)]
     assert fact.complete and at_s < 4.0

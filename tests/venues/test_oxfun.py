@@ -14,6 +14,7 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.dispatch.connect import sweep_timings
+from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.readback import MAX_LOOK_UPS
 from kill_switch.venues.messages import (
     Call,
@@ -494,7 +495,7 @@ def test_an_order_whose_market_is_not_known_spoils_no_message_that_cancels_other
 
 
 @pytest.mark.parametrize("code", ["05001", "20026"])
-@pytest.mark.parametrize("tag", ["k1", "drill-1"])
+@pytest.mark.parametrize("tag", ["k1", f"{DRILL}-1"])
 def test_a_cancel_that_is_refused_for_its_login_gives_the_connection_up(code: str, tag: str) -> None:
     """Nothing is pushed any more, and nothing else would ever say so."""
     player = ready()
@@ -902,15 +903,15 @@ def test_a_drill_cancels_an_order_that_cannot_exist_on_both_lanes() -> None:
         Drill(),
         Asked("drill#1", "DELETE /v3/orders/cancel", body=orjson.dumps(body)),
         WakeAfter("drill#1", 4.0),
-        Frame(1, {"op": "cancelorder", "tag": "drill-1", "data": order_frame}),
-        WakeAfter("drill-1", 4.0),
+        Frame(1, {"op": "cancelorder", "tag": f"{DRILL}-1", "data": order_frame}),
+        WakeAfter("the frame's timer", 4.0),
         Pause(0.01),
         answer("drill#1", payload("oxfun/cancel-not-found"))._replace(rtt_us=900),
         Drilled(Route.HTTP, True, 900, "40035 Open order not found with id"),
-        hears(1, payload("oxfun/cancelorder-not-found") | {"tag": "drill-1"}),
+        hears(1, payload("oxfun/cancelorder-not-found") | {"tag": f"{DRILL}-1"}),
         Drilled(Route.WS, True, 10_000, "100005 Open order not found"),
         hears(1, payload("oxfun/cancel-late-reject")),  # the engine's own word on the same order, later
-        VenueTimerFired("drill-1"),
+        VenueTimerFired("the frame's timer"),
         VenueTimerFired("drill#1"),
     )
     request = player.calls[0].request
@@ -924,7 +925,7 @@ def test_a_drill_whose_order_the_gateway_has_taken_proves_the_lane() -> None:
     player = ready()
     player.put(Drill())
     player(
-        hears(1, payload("oxfun/cancelorder") | {"tag": "drill-1"}),
+        hears(1, payload("oxfun/cancelorder") | {"tag": f"{DRILL}-1"}),
         Drilled(Route.WS, True, 0, "submitted"),
         answer("drill#1", {"success": False, "code": "20000", "message": "Signature is invalid"}, 401),
         Drilled(Route.HTTP, False, 0, "20000 Signature is invalid"),

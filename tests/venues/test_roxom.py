@@ -780,7 +780,7 @@ def test_a_position_that_was_opened_while_others_were_read_is_in_the_next_reads(
     for call, reply in zip(calls, (payload("roxom/balance"), NONE), strict=True):
         player.put(answer(call.tag, reply))  # type: ignore[union-attr]
     player.put(Pause(0.25))
-    [fact] = player.put(VenueTimerFired("measured 2"))
+    [fact] = player.put(player.newest_timer)
     assert isinstance(fact, Equity) and fact.amounts == {"BTC": Decimal("2.0015")}
     [fact] = measure(player, "GOLD-BTC", body={"data": {"positions": [{"id": "p2", "size": "2"}]}})
     assert fact.amounts == {"BTC": Decimal("2.0015")}
@@ -805,10 +805,11 @@ def test_what_comes_just_before_a_figure_is_told_is_waited_for_and_not_for_ever(
     for number in range(5, 10):
         player.put(event(number))
         player.put(Pause(0.05))
-        assert player.put(VenueTimerFired("measured 2")) == (WakeAfter("measured 2", 0.05),)
+        [wake] = player.put(player.newest_timer)
+        assert isinstance(wake, WakeAfter) and wake.seconds == 0.05
     player.put(event(10))
     player.put(Pause(0.05))
-    assert not isinstance(player.put(VenueTimerFired("measured 2"))[0], WakeAfter)
+    assert not isinstance(player.put(player.newest_timer)[0], WakeAfter)
 
 
 def test_a_profit_that_moves_disturbs_nothing() -> None:
@@ -820,7 +821,7 @@ def test_a_profit_that_moves_disturbs_nothing() -> None:
                for output in player.put(answer(call.tag, reply))]  # type: ignore[union-attr]  # fmt: skip
     assert [type(output) for output in outputs] == [WakeAfter]
     player.put(Pause(0.25))
-    assert [type(fact) for fact in player.put(VenueTimerFired("measured 2"))] == [Equity]
+    assert [type(fact) for fact in player.put(player.newest_timer)] == [Equity]
 
 
 def test_an_answer_to_figures_that_nobody_waits_for_any_more_says_nothing() -> None:
@@ -828,7 +829,7 @@ def test_an_answer_to_figures_that_nobody_waits_for_any_more_says_nothing() -> N
     player.put(Measure())
     first = player.calls[-1].tag
     assert len(measure(player)) == 1
-    player(answer(first, payload("roxom/balance")), VenueTimerFired("measured 2"), VenueTimerFired("measured 3"))
+    player(answer(first, payload("roxom/balance")), player.newest_timer)
 
 
 @pytest.mark.parametrize(
@@ -895,7 +896,7 @@ def test_the_older_generations_balance_is_read_too() -> None:
     player.put(answer("figure#3", NONE))
     player.put(answer("figure#4", NONE))
     player.put(Pause(0.25))
-    [fact] = player.put(VenueTimerFired("measured 1"))
+    [fact] = player.put(player.newest_timer)
     assert isinstance(fact, Equity) and fact.amounts == {"BTC": Decimal("0.0015")}
 
 

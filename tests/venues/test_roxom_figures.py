@@ -298,7 +298,7 @@ def test_an_event_that_a_second_connection_tells_again_moves_nothing() -> None:
     assert isinstance(call, Call)
     player.put(answer(call.tag, listed(("BTC", sats(8)))))
     player(Pause(0.25), balance(7, 8, 1))
-    assert [type(output) for output in player.put(VenueTimerFired("measured 2"))] == [Equity]
+    assert [type(output) for output in player.put(player.newest_timer)] == [Equity]
 
 
 def test_a_position_of_which_the_first_event_comes_while_it_is_read_makes_the_first_figure_unknown() -> None:
@@ -307,7 +307,7 @@ def test_a_position_of_which_the_first_event_comes_while_it_is_read_makes_the_fi
     player.put(answer("figure#3", NONE))
     player.put(answer("figure#4", NONE))
     player(Pause(0.02), balance(5, "5.5", 1), held(size="1", pnl="0.5"), Pause(0.25))
-    [told] = player.put(VenueTimerFired("measured 1"))
+    [told] = player.put(player.newest_timer)
     assert told == UnexplainedMessage(
         "the account cannot be measured: the venue has not shown the profit of a position in OIL-BTC"
     )
@@ -404,7 +404,7 @@ def test_a_withdrawal_behind_the_read_is_not_in_the_figure_which_is_older() -> N
     player.put(Pause(0.1))
     withdrawn_ns = player.now.mono_ns
     player(balance(10, 4, 1, updateType="withdrawal"), Transferred("BTC", Decimal(-6)), Pause(0.15))
-    [fact] = figures(player.put(VenueTimerFired("measured 2")))
+    [fact] = figures(player.put(player.newest_timer))
     assert fact.amounts == {"BTC": Decimal(10)} and fact.asked_ns < withdrawn_ns
 
 
@@ -417,7 +417,7 @@ def test_a_withdrawal_before_the_read_is_in_the_figure_which_is_younger() -> Non
     player(balance(10, 4, 1, updateType="withdrawal"), Transferred("BTC", Decimal(-6)), Pause(0.02))
     player.put(answer(call.tag, listed(("BTC", sats(4)))))
     player.put(Pause(0.25))
-    [fact] = figures(player.put(VenueTimerFired("measured 2")))
+    [fact] = figures(player.put(player.newest_timer))
     assert fact.amounts == {"BTC": Decimal(4)} and fact.asked_ns > withdrawn_ns
 
 
