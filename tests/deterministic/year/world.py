@@ -301,7 +301,7 @@ class World:
 def rarer_looks() -> Iterator[None]:
     """Have the triggers look as rarely as the models do, and the flag's file system answer without a thread."""
     with ExitStack() as stack:
-        for module, name, value in (*RARER, (flag, "Offload", Inline)):
+        for module, name, value in (*RARER, (flag, "OffloadThread", Inline)):
             stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
         Inline.hang(False)
