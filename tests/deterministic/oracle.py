@@ -303,7 +303,7 @@ class Judge:
         if not life.alive or life.dispatcher.sessions.get(house.name) is not session:
             return
         striking = life.dispatcher.state.accounts[house.name].phase is Phase.STRIKING
-        silent = house.listened_ns < sent_ns and striking and self._strike_of(life, house) == strike
+        silent = house.heard_ns < sent_ns and striking and self._strike_of(life, house) == strike
         if silent and self._twins[house.name] == twins:
             self.wrong(f"{house.name}: a frame that cancels has no answer, and goes out by no second route")
 

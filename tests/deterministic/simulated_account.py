@@ -110,7 +110,7 @@ class House:
         self.weather = Weather()
         self.links: set[Link] = set()
         self._link_number = 0
-        self.listened_ns = 0  # when the last frame of the venue's came
+        self.heard_ns = 0  # when the last frame of the venue's came
         self.heard_ids: set[str] = set()  # unlisted orders that the process which lives has been told of
         settings = SIMULATORS[kind].options_type()
         for option, choices in _OPTIONS[kind]:
@@ -194,7 +194,7 @@ class House:
 
     def hears(self, text: bytes) -> None:
         """Take note of a frame that reaches us."""
-        self.listened_ns = self.world.ns
+        self.heard_ns = self.world.ns
         self.heard_ids.update(one for one in self.venue.hidden if one.encode() in text)
 
     def refused_for_rate(self, what: str) -> None:
