@@ -202,7 +202,11 @@ class HeartbeatTrigger(Trigger):
         if self._beaten_ns is not None and now_ns - self._beaten_ns < self.timeout_ns:
             return None
         if self._fired:  # with `start = "first-beat"` it waits for a beat again
-            return "no heartbeat yet; it would fire again" if self.start == "boot" else None
+            return (
+                "no beat has come since it fired; it would fire again: start the strategy first"
+                if self.start == "boot"
+                else None
+            )
         is_due = self._watching or self._counts_from_boot()
         return Unseen("whether it beats", self.state()[1]) if is_due else None
 
@@ -223,7 +227,7 @@ class HeartbeatTrigger(Trigger):
 
     def _overdue_ns(self, since: StallMark, now_ns: int) -> int:
         """Return by how many nanoseconds the time-out since a mark is exceeded; stalled time does not count."""
-        return since.heard_ns(self._stall_clock.mark(now_ns)) - self.timeout_ns
+        return since.listened_ns(self._stall_clock.mark(now_ns)) - self.timeout_ns
 
     def _in_doubt(self, now_ns: int) -> bool:
         """Return whether a beat may have been lost after the last one, less than a time-out ago."""

@@ -115,4 +115,4 @@ class LinkTrigger(Trigger):
         """Return for how many seconds an account has been down, without stalled time; None if it has never been up."""
         if name not in self._up:
             return None
-        return self._up[name].heard_ns(self._stall_clock.mark(self._clock().mono_ns)) / 1e9
+        return self._up[name].listened_ns(self._stall_clock.mark(self._clock().mono_ns)) / 1e9

@@ -175,7 +175,7 @@ class OrderRateTrigger(Trigger):
             if self._max_open is None or view.open is None or view.open <= self._max_open:
                 watched.over_ns, watched.over = 0, None
                 continue
-            watched.over_ns += watched.over.heard_ns(mark) if watched.over is not None else 0
+            watched.over_ns += watched.over.listened_ns(mark) if watched.over is not None else 0
             watched.over = mark
             if name not in self._struck and self._found is None and watched.over_ns >= self._window_ns:
                 self._find_open(name, view.open, now)
@@ -192,11 +192,11 @@ class OrderRateTrigger(Trigger):
         watched.over = None
         if watched.unseen is None:
             watched.unseen = now
-        elif watched.unseen.heard_ns(now) > self._window_ns:
+        elif watched.unseen.listened_ns(now) > self._window_ns:
             watched.over_ns, watched.watched = 0, None
 
     def _find_open(self, name: str, count: int, now: Instant) -> None:
-        text = f"{name} has {count} open orders, and too many for {self._window_s:g} s (allowed: {self._max_open})"
+        text = f"{name} has {count} open orders, and has had more than {self._max_open} for {self._window_s:g} s"
         window_ms = self._window_ns // 1_000_000
         self._find(text, {"account": name, "open": count, "max_open": self._max_open, "window_ms": window_ms}, now)
 
@@ -261,7 +261,7 @@ class OrderRateTrigger(Trigger):
         now = self._stall_clock.mark(self._clock().mono_ns)
         unseen = self._unseen(asked)
         watched = {name: self._of(name).watched for name in asked if name not in unseen}
-        short = [name for name, since in watched.items() if since is None or since.heard_ns(now) < self._window_ns]
+        short = [name for name, since in watched.items() if since is None or since.listened_ns(now) < self._window_ns]
         names = [*unseen, *(short if self._max_new is not None else ())]
         if not names:
             return None
@@ -288,7 +288,7 @@ class OrderRateTrigger(Trigger):
 
     def _blindness(self, names: Sequence[str]) -> str:
         now = self._stall_clock.mark(self._clock().mono_ns)
-        unseen = {name: since.heard_ns(now) for name in names if (since := self._of(name).unseen) is not None}
+        unseen = {name: since.listened_ns(now) for name in names if (since := self._of(name).unseen) is not None}
         return ", ".join(
             f"the orders of {name} are not seen for {ns / 1e9:.1f} s"
             for name, ns in unseen.items()

@@ -24,7 +24,7 @@ class StallMark(NamedTuple):
     at_ns: int
     stalled_ns: int
 
-    def heard_ns(self, until: StallMark) -> int:
+    def listened_ns(self, until: StallMark) -> int:
         """Return for how many nanoseconds the process could listen between this mark and a later one."""
         return until.at_ns - self.at_ns - (until.stalled_ns - self.stalled_ns)
 

@@ -159,7 +159,7 @@ class IntakeSockets:
             self._try_udp()
             for way, why in ((UDP, self.udp_trouble), (LOCAL, self.trouble)):
                 if why:
-                    self._on_missing(f"nothing can be heard: {why}", way)
+                    self._on_missing(f"no beat can be received: {why}", way)
             await anyio.sleep(LOOK_EVERY_S)
 
     async def _watch_local(self) -> None:

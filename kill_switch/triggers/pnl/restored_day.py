@@ -12,7 +12,7 @@ from kill_switch.triggers.pnl.describe import describe_uncounted
 from kill_switch.triggers.pnl.equity_course import SETTLE_NS, Transfer
 from kill_switch.triggers.pnl.samples import MAX_EQUITY, parse_equity
 
-OTHER_FIGURES = "other figures than before"  # why a day begins anew
+OTHER_FIGURES = "other figures than before"  # why the day of an earlier run does not continue
 UNREADABLE_DAY = "the record of the day cannot be understood"
 
 

@@ -94,4 +94,4 @@ class SampleSight:
         return f"the {figures} are never from the same {self._samples.window_s:g} s"
 
     def _is_overdue(self, since: StallMark, now_ns: int) -> bool:
-        return since.heard_ns(self._stall_clock.mark(now_ns)) > self._stale_after_s * 1e9
+        return since.listened_ns(self._stall_clock.mark(now_ns)) > self._stale_after_s * 1e9

@@ -231,7 +231,7 @@ class PnlTrigger(Trigger):
         if slow := self._sight.describe_slowness():
             return slow
         limits = " or ".join(self._day_tracker.hidden)
-        words = f"nobody can tell whether {limits} is reached, for more than {KNOWN_NS // 1_000_000_000} s"
+        words = f"whether {limits} is reached has been unknown for more than {KNOWN_NS // 1_000_000_000} s"
         return words + self._in_doubt() if limits else ""
 
     def is_excused_by_kill(self) -> bool:
@@ -266,7 +266,7 @@ class PnlTrigger(Trigger):
         left = [name for name in self.accounts if name not in accounts and self._phase(name).is_tripped]
         if not (self._fired and left):
             return None
-        words = f"the day begins anew only if {', '.join(left)} is re-armed with it"
+        words = f"a new day begins only if {', '.join(left)} is re-armed with it"
         if (last := self._fresh()) is None:
             return Unseen("whether a limit is still reached", f"{self._out_of_sight()}; {words}")
         if not any(self._day_tracker.reaches(limit, last) for limit in PnlLimits._fields):

@@ -117,7 +117,7 @@ def test_a_runaway_algorithm_trips_its_account_and_a_busy_one_does_not(stage: Pl
     assert (stage.status()["accounts"]["roxom"]["state"], stage.book("roxom")) == ("ARMED", 10)
     stage.rest("roxom", 1)
     stage.until(lambda: stage.book("roxom") == 0)
-    assert reason(stage)["text"] == "roxom has 11 open orders, and too many for 0.5 s (allowed: 10)"
+    assert reason(stage)["text"] == "roxom has 11 open orders, and has had more than 10 for 0.5 s"
 
 
 @pytest.mark.parametrize("ahead_ns", [None, DAY_NS, 365 * DAY_NS])  # how far the clock was ahead at the end

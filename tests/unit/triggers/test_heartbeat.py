@@ -221,11 +221,17 @@ class TestHeartbeat:
         async with watching("boot") as watch:
             watch.trigger.start_boot_timer()
             await watch.until(10)
-            assert watch.trigger.rearm_blocker() == "no heartbeat yet; it would fire again"
+            assert (
+                watch.trigger.rearm_blocker()
+                == "no beat has come since it fired; it would fire again: start the strategy first"
+            )
             watch.trigger.on_beat()
             assert watch.trigger.rearm_blocker() is None
             await watch.until(13)
-            assert watch.trigger.rearm_blocker() == "no heartbeat yet; it would fire again"
+            assert (
+                watch.trigger.rearm_blocker()
+                == "no beat has come since it fired; it would fire again: start the strategy first"
+            )
             watch.trigger.on_beat()
             watch.trigger.on_rearmed()
             assert watch.state is TriggerState.OK

@@ -420,7 +420,7 @@ async def test_a_port_that_somebody_else_has_is_blindness_until_it_is_free(
         await bench.until(1)
         assert bench.state is BLIND
         assert list(bench.intake.troubles()) == [f"udp 127.0.0.1:{bench.port}: Address already in use"]
-        assert bench.trigger.state()[1].startswith("nothing can be heard: udp 127.0.0.1:")
+        assert bench.trigger.state()[1].startswith("no beat can be received: udp 127.0.0.1:")
         squatter.close()
         await bench.until(3)
         assert (bench.state, list(bench.intake.troubles())) == (WAITING, [])

@@ -217,7 +217,7 @@ async def test_too_many_open_orders_fire_when_they_were_too_many_all_through_the
         assert floor.reasons == []
         await floor.until(12.2)
         (reason,) = floor.reasons
-        assert reason.text == "a has 6 open orders, and too many for 10 s (allowed: 5)"
+        assert reason.text == "a has 6 open orders, and has had more than 5 for 10 s"
         assert reason.accounts == ("a", "b")
         assert reason.evidence == {"account": "a", "open": 6, "max_open": 5, "window_ms": 10_000}
 

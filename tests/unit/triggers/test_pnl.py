@@ -750,7 +750,7 @@ async def test_some_accounts_cannot_be_rearmed_alone_while_a_limit_is_reached() 
         desk.phases.update(a=Phase.CLEAR, b=Phase.RESIDUE)
         assert fresh(desk.trigger.partial_rearm_blocker({"a"}) or "") == (
             "equity 900 USD, loss 100 of 100 (100%), since 2023-11-14T22:13:35Z (first); "
-            "the day begins anew only if b is re-armed with it"
+            "a new day begins only if b is re-armed with it"
         )
         assert desk.trigger.partial_rearm_blocker({"a", "b"}) is None
         desk.phases["b"] = Phase.ARMED

@@ -129,7 +129,7 @@ async def test_a_crowd_of_transfers_without_end_that_may_hide_a_loss_makes_it_bl
                 return  # it has found out
             if desk.state == "blind":
                 blind_s = desk.s if blind_s is None else blind_s
-                assert "nobody can tell whether" in desk.trigger.state()[1]
+                assert "is reached has been unknown for more than" in desk.trigger.state()[1]
                 assert isinstance(desk.trigger.rearm_blocker(), Unseen)
             else:
                 assert (blind_s, desk.state) == (None, "ok")

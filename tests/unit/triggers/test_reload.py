@@ -104,7 +104,10 @@ async def test_a_heartbeat_that_has_fired_stays_fired_and_stands_against_the_re_
         await play.office.settle()
         play.reload(beat("5s", "boot"))
         assert play.state() is TriggerState.TRIPPED
-        assert play.office.watch.triggers["beat"].rearm_blocker() == "no heartbeat yet; it would fire again"
+        assert (
+            play.office.watch.triggers["beat"].rearm_blocker()
+            == "no beat has come since it fired; it would fire again: start the strategy first"
+        )
 
 
 async def test_a_heartbeat_that_counts_from_the_boot_counts_from_the_reload_that_begins_it(opened: Opened) -> None:

@@ -149,7 +149,7 @@ async def test_what_has_fired_for_two_accounts_speaks_against_a_rearm_of_one(tmp
     async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500), (450, 450), (450, 450))
         (why,) = watched.watch.rearm_blockers({"a"})
-        assert why.endswith("the day begins anew only if b is re-armed with it")
+        assert why.endswith("a new day begins only if b is re-armed with it")
         assert list(watched.watch.rearm_blockers({"a", "b"})) == []
 
 
@@ -676,7 +676,10 @@ async def test_ready_though_degraded_waits_for_no_account(tmp_path: Path) -> Non
 
 
 async def test_a_trip_is_on_record_and_a_restart_neither_trips_again_nor_forgets_it(tmp_path: Path) -> None:
-    for triggers, blocked in ((BEAT, []), (BOOT, ["trigger beat: no heartbeat yet; it would fire again"])):
+    for triggers, blocked in (
+        (BEAT, []),
+        (BOOT, ["trigger beat: no beat has come since it fired; it would fire again: start the strategy first"]),
+    ):
         async with living(tmp_path, triggers) as life:
             life.ready("a")
             await life.until(1)
