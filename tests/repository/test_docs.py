@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import re
 import subprocess
@@ -99,6 +100,22 @@ def test_the_page_about_the_architecture_has_each_room_of_the_package() -> None:
     page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
     rooms = {room for row in import_graph.rows() for room in row} - {"__main__"}
     assert rooms - set(re.findall(r"`(\w+)(?=[`/])", page)) == set()
+
+
+def test_each_method_that_a_page_names_with_its_class_is_in_the_package() -> None:
+    members: dict[str, set[str]] = {}
+    for file in (ROOT / "kill_switch").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                members.setdefault(node.name, set()).update(re.findall(r"\w+", ast.unparse(node)))
+    missing = [
+        f"{page.relative_to(ROOT)}: {name}.{member}"
+        for page in written()
+        if page.name != "CHANGELOG.md"
+        for name, member in re.findall(r"\b([A-Z]\w+)\.([a-z_]\w+)\b(?!\.)", page.read_text("utf-8"))
+        if name in members and member not in members[name]
+    ]
+    assert missing == []
 
 
 def named_in_repository(text: str) -> list[str]:

@@ -141,6 +141,21 @@ def send(port: int, datagram: bytes) -> None:
         sender.sendto(datagram, ("127.0.0.1", port))
 
 
+# ── the budget ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_drills_and_reports_after_a_reload_have_the_new_budget(play: Play) -> None:
+    async with play.running("a") as daemon:
+        play.source.write_text(play.source.read_text().replace("[daemon]\n", '[daemon]\nbudget = "200ms"\n'))
+        assert (await daemon.reloader.reload()).describe() == "tables changed: daemon"
+        drill = await daemon.drills.run(("a",), "test")
+        daemon.dispatcher.fire(Reason("x", "y", ("a",), now()))
+        daemon.journal.flush()
+        report = daemon.reports.render("last")
+        assert report is not None
+        assert (drill["budget_us"], report["budget_us"]) == (200_000, 200_000)
+
+
 # ── the intake ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
