@@ -273,7 +273,9 @@ class CrossTradeStriker:
         if reply.limited and not part.settled:
             return self._on_limited(part, reply, now)
         if reply.cancelled == 0 and (part.framed or not call.second_route_allowed):
-            reply = reply._replace(cancelled=None)  # the other copy may have cancelled orders that this copy did not find
+            reply = reply._replace(
+                cancelled=None
+            )  # the other copy may have cancelled orders that this copy did not find
         return self._end_twin(part, reply, now)
 
     def on_twin_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
