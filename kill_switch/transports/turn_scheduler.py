@@ -12,7 +12,7 @@ import itertools
 
 
 class TurnScheduler:
-    """A scheduler that continues one waiting task in each pass of the event loop: the task with the fewest turns so far.
+    """Continue one waiting task in each pass of the event loop: the task that has had the least so far.
 
     However many connections send at once, one piece of one answer is read in a pass. So a short answer does not wait
     behind a flood.
