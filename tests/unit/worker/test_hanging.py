@@ -228,10 +228,10 @@ async def test_a_command_that_does_not_read_its_text_is_not_harmed(tmp_path: Pat
 
 DAEMON = """
 import anyio, sys
-from kill_switch.worker.client import Aides
+from kill_switch.worker.client import WorkerPool
 
 async def main():
-    aides = Aides()
+    aides = WorkerPool()
     async with anyio.create_task_group() as group:
         for aide in aides.both():
             aide.want()
