@@ -39,12 +39,12 @@ _ANY_YEAR = datetime(2000, 1, 1)  # without a zone; an expression that comes at 
 class InvalidCron(ValueError):
     """A cron expression that is refused: crontab(5) does not accept it, or it means something else than people read.
 
-    `found` describes the expression; `hint` is what to write instead.
+    `description` describes the expression; `hint` is the text to write instead.
     """
 
-    def __init__(self, found: str, hint: str = "") -> None:
-        super().__init__(found)
-        self.found = found
+    def __init__(self, description: str, hint: str = "") -> None:
+        super().__init__(description)
+        self.description = description
         self.hint = hint
 
 

@@ -27,14 +27,14 @@ class KillSwitchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A fault of a configuration: the path of the key, what was found there, and a hint what would be right."""
+    """A fault of a configuration: the path of the key, a description of the wrong value, and a hint."""
 
     path: str
-    found: str
+    description: str
     hint: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.found}" + (f"; {self.hint}" if self.hint else "")
+        return f"{self.path}: {self.description}" + (f"; {self.hint}" if self.hint else "")
 
 
 class ConfigError(KillSwitchError):

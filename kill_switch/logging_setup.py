@@ -1,9 +1,7 @@
 """Logging to standard error through a thread, so that a reader that is stuck cannot block the daemon.
 
-`set_up` replaces `sys.stderr` and the root logger's handlers. All output of the process then goes through one bounded
-queue. When the queue is full, lines are lost, and a later line gives their number. `leave` ends the process within a
-bound, even if threads hang. For systemd's journal each line has its priority. The daemon and `fire --direct` use this;
-no caller ever waits for a write, but for `flush` and `leave`.
+The daemon and `fire --direct` use this. `set_up` replaces `sys.stderr` and the root logger's handlers; `leave` ends the
+process within a bound, even if threads hang. No caller ever waits for a write, except `flush` and `leave`.
 """
 
 from __future__ import annotations
@@ -48,7 +46,11 @@ class _Line(logging.Formatter):
 
 
 class LogWriter:
-    """A daemon thread that writes the pieces put into its queue. Only `flush` waits for it."""
+    """A daemon thread that writes the pieces put into its queue. Only `flush` waits for it.
+
+    All output of the process goes through the queue. When it is full, lines are lost, and a later line gives their
+    number.
+    """
 
     def __init__(self, write: Callable[[str], object]) -> None:
         """`write` is called in the thread and blocks as long as the reader does; its errors are ignored."""

@@ -1,4 +1,4 @@
-"""Wake a task when something has happened: with a memory for what nobody waited for (`AutoResetEvent`), or without."""
+"""Wake tasks: `AutoResetEvent` remembers a notification without a waiter, `Signal` does not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import anyio
 
 
 class Signal:
-    """Wake everybody who waits now. A notification that nobody waits for is forgotten: look first, then wait."""
+    """Wake every task that waits now. A notification without a waiter is lost: check the condition, then wait."""
 
     def __init__(self) -> None:
         self._next: anyio.Event | None = None
@@ -25,13 +25,13 @@ class Signal:
 
 
 class AutoResetEvent:
-    """Wake the one task that waits, or will wait next. Several notifications before that are one."""
+    """Wake the single task that waits, or will wait next. Several notifications before that are one."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
 
     def set(self) -> None:
-        """Have `wait` return, or the next one if no task waits; to be called on the event loop."""
+        """Make `wait` return, or the next `wait` if no task waits; to be called on the event loop."""
         self._event.set()
 
     async def wait(self) -> None:

@@ -1,10 +1,8 @@
 """The lower bound for a flag trigger: a process that only watches for the flag file and writes prebuilt commands.
 
-`end_to_end` starts it as `python -m kill_switch.bench.bare_flag CONFIG` and compares the daemon with it. It has no
-engine, no journal, no proof and no re-arm, so the daemon cannot be faster.
-
-It connects to every account of the configuration and prints `ready`. From then on it writes each account's command
-whenever the flag file appears.
+`end_to_end` starts it as `python -m kill_switch.bench.bare_flag CONFIG` and compares the daemon with it. It connects to
+every account, prints `ready`, and writes each account's command whenever the flag file appears. It has no engine, no
+journal, no proof and no re-arm, so the daemon cannot be faster.
 """
 
 from __future__ import annotations

@@ -281,7 +281,7 @@ class _Watch:
 
 
 async def gathered(floor: BenchSetup) -> Strike:
-    """One warm httpx client per account, `asyncio.gather`, and answers that are checked."""
+    """Make a contender with a warm httpx client per account, `asyncio.gather`, and checked answers."""
     accounts = list(requests(floor))
     clients = [
         httpx.AsyncClient(base_url=adapter.rest_url, verify=floor.tls, trust_env=False, limits=_KEEP)

@@ -1,9 +1,7 @@
 """Measure the daemon as its own process: from a flag, a missing heartbeat or a shell to the last command received.
 
-`runner` calls it for `bench --end-to-end`. The daemon is the one that `kill-switch run` starts, with sixteen accounts
-at three simulated venues; nothing in it is changed for the measurement.
-
-Between two kills, all accounts are proven clear and re-armed. Before the kills, the process `bare_flag` shows the lower
+`runner` calls it for `bench --end-to-end`. It starts the daemon by `kill-switch run`, unchanged, with sixteen accounts
+at three simulated venues. Between two kills all accounts are proven clear and re-armed; `bare_flag` shows the lower
 bound of this machine.
 """
 

@@ -1,8 +1,7 @@
 """The contenders that need the extra `bench`: aiohttp, requests and ccxt.
 
-`runner` uses them for `bench --peers`. Each account has a warm client where the library allows it. Answers are checked.
-
-ccxt supports only OX.FUN of the simulated venues. Its rate limiter is on by default, and off in a separate row.
+`runner` uses them for `bench --peers`. Each account has a warm client where the library allows it, and answers are
+checked. ccxt supports only OX.FUN of the simulated venues; its default rate limiter is off in a separate row.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kill_switch.venues.request import Request
 
 
 async def with_aiohttp(floor: BenchSetup) -> Strike:
-    """One aiohttp session, and `asyncio.gather`."""
+    """Make a contender with a single aiohttp session and `asyncio.gather`."""
     import aiohttp
 
     accounts = list(requests(floor))
@@ -44,7 +43,7 @@ async def with_aiohttp(floor: BenchSetup) -> Strike:
 
 
 async def with_requests(floor: BenchSetup) -> Strike:
-    """One warm requests session per account, each in a thread of a pool that has started."""
+    """Make a contender with a warm requests session per account, each in a thread of a started pool."""
     import requests as library
 
     accounts = list(requests(floor))
@@ -81,7 +80,7 @@ def with_ccxt(*, limiter: bool) -> ContenderFactory:
     """Return a contender with one ccxt exchange per account and `gather` of `cancel_all_orders`."""
 
     async def make(floor: BenchSetup) -> Strike:
-        """One ccxt exchange an account, `gather` of `cancel_all_orders`."""
+        """Make a ccxt exchange for each account, and `gather` their `cancel_all_orders`."""
         import aiohttp
         import ccxt.async_support as ccxt
 

@@ -1,13 +1,7 @@
 """Run the benchmark: all contenders in turn, against the same simulators, over TLS on loopback.
 
-`kill-switch bench` calls it. Only ratios within one run are meaningful, never absolute times of two runs.
-
-Half of the accounts are cancelled over a WebSocket, half over REST. Contenders take turns, so that other load on the
-machine affects all of them. `limit` writes prebuilt bytes to open connections and counts answers without parsing them.
-`kill-switch` is the product: engine, journal on disk, adapters, warm lanes, parsed answers. The others are in `peers`.
-
-`received` is when the last byte of the last account's command has arrived, stamped by the simulator. `answered` is when
-the last account's answer has arrived here. Both count from the reason.
+`kill-switch bench` calls it. Only ratios within one run are meaningful, never absolute times of two runs. Contenders
+take turns, so that other load on the machine affects all of them.
 """
 
 from __future__ import annotations
@@ -43,8 +37,8 @@ SETTLE_S = 0.02  # pause before each kill, so that the previous one is over
 class RoundTiming(NamedTuple):
     """The times of one kill, in µs from the reason."""
 
-    received_us: float
-    answered_us: float
+    received_us: float  # the last byte of the last account's command has arrived, stamped by the simulator
+    answered_us: float  # the last account's answer has arrived here
 
 
 def run(
@@ -57,6 +51,10 @@ def run(
     plot: Path | None = None,
 ) -> int:
     """Measure each size, print one row per contender and size, and return 0.
+
+    Half of the accounts are cancelled over a WebSocket, half over REST. The contender `limit` writes prebuilt bytes to
+    open connections and counts answers without parsing them. `kill-switch` is the product: engine, journal on disk,
+    adapters, warm lanes, parsed answers. The others are in `peers`.
 
     `sizes` are numbers of accounts, `rounds` the kills per contender. `peers` and `end_to_end` add contenders and the
     daemon's measurement. Raises `KillSwitchError` if a measurement fails.

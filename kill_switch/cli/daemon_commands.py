@@ -48,8 +48,8 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
     """Validate the configuration and the secrets; start nothing.
 
     All problems are reported at once. The next three times of every schedule, drill and reset are printed, in their
-    zone and in UTC. Whatever would keep `run` from starting on this machine is reported too: directories, sockets,
-    ports, the group.
+    zone and in UTC. Also reported is everything that would keep `run` from starting on this machine:
+    directories, sockets, ports, the group.
 
     With --connect, two more questions are answered. Is every account ready? Does every lane carry a harmless command
     within the budget? The running daemon's connections are used; without a daemon, this command opens its own. Exit
@@ -69,7 +69,7 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
         _usable(loaded)
     except ConfigError as error:
         if as_json:
-            problems = [{"path": p.path, "found": p.found, "hint": p.hint} for p in error.problems]
+            problems = [{"path": p.path, "found": p.description, "hint": p.hint} for p in error.problems]
             print_json({"ok": False, "source": error.source, "problems": problems})
             sys.exit(error.exit_code)
         raise

@@ -1,8 +1,7 @@
-"""Find the report of a kill for the command `report`.
+"""Find the report of a kill for the command `report`: in the journal, in the running daemon, and in latch files.
 
-Three sources are asked: the journal, the running daemon, and latches without a record in the journal. The journal has
-every kill as long as its disk accepts records. The daemon knows its last kills even if the disk does not. A kill that
-neither knows has left a latch. An older kill is never shown as the last one without a warning.
+The journal has every kill as long as its disk accepts records; the daemon knows its latest kills even if not. A kill
+that neither of them knows has left a latch. An older kill is never shown as the last kill without a warning.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ ANSWER_WITHIN_S = 2.0
 
 
 def find(config: Path | None, kill: str) -> dict[str, Any]:
-    """Return the report of a kill, with `problems`: what keeps it from being complete, and what to do.
+    """Return the report of a kill, with `problems`: why it may be incomplete, each with the remedy.
 
     `kill` is an id, or "last". Raises `KillSwitchError` if there is no such kill, `NotAllowed` if the caller may not
     read.

@@ -138,8 +138,8 @@ def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
     """Send a harmless command over every lane and time it.
 
     The command goes through the order path, and its round trip is compared with the budget. No order can be hit. A kill
-    takes precedence over a drill. The result is recorded. Exit code 0: every lane would carry a kill in time; 1: a lane
-    failed or took too long; 69: no daemon answers; 75: another drill is under way.
+    takes precedence over a drill. The result is recorded. Exit code 0: every lane would carry a kill in time. 1: a lane
+    failed or took too long. 69: no daemon answers. 75: another drill is under way.
 
     \b
     Examples:

@@ -99,14 +99,14 @@ def read_account(
                 if strict:
                     secrets.refuse_unlikely(values[key], table[key], is_typed=key == "passphrase")
             except InvalidValue as error:
-                problems.append(Problem(config_path(path, key), error.found, error.hint))
+                problems.append(Problem(config_path(path, key), error.description, error.hint))
         elif sure:
             problems.append(Problem(config_path(path, key), "missing", secrets.WHERE))
     if options is not None and options.ca_file:
         try:
             authorities.examine(options.ca_file)
         except InvalidValue as error:
-            problems.append(Problem(config_path(path, "ca_file"), error.found, error.hint))
+            problems.append(Problem(config_path(path, "ca_file"), error.description, error.hint))
     if problems or common is None or options is None:
         return None, problems
 

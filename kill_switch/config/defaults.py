@@ -1,4 +1,4 @@
-"""Name the directories and the file that are used where nothing else is said; imported before anything slow is."""
+"""The default directories and the default file; imported before anything slow is."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _clash(earlier: AccountConfig, its_key: str, other: AccountConfig, key: str)
 
 
 def _keys(account: AccountConfig) -> dict[str, str]:
-    """Return the secrets that identify the login, each with its name; the one that the venue names comes first."""
+    """Return the secrets that identify the login, each with its name; the venue's own login key comes first."""
     names = dict.fromkeys((account.adapter_class.key_name(account.options), *_PUBLIC))
     name_of_secret: dict[str, str] = {}
     for name in names:

@@ -1,8 +1,7 @@
 """Load the configuration: one TOML file, strict, with all of its problems reported at once.
 
-`load` is for `run` and `check`: it reads secrets and builds every adapter, so that its result can be used as it is.
-`rescue` is for `fire --direct`, and returns the accounts that can be used. `daemon_keys` is for commands that only talk
-to the daemon, and reads no secret. Nothing here connects to a venue.
+`run` and `check` use `load`; `fire --direct` uses `rescue`; commands that only talk to the daemon use `daemon_keys`.
+Nothing here connects to a venue.
 """
 
 from __future__ import annotations

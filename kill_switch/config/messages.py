@@ -1,8 +1,7 @@
-"""Describe what is wrong with a value: the path of its key, what was found, and what would be right.
+"""Describe a wrong value: the path of its key, a description, and a hint.
 
 All modules that read the configuration use this. No text of the document is repeated, because a secret may have been
-pasted anywhere. Exceptions: a plain word, a number, and a word that is almost an expected one. For the same reason
-pydantic's own messages, which print values, are not used as they are.
+pasted anywhere. Exceptions are plain words, numbers, and words that are nearly an expected word.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ _DATE = {"": "a date or time"}  # represents a date in JSON, which has none; har
 
 
 class InvalidValue(ValueError):
-    """Raised by a validator: what was found, and what would be right; neither text shows a secret."""
+    """Raised by a validator: a description of the wrong value, and a hint; neither text shows a secret."""
 
-    def __init__(self, found: str, hint: str) -> None:
-        super().__init__(found)
-        self.found = found
+    def __init__(self, description: str, hint: str) -> None:
+        super().__init__(description)
+        self.description = description
         self.hint = hint
 
 
@@ -170,7 +169,7 @@ def _problem(line: ErrorDetails, table: Raw, path: str, hints: Mapping[str, str]
         return Problem(where, safe_description(value, words), make_hint(value, words, "one of"))
     error = context.get("error")
     if isinstance(error, InvalidValue):
-        return Problem(where, error.found, error.hint)
+        return Problem(where, error.description, error.hint)
     if error is None and (right := right or _RIGHT.get(kind, "") or hints.get(str(loc[0]), "")):
         return Problem(where, safe_description(value), right)
     message = line["msg"] if error is None else str(error)

@@ -186,7 +186,7 @@ def cron(value: object) -> str:
     try:
         cron.check(value)
     except cron.InvalidCron as misread:
-        raise InvalidValue(misread.found, misread.hint or _CRON_HINT) from None
+        raise InvalidValue(misread.description, misread.hint or _CRON_HINT) from None
     return " ".join(value.split())
 
 

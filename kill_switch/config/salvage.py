@@ -1,8 +1,7 @@
 """Read the usable tables of a TOML file with a syntax error.
 
-Only for an emergency: `fire --direct`, and commands that need no more than a directory. The file is cut at the lines
-that begin a table. A part that does not parse is left out. Every account that such a part names counts as not
-understood, even if another part defines it. `run`, `check` and `reload` refuse such a file as a whole.
+Only for an emergency: `fire --direct`, and commands that need no more than a directory. `run`, `check` and `reload`
+refuse such a file as a whole.
 """
 
 from __future__ import annotations
@@ -31,7 +30,11 @@ class SalvagedDocument(NamedTuple):
 
 
 def salvage(text: str) -> SalvagedDocument:
-    """Return the usable parts of a file's text; raise `ValueError` if there are none."""
+    """Return the usable parts of a file's text; raise `ValueError` if there are none.
+
+    The file is cut at the lines that begin a table, and parts that do not parse are left out. Every account that such a
+    part names counts as not understood, even if another part defines it.
+    """
     lines = text.replace("\r\n", "\n").split("\n")
     starts = [0, *(number for number, line in enumerate(lines) if number and line.lstrip().startswith("["))]
     left = list(lines)

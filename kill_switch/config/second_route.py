@@ -16,12 +16,12 @@ def under_one_name(table: Raw, problems: list[Problem]) -> tuple[Raw, str]:
     """Return the table with the key under `KEY`, and the name that the file uses; report a file that uses both."""
     if OTHER not in table:
         return table, KEY
-    rest = {key: value for key, value in table.items() if key != OTHER}
+    other_keys = {key: value for key, value in table.items() if key != OTHER}
     if KEY in table:
-        what = f"given beside {KEY}, which is another name of the same key"
-        problems.append(Problem(f"daemon.{OTHER}", what, "keep one of the two"))
-        return rest, KEY
-    return {**rest, KEY: table[OTHER]}, OTHER
+        description = f"given beside {KEY}, which is another name of the same key"
+        problems.append(Problem(f"daemon.{OTHER}", description, "keep one of the two"))
+        return other_keys, KEY
+    return {**other_keys, KEY: table[OTHER]}, OTHER
 
 
 def as_written(problems: Iterable[Problem], key: str) -> Iterator[Problem]:

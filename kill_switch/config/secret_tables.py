@@ -80,7 +80,7 @@ def _url(value: object, path: str, environ: Mapping[str, str], problems: list[Pr
         secrets.refuse_unlikely(url, value, is_url=True)
         return SecretStr(url)
     except InvalidValue as error:
-        problems.append(Problem(path, error.found, error.hint))
+        problems.append(Problem(path, error.description, error.hint))
         return None
 
 
@@ -106,7 +106,7 @@ def intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> I
             key = SecretStr(secrets.resolve(table["key"], environ))
             secrets.refuse_unlikely(key.get_secret_value(), table["key"], is_typed=True)
         except InvalidValue as error:
-            problems.append(Problem("intake.key", error.found, error.hint))
+            problems.append(Problem("intake.key", error.description, error.hint))
         else:
             return intake and intake.model_copy(update={"key": key})
     elif intake and intake.udp and not intake.udp.is_loopback:

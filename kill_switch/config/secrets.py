@@ -1,8 +1,7 @@
 """Fetch secrets from the places that a configuration names, and keep them out of logs and messages.
 
-A configuration names a secret's place, never the secret. Each kind of place has its own check. A credential is
-protected by the service manager. A file must not be open to others. A variable is as safe as its environment. No error
-repeats the value at a secret's key, because the value may be the secret itself.
+A configuration names a secret's place, never the secret. Each kind of place has its own check. No error repeats the
+value at a secret's key, because the value may be the secret itself.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 def parse(source: Path) -> Raw:
-    """Return the file's tables; raise `ConfigError` with the one problem if it cannot be parsed."""
+    """Return the file's tables; raise `ConfigError` with its single problem if it cannot be parsed."""
     parsed = _read(source)
     if isinstance(parsed, Problem):  # raised here and not in an `except`, because a traceback would print its cause
         raise ConfigError(str(source), [parsed])

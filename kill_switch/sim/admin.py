@@ -1,29 +1,31 @@
 """The admin API of the simulators: plain HTTP and JSON, for this machine only.
 
-`POST /orders {"venue","count"?,"account"?,"symbol"?,"kind"?,"inst_type"?,"ids"?}`: places resting orders; returns
-`{"ids":[…]}`.
+Tests and the testbed use it. Its requests:
 
-`GET /orders?venue=[&account=][&all=1]`: returns `{"open","by_state","orders"}` of all accounts, or of the one that is
-named. With `all`, `orders` includes the latest orders that have ended. `by_state` always counts them.
+    `POST /orders {"venue","count"?,"account"?,"symbol"?,"kind"?,"inst_type"?,"ids"?}`: places resting orders; returns
+    `{"ids":[…]}`.
 
-`POST /equity {"venue","equity","unrealised"?,"account"?}`: sets the account's money, and pushes it where the venue
-does.
+    `GET /orders?venue=[&account=][&all=1]`: returns `{"open","by_state","orders"}` of all accounts, or of the one that
+    is named. With `all`, `orders` includes the latest orders that have ended. `by_state` always counts them.
 
-`POST /positions {"venue","qty","account"?,"symbol"?,"price"?,"inst_type"?}`: adds a signed quantity to a position.
+    `POST /equity {"venue","equity","unrealised"?,"account"?}`: sets the account's money, and pushes it where the venue
+    does.
 
-`GET /positions?venue=[&account=]`: returns `{"positions":[…]}`.
+    `POST /positions {"venue","qty","account"?,"symbol"?,"price"?,"inst_type"?}`: adds a signed quantity to a position.
 
-`POST /faults {"venue","fault",…}`, `DELETE /faults?venue=[&fault=]`, `GET /faults?venue=`: see `kit.faults`.
+    `GET /positions?venue=[&account=]`: returns `{"positions":[…]}`.
 
-`GET /requests[?venue=]`: returns the request log, a list of `{"t_ns","route","what","ok","account","venue"}`, the
-oldest first.
+    `POST /faults {"venue","fault",…}`, `DELETE /faults?venue=[&fault=]`, `GET /faults?venue=`: see `kit.faults`.
 
-`DELETE /requests[?venue=]`: clears the request log.
+    `GET /requests[?venue=]`: returns the request log, a list of `{"t_ns","route","what","ok","account","venue"}`, the
+    oldest first.
 
-`POST /options {"venue", name: value, …}`, `GET /options?venue=`: switch facts that the documents leave open, see
-`kit.options`.
+    `DELETE /requests[?venue=]`: clears the request log.
 
-Invalid input gets HTTP 400 and `{"error": one line}`.
+    `POST /options {"venue", name: value, …}`, `GET /options?venue=`: switch facts that the documents leave open, see
+    `kit.options`.
+
+    Invalid input gets HTTP 400 and `{"error": one line}`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Say where a socket listens, or what a lane connects to."""
+"""The address at which a socket listens, or to which a lane connects."""
 
 from __future__ import annotations
 

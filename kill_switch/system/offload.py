@@ -1,15 +1,12 @@
 """Run calls that may block (file systems, name services) in a thread, so that the event loop never waits for them.
 
-Each `OffloadThread` has one daemon thread, which carries out its calls in order. Each file system or service has its
-own
-`OffloadThread`, so that a call that hangs delays only the calls behind it. A call that hangs is never interrupted;
-`hangs` and `trouble` report it.
+Each file system or service has its own `OffloadThread`, so that a call that hangs delays only the calls behind it.
+The other threads of the package are no `OffloadThread`, for these reasons:
 
-Why the other threads of the package are no `OffloadThread`:
-`abandonable`: one call, which must not wait behind an earlier one, in a process that ends soon.
-`job_thread`: the journal posts from code that is not on the event loop, and may have to wait for the end in place.
-`journal.fsync`: many requests for one file become one call, for the newest size.
-`transports.lookup`: an answer is kept, and asked for in a further thread while an earlier question hangs.
+    abandonable          one call, which must not wait behind an earlier call, in a process that ends soon
+    job_thread           the journal posts from code outside the event loop, and may have to wait for the end in place
+    journal.fsync        many requests for one file become one call, for the newest size
+    transports.lookup    an answer is kept, and requested in a further thread while an earlier request hangs
 """
 
 from __future__ import annotations
@@ -29,10 +26,13 @@ _Calls = queue.SimpleQueue[Callable[[], object] | None]
 
 
 class OffloadThread:
-    """A thread for blocking calls. It begins with the first call and ends with `close`."""
+    """A daemon thread for blocking calls, in order. It begins with the first call and ends with `close`.
+
+    A call that hangs is never interrupted; `hangs` and `trouble` report it.
+    """
 
     def __init__(self, purpose: str) -> None:
-        """`what` names, for people, what the calls depend on: "the file system of /run/kill-switch"."""
+        """Start no thread yet. `purpose` names for people what the calls depend on: "the file system of /run"."""
         self.purpose = purpose
         self._calls: _Calls = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

@@ -74,7 +74,7 @@ _LONG = {"account", "trigger", "detail", "evidence"}
 
 
 def report_view(report: Mapping[str, Any]) -> RenderableType:
-    """Return the view of one kill: reasons, times against the budget, accounts, and what is left."""
+    """Return the view of one kill: reasons, times against the budget, accounts, and orders left."""
     report = printable.mapping(report)
     reasons = [
         Text.assemble((f"{reason['trigger']}: ", "bold"), reason["text"], (f"  {reason['observed_at']}", "dim"))
@@ -151,7 +151,7 @@ def _few(names: Sequence[str], most: int = 20) -> str:
 
 
 def _details(name: str, account: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the strikes that the venue has not accepted, and what became of the orders."""
+    """Yield the strikes that the venue has not accepted, and the fate of the orders."""
     failed = [strike for strike in account.get("attempts", ()) if strike["answer"] != "ACCEPTED"]
     for strike in failed[:ATTEMPTS_SHOWN]:
         after = "" if strike["answered_us"] is None else f" after {ms(strike['answered_us'])}"
@@ -239,7 +239,7 @@ def print_check(check: Mapping[str, Any]) -> None:
 
 
 def dry_run_view(answer: Mapping[str, Any], orders: int = 20) -> RenderableType:
-    """Return the view of what a kill would hit and send; at most `orders` orders an account are listed."""
+    """Return the view of a dry run: orders and commands; at most `orders` orders an account are listed."""
     answer = printable.mapping(answer)
     lines: list[RenderableType] = [Text("a kill would hit this; nothing was changed", "bold")]
     for name, account in answer["accounts"].items():

@@ -100,7 +100,7 @@ class StatusView:
 
 
 def troubles(status: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong, a line each: lanes, blind triggers, the journal, and what parts of the daemon report."""
+    """Yield the troubles, a line each: lanes, blind triggers, the journal, and reports of the daemon's parts."""
     for name, account in status["accounts"].items():
         for route, why in account.get("trouble", {}).items():
             if account["lanes"][route] != "up":

@@ -1,10 +1,6 @@
 """The certificate authorities that verify venues: the system's, or those of an account's `ca_file`.
 
-The dialer uses them, and reloads them while the daemon runs. Files are read in threads, never on the event loop, and
-TLS secrets are never written. `ssl.create_default_context` obeys SSLKEYLOGFILE, so it is not used.
-
-After a change, new connections use the new authorities. If authorities become unreadable, missing or empty, `trouble`
-reports it and the last good ones stay in use.
+The dialer uses them, and reloads them while the daemon runs. Files are read in threads, never on the event loop.
 """
 
 from __future__ import annotations
@@ -43,7 +39,11 @@ class _LoadedAuthorities(NamedTuple):
 
 
 class Authorities:
-    """The authorities of one file, or of the system."""
+    """The authorities of one file, or of the system.
+
+    After a change, new connections use the new authorities. If authorities become unreadable, missing or empty,
+    `trouble` reports it and the last good ones stay in use.
+    """
 
     def __init__(self, ca_file: str | None) -> None:
         """Read nothing yet. `ca_file` None: the system's authorities."""

@@ -2,9 +2,6 @@
 
 The dialer and the lanes use it for `trouble` and for the expiry warning. It never decides whether a certificate is
 accepted; OpenSSL does.
-
-Python's `ssl` hides the certificates of a handshake that failed. `Handshake` attaches the chain to the error, so that
-the sentence can name the date, the host names or the issuer.
 """
 
 from __future__ import annotations
@@ -28,7 +25,11 @@ Info = Mapping[str, Any]  # a certificate's fields, as `ssl.SSLSocket.getpeercer
 
 
 class Handshake(ssl.SSLObject):
-    """Make a TLS handshake; attach the peer's chain to the error of a verification that fails, as `chain`."""
+    """Make a TLS handshake; attach the peer's chain to the error of a verification that fails, as `chain`.
+
+    Python's `ssl` hides the certificates of a failed handshake. With the chain, the message names the date, the host
+    names or the issuer.
+    """
 
     def do_handshake(self) -> None:
         try:

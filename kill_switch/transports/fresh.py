@@ -1,10 +1,6 @@
 """The second route of a kill: each call over its own new connection, which shares nothing with the lanes.
 
 `dispatch` uses it while a lane is down or has not answered. It never reuses a connection and never repeats a call.
-
-Its answers are parsed by h11 through httpcore, so that a fault of the warm lane's httptools does not affect them. h11
-is written in Python and slow. Therefore answers are read in small pieces, other tasks run in between, and the total is
-bounded.
 """
 
 from __future__ import annotations
@@ -118,7 +114,12 @@ class _Protocol(asyncio.StreamReaderProtocol):
 
 
 class FreshRoute:
-    """The fresh route of one account: send each call over its own connection."""
+    """The fresh route of one account: send each call over its own connection.
+
+    Answers are parsed by h11 through httpcore, so that a fault of the warm lane's httptools does not affect them. h11
+    is written in Python and slow. Therefore answers are read in small pieces, other tasks run in between, and the total
+    is bounded.
+    """
 
     def __init__(
         self,

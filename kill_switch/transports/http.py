@@ -1,15 +1,6 @@
 """The warm HTTP/1.1 lane of an account: two or more TLS connections kept open, so that a command is one `write`.
 
 `dispatch` sends calls over it. The lane never pipelines and never repeats a call.
-
-A read that is not urgent starts only if it leaves one connection idle, so that a kill never waits behind housekeeping.
-A connection whose answer is overdue gets no other call, because its next answer could not be assigned to a call.
-Another connection takes its place. The overdue connection is closed, unless its call accepts a late answer: then it
-waits for that answer beside the lane.
-
-A venue may close a connection after any answer (RFC 9112 §9.3, §9.6). That is no failure: the lane opens another
-connection without back-off, and does not count as closed meanwhile. Calls wait for that connection, except a strike's
-own cancels. A cancel has the second route; another command has none and must not be lost.
 """
 
 from __future__ import annotations
@@ -41,7 +32,17 @@ NOT_WANTED = "withdrawn before it was sent"
 
 
 class HttpLane:
-    """The warm HTTP lane of one account."""
+    """The warm HTTP lane of one account.
+
+    A read that is not urgent starts only if it leaves one connection idle, so that a kill never waits behind
+    housekeeping. A connection whose answer is overdue gets no other call, because its next answer could not be assigned
+    to a call. Another connection takes its place. The overdue connection is closed, unless its call accepts a late
+    answer: then it waits for that answer beside the lane.
+
+    A venue may close a connection after any answer (RFC 9112 §9.3, §9.6). That is no failure: the lane opens another
+    connection without back-off, and does not count as closed meanwhile. Calls wait for that connection, except a
+    strike's own cancels. A cancel has the second route; another command has none and must not be lost.
+    """
 
     def __init__(
         self,
@@ -243,7 +244,7 @@ class HttpLane:
             wait_s = max(0.0, began_s + CONNECT_STAGGER_S - now_s) if connection.orderly else backoff.next_s()
 
     def _wait_for_late_answer(self, connection: HttpConnection) -> None:
-        """Let an overdue connection wait for its late answer; if there are too many, abort the oldest."""
+        """Keep an overdue connection until its late answer; if there are too many, abort the oldest."""
         self._late = deque(waiting for waiting in self._late if waiting.late)
         if len(self._late) >= MAX_LATE:
             self._late.popleft().abort(OVERDUE)

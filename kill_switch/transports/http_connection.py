@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection of an account's warm HTTP lane, with at most one call in progress on it.
+"""An HTTP/1.1 connection of an account's warm HTTP lane, with at most one call in progress on it.
 
 `http.HttpLane` opens connections, gives them calls and receives their answers. A connection never decides which call is
 sent, and never reconnects.
@@ -61,7 +61,7 @@ class _UncertainFraming(Exception):
 
 
 class HttpConnection(asyncio.BufferedProtocol):
-    """One connection: idle, or with one call in progress."""
+    """A connection: idle, or with one call in progress."""
 
     def __init__(self, lane: _Lane) -> None:
         self.call: Call | None = None
@@ -321,7 +321,7 @@ class HttpConnection(asyncio.BufferedProtocol):
         self._lane.on_reply(call, Replied(call.tag, answer.status, answer.headers, body, rtt_us))
 
     def _overdue(self) -> None:
-        """Abort the connection if its answer is overdue. One timer serves all calls of the connection in turn.
+        """Abort the connection if its answer is overdue. A single timer serves all calls of the connection in turn.
 
         If the call accepts a late answer, the connection is first marked as spent and waits for the rest of that time.
         """

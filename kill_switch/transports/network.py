@@ -1,11 +1,6 @@
 """Connect to a venue over TLS by whichever of its addresses works: lanes and the fresh route all connect this way.
 
-Addresses race as in RFC 8305. A verified TLS handshake wins the race, not TCP, so a host that accepts and stays silent
-delays no other address. Accounts share addresses and authorities, and never wait for one another.
-
-The event loop's own connecting is not used, because it may block behind other look-ups: asyncio resolves names in the
-default executor, uvloop in libuv's four threads. The method `sock_connect` of uvloop does so even for a literal
-address.
+Accounts share addresses and authorities, and never wait for one another. The event loop's own connecting is not used.
 """
 
 from __future__ import annotations
@@ -62,7 +57,14 @@ class Network:
 
 
 class Dialer:
-    """Connect to one host and port."""
+    """Connect to one host and port.
+
+    Addresses race as in RFC 8305. A verified TLS handshake wins the race, not TCP, so a host that accepts and stays
+    silent delays no other address.
+
+    The event loop's own connecting may block behind other look-ups. asyncio resolves names in the default executor,
+    uvloop in libuv's four threads, and uvloop's `sock_connect` does so even for a literal address.
+    """
 
     def __init__(self, address: HostPort, resolver: Resolver, trust: Authorities) -> None:
         self._address = address
@@ -163,7 +165,7 @@ class _ConnectionRace:
         return self._winner
 
     def finish(self, place: HostAddress, transport: asyncio.Transport) -> None:
-        """Give the protocol to the first completed handshake; abort any later one."""
+        """Assign the protocol to the first completed handshake; abort any later one."""
         if self._winner is not None or self._over:
             transport.abort()
             return

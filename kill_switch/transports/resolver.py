@@ -34,10 +34,10 @@ class HostAddress(NamedTuple):
 
     family: int
     address: str
-    rest: tuple[int, ...] = ()  # IPv6: flow information and scope
+    flow_and_scope: tuple[int, ...] = ()  # of an IPv6 address
 
     def sockaddr(self, port: int) -> tuple[str | int, ...]:
-        return (self.address, port, *self.rest)
+        return (self.address, port, *self.flow_and_scope)
 
 
 def query_system(host: str) -> Iterable[tuple[Any, ...]]:
@@ -46,7 +46,7 @@ def query_system(host: str) -> Iterable[tuple[Any, ...]]:
 
 
 class ResolvedHost:
-    """One host: its addresses, and the results of the connections to them."""
+    """A host: its addresses, and the results of the connections to them."""
 
     def __init__(self, name: str, query: Query) -> None:
         """Look nothing up yet; a literal address is never looked up."""

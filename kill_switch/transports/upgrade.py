@@ -2,9 +2,6 @@
 
 The WebSocket lane feeds it until the upgrade is decided. An answer that accepts is passed on unchanged; this module
 never parses WebSocket frames.
-
-A refusal is known from its status line on. Its body may come complete, cut, endless or not at all. Its connection may
-end by a close, an EOF or a reset. None of these hides the status.
 """
 
 from __future__ import annotations
@@ -27,7 +24,11 @@ _MARKUP = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.IGNORECASE | re.DO
 
 
 class UpgradeResponse:
-    """Collect the bytes that arrive before the upgrade is decided."""
+    """Collect the bytes that arrive before the upgrade is decided.
+
+    A refusal is known from its status line on. Its body may come complete, cut, endless or not at all. Its connection
+    may end by a close, an EOF or a reset. None of these hides the status.
+    """
 
     def __init__(self) -> None:
         self.raw = b""

@@ -1,9 +1,6 @@
-"""One WebSocket connection of an account's lane: upgrade, frames, pings, and its end.
+"""A WebSocket connection of an account's lane: upgrade, frames, pings, and its end.
 
 `ws.WsLane` opens it and sends texts over it. A connection never logs in by itself, and never reconnects.
-
-Frames are built by websockets' protocol object, which does no I/O, and written in one pass of the event loop. A ping is
-sent every second. A peer that sends nothing for two seconds is dead, whatever the state of its TCP connection.
 """
 
 from __future__ import annotations
@@ -51,7 +48,12 @@ _READ_INTO = READ_INTO[: 4 << 10]  # read at once: 250 of the smallest messages 
 
 
 class WsConnection(asyncio.BufferedProtocol):
-    """One connection, from the TLS handshake to its end."""
+    """A connection, from the TLS handshake to its end.
+
+    Frames are built by websockets' protocol object, which does no I/O, and written in one pass of the event loop. A
+    ping is sent every second. A peer that sends nothing for two seconds is dead, whatever the state of its TCP
+    connection.
+    """
 
     def __init__(
         self,
@@ -269,7 +271,7 @@ class WsConnection(asyncio.BufferedProtocol):
                 self._transport.close()  # the protocol object requests the end of the stream
 
     def _expect_end(self) -> None:
-        """Give the peer `CLOSE_WITHIN_S` to close TCP, as a server should; then abort."""
+        """Wait `CLOSE_WITHIN_S` for the peer to close TCP, as a server should; then abort."""
         if not self._ending:
             self._ending = True
             asyncio.get_running_loop().call_later(CLOSE_WITHIN_S, self.abort, "not closed by the venue")

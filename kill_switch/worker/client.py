@@ -1,8 +1,7 @@
 """Start, restart and talk to the worker processes: `kill_switch.worker.main` and `kill_switch.worker.commands`.
 
 Notifications, hooks, the outer ping and metrics use this, because starting a process or calling a library may block.
-The daemon only writes a line to a pipe and reads lines. A worker that ends, or does not answer its heartbeat, is killed
-and started again; errands in progress get an outcome. Nothing here waits for a worker on the kill path.
+The daemon only writes lines to a pipe and reads lines. Nothing here waits for a worker on the kill path.
 """
 
 from __future__ import annotations
@@ -80,15 +79,18 @@ class _PendingJob:
 
 
 class Exposure(NamedTuple):
-    """What a process exposes to Prometheus, and where."""
+    """The figures that a process exposes to Prometheus, and the address."""
 
     at: HostPort
     figures: Callable[[], Sequence[Mapping[str, Any]]]  # of this moment
-    on_trouble: Callable[[str], object]  # gets what is the matter with the exposing; "" once it works
+    on_trouble: Callable[[str], object]  # called with the trouble of the server; "" once it works
 
 
 class WorkerClient:
-    """A worker process, from the first `want` on, for as long as `run` runs."""
+    """A worker process, from the first errand on, for as long as `run` runs.
+
+    A worker that ends or does not answer its heartbeat is killed and started again; errands in progress get an outcome.
+    """
 
     def __init__(
         self,
@@ -135,9 +137,7 @@ class WorkerClient:
         self._wanted.set()
 
     async def run_job(self, job: str, within_s: float, **errand: object) -> JobResult:
-        """Have an errand carried out; return its outcome, at the latest after 2 × (`within_s` + `GRACE_S`).
-
-        Never raises.
+        """Run an errand; return its outcome, at the latest after 2 × (`within_s` + `GRACE_S`). Never raises.
 
         The errand begins within `GRACE_S` after it was sent, or not at all.
         """
@@ -275,7 +275,7 @@ class WorkerClient:
         return UNBEGUN if self._outlives and not waiting.begun else INTERRUPTED
 
     def _lose(self) -> Sequence[str]:
-        """Give an outcome to each errand that ended with the process; return descriptions of all in progress."""
+        """Set the outcome of each errand that ended with the process; return descriptions of all in progress."""
         words = []
         for waiting in self._waiting.values():
             if waiting.outcome.done():
@@ -330,7 +330,7 @@ class WorkerClient:
         return True
 
     def _start(self, outcomes: int) -> subprocess.Popen[bytes]:
-        """Start the process; raise `OSError`. Blocks on the disk that holds the program."""
+        """Start the process; raise `OSError`. Blocks while the program is loaded from its disk."""
         # because vfork(2) would stop the whole daemon until the program is loaded
         setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 - documented, but unknown to type checkers
         passed = () if outcomes < 0 else (outcomes,)

@@ -1,11 +1,8 @@
 """The worker process that runs the operator's commands: hooks, and the command that carries messages.
 
-`python -m kill_switch.worker.commands FD` reads one JSON line a command from standard input. It has one thread and uses
-no library that could block. It forks a keeper process for each command. The keeper starts the command, bounds its time,
-and writes the outcome to `FD`, a pipe to the daemon. Therefore a command survives the end of this process, and the
-daemon still gets its outcome. If a keeper is killed, its command is killed too.
-
-When the daemon has ended, a running command has `LAST_S` left; then its process group is killed.
+`python -m kill_switch.worker.commands FD` reads one JSON line a command from standard input. It forks a keeper for each
+command, which writes the outcome to `FD`, a pipe to the daemon. It has one thread, and uses no library that could
+block.
 """
 
 from __future__ import annotations
@@ -206,10 +203,15 @@ class KeptCommand(NamedTuple):
 
 
 class CommandServer:
-    """The process's main loop: it reads errands, forks a keeper for each, and collects those that ended."""
+    """The process's main loop: it reads errands, forks a keeper for each, and collects those that ended.
+
+    A command survives the end of this process, because its keeper writes the outcome to the daemon. If a keeper is
+    killed, its command is killed too. When the daemon has ended, a running command has `LAST_S` left; then its process
+    group is killed.
+    """
 
     def __init__(self, errands: int, answers: int, outcomes: int) -> None:
-        """The arguments are pipes: errands from the daemon, answers of this process, outcomes of all keepers."""
+        """Use three pipes: errands from the daemon, answers of this process, outcomes of all keepers."""
         self._errands, self._answers, self._outcomes = errands, answers, outcomes
         self._keepers: dict[int, KeptCommand] = {}  # process id → keeper, the oldest first
         self._wake = Wake()

@@ -1,4 +1,4 @@
-"""Say which variables of the daemon's environment a child may see: keys, perhaps, are in the others."""
+"""The variables of the daemon's environment that a child may see; the others may hold keys."""
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
 """The worker process for everything else that may block: messages, calls of the monitor, the metrics server.
 
 `python -m kill_switch.worker.main` reads one JSON line an errand from standard input, and writes one line for its
-outcome. Errands may hang or use a whole processor here. The daemon shares no thread and no interpreter lock with them,
-and can kill this process at any time. An errand contains all that it needs, secrets included. Nothing of it is logged;
-a failure is reported by its kind. Operators' commands have another process: `commands`.
-
-When the daemon has ended, its end of the pipe closes. Errands in progress then have `LAST_S` left.
+outcome. Errands may hang or use a whole processor here: the daemon shares no thread and no interpreter lock with them.
+Nothing of an errand is logged, because it contains secrets; a failure is reported by its kind.
 """
 
 from __future__ import annotations

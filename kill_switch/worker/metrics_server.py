@@ -1,11 +1,6 @@
 """The metrics server: serves the daemon's figures to Prometheus from the worker process.
 
-All clients are served in one event loop. A client has `HEAD_S` for its request and `SEND_S` to read the answer, however
-slowly it does. At most `CONNECTIONS` are open; one more closes the oldest. The daemon is asked at most once in
-`FRESH_S`, for all clients together. A daemon that does not answer is reported as `kill_switch_responding 0`.
-
-A web page can give its own host name this machine's address (DNS rebinding); a browser then sends that name as `Host`.
-Therefore only requests for an IP address, `localhost` or this machine's name are answered.
+`worker.main` runs it. A daemon that does not answer is reported as `kill_switch_responding 0`.
 """
 
 from __future__ import annotations
@@ -38,7 +33,15 @@ Figures = Sequence[Mapping[str, Any]]
 
 
 class MetricsServer(Collector):
-    """A collector of the daemon's figures, and the server for them; `write` sends the daemon a line."""
+    """A collector of the daemon's figures, and the server for them; `write` sends the daemon a line.
+
+    All clients are served in one event loop. A client has `HEAD_S` for its request and `SEND_S` to read the answer,
+    however slowly it reads. At most `CONNECTIONS` are open; a further client closes the oldest. The daemon is asked at
+    most once in `FRESH_S`, for all clients together.
+
+    A web page can give its own host name this machine's address (DNS rebinding); a browser then sends that name as
+    `Host`. Therefore only requests for an IP address, `localhost` or this machine's name are answered.
+    """
 
     def __init__(self, host: str, port: int, write: Callable[[dict[str, Any]], None]) -> None:
         self._host, self._port, self._write = host, port, write
@@ -57,7 +60,7 @@ class MetricsServer(Collector):
         asyncio.run(self.serve())
 
     async def serve(self) -> None:
-        """Serve until cancelled. An address that is taken is tried again, and the daemon is told of it."""
+        """Serve until cancelled. An address in use is tried again, and reported to the daemon."""
         self._loop = asyncio.get_running_loop()
         while True:
             try:

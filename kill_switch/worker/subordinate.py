@@ -34,6 +34,6 @@ def begin() -> None:
 
 
 def die_with_parent(number: int) -> None:
-    """Have the kernel send this process a signal when its parent ends. Does nothing where there is no prctl(2)."""
+    """Ask the kernel to send this process a signal when its parent ends. Does nothing where there is no prctl(2)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)

@@ -72,7 +72,7 @@ class _Watched(Venue):
         heard = super().parse_message(session, message)  # type: ignore[safe-super]
         answer = heard.answer
         if answer is not None and answer.bodies and any(sign in answer.bodies[0] for sign in NO_MORE):
-            self.house.refused_for_rate(f"message {heard.what}")
+            self.house.refused_for_rate(f"message {heard.operation}")
         return heard
 
 

@@ -144,7 +144,7 @@ class Address:
         self.asked.append(Asked(self.time.ns, account, "", False))
         exchange = types.SimpleNamespace(request=request, connection=self._connection, reply=reply)
         self.venue.requested(cast(PendingReply, exchange))
-        self.asked[at] = self.asked[at]._replace(what=self.venue.log[-1].what)
+        self.asked[at] = self.asked[at]._replace(what=self.venue.log[-1].operation)
 
     def rest(self, count: int = 3) -> None:
         """Rest so many orders in each account's book, in each of its parts at CrossTrade."""

@@ -29,10 +29,10 @@ Args = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One API call: by path, by the name of its RPC, or by both."""
+    """An API call: by path, by the name of its RPC, or by both."""
 
     kind: Kind
-    what: str
+    operation: str
     method: str
     path: str  # below /v1/api; {a} and {id} are arguments
     apis: tuple[str, ...]
@@ -87,7 +87,7 @@ class CrossTradeCalls(CrossTradeExchange):
         if match is None:
             return None
         call, args = match
-        return Route(call.kind, call.what, lambda account, asked: self._rest(call, account, args, asked))
+        return Route(call.kind, call.operation, lambda account, asked: self._rest(call, account, args, asked))
 
     def _find(self, request: Request) -> tuple[Call, dict[str, str]] | None:
         if not request.path.startswith(f"{BASE}/"):
@@ -95,7 +95,11 @@ class CrossTradeCalls(CrossTradeExchange):
         parts = request.path[len(BASE) + 1 :].split("/")
         best: tuple[int, Call, dict[str, str]] | None = None
         for (method, pattern), call in self._by_path.items():
-            if method != request.method or len(pattern) != len(parts) or (call.what == "all-orders" and not self._has):
+            if (
+                method != request.method
+                or len(pattern) != len(parts)
+                or (call.operation == "all-orders" and not self._has)
+            ):
                 continue
             if any(wanted != part for wanted, part in zip(pattern, parts, strict=True) if not wanted.startswith("{")):
                 continue

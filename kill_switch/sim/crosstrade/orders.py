@@ -189,7 +189,7 @@ class CrossTradeExchange(Venue):
     # tokens
 
     def over(self, account: Account) -> bool:
-        """Take one of the user's tokens, which REST and WebSocket share (§3); return True if there is none."""
+        """Spend one of the user's tokens, which REST and WebSocket share (§3); return True if there is none."""
         if not self.options.burst:
             return False
         bucket = self._buckets.get(account.name)
@@ -205,7 +205,7 @@ class CrossTradeExchange(Venue):
             self._foreign(fault)
 
     def _foreign(self, fault: Fault) -> None:
-        """Take a token of each user that the fault affects, and repeat while the fault is on (§3)."""
+        """Spend a token of each user that the fault affects, and repeat while the fault is on (§3)."""
         if self.faults.peek("foreign_use") is not fault:
             return
         for account in self.accounts.values():

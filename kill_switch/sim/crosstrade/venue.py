@@ -108,13 +108,13 @@ class CrossTrade(CrossTradeCalls):
             return heard
         heard.op, heard.data = str(data.get("action")), data
         heard.tag = data["id"] if isinstance(data.get("id"), str) else None
-        heard.what = heard.op
+        heard.operation = heard.op
         if heard.op == "ping":
             heard.kind = "ping"
         elif heard.op == "rpc":
             call = self.apis.get(str(data.get("api")))
             if call is not None:
-                heard.kind, heard.what = call.kind, call.what
+                heard.kind, heard.operation = call.kind, call.operation
             heard.answer = self._limited(session, heard)
             if heard.answer is None and call is None:
                 heard.answer = self.ws_error(heard, 400, "unknown_api", f"Unknown api {data.get('api')}")
@@ -154,7 +154,7 @@ class CrossTrade(CrossTradeCalls):
         if not isinstance(args, dict) or session.account is None:
             return self.ws_error(heard, 400, None, "args is an object")
         call = self.apis[str(heard.data["api"])]
-        if call.kind == "read" and self.list_fails(session.account, call.what):
+        if call.kind == "read" and self.list_fails(session.account, call.operation):
             return self.ws_error(heard, 500, None, None)
         status, body = self.call(call, session.account, args)
         if status >= 400:

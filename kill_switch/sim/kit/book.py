@@ -1,4 +1,4 @@
-"""One account's orders, positions and money.
+"""The orders, positions and money of one account.
 
 The kit's exchange and the venues change them, and the admin API reads them. Verdicts of tests compare with this book,
 so no fault ever changes what it shows.
@@ -17,7 +17,7 @@ ZERO = Decimal(0)
 
 @dataclass(slots=True)
 class Order:
-    """One order; `state` is the venue's own word."""
+    """An order; `state` is the venue's own word."""
 
     id: str
     symbol: str
@@ -57,7 +57,7 @@ class Order:
 
 @dataclass(slots=True)
 class Position:
-    """One position; `qty` is negative when short."""
+    """A position; `qty` is negative when short."""
 
     symbol: str
     qty: Decimal
@@ -72,7 +72,7 @@ class Position:
 
 @dataclass
 class Account:
-    """One login at a venue: its book and its money."""
+    """A login at a venue: its book and its money."""
 
     name: str
     venue_id: str  # the venue's own account number
@@ -92,7 +92,7 @@ class Account:
         return self.equity - self.unrealised
 
     def rest(self, orders: Iterable[Order]) -> None:
-        """Put orders into the book."""
+        """Add orders to the book."""
         for order in orders:
             order.rested_as = order.state
             self.open[order.id] = order

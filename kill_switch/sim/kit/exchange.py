@@ -1,9 +1,6 @@
 """The matching side of a simulated venue: accounts, sessions, cancels in progress, account events.
 
 `kit.venue` builds on it. It never parses a request or a message.
-
-A venue whose engine is slow accepts a cancel first and executes it later. The faults of the order path (kept, partial,
-pending, filled, late and re-quoted orders) act between the two.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ _date = lru_cache(maxsize=8)(partial(formatdate, usegmt=True))
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """One open WebSocket."""
+    """An open WebSocket."""
 
     connection: Connection
     account: Account | None = None
@@ -45,7 +42,11 @@ class Session:
 
 
 class ExchangeSim(ABC):
-    """The accounts of one venue, and the engine that changes their orders."""
+    """The accounts of one venue, and the engine that changes their orders.
+
+    A venue whose engine is slow accepts a cancel first and executes it later. The faults of the order path (kept,
+    partial, pending, filled, late and re-quoted orders) act between the two.
+    """
 
     name: ClassVar[str]
     symbol: ClassVar[str]  # the market of orders that name none

@@ -1,49 +1,51 @@
 """The faults that are switched on, and when each takes effect.
 
 `kit.venue` and `kit.exchange` ask it at each step. A fault changes a venue's words and acts, never what the admin API
-shows of the book.
+shows of the book. Each fault does what this table states:
 
-Every fault takes `account` (one account only; default all) and `times` or `count` (how often it takes effect; default
-until it is cleared). A fault with a word in brackets also takes `on`: `"cancel"`, `"read"`, `"login"`, `"all"`, or one
-lane, `"ws"` or `"http"`. The bracket is the default. No fault refuses a text ping, but its answer is delayed and cut
-like others.
+    Every fault takes `account` (one account only; default all) and `times` or `count` (how often it takes effect;
+    default until it is cleared). A fault with a word in brackets also takes `on`: `"cancel"`, `"read"`, `"login"`,
+    `"all"`, or one lane, `"ws"` or `"http"`. The bracket is the default. No fault refuses a text ping, but its answer
+    is delayed and cut like others.
 
-- `delay {ms}` (all): replies are sent `ms` later; account events are not delayed.
-- `drop_reply` (cancel): the command is carried out, but its reply is never sent. An HTTP connection then stays mute.
-- `accept_but_keep`: the venue accepts the cancel, and cancels nothing.
-- `partial {keep}`: a cancel-all keeps `keep` orders, and does not list them.
-- `pending {ms, fill}`: orders stay pending for `ms`, then are cancelled, or filled with `fill`.
-- `refuse {status|code, message}` (cancel): the venue refuses, with this HTTP status or this code of its own.
-- `rate_limit {seconds}` (all): too many requests, for that long.
-- `garble` (cancel): the reply is not JSON.
-- `truncate` (cancel): the reply is cut in the middle, then the connection ends.
-- `half_open {on}`: nothing is read or written, and TCP stays open, on old and new connections. With `on`, `"ws"` or
-  `"http"`, on one lane only.
-- `disconnect`: drops every connection now; with a lane in `on`, those of that lane. With another `on`, drops the
-  connection of such a command, before the command is carried out, or after it with `after: true`. By default once.
-- `reject_login` (login): the credentials are refused at the login; with `on: all` in every request.
-- `maintenance` (all): the venue is down.
-- `requote`: a bot places a new order after each command that cancelled something; by default once.
-- `late_order {ms}`: an order in flight appears `ms` after the next cancel command; by default once.
-- `skew {seconds}`: the venue's clock is off, ahead if positive.
-- `duplicate`: account events are sent twice.
-- `reorder {ms}`: account events are sent in swapped pairs; a single one is held back for `ms` (50).
-- `lose_push {share, push}`: account events are not sent: all, or this share of them (0 to 1, evenly spread). `push` is
-  their subject: `"order"`, `"position"`, `"balance"` or `"all"`, the default.
-- `late_push {ms, share, push}`: account events are sent `ms` later, with the same choice; answers are not delayed.
-- `partial_list {list}` (read): this list of orders, or this other read, fails with HTTP 500. The default is the last of
-  the venue's lists of orders.
-- `stale_reads {seconds, list}`: lists show the orders of `seconds` ago; look-ups by id are up to date.
-- `empty_reads {list}`: lists of orders are empty; `times` counts separately for each list.
-- `unlisted`: orders that come to rest while a session receives the account's events are in no list, and no cancel-all
-  cancels them. Events, look-ups and cancels by id know them. When the fault ends, they are normal orders.
-- `vanish {seconds}`: an account is gone, for `seconds` or until the fault ends. Its credentials are unknown and its
-  events stop, but its orders rest on. At CrossTrade it is an NT account, which NinjaTrader does not know meanwhile.
-- `expire_token`: logged-in sessions lose their login now; a new login is accepted.
-- `hang_login`: a login, or the upgrade that is the login, is never answered and has no effect.
-- `read_only_key`: the key may only read.
-- `ip_refused`: this host's address is not on the key's allow-list (HTTP 403).
-- `foreign_use {per_s}`: another program of the same user sends this many requests a second, whatever the answers.
+    - `delay {ms}` (all): replies are sent `ms` later; account events are not delayed.
+    - `drop_reply` (cancel): the command is carried out, but its reply is never sent. An HTTP connection then stays
+      mute.
+    - `accept_but_keep`: the venue accepts the cancel, and cancels nothing.
+    - `partial {keep}`: a cancel-all keeps `keep` orders, and does not list them.
+    - `pending {ms, fill}`: orders stay pending for `ms`, then are cancelled, or filled with `fill`.
+    - `refuse {status|code, message}` (cancel): the venue refuses, with this HTTP status or this code of its own.
+    - `rate_limit {seconds}` (all): too many requests, for that long.
+    - `garble` (cancel): the reply is not JSON.
+    - `truncate` (cancel): the reply is cut in the middle, then the connection ends.
+    - `half_open {on}`: nothing is read or written, and TCP stays open, on old and new connections. With `on`, `"ws"` or
+      `"http"`, on one lane only.
+    - `disconnect`: drops every connection now; with a lane in `on`, those of that lane. With another `on`, drops the
+      connection of such a command, before the command is carried out, or after it with `after: true`. By default once.
+    - `reject_login` (login): the credentials are refused at the login; with `on: all` in every request.
+    - `maintenance` (all): the venue is down.
+    - `requote`: a bot places a new order after each command that cancelled something; by default once.
+    - `late_order {ms}`: an order in flight appears `ms` after the next cancel command; by default once.
+    - `skew {seconds}`: the venue's clock is off, ahead if positive.
+    - `duplicate`: account events are sent twice.
+    - `reorder {ms}`: account events are sent in swapped pairs; a single one is held back for `ms` (50).
+    - `lose_push {share, push}`: account events are not sent: all, or this share of them (0 to 1, evenly spread). `push`
+      is their subject: `"order"`, `"position"`, `"balance"` or `"all"`, the default.
+    - `late_push {ms, share, push}`: account events are sent `ms` later, with the same choice; answers are not delayed.
+    - `partial_list {list}` (read): this list of orders, or this other read, fails with HTTP 500. The default is the
+      last of the venue's lists of orders.
+    - `stale_reads {seconds, list}`: lists show the orders of `seconds` ago; look-ups by id are up to date.
+    - `empty_reads {list}`: lists of orders are empty; `times` counts separately for each list.
+    - `unlisted`: orders that come to rest while a session receives the account's events are in no list, and no
+      cancel-all cancels them. Events, look-ups and cancels by id know them. When the fault ends, they are normal
+      orders.
+    - `vanish {seconds}`: an account is gone, for `seconds` or until the fault ends. Its credentials are unknown and its
+      events stop, but its orders rest on. At CrossTrade it is an NT account, which NinjaTrader does not know meanwhile.
+    - `expire_token`: logged-in sessions lose their login now; a new login is accepted.
+    - `hang_login`: a login, or the upgrade that is the login, is never answered and has no effect.
+    - `read_only_key`: the key may only read.
+    - `ip_refused`: this host's address is not on the key's allow-list (HTTP 403).
+    - `foreign_use {per_s}`: another program of the same user sends this many requests a second, whatever the answers.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ class Spec(NamedTuple):
     needs: tuple[str, ...] = ()
     times: int | None = None
     counts: bool = True
-    one: bool = True  # whether it can be limited to one account
+    per_account: bool = True  # whether it can be limited to one account
 
 
 SPECS: Mapping[str, Spec] = {
@@ -93,7 +95,7 @@ SPECS: Mapping[str, Spec] = {
     "maintenance": Spec("all", ONS),
     "requote": Spec(times=1),
     "late_order": Spec(takes=("ms",), needs=("ms",), times=1),
-    "skew": Spec("all", takes=("seconds",), needs=("seconds",), counts=False, one=False),
+    "skew": Spec("all", takes=("seconds",), needs=("seconds",), counts=False, per_account=False),
     "duplicate": Spec("event"),
     "reorder": Spec("event", takes=("ms",)),
     "lose_push": Spec("event", takes=("share", "push")),
@@ -113,7 +115,7 @@ SPECS: Mapping[str, Spec] = {
 
 @dataclass(slots=True)
 class Fault:
-    """One fault that is switched on; `left` is None if it takes effect without end."""
+    """A fault that is switched on; `left` is None if it takes effect without end."""
 
     name: str
     on: str
@@ -233,7 +235,9 @@ class Faults:
 def _parse(name: str, parameters: Mapping[str, object]) -> Fault:
     spec = SPECS[name]
     extra = (
-        (("account",) if spec.one else ()) + (("times", "count") if spec.counts else ()) + ("on",) * bool(spec.choose)
+        (("account",) if spec.per_account else ())
+        + (("times", "count") if spec.counts else ())
+        + ("on",) * bool(spec.choose)
     )
     allowed = {*spec.takes, *extra}
     fault = Fault(name, spec.on, spec.times, ms=50.0 if name == "reorder" else 0.0)

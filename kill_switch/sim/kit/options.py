@@ -2,9 +2,6 @@
 
 A venue declares a dataclass derived from `Options`. `--option venue.key=value` and `POST /options` set its fields by
 name, as text or as JSON values. A fact that the documents state is code, never an option.
-
-The option `unknown` sets many at once: `harsh` decides every such fact against the client, `kind` in its favour. An
-option that is set beside it wins.
 """
 
 from __future__ import annotations
@@ -31,17 +28,21 @@ def option(
     return field(default=default, metadata=shown)
 
 
-def unknown(what: str, name: object, known: Iterable[str]) -> str:
+def unknown(subject: str, name: object, known: Iterable[str]) -> str:
     """Describe an unknown name in one line: the closest known name, and all known names."""
     names = sorted(known)
     near = get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}."
+    return f"unknown {subject} {name!r}.{hint} Known: {', '.join(names)}."
 
 
 @dataclass
 class Options:
-    """The options that every venue has."""
+    """The options that every venue has.
+
+    The option `unknown` sets many at once: `harsh` decides every such fact against the client, `kind` in its favour. An
+    option that is set beside it wins.
+    """
 
     unknown: str = option(
         "default", "how all facts that the documents leave open are decided", "default", "kind", "harsh"

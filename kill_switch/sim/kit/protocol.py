@@ -23,7 +23,7 @@ _HEADS = {
 
 @dataclass(slots=True)
 class Request:
-    """One complete HTTP request; `t_ns` is CLOCK_MONOTONIC at the arrival of its last byte."""
+    """A complete HTTP request; `t_ns` is CLOCK_MONOTONIC at the arrival of its last byte."""
 
     method: str
     target: str
@@ -63,10 +63,10 @@ class DeferredAnswer:
 
 @dataclass(slots=True)
 class Understood:
-    """One parsed WebSocket message; `answer` is set if parsing refused it."""
+    """A parsed WebSocket message; `answer` is set if parsing refused it."""
 
     kind: Kind
-    what: str
+    operation: str
     op: str = ""
     tag: str | None = None
     data: dict[str, Any] = field(default_factory=dict)

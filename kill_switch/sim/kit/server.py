@@ -2,10 +2,6 @@
 
 Simulated venues and the admin API are its handlers; it never decides an answer. A fault can stop reading, cut a reply
 in two, or drop the connection.
-
-The arrival of bytes is stamped before they are parsed. Then they wait for their turn: the event loop reads all
-connections between two turns. Otherwise one account's command would wait unstamped while another one is answered,
-although real venues are separate machines.
 """
 
 from __future__ import annotations
@@ -72,7 +68,12 @@ class PendingReply:
 
 
 class ReceiveQueue:
-    """The received bytes of some connections; one piece is parsed in each turn of the event loop."""
+    """The received bytes of some connections; one piece is parsed in each turn of the event loop.
+
+    The arrival of bytes is stamped before they are queued here, and the event loop reads all connections between two
+    turns. Otherwise one account's command would wait unstamped while another account's command is answered, although
+    real venues are separate machines.
+    """
 
     def __init__(self) -> None:
         self._pieces: deque[tuple[Connection, bytes, int]] = deque()
@@ -99,7 +100,7 @@ class ReceiveQueue:
 
 
 class Connection(asyncio.BufferedProtocol):
-    """One connection: HTTP until it is upgraded, WebSocket from then on."""
+    """A connection: HTTP until it is upgraded, WebSocket from then on."""
 
     def __init__(self, handler: Handler, inbox: ReceiveQueue | None = None) -> None:
         """Create it; connections with the same `inbox` take turns."""
@@ -241,7 +242,7 @@ class Connection(asyncio.BufferedProtocol):
     # HTTP
 
     def _allow_body(self) -> None:
-        """Let a client that waits for permission send its body, unless replies are due first."""
+        """Permit a client that waits for it to send its body, unless replies are due first."""
         if not self._queue:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 

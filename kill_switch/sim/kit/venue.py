@@ -29,23 +29,23 @@ class Route:
     """The purpose of an HTTP request, and the function that answers it; `call` gets the authenticated account."""
 
     kind: Kind
-    what: str
+    operation: str
     call: Callable[[Account, Request], SimAnswer | DeferredAnswer]
 
 
 @dataclass(slots=True)
 class RequestLogEntry:
-    """One line of the request log."""
+    """A line of the request log."""
 
     t_ns: int
     route: str
-    what: str
+    operation: str
     ok: bool
     account: str | None
 
     def listing(self) -> dict[str, object]:
         """Return the line in the admin API's form."""
-        shown = {"t_ns": self.t_ns, "route": self.route, "what": self.what, "ok": self.ok}
+        shown = {"t_ns": self.t_ns, "route": self.route, "what": self.operation, "ok": self.ok}
         return shown | {"account": self.account}
 
 
@@ -184,7 +184,7 @@ class Venue(ExchangeSim):
         route = self.route(request)
         kind: Kind = route.kind if route else "other"
         seen = RequestLogEntry(
-            request.t_ns, "http", route.what if route else f"{request.method} {request.path}", False, None
+            request.t_ns, "http", route.operation if route else f"{request.method} {request.path}", False, None
         )
         self.log.append(seen)
         answer: SimAnswer | DeferredAnswer | None = self.throttle(connection, request)
@@ -201,7 +201,7 @@ class Venue(ExchangeSim):
                 connection.account = seen.account = account.name
                 if route is None:
                     answer = self.http_error(404, None, None)
-                elif kind == "read" and self.list_fails(account, route.what):
+                elif kind == "read" and self.list_fails(account, route.operation):
                     answer = self.http_error(500, None, None)
                 else:
                     answer = route.call(account, request)
@@ -282,7 +282,7 @@ class Venue(ExchangeSim):
         session = self.sessions[connection]
         session.heard_at = time.monotonic()
         heard = self.parse_message(session, message)
-        seen = RequestLogEntry(connection.t_ns, "ws", heard.what, False, connection.account)
+        seen = RequestLogEntry(connection.t_ns, "ws", heard.operation, False, connection.account)
         self.log.append(seen)
         answer = heard.answer
         if self.faults.active:

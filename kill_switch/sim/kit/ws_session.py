@@ -19,7 +19,7 @@ _LIMIT = 1 << 20  # bytes of a message
 
 
 class WsSession:
-    """One WebSocket: frames in and out, without extensions."""
+    """A WebSocket: frames in and out, without extensions."""
 
     def __init__(self, request: Request) -> None:
         """Accept the upgrade that `request` asks for, unless its headers are invalid."""

@@ -160,14 +160,14 @@ class Kuna(KunaRest):
         heard.data, cid, event = data, data.get("cid"), data.get("event")
         heard.tag = str(cid) if type(cid) is int else None
         if "rid" in data:
-            heard.what, heard.answer = "ack", _NOTHING
+            heard.operation, heard.answer = "ack", _NOTHING
             return heard
         known = _EVENTS.get(event) if isinstance(event, str) else None
         if known is None:
             heard.answer = self.ws_error(heard, 400, None, "Unknown event")
             return heard
         heard.op = str(event)
-        heard.kind, heard.what = known
+        heard.kind, heard.operation = known
         if heard.op == "login":
             account = self.keys.get(str(data.get("data")))
             heard.who = account.name if account else None

@@ -145,9 +145,9 @@ class Roxom(RoxomRest):
                 heard.op = str(data.get("op")) if isinstance(data, dict) else ""
                 heard.data = data if isinstance(data, dict) else {}
                 if heard.op == "ping":  # §5 mentions a heartbeat without its form [U]
-                    heard.kind, heard.what = "ping", "ping"
+                    heard.kind, heard.operation = "ping", "ping"
                 elif heard.op in ("subscribe", "unsubscribe") and isinstance(data.get("args"), list):
-                    heard.what = heard.op
+                    heard.operation = heard.op
                 else:
                     code = "60017"
         if code:

@@ -21,10 +21,10 @@ class KunaOptions(VenueOptions):
     auth: Literal["api-key", "hmac"] = "api-key"
     ws_login: Literal["api-key", "none"] = "api-key"  # "none": for an account that has no single key
     account_type: Literal["", "pro"] = ""
-    stop_orders: bool = True  # read WaitStop orders too: § 6 does not tell whether the active list has them
+    stop_orders: bool = True  # read WaitStop orders too: whether the active list has them is not documented
     pending_orders: bool = True  # read Pending orders too, for the same reason
     since: str = "2014-01-01T00:00:00Z"  # without it ("") the lists lack orders that are older than two weeks
-    batch_orders: int = Field(default=PAGE, ge=1, le=PAGE)  # the venue's maximum is not documented (§ 3.2)
+    batch_orders: int = Field(default=PAGE, ge=1, le=PAGE)  # the venue's maximum is not documented
 
     @field_validator("since")
     @classmethod

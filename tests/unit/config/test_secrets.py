@@ -31,9 +31,9 @@ def keep(path: Path, content: str | bytes = SECRET, mode: int = 0o600) -> Path:
 def refusal(source: object, environ: dict[str, str] | None = None) -> tuple[str, str]:
     with pytest.raises(InvalidValue) as caught:
         resolve(source, environ or {})
-    assert SECRET not in caught.value.found + caught.value.hint
+    assert SECRET not in caught.value.description + caught.value.hint
     assert caught.value.__cause__ is None
-    return caught.value.found, caught.value.hint
+    return caught.value.description, caught.value.hint
 
 
 def test_a_variable_is_read_from_the_environment_given() -> None:
@@ -267,7 +267,7 @@ def test_a_secret_that_is_none_is_refused_with_its_holder_and_its_kind_and_is_ne
     for source, holder in HOLDERS.items():
         with pytest.raises(InvalidValue) as caught:
             refuse_unlikely(text, {source: "x"})
-        assert (caught.value.found, SECRET in caught.value.hint) == (f"{holder} has {kind}", False)
+        assert (caught.value.description, SECRET in caught.value.hint) == (f"{holder} has {kind}", False)
 
 
 @pytest.mark.parametrize("text", LIKELY)
