@@ -102,7 +102,7 @@ def test_every_registered_venue_has_a_stand() -> None:
 @every_venue
 def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: VenueProfile) -> None:
     kind = VENUES[stand.venue]
-    assert kind.NAME == stand.venue
+    assert stand.venue == kind.NAME
     options = kind.Options(**stand.options)  # every venue states its production addresses
     assert options.ws_url.startswith("wss://") and options.rest_url.startswith("https://")
     assert set(kind.secrets(kind.Options(**{**stand.options, **stand.strong}))) == set(stand.secrets())

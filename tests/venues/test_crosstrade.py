@@ -126,8 +126,11 @@ def test_it_states_its_production_addresses_and_a_pace_that_the_tokens_allow() -
     options = CrossTrade.Options(nt_accounts=("Sim101",))
     assert (options.ws_url, options.rest_url) == ("wss://app.crosstrade.io/ws/stream", "https://app.crosstrade.io")
     assert CrossTrade.secrets(options) == ("token",)
-    assert CrossTrade.TIMING == SweepTiming(
-        answer_within_s=1.5, read_after_s=0.025, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
+    assert (
+        SweepTiming(
+            answer_within_s=1.5, read_after_s=0.025, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
+        )
+        == CrossTrade.TIMING
     )  # §9.4: at most one poll a second
     assert CrossTrade.WS_OVERLAP is False  # §6: one connection for a user
     assert make().upgrade_headers(START) == {"Authorization": "Bearer token-0123456789"}  # §1

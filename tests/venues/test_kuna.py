@@ -141,7 +141,7 @@ def test_it_is_registered_with_its_production_addresses_and_its_pace() -> None:
     assert (options.ws_url, options.rest_url) == ("wss://ws-pro.kuna.io/socketcluster/", "https://api.kuna.io")
     assert (options.auth, options.account_type, options.stop_orders) == ("api-key", "", True)
     assert options.pending_orders
-    assert Kuna.TIMING == SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)  # §7: 300 a minute
+    assert SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0) == Kuna.TIMING  # §7: 300 a minute
     assert make().upgrade_headers(START) == {}
 
 

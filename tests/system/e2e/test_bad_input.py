@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -37,10 +38,8 @@ def ask_raw(path: Path, line: bytes) -> dict[str, object]:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(5)
         sock.connect(str(path))
-        try:
+        with contextlib.suppress(BrokenPipeError):  # the daemon may answer and close before the last byte
             sock.sendall(line)
-        except BrokenPipeError:
-            pass  # it has answered, and hung up on the rest
         answer = sock.makefile("rb").readline()
         assert answer, line[:60]
         loaded: dict[str, object] = json.loads(answer)

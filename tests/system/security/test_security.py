@@ -65,9 +65,8 @@ def test_somebody_else_reaches_neither_socket_even_if_the_directory_lets_him(pla
         if directory.is_relative_to(play.directory):
             directory.chmod(0o755)
     for name, kind in (("control.sock", socket.SOCK_STREAM), ("intake.sock", socket.SOCK_DGRAM)):
-        with socket.socket(socket.AF_UNIX, kind) as sock, somebody_else():
-            with pytest.raises(PermissionError):
-                sock.connect(str(play.runtime_dir / name))
+        with socket.socket(socket.AF_UNIX, kind) as sock, somebody_else(), pytest.raises(PermissionError):
+            sock.connect(str(play.runtime_dir / name))
     assert play.status()["state"] == "ARMED"
 
 

@@ -135,7 +135,7 @@ def test_systemd_waits_longer_than_the_daemon_takes_to_finish_a_strike(unit: Uni
 
 def test_the_watchdog_forgives_many_pulses_and_not_a_minute(unit: Unit) -> None:
     watchdog_s = unit.seconds("WatchdogSec")
-    assert 10 <= watchdog_s / min(daemon.PULSE_S, watchdog_s / 3)
+    assert watchdog_s / min(daemon.PULSE_S, watchdog_s / 3) >= 10
     assert watchdog_s <= 30
 
 

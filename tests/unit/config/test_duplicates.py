@@ -45,10 +45,12 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     try:
         load(path, environ=ENVIRON)
     except ConfigError as error:
-        assert SECRET not in str(error)
-        assert error.exit_code == 78
-        return [str(problem) for problem in error.problems]
-    return []
+        refusal = error
+    else:
+        return []
+    assert SECRET not in str(refusal)
+    assert refusal.exit_code == 78
+    return [str(problem) for problem in refusal.problems]
 
 
 # ── logins ────────────────────────────────────────────────────────────────────────────────────────────────────────

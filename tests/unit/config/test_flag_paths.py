@@ -54,9 +54,11 @@ class Home:
         try:
             load(source, environ=self.environ)
         except ConfigError as error:
-            assert error.exit_code == 78
-            return [str(problem) for problem in error.problems]
-        return []
+            refusal = error
+        else:
+            return []
+        assert refusal.exit_code == 78
+        return [str(problem) for problem in refusal.problems]
 
     def at(self, path: str) -> str:
         return path if path.startswith("/") else f"{self.root}/{path}"

@@ -5,7 +5,6 @@ The daemon is the real one; its venues refuse every connection, and what they wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +77,10 @@ class Desk(Play):
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     for name, key in (*KEYS.items(), ("SECRET", "secret-of-the-account")):
         monkeypatch.setenv(name, key)
-    yield Desk(tmp_path)
+    return Desk(tmp_path)
 
 
 def strikes(daemon: Daemon, name: str = "a") -> int:

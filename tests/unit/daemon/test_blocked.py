@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
@@ -32,13 +32,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def play(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+def play(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Play:
     for name in "abcz":
         monkeypatch.setenv(f"KEY_{name}", f"key-of-the-account-{name}")
     monkeypatch.setenv("SECRET", "secret-of-the-account")
     monkeypatch.setenv("OTHER", "another-secret-of-it")
     monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.2)
-    yield Play(tmp_path)
+    return Play(tmp_path)
 
 
 class Hang:

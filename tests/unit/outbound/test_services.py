@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import anyio
@@ -137,8 +138,7 @@ class Replayed(Record):
 
     head = ChainHead(7, "0f" * 32)
 
-    class contents:
-        entries = ()
+    contents = SimpleNamespace(entries=())
 
     def __init__(self) -> None:
         self.records: list[str] = []

@@ -541,9 +541,9 @@ async def test_users_do_not_take_each_others_place() -> None:
     async with running("crosstrade", accounts=2) as sim:
         cross = Cross(sim)
         other = {"Authorization": f"Bearer {cross.entry['accounts'][0]['credentials']['token']}"}
-        async with cross.socket() as ws:
-            async with websockets.connect(cross.entry["ws_url"], ssl=sim.tls, additional_headers=other):
-                assert "data" in await rpc(ws, "GetAllOrders")
+        second = websockets.connect(cross.entry["ws_url"], ssl=sim.tls, additional_headers=other)
+        async with cross.socket() as ws, second:
+            assert "data" in await rpc(ws, "GetAllOrders")
 
 
 # ── streams and other actions (§6) ────────────────────────────────────────────────────────────────────────────────

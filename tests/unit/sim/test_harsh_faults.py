@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from kill_switch.sim.main import VENUES
 
-from .clients import oxfun_login, receive, running
+from .clients import oxfun_login, receive, receive_until_closed, running
 from .desks import DESKS, OPTIONS, CrossTradeDesk, Desk, upgraded
 
 pytestmark = pytest.mark.anyio
@@ -82,8 +82,7 @@ async def test_the_equity_that_is_streamed_can_be_lost(anyio_backend: object) ->
         assert (await receive(ws))["type"] == "pnlUpdate"
         await sim.fault("crosstrade", "lose_push", push="balance")
         with pytest.raises(TimeoutError), anyio.fail_after(0.4):
-            while True:  # one may be under way
-                await ws.recv()
+            await receive_until_closed(ws)  # one may be under way
         await sim.clear("crosstrade")
         assert (await receive(ws))["type"] == "pnlUpdate"
 
@@ -206,11 +205,13 @@ async def test_an_address_that_is_not_allowed_is_refused_on_both_lanes(desk: Des
 
 
 async def test_a_login_that_hangs_is_never_answered(desk: Desk) -> None:
+    async def log_in() -> None:
+        async with desk.listening():
+            pass
+
     await desk.fault("hang_login")
-    with pytest.raises(TimeoutError):
-        with anyio.fail_after(0.3):
-            async with desk.listening():
-                pass
+    with pytest.raises(TimeoutError), anyio.fail_after(0.3):
+        await log_in()
     assert (await desk.ask()).status_code == 200
     await desk.clear()
     async with desk.listening():

@@ -95,13 +95,15 @@ async def test_what_has_arrived_is_heeded_though_its_sender_is_gone(sim: Sim, re
 
 
 async def test_a_half_open_server_lets_the_senders_buffers_fill_up(sim: Sim) -> None:
+    async def fill_buffers() -> None:
+        for _ in range(1000):
+            writer.write(b"x" * 1_000_000)
+            await writer.drain()
+
     _, writer = await connect(sim)
     await sim.fault("roxom", "half_open")
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.4):
-            for _ in range(1000):
-                writer.write(b"x" * 1_000_000)
-                await writer.drain()
+        await asyncio.wait_for(fill_buffers(), 0.4)
     assert not writer.is_closing()
     await done(writer)
 

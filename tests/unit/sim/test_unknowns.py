@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from kill_switch.sim.main import VENUES, make_venues
 
-from .clients import Sim, oxfun_login, receive, running
+from .clients import Sim, oxfun_login, receive, receive_until_closed, running
 from .desks import DESKS, OPTIONS, Desk, KunaDesk, upgraded
 from .test_crosstrade import Cross
 from .test_kuna import call as kuna_call
@@ -69,8 +69,7 @@ async def test_a_subscription_may_show_the_orders_that_rest(venue: str) -> None:
 async def test_a_websocket_may_be_closed_however_alive_it_is(venue: str) -> None:
     async with running(venue, options={venue: {"life_s": "0.2"}}) as sim, upgraded(sim, venue) as ws:
         with pytest.raises(ConnectionClosed) as end, anyio.fail_after(5):
-            while True:
-                await ws.recv()
+            await receive_until_closed(ws)
         assert end.value.rcvd is not None and end.value.rcvd.code == 1001
 
 
@@ -144,9 +143,8 @@ async def test_oxfuns_login_may_expire_without_a_word() -> None:
 
 
 async def test_kunas_login_may_expire_with_its_token() -> None:
-    async with running("kuna", options={"kuna": {"token_s": "0.1"}}) as sim:
-        async with KunaDesk(sim).listening() as ws:
-            assert (await receive(ws))["event"] == "#removeAuthToken"
+    async with running("kuna", options={"kuna": {"token_s": "0.1"}}) as sim, KunaDesk(sim).listening() as ws:
+        assert (await receive(ws))["event"] == "#removeAuthToken"
 
 
 async def test_kunas_pushes_may_be_named_otherwise_and_its_cancels_be_slow() -> None:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import h11
 import httpcore
@@ -143,10 +143,11 @@ TLS: dict[str, tuple[Callable[[Certificates], ssl.SSLContext | None], Script, tu
 
 
 @pytest.fixture(params=["ws", "http", "fresh"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     for module, bound in ((ws, "CONNECT_WITHIN_S"), (http, "CONNECT_WITHIN_S"), (fresh, "TIMEOUT_S")):
         monkeypatch.setattr(module, bound, 0.3)
-    yield request.param
+    route_name: str = request.param
+    return route_name
 
 
 async def said(route: str, port: int, ca_file: str, host: str = "127.0.0.1", network: Network | None = None) -> str:

@@ -234,10 +234,9 @@ async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pas
             assert len(await stream.read(64 << 10)) == fresh.READ_HEAD_BYTES
             seen.append(passes)
 
-    async with running(others):
-        async with anyio.create_task_group() as group:
-            for _ in range(4):
-                group.start_soon(reads)
+    async with running(others), anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(reads)
     assert len(seen) == len(set(seen)) == 80
 
 

@@ -408,18 +408,17 @@ async def test_a_race_leaves_no_socket_behind(
 ) -> None:
     server.script = answers
     before = len(os.listdir("/proc/self/fd"))
-    async with dead("says nothing", server.port, certificates):
-        async with running() as group:
-            for number in range(3):
-                fresh = FreshRoute(
-                    f"https://{HOST}:{server.port}",
-                    ear,
-                    group.start_soon,
-                    ca_file=ca_file,
-                    network=Network(Names(OTHER, "127.0.0.1")),
-                )
-                fresh.call(get(str(number)))
-                assert isinstance(await ear.end(str(number)), Replied)
+    async with dead("says nothing", server.port, certificates), running() as group:
+        for number in range(3):
+            fresh = FreshRoute(
+                f"https://{HOST}:{server.port}",
+                ear,
+                group.start_soon,
+                ca_file=ca_file,
+                network=Network(Names(OTHER, "127.0.0.1")),
+            )
+            fresh.call(get(str(number)))
+            assert isinstance(await ear.end(str(number)), Replied)
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 4)  # the server's own are closed a moment later
 
 
@@ -493,7 +492,7 @@ def mend(path: Path, source: str) -> None:
 
 
 @pytest.fixture
-def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Return the bundle of the system's authorities."""
     (tmp_path / "certs").mkdir()
     bundle = tmp_path / "bundle.pem"
@@ -501,7 +500,7 @@ def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "certs"))
     monkeypatch.setattr(authorities, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(Authorities.check_files, "__defaults__", (0.0,))
-    yield bundle
+    return bundle
 
 
 async def told(ear: RecordingListener, fresh: FreshRoute, tag: str) -> Replied | CallLost:

@@ -41,9 +41,10 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
         keywords = {keyword.arg for keyword in node.keywords}
         reads = [one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute) and one.attr == "run_sync"]
-        if name in SHARED:
-            yield node.lineno, name
-        elif name == "run_in_executor" and isinstance(node.args[0], ast.Constant) and node.args[0].value is None:
+        default_executor = (
+            name == "run_in_executor" and isinstance(node.args[0], ast.Constant) and node.args[0].value is None
+        )
+        if name in SHARED or default_executor:
             yield node.lineno, name
         elif reads and (name == "run_sync" or name == "partial") and "limiter" not in keywords:
             yield node.lineno, "run_sync without a limiter of its own"
