@@ -117,7 +117,7 @@ def test_a_client_from_elsewhere_is_dropped() -> None:
     assert connection.dropped
 
 
-async def test_options_are_listed_with_what_they_do(sim: Sim) -> None:
+async def test_options_are_listed_with_their_effect(sim: Sim) -> None:
     options = (await sim.get("/options", venue="oxfun"))["options"]
     assert options["engine_ms"]["value"] == 5.0 and options["limits"]["choices"] == ["ip", "account", "off"]
     assert all(row["says"] for row in options.values())

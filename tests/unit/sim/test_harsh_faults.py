@@ -67,7 +67,7 @@ async def test_a_late_push_comes_behind_answers_that_know_of_it(desk: Desk) -> N
         assert time.monotonic() - began_s >= 0.3
 
 
-async def test_a_late_push_shows_what_it_tells_of_and_not_what_came_after(desk: Desk) -> None:
+async def test_a_late_push_shows_the_state_at_its_event(desk: Desk) -> None:
     async with desk.listening() as ws:
         await desk.fault("late_push", ms=200)
         ids = await desk.rest()
@@ -98,7 +98,7 @@ async def test_an_empty_read_shows_nothing_for_each_list_so_many_times(desk: Des
         assert order_id in (await desk.look_up(order_id)).text
 
 
-async def test_a_stale_read_shows_what_there_was(desk: Desk) -> None:
+async def test_a_stale_read_shows_the_earlier_orders(desk: Desk) -> None:
     ids = await desk.rest()
     await anyio.sleep(0.25)
     await desk.cancel(*ids)

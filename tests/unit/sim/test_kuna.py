@@ -312,7 +312,7 @@ async def test_history_shows_all_but_open_orders_unless_a_status_is_named(sim: S
     assert told(await call(sim, "GET", "/v4/order/private/details/x"), 500)[0] == "WrongRequestException"
 
 
-async def test_lists_go_back_two_weeks_unless_they_are_told_a_start(sim: Sim) -> None:
+async def test_lists_go_back_two_weeks_without_a_start(sim: Sim) -> None:
     await sim.post("/options", venue="kuna", order_age_days=20)
     [old] = await sim.rest_orders("kuna", 1)
     assert await listed(sim) == []
@@ -557,7 +557,7 @@ async def test_private_channels_need_a_login(sim: Sim) -> None:
 
 
 @pytest.mark.parametrize("frame", ["nonsense", "[]", b"{}", '{"event":7}', '{"event":"gossip"}'])
-async def test_what_cannot_be_read_is_not_answered(sim: Sim, frame: str | bytes) -> None:
+async def test_an_unreadable_frame_is_not_answered(sim: Sim, frame: str | bytes) -> None:
     async with socket(sim) as ws:
         await ws.send(frame)
         await say(ws, "#subscribe", {"channel": "rates"}, 3)

@@ -77,7 +77,7 @@ async def test_a_request_that_dribbles_in_is_stamped_when_its_last_byte_arrives(
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-async def test_what_has_arrived_is_heeded_though_its_sender_is_gone(sim: Sim, reset: bool) -> None:
+async def test_a_request_that_has_arrived_is_executed_after_its_sender_left(sim: Sim, reset: bool) -> None:
     """All of it arrives while the simulator is busy with the first."""
     senders = [await connect(sim) for _ in range(10)]
     for _, writer in senders:

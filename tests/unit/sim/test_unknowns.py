@@ -89,7 +89,7 @@ async def test_roxoms_cancel_all_may_close_positions() -> None:
         assert (await sim.get("/positions", venue="roxom"))["positions"] == []
 
 
-async def test_roxom_may_refuse_to_cancel_what_is_being_cancelled() -> None:
+async def test_roxom_may_refuse_to_cancel_an_order_with_a_pending_cancel() -> None:
     async with running("roxom", options={"roxom": {"cancels_pending": "off", "engine_ms": "60000"}}) as sim:
         [one] = await sim.rest_orders("roxom", 1)
         assert (await sim.roxom("POST", f"/orders/{one}/cancel")).status_code == 200
@@ -98,7 +98,7 @@ async def test_roxom_may_refuse_to_cancel_what_is_being_cancelled() -> None:
 
 
 @pytest.mark.parametrize(("ack", "said"), [("bare", {"event": "subscribe"}), ("none", None)])
-async def test_roxoms_acknowledgement_may_say_less_or_nothing(ack: str, said: object) -> None:
+async def test_roxoms_acknowledgement_may_be_shorter_or_empty(ack: str, said: object) -> None:
     async with running("roxom", options={"roxom": {"ack": ack}}) as sim, upgraded(sim, "roxom") as ws:
         await ws.send('{"op":"subscribe","args":[{"channel":"orders"}]}')
         if said is not None:

@@ -59,7 +59,7 @@ def modules() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_uses_what_all_accounts_would_share(path: Path) -> None:
+def test_no_module_uses_a_resource_that_all_accounts_share(path: Path) -> None:
     where = path.relative_to(ROOT).as_posix()
     found = [(line, name) for line, name in faults(ast.parse(path.read_text())) if (where, name) not in ALLOWED]
     assert not found
@@ -78,7 +78,7 @@ def test_no_module_uses_what_all_accounts_would_share(path: Path) -> None:
         "ssl.create_default_context()",
     ],
 )
-def test_what_all_accounts_would_share_is_found(code: str) -> None:
+def test_a_resource_that_all_accounts_share_is_found(code: str) -> None:
     tree = ast.parse(f"async def f():\n    {code}")
     assert list(faults(tree))
 
@@ -92,6 +92,6 @@ def test_what_all_accounts_would_share_is_found(code: str) -> None:
         "await loop.create_connection(make, sock=sock, ssl=tls)",
     ],
 )
-def test_what_has_its_own_is_not_found(code: str) -> None:
+def test_a_resource_of_its_own_is_not_found(code: str) -> None:
     tree = ast.parse(f"async def f():\n    {code}")
     assert not list(faults(tree))
