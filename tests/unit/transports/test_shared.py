@@ -46,7 +46,7 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
         )
         if name in SHARED or default_executor:
             yield node.lineno, name
-        elif reads and (name == "run_sync" or name == "partial") and "limiter" not in keywords:
+        elif reads and (name in {"run_sync", "partial"}) and "limiter" not in keywords:
             yield node.lineno, "run_sync without a limiter of its own"
         elif name == "create_connection" and "sock" not in keywords:
             yield node.lineno, name
