@@ -6,6 +6,7 @@ with the exit code of its command. No command is implemented here: `kill_switch.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 
@@ -48,10 +49,8 @@ def _command() -> int:
 def _leave(code: int) -> None:
     """End the process by `_exit(2)`, because the interpreter's own shutdown removes the signal handlers too early."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or its reader has ended
             stream.flush()
-        except (AttributeError, OSError, ValueError):
-            pass  # the stream is closed, or its reader has ended
     os._exit(code)
 
 

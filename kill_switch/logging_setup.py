@@ -37,7 +37,7 @@ class _Line(logging.Formatter):
         super().__init__("%(levelname)-8s %(message)s" if to_journal else "%(asctime)s %(levelname)-8s %(message)s")
         self._to_journal = to_journal
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the name in logging
         return clock.iso(int(record.created * 1e9))
 
     def format(self, record: logging.LogRecord) -> str:
@@ -147,7 +147,7 @@ class _Handler(logging.Handler):
         self.formatter = formatter
         self._writer = writer
 
-    def createLock(self) -> None:
+    def createLock(self) -> None:  # noqa: N802 - the name in logging
         """Create no lock: the queue needs none, and a lock could make a caller wait."""
         self.lock = None
 

@@ -187,6 +187,8 @@ class AnswerCounter:
 
 
 class RawConnection(asyncio.BufferedProtocol):
+    """A TLS connection that counts answers and parses nothing: the least that a client can do."""
+
     transport: asyncio.Transport
 
     def __init__(self, answers: AnswerCounter) -> None:

@@ -20,10 +20,12 @@ Row = Mapping[str, Any]
 
 
 def print_json(whole: Mapping[str, object]) -> None:
+    """Print all figures as one line of JSON."""
     sys.stdout.write(json.dumps(whole) + "\n")
 
 
 def print_tables(whole: Mapping[str, Any]) -> None:
+    """Print the figures as tables for a terminal."""
     console = Console()
     console.print(_systems(whole["rows"]))
     if "end_to_end" in whole:

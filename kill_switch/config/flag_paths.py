@@ -6,6 +6,7 @@ hangs does not delay the start: its paths are compared as they are written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -140,10 +141,8 @@ def _resolve_all(paths: Iterable[str]) -> dict[str, ResolvedPath]:
     resolved: dict[str, ResolvedPath] = {}
 
     def resolve(path: str) -> None:
-        try:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: not a path at all
             resolved[path] = _resolve(path)
-        except (OSError, ValueError):  # ValueError: not a path at all
-            pass
 
     threads = [threading.Thread(target=resolve, args=(path,), daemon=True) for path in places]
     for thread in threads:

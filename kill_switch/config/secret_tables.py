@@ -37,6 +37,7 @@ def plain(model: type[T], table: Raw, name: str, problems: list[Problem]) -> T |
 
 
 def notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> NotifyConfig | None:
+    """Return the configuration of the table `[notify]`; append its problems to `problems`."""
     notify = plain(NotifyConfig, {key: value for key, value in table.items() if key != "urls"}, "notify", problems)
     written = table.get("urls", [])
     if not isinstance(written, list):
@@ -58,6 +59,7 @@ def notify(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> N
 
 
 def ping(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> PingConfig | None:
+    """Return the configuration of the table `[ping]`; append its problems to `problems`."""
     ping = plain(PingConfig, {key: value for key, value in table.items() if key != "url"}, "ping", problems)
     if "url" not in table:
         if "every" in table:
@@ -98,6 +100,7 @@ def _safe(url: str) -> bool:
 
 
 def intake(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> IntakeConfig | None:
+    """Return the configuration of the table `[intake]`; append its problems to `problems`."""
     problems += unknown_keys(table, keys_of(IntakeConfig), "intake")
     intake, wrong, _ = validate(IntakeConfig, {key: value for key, value in table.items() if key != "key"}, "intake")
     problems += wrong

@@ -173,6 +173,7 @@ def _details(name: str, account: Mapping[str, Any]) -> Iterator[str]:
 
 
 def print_report(report: Mapping[str, Any]) -> None:
+    """Print the report of a kill, if there is one, and its problems."""
     if report:
         console = Console()
         console.print(report_view(report))
@@ -213,6 +214,7 @@ class DrillView:
 
 
 def print_drill(drill: Mapping[str, Any]) -> None:
+    """Print the result of a drill."""
     Console(highlight=False).print(DrillView(drill))
 
 
@@ -235,6 +237,7 @@ def check_view(check: Mapping[str, Any]) -> RenderableType:
 
 
 def print_check(check: Mapping[str, Any]) -> None:
+    """Print the result of `check --connect`."""
     Console(highlight=False).print(check_view(check))
 
 
@@ -268,6 +271,7 @@ def _indented(line: str, style: str = "") -> RenderableType:
 
 
 def print_dry_run(answer: Mapping[str, Any]) -> None:
+    """Print the orders that a kill would hit, and the commands that it would send."""
     Console(highlight=False).print(dry_run_view(answer))
 
 

@@ -191,6 +191,7 @@ def _duration(since: str, now: datetime) -> str:
 
 
 def print_status(status: Mapping[str, Any]) -> None:
+    """Print the status of the daemon."""
     Console(highlight=False).print(StatusView(status))
 
 

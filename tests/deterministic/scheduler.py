@@ -109,8 +109,7 @@ class World:
         while heap and heap[0][0] <= end_ns:
             at_ns, _, made = heapq.heappop(heap)
             if not made.cancelled:
-                if at_ns > self.ns:
-                    self.ns = at_ns
+                self.ns = max(self.ns, at_ns)
                 made.function(*made.arguments)
         self.ns = max(self.ns, end_ns)
 

@@ -53,5 +53,5 @@ def test_two_seeds_tell_two_stories() -> None:
 
 
 @pytest.mark.parametrize("seed", REGRESSIONS)
-def test_what_a_seed_has_found_once_is_not_found_again(seed: int) -> None:
+def test_seeds_that_found_a_fault_once_find_none(seed: int) -> None:
     assert not tell(seed).found, REGRESSIONS[seed]

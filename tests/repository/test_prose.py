@@ -53,6 +53,24 @@ def test_a_docstring_against_the_style_has_a_finding_that_names_the_rule(
     assert [finding in problem for problem in prose.problems(text, node)] == [True]
 
 
+@pytest.mark.parametrize(
+    ("name", "vague"),
+    [
+        ("test_what_is_at_hand_leaves_first", ["what", "at_hand"]),
+        ("test_a_latch_of_somebody_elses_stays", ["somebody"]),
+        ("test_a_failure_is_told", ["told"]),
+        ("test_the_standard_error_of_an_untold_whatsit_is_kept", []),
+        ("test_the_prebuilt_command_leaves_before_the_record", []),
+    ],
+)
+def test_a_test_name_with_a_word_in_place_of_its_subject_is_found(name: str, vague: list[str]) -> None:
+    assert prose.NO_TEST_NAMES.findall(name) == vague
+
+
+def test_a_rule_that_the_allow_list_does_not_have_yet_may_be_written() -> None:
+    assert prose.grown({"test names": {"a.py": 3}}, {"docstrings": {}}) == []
+
+
 def test_the_allow_list_may_shrink_and_move_but_not_grow() -> None:
     assert prose.grown({"docstrings": {"b.py": 2, "c.py": 1}}, {"docstrings": {"a.py": 3}}) == []
     assert prose.grown({"docstrings": {"a.py": 3, "b.py": 1}}, {"docstrings": {"a.py": 3}}) == ["docstrings"]

@@ -60,7 +60,7 @@ def test_a_process_ends_within_a_bound_though_its_reader_is_stuck(end: str, code
     assert time.monotonic() - began_s < 15.0
 
 
-def test_a_process_leaves_though_a_thread_hangs_that_nobody_made_a_daemon() -> None:
+def test_a_process_ends_although_a_non_daemon_thread_hangs() -> None:
     hung = "import threading, time; threading.Thread(target=time.sleep, args=(60,)).start(); "
     code, out, told = run(
         f"from kill_switch import logging_setup as logs; logs.set_up(); {hung}print('said'); logs.leave(5)"
@@ -78,11 +78,11 @@ def test_a_process_leaves_though_a_thread_hangs_that_nobody_made_a_daemon() -> N
         ("raise ValueError('a reason to end')", b"ValueError: a reason to end"),
     ],
 )
-def test_whatever_is_said_to_standard_error_arrives(does: str, says: bytes) -> None:
+def test_every_line_to_standard_error_arrives(does: str, says: bytes) -> None:
     assert says in run(f"import logging, sys; from kill_switch import logging_setup as logs; logs.set_up(); {does}")[2]
 
 
-def test_an_exception_that_nobody_can_catch_is_logged() -> None:
+def test_an_uncaught_exception_is_logged() -> None:
     code = "class A:\n    def __del__(self) -> None: raise ValueError('too late')\na = A()\ndel a\n"
     told = run(f"from kill_switch import logging_setup as logs\nlogs.set_up()\n{code}logs.leave(0)")[2]
     assert b"ERROR    an exception was ignored" in told
@@ -146,7 +146,7 @@ def test_a_traceback_is_made_without_a_look_at_the_source_by_who_logs(
     assert 'raise ValueError("second") from error' in told
 
 
-def test_a_record_whose_arguments_do_not_fit_is_told_as_far_as_it_can_be(reader: Reader) -> None:
+def test_a_log_record_with_wrong_arguments_is_still_logged(reader: Reader) -> None:
     reader.log.warning("%d of %d", 1)
     assert "%d of %d (arguments not formatted: TypeError)" in reader.has_all()
 
@@ -171,7 +171,7 @@ def test_a_full_queue_drops_lines_and_says_how_many_once(reader: Reader, monkeyp
     assert reader.writer.stuck_s == 0.0
 
 
-def test_a_stream_that_nobody_reads_any_more_ends_nothing() -> None:
+def test_a_stream_without_a_reader_ends_no_process() -> None:
     stream = io.StringIO()
     stream.close()
     writer = logging_setup.LogWriter(stream.write)

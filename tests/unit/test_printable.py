@@ -181,7 +181,7 @@ async def test_a_request_in_another_encoding_is_carried_out(line: bytes) -> None
 
 
 @pytest.mark.anyio
-async def test_what_is_no_json_in_any_encoding_is_one_clear_answer() -> None:
+async def test_a_request_that_is_no_json_in_any_encoding_gets_one_clear_answer() -> None:
     for line in (b"\xff{", b"[" * 60_000, b"\xff" + b'{"a":' * 10_000, b""):
         assert await _answer(line, ANN, {}) == {"error": "not a line of JSON", "exit": 1}
 
@@ -218,7 +218,7 @@ def test_a_reason_in_any_encoding_and_a_terminal_that_knows_ascii_only_do_not_fa
     assert b"\x1b" not in done.stdout and b"CLEAR" in done.stdout
 
 
-def test_an_answer_that_names_what_was_typed_is_printed_in_one_line(tmp_path: Path) -> None:
+def test_an_answer_that_quotes_the_input_is_printed_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     config = tmp_path / "config.toml"
     config.write_text(f'[daemon]\nruntime_dir = "{tmp_path}/run"\nstate_dir = "{tmp_path}"\n')

@@ -46,7 +46,7 @@ def test_logs_threads_finalizers_and_the_end_are_one_line_each() -> None:
     assert "secret" not in done.stderr
 
 
-def test_a_fault_is_told_by_its_kind_and_the_place_in_this_program(tmp_path: Path) -> None:
+def test_a_fault_is_described_by_its_type_and_its_place_in_the_program(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         loader.load(tmp_path / "none.toml", environ={})
     assert unexpected.brief(caught.value).startswith("ConfigError (toml_file.py, line ")
@@ -55,7 +55,7 @@ def test_a_fault_is_told_by_its_kind_and_the_place_in_this_program(tmp_path: Pat
     assert unexpected.brief(KeyError("a secret")) == "KeyError"
 
 
-def test_whoever_mends_the_program_may_have_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_developer_can_ask_for_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     before = sys.excepthook, len(logging.getLogger().handlers)
     monkeypatch.setenv(unexpected.VARIABLE, "1")
     unexpected.be_brief()

@@ -19,7 +19,7 @@ async def returns(wait: AutoResetEvent | Signal) -> bool:
     return not scope.cancelled_caught
 
 
-async def test_a_signal_wakes_all_that_wait_and_nobody_who_comes_later() -> None:
+async def test_a_signal_wakes_present_waiters_and_no_later_one() -> None:
     signal, woken = Signal(), []
 
     async def waiter(name: str) -> None:
@@ -54,7 +54,7 @@ async def test_a_cancelled_wait_leaves_an_auto_reset_event_set() -> None:
     await event.wait()
 
 
-async def test_what_holds_is_told_once_until_it_has_ended() -> None:
+async def test_a_lasting_condition_is_reported_once_until_it_ends() -> None:
     seen = OnChange()
     assert seen.update(["b", "a"]) == Change(["a", "b"], [])
     assert seen.update(["a", "b"]) == Change([], [])

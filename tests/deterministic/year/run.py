@@ -65,9 +65,12 @@ def run(
         await world.live(each_day)
         return world
 
-    with rarer_looks(), tempfile.TemporaryDirectory() as directory:
-        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            world = runner.run(live(Path(directory)))
+    with (
+        rarer_looks(),
+        tempfile.TemporaryDirectory() as directory,
+        asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
+    ):
+        world = runner.run(live(Path(directory)))
     models = world.models
     return Counted(
         {model.NAME: model.trips for model in models},

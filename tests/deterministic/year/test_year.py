@@ -34,7 +34,7 @@ def test_in_dense_days_nothing_trips_falsely_no_trip_is_missed_and_no_rearm_is_r
 
 
 @pytest.mark.parametrize("kind", [Beats, Flags, Floors, Links, Money, Nights, Orders])
-def test_a_trigger_that_tells_nobody_is_missed(kind: type[Model], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trigger_that_does_not_fire_is_found(kind: type[Model], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.dispatch.dispatcher.Dispatcher.fire", lambda self, reason: None)
     assert run(1, DAYS, SPRING, DENSITY, [kind]).missed
 

@@ -79,7 +79,7 @@ def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     assert file.read_bytes().startswith(b"\x89PNG")
 
 
-def test_percentiles_are_of_what_was_measured() -> None:
+def test_percentiles_are_of_the_measured_times() -> None:
     assert runner.percentiles([float(n) for n in range(1, 101)]) == {"p50": 50.5, "p90": 91.0, "p99": 100.0}
     assert runner.percentiles([7.0]) == {"p50": 7.0, "p90": 7.0, "p99": 7.0}
 

@@ -148,7 +148,7 @@ class Contained(Play):
             self.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), START_WITHIN_S)
 
 
-def test_where_the_daemon_is_process_1_what_hooks_leave_is_no_zombie_and_exit_codes_are_kept() -> None:
+def test_as_process_1_the_daemon_reaps_the_hooks_orphans_and_keeps_exit_codes() -> None:
     if os.geteuid() or subprocess.run((*CONTAINER, "true")).returncode:
         pytest.skip("it takes root, and a namespace of its own")
     with Contained(["oxfun", "roxom"]) as play:

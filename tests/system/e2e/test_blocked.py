@@ -136,7 +136,7 @@ def test_a_start_that_fails_ends_though_its_standard_error_is_stuck(stuck: Stuck
     assert second.wait(ENDED_WITHIN_S) == 75
 
 
-def test_a_start_that_fails_is_told_to_a_reader_that_reads(stuck: Stuck) -> None:
+def test_a_failed_start_is_reported_to_a_reader_that_reads(stuck: Stuck) -> None:
     done = stuck.command("run")
     assert (done.exit_code, done.out) == (75, "")
     assert "another daemon answers on" in done.err

@@ -39,7 +39,7 @@ def test_a_drill_answers_on_every_lane_within_the_budget_and_hits_nothing(play: 
     assert [entry["data"]["by"] for entry in entries if entry["kind"] == "drill"] == ["operator"]
 
 
-def test_a_drill_that_fails_stands_in_the_status_until_a_good_one_across_a_restart(play: Play) -> None:
+def test_a_failed_drill_is_in_the_status_until_a_successful_one_across_a_restart(play: Play) -> None:
     play.admin("POST", "/faults", venue="roxom", fault="delay", ms=400)
     done = play.command("drill", "--scope", "roxom")
     assert done.exit_code == 1
@@ -71,7 +71,7 @@ def test_a_kill_goes_first_while_a_drill_is_under_way(play: Play) -> None:
     assert play.status()["trouble"] == []
 
 
-def test_the_next_drill_by_schedule_is_told(play: Play) -> None:
+def test_the_status_shows_the_next_scheduled_drill(play: Play) -> None:
     assert play.status()["drill"]["next"] is None
     play.stop_daemon()
     play.write_config('[drill]\ncron = "0 6 * * *"\ntimezone = "UTC"\n')
@@ -120,7 +120,7 @@ def test_check_connect_of_one_websocket_venue_beside_its_daemon_takes_nothing_fr
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_a_dry_run_lists_each_order_and_what_would_be_sent_and_changes_nothing(play: Play, direct: bool) -> None:
+def test_a_dry_run_lists_each_order_and_the_commands_and_changes_nothing(play: Play, direct: bool) -> None:
     ids = {venue: play.rest(venue, 7) for venue in play.venues}
     if direct:
         play.stop_daemon()
@@ -147,7 +147,7 @@ def test_a_dry_run_that_cannot_read_says_so_and_never_that_there_is_nothing(play
     assert account["roxom"]["orders_why"]
 
 
-def test_a_clock_that_is_far_off_is_told() -> None:
+def test_a_large_clock_offset_is_announced() -> None:
     with Play(["oxfun"]) as play:
         play.write_config()
         play.admin("POST", "/faults", venue="oxfun", fault="skew", seconds=20)

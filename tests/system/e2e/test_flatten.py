@@ -67,7 +67,7 @@ def test_without_the_option_positions_are_nobodys_business(floor: Floor) -> None
     assert (len(floor.held()), floor.open_orders(), floor.flattens()) == (3, 0, 0)
 
 
-def test_a_position_that_cannot_be_closed_is_residue_and_said(floor: Floor) -> None:
+def test_a_position_that_cannot_be_closed_is_residue_and_announced(floor: Floor) -> None:
     start(floor, flatten=True)
     floor.admin("POST", "/faults", venue="crosstrade", fault="refuse", status=400, message="market closed", on="cancel")
     floor.flag.touch()

@@ -56,7 +56,7 @@ def test_an_order_that_no_list_shows_keeps_its_account_from_being_clear_until_it
     assert play.command("report", "--json").json["accounts"]["roxom"]["strikes"] >= 2
 
 
-def test_live_orders_are_struck_though_another_list_of_their_venue_fails_and_that_is_said(play: Play) -> None:
+def test_live_orders_are_struck_and_a_failed_list_of_their_venue_is_reported(play: Play) -> None:
     play.rest("roxom", 3)
     play.admin("POST", "/faults", venue="roxom", fault="partial_list", list="spot")
     play.admin("POST", "/faults", venue="roxom", fault="accept_but_keep", times=2)
@@ -151,7 +151,7 @@ def test_a_daemon_that_was_stopped_for_a_while_does_not_trip_on_beats_it_could_n
     play.wait_for(lambda s: s["accounts"]["oxfun"]["state"] == "CLEAR", 10.0)  # and a true loss is not hidden
 
 
-def test_fire_waits_for_the_proof_and_says_what_it_did(play: Play) -> None:
+def test_fire_waits_for_the_proof_and_prints_its_result(play: Play) -> None:
     for venue in play.venues:
         play.rest(venue, 5)
     done = play.command("fire", "--reason", "test", "--scope", "roxom", "--json")
@@ -271,7 +271,7 @@ def test_a_venue_that_cannot_be_reached_trips_its_account_and_no_other() -> None
         assert play.book("oxfun") == 5
 
 
-def test_a_blind_trigger_is_said_aloud_and_fires_where_it_is_told_to() -> None:
+def test_a_blind_trigger_is_announced_and_fires_if_so_configured() -> None:
     with Play(["roxom"]) as play:
         away = play.directory / "away"
         away.mkdir()
@@ -334,7 +334,7 @@ def test_a_kill_after_the_journal_was_taken_away_is_tripped_after_the_next_start
     assert play.status()["state"] != "ARMED"
 
 
-def test_fire_direct_strikes_at_once_what_a_dead_daemon_left_unfinished(play: Play) -> None:
+def test_fire_direct_strikes_at_once_the_accounts_that_a_dead_daemon_left_unfinished(play: Play) -> None:
     for venue in play.venues:
         play.rest(venue, 10)
         play.admin("POST", "/faults", venue=venue, fault="accept_but_keep", times=1000)
@@ -365,7 +365,7 @@ def test_rearming_is_refused_while_the_venue_cannot_be_read(play: Play) -> None:
 
 
 @pytest.mark.parametrize("wait", ["nan", "inf", "-1", "100000"])
-def test_how_long_somebody_would_wait_keeps_no_kill_from_going_out(wait: str) -> None:
+def test_a_kill_leaves_at_any_wait(wait: str) -> None:
     with Play(["roxom"]) as play:
         play.write_config()
         play.start_daemon()

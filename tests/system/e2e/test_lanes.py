@@ -46,7 +46,7 @@ def refusing(leaf: trustme.LeafCert) -> Iterator[int]:
         thread.join(5)
 
 
-def test_an_expired_certificate_and_a_refused_upgrade_are_said_alike_wherever_one_looks(tmp_path: Path) -> None:
+def test_an_expired_certificate_and_a_refused_upgrade_have_the_same_words_in_every_view(tmp_path: Path) -> None:
     authority = trustme.CA()
     gone = authority.issue_cert("127.0.0.1", not_after=datetime(2020, 1, 1, tzinfo=UTC))
     soon = authority.issue_cert("127.0.0.1", not_after=datetime.now(UTC) + timedelta(days=13))

@@ -122,7 +122,7 @@ def test_an_interrupt_waits_for_the_answers_and_says_so(field: Play) -> None:
     assert field.open_orders() == 0
 
 
-def test_a_report_that_nobody_reads_changes_nothing_about_the_kill(field: Play) -> None:
+def test_a_report_without_a_reader_does_not_change_the_kill(field: Play) -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "kill_switch", *FIRE, "-c", str(field.config)],

@@ -98,7 +98,7 @@ def test_a_direct_kill_that_can_leave_no_latch_ends_with_1_and_names_the_command
 
 
 @pytest.mark.parametrize("how", ["read-only", "full", "a journal that is no file"])
-def test_a_direct_kill_that_is_on_no_record_ends_with_0_and_notes_where_its_latch_stands(how: str, play: Play) -> None:
+def test_a_direct_kill_without_a_record_ends_with_0_and_names_its_latch_file(how: str, play: Play) -> None:
     mounting = contextlib.ExitStack()
     match how:
         case "read-only":

@@ -57,7 +57,7 @@ def test_a_strategy_and_the_daemon_that_are_killed_together_trip_the_strategys_a
     assert stage.status()["state"] == "ARMED"  # it waits for a first beat again
 
 
-def test_a_strategy_that_has_said_goodbye_is_not_waited_for(stage: Play) -> None:
+def test_a_strategy_that_sent_goodbye_is_not_waited_for(stage: Play) -> None:
     watched(stage)
     send(stage, b'{"bye":"alive"}')
     stage.wait_for(lambda s: s["triggers"]["alive"]["state"] == "waiting", 5.0)

@@ -94,7 +94,7 @@ WHERE = pytest.mark.parametrize("where", ["import", "record"])
 
 
 @WHERE
-def test_a_kill_signal_while_it_starts_is_carried_out_once_it_stands(where: str, starting: Starting) -> None:
+def test_a_kill_signal_during_the_start_is_executed_after_it(where: str, starting: Starting) -> None:
     starting.start(where)
     starting.signal(signal.SIGUSR1)
     starting.until(starting.latched)
@@ -119,7 +119,9 @@ def test_a_kill_signal_outlives_a_start_that_is_killed(where: str, starting: Sta
 
 @WHERE
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
-def test_a_reload_signal_while_it_starts_kills_nobody_and_is_done(where: str, number: int, starting: Starting) -> None:
+def test_a_reload_signal_during_the_start_is_executed_and_ends_no_process(
+    where: str, number: int, starting: Starting
+) -> None:
     starting.start(where)
     starting.signal(number)
     time.sleep(0.1)  # for Python to come to it
@@ -149,7 +151,7 @@ def test_a_start_that_is_ended_right_behind_a_kill_signal_leaves_the_kill_for_th
     assert starting.latched()
 
 
-def test_signals_that_whoever_starts_it_has_blocked_count_all_the_same(starting: Starting) -> None:
+def test_signals_that_the_parent_process_has_blocked_are_handled(starting: Starting) -> None:
     command = [sys.executable, "-m", "kill_switch", "run", "-c", str(starting.config)]
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     try:
@@ -169,7 +171,7 @@ def fire(starting: Starting, **more: object) -> socket.socket:
     return sock
 
 
-def test_a_request_while_it_starts_is_answered_once_it_stands(starting: Starting) -> None:
+def test_a_request_during_the_start_is_answered_after_it(starting: Starting) -> None:
     starting.start("record")
     answers: list[Any] = []
 
@@ -241,7 +243,7 @@ def test_kill_signals_while_it_stops_are_done_or_left_for_the_next_start(startin
     assert starting.book("roxom") == 0
 
 
-def test_what_it_starts_inherits_no_blocked_signal(starting: Starting) -> None:
+def test_a_child_process_inherits_no_blocked_signal(starting: Starting) -> None:
     starting.write_config('[hooks]\non_trip = ["/bin/true"]\n')
     starting.start("record")
     starting.stands()

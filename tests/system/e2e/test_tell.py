@@ -60,7 +60,7 @@ def records(play: Play, kind: str) -> list[dict[str, object]]:
     return [entry["data"] for entry in entries if entry["kind"] == kind]
 
 
-def test_a_kill_is_told_in_one_message_and_the_hook_knows_what_it_is_about(stage: Play, site: Site) -> None:
+def test_a_kill_is_one_message_and_its_hook_has_the_kills_environment(stage: Play, site: Site) -> None:
     hook = program(stage, "hook", 'echo "$KILL_SWITCH_KILL/$KILL_SWITCH_ACCOUNTS/$KILL_SWITCH_REASON"; env | wc -l')
     page = program(
         stage, "page", f'cat > {stage.directory}/paged; echo "$KILL_SWITCH_SUBJECT" >> {stage.directory}/paged'
@@ -219,7 +219,7 @@ def test_an_address_that_apprise_does_not_understand_is_found_by_check_and_stops
     stage.until(lambda: stage.status()["trouble"] == ["notify urls[0] slack: apprise does not understand the URL"])
 
 
-def test_a_kill_that_comes_while_the_daemon_stops_is_told_before_it_ends(stage: Play, site: Site) -> None:
+def test_a_kill_during_the_stop_is_sent_before_the_daemon_ends(stage: Play, site: Site) -> None:
     hook = program(stage, "hook", f'echo "$KILL_SWITCH_ACCOUNTS" >> {stage.directory}/ran; sleep 60')
     stage.write_config(
         f'[notify]\nurls = ["json://127.0.0.1:{site.port}/{TOKEN}"]\n[hooks]\non_trip = ["{hook}"]\ntimeout = "30s"\n'

@@ -53,7 +53,7 @@ def test_a_fault_leaves_nothing_behind_or_is_reported_honestly_and_the_other_acc
     assert sum(o.late for o in outcomes) <= len(CELLS) // 2  # a machine that others use may be slow; see the matrix
 
 
-def test_the_last_line_counts_what_was_played() -> None:
+def test_the_last_line_counts_the_cases() -> None:
     def outcome(reported: str, *, ok: bool = True, unreported: int = 0) -> Outcome:
         return Outcome("f", "v", "m", "", ok, 1.0, reported=reported, unreported=unreported, stall_s=0.02, other_s=0.5)
 

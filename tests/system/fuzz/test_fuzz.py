@@ -29,7 +29,7 @@ def test_nothing_that_once_failed_fails_again(target: Target) -> None:
     assert [failure.kind for failure in replay(target)] == []
 
 
-def test_what_is_right_is_taken(target: Target, tmp_path: Path) -> None:
+def test_valid_input_is_accepted(target: Target, tmp_path: Path) -> None:
     kept = tmp_path / "seed"
     for seed in target.seeds():
         kept.write_bytes(seed)
@@ -62,7 +62,7 @@ class Picky(Target):
             raise KeyError("x")
 
 
-def test_a_failure_is_told_once_and_made_small() -> None:
+def test_a_failure_is_reported_once_and_minimised() -> None:
     (failure,) = fuzz(Picky(), 1, range(100))
     assert failure == Failure("picky", failure.kind, failure.detail, b"!")
     assert failure.kind.startswith("Wrong at ") and failure.kind.endswith(": it exclaims")
@@ -83,7 +83,7 @@ def test_a_seed_and_a_number_name_an_input_for_ever() -> None:
         other.close()
 
 
-def test_mutations_differ_from_what_they_begin_with() -> None:
+def test_mutations_differ_from_their_input() -> None:
     random = Random(1)  # noqa: S311
     text = b'{"data":[{"id":"1","status":"OPEN"}],"success":true}'
     for made in (

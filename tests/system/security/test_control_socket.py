@@ -127,7 +127,7 @@ async def test_one_members_connections_are_not_given_up_for_anothers(door: Door)
 
 
 @as_root
-async def test_who_asks_is_whom_the_kernel_names_whatever_the_request_says(door: Door) -> None:
+async def test_the_caller_is_the_user_that_the_kernel_names(door: Door) -> None:
     with somebody_else():
         sock = door.connected()
     sock.send(b'{"cmd":"fire","uid":0,"user":"root"}\n')

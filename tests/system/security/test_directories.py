@@ -28,7 +28,7 @@ def test_root_does_not_read_a_file_of_its_own_that_a_link_in_a_latchs_place_lead
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
-def test_the_group_reads_the_record_and_nobody_else_reads_or_writes_a_file_of_ours(tmp_path: Path, umask: int) -> None:
+def test_the_group_reads_the_record_and_no_other_user_reads_or_writes_our_files(tmp_path: Path, umask: int) -> None:
     state, run = tmp_path / "state", tmp_path / "run"
     before = os.umask(umask)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -27,11 +28,8 @@ def served(tmp_path: Path) -> Iterator[Server]:
     def serve(script: Callable[[socket.socket], None]) -> Path:
         def run() -> None:
             peer, _ = listener.accept()
-            with peer:
-                try:
-                    script(peer)
-                except OSError:
-                    pass  # the command has gone
+            with peer, contextlib.suppress(OSError):  # the command may end first
+                script(peer)
 
         over.append(threading.Thread(target=run))
         over[0].start()

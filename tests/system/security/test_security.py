@@ -18,7 +18,7 @@ from tests.system.load import flood
 from tests.system.security.people import NOBODY, as_root, somebody_else
 
 
-def test_no_core_is_written_and_nobody_attaches() -> None:
+def test_no_core_is_written_and_no_debugger_attaches() -> None:
     code = (
         "import ctypes, resource; from kill_switch.system.hardening import forbid_dumps; assert forbid_dumps();"
         "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
@@ -50,7 +50,7 @@ def test_a_directory_that_everyone_can_write_to_is_refused(tmp_path: Path) -> No
 
 
 @as_root
-def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     os.chown(state, NOBODY, NOBODY)
@@ -60,14 +60,13 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.e2e
 @as_root
-def test_somebody_else_reaches_neither_socket_even_if_the_directory_lets_him(play: Play) -> None:  # noqa: F811
+def test_another_user_reaches_neither_socket_even_through_an_open_directory(play: Play) -> None:  # noqa: F811
     for directory in (play.runtime_dir, *play.runtime_dir.parents):
         if directory.is_relative_to(play.directory):
             directory.chmod(0o755)
     for name, kind in (("control.sock", socket.SOCK_STREAM), ("intake.sock", socket.SOCK_DGRAM)):
-        with socket.socket(socket.AF_UNIX, kind) as sock, somebody_else():
-            with pytest.raises(PermissionError):
-                sock.connect(str(play.runtime_dir / name))
+        with socket.socket(socket.AF_UNIX, kind) as sock, somebody_else(), pytest.raises(PermissionError):
+            sock.connect(str(play.runtime_dir / name))
     assert play.status()["state"] == "ARMED"
 
 

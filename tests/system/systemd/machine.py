@@ -43,9 +43,10 @@ def python() -> str | None:
     try_it = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
     for path in ("/usr/bin/python3", "/usr/local/bin/python3", os.path.realpath(sys.executable)):
         hidden = os.path.realpath(path).startswith(("/root/", "/home/"))
-        if os.access(path, os.X_OK) and not hidden:
-            if subprocess.run([path, "-c", try_it], capture_output=True, timeout=20, check=False).returncode == 0:
-                return path
+        if hidden or not os.access(path, os.X_OK):
+            continue
+        if subprocess.run([path, "-c", try_it], capture_output=True, timeout=20, check=False).returncode == 0:
+            return path
     return None
 
 

@@ -19,7 +19,7 @@ from .host import CREDENTIALS, FLAG, LAST_RESORT, UNIT, Host, Simulators
 pytestmark = [pytest.mark.e2e, pytest.mark.systemd, pytest.mark.timeout(240)]
 
 
-def test_systemd_says_ready_and_what_is_armed(host: Host) -> None:
+def test_systemd_shows_ready_and_the_armed_accounts(host: Host) -> None:
     assert host.show("ActiveState") == "active" and host.show("SubState") == "running"
     assert host.show("StatusText") == "ARMED, 2/2 accounts ready, 0 triggers blind"
     assert host.show("User") == "kill-switch"
@@ -29,7 +29,7 @@ def test_systemd_says_ready_and_what_is_armed(host: Host) -> None:
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
 
 
-def test_whoever_is_in_the_group_trips_with_touch_and_whoever_is_not_cannot(host: Host, sim: Simulators) -> None:
+def test_only_members_of_the_group_can_trip_by_touch(host: Host, sim: Simulators) -> None:
     assert host.run(f"touch {FLAG}", user="mallory", check=False).returncode != 0
     assert host.run("kill-switch status", user="mallory", check=False).returncode == 77
     assert not sim.empty()
@@ -48,7 +48,7 @@ def test_whoever_is_in_the_group_trips_with_touch_and_whoever_is_not_cannot(host
     assert "every number, hash and link holds" in host.run("kill-switch journal --verify", user="alice").stdout
 
 
-def test_nobody_but_the_daemon_can_put_a_socket_or_a_latch_there(host: Host) -> None:
+def test_only_the_daemon_can_create_a_socket_or_a_latch_in_its_directories(host: Host) -> None:
     for command in (
         "rm -f /run/kill-switch/control.sock",
         "touch /run/kill-switch/latch.jsonl",

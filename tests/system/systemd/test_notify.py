@@ -32,7 +32,7 @@ def drain(heard: socket.socket) -> list[str]:
             return lines
 
 
-def test_each_thing_is_said_in_sd_notifys_words(manager: socket.socket) -> None:
+def test_each_state_is_sent_in_the_words_of_sd_notify(manager: socket.socket) -> None:
     with closing(ServiceNotifier()) as systemd:
         systemd.starting()
         systemd.alive()
@@ -45,7 +45,7 @@ def test_each_thing_is_said_in_sd_notifys_words(manager: socket.socket) -> None:
     assert drain(manager) == [extended, "WATCHDOG=1", "READY=1", "STATUS=ARMED", "STOPPING=1"]
 
 
-def test_a_manager_that_reads_nothing_is_not_waited_for_and_is_told_later(manager: socket.socket) -> None:
+def test_a_manager_that_does_not_read_is_not_waited_for_and_notified_later(manager: socket.socket) -> None:
     with closing(ServiceNotifier()) as systemd:
         for _ in range(10_000):  # more than any queue holds
             systemd.alive()

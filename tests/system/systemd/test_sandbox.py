@@ -207,7 +207,7 @@ def test_a_stop_in_a_strike_leaves_hooks_and_messages_their_time(
     assert host.processes() == []
 
 
-def test_what_a_hook_leaves_running_neither_delays_the_next_start_nor_outlives_it(host: Host, equip: Equip) -> None:
+def test_a_hooks_background_process_neither_delays_the_next_start_nor_survives_it(host: Host, equip: Equip) -> None:
     host.file("/usr/local/bin/untie", UNTIE, 0o755)
     equip('[hooks]\non_trip = ["/usr/local/bin/untie"]\n')
     host.run("kill-switch fire --reason 'the test'")
@@ -282,7 +282,7 @@ def test_the_process_beside_may_die_and_dies_with_the_service(host: Host, equip:
 # ── memory, keys, and who is killed first ─────────────────────────────────────────────────────────────────────────
 
 
-def test_what_the_daemon_knows_is_read_by_nobody_of_its_own_user(host: Host, sim: Simulators, equip: Equip) -> None:
+def test_other_processes_of_the_daemons_user_cannot_read_its_memory(host: Host, sim: Simulators, equip: Equip) -> None:
     equip('[hooks]\non_trip = ["true"]\n')
     host.until(lambda: host.beside() != "", 10, "the process beside is there")
     control = host.run("sleep 20 > /dev/null 2>&1 & cat /proc/$!/environ | wc -c; : < /proc/$!/mem; kill $!", user=UNIT)
@@ -328,7 +328,7 @@ def test_a_hook_that_eats_the_memory_dies_alone(host: Host, equip: Equip) -> Non
     assert (host.main_pid(), host.beside(), host.show("NRestarts")) == before
 
 
-def test_a_hook_that_forks_without_end_keeps_nobody_from_killing(host: Host, sim: Simulators, equip: Equip) -> None:
+def test_a_hook_that_forks_without_end_prevents_no_kill(host: Host, sim: Simulators, equip: Equip) -> None:
     host.file("/usr/local/bin/forking", FORKING, 0o755)
     equip('[hooks]\non_trip = ["/usr/local/bin/forking"]\n')
     before = host.main_pid()

@@ -57,7 +57,7 @@ def invoke(*words: object) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-def test_check_says_what_a_good_configuration_holds(config: Path) -> None:
+def test_check_summarises_a_valid_configuration(config: Path) -> None:
     done = invoke("check", "-c", config)
     assert done.exit_code == 0
     assert "1 account(s), 1 trigger(s)" in done.output
@@ -173,7 +173,7 @@ PROBLEM = {"text": "not on record: No space left on device", "do": "mend the dis
 
 
 @pytest.mark.parametrize(("note", "code"), [(False, 1), (True, 0)])
-def test_a_fire_whose_kill_is_clear_and_not_on_record_ends_with_0_only_if_its_latch_stands(
+def test_a_clear_kill_that_is_not_on_record_ends_with_0_only_if_its_latch_file_exists(
     config: Path, tmp_path: Path, note: bool, code: int
 ) -> None:
     answer = {"accounts": {"a": {"state": "CLEAR"}}, "asked": ["a"], "problems": [{**PROBLEM, "note": note}]}
@@ -183,9 +183,7 @@ def test_a_fire_whose_kill_is_clear_and_not_on_record_ends_with_0_only_if_its_la
 
 
 @pytest.mark.parametrize(("kill", "shown"), [("last", "k3-3"), ("k3-3", "k3-3"), ("k1-1", "k1-1")])
-def test_a_report_asks_the_daemon_for_what_its_disk_has_not_taken(
-    config: Path, tmp_path: Path, kill: str, shown: str
-) -> None:
+def test_a_report_asks_the_daemon_for_unwritten_records(config: Path, tmp_path: Path, kill: str, shown: str) -> None:
     leave_kills(tmp_path, "k1-1", "k2-2")
 
     def told(request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -197,7 +195,7 @@ def test_a_report_asks_the_daemon_for_what_its_disk_has_not_taken(
     assert "No space left on device" in done.stderr
 
 
-def test_a_kill_that_the_daemon_no_longer_knows_is_told_from_the_disk(config: Path, tmp_path: Path) -> None:
+def test_a_kill_that_the_daemon_no_longer_has_is_reported_from_the_disk(config: Path, tmp_path: Path) -> None:
     leave_kills(tmp_path, "k1-1", "k2-2")
     answers = {"report": {"error": "there is no such kill", "exit": 1}}
     with answering(tmp_path / "run" / "control.sock", answers):
@@ -252,7 +250,7 @@ def test_a_journal_that_the_disk_does_not_give_is_one_clear_line(
 
 @pytest.mark.parametrize("words", [("fire", "--reason", "x"), ("rearm", "--reason", "x"), ("reload",), ("drill",)])
 @pytest.mark.parametrize("how", ["hangs up", "resets"])
-def test_a_daemon_that_dies_over_a_request_leaves_its_effect_unknown_and_that_is_said(
+def test_a_request_on_which_the_daemon_dies_is_reported_with_an_unknown_effect(
     how: str, words: tuple[str, ...], config: Path, tmp_path: Path
 ) -> None:
     with socket.socket(socket.AF_UNIX) as dies:
@@ -290,7 +288,7 @@ def test_a_beat_for_a_heartbeat_that_the_daemon_does_not_know_ends_with_1(
     assert ("waits for no heartbeat" in done.stderr and "there are alive" in done.stderr) == bool(code)
 
 
-def test_a_daemon_that_does_not_say_which_heartbeats_there_are_holds_up_no_beat(config: Path, tmp_path: Path) -> None:
+def test_a_daemon_that_does_not_list_its_heartbeats_delays_no_beat(config: Path, tmp_path: Path) -> None:
     """Else a bot that begins to beat at a daemon that is busy is taken for dead."""
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as intake,
@@ -443,7 +441,7 @@ def files(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
     return segments.full_segments(tmp_path / "state")
 
 
-def test_a_journal_of_several_files_is_verified_and_its_head_is_told(config: Path, files: list[Path]) -> None:
+def test_verify_checks_a_journal_of_several_files_and_prints_its_head(config: Path, files: list[Path]) -> None:
     good = json.loads(invoke("journal", "--verify", "-c", config, "--json").stdout)
     last = json.loads((files[0].parent / "journal.jsonl").read_text().splitlines()[-1])
     assert (good["broken"], good["first"], good["head"]) == (None, 1, last["hash"])
@@ -451,7 +449,7 @@ def test_a_journal_of_several_files_is_verified_and_its_head_is_told(config: Pat
     assert last["hash"] in invoke("journal", "--verify", "-c", config).output
 
 
-def test_files_that_were_archived_are_said_and_the_rest_is_verified(config: Path, files: list[Path]) -> None:
+def test_verify_names_archived_files_and_checks_the_others(config: Path, files: list[Path]) -> None:
     for path in files[:2]:
         path.unlink()
     done = invoke("journal", "--verify", "-c", config)
@@ -468,7 +466,7 @@ def test_a_file_that_is_missing_in_the_middle_is_named(config: Path, files: list
     assert json.loads(shown.stdout)["broken"]["file"] == files[2].name
 
 
-def test_reports_and_the_record_are_told_over_all_files(config: Path, files: list[Path]) -> None:
+def test_reports_and_records_are_printed_from_all_files(config: Path, files: list[Path]) -> None:
     for number in range(3):
         assert json.loads(invoke("report", f"k{number}-1", "-c", config, "--json").stdout)["id"] == f"k{number}-1"
     assert json.loads(invoke("report", "-c", config, "--json").stdout)["id"] == "k2-1"

@@ -141,12 +141,12 @@ def test_without_a_daemon_it_connects_itself(config: Path, monkeypatch: pytest.M
     assert (connect["via"], connect["waited_s"]) == ("lanes", 7.0)
 
 
-def test_a_wrong_configuration_connects_to_nobody(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_configuration_opens_no_connection(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_connect, "check", None)
     config.write_text(config.read_text().replace("oxfun", "oxfan"))
     assert invoke("check", "--connect", "-c", config).exit_code == 78
 
 
-def test_without_connect_nobody_is_asked(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_connect_no_venue_is_asked(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_connect, "check", None)
     assert json.loads(invoke("check", "--json", "-c", config).stdout)["ok"] is True

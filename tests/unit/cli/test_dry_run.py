@@ -28,7 +28,7 @@ ACCOUNT = {
 ANSWER = {"dry_run": True, "accounts": {"mm1": ACCOUNT}}
 
 
-def test_the_daemon_is_asked_for_it_and_told_that_it_is_dry(config: Path, tmp_path: Path) -> None:
+def test_the_request_to_the_daemon_is_marked_as_a_dry_run(config: Path, tmp_path: Path) -> None:
     with answering(tmp_path / "run" / "control.sock", {"fire": ANSWER}) as requests:
         done = invoke("fire", "--dry-run", "--reason", "looking", "--scope", "mm1", "-c", config)
         as_json = invoke("fire", "--dry-run", "--reason", "looking", "--json", "-c", config)

@@ -79,7 +79,7 @@ def test_an_address_that_changes_connects_anew(tmp_path: Path) -> None:
     assert diff_configs(config(tmp_path, A), config(tmp_path, new)).new_logins == ("a",)
 
 
-def test_authorities_that_change_in_their_file_connect_anew_whoever_trusts_them(tmp_path: Path) -> None:
+def test_accounts_reconnect_when_their_ca_file_changes(tmp_path: Path) -> None:
     one, another = (trustme.CA().cert_pem.bytes() for _ in range(2))
     ca = tmp_path / "ca.pem"
     text = ACCOUNT.format(name="a", secret="SECRET", more=f'ca_file = "{ca}"') + B
@@ -91,7 +91,7 @@ def test_authorities_that_change_in_their_file_connect_anew_whoever_trusts_them(
     assert diff_configs(old, config(tmp_path, text)).describe() == "accounts connected anew: a"
 
 
-def test_authorities_that_are_none_are_refused_with_the_file_and_nobody_waits_for_a_pipe(tmp_path: Path) -> None:
+def test_an_invalid_ca_file_is_refused_by_name_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     ca = tmp_path / "ca.pem"
     text = ACCOUNT.format(name="a", secret="SECRET", more=f'ca_file = "{ca}"')
     refused = r"accounts\.a\.ca_file: .*expected a file with PEM certificates"
@@ -158,7 +158,7 @@ def test_a_kill_under_way_keeps_its_session_and_a_wrong_key_can_be_put_right_aft
     )
 
 
-def test_what_other_processes_rely_on_takes_a_restart(tmp_path: Path) -> None:
+def test_a_key_that_other_processes_rely_on_takes_a_restart(tmp_path: Path) -> None:
     old = config(tmp_path, A)
     moved = old.daemon.model_copy(update={"state_dir": Path("/a"), "runtime_dir": Path("/b")})
     problems = reload_blockers(old, dataclasses.replace(old, daemon=moved), ARMED)

@@ -45,10 +45,12 @@ def problems(tmp_path: Path, text: str) -> list[str]:
     try:
         load(path, environ=ENVIRON)
     except ConfigError as error:
-        assert SECRET not in str(error)
-        assert error.exit_code == 78
-        return [str(problem) for problem in error.problems]
-    return []
+        refusal = error
+    else:
+        return []
+    assert SECRET not in str(refusal)
+    assert refusal.exit_code == 78
+    return [str(problem) for problem in refusal.problems]
 
 
 # ── logins ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -113,7 +115,7 @@ def test_each_further_account_of_one_login_is_a_problem_of_its_own(tmp_path: Pat
         pytest.param(ct("a", '["Sim101"]') + ct("b", '["APEX-1"]'), id="disjoint accounts of NinjaTrader"),
     ],
 )
-def test_what_only_looks_like_one_login_is_taken(tmp_path: Path, text: str) -> None:
+def test_similar_but_distinct_logins_are_accepted(tmp_path: Path, text: str) -> None:
     assert problems(tmp_path, text) == []
 
 

@@ -54,9 +54,11 @@ class Home:
         try:
             load(source, environ=self.environ)
         except ConfigError as error:
-            assert error.exit_code == 78
-            return [str(problem) for problem in error.problems]
-        return []
+            refusal = error
+        else:
+            return []
+        assert refusal.exit_code == 78
+        return [str(problem) for problem in refusal.problems]
 
     def at(self, path: str) -> str:
         return path if path.startswith("/") else f"{self.root}/{path}"
@@ -99,7 +101,7 @@ def test_a_flag_that_is_or_holds_something_of_ours_is_refused(home: Home, flag: 
     assert home.problems(flag) == [f"triggers.flag0.path: {what}; {HINT}"]
 
 
-def test_what_other_tables_name_is_ours_too(home: Home) -> None:
+def test_a_path_that_another_table_names_is_one_of_ours(home: Home) -> None:
     key = home.root / "etc/intake-key"
     key.write_text("a-key-of-the-intake")
     key.chmod(0o600)
@@ -139,7 +141,7 @@ async def test_whatever_the_daemon_makes_in_its_directories_is_refused(
 
 
 @pytest.mark.parametrize("where", ["elsewhere/link", "elsewhere/link/state"])
-def test_a_link_to_what_is_ours_is_seen_through(home: Home, where: str) -> None:
+def test_a_link_to_one_of_our_paths_is_resolved(home: Home, where: str) -> None:
     target = home.root / ("lib/state" if where.endswith("link") else "lib")
     (home.root / "elsewhere/link").symlink_to(target)
     assert home.problems(where) == [f"triggers.flag0.path: is daemon.state_dir; {HINT}"]
@@ -153,7 +155,7 @@ def test_a_link_on_our_own_side_is_seen_through(home: Home) -> None:
 @pytest.mark.parametrize(
     "flag", ["/proc/self/status", "/proc", "/dev/null", "/sys/kernel", "/dev", "elsewhere/full", "elsewhere/full/.."]
 )
-def test_what_no_hand_removes_is_no_flag(home: Home, flag: str) -> None:
+def test_a_path_that_an_operator_cannot_remove_is_no_flag(home: Home, flag: str) -> None:
     (home.root / "elsewhere/full/files").mkdir(parents=True)
     (told,) = home.problems(flag)
     assert told.startswith("triggers.flag0.path: ")
@@ -174,7 +176,7 @@ def test_what_no_hand_removes_is_no_flag(home: Home, flag: str) -> None:
         "/dev/shm/kill-switch-test/KILL",
     ],
 )
-def test_a_flag_that_only_stands_beside_what_is_ours_is_taken(home: Home, flag: str) -> None:
+def test_a_flag_beside_our_own_paths_is_accepted(home: Home, flag: str) -> None:
     assert home.problems(flag) == []
 
 

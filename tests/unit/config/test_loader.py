@@ -696,7 +696,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + "[rearm]\napproval = 2", ['rearm.approval: unknown key; did you mean "approvals"?']),
     ],
 )
-def test_a_problem_says_where_what_and_what_would_be_right(tmp_path: Path, text: str, expected: list[str]) -> None:
+def test_a_problem_has_its_place_its_fault_and_a_valid_value(tmp_path: Path, text: str, expected: list[str]) -> None:
     assert lines(refusal(tmp_path, text)) == expected
 
 
@@ -720,7 +720,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     assert str(error).splitlines()[0].startswith(f"{tmp_path}/config.toml: x: unknown key")
 
 
-def test_a_mistake_in_an_account_is_not_reported_again_by_what_refers_to_it(tmp_path: Path) -> None:
+def test_a_mistake_in_an_account_is_not_reported_again_by_its_references(tmp_path: Path) -> None:
     text = MM1.replace("oxfun", "oxfum") + FLAG + 'accounts = ["mm1", "algo:quoter"]'
     assert [problem.path for problem in refusal(tmp_path, text).problems] == ["accounts.mm1.venue"]
 
@@ -868,7 +868,7 @@ def credentials(tmp_path: Path) -> dict[str, str]:
     return {"CREDENTIALS_DIRECTORY": str(tmp_path)}
 
 
-def test_the_example_is_valid_as_it_stands(credentials: dict[str, str]) -> None:
+def test_the_example_configuration_is_valid_unchanged(credentials: dict[str, str]) -> None:
     config = load(EXAMPLE, environ=credentials)
     assert {name: account.venue for name, account in config.accounts.items()} == {"mm1": "oxfun", "rx1": "roxom"}
     assert {name: trigger.accounts for name, trigger in config.triggers.items()} == {

@@ -106,7 +106,7 @@ FAR = 'an address that other hosts can reach; expected one on this machine, such
         ('[daemon]\nmetrics = "0.0.0.0:9464"', [f"daemon.metrics: {FAR}"]),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_said_and_no_secret_with_it(tmp_path: Path, text: str, problems: list[str]) -> None:
+def test_an_invalid_table_is_reported_without_its_secrets(tmp_path: Path, text: str, problems: list[str]) -> None:
     assert wrong(tmp_path, text) == problems
 
 

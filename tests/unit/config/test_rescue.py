@@ -43,7 +43,7 @@ def read(directory: Path, text: str) -> RescuedConfig:
         ('[accounts.b]\nvenue = "roxom"\nprivate_key = { env = "KEY" }\napi_key = { env = "KEY" }\n', "private_key"),
     ],
 )
-def test_what_is_wrong_with_one_account_leaves_the_others(wrong: str, why: str, tmp_path: Path) -> None:
+def test_an_invalid_account_does_not_affect_the_others(wrong: str, why: str, tmp_path: Path) -> None:
     rescued = read(tmp_path, account("a") + wrong + account("c"))
     assert list(rescued.config.accounts) == ["a", "c"]
     assert list(rescued.left_out) == ["b"]
@@ -66,7 +66,7 @@ def test_what_is_wrong_with_one_account_leaves_the_others(wrong: str, why: str, 
         "[triggers.panic]\nkind = flag\n",
     ],
 )
-def test_what_is_wrong_elsewhere_is_no_accounts_business(wrong: str, tmp_path: Path) -> None:
+def test_a_problem_outside_of_the_accounts_affects_no_account(wrong: str, tmp_path: Path) -> None:
     rescued = read(tmp_path, wrong + account("a"))
     assert list(rescued.config.accounts) == ["a"] and not rescued.left_out
 
@@ -102,7 +102,7 @@ def test_a_file_without_an_account_that_can_be_used_is_an_error_that_says_all(tm
         (("c", "typo"), ("c",), ("d",), ("typo",)),
     ],
 )
-def test_a_scope_names_whoever_is_left_out_and_may_be_meant(
+def test_a_refused_scope_names_the_left_out_accounts_that_may_be_meant(
     selectors: tuple[str, ...],
     picked: tuple[str, ...],
     left_out: tuple[str, ...],
@@ -123,7 +123,7 @@ def test_root_uses_a_key_file_of_the_daemons_user(tmp_path: Path) -> None:
     assert list(rescued.config.accounts) == ["a"]
 
 
-def test_a_key_that_everyone_can_read_kills_all_the_same_and_is_said(tmp_path: Path) -> None:
+def test_a_world_readable_key_is_reported_and_used_by_a_direct_kill(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("key-of-the-account")
     key.chmod(0o644)

@@ -46,7 +46,7 @@ def test_only_the_accounts_that_the_error_is_in_are_lost(text: str, trusted: lis
     assert accounts(text) == (trusted, lost)
 
 
-def test_what_stands_within_a_text_over_many_lines_is_no_account() -> None:
+def test_a_table_header_within_a_multi_line_text_is_no_account() -> None:
     text = table("a") + '[accounts.b]\nnote = """\n' + table("old") + table("older") + '"""\ntags = [x]\n' + table("c")
     trusted, lost = accounts(text)
     assert trusted == ["a"]
@@ -67,7 +67,7 @@ def test_directories_are_found_in_a_part_that_is_left_out_unless_they_are_unclea
     assert salvage("[daemon]\nstate_dir = /var\nbudget = 2 s\n").directories == {"state_dir": None}
 
 
-def test_a_bracket_that_begins_no_table_leaves_the_table_out_that_it_stands_in() -> None:
+def test_a_bracket_that_begins_no_table_excludes_the_table_around_it() -> None:
     saved = salvage(table("a", "[nt_accounts = []", 'api_key = "k"') + table("b"))
     assert saved.lost == {"a": "lines 1 to 4"}
     assert list(saved.document["accounts"]) == ["b"]

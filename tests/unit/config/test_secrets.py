@@ -100,7 +100,7 @@ def test_a_secret_of_64_kib_is_not_too_long() -> None:
         ),
     ],
 )
-def test_what_is_no_source_of_a_secret_is_refused(source: object, found: str, hint: str) -> None:
+def test_an_invalid_source_of_a_secret_is_refused(source: object, found: str, hint: str) -> None:
     assert refusal(source) == (found, hint)
 
 
@@ -295,7 +295,7 @@ def test_a_secret_that_people_choose_may_have_spaces_and_brackets_and_be_a_sente
 @pytest.mark.parametrize(
     "text", ["your key here", "put-your-key-here", "replace_with_secret", "export KEY=a b", "set k=1"]
 )
-def test_a_sentence_that_stands_for_a_secret_is_none(text: str) -> None:
+def test_a_placeholder_sentence_is_no_secret(text: str) -> None:
     with pytest.raises(InvalidValue):
         refuse_unlikely(text, {"env": "x"}, is_typed=True)
 

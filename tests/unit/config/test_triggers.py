@@ -93,7 +93,7 @@ def test_every_key_of_a_pnl_trigger_is_read(tmp_path: Path) -> None:
         rate('max_open = 5\nwindow = "1ms"', "ox rx"),
     ],
 )
-def test_what_goes_together_is_taken(tmp_path: Path, text: str) -> None:
+def test_triggers_that_go_together_are_accepted(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.toml"
     path.write_text(ACCOUNTS + text)
     assert load(path, environ=ENVIRON).triggers["x"]
@@ -222,7 +222,7 @@ def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place_and_what_would_be_right(
+def test_an_invalid_trigger_is_reported_with_its_place_and_a_valid_value(
     tmp_path: Path, text: str, told: list[str]
 ) -> None:
     assert problems(tmp_path, text) == told

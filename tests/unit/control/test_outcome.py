@@ -50,7 +50,7 @@ async def test_a_kill_that_is_on_record_has_no_problem(opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])
-async def test_on_a_sick_disk_the_kill_that_was_fired_is_told_with_what_is_wrong(
+async def test_on_a_failing_disk_the_fired_kill_is_reported_with_its_weaknesses(
     opened: Opened, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     office = opened("a", "b")
@@ -65,7 +65,7 @@ async def test_on_a_sick_disk_the_kill_that_was_fired_is_told_with_what_is_wrong
     assert (await office.ask("report", id=old))["problems"]
 
 
-async def test_a_kill_that_neither_the_record_nor_the_intent_nor_a_latch_file_has_is_told_as_lost_by_a_restart(
+async def test_a_kill_without_record_intent_or_latch_file_is_reported_as_lost_by_a_restart(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office = opened("a")
@@ -76,7 +76,7 @@ async def test_a_kill_that_neither_the_record_nor_the_intent_nor_a_latch_file_ha
     assert "a restart would start ARMED" in problem["text"] and "do not restart" in problem["do"]
 
 
-async def test_a_kill_whose_report_cannot_be_told_is_refused_and_no_other_kill_is_shown(
+async def test_a_kill_without_a_report_is_refused_and_no_other_kill_is_shown(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     office = opened("a")

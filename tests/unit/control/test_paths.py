@@ -74,7 +74,7 @@ def test_the_runtime_directory_is_the_one_that_the_whole_configuration_would_giv
     assert paths.runtime_dir(None, environ={"KILL_SWITCH_CONFIG": str(file), **environ}) == found
 
 
-def test_a_file_that_nobody_named_need_not_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_file_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paths, "CONFIG", "/nonexistent/config.toml")
     assert paths.runtime_dir(None, environ={}) == Path("/run/kill-switch")
 
@@ -95,7 +95,7 @@ def test_the_defaults_are_those_of_the_whole_configuration() -> None:
         ("[daemon]\nruntime_dir = '/run/x'\nruntime_dir = '/run/y'\n", "not understood"),
     ],
 )
-def test_what_is_wrong_is_said_as_the_whole_configuration_says_it(text: str, says: str, tmp_path: Path) -> None:
+def test_a_problem_has_the_words_of_the_whole_configuration(text: str, says: str, tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
@@ -119,7 +119,7 @@ def test_a_file_that_was_named_and_is_not_there_is_an_error(tmp_path: Path) -> N
         ("}}}}", "/run/y", "lines 1 to 1"),
     ],
 )
-def test_a_syntax_error_keeps_nobody_from_the_daemon_and_is_said(
+def test_the_daemon_is_reached_despite_a_syntax_error_which_is_reported(
     text: str, directory: str, left_out: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "config.toml"
@@ -130,7 +130,7 @@ def test_a_syntax_error_keeps_nobody_from_the_daemon_and_is_said(
     assert len(said) == 1 and f"{left_out} cannot be understood" in said[0] and directory in said[0]
 
 
-def test_a_comment_that_is_not_utf_8_keeps_nobody_from_the_daemon(tmp_path: Path) -> None:
+def test_the_daemon_is_reached_despite_a_comment_that_is_not_utf_8(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes('# Börse\n[daemon]\nruntime_dir = "/run/x"\n'.encode("latin-1"))
     said: list[str] = []

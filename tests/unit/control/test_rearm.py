@@ -155,7 +155,7 @@ async def test_a_trigger_that_a_reload_has_begun_meanwhile_is_asked_too(
     assert office.dispatcher.state.tripped == ("a",)
 
 
-async def test_the_trigger_that_starts_over_is_the_one_that_is_there_now_and_force_does_for_what_it_cannot_see(
+async def test_a_re_arm_restarts_the_present_trigger_and_force_overrides_its_blindness(
     opened: Opened,
 ) -> None:
     office = opened("a")
@@ -241,7 +241,7 @@ async def test_who_waits_for_a_kill_hears_of_it_though_an_account_has_gone_meanw
 
 
 @pytest.mark.parametrize(("on_blind", "refused"), [("fire", True), ("alarm", False)])
-async def test_a_trigger_to_which_blindness_is_a_reason_stands_against_it_while_it_is_blind(
+async def test_a_blind_trigger_that_fires_on_blindness_refuses_the_re_arm(
     opened: Opened, on_blind: str, refused: bool
 ) -> None:
     office = opened("a")
@@ -254,7 +254,7 @@ async def test_a_trigger_to_which_blindness_is_a_reason_stands_against_it_while_
     assert (office.dispatcher.state.phase is Phase.ARMED) is not refused
 
 
-async def test_force_lifts_what_a_trigger_cannot_see(opened: Opened) -> None:
+async def test_force_overrides_a_blind_trigger(opened: Opened) -> None:
     office = opened("a")
     await office.kill()
     office.reload(

@@ -26,7 +26,7 @@ async def test_an_armed_daemon_has_no_reason_and_no_trouble(opened: Opened) -> N
     assert status["accounts"]["a"]["clock_offset_ms"] is None
 
 
-async def test_why_it_is_tripped_is_told_until_it_is_re_armed(opened: Opened) -> None:
+async def test_the_reason_is_shown_until_the_re_arm(opened: Opened) -> None:
     office = opened("a")
     await office.ask("fire", reason="runaway quoter")
     await office.kill()
@@ -71,7 +71,7 @@ async def test_a_text_that_is_found_behind_its_kill_is_its_reason_in_every_answe
     assert ReportBuilder(1, again).render()["reasons"] == report["reasons"]  # type: ignore[index]
 
 
-async def test_why_is_told_of_those_that_are_tripped_and_not_of_a_later_kill_that_is_over(opened: Opened) -> None:
+async def test_the_reason_shown_is_of_tripped_accounts_and_not_of_a_later_finished_kill(opened: Opened) -> None:
     office = opened("a", "b")
     await office.ask("fire", reason="first", scope=["a"])
     await office.settle()
@@ -81,7 +81,7 @@ async def test_why_is_told_of_those_that_are_tripped_and_not_of_a_later_kill_tha
     assert [why["text"] for why in (await office.ask("status"))["why"]] == ["first"]
 
 
-async def test_a_drill_is_told_as_a_whole_and_by_account(opened: Opened) -> None:
+async def test_a_drill_is_shown_as_a_whole_and_by_account(opened: Opened) -> None:
     office = opened("a")
     office.venues["a"].after_ms[Route.HTTP] = 300.0
     office.drills.set_schedule("0 * * * *", "UTC")
@@ -118,7 +118,7 @@ async def test_ignored_datagrams_are_counted(opened: Opened) -> None:
     assert (await office.ask("status"))["intake"]["ignored"] == 3
 
 
-async def test_a_dry_run_adds_the_orders_to_what_the_status_says(opened: Opened) -> None:
+async def test_a_dry_run_adds_the_orders_to_the_status(opened: Opened) -> None:
     office = opened("a", "b")
     found = await office.ask("fire", reason="x", scope=["a"], dry_run=True)
     assert found["dry_run"] is True
@@ -130,7 +130,7 @@ async def test_a_dry_run_adds_the_orders_to_what_the_status_says(opened: Opened)
     assert (await office.ask("status"))["last_kill"] is None
 
 
-async def test_an_account_whose_kill_would_be_slow_is_told_though_its_lanes_are_ready(opened: Opened) -> None:
+async def test_an_account_with_a_slow_kill_is_reported_although_its_lanes_are_ready(opened: Opened) -> None:
     office = opened("a", "b")
     office.venues["b"].slow = "another program uses up this user's requests"
     status = await office.ask("status")

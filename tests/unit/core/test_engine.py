@@ -182,7 +182,7 @@ def test_a_reason_for_no_account_is_recorded_and_strikes_nothing(play: Theatre) 
     assert book.state.tripped == ()
 
 
-def test_what_comes_of_an_account_is_told_of_the_kill_that_its_last_reason_belongs_to(play: Theatre) -> None:
+def test_an_accounts_facts_belong_to_the_kill_of_its_last_reason(play: Theatre) -> None:
     """The guard is chasing an order of k1 on `a` while k2 runs on `b`, and a reason joins k2 that names both."""
     state = after(clear("a", "b"), reported("b", ms=1000), seen("a", 1100))
     assert state.accounts["a"].phase is Phase.STRIKING
@@ -387,7 +387,7 @@ def test_the_deadline_is_recorded_and_announced_and_the_chase_goes_on(play: Thea
     assert book >> read("a", 10_200, live=3) << record("read", live=3) << wake("a", 10_825)
 
 
-def test_what_an_answer_says_stands_in_its_own_record_only() -> None:
+def test_an_answers_evidence_is_in_its_own_record_only() -> None:
     _, commands = engine.step(striking("a"), answered("a", 10_500))
     records = {command.kind: set(command.data) for command in commands if isinstance(command, engine.AppendRecord)}
     assert records["answer"] == {"kill", "account", "strike", "answer", "mono_ns", "evidence", "cancelled"}
@@ -448,7 +448,7 @@ def test_a_sweep_follows_the_pace_of_its_own_account(play: Theatre) -> None:
 # ── what has been sent ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_has_been_sent_is_recorded_with_the_kill_that_it_belongs_to(play: Theatre) -> None:
+def test_a_sent_strike_is_recorded_with_its_kill(play: Theatre) -> None:
     book = play(striking("a"))
     before = book.state
     assert (
@@ -485,7 +485,7 @@ def test_a_hedge_that_leaves_after_a_re_arm_is_recorded_and_trips_nothing(play: 
 # ── the gate of the re-arm ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_re_arm_of_what_is_not_tripped_is_refused(play: Theatre) -> None:
+def test_a_re_arm_of_an_armed_account_is_refused(play: Theatre) -> None:
     why = "nothing in scope is tripped"
     book = play(armed("a"))
     assert book >> asked("a") << record("rearm-refused", why=(why,), uid=1, accounts=("a",)) << refused(why)
@@ -554,7 +554,7 @@ def test_force_re_arms_without_a_newer_proof(play: Theatre) -> None:
     assert play(clear("a")) >> ask << record("rearm", force=True) << RearmGranted(("a",)) << told("rearm")
 
 
-def test_every_reason_why_not_is_said_at_once(play: Theatre) -> None:
+def test_a_refused_re_arm_has_all_its_reasons_at_once(play: Theatre) -> None:
     state = after(armed("a", "b", "c"), reported("a", ms=0), reported("b", ms=0), answered("b", 100))
     state = after(state, reported("c", ms=0), answered("c", 100), read("c", 10_000, live=1))
     book = play(state)
@@ -663,7 +663,7 @@ def test_an_order_that_the_guard_finds_voids_the_approvals_that_were_given_befor
     assert after(state, found).approvals == {}
 
 
-def test_nobody_forces_alone_what_another_has_approved_when_it_was_clear(play: Theatre) -> None:
+def test_an_approval_without_force_does_not_count_for_a_forced_re_arm(play: Theatre) -> None:
     state = after(clear("a", approvals=2), asked("a", uid=1), seen("a", 61_000), read("a", 75_000, live=1))
     assert state.phase is Phase.RESIDUE
     book = play(state)
@@ -756,7 +756,7 @@ def test_accounts_that_come_are_armed_and_armed_ones_may_go(play: Theatre) -> No
     assert book.state == armed("c", "b")
 
 
-def test_what_is_tripped_stays_tripped_and_its_sweep_goes_on_undisturbed(play: Theatre) -> None:
+def test_a_tripped_account_stays_tripped_and_its_sweep_goes_on(play: Theatre) -> None:
     before = after(armed("a", "b"), reported("a"))
     book = play(before)
     assert book >> reconfigured("a", "c")
@@ -893,7 +893,7 @@ def test_phases_are_ordered_from_harmless_to_worst() -> None:
     assert isinstance(recovered(0), Recovered)
 
 
-def test_what_is_new_of_the_orders_that_a_kill_counts_is_on_record_and_nothing_if_nothing_is() -> None:
+def test_changes_of_a_kills_order_count_are_on_record_and_no_record_without_a_change() -> None:
     told = {"open": ["1"]}
     sent = engine.StrikeSent("a", 1, ("ws",), ns(0), told)
     run = Run(armed("a"))(reported("a"), engine.StrikesSent((sent,), at(0)), answered("a", 100, orders=told, strike=1))

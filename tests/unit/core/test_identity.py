@@ -20,7 +20,7 @@ def on_record(login: Login, salt: str = "5a17") -> Any:
     return orjson.loads(orjson.dumps(login.identity(salt)))
 
 
-def test_a_record_shows_where_and_what_and_of_the_key_a_salted_digest_that_is_cut_off() -> None:
+def test_an_identity_on_record_has_venue_account_and_a_short_salted_digest_of_the_key() -> None:
     told = on_record(A)
     assert {name: told[name] for name in ("venue", "host", "ws_host")} == {
         "venue": "roxom",
@@ -50,7 +50,7 @@ def test_a_login_knows_its_own_record_whatever_the_salt(salt: str) -> None:
         ({"key": "another-key"}, "its key is another one"),
     ],
 )
-def test_another_place_or_key_or_less_of_it_is_not_that_account_and_is_told_in_words(
+def test_another_address_or_key_is_another_account_and_the_difference_is_named(
     changed: dict[str, Any], words: str
 ) -> None:
     other = replace(A, **changed)
@@ -174,7 +174,7 @@ def test_latches_that_meet_under_one_name_keep_all_who_were_struck() -> None:
     "wrong",
     [1, "a", [], {"a": 1}, {"a": {}}, {"a": ["x"]}, {"a": {**A.identity("1"), "salt": 1}}, {"a": {"venue": "x"}}],
 )
-def test_what_is_no_identity_is_refused(wrong: object) -> None:
+def test_an_invalid_identity_is_refused(wrong: object) -> None:
     with pytest.raises(TypeError):
         StruckLogins().on_reason(("a",), wrong)
     with pytest.raises(TypeError):

@@ -123,7 +123,7 @@ def test_an_order_whose_end_is_pushed_as_another_than_a_cancel_does_not_count_wh
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_what_was_asked_for_before_an_order_was_filled_and_comes_later_does_not_make_it_cancelled(beside: bool) -> None:
+def test_a_list_requested_before_a_fill_does_not_make_the_order_cancelled(beside: bool) -> None:
     case = Case("1", "2")
     case.strike()
     asked_ns = case.tick()
@@ -215,7 +215,7 @@ def test_an_order_that_the_venue_names_and_a_read_still_shows_is_not_gone() -> N
     assert case.gone() == (1, ["1"])
 
 
-def test_a_pushed_cancel_of_an_order_that_nobody_knew_counts_even_behind_the_read() -> None:
+def test_a_pushed_cancel_of_an_unknown_order_counts_even_after_the_read() -> None:
     case = Case(cold=True)
     case.strike()
     case.read()
@@ -225,7 +225,7 @@ def test_a_pushed_cancel_of_an_order_that_nobody_knew_counts_even_behind_the_rea
     assert case.gone() == (1, ["1"])
 
 
-def test_a_list_that_was_asked_for_beside_the_strike_and_comes_behind_the_read_shows_what_was_open() -> None:
+def test_a_list_requested_with_the_strike_shows_open_orders_even_after_the_read() -> None:
     case = Case(cold=True)
     case.strike()
     beside_ns = case.tick()
@@ -235,7 +235,7 @@ def test_a_list_that_was_asked_for_beside_the_strike_and_comes_behind_the_read_s
     assert case.gone() == (2, ["1", "2"])
 
 
-def test_what_nothing_has_shown_is_unknown_and_not_none() -> None:
+def test_without_a_list_the_orders_are_unknown_and_not_none() -> None:
     case = Case(cold=True)
     case.strike()
     case.hear()
@@ -251,7 +251,7 @@ def test_an_answer_that_names_no_order_is_none_if_nothing_else_can_have_been_hit
     assert case.gone() == (0, [])
 
 
-def test_the_answer_to_a_second_strike_says_nothing_of_what_the_first_has_hit() -> None:
+def test_the_answer_to_a_second_strike_does_not_count_the_firsts_orders() -> None:
     case = Case(cold=True)
     case.strike()
     case.strike()
@@ -385,7 +385,7 @@ def test_a_position_that_a_read_shows_is_no_order() -> None:
     assert order_tracker.order_ids_of(shown) == {"1"}
 
 
-def test_a_book_keeps_what_a_kill_counts_only_while_it_is_traced() -> None:
+def test_a_book_keeps_a_kills_orders_only_while_it_is_traced() -> None:
     case = Case("1")
     case.push("2")
     case.push("2", OrderState.GONE, "filled")

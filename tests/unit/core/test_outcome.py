@@ -36,5 +36,7 @@ def test_a_latch_that_a_daemon_has_taken_over_is_no_problem() -> None:
         ),
     ],
 )
-def test_each_case_says_what_follows_and_what_to_type(latch: LatchOutcome, held: bool, words: tuple[str, ...]) -> None:
+def test_each_outcome_has_its_consequence_and_its_command(
+    latch: LatchOutcome, held: bool, words: tuple[str, ...]
+) -> None:
     assert all(word in told(latch, held=held) for word in words), told(latch, held=held)

@@ -151,7 +151,7 @@ def test_each_kind_that_the_code_writes_by_its_name_is_in_the_table() -> None:
     assert [place for kind, place in found if kind not in KINDS] == []
 
 
-def test_the_table_has_each_record_type_once_and_each_field_says_what_it_means() -> None:
+def test_the_table_has_each_record_type_once_and_describes_each_field() -> None:
     assert len(set(KINDS)) == len(KINDS)
     assert {one.__name__ for one in records.Record.__subclasses__() if one.kind} == {
         row.record.__name__ for row in records.TABLE
@@ -162,7 +162,7 @@ def test_the_table_has_each_record_type_once_and_each_field_says_what_it_means()
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_whole_record_is_told_as_it_was_written(kind: str) -> None:
+def test_a_whole_record_is_read_as_it_was_written(kind: str) -> None:
     record = records.read(kind, orjson.loads(orjson.dumps(WHOLE[kind])))
     assert isinstance(record, records.Record), record
     assert orjson.dumps(record.to_json()) == orjson.dumps(WHOLE[kind])
@@ -215,7 +215,7 @@ def test_a_record_with_any_json_in_any_field_is_read_without_an_error(data: st.D
 
 
 @given(st.data())
-def test_a_damaged_reason_or_latch_trips_what_it_names_or_everything(data: st.DataObject) -> None:
+def test_a_damaged_reason_or_latch_trips_its_accounts_or_all(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(["reason", "latch"]))
     told = data.draw(damaged(kind))
     whole = isinstance(told, dict) and told.get("accounts") == WHOLE[kind]["accounts"]

@@ -115,7 +115,7 @@ def test_a_strike_that_went_out_after_the_proof_says_by_itself_that_the_account_
         answered("a", 600),
     ],
 )
-def test_what_does_not_disturb_the_guard_does_not_disturb_the_rebuilt_one_either(event: Event) -> None:
+def test_an_event_that_does_not_disturb_the_guard_does_not_disturb_the_rebuilt_one(event: Event) -> None:
     run = Run(armed("a"))(*TO_CLEAR, event)
     assert run.state.accounts["a"].phase is Phase.CLEAR
     assert rebuilt(run).accounts["a"].phase is Phase.CLEAR
@@ -133,7 +133,7 @@ def test_a_re_arm_of_one_account_leaves_the_others_tripped() -> None:
     assert state.kill == run.state.kill
 
 
-def test_what_a_re_armed_account_still_tells_trips_nothing() -> None:
+def test_late_facts_of_a_re_armed_account_trip_nothing() -> None:
     run = Run(armed("a"))(*TO_RESIDUE, asked("a", force=True), struck("a", 2, 70_000), read("a", 70_001, live=1))
     read_data = {"account": "a", "live": 1, "pending": 0, "complete": True}
     run.entries += [{"kind": kind, "data": read_data} for kind in ("clear", "read", "seen")]
@@ -191,7 +191,7 @@ def test_a_clean_guard_read_voids_no_approval() -> None:
     assert rebuilt(run, approvals=2).approvals == {1: frozenset("a")} == run.state.approvals
 
 
-def test_a_latch_for_an_account_that_nobody_has_is_kept_until_somebody_does() -> None:
+def test_a_latch_for_an_unknown_account_is_kept_until_the_account_exists() -> None:
     run = Run(armed("a"))(*TO_CLEAR)
     run.entries.append({"kind": "latch", "data": {"accounts": ["z"], "said": "by hand"}})
     assert tripped_accounts(run.entries) == {"a", "z"}
@@ -243,7 +243,7 @@ def test_strikes_are_numbered_on_over_reasons_and_restarts() -> None:
     assert [s["strike"] for e in run.entries if e["kind"] == "strike" for s in e["data"]["sent"]] == [1, 2, 3]
 
 
-def test_an_account_that_nobody_has_any_more_is_still_known_to_be_latched() -> None:
+def test_a_removed_account_stays_latched() -> None:
     run = Run(armed("a", "b"))(reported("a", "b"), recovered(10))
     assert tripped_accounts(run.entries) == {"a", "b"}
     assert tripped_accounts([]) == frozenset()
@@ -271,7 +271,7 @@ def test_an_account_that_nobody_has_any_more_is_still_known_to_be_latched() -> N
         ("rearm", {"accounts": "a"}),
     ],
 )
-def test_a_record_that_nobody_understands_is_told_by_its_number(kind: str, data: dict[str, Any]) -> None:
+def test_an_unreadable_record_is_named_by_its_number(kind: str, data: dict[str, Any]) -> None:
     run = Run(armed("a"))(reported("a"))
     number = len(run.entries) + 1
     entries = [*run.entries, {"seq": number, "kind": kind, "data": data}]
@@ -354,7 +354,7 @@ def test_an_account_that_takes_a_part_of_a_latched_one_over_is_tripped_too() -> 
     assert tripped_accounts(run.entries) == {"a", "b"}
 
 
-def test_who_left_tripped_is_known_by_what_was_struck() -> None:
+def test_an_account_that_left_tripped_is_known_by_its_struck_login() -> None:
     run = Run(identified("a", "b", a=X, b=Y))(reported("a", "b"))
     assert tripped_unconfigured(run.entries, {"b": Y}) == {"a": (X.identity("5a17"),)}
     assert tripped_unconfigured(run.entries, {"b": Y, "new": X}) == {}
@@ -362,7 +362,7 @@ def test_who_left_tripped_is_known_by_what_was_struck() -> None:
 
 
 @pytest.mark.parametrize("wrong", [1, {"a": 1}, {"a": {"venue": "x"}}])
-def test_identities_that_nobody_understands_break_the_journal_as_anything_else_does(wrong: object) -> None:
+def test_unreadable_identities_break_the_journal(wrong: object) -> None:
     run = Run(armed("a"))(reported("a"))
     for kind in ("resume", "identity"):
         entries = [*run.entries, {"seq": 9, "kind": kind, "data": {"identities": wrong, "moved": {}}}]

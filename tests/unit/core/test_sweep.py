@@ -283,7 +283,7 @@ def test_two_clean_reads_at_nearly_the_same_instant_prove_no_more_than_one(play:
     assert book >> due(350) << SweepAction.READ >> read(360) << SweepAction.CLEAR
 
 
-def test_a_read_that_nobody_asked_for_does_not_cut_short_the_one_under_way(play: Theatre) -> None:
+def test_an_unrequested_read_does_not_end_the_read_under_way(play: Theatre) -> None:
     book = play.sweep(begun(SweepTiming(clean_reads=3)))
     assert book >> answered(100) << SweepAction.READ >> read(600, asked=100) >> due(850) << SweepAction.READ
     assert book >> read(860, asked=845)  # a probe's, asked for just before ours
@@ -489,7 +489,7 @@ def test_a_pending_cancel_spares_a_strike_that_was_owed(play: Theatre) -> None:
 # ── RESIDUE ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_deadline_is_said_once_and_the_work_goes_on(play: Theatre) -> None:
+def test_the_missed_deadline_is_announced_once_and_the_sweep_goes_on(play: Theatre) -> None:
     book = play.sweep(begun())
     assert book >> answered(100) << SweepAction.READ >> read(9999.999, live=1) << SweepAction.STRIKE
     assert book >> answered(10_000) << SweepAction.READ << SweepAction.RESIDUE

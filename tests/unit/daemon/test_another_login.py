@@ -5,7 +5,6 @@ The daemon is the real one; its venues refuse every connection, and what they wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +77,10 @@ class Desk(Play):
 
 
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     for name, key in (*KEYS.items(), ("SECRET", "secret-of-the-account")):
         monkeypatch.setenv(name, key)
-    yield Desk(tmp_path)
+    return Desk(tmp_path)
 
 
 def strikes(daemon: Daemon, name: str = "a") -> int:
@@ -242,7 +241,7 @@ async def test_a_latched_account_that_has_another_name_now_is_tripped_under_that
         assert desk.tripped() == ()  # and the old name is free
 
 
-async def test_accounts_that_have_swapped_their_names_are_told_apart(desk: Desk) -> None:
+async def test_accounts_with_swapped_names_keep_their_own_latches(desk: Desk) -> None:
     desk.logins(a="X", b="Y")
     async with desk.running():
         desk.fire("a")
@@ -255,7 +254,7 @@ async def test_accounts_that_have_swapped_their_names_are_told_apart(desk: Desk)
         assert desk.tripped() == ("a",)
 
 
-async def test_a_name_that_is_given_to_another_account_stays_tripped_while_nobody_else_is_the_old_one(
+async def test_a_reused_name_stays_tripped_while_no_other_account_has_the_old_login(
     desk: Desk,
 ) -> None:
     desk.logins(a="X")
@@ -335,7 +334,7 @@ async def test_a_login_that_an_account_that_left_tripped_owes_comes_back_tripped
         assert "c is not the account that was struck: its key is another one" in desk.refused("c")
 
 
-async def test_a_name_that_left_tripped_and_comes_back_as_somebody_else_owes_the_old_one(desk: Desk) -> None:
+async def test_a_name_that_returns_with_another_login_is_tripped_for_the_old_one(desk: Desk) -> None:
     desk.logins(a="X", b="Y")
     async with desk.running():
         desk.fire("a")

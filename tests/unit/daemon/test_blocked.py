@@ -6,7 +6,7 @@ import grp
 import os
 import pwd
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
@@ -32,13 +32,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def play(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+def play(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Play:
     for name in "abcz":
         monkeypatch.setenv(f"KEY_{name}", f"key-of-the-account-{name}")
     monkeypatch.setenv("SECRET", "secret-of-the-account")
     monkeypatch.setenv("OTHER", "another-secret-of-it")
     monkeypatch.setattr(offload, "HANGS_AFTER_S", 0.2)
-    yield Play(tmp_path)
+    return Play(tmp_path)
 
 
 class Hang:
@@ -114,7 +114,7 @@ async def test_a_command_that_wants_a_name_waits_for_it_no_longer_than_the_bound
         hang.over()
 
 
-async def test_a_group_that_nobody_can_look_up_delays_no_start_and_gets_its_sockets_later(
+async def test_a_group_look_up_that_hangs_delays_no_start_and_the_group_gets_its_sockets_later(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     group = next(found for found in grp.getgrall() if found.gr_gid != os.getgid())
@@ -172,7 +172,7 @@ async def test_reloads_that_hang_take_a_bounded_number_of_threads(play: Play, mo
         assert not (await running.reloader.reload())
 
 
-async def test_a_runtime_directory_that_hangs_is_said_once_and_what_is_connected_is_served(
+async def test_a_hanging_runtime_directory_is_reported_once_and_connected_clients_are_served(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with play.running("a") as running:

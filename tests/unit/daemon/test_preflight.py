@@ -100,7 +100,7 @@ def break_it(site: Site, how: str) -> None:
         "a directory for a file",
     ],
 )
-def test_what_run_does_not_start_with_check_does_not_call_good(how: str, site: Site) -> None:
+def test_check_refuses_every_configuration_that_run_refuses(how: str, site: Site) -> None:
     break_it(site, how)
     checked, ran = site.command("check"), site.command("run")
     assert ran.exit_code in (73, 78)
@@ -111,7 +111,7 @@ def test_what_run_does_not_start_with_check_does_not_call_good(how: str, site: S
 
 @as_root
 @pytest.mark.parametrize("whose", ["the directory", "the lock", "the group"])
-def test_what_belongs_to_somebody_else_is_a_problem(whose: str, site: Site) -> None:
+def test_a_directory_of_another_user_is_a_problem(whose: str, site: Site) -> None:
     for directory in (site.state, site.run):
         directory.mkdir()
         os.chown(directory, NOBODY, NOBODY)
@@ -151,7 +151,7 @@ def test_default_directories_that_only_systemd_can_make_are_a_note(
     assert "/nonexistent/state does not exist" in note
 
 
-def test_a_port_that_somebody_else_has_is_a_note(site: Site) -> None:
+def test_a_port_of_another_process_is_a_note(site: Site) -> None:
     site.taken.bind(("127.0.0.1", 0))
     site.write(more=f'[intake]\nudp = "127.0.0.1:{site.taken.getsockname()[1]}"')
     done = site.command("check", "--json")
@@ -161,7 +161,7 @@ def test_a_port_that_somebody_else_has_is_a_note(site: Site) -> None:
     assert unsigned.startswith("intake.udp: without [intake] key, every user of this machine can send heartbeats")
 
 
-def test_a_runtime_directory_that_is_too_long_for_sockets_is_named_with_what_to_do(site: Site) -> None:
+def test_a_runtime_directory_too_long_for_sockets_is_named_with_the_remedy(site: Site) -> None:
     break_it(site, "too long")
     ran = site.command("run")
     assert ran.exit_code == 73

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -120,13 +120,13 @@ class Play:
 
 
 @pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     for name in "abcz":
         monkeypatch.setenv(f"KEY_{name}", f"key-of-the-account-{name}")
     monkeypatch.setenv("SECRET", "secret-of-the-account")
     monkeypatch.setenv("OTHER", "another-secret-of-it")
     monkeypatch.setenv("INTAKE", KEY.decode())
-    yield Play(tmp_path)
+    return Play(tmp_path)
 
 
 def free_port() -> int:
@@ -211,7 +211,7 @@ async def test_a_new_key_holds_from_the_reload_on_and_the_socket_stays(play: Pla
         await play.until(lambda: daemon.intake.beats == 2)
 
 
-async def test_an_address_that_somebody_else_has_at_the_start_keeps_no_kill_switch_from_starting(play: Play) -> None:
+async def test_the_daemon_starts_although_another_process_has_its_address(play: Play) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as somebody:
         somebody.bind(("127.0.0.1", 0))
         port = somebody.getsockname()[1]
@@ -259,7 +259,7 @@ async def test_signed_beats_that_were_taken_are_on_record_and_a_restart_takes_no
         await play.until(lambda: daemon.intake.beats == 1)
 
 
-async def test_an_address_that_somebody_else_has_changes_nothing_at_all(play: Play) -> None:
+async def test_a_reload_with_an_address_of_another_process_changes_nothing(play: Play) -> None:
     port = free_port()
     more = BEAT.format(timeout="1h", start="boot") + f'[intake]\nudp = "127.0.0.1:{port}"\n'
     async with play.running("a", more=more) as daemon:
@@ -355,7 +355,7 @@ async def test_a_latch_that_a_direct_kill_has_left_wants_as_many_approvals_as_wh
         assert play.tripped() == ("a",) and daemon.dispatcher.state.approvals_needed == 2
 
 
-async def test_a_start_and_a_reload_put_on_record_what_has_changed_in_the_configuration(play: Play) -> None:
+async def test_a_start_and_a_reload_record_the_changes_of_the_configuration(play: Play) -> None:
     beat = BEAT.format(timeout="3s", start="boot")
     async with play.running("a", more=TWO + beat) as daemon:
         play.write("a", more=TWO + BEAT.format(timeout="30s", start="boot"))
@@ -547,7 +547,7 @@ async def test_an_account_that_comes_while_the_flag_is_there_is_killed(play: Pla
 # ── the rest ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_signal_reloads_and_a_wrong_file_is_said_aloud(play: Play) -> None:
+async def test_a_signal_reloads_and_an_invalid_file_is_announced(play: Play) -> None:
     async with play.running("a") as daemon:
         play.write("a", more='[triggers.x]\nkind = "flags"\n')
         os.kill(os.getpid(), signal.SIGHUP)
@@ -558,7 +558,7 @@ async def test_a_signal_reloads_and_a_wrong_file_is_said_aloud(play: Play) -> No
         assert [entry["change"] for entry in play.entries("reload")] == ["accounts added: b"]
 
 
-async def test_no_secret_is_in_the_record_or_in_what_is_said(play: Play) -> None:
+async def test_no_secret_is_in_the_record_or_in_a_message(play: Play) -> None:
     async with play.running("a") as daemon:
         play.write("a", env="OTHER", more='[intake]\nudp = "127.0.0.1:0"\nkey = { env = "INTAKE" }\n')
         try:
@@ -575,7 +575,7 @@ async def test_no_secret_is_in_the_record_or_in_what_is_said(play: Play) -> None
         assert secret not in told
 
 
-async def test_a_disk_that_does_not_sync_is_said_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failing_fsync_is_announced_once(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(fd: int) -> None:
         raise OSError(5, "Input/output error")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -34,11 +33,11 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     for name in "abcz":
         monkeypatch.setenv(f"KEY_{name}", f"key-of-the-account-{name}")
     monkeypatch.setenv("SECRET", "secret-of-the-account")
-    yield Play(tmp_path)
+    return Play(tmp_path)
 
 
 def beat(play: Play) -> bool:

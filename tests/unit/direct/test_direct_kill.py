@@ -177,7 +177,7 @@ async def test_the_second_interrupt_ends_it(stage: LocalTestbed) -> None:
 # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_the_first_bytes_do_not_wait_for_the_record_and_a_latch_stands_before_them(
+async def test_the_first_bytes_leave_before_the_record_is_read_and_after_a_latch_file_is_written(
     stage: LocalTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = threading.Event()
@@ -262,7 +262,7 @@ async def test_where_no_latch_can_be_left_the_kill_goes_out_and_says_so(
     assert "no latch can be left for the daemon" in caplog.text
 
 
-async def test_a_kill_that_the_record_shows_under_way_is_joined_and_what_it_left_is_struck_too(
+async def test_a_direct_kill_joins_an_unfinished_kill_on_record_and_strikes_its_remaining_accounts(
     stage: LocalTestbed,
 ) -> None:
     state, run = stage.state_dir, stage.runtime_dir
@@ -299,7 +299,7 @@ async def test_accounts_out_of_scope_are_neither_struck_nor_connected_to(stage: 
     assert {request["venue"] for request in stage.admin("GET", "/requests") if "venue" in request} <= {"roxom"}
 
 
-async def test_a_latch_of_somebody_elses_stays_for_the_daemon(stage: LocalTestbed) -> None:
+async def test_a_latch_of_another_process_is_kept_for_the_daemon(stage: LocalTestbed) -> None:
     latch_file.leave_latch(stage.state_dir, stage.runtime_dir, Reason("direct", "another", ("oxfun",), clock.now()))
     await kill(stage, "roxom")
     assert "another" in (stage.state_dir / latch_file.LATCH_NAME).read_text()

@@ -99,7 +99,7 @@ def at_hand(floor: Floor) -> None:
     floor.venues["c"].on_kill = lambda now: (frame, *calls)
 
 
-def test_what_the_venues_have_at_hand_leaves_before_the_record_and_behind_the_intent() -> None:
+def test_the_prebuilt_commands_leave_before_the_record_and_after_the_intent() -> None:
     floor = Floor(("a", "b", "c"))
     at_hand(floor)
     floor.fire()
@@ -149,7 +149,7 @@ def test_an_account_that_is_struck_once_more_begins_behind_the_record() -> None:
     assert floor.trace[:3] == ["latch reason", "b begins POST /cancel-all", "b http POST /cancel-all"]
 
 
-def test_a_reason_that_comes_of_what_is_being_carried_out_waits_for_its_turn() -> None:
+def test_a_reason_caused_by_a_command_under_way_waits_for_its_turn() -> None:
     floor = Floor(("a", "b", "c"))
     at_hand(floor)
     floor.announce = lambda announcement: floor.fire("b") if "b" not in floor.dispatcher.last_reason_ns else None
@@ -158,7 +158,7 @@ def test_a_reason_that_comes_of_what_is_being_carried_out_waits_for_its_turn() -
     assert floor.trace[-4:-1] == ["latch reason", "b begins POST /cancel-all", "b http POST /cancel-all"]
 
 
-def test_a_lane_that_fails_at_giving_up_what_has_begun_is_felt_by_no_other_account(
+def test_a_lane_that_fails_to_cancel_an_early_send_affects_no_other_account(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails() -> None:
@@ -182,7 +182,7 @@ def test_the_intent_names_the_accounts_that_the_record_will_name() -> None:
     assert floor.phase("a") == "STRIKING"
 
 
-def test_what_has_begun_is_given_up_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_sends_are_cancelled_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(state: engine.State, event: engine.Event) -> tuple[engine.State, tuple[engine.Command, ...]]:
         if isinstance(event, engine.ReasonReported):
             raise RuntimeError("a fault within the engine")
@@ -201,7 +201,7 @@ def test_what_has_begun_is_given_up_if_the_engine_fails(monkeypatch: pytest.Monk
     assert floor.trace[1:3] == ["b begins POST /cancel-all", "c ws cancel"]  # nothing is taken for sent already
 
 
-def test_a_strike_that_turns_out_to_be_another_goes_out_too_and_what_began_it_is_given_up() -> None:
+def test_a_strike_other_than_the_early_send_leaves_and_the_early_send_is_cancelled() -> None:
     floor = Floor(("a", "b"))
     floor.venues["a"].on_first = lambda: GET_ORDERS
     floor.venues["b"].on_first = lambda: Send(1, b"cancel", command=True)
@@ -217,7 +217,9 @@ def test_a_strike_that_turns_out_to_be_another_goes_out_too_and_what_began_it_is
     ]
 
 
-def test_a_strike_that_fails_when_it_has_begun_tells_what_left_and_when(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_strike_that_fails_after_its_early_send_reports_the_sent_bytes_and_their_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def raises(now: Instant) -> Outputs:
         raise KeyError("the adapter has a fault")
 
@@ -256,7 +258,7 @@ def test_a_lane_that_cannot_begin_has_the_strike_go_out_as_ever() -> None:
     ]
 
 
-def test_a_venue_that_stumbles_over_what_it_has_at_hand_strikes_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_venue_whose_prebuilt_command_fails_strikes_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
     def raises() -> None:
         raise KeyError("the adapter has a fault")
 
@@ -311,7 +313,9 @@ def test_every_accounts_first_message_goes_before_any_accounts_second(caplog: py
     assert floor.trace[1:6] == ["latch reason", *expected]
 
 
-def test_a_second_message_that_fails_is_the_accounts_answer_and_keeps_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_message_that_fails_is_the_accounts_answer_and_delays_no_account(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     floor = Floor(("a", "b"))
     calls = floor.venues["a"].strike(floor.time.now())
     floor.venues["a"].on_kill = lambda now: (*calls, Send(1, b"more"), Send(1, b"still more"))
@@ -323,7 +327,7 @@ def test_a_second_message_that_fails_is_the_accounts_answer_and_keeps_nobody(cap
     assert floor.recorder.of("answer")[0]["evidence"] == "internal error: RuntimeError"
 
 
-def test_the_record_of_a_strike_stands_before_the_answers_that_came_within_it() -> None:
+def test_the_record_of_a_strike_comes_before_the_answers_received_during_it() -> None:
     floor = Floor()
     floor.venues["a"].on_kill = lambda now: (CancelAnswered(CancelOutcome.UNSENT, "no lane"),)
     floor.fire()
@@ -331,14 +335,14 @@ def test_the_record_of_a_strike_stands_before_the_answers_that_came_within_it() 
     assert floor.trace[-1] == "a http GET /orders"
 
 
-def test_what_a_strike_causes_is_handled_after_all_accounts_have_been_struck() -> None:
+def test_events_caused_by_a_strike_are_handled_after_all_accounts_are_struck() -> None:
     floor = Floor(("a", "b"))
     floor.venues["a"].on_kill = lambda now: (CancelAnswered(CancelOutcome.UNSENT, "no lane"),)
     floor.fire()
     assert floor.trace.index("b http POST /cancel-all") < floor.trace.index("a http GET /orders")
 
 
-def test_a_journal_that_takes_nothing_stops_no_strike_and_is_said_aloud() -> None:
+def test_a_failing_journal_stops_no_strike_and_is_announced() -> None:
     floor = Floor()
     floor.recorder.broken = True
     floor.fire()
@@ -618,7 +622,7 @@ def test_other_records_are_written_together_a_moment_later() -> None:
     assert floor.recorder.flushes == 2
 
 
-def test_a_disk_that_takes_nothing_is_said_and_tried_again_each_second() -> None:
+def test_a_failing_disk_is_announced_and_tried_again_each_second() -> None:
     floor = Floor()
     floor.fire()
     floor.recorder.broken = True
@@ -634,7 +638,7 @@ def test_a_disk_that_takes_nothing_is_said_and_tried_again_each_second() -> None
     assert floor.recorder.trouble == ""
 
 
-def test_a_disk_that_takes_nothing_for_a_minute_is_said_once_and_again_after_it_was_well() -> None:
+def test_a_failing_disk_is_announced_once_and_again_after_a_recovery() -> None:
     floor = Floor()
     floor.fire()
     floor.recorder.broken = True
@@ -707,7 +711,7 @@ def test_a_session_is_ready_when_both_lanes_are_up() -> None:
     assert not floor.session().status.is_ready
 
 
-def test_a_websocket_that_is_ready_is_told_so() -> None:
+def test_a_ready_websocket_is_reported() -> None:
     floor = Floor()
     floor.venues["a"].will(Ready(Route.WS, 7))
     floor.session().on_lane_event(Opened(Route.WS, 7))
@@ -716,7 +720,7 @@ def test_a_websocket_that_is_ready_is_told_so() -> None:
 
 
 @pytest.mark.parametrize(("state", "trace"), [(LaneState.CONNECTING, ["a authenticated True"]), (LaneState.UP, [])])
-def test_an_http_lane_is_told_once_that_it_is_ready(state: LaneState, trace: list[str]) -> None:
+def test_a_ready_http_lane_is_reported_once(state: LaneState, trace: list[str]) -> None:
     floor = Floor()
     floor.lanes["a"].state = state
     floor.venues["a"].will(Ready(Route.HTTP, 0))
@@ -726,7 +730,9 @@ def test_an_http_lane_is_told_once_that_it_is_ready(state: LaneState, trace: lis
 
 
 @pytest.mark.parametrize(("fatal", "level"), [(True, logging.ERROR), (False, logging.WARNING)])
-def test_a_lane_that_is_not_ready_is_told_and_logged(fatal: bool, level: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lane_that_is_not_ready_is_reported_and_logged(
+    fatal: bool, level: int, caplog: pytest.LogCaptureFixture
+) -> None:
     floor = Floor()
     floor.lanes["a"].state = LaneState.DOWN
     floor.venues["a"].will(NotReady(Route.WS, 3, "wrong key", fatal), NotReady(Route.HTTP, 0, "wrong key", fatal))
@@ -739,7 +745,7 @@ def test_a_lane_that_is_not_ready_is_told_and_logged(fatal: bool, level: int, ca
     ]
 
 
-def test_what_the_venue_wants_dropped_is_dropped() -> None:
+def test_a_connection_that_the_adapter_drops_is_closed() -> None:
     floor = Floor()
     floor.venues["a"].will(CloseConnection(4, "silent"))
     floor.session().on_lane_event(PUSH)
@@ -790,7 +796,7 @@ def test_noise_is_counted_and_logged_within_a_bound(caplog: pytest.LogCaptureFix
     assert caplog.messages == ["account a: what is this"] * MAX_UNEXPLAINED_LOGGED
 
 
-def test_an_event_that_a_venue_stumbles_over_is_noise_and_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_that_an_adapter_fails_on_is_noise_and_affects_no_account(caplog: pytest.LogCaptureFixture) -> None:
     def stumbles() -> Outputs:
         raise ValueError("the adapter has a fault")
 
@@ -872,13 +878,13 @@ def test_only_accounts_under_way_count_as_striking() -> None:
     assert list(floor.dispatcher.striking_accounts) == ["a"]
 
 
-def test_a_dispatcher_needs_nobody_to_hear_of_its_lanes(play: Theatre) -> None:
+def test_a_dispatcher_works_without_a_listener_of_its_lanes(play: Theatre) -> None:
     floor = Floor()
     quiet = Dispatcher(floor.dispatcher.state, floor.recorder, floor.time.now, floor.time.later, floor.announced.append)
     quiet.on_lane_changed("a", Route.WS)
 
 
-def test_a_look_at_what_rests_stands_behind_everything_that_is_urgent() -> None:
+def test_a_list_of_orders_waits_for_everything_urgent() -> None:
     floor = Floor()
     call = Call("orders#1", GET_ORDERS, Route.HTTP, urgent=True)
     floor.venues["a"].read = lambda now: (call, UnexplainedMessage("of no concern"))  # type: ignore[method-assign]
@@ -887,7 +893,7 @@ def test_a_look_at_what_rests_stands_behind_everything_that_is_urgent() -> None:
     assert floor.session().status.unexplained_messages == 1
 
 
-def test_what_was_read_last_and_when_the_latest_reason_came_can_be_seen() -> None:
+def test_the_last_read_and_the_time_of_the_latest_reason_are_shown() -> None:
     floor = Floor(("a", "b"))
     assert floor.session().status.last_read is None
     floor.session().dry_run()
@@ -929,7 +935,7 @@ def test_an_account_that_comes_is_struck_over_its_own_lanes_and_one_that_goes_is
     assert list(floor.dispatcher.sessions) == ["b", "c"]
 
 
-def test_a_reason_for_an_account_that_has_gone_strikes_nobody_and_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reason_for_a_removed_account_strikes_no_account_and_is_announced(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor(("a", "b"))
     reconfigured(floor, "b")
     floor.fire("a")
@@ -1040,7 +1046,7 @@ class Drillable(Venue):
         return (Equity({"BTC": Decimal(7)}, now.mono_ns),)
 
 
-def test_what_a_drill_and_a_measurement_come_to_is_told_with_the_account_and_changes_nothing() -> None:
+def test_results_of_a_drill_and_a_measurement_are_reported_by_account_and_change_no_state() -> None:
     floor = Floor(state=clear("a"))
     told: list[tuple[str, object]] = []
     floor.dispatcher.on_fact = lambda account, fact, now: told.append((account, fact))
@@ -1068,7 +1074,7 @@ def test_who_fails_to_hear_of_it_disturbs_no_lane(caplog: pytest.LogCaptureFixtu
     assert caplog.messages == ["account a: an event was not understood"] * 2
 
 
-def test_what_must_outlive_the_process_is_written_at_once_and_synced_without_another_step() -> None:
+def test_a_record_that_must_survive_is_written_at_once_and_synced_without_another_step() -> None:
     floor = Floor()
     floor.dispatcher.record_durably("pnl", {"trigger": "loss"})
     assert floor.recorder.of("pnl") == [{"trigger": "loss"}]
@@ -1084,7 +1090,7 @@ def answers(floor: Floor) -> list[tuple[int, str]]:
     return [(data["strike"], data["answer"]) for data in floor.recorder.of("answer")]
 
 
-def test_an_answer_is_told_of_the_strike_whose_command_it_answers_though_another_has_left_since() -> None:
+def test_an_answer_belongs_to_the_strike_of_its_command_though_another_has_left_since() -> None:
     floor = Floor()
     floor.fire()
     first = floor.lanes["a"].calls[-1]
@@ -1097,7 +1103,7 @@ def test_an_answer_is_told_of_the_strike_whose_command_it_answers_though_another
     assert answers(floor) == [(1, "ACCEPTED"), (2, "ACCEPTED")]
 
 
-def test_what_a_reply_to_one_strike_has_sent_again_is_answered_for_that_strike() -> None:
+def test_a_command_resent_after_a_reply_is_answered_for_the_same_strike() -> None:
     floor = Floor()
     venue, again = floor.venues["a"], list[PendingCall]()
     taken = venue.on_reply
@@ -1118,7 +1124,7 @@ def test_what_a_reply_to_one_strike_has_sent_again_is_answered_for_that_strike()
     assert answers(floor) == [(1, "ACCEPTED")]
 
 
-def test_an_answer_over_the_websocket_is_told_of_the_strike_that_the_venue_says_and_a_strikes_own_of_itself() -> None:
+def test_an_answer_over_the_websocket_belongs_to_the_strike_that_the_adapter_names() -> None:
     floor = Floor()
     venue, made = floor.venues["a"], list[int]()
 
@@ -1136,7 +1142,7 @@ def test_an_answer_over_the_websocket_is_told_of_the_strike_that_the_venue_says_
     assert answers(floor) == [(2, "UNKNOWN"), (1, "ACCEPTED")]
 
 
-def test_the_orders_that_are_open_at_the_strike_are_on_its_record_and_the_reads_say_which_are_gone() -> None:
+def test_a_strikes_record_has_the_open_orders_and_the_reads_records_the_cancelled_ones() -> None:
     floor = Floor()
     floor.venues["a"].show("1", "2", "3", asked_ns=floor.time.now().mono_ns)
     floor.fire()
@@ -1147,7 +1153,7 @@ def test_the_orders_that_are_open_at_the_strike_are_on_its_record_and_the_reads_
     assert floor.recorder.of("read")[0]["orders"] == {"gone": ["1", "2"]}
 
 
-def test_a_count_that_fails_keeps_no_strike_from_being_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_strike_is_recorded_although_the_count_fails(caplog: pytest.LogCaptureFixture) -> None:
     floor = Floor()
 
     def fails() -> None:

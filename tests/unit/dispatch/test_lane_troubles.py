@@ -15,7 +15,7 @@ from tests.harness.dispatch_doubles import Floor
 S = 1_000_000_000
 
 
-def test_a_trouble_that_lasts_is_said_once_and_every_ten_minutes_with_its_number() -> None:
+def test_a_lasting_trouble_is_logged_once_and_every_ten_minutes_with_its_count() -> None:
     repeats = RepeatFilter()
     said = [line for s in range(1260) if (line := repeats.next_line("refused", s * S))]
     assert said == [
@@ -27,7 +27,7 @@ def test_a_trouble_that_lasts_is_said_once_and_every_ten_minutes_with_its_number
     assert repeats.next_line("refused", 1261 * S) == "refused"
 
 
-def test_two_troubles_in_turn_are_each_said_once() -> None:
+def test_two_troubles_in_turn_are_each_logged_once() -> None:
     repeats = RepeatFilter()
     assert [line for s in range(500) if (line := repeats.next_line(("refused", "limited")[s % 2], s * S))] == [
         "refused",
@@ -42,7 +42,7 @@ def test_words_that_differ_in_numbers_only_are_the_same() -> None:
     assert repeats.next_line("HTTP 403: somebody else", 2 * S)
 
 
-def test_words_that_are_others_each_time_are_no_flood_and_the_last_are_said_in_the_end() -> None:
+def test_changing_words_do_not_flood_the_log_and_the_last_are_logged() -> None:
     repeats = RepeatFilter()
     said = [line for s in range(600) if (line := repeats.next_line("x" * (s + 1), s * S))]
     assert len(said) <= (600 / 60 + 1) * MAX_LINES
@@ -64,7 +64,7 @@ def test_a_lane_that_comes_and_goes_says_neither_more_often_than_the_other(caplo
     assert caplog.records[-1] is up[-1]
 
 
-def test_the_newest_trouble_is_told_whoever_has_found_it() -> None:
+def test_the_newest_trouble_of_any_lane_is_shown() -> None:
     floor = Floor()
     lane, session = floor.lanes["a"], floor.session()
     lane.state = LaneState.DOWN
@@ -82,7 +82,7 @@ def test_the_end_of_a_connection_that_another_has_replaced_is_no_trouble(caplog:
     assert floor.session().status.troubles() == {} and caplog.records == [] and floor.lane_changes == []
 
 
-def test_what_a_log_line_says_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_entry_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     Floor().session().on_trouble(Route.HTTP, "a\nforged line\x1b[2J")
     assert caplog.messages == ["account a: http lane: a forged line\N{REPLACEMENT CHARACTER}[2J"]
 

@@ -45,7 +45,7 @@ def test_a_strikes_record_has_the_orders_that_were_open_then_though_they_have_go
     assert struck.changes() == {"open": ["1", "2"]}
 
 
-def test_what_a_venue_names_before_a_read_is_on_the_answers_record_and_not_on_the_reads() -> None:
+def test_orders_named_before_a_read_are_on_the_answers_record_and_not_on_the_reads() -> None:
     case = Case()
     struck = case.counter.on_strike(KILL, case.now())
     case.now()
@@ -55,7 +55,7 @@ def test_what_a_venue_names_before_a_read_is_on_the_answers_record_and_not_on_th
     assert (struck.changes(), answered.changes()) == ({}, {"open": ["7"]})
 
 
-def test_records_that_are_numbered_in_another_order_say_the_same() -> None:
+def test_records_numbered_in_another_order_have_the_same_count() -> None:
     case = Case("1")
     struck = case.counter.on_strike(KILL, case.now())
     answered = case.counter.on_answer(KILL, case.now())

@@ -51,7 +51,7 @@ def test_a_value_that_differs_fails() -> None:
         ) << told("trip")
 
 
-def test_an_exception_that_nobody_expected_fails() -> None:
+def test_an_unexpected_exception_fails_the_play() -> None:
     with theatre() as play, pytest.raises(AssertionError, match=r"\+ << raise IllegalEvent"):
         assert play(armed("a")) >> due("b", 0)
 

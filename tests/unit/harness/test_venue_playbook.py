@@ -58,7 +58,7 @@ def test_a_timer_goes_by_the_name_that_the_script_gives_it() -> None:
     assert isinstance(frame, Send) and frame.conn == 2
 
 
-def test_two_names_do_not_stand_for_one_tag_nor_one_name_for_two() -> None:
+def test_a_placeholder_matches_exactly_one_tag() -> None:
     with pytest.raises(AssertionError, match=r"- << WakeAfter\(tag='its timer'"):
         player()(
             Kill(),

@@ -52,13 +52,13 @@ def test_one_that_lasts_longer_is_nobodys_concern_and_one_that_no_lane_has_shown
     assert tower.look() == [] and list(tower.expiries.troubles()) == []
 
 
-def test_a_connection_that_stays_up_is_looked_at_every_day_and_it_is_said_once_a_day() -> None:
+def test_a_lasting_connections_certificate_is_checked_and_reported_once_a_day() -> None:
     tower = Tower("a")
     tower.shows(20)
     assert [len(tower.look(0.25)) for _ in range(80)] == [*[0] * 23, 1, *[0, 0, 0, 1] * 14]
 
 
-def test_one_that_has_expired_is_said_so_and_one_that_was_renewed_no_more() -> None:
+def test_an_expired_certificate_is_reported_and_a_renewed_one_is_not() -> None:
     tower = Tower("a")
     date = tower.shows(0.5)
     tower.look()

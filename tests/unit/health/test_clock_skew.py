@@ -84,7 +84,7 @@ def test_one_message_with_our_time_does_not_end_an_alarm() -> None:
     assert len(list(tower.clocks.troubles())) == 1
 
 
-def test_an_offset_that_changes_by_much_is_said_again() -> None:
+def test_a_large_change_of_the_offset_is_announced_again() -> None:
     tower = Tower(Timed())
     assert len(tower.shows(6.0)) == 1
     assert tower.shows(8.0) == []
@@ -92,7 +92,7 @@ def test_an_offset_that_changes_by_much_is_said_again() -> None:
     assert len(tower.shows(-9.0)) == 1
 
 
-def test_it_is_said_when_the_clocks_agree_again_and_not_back_and_forth() -> None:
+def test_agreement_of_the_clocks_is_announced_once_with_hysteresis() -> None:
     tower = Tower(Timed())
     assert len(tower.shows(5.5)) == 1
     for ahead_s in (4.9, 5.1, 4.9, 5.1):

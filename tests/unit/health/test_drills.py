@@ -92,7 +92,7 @@ async def test_an_answer_that_is_there_before_the_drill_waits_for_it_counts() ->
     assert session.status.unexplained_messages == 0
 
 
-async def test_a_venue_that_fails_within_is_a_failed_lane_and_nobody_elses_business() -> None:
+async def test_an_adapter_that_raises_fails_its_own_lanes_drill_only() -> None:
     def fails(now: object) -> Any:
         raise RuntimeError("a bug in one venue")
 
@@ -103,7 +103,7 @@ async def test_a_venue_that_fails_within_is_a_failed_lane_and_nobody_elses_busin
     assert found["accounts"]["b"]["ok"]
 
 
-async def test_what_an_earlier_drill_left_behind_is_not_taken_for_an_answer() -> None:
+async def test_a_reply_to_an_earlier_drill_is_no_answer() -> None:
     desk = DispatcherHarness("a")
     desk.venues["a"].after_ms[Route.WS] = (WITHIN_S + 0.5) * 1000
     await desk.drills.run(("a",), "operator")
@@ -148,7 +148,7 @@ async def test_while_everything_is_being_struck_there_is_no_drill() -> None:
         await desk.drills.run(("a", "b"), "operator")
 
 
-async def test_a_kill_does_not_wait_for_a_drill_and_what_it_disturbed_proves_nothing() -> None:
+async def test_a_kill_does_not_wait_for_a_drill_and_the_disturbed_drill_proves_nothing() -> None:
     desk = DispatcherHarness("a", "b")
     desk.venues["a"].after_ms[Route.WS] = None
     sent: list[float] = []
@@ -192,7 +192,7 @@ async def test_a_second_drill_is_refused_while_the_first_is_under_way() -> None:
     assert (await desk.drills.run(("a",), "operator"))["ok"]
 
 
-async def test_drills_keep_a_distance_so_that_they_do_not_use_up_what_the_kill_needs() -> None:
+async def test_drills_are_spaced_to_save_the_rate_limit_for_a_kill() -> None:
     desk = DispatcherHarness("a")
     began_s = anyio.current_time()
     for _ in range(3):
@@ -217,7 +217,7 @@ async def test_a_drill_is_on_record() -> None:
     assert desk.recorder.flushes
 
 
-async def test_a_failed_drill_is_said_each_time_and_stands_until_a_good_one_which_is_said_too() -> None:
+async def test_a_failed_drill_is_announced_each_time_until_a_successful_one_is() -> None:
     desk = DispatcherHarness("a", "b")
     desk.venues["a"].good = False
     failure = "drill: a ws+http: invalid key"
@@ -247,7 +247,7 @@ async def test_many_failures_are_announced_in_one_line_that_does_not_grow_for_ev
     assert said.endswith("; and 15 more")
 
 
-async def test_after_a_restart_the_last_drills_still_stand() -> None:
+async def test_the_last_drills_survive_a_restart() -> None:
     desk = DispatcherHarness("a", "b")
     desk.venues["a"].good = False
     await desk.drills.run(("a", "b"), "schedule")
@@ -265,7 +265,7 @@ async def test_after_a_restart_the_last_drills_still_stand() -> None:
     assert again.lanes == desk.drills.lanes
 
 
-async def test_of_an_account_that_is_no_longer_there_nothing_is_told() -> None:
+async def test_a_removed_account_has_no_drill() -> None:
     desk = DispatcherHarness("a", "b")
     desk.venues["a"].good = False
     await desk.drills.run(("a", "b"), "schedule")

@@ -49,7 +49,7 @@ async def test_it_changes_nothing() -> None:
     assert desk.announced == []
 
 
-async def test_its_read_stands_behind_everything_that_is_urgent() -> None:
+async def test_a_dry_runs_read_waits_for_everything_urgent() -> None:
     desk = DispatcherHarness("a")
     hurry = desk.venues["a"].read
     desk.venues["a"].read = lambda now: tuple(  # type: ignore[method-assign]
@@ -64,13 +64,13 @@ async def test_its_read_stands_behind_everything_that_is_urgent() -> None:
         group.cancel_scope.cancel()
 
 
-async def test_what_would_be_sent_is_told_in_the_venues_words() -> None:
+async def test_the_command_is_shown_in_the_venues_words() -> None:
     desk = DispatcherHarness("a")
     desk.venues["a"].describe_strike = lambda: ("POST /cancel-all {}",)  # type: ignore[method-assign]
     assert (await shown(desk))["would_send"] == ["POST /cancel-all {}"]
 
 
-async def test_a_venue_that_cannot_tell_what_it_would_send_says_so() -> None:
+async def test_a_venue_that_cannot_preview_its_command_is_reported() -> None:
     def fails() -> tuple[str, ...]:
         raise RuntimeError("a bug that names a-secret")
 
@@ -81,7 +81,7 @@ async def test_a_venue_that_cannot_tell_what_it_would_send_says_so() -> None:
     assert found["orders_known"]
 
 
-async def test_without_an_answer_what_is_known_is_told_and_why_it_is_not_all() -> None:
+async def test_without_an_answer_the_known_orders_are_shown_with_the_reason() -> None:
     desk = DispatcherHarness("a")
     await shown(desk)
     await anyio.sleep(GAP_S)
@@ -118,7 +118,7 @@ async def test_a_read_that_is_a_moment_old_is_not_taken_for_one_of_now() -> None
     assert [order["id"] for order in found["orders"]] == ["o1"]
 
 
-async def test_whoever_asks_in_a_loop_does_not_use_up_what_the_venue_allows() -> None:
+async def test_dry_runs_in_a_loop_do_not_use_up_the_venues_rate_limit() -> None:
     desk = DispatcherHarness("a")
     previews = DryRun(desk.dispatcher)
     began_s = anyio.current_time()
@@ -137,7 +137,7 @@ async def test_whoever_asks_in_a_loop_does_not_use_up_what_the_venue_allows() ->
     assert desk.trace.count("a http GET /orders") <= 11
 
 
-async def test_one_that_has_waited_takes_what_the_one_before_it_has_read_meanwhile() -> None:
+async def test_a_waiting_dry_run_uses_the_read_of_the_one_before_it() -> None:
     desk = DispatcherHarness("a")
     previews = DryRun(desk.dispatcher)
     async with anyio.create_task_group() as group:
@@ -148,7 +148,7 @@ async def test_one_that_has_waited_takes_what_the_one_before_it_has_read_meanwhi
     assert desk.trace == ["a http GET /orders"]
 
 
-async def test_while_a_kill_is_under_way_nothing_is_read_and_it_is_said() -> None:
+async def test_during_a_kill_a_dry_run_reads_nothing_and_says_why() -> None:
     desk = DispatcherHarness("a")
     desk.fire()
     before = list(desk.trace)
@@ -157,7 +157,7 @@ async def test_while_a_kill_is_under_way_nothing_is_read_and_it_is_said() -> Non
     assert (found["orders_known"], found["orders_why"]) == (False, "a kill is under way: STRIKING")
 
 
-async def test_a_tripped_account_shows_what_its_guard_has_read_and_is_not_read_for_it() -> None:
+async def test_a_tripped_account_shows_its_guards_last_read() -> None:
     desk = DispatcherHarness("a")
     await desk.kill()
     before, reads = desk.dispatcher.state, len(desk.trace)

@@ -242,7 +242,7 @@ def test_an_intent_is_known_for_recorded_by_a_checkpoint() -> None:
     assert reason_digest({"observed_mono_ns": 1}) != reason_digest({"observed_mono_ns": 2})
 
 
-def test_a_checkpoint_of_many_kills_stays_small_and_knows_whom_they_latch() -> None:
+def test_a_checkpoint_of_many_kills_stays_small_and_names_their_latched_accounts() -> None:
     story = Story()
     for n in range(3 * MAX_KILLS):
         for _ in range(8):
@@ -268,7 +268,7 @@ def test_a_checkpoint_of_another_version_is_not_believed(data: dict[str, Any]) -
         JournalSnapshot().apply(entry)
 
 
-def test_an_empty_journal_stands_for_nothing() -> None:
+def test_an_empty_journal_has_an_empty_checkpoint() -> None:
     assert JournalSnapshot().entries() == []
     assert list(itertools.chain(Condenser().due_repeats(10**18), Condenser().flush_repeats())) == []
 

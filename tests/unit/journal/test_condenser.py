@@ -130,7 +130,7 @@ def test_the_end_of_a_recorded_clear_is_written_at_once_whatever_is_counted() ->
         day.read(0)
 
 
-def test_a_repeats_record_says_how_many_of_what_and_how_the_account_stands() -> None:
+def test_a_repeats_record_has_the_counts_by_kind_and_the_accounts_state() -> None:
     day = Day()
     day.fire("a")
     while not any(entry["kind"] == "repeats" for entry in day.made):
@@ -146,7 +146,7 @@ REASON = {"kill": "k2-1", "trigger": "t", "text": "x", "evidence": {}, "observed
 
 
 @pytest.mark.parametrize(("kind", "data"), [("reason", {**REASON, "accounts": ["b"]}), ("rearm", {"accounts": ["a"]})])
-def test_what_was_counted_is_written_before_a_new_reason_and_before_a_re_arm(kind: str, data: dict[str, Any]) -> None:
+def test_repeats_are_written_before_a_new_reason_and_before_a_re_arm(kind: str, data: dict[str, Any]) -> None:
     day = Day()
     day.fire("a")
     for _ in range(60):
@@ -156,7 +156,7 @@ def test_what_was_counted_is_written_before_a_new_reason_and_before_a_re_arm(kin
     assert day.made[-2]["data"]["clear"] is True
 
 
-def test_a_record_that_nobody_counts_is_written_whatever_goes_on() -> None:
+def test_a_record_of_a_kind_that_is_not_counted_is_always_written() -> None:
     day = Day()
     day.fire("a")
     for _ in range(60):

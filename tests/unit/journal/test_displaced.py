@@ -362,7 +362,7 @@ def test_whatever_call_hangs_in_the_state_directory_no_reason_and_no_look_waits_
     assert [entry["kind"] for entry in entries] == ["start", "reason", "reason", "reason"]
 
 
-def test_what_must_outlive_the_process_is_handed_to_the_thread_at_once(threaded: Journal) -> None:
+def test_a_record_that_must_survive_the_process_goes_to_the_thread_at_once(threaded: Journal) -> None:
     threaded.append_latch("pnl", {"trigger": "loss"}, at(5))
     until(lambda: journal.read_journal(threaded.path).entries[-1]["kind"] == "pnl")
 

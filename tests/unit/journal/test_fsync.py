@@ -111,7 +111,7 @@ def test_a_sync_that_was_asked_for_before_a_failure_proves_nothing_after_it(made
     assert made.durable == 0
 
 
-def test_what_is_done_beside_fails_the_sync_if_it_fails(tmp_path: Path, disk: Disk) -> None:
+def test_a_failure_of_the_further_step_fails_the_fsync(tmp_path: Path, disk: Disk) -> None:
     def fails() -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 

@@ -142,7 +142,7 @@ async def test_records_of_another_version_neither_keep_it_from_starting_nor_trip
     "data",
     [{**REASON, "accounts": "a"}, {**REASON, "accounts": {"a": 1}}, {"kill": "k1-1", "scope": ["a"]}],
 )
-async def test_a_reason_that_nobody_understands_trips_every_account(
+async def test_an_unreadable_reason_trips_every_account(
     data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tripped, _ = await life(stage(tmp_path, monkeypatch, ("reason", data)))
@@ -150,9 +150,7 @@ async def test_a_reason_that_nobody_understands_trips_every_account(
 
 
 @pytest.mark.anyio
-async def test_a_re_arm_that_nobody_understands_frees_no_account(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unreadable_re_arm_frees_no_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tripped, _ = await life(stage(tmp_path, monkeypatch, ("reason", REASON), ("rearm", {"accounts": "a"})))
     assert tripped == ("a",)
 
@@ -161,7 +159,7 @@ def entry(seq: int, kind: str, data: dict[str, Any], at: object = "2024-01-01T00
     return {"seq": seq, "kind": kind, "data": data, "at": at}
 
 
-def test_what_is_left_out_is_said_once_with_the_last_number(caplog: pytest.LogCaptureFixture) -> None:
+def test_records_left_out_are_reported_once_with_the_last_number(caplog: pytest.LogCaptureFixture) -> None:
     entries = [entry(n, "stop", {"state": n}) for n in range(1, 4)] + [entry(4, "stop", {"state": "ARMED"})]
     with caplog.at_level(logging.WARNING, "kill_switch.journal.history"):
         assert records_of_kind(entries, StopRecord) == [StopRecord(state="ARMED")]

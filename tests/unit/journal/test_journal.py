@@ -204,7 +204,7 @@ def test_other_records_wait_for_the_flush(opened: Prompt) -> None:
     assert opened.flush() is True
 
 
-def test_every_record_is_told_to_whoever_listens_as_it_will_be_read_back(opened: Prompt) -> None:
+def test_a_listener_gets_every_record_as_it_is_read_back_later(opened: Prompt) -> None:
     entries: list[journal.Entry] = []
     opened.on_entry = entries.append
     opened.append_latch("reason", {"n": 1}, at(0))
@@ -214,7 +214,7 @@ def test_every_record_is_told_to_whoever_listens_as_it_will_be_read_back(opened:
     assert entries == [{key: entry[key] for key in ("at", "mono_ns", "boot", "kind", "data")}]
 
 
-def test_what_json_cannot_tell_is_told_all_the_same_and_the_rest_of_the_record_is_whole(opened: Prompt) -> None:
+def test_a_value_that_json_cannot_represent_is_written_as_text_and_the_other_fields_are_whole(opened: Prompt) -> None:
     evidence = {"big": 1 << 80, 7: "a key that is a number", "half a character": "\ud800"}
     assert opened.append_latch("reason", {**REASON, "evidence": evidence}, at(0)) is True
     (entry,) = journal.read_journal(opened.path).entries
@@ -356,7 +356,7 @@ def test_a_torn_tail_is_tolerated_noted_and_removed(dirs: tuple[Path, Path]) -> 
     assert kinds(path) == ["start", "answer", "start"]
 
 
-def test_a_torn_tail_stays_known_to_whoever_opened_it(dirs: tuple[Path, Path]) -> None:
+def test_a_torn_tail_is_reported_by_the_journal_that_opened_it(dirs: tuple[Path, Path]) -> None:
     path = write(dirs, "start")
     with path.open("ab") as file:
         file.write(b'{"seq":2')
@@ -404,7 +404,7 @@ def test_a_broken_journal_is_set_aside_as_it_is_and_a_new_one_begun(dirs: tuple[
     )
 
 
-def test_a_journal_of_another_version_that_nobody_understands_is_as_good_as_broken(dirs: tuple[Path, Path]) -> None:
+def test_a_journal_of_an_unknown_version_counts_as_broken(dirs: tuple[Path, Path]) -> None:
     first = Prompt(*dirs)
     first.append("start", {}, at(0))
     first.append("reason", {"kill": "k1", "whom": ["a"]}, at(1))
@@ -520,7 +520,7 @@ def test_a_second_daemon_on_the_same_directory_is_refused_until_the_first_has_go
 # ── a disk that takes nothing ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_full_disk_is_said_and_the_records_are_written_later_in_their_order(opened: Prompt, disk: Disk) -> None:
+def test_a_full_disk_is_reported_and_the_records_are_written_later_in_order(opened: Prompt, disk: Disk) -> None:
     disk.room = 0
     opened.append("answer", {}, at(0))
     assert opened.flush() is False
@@ -535,7 +535,7 @@ def test_a_full_disk_is_said_and_the_records_are_written_later_in_their_order(op
     assert kinds(opened.path) == ["answer", "reason", "read"]
 
 
-def test_what_the_disk_did_not_take_is_tried_again_without_a_further_record(opened: Prompt, disk: Disk) -> None:
+def test_a_failed_write_is_tried_again_without_a_further_record(opened: Prompt, disk: Disk) -> None:
     disk.room = 0
     assert opened.append_latch("rearm", {"accounts": ("a",)}, at(0)) is False
     opened.retry_pending()
@@ -602,7 +602,7 @@ def test_a_latch_of_which_the_disk_takes_no_word_is_left_in_the_runtime_director
 
 
 @pytest.mark.parametrize("ours_first", [True, False])
-def test_a_latch_of_somebody_elses_is_seen_beside_our_own_where_the_disk_takes_no_word_of_either(
+def test_an_empty_latch_of_another_process_is_seen_beside_our_own_empty_latch(
     opened: Prompt, disk: Disk, dirs: tuple[Path, Path], ours_first: bool
 ) -> None:
     disk.room, disk.where = 0, dirs[0]
@@ -623,7 +623,7 @@ def test_our_own_latches_stay_our_own_where_the_disk_takes_half_of_each(opened: 
         assert opened.foreign_latch() is None  # else each would trip everybody, and leave one more
 
 
-def test_a_latch_that_can_be_left_nowhere_says_so_and_one_of_somebody_elses_is_still_seen(
+def test_a_latch_that_no_directory_takes_is_reported_and_one_of_another_process_is_still_seen(
     opened: Prompt, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     for directory in dirs:
@@ -658,7 +658,7 @@ def test_the_next_start_is_tripped_by_a_latch_that_only_the_file_has(dirs: tuple
     assert latched_accounts(said, ("a", "b")) == ("a", "b")
 
 
-def test_a_sync_that_fails_is_told(dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_fsync_is_reported(dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     opened = Prompt(*dirs)
     monkeypatch.setattr("kill_switch.journal.fsync.os.fdatasync", no_sync)
     opened.append_latch("reason", REASON, at(0))
@@ -666,7 +666,7 @@ def test_a_sync_that_fails_is_told(dirs: tuple[Path, Path], monkeypatch: pytest.
     assert opened.trouble == f"journal {opened.path}: sync failed: Input/output error"
 
 
-def test_the_lag_is_what_is_not_written_yet_and_how_long_the_sync_lasts(
+def test_the_lag_counts_unwritten_records_and_the_time_of_the_fsync(
     opened: Prompt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow, done = threading.Event(), threading.Event()
@@ -732,7 +732,7 @@ def take_over(by_hand: Journal) -> None:
     by_hand.adopt_latch(said)
 
 
-def test_a_latch_file_stands_until_the_disk_itself_has_the_record_that_takes_it_over(
+def test_a_latch_file_is_kept_until_the_record_that_takes_it_over_is_durable(
     by_hand: SyncedByHand, dirs: tuple[Path, Path]
 ) -> None:
     leave_latch(*dirs, reason("a"))
@@ -774,7 +774,7 @@ def test_a_disk_that_cannot_sync_takes_no_latch_file_with_it(
     assert by_hand.sync_trouble == f"journal {by_hand.path}: sync failed: Input/output error"  # nobody takes that back
 
 
-def test_what_was_written_late_is_put_on_the_disk_without_anybody_asking(by_hand: SyncedByHand, disk: Disk) -> None:
+def test_a_late_write_is_synced_without_a_request(by_hand: SyncedByHand, disk: Disk) -> None:
     disk.room = 0
     by_hand.append_latch("reason", REASON, at(0))
     by_hand.sync()
@@ -785,7 +785,7 @@ def test_what_was_written_late_is_put_on_the_disk_without_anybody_asking(by_hand
     assert by_hand.syncing.durable == by_hand.path.stat().st_size
 
 
-def test_what_a_predecessor_wrote_counts_as_synced_only_with_a_later_record(dirs: tuple[Path, Path]) -> None:
+def test_records_of_a_predecessor_count_as_synced_only_with_a_later_record(dirs: tuple[Path, Path]) -> None:
     write(dirs, "start", "reason")
     again = SyncedByHand(*dirs)
     again.put_on_disk()
@@ -825,7 +825,7 @@ def test_a_file_system_that_syncs_no_directory_by_itself_is_no_trouble(
     assert by_hand.syncing.durable > 0
 
 
-def test_a_directory_that_cannot_be_synced_is_told(by_hand: SyncedByHand, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_cannot_be_synced_is_reported(by_hand: SyncedByHand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.journal.latch_file.os.fsync", no_sync)
     by_hand.append_latch("reason", REASON, at(0))
     by_hand.put_on_disk()
@@ -833,7 +833,7 @@ def test_a_directory_that_cannot_be_synced_is_told(by_hand: SyncedByHand, monkey
     assert by_hand.syncing.durable == 0
 
 
-def test_a_line_that_comes_after_the_reading_is_not_lost_with_what_was_read(
+def test_a_latch_line_written_after_the_read_is_not_removed_with_the_lines_that_were_read(
     by_hand: SyncedByHand, dirs: tuple[Path, Path]
 ) -> None:
     leave_latch(*dirs, reason("a"))
@@ -852,7 +852,9 @@ def test_a_line_that_comes_after_the_reading_is_not_lost_with_what_was_read(
     assert not (dirs[0] / LATCH).exists()
 
 
-def test_a_file_that_somebody_is_writing_is_not_removed(by_hand: SyncedByHand, dirs: tuple[Path, Path]) -> None:
+def test_a_latch_file_that_another_process_is_writing_is_not_removed(
+    by_hand: SyncedByHand, dirs: tuple[Path, Path]
+) -> None:
     leave_latch(*dirs, reason("a"))
     take_over(by_hand)
     writer = os.open(dirs[0] / LATCH, os.O_WRONLY | os.O_APPEND)
@@ -866,7 +868,7 @@ def test_a_file_that_somebody_is_writing_is_not_removed(by_hand: SyncedByHand, d
     assert latched_accounts(later, ("a", "b")) == ("b",)
 
 
-def test_a_file_that_somebody_held_and_left_as_it_was_is_removed_the_next_time(
+def test_a_latch_file_that_another_process_locked_and_did_not_change_is_removed_the_next_time(
     by_hand: SyncedByHand, dirs: tuple[Path, Path]
 ) -> None:
     leave_latch(*dirs, reason("a"))
@@ -896,7 +898,7 @@ def test_a_file_that_was_removed_between_opening_and_locking_is_made_anew(
     assert opened.foreign_latch() is not None
 
 
-def test_somebody_elses_line_beside_our_own_is_seen_while_the_disk_is_full(
+def test_a_latch_line_of_another_process_is_seen_while_the_disk_is_full(
     opened: Prompt, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     disk.room = 0
@@ -949,7 +951,7 @@ def test_a_reason_is_never_left_out_however_long_the_disk_stays_full(
     assert len(replay.entries) == 10
 
 
-def test_a_latch_for_an_account_that_nobody_has_is_left_in_a_file_where_the_disk_takes_no_record(
+def test_a_latch_for_an_unknown_account_goes_to_a_file_while_the_disk_takes_no_record(
     opened: Prompt, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     disk.room = 0
@@ -967,7 +969,7 @@ def test_reasons_alone_are_all_kept(opened: Prompt, disk: Disk, monkeypatch: pyt
     assert len(journal.read_journal(opened.path).entries) == 12
 
 
-def test_a_latch_that_is_taken_over_while_the_disk_is_full_stands_until_it_is_written(
+def test_a_latch_taken_over_while_the_disk_is_full_is_kept_until_its_record_is_written(
     by_hand: SyncedByHand, disk: Disk, dirs: tuple[Path, Path]
 ) -> None:
     leave_latch(*dirs, reason("a"))
@@ -985,7 +987,7 @@ def test_a_latch_that_is_taken_over_while_the_disk_is_full_stands_until_it_is_wr
     assert not (dirs[0] / LATCH).exists()
 
 
-def test_a_latch_is_left_although_somebody_holds_the_file(dirs: tuple[Path, Path]) -> None:
+def test_a_latch_is_written_although_another_process_locks_the_file(dirs: tuple[Path, Path]) -> None:
     with (dirs[0] / LATCH).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert leave_latch(*dirs, reason("a")) is True
@@ -1013,7 +1015,7 @@ def test_latches_in_both_directories_are_both_seen(opened: Prompt, dirs: tuple[P
     assert latched_accounts(said, ("a", "b", "c")) == ("a", "b")
 
 
-def test_accounts_that_a_latch_names_and_nobody_knows_are_told_apart(opened: Prompt, dirs: tuple[Path, Path]) -> None:
+def test_a_latch_lists_the_unknown_accounts_apart_from_the_known_ones(opened: Prompt, dirs: tuple[Path, Path]) -> None:
     leave_latch(*dirs, reason("a", "z"))
     leave_latch(*dirs, reason("z", "y"))
     with (dirs[0] / LATCH).open("a") as file:
@@ -1121,14 +1123,14 @@ def test_a_latch_that_comes_while_an_unreadable_one_is_moved_aside_is_not_lost(
     assert latched(by_hand)[1] == ("a", "b", "c")
 
 
-def test_a_latch_behind_more_than_anybody_reads_is_seen(opened: Journal, dirs: tuple[Path, Path]) -> None:
+def test_a_latch_beyond_the_read_bound_is_seen(opened: Journal, dirs: tuple[Path, Path]) -> None:
     (dirs[0] / LATCH).write_bytes(b'{"accounts":["a"],"text":"one"}\n' * 3000)
     take_over(opened)
     leave_latch(*dirs, reason("b"))
     assert opened.foreign_latch() is not None
 
 
-def test_a_latch_that_no_directory_takes_is_said(dirs: tuple[Path, Path]) -> None:
+def test_a_latch_that_no_directory_takes_is_reported(dirs: tuple[Path, Path]) -> None:
     for directory in dirs:
         (directory / LATCH).mkdir()
     assert leave_latch(*dirs, reason("a")) is False
@@ -1150,7 +1152,7 @@ def test_a_latch_whose_text_json_cannot_tell_is_left_all_the_same(opened: Prompt
         ("nonsense", "a latch was left in a file"),
     ],
 )
-def test_a_latch_says_in_words_what_it_can(said: str, text: str) -> None:
+def test_a_latch_has_every_field_that_its_text_shows(said: str, text: str) -> None:
     assert latch_text(said) == text
 
 
@@ -1174,7 +1176,7 @@ def test_a_latch_says_in_words_what_it_can(said: str, text: str) -> None:
         ('{"accounts":["a"]}\n' * 1002, ("a", "b", "c")),  # more than anybody leaves: it is not gone through
     ],
 )
-def test_a_latch_trips_what_it_names_and_everything_if_it_cannot_be_understood(
+def test_a_latch_trips_the_accounts_that_it_names_or_all_if_it_is_unreadable(
     said: str, accounts: Sequence[str]
 ) -> None:
     assert latched_accounts(said, ("a", "b", "c")) == accounts
@@ -1183,7 +1185,7 @@ def test_a_latch_trips_what_it_names_and_everything_if_it_cannot_be_understood(
 # ── following ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_following_yields_what_is_there_and_what_comes_and_waits_for_whole_lines(dirs: tuple[Path, Path]) -> None:
+def test_following_yields_present_and_later_records_and_waits_for_whole_lines(dirs: tuple[Path, Path]) -> None:
     path = write(dirs, "start", "reason", "stop")
     first, second, third = lines(path)
     path.write_bytes(first + b"\n" + second[:50])
@@ -1207,7 +1209,7 @@ def test_following_stops_at_the_first_line_that_does_not_verify(dirs: tuple[Path
         next(followed)
 
 
-def test_a_report_that_cannot_be_told_does_not_keep_a_latch_from_being_written(opened: Prompt) -> None:
+def test_a_latch_is_written_although_its_report_fails(opened: Prompt) -> None:
     def fail(entry: object) -> None:
         raise KeyError("accounts")
 
@@ -1218,7 +1220,7 @@ def test_a_report_that_cannot_be_told_does_not_keep_a_latch_from_being_written(o
     assert (len(again.entries), again.broken) == (2, None)
 
 
-def test_what_comes_after_the_close_is_not_written_into_whatever_file_has_its_number_now(
+def test_a_record_after_the_close_is_not_written_to_a_reused_file_descriptor(
     dirs: tuple[Path, Path], tmp_path: Path
 ) -> None:
     journal_ = Prompt(*dirs)

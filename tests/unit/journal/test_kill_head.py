@@ -66,7 +66,7 @@ def test_a_name_that_is_found_later_is_shown_for_who_fired() -> None:
     assert head(run)["by"]["user"] == "ann"
 
 
-def test_what_is_found_out_about_a_flag_after_the_kill_is_in_the_reason_that_it_belongs_to() -> None:
+def test_a_flags_owner_found_after_the_kill_is_added_to_its_reason() -> None:
     run = Run(armed("a"))(reported("a", ms=10, trigger="loss"), reported("a", ms=20))
     found = {"uid": 1000, "user": "1000", "mtime": "2023-11-14T22:13:00.000000Z", "text": "runaway"}
     observed = {"observed_mono_ns": ns(20), "observed_wall_ns": 1_700_000_000_020_000_000}
@@ -84,7 +84,7 @@ def test_what_is_found_out_about_a_flag_after_the_kill_is_in_the_reason_that_it_
 # ── what was meant ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_scope_that_widens_while_it_fires_is_told_whole() -> None:
+def test_a_report_has_the_whole_scope_if_it_widens_during_the_kill() -> None:
     run = Run(armed("a", "b", "c"))(reported("a"), reported("b", ms=20, trigger="loss"))
     assert head(run)["scope"] == ["a", "b"]
 
@@ -133,7 +133,7 @@ def test_a_re_arm_says_who_and_when_and_with_whose_approval() -> None:
     assert [(approval["uid"], approval["at"][14:19]) for approval in told["approvals"]] == [(1, "14:20"), (2, "14:21")]
 
 
-def test_an_approval_that_was_void_by_then_is_not_told() -> None:
+def test_a_void_approval_is_not_in_the_report() -> None:
     run = cleared(Run(armed("a", approvals=2))(reported("a")), "a")
     run(asked("a", uid=1, ms=60_000), reported("a", ms=61_000))
     cleared(run, "a", ms=61_000)
@@ -154,7 +154,7 @@ def test_a_forced_re_arm_says_so_and_the_state_stays_the_kills_last() -> None:
     assert (account["state"], account["left"], account["verdict"]) == ("RESIDUE", 3, "UNKNOWN")
 
 
-def test_accounts_that_are_re_armed_one_after_the_other_are_told_with_what_is_left() -> None:
+def test_accounts_re_armed_in_turn_are_reported_with_the_accounts_still_tripped() -> None:
     run = cleared(Run(armed("a", "b"))(reported("a", "b")), "a", "b")
     run(asked("a", ms=60_000))
     told = head(run)["rearmed"]
@@ -228,7 +228,7 @@ def test_kills_that_are_no_longer_kept_leave_nothing_behind() -> None:
     assert len(reports._tripped["a"]) == MAX_KILLS
 
 
-def test_what_an_older_version_has_written_is_told_as_far_as_it_goes() -> None:
+def test_a_record_of_an_older_version_is_reported_with_the_fields_that_it_has() -> None:
     run = cleared(Run(armed("a"))(reported("a")), "a")(asked("a"))
     snapshot = JournalSnapshot()
     for entry in run.entries:

@@ -130,7 +130,7 @@ def test_the_budget_is_missed_while_one_account_has_not_answered() -> None:
 
 
 @pytest.mark.parametrize("answer", [CancelOutcome.UNKNOWN, CancelOutcome.UNSENT])
-def test_what_proves_nothing_is_no_answer(answer: CancelOutcome) -> None:
+def test_a_reply_that_proves_nothing_is_no_answer(answer: CancelOutcome) -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 10, answer))
     assert account(run)["answered_us"] is None
     run(answered("a", 90, CancelOutcome.ACCEPTED))
@@ -164,7 +164,7 @@ def test_the_routes_are_those_of_the_strike_that_was_accepted() -> None:
     assert account(run)["routes"] == ["ws"]
 
 
-def test_an_answer_to_an_earlier_strike_stands_beside_that_strikes_figures() -> None:
+def test_an_answer_to_an_earlier_strike_is_reported_with_that_strikes_figures() -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 10, CancelOutcome.UNKNOWN), read("a", 1000, live=2))
     run(answered("a", 1010, strike=1))
     assert (account(run)["sent_us"], account(run)["answered_us"]) == (0, 1_010_000)
@@ -196,7 +196,7 @@ def test_the_first_strike_after_a_re_arm_within_the_same_kill_is_an_attempt_of_i
     assert ReportBuilder(1, run.entries).to_json() == ReportBuilder(1, checkpointed(run)).to_json()
 
 
-def test_a_strike_that_is_refused_after_one_that_was_accepted_is_not_told_with_the_others_figures() -> None:
+def test_a_refused_strike_after_an_accepted_one_is_not_reported_with_the_accepted_ones_figures() -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 10), read("a", 1000, live=2))
     assert (account(run)["verdict"], account(run)["answered_us"]) == ("UNKNOWN", 10_000)
     run(answered("a", 1100, CancelOutcome.REFUSED))
@@ -213,7 +213,7 @@ def test_without_an_accepted_strike_a_proof_has_no_time_of_an_answer_and_is_not_
     assert report(run)["within_budget"] is False
 
 
-def test_of_very_many_strikes_the_first_and_the_last_are_told_and_the_accepted_ones_figures_stay() -> None:
+def test_a_report_of_very_many_strikes_has_the_first_the_last_and_the_accepted_ones_figures() -> None:
     run = Run(armed("a"))(reported("a"))
     for number in range(2, 60):
         ms = 6000.0 * number
@@ -245,7 +245,7 @@ def test_without_a_proof_the_verdict_says_no_more_than_the_last_answer(
     assert account(run)["verdict"] == verdict
 
 
-def test_only_what_provably_never_left_is_unsent() -> None:
+def test_a_strike_is_unsent_only_if_provably_no_byte_left() -> None:
     run = Run(armed("a"))(reported("a"))
     run.entries[1]["data"]["sent"][0].update(mono_ns=0, routes=[])
     run(answered("a", 1, CancelOutcome.UNSENT))
@@ -256,7 +256,7 @@ def test_only_what_provably_never_left_is_unsent() -> None:
     assert account(run)["verdict"] == "UNKNOWN"
 
 
-def test_what_is_not_proven_any_more_has_no_time_of_proof() -> None:
+def test_an_account_that_is_no_longer_proven_clear_has_no_time_of_proof() -> None:
     run = cleared(Run(armed("a"))(reported("a")))
     assert report(run)["all_clear_us"] == 500_000
     run(seen("a", 5000))
@@ -264,7 +264,7 @@ def test_what_is_not_proven_any_more_has_no_time_of_proof() -> None:
     assert account(run)["verdict"] == "UNKNOWN"
 
 
-def test_every_kill_on_record_can_be_told_where_nothing_is_forgotten() -> None:
+def test_every_kill_on_record_can_be_reported_without_a_bound() -> None:
     run = Run(armed("a"))
     for number in range(MAX_KILLS + 5):
         cleared(run(reported("a", ms=number * 10_000)), "a", number * 10_000)
@@ -326,13 +326,13 @@ def test_an_incomplete_read_can_only_show_more_orders() -> None:
     assert account(run)["left"] == 5
 
 
-def test_a_stale_read_is_no_evidence_but_what_it_claimed_is_counted() -> None:
+def test_a_stale_read_is_no_evidence_but_its_claims_are_counted() -> None:
     run = cleared(Run(armed("a"))(reported("a")))(read("a", 600, live=9, asked=-1, cancelled=4))
     assert (account(run)["state"], account(run)["left"], account(run)["claimed"]) == ("CLEAR", 0, 4)
     assert account(run)["verdict"] == "CONFIRMED"
 
 
-def test_what_the_venue_claims_is_added_up_and_is_not_what_is_cancelled() -> None:
+def test_the_venues_claims_are_added_up_apart_from_the_cancelled_orders() -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 100, cancelled=3), read("a", 200, cancelled=2), read("a", 210))
     assert (account(run)["claimed"], account(run)["cancelled"]) == (5, None)
 
@@ -391,7 +391,7 @@ def test_the_strikes_record_names_the_orders_so_that_a_crash_before_the_answer_d
     assert gone(run) == (6, SIX["open"], 0)
 
 
-def test_a_journal_of_an_earlier_version_is_told_with_its_claims_and_without_a_count() -> None:
+def test_a_journal_of_an_earlier_version_is_reported_with_claims_and_without_a_count() -> None:
     run = cleared(Run(armed("a"))(reported("a"), answered("a", 10, cancelled=3)))
     for entry in run.entries:
         for data in (entry["data"], *entry["data"].get("sent", ())):
@@ -414,7 +414,7 @@ def test_a_checkpoint_of_many_orders_has_room_and_counts_those_that_it_does_not_
     assert {one["cancelled"] for one in found["accounts"].values()} == {MAX_NAMED + 500}  # type: ignore[attr-defined]
 
 
-def test_what_an_earlier_version_has_kept_of_an_account_is_read() -> None:
+def test_an_accounts_checkpoint_of_an_earlier_version_is_read() -> None:
     stands = {"state": "CLEAR", "answer": "ACCEPTED", "sent_us": 5, "answered_us": 9, "clear_us": 20, "proven": True}
     stands |= {"strikes": 40, "struck": 40, "routes": ["ws"], "cancelled": 7, "left": 0, "evidence": "ok"}
     run = Run(armed("a"))(reported("a"))
@@ -450,7 +450,7 @@ def test_a_strike_that_has_not_left_has_no_time() -> None:
     assert (account(run)["sent_us"], account(run)["routes"]) == (80_000, ["fresh"])
 
 
-def test_a_second_copy_that_leaves_after_the_proof_does_not_unsay_it() -> None:
+def test_a_second_copy_that_leaves_after_the_proof_does_not_revoke_it() -> None:
     run = cleared(Run(armed("a"))(reported("a")))(struck("a", 1, 600, "fresh"))
     assert (account(run)["state"], account(run)["verdict"], account(run)["strikes"]) == ("CLEAR", "CONFIRMED", 1)
     assert account(run)["routes"] == ["http", "fresh"]
@@ -493,7 +493,7 @@ def test_a_forced_re_arm_confirms_nothing() -> None:
     assert (account(run)["clear_us"], report(run)["all_clear_us"]) == (None, None)
 
 
-def test_what_leaves_after_a_re_arm_does_not_look_like_a_kill() -> None:
+def test_a_copy_that_leaves_after_a_re_arm_does_not_appear_as_a_kill() -> None:
     run = Run(armed("a"))(reported("a"), answered("a", 100), read("a", 10_000, live=1), asked("a", force=True))
     before = account(run)["strikes"]
     run(struck("a", 2, 70_000, "fresh"))
@@ -532,7 +532,7 @@ def test_strikes_after_a_re_arm_within_the_same_kill_are_counted_on() -> None:
     assert (account(run)["state"], account(run)["strikes"]) == ("STRIKING", 3)
 
 
-def test_a_reason_that_joins_is_told_with_the_others_and_reopens_what_was_clear() -> None:
+def test_a_later_reason_is_reported_with_the_others_and_reopens_clear_accounts() -> None:
     run = cleared(Run(armed("a", "b"))(reported("a", "b")))(reported("a", ms=600, trigger="loss", text="5000 lost"))
     told = report(run)
     assert [reason["trigger"] for reason in told["reasons"]] == ["panic", "loss"]
@@ -625,7 +625,7 @@ def test_all_kills_are_kept_where_that_is_asked_for() -> None:
     )
 
 
-def test_what_is_still_told_of_a_kill_that_is_no_longer_kept_is_ignored() -> None:
+def test_a_fact_of_a_kill_that_is_no_longer_kept_is_ignored() -> None:
     reports = ReportBuilder(1)
     entry = {"at": "2023-11-14T22:13:20Z", "boot": "b", "mono_ns": ns(0)}
     gone = {"kill": "k0-0", "account": "a", "mono_ns": ns(0)}
@@ -635,7 +635,7 @@ def test_what_is_still_told_of_a_kill_that_is_no_longer_kept_is_ignored() -> Non
     assert reports.last is None
 
 
-def test_the_reasons_of_a_kill_are_told_without_their_evidence_and_those_of_an_unknown_one_not_at_all() -> None:
+def test_a_kills_reasons_come_without_evidence_and_an_unknown_kill_has_none() -> None:
     run = Run(armed("a"))(reported("a"))
     reports = ReportBuilder(1, run.entries)
     (told,) = reports.reasons("k1-1700000000")

@@ -99,7 +99,7 @@ def test_a_full_file_gets_a_number_and_the_next_one_begins_with_a_checkpoint_and
     assert not (dirs[0] / NEXT).exists()
 
 
-def test_a_start_reads_the_last_file_alone_and_knows_what_all_of_them_say(dirs: Dirs) -> None:
+def test_a_start_reads_only_the_last_file_and_has_the_state_of_all_files(dirs: Dirs) -> None:
     first = Prompt(*dirs)
     first.append_latch("reason", REASON, at(0))
     first.append("pnl", {"trigger": "loss", "day": "today"}, at(1))
@@ -149,7 +149,7 @@ def test_a_journal_without_a_checkpoint_that_is_longer_than_a_file_is_cut_at_the
 
 
 @pytest.mark.parametrize("way", ["open", "write", "fsync", "link", "rename"])
-def test_a_disk_on_which_no_file_can_be_begun_is_said_and_the_old_one_goes_on(
+def test_a_failure_to_begin_a_file_is_reported_and_the_old_file_goes_on(
     way: str, dirs: Dirs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompt = Prompt(*dirs)
@@ -187,7 +187,7 @@ class Died(BaseException):
     """The process is gone, in the middle of what it did."""
 
 
-def test_a_process_that_is_killed_at_any_point_of_it_loses_nothing_and_trips_nobody(
+def test_a_process_killed_at_any_step_of_a_rotation_loses_no_record_and_trips_no_account(
     dirs: Dirs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ways = ("open", "write", "fsync", "link", "rename", "close")
@@ -253,7 +253,7 @@ def test_a_journal_that_is_gone_while_full_files_are_there_trips(dirs: Dirs) -> 
     assert trips(dirs) == {"a", "b"}
 
 
-def test_what_stands_in_the_way_of_the_next_file_keeps_no_daemon_from_starting(dirs: Dirs) -> None:
+def test_a_daemon_starts_although_the_next_files_name_is_taken(dirs: Dirs) -> None:
     (dirs[0] / NEXT).mkdir()
     prompt = Prompt(*dirs)
     for n in range(60):
@@ -346,7 +346,7 @@ def test_a_file_that_becomes_full_while_it_is_read_is_read_once(opened: Prompt, 
     assert seen[-1] == segments.read_journal(segments.full_segments(dirs[0])[1]).entries[-1]["seq"]
 
 
-def test_reports_are_told_from_all_files(opened: Prompt, dirs: Dirs) -> None:
+def test_reports_are_read_from_all_files(opened: Prompt, dirs: Dirs) -> None:
     for number in range(3):
         opened.append_latch("reason", {**REASON, "kill": f"k{number}-1"}, at(0))
         fill(opened)

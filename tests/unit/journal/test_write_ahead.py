@@ -88,7 +88,7 @@ def test_a_reason_is_in_the_file_when_it_is_noted_and_out_of_it_when_it_is_fulfi
     assert len(left(dirs).splitlines()) == 1
 
 
-def test_nobody_else_may_read_or_write_it(intent: WriteAheadNote, dirs: tuple[Path, Path]) -> None:
+def test_the_note_is_private_to_its_user(intent: WriteAheadNote, dirs: tuple[Path, Path]) -> None:
     assert stat.S_IMODE((dirs[1] / NAME).stat().st_mode) == 0o600
 
 
@@ -97,7 +97,7 @@ def test_a_text_that_json_cannot_tell_is_noted_all_the_same(intent: WriteAheadNo
     assert orjson.loads(left(dirs))["accounts"] == ["a"]
 
 
-def test_what_there_is_no_room_for_is_not_noted_and_leaves_the_lines_before(
+def test_a_note_without_room_is_not_written_and_keeps_the_earlier_lines(
     intent: WriteAheadNote, dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert intent.write(reason("a"))
@@ -203,7 +203,7 @@ def test_of_two_intents_the_one_that_is_not_on_record_is_the_latch(dirs: tuple[P
     assert found(dirs) == ("panic: once more", ("b",))
 
 
-def test_an_intent_that_never_became_a_record_stands_though_others_are_on_record(dirs: tuple[Path, Path]) -> None:
+def test_an_intent_without_a_record_is_kept_though_others_are_on_record(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
     assert opened.note_ahead(reason("a"))  # and then the engine fails
     assert opened.note_ahead(reason("b", ms=1)) and record(opened, reason("b", ms=1))
@@ -266,7 +266,9 @@ def test_a_file_that_cannot_be_opened_and_says_something_trips_everything_once(
     assert found(dirs) is None  # it was removed, and made anew
 
 
-def test_what_is_no_file_or_was_removed_is_not_written(intent: WriteAheadNote, dirs: tuple[Path, Path]) -> None:
+def test_a_note_that_is_no_regular_file_or_was_removed_is_not_written(
+    intent: WriteAheadNote, dirs: tuple[Path, Path]
+) -> None:
     (dirs[1] / NAME).unlink()
     assert not intent.write(reason("a"))
     os.mkfifo(dirs[1] / NAME)
@@ -274,7 +276,7 @@ def test_what_is_no_file_or_was_removed_is_not_written(intent: WriteAheadNote, d
     assert not intent.write(reason("a")) and "not a file" in intent.trouble
 
 
-def test_the_next_flush_empties_what_is_on_record(dirs: tuple[Path, Path]) -> None:
+def test_the_next_flush_removes_the_intents_that_are_on_record(dirs: tuple[Path, Path]) -> None:
     opened = Prompt(*dirs)
     assert opened.note_ahead(reason("a")) and record(opened, reason("a"))
     opened.flush()
@@ -282,7 +284,7 @@ def test_the_next_flush_empties_what_is_on_record(dirs: tuple[Path, Path]) -> No
     opened.close()
 
 
-def test_while_the_disk_takes_no_record_the_intent_stands(
+def test_the_intent_is_kept_while_the_disk_takes_no_record(
     dirs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(fd: int, data: bytes) -> int:

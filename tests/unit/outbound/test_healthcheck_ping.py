@@ -59,7 +59,7 @@ async def test_the_monitor_is_called_at_the_pace_that_was_asked_for() -> None:
 
 
 @pytest.mark.anyio
-async def test_nobody_is_called_while_we_could_not_fire_and_at_once_when_we_can_again() -> None:
+async def test_the_ping_pauses_while_a_kill_is_impossible_and_resumes_at_once() -> None:
     async with stage() as made:
         await anyio.sleep(50)
         made.why = "not ready: mm1"
@@ -84,7 +84,7 @@ async def test_a_call_that_fails_is_shown_and_tried_again_before_the_next_is_due
 
 
 @pytest.mark.anyio
-async def test_without_an_address_nobody_is_called() -> None:
+async def test_without_an_address_no_ping_is_sent() -> None:
     async with stage(url=None) as made:
         await anyio.sleep(1000)
         assert made.times == []
@@ -151,5 +151,5 @@ class Floor:
         ),
     ],
 )
-def test_only_who_could_fire_may_say_so(change: dict[str, object], mode: str, why: str) -> None:
+def test_only_a_daemon_that_can_fire_pings(change: dict[str, object], mode: str, why: str) -> None:
     assert replace(Floor(), **change).why(mode) == why  # type: ignore[arg-type]

@@ -55,7 +55,7 @@ async def stage(*commands: tuple[str, ...]) -> AsyncIterator[Stage]:
         group.cancel_scope.cancel()
 
 
-async def test_every_command_is_run_at_once_and_told_what_the_kill_is() -> None:
+async def test_every_hook_is_run_at_once_with_the_kills_environment() -> None:
     async with stage(STOP, PAGE) as made:
         made.beside.takes = lambda run: 5.0
         made.hooks.on_trip(kill(), "panic: the flag\nis there\0")
@@ -70,7 +70,7 @@ async def test_every_command_is_run_at_once_and_told_what_the_kill_is() -> None:
         assert first.at_s == second.at_s == pytest.approx(0.01, abs=0.001)
 
 
-async def test_what_became_of_it_is_on_record_without_its_environment() -> None:
+async def test_a_hooks_result_is_on_record_without_its_environment() -> None:
     async with stage(PAGE) as made:
         made.beside.answer = lambda run: JobResult(True, "", 0, 12, "x" * 2000)
         made.hooks.on_trip(kill(), "panic: now")
@@ -90,7 +90,7 @@ async def test_what_became_of_it_is_on_record_without_its_environment() -> None:
         assert made.announced == []
 
 
-async def test_a_command_that_fails_is_said_aloud_and_keeps_no_other_one_from_running() -> None:
+async def test_a_failed_hook_is_announced_and_the_other_hooks_run() -> None:
     async with stage(STOP, PAGE) as made:
         made.beside.answer = lambda run: JobResult(run.errand["argv"] == PAGE, "exit code 1", 1, 3)
         made.hooks.on_trip(kill(), "panic: now")
@@ -159,7 +159,7 @@ async def test_a_command_that_is_interrupted_again_and_again_is_given_up() -> No
         assert made.records[-1]["why"] == "interrupted: its keeper was killed; it is not run again"
 
 
-async def test_a_command_that_cannot_begin_is_handed_over_until_it_does_and_said_once() -> None:
+async def test_a_hook_that_cannot_begin_is_tried_until_it_does_and_announced_once() -> None:
     async with stage(STOP) as made:
         made.beside.answer = lambda run: OK if seconds() > 100 else JobResult(False, "nobody is there", lost=UNBEGUN)
         made.hooks.on_trip(kill(), "panic: now")
@@ -200,7 +200,7 @@ def attempt(number: int, kind: str = "hook-started", command: str = "systemctl s
 @pytest.mark.parametrize(
     ("number", "latched", "again"), [(1, {"mm1"}, True), (1, set(), False), (MAX_ATTEMPTS, {"mm1"}, False)]
 )
-async def test_a_start_runs_what_was_interrupted_while_its_accounts_are_tripped(
+async def test_a_start_runs_interrupted_hooks_while_their_accounts_are_tripped(
     number: int, latched: set[str], again: bool, unclear: bool
 ) -> None:
     entries = [reason_entry("panic", "now")]
@@ -218,7 +218,7 @@ async def test_a_start_runs_what_was_interrupted_while_its_accounts_are_tripped(
         ]
 
 
-async def test_what_was_interrupted_and_is_not_configured_any_more_is_not_run() -> None:
+async def test_an_interrupted_hook_that_is_no_longer_configured_is_not_run() -> None:
     async with stage(PAGE) as made:
         made.hooks.resume(kill(unclear=False), [attempt(1)])
         await anyio.sleep(5)
@@ -226,7 +226,7 @@ async def test_what_was_interrupted_and_is_not_configured_any_more_is_not_run() 
 
 
 @pytest.mark.parametrize(("done", "ran"), [(("page",), ["systemctl"]), ((), ["systemctl", "page"])])
-async def test_a_start_in_the_middle_of_a_kill_runs_what_is_not_on_record(
+async def test_a_start_during_a_kill_runs_the_hooks_that_are_not_on_record(
     done: tuple[str, ...], ran: list[str]
 ) -> None:
     entries: list[dict[str, Any]] = [
@@ -254,7 +254,7 @@ async def test_a_start_after_a_kill_that_is_over_runs_nothing(over: Any) -> None
         assert made.ran == []
 
 
-async def test_a_program_that_is_not_there_is_said_at_the_start_and_not_first_at_the_kill() -> None:
+async def test_a_missing_program_is_reported_at_the_start() -> None:
     def answer(run: Run) -> JobResult:
         return JobResult(run.errand["argv"][0] != "page", "page is not a program")
 

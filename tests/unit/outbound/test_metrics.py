@@ -176,7 +176,7 @@ def test_an_armed_daemon_in_figures() -> None:
     assert of("notification_failures_total") == 4
 
 
-def test_what_the_process_takes_has_everybodys_names() -> None:
+def test_process_metrics_have_the_standard_names() -> None:
     stage = Stage()
     values = {name: value for (name, labels), value in stage.values().items() if not labels}
     assert 0 < values["process_cpu_seconds_total"] <= time.process_time()
@@ -201,7 +201,7 @@ def test_descriptors_are_counted_without_the_one_that_counts_them() -> None:
         assert count() == before + 1
 
 
-def test_a_process_that_nobody_may_look_at_tells_of_itself() -> None:
+def test_a_process_that_is_not_dumpable_exports_its_own_metrics() -> None:
     """As the daemon runs: no root, and nobody can dump it."""
     look = "import os; os.setgid(65534); os.setuid(65534); " if os.geteuid() == 0 else ""
     code = (
@@ -310,7 +310,7 @@ def test_collecting_for_many_accounts_costs_the_event_loop_little() -> None:
 # ── serving them ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_daemon_that_does_not_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_that_does_not_answer_is_reported_as_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.worker.metrics_server.ANSWER_S", 0.1)
     with exposed(None, silent=True) as port:
         values = read(scrape(port))
@@ -365,7 +365,7 @@ def crowd(port: int, count: int, say: Callable[[socket.socket], None]) -> Iterat
 
 @pytest.mark.parametrize("count", [1, 20, 300])
 @pytest.mark.parametrize("letter", [b"", b"G"], ids=["silent", "dribbling"])
-def test_clients_that_never_come_to_the_point_hold_nobody_up(
+def test_clients_with_an_unfinished_request_delay_no_other_client(
     letter: bytes, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 3600.0)
@@ -389,7 +389,7 @@ def test_a_client_has_a_bounded_time_for_its_whole_request(monkeypatch: pytest.M
             raise AssertionError("it was not let go")
 
 
-def test_clients_that_read_nothing_of_the_answer_hold_nobody_up_and_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_do_not_read_delay_no_other_client_and_are_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.worker.metrics_server.SEND_S", 0.5)
     much: dict[str, Any] = {
         "type": "gauge",
@@ -485,7 +485,7 @@ def test_only_reading_is_allowed() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_an_address_that_is_taken_is_told_and_served_once_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_address_in_use_is_reported_and_served_once_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     holder = socket.socket()
     holder.bind(("127.0.0.1", 0))
     holder.listen()

@@ -58,7 +58,7 @@ def test_a_kill_of_two_accounts_is_one_message_that_says_all_there_is_to_know() 
     assert (message.level, message.type) == ("trip", "failure")
 
 
-def test_orders_that_are_left_come_before_what_is_clear_and_are_named_in_the_subject() -> None:
+def test_remaining_orders_come_before_clear_accounts_and_are_in_the_subject() -> None:
     announcements = [
         news(Severity.CLEAR, "proven clear", "mm1"),
         news(Severity.RESIDUE, "3 order(s) left, still chasing", "rx1"),
@@ -91,11 +91,11 @@ def test_a_reason_with_line_breaks_cannot_write_lines_of_its_own() -> None:
 # ── what goes into a message ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_only_the_log_needs_is_not_sent() -> None:
+def test_a_message_for_the_log_only_is_not_sent() -> None:
     assert not Digest("h").add(news(Severity.INFO))
 
 
-def test_what_is_said_over_and_over_again_is_told_every_ten_minutes() -> None:
+def test_a_repeated_message_is_sent_every_ten_minutes() -> None:
     outbox = Digest("h")
     told = [
         after_s for after_s in range(3600) if outbox.add(news(Severity.WARN, "disk full", after_s=after_s, in_kill=""))
@@ -103,13 +103,13 @@ def test_what_is_said_over_and_over_again_is_told_every_ten_minutes() -> None:
     assert told == [0, 600, 1200, 1800, 2400, 3000]
 
 
-def test_a_guard_that_clears_a_quoting_bot_each_second_is_told_once() -> None:
+def test_a_guard_that_clears_a_quoting_bot_each_second_is_sent_once() -> None:
     outbox = Digest("h")
     told = [outbox.add(news(Severity.CLEAR, f"after {n} strikes", "mm1", after_s=n)) for n in range(100)]
     assert told.count(True) == 1
 
 
-def test_the_last_word_on_an_account_is_always_told() -> None:
+def test_the_last_state_of_an_account_is_always_sent() -> None:
     outbox = Digest("h")
     levels = [Severity.CLEAR, Severity.RESIDUE, Severity.RESIDUE, Severity.CLEAR, Severity.CLEAR]
     assert [outbox.add(news(level, "x", "mm1", after_s=n)) for n, level in enumerate(levels)] == [
@@ -117,7 +117,7 @@ def test_the_last_word_on_an_account_is_always_told() -> None:
     ]
 
 
-def test_the_same_reason_trips_and_is_told_again() -> None:
+def test_the_same_reason_after_a_re_arm_is_sent_again() -> None:
     outbox = Digest("h")
     assert all(outbox.add(news(Severity.TRIP, after_s=n)) for n in range(3))
     assert outbox.add(news(Severity.CLEAR, "x", "mm1", in_kill="7")) and outbox.add(
@@ -146,7 +146,7 @@ def test_a_message_names_the_journals_newest_record() -> None:
     assert message is not None and message.text.endswith("\njournal: record 1234 0f3a9c5d7e1b2846")
 
 
-def test_what_was_told_is_not_remembered_for_ever() -> None:
+def test_sent_messages_are_forgotten_in_time() -> None:
     outbox = Digest("h")
     for number in range(20 * MAX_ANNOUNCEMENTS):
         outbox.add(news(Severity.WARN, str(number)))
@@ -177,7 +177,7 @@ def is_to(url: str, run: Run) -> bool:
 
 
 @pytest.mark.anyio
-async def test_what_comes_within_a_second_is_one_message_in_every_way() -> None:
+async def test_announcements_within_a_second_are_one_message_on_every_channel() -> None:
     beside = Beside()
     async with notifier(beside, SLACK, MAIL, command=("page", "-v")) as made:
         made.on_announcement(Announce(Severity.TRIP, "panic: now"), kill(1, *FOUR))
@@ -200,7 +200,7 @@ async def test_what_comes_within_a_second_is_one_message_in_every_way() -> None:
 
 
 @pytest.mark.anyio
-async def test_announcements_that_nobody_wants_to_hear_are_not_kept() -> None:
+async def test_announcements_without_a_channel_are_not_kept() -> None:
     beside = Beside()
     async with notifier(beside) as made:
         made.on_announcement(Announce(Severity.TRIP, "x"), kill())
@@ -240,7 +240,7 @@ async def test_a_message_that_did_not_arrive_is_sent_again_and_again_and_then_gi
 
 
 @pytest.mark.anyio
-async def test_a_trip_overtakes_what_waits_for_another_try() -> None:
+async def test_a_trip_overtakes_messages_that_wait_for_a_retry() -> None:
     beside = Beside()
     beside.answer = lambda run: OK if seconds() > 100 else NO
     async with notifier(beside, SLACK) as made:
@@ -257,7 +257,7 @@ async def test_a_trip_overtakes_what_waits_for_another_try() -> None:
 
 
 @pytest.mark.anyio
-async def test_of_what_has_come_meanwhile_the_most_important_is_sent_first() -> None:
+async def test_of_waiting_messages_the_most_severe_is_sent_first() -> None:
     beside = Beside()
     beside.takes = lambda run: 8.0 if "text" in run.errand else 0.0
     async with notifier(beside, SLACK) as made:
@@ -312,7 +312,7 @@ async def test_a_url_that_apprise_does_not_understand_is_shown_from_the_start_on
 
 
 @pytest.mark.anyio
-async def test_another_configuration_keeps_what_waits_for_a_way_that_stays() -> None:
+async def test_a_reload_keeps_the_messages_of_a_channel_that_stays() -> None:
     beside = Beside()
     beside.takes = lambda run: 5.0 if seconds() < 20 else 0.0
     beside.answer = lambda run: OK if seconds() > 20 else NO

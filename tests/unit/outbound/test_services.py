@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import anyio
@@ -72,7 +73,7 @@ async def test_hooks_and_messages_begin_when_the_bytes_of_the_whole_strike_have_
 
 
 @pytest.mark.anyio
-async def test_a_text_that_is_found_at_once_is_what_hooks_and_messages_tell(tmp_path: Path) -> None:
+async def test_a_flags_text_found_at_once_is_in_hooks_and_messages(tmp_path: Path) -> None:
     floor = Floor(("mm1",))
     outbound_hub = OutboundHub(
         config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(TriggerSupervisor, None), lambda news: None
@@ -137,8 +138,7 @@ class Replayed(Record):
 
     head = ChainHead(7, "0f" * 32)
 
-    class contents:
-        entries = ()
+    contents = SimpleNamespace(entries=())
 
     def __init__(self) -> None:
         self.records: list[str] = []

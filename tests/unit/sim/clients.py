@@ -189,6 +189,12 @@ def rsa_signature(pem: str, text: str) -> str:
     return base64.b64encode(key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())).decode()
 
 
+async def receive_until_closed(ws: ClientConnection) -> None:
+    """Receive messages until the venue closes the connection, which raises `ConnectionClosed`."""
+    while True:
+        await ws.recv()
+
+
 async def receive(ws: ClientConnection) -> Any:
     with anyio.fail_after(5):
         return json.loads(await ws.recv())

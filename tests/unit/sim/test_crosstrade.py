@@ -252,7 +252,7 @@ async def test_an_order_that_is_being_cancelled_may_still_fill_and_is_not_named_
         ("400", 400, {"error": "No working orders found for account 'Sim101'"}),
     ],
 )
-async def test_nothing_to_cancel_is_said_in_any_of_three_ways(
+async def test_a_cancel_all_without_orders_has_any_of_three_answers(
     cross: Cross, how: str, status: int, body: dict[str, Any]
 ) -> None:
     await cross.options(nothing=how)
@@ -306,7 +306,7 @@ async def test_an_instrument_narrows_a_flatten(cross: Cross) -> None:
         ("400", 400, {"error": "No positions found for account 'Sim101'"}),
     ],
 )
-async def test_nothing_to_flatten_is_said_in_any_of_three_ways(
+async def test_a_flatten_without_positions_has_any_of_three_answers(
     cross: Cross, how: str, status: int, body: dict[str, Any]
 ) -> None:
     await cross.options(flat=how)
@@ -401,7 +401,7 @@ async def test_a_renumbered_order_answers_to_both_ids(cross: Cross) -> None:
 # ── reads (§5) ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_lists_show_all_accounts_or_one_and_terminal_orders_unless_told_otherwise(cross: Cross) -> None:
+async def test_lists_show_all_accounts_or_one_and_terminal_orders_by_default(cross: Cross) -> None:
     await cross.options(engine_ms=0)
     await cross.rest(1)
     await cross.rest(1, inst_type="Live1", kind="stop")
@@ -479,7 +479,7 @@ async def test_without_the_add_on_everything_that_needs_ninjatrader_is_408(cross
 # ── tokens (§3) ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_bucket_gives_its_burst_and_then_what_comes_back() -> None:
+def test_a_token_bucket_allows_its_burst_and_then_its_refill() -> None:
     bucket = Bucket(20, 3)
     assert [bucket.take(1000.0) for _ in range(21)] == [True] * 20 + [False]
     assert [bucket.take(1001.0) for _ in range(4)] == [True] * 3 + [False]
@@ -541,9 +541,9 @@ async def test_users_do_not_take_each_others_place() -> None:
     async with running("crosstrade", accounts=2) as sim:
         cross = Cross(sim)
         other = {"Authorization": f"Bearer {cross.entry['accounts'][0]['credentials']['token']}"}
-        async with cross.socket() as ws:
-            async with websockets.connect(cross.entry["ws_url"], ssl=sim.tls, additional_headers=other):
-                assert "data" in await rpc(ws, "GetAllOrders")
+        second = websockets.connect(cross.entry["ws_url"], ssl=sim.tls, additional_headers=other)
+        async with cross.socket() as ws, second:
+            assert "data" in await rpc(ws, "GetAllOrders")
 
 
 # ── streams and other actions (§6) ────────────────────────────────────────────────────────────────────────────────
@@ -611,7 +611,7 @@ async def test_order_events_are_there_only_where_switched_on(cross: Cross) -> No
         '{"action":"rpc","id":"x","api":"GetAllOrders","args":[]}',
     ],
 )
-async def test_what_cannot_be_understood_gets_an_error(cross: Cross, message: str) -> None:
+async def test_an_unreadable_request_gets_an_error(cross: Cross, message: str) -> None:
     async with cross.socket() as ws:
         await ws.send(message)
         assert "error" in await receive(ws)

@@ -399,7 +399,7 @@ def test_the_interfaces_faults_are_all_there() -> None:
     assert set(SPECS) == set(named.split())
 
 
-def test_the_page_names_every_fault_and_every_switch_of_what_is_unknown() -> None:
+def test_the_page_names_every_fault_and_every_unknown_switch() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/simulators.md").read_text()
     named = [*SPECS, *(field.name for kind in VENUES.values() for field in kind.options_type.unknowns())]
     assert [name for name in named if f"| `{name}` |" not in page] == []

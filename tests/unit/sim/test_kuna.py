@@ -312,7 +312,7 @@ async def test_history_shows_all_but_open_orders_unless_a_status_is_named(sim: S
     assert told(await call(sim, "GET", "/v4/order/private/details/x"), 500)[0] == "WrongRequestException"
 
 
-async def test_lists_go_back_two_weeks_unless_they_are_told_a_start(sim: Sim) -> None:
+async def test_lists_go_back_two_weeks_without_a_start(sim: Sim) -> None:
     await sim.post("/options", venue="kuna", order_age_days=20)
     [old] = await sim.rest_orders("kuna", 1)
     assert await listed(sim) == []
@@ -557,7 +557,7 @@ async def test_private_channels_need_a_login(sim: Sim) -> None:
 
 
 @pytest.mark.parametrize("frame", ["nonsense", "[]", b"{}", '{"event":7}', '{"event":"gossip"}'])
-async def test_what_cannot_be_read_is_not_answered(sim: Sim, frame: str | bytes) -> None:
+async def test_an_unreadable_frame_is_not_answered(sim: Sim, frame: str | bytes) -> None:
     async with socket(sim) as ws:
         await ws.send(frame)
         await say(ws, "#subscribe", {"channel": "rates"}, 3)
@@ -577,16 +577,18 @@ async def test_nothing_comes_before_the_handshake_and_there_is_only_one(sim: Sim
 
 
 async def test_empty_frames_are_pings_and_a_silent_client_is_dropped(sim: Sim) -> None:
+    async def receive_pings(ws: ClientConnection) -> None:
+        while True:
+            assert await ws.recv() == ""
+
     await sim.post("/options", venue="kuna", ping_s=0.05, idle_s=0.2)
     async with socket(sim) as ws:
         for _ in range(8):  # longer than it would be kept if it were silent
             with anyio.fail_after(5):
                 assert await ws.recv() == ""
             await ws.send("")
-        with pytest.raises(ConnectionClosed) as closed:
-            with anyio.fail_after(5):
-                while True:
-                    assert await ws.recv() == ""
+        with pytest.raises(ConnectionClosed) as closed, anyio.fail_after(5):
+            await receive_pings(ws)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 4001
     assert {line["what"] for line in await sim.requests("kuna")} == {"connect", "handshake", "ping"}
 
@@ -632,8 +634,8 @@ async def test_a_bot_requotes_and_late_orders_arrive(sim: Sim) -> None:
 async def test_logins_are_refused(sim: Sim) -> None:
     await sim.fault("kuna", "reject_login", on="all")
     assert told(await call(sim, "GET", ACTIVE), 401)[0] == "UNAUTHORIZED"
+    await sim.fault("kuna", "maintenance")
     with pytest.raises(InvalidStatus):
-        await sim.fault("kuna", "maintenance")
         await websockets.connect(sim.venue("kuna")["ws_url"], ssl=sim.tls)
     await sim.clear("kuna")
     await sim.fault("kuna", "reject_login")

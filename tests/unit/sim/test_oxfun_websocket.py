@@ -73,6 +73,11 @@ async def test_text_ping_gets_text_pong(sim: Sim) -> None:
 
 
 async def test_silence_closes_the_socket_and_frame_pings_do_not_count(sim: Sim) -> None:
+    async def ping_until_closed() -> None:
+        while True:
+            await asyncio.wait_for(await ws.ping(), 5)
+            await asyncio.sleep(0.05)
+
     await sim.post("/options", venue="oxfun", idle_s=0.6)
     async with sim.oxfun_socket() as ws:
         for _ in range(3):
@@ -80,9 +85,7 @@ async def test_silence_closes_the_socket_and_frame_pings_do_not_count(sim: Sim) 
             await ws.recv()
             await asyncio.sleep(0.25)  # the silence itself is what is tested
         with pytest.raises(ConnectionClosed):
-            while True:
-                await asyncio.wait_for(await ws.ping(), 5)
-                await asyncio.sleep(0.05)
+            await ping_until_closed()
         assert ws.close_code == 1000
 
 

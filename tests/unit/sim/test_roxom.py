@@ -51,7 +51,7 @@ def test_ids_are_uuids_of_version_7() -> None:
     assert wire.is_uuid7("01234567-89ab-7def-8123-456789abcdef")  # the documents' own
 
 
-async def test_cancel_all_lists_what_it_cancelled(sim: Sim) -> None:
+async def test_cancel_all_lists_the_cancelled_orders(sim: Sim) -> None:
     ids = await sim.rest_orders("roxom", 2)
     assert data(await sim.roxom_cancel_all()) == {"cancelledOrderIds": ids}
     assert await sim.states("roxom") == {"cancelled": 2}
@@ -267,7 +267,7 @@ async def test_subscriptions_are_limited(sim: Sim) -> None:
         assert (await receive(ws))["code"] == "60016"
 
 
-async def test_an_upgrade_that_is_not_signed_is_told_600010(sim: Sim) -> None:
+async def test_an_unsigned_upgrade_is_answered_with_600010(sim: Sim) -> None:
     entry = sim.venue("roxom")
     headers = roxom_headers(entry, "GET:/api/v1/ws")
     async with websockets.connect(entry["ws_url"], ssl=sim.tls, additional_headers=headers) as ws:

@@ -10,7 +10,7 @@ from websockets.exceptions import ConnectionClosed
 
 from kill_switch.sim.main import VENUES, make_venues
 
-from .clients import Sim, oxfun_login, receive, running
+from .clients import Sim, oxfun_login, receive, receive_until_closed, running
 from .desks import DESKS, OPTIONS, Desk, KunaDesk, upgraded
 from .test_crosstrade import Cross
 from .test_kuna import call as kuna_call
@@ -69,8 +69,7 @@ async def test_a_subscription_may_show_the_orders_that_rest(venue: str) -> None:
 async def test_a_websocket_may_be_closed_however_alive_it_is(venue: str) -> None:
     async with running(venue, options={venue: {"life_s": "0.2"}}) as sim, upgraded(sim, venue) as ws:
         with pytest.raises(ConnectionClosed) as end, anyio.fail_after(5):
-            while True:
-                await ws.recv()
+            await receive_until_closed(ws)
         assert end.value.rcvd is not None and end.value.rcvd.code == 1001
 
 
@@ -90,7 +89,7 @@ async def test_roxoms_cancel_all_may_close_positions() -> None:
         assert (await sim.get("/positions", venue="roxom"))["positions"] == []
 
 
-async def test_roxom_may_refuse_to_cancel_what_is_being_cancelled() -> None:
+async def test_roxom_may_refuse_to_cancel_an_order_with_a_pending_cancel() -> None:
     async with running("roxom", options={"roxom": {"cancels_pending": "off", "engine_ms": "60000"}}) as sim:
         [one] = await sim.rest_orders("roxom", 1)
         assert (await sim.roxom("POST", f"/orders/{one}/cancel")).status_code == 200
@@ -99,7 +98,7 @@ async def test_roxom_may_refuse_to_cancel_what_is_being_cancelled() -> None:
 
 
 @pytest.mark.parametrize(("ack", "said"), [("bare", {"event": "subscribe"}), ("none", None)])
-async def test_roxoms_acknowledgement_may_say_less_or_nothing(ack: str, said: object) -> None:
+async def test_roxoms_acknowledgement_may_be_shorter_or_empty(ack: str, said: object) -> None:
     async with running("roxom", options={"roxom": {"ack": ack}}) as sim, upgraded(sim, "roxom") as ws:
         await ws.send('{"op":"subscribe","args":[{"channel":"orders"}]}')
         if said is not None:
@@ -144,9 +143,8 @@ async def test_oxfuns_login_may_expire_without_a_word() -> None:
 
 
 async def test_kunas_login_may_expire_with_its_token() -> None:
-    async with running("kuna", options={"kuna": {"token_s": "0.1"}}) as sim:
-        async with KunaDesk(sim).listening() as ws:
-            assert (await receive(ws))["event"] == "#removeAuthToken"
+    async with running("kuna", options={"kuna": {"token_s": "0.1"}}) as sim, KunaDesk(sim).listening() as ws:
+        assert (await receive(ws))["event"] == "#removeAuthToken"
 
 
 async def test_kunas_pushes_may_be_named_otherwise_and_its_cancels_be_slow() -> None:

@@ -81,7 +81,7 @@ def test_a_daemon_starts_in_directories_that_root_has_used_before_it(theirs: tup
         second.close()
 
 
-def test_roots_latches_beside_a_daemon_trip_what_they_name_each_and_go(theirs: tuple[Path, Path]) -> None:
+def test_each_of_roots_latches_trips_its_accounts_and_is_removed(theirs: tuple[Path, Path]) -> None:
     with as_daemon():
         held = Prompt(*theirs)
     for name in ("a", "b"):
@@ -161,13 +161,13 @@ def test_root_writes_through_no_link_that_the_daemons_user_has_put_there(
         assert (target.read_text(), owner(target)[0]) == ("as it was", 0)
 
 
-def test_a_daemon_that_may_not_open_roots_file_says_whose_it_is_and_what_to_do(theirs: tuple[Path, Path]) -> None:
+def test_a_file_of_root_that_cannot_be_opened_is_named_with_its_owner_and_the_remedy(theirs: tuple[Path, Path]) -> None:
     (theirs[0] / "lock").touch(0o600)
     with as_daemon(), pytest.raises(CannotCreate, match=f"lock belongs to uid 0; chown {DAEMON}:{GROUP} .*lock"):
         Journal(*theirs)
 
 
-def test_a_pipe_in_a_files_place_keeps_nobody_waiting(theirs: tuple[Path, Path]) -> None:
+def test_a_pipe_in_place_of_a_file_blocks_no_process(theirs: tuple[Path, Path]) -> None:
     os.mkfifo(theirs[0] / LATCH)
     with pytest.raises(OSError, match="not a file"):
         open_ours(theirs[0] / LATCH, os.O_RDWR | os.O_CREAT)

@@ -72,7 +72,7 @@ def test_a_private_group_that_may_write_is_a_warning(tmp_path: Path, people: Cal
     assert make_directory(path).endswith(f"chmod g-w {path}")
 
 
-def test_a_sticky_bit_keeps_a_group_from_removing_what_is_ours(tmp_path: Path, people: Callable[..., None]) -> None:
+def test_a_sticky_bit_keeps_a_group_from_removing_our_files(tmp_path: Path, people: Callable[..., None]) -> None:
     people(["eve"], [])
     assert make_directory(directory(tmp_path / "state", 0o1770)) == ""
 
@@ -106,7 +106,7 @@ def test_a_directory_that_members_of_a_group_could_move_away_is_refused(
 
 @pytest.mark.skipif(UID != 0, reason="takes root, to give a directory to root's group")
 @pytest.mark.parametrize(("name", "refused"), [("halt", False), ("operator", False), ("eve", True)])
-def test_accounts_that_a_system_has_in_roots_group_by_itself_are_nobody(
+def test_system_accounts_in_roots_group_do_not_count(
     name: str, refused: bool, tmp_path: Path, people: Callable[..., None]
 ) -> None:
     """A container of Red Hat's has them, and its directories belong to group 0, which may write there."""
@@ -118,7 +118,7 @@ def test_accounts_that_a_system_has_in_roots_group_by_itself_are_nobody(
 
 
 @pytest.mark.skipif(UID != 0, reason="takes root, to give a directory away")
-def test_a_directory_below_somebody_elses_is_a_warning(tmp_path: Path) -> None:
+def test_a_directory_below_one_of_another_user_is_a_warning(tmp_path: Path) -> None:
     above = directory(tmp_path / "theirs", 0o755)
     os.chown(above, 65534, 65534)
     assert make_directory(above / "state").startswith(f"{above} belongs to uid 65534, who could move it away")
@@ -136,7 +136,7 @@ def test_a_data_base_that_hangs_is_waited_for_within_a_bound_and_the_daemon_star
         go.set()
 
 
-def test_check_refuses_what_run_refuses_and_notes_what_run_warns_of(site: Site, people: Callable[..., None]) -> None:
+def test_check_has_the_refusals_and_warnings_of_run(site: Site, people: Callable[..., None]) -> None:
     for path in (site.state, site.run):
         directory(path, 0o770)
     people(["eve"], [])

@@ -44,7 +44,7 @@ async def test_a_call_returns_its_result_from_another_thread() -> None:
     files.close()
 
 
-async def test_a_call_raises_what_it_raised() -> None:
+async def test_a_call_raises_the_exception_of_its_function() -> None:
     files = OffloadThread("the disk")
     with pytest.raises(ValueError, match="invalid literal"):
         await files.run(int, "x")
@@ -137,7 +137,7 @@ async def test_closing_waits_for_a_thread_that_hangs_no_longer_than_the_bound() 
     files.close()
 
 
-async def test_what_is_posted_is_done_before_the_end_and_its_failure_is_nobodys(tmp_path_factory: object) -> None:
+async def test_posted_work_is_done_before_the_end_and_its_failure_is_contained(tmp_path_factory: object) -> None:
     files, done = OffloadThread("the disk"), threading.Event()
 
     def fail() -> None:

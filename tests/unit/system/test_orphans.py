@@ -56,7 +56,7 @@ def test_process_1_of_a_container_collects_orphans() -> None:
     assert run(*words, sys.executable, "-c", f"{LEAVE}\nassert os.getpid() == 1\n{CASE}") == "good\n"
 
 
-def test_a_process_that_inherits_nobody_collects_nobody() -> None:
+def test_a_process_that_inherits_no_orphans_collects_no_exit_code() -> None:
     code = """
 child = subprocess.Popen(["/bin/sh", "-c", "exit 7"])
 wait_for(1)

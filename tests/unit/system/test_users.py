@@ -96,7 +96,7 @@ async def test_a_group_is_found_and_its_members_are_known_by_name_then(monkeypat
     user_directory.close()
 
 
-async def test_the_check_of_a_configuration_believes_a_group_that_nobody_can_look_up(hangs: threading.Event) -> None:
+async def test_the_check_accepts_a_group_whose_look_up_fails(hangs: threading.Event) -> None:
     assert users.group_number("some-group") is None
     hangs.set()
     with pytest.raises(KeyError):

@@ -21,7 +21,7 @@ def drawn(report: Mapping[str, Any]) -> str:
     return out.getvalue()
 
 
-def test_the_text_of_a_report_says_who_fired_at_what_and_who_re_armed_it() -> None:
+def test_the_text_of_a_report_has_the_person_who_fired_the_scope_and_the_person_who_re_armed() -> None:
     run = Run(armed("a", "b", approvals=2))(reported("a", "b"))
     for name in ("a", "b"):
         run(answered(name, 100), read(name, 200), due(name, 450), read(name, 500))
@@ -39,7 +39,7 @@ def test_the_text_of_a_report_says_who_fired_at_what_and_who_re_armed_it() -> No
     ) in drawn(found)
 
 
-def test_the_text_of_a_report_says_what_is_weaker_than_a_kill_on_record_and_what_to_do(
+def test_the_text_of_a_report_names_each_weakness_of_the_kill_and_the_next_command(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found: Any = ReportBuilder(250_000, Run(armed("a"))(reported("a")).entries).render()
@@ -82,7 +82,7 @@ def lines(**account: Any) -> list[str]:
     return [line.strip() for line in capture.get().splitlines()]
 
 
-def test_strikes_that_were_refused_stand_below_the_table_beside_their_own_times() -> None:
+def test_refused_strikes_are_below_the_table_with_their_own_times() -> None:
     refused = {
         "strike": 1,
         "sent_us": 400,
@@ -111,12 +111,12 @@ def test_many_refused_strikes_are_counted() -> None:
     assert shown[-2:] == ["mm1: strike 1, not sent: no answer", "mm1: and 5 more strikes that were not accepted"]
 
 
-def test_the_orders_that_are_gone_are_named_and_a_claim_that_differs_is_said() -> None:
+def test_the_report_names_cancelled_orders_and_a_claim_that_differs() -> None:
     shown = lines(cancelled=5, cancelled_ids=["a", "b", "c", "d"], claimed=15)
     assert shown[-2] == "mm1: gone: a, b, c and 2 more"
     assert shown[-1] == "mm1: the venue claims 15 cancelled orders, all strikes together"
     assert lines(cancelled=1, cancelled_ids=["a"], claimed=1)[-1] == "mm1: gone: a"
 
 
-def test_what_is_gone_is_unknown_where_nobody_knows() -> None:
+def test_the_number_of_cancelled_orders_is_unknown_without_a_record_of_them() -> None:
     assert " – " in lines()[-1]

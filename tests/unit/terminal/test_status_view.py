@@ -42,7 +42,7 @@ def seen(answer: dict[str, Any], width: int = 80, rows: int | None = None) -> li
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 @pytest.mark.parametrize("state", ["ARMED", "FIRING", "TRIPPED"])
-def test_the_state_stands_first_and_what_to_do_last(state: str, width: int) -> None:
+def test_the_status_begins_with_the_state_and_ends_with_the_next_command(state: str, width: int) -> None:
     lines = seen(status(state), width)
     assert lines[0] == f" {state}  for 5 min  1/1 ready"
     assert "kill-switch" in " ".join(lines[-2:])
@@ -55,7 +55,7 @@ def test_a_wide_terminal_shows_it_all() -> None:
     assert lines[3].split() == "mm1 oxfun ARMED up 12 2.1 ms 5.2 ms -120 ms".split()
 
 
-def test_forty_columns_show_what_matters_and_nothing_else() -> None:
+def test_forty_columns_show_account_state_lanes_and_orders_only() -> None:
     lines = seen(status(accounts={"mm1": account(ws="down")}), 40)
     assert lines[2].split() == "account state lanes orders".split()
     assert lines[3].split() == "mm1 ARMED ws down 12".split()
@@ -78,17 +78,17 @@ def test_a_long_name_is_folded_and_never_cut() -> None:
         ("connecting", "connecting", "connecting"),
     ],
 )
-def test_lanes_are_said_in_one_word_where_one_will_do(ws: str, http: str, word: str) -> None:
+def test_lanes_of_one_state_are_shown_in_one_word(ws: str, http: str, word: str) -> None:
     assert f" {word} " in seen(status(accounts={"mm1": account(ws=ws, http=http)}))[3]
 
 
-def test_why_it_is_tripped_is_told_before_anything_else() -> None:
+def test_the_reason_of_a_trip_comes_first() -> None:
     why = {"trigger": "panic", "text": "the quoter went mad", "observed_at": "2026-01-02T12:00:01.5Z"}
     lines = seen(status("TRIPPED", why=[why]))
     assert lines[1] == "because 12:00:01Z panic: the quoter went mad"
 
 
-def test_everything_that_is_wrong_is_told() -> None:
+def test_the_status_shows_every_trouble() -> None:
     down = account(ws="down", trouble={"ws": "login refused"})
     blind = {"kind": "pnl", "state": "blind", "detail": "no figures for 30 s"}
     answer = status(accounts={"mm1": down}, triggers={"loss": blind}, journal="disk full", trouble=["drill: x"])
@@ -104,7 +104,7 @@ def test_the_trouble_of_a_lane_that_is_up_again_is_history() -> None:
     assert not any("!" in line for line in seen(status(accounts={"mm1": account(trouble={"ws": "was reset"})})))
 
 
-def test_what_is_worst_stands_first() -> None:
+def test_the_worst_trouble_comes_first() -> None:
     accounts = {
         "fine": account(),
         "cold": account(http="down"),
@@ -155,7 +155,7 @@ def test_ignored_datagrams_are_a_hint() -> None:
         ((False, None), None, "drill: 2026-01-02 12:00Z NOT GOOD"),
     ],
 )
-def test_the_last_drill_and_the_next_are_told(
+def test_the_status_shows_the_last_and_the_next_drill(
     last: tuple[bool, int | None] | None, coming: str | None, words: str | None
 ) -> None:
     made = last and {"at": "2026-01-02T12:00:00.1Z", "ok": last[0], "answered_us": last[1], "budget_us": 250_000}
@@ -166,12 +166,12 @@ def test_the_last_drill_and_the_next_are_told(
 @pytest.mark.parametrize(
     ("lane", "word"), [({"ok": False, "rtt_us": None}, "FAILED"), ({"rtt_us": 251_000}, "251.0 ms")]
 )
-def test_an_accounts_drill_is_told_by_its_worst_lane(lane: dict[str, object], word: str) -> None:
+def test_an_accounts_drill_is_shown_by_its_worst_lane(lane: dict[str, object], word: str) -> None:
     drill = {"ws": LANE, "http": {**LANE, "within_budget": False, **lane}}
     assert word in seen(status(accounts={"mm1": account(drill=drill)}))[3]
 
 
-def test_a_venue_whose_clock_is_far_off_is_told_in_seconds() -> None:
+def test_a_venues_clock_offset_is_shown_in_seconds() -> None:
     assert seen(status(accounts={"mm1": account(clock_offset_ms=61_000)}))[3].endswith("+61 s")
 
 
@@ -223,12 +223,12 @@ def test_a_good_drill_says_so() -> None:
     assert lines[-1] == "every lane would carry a kill, the last after 5.3 ms; the budget is 250.0 ms"
 
 
-def test_an_account_that_was_not_drilled_is_told_with_the_reason() -> None:
+def test_an_account_that_was_not_drilled_is_shown_with_the_reason() -> None:
     skipped = {"venue": "oxfun", "ok": False, "skipped": "a kill is under way", "lanes": {}}
     assert "! mm1 was not drilled: a kill is under way" in drawn(report_views.DrillView(drill(mm1=skipped)))
 
 
-def test_forty_columns_show_a_drill_without_its_evidence_but_for_what_failed() -> None:
+def test_forty_columns_show_a_drills_evidence_for_failed_lanes_only() -> None:
     bad = {**LANE, "ok": False, "within_budget": False, "rtt_us": None, "evidence": "no answer within 4 s"}
     lines = drawn(report_views.DrillView(drill(mm1=lanes(ws=bad, http=LANE))), 40)
     assert lines[1].split() == "mm1 ws – FAILED".split()
@@ -252,7 +252,7 @@ def preview(count: int, *, known: bool = True, why: str | None = None) -> dict[s
     return {"accounts": {"mm1": {**shown, "would_send": ["DELETE /v3/orders/cancel-all"]}}}
 
 
-def test_a_dry_run_lists_the_orders_and_what_would_be_sent() -> None:
+def test_a_dry_run_lists_the_orders_and_the_commands() -> None:
     assert drawn(report_views.dry_run_view(preview(2)))[1:] == [
         "",
         "mm1 (oxfun, ARMED): 2 orders",

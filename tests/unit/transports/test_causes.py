@@ -8,7 +8,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import h11
 import httpcore
@@ -143,10 +143,11 @@ TLS: dict[str, tuple[Callable[[Certificates], ssl.SSLContext | None], Script, tu
 
 
 @pytest.fixture(params=["ws", "http", "fresh"])
-def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     for module, bound in ((ws, "CONNECT_WITHIN_S"), (http, "CONNECT_WITHIN_S"), (fresh, "TIMEOUT_S")):
         monkeypatch.setattr(module, bound, 0.3)
-    yield request.param
+    route_name: str = request.param
+    return route_name
 
 
 async def said(route: str, port: int, ca_file: str, host: str = "127.0.0.1", network: Network | None = None) -> str:
@@ -173,7 +174,7 @@ async def said(route: str, port: int, ca_file: str, host: str = "127.0.0.1", net
 
 
 @pytest.mark.parametrize("fault", TLS)
-async def test_what_is_wrong_with_tls_is_said_alike_on_every_route(
+async def test_a_tls_fault_has_the_same_words_on_every_route(
     fault: str, route: str, certificates: Certificates
 ) -> None:
     context, script, words = TLS[fault]
@@ -183,21 +184,19 @@ async def test_what_is_wrong_with_tls_is_said_alike_on_every_route(
     assert all(word in sentence for word in words), sentence
 
 
-async def test_an_issuer_that_nobody_knows_is_named_with_the_file_that_does_not_have_it(
-    route: str, server: Server, elsewhere: str
-) -> None:
+async def test_an_unknown_issuer_is_named_with_the_ca_file(route: str, server: Server, elsewhere: str) -> None:
     sentence = await said(route, server.port, elsewhere)
     assert sentence.startswith("certificate: unknown issuer Testing CA #")
     assert sentence.endswith(f": not in ca_file {elsewhere}")
 
 
-async def test_a_port_that_nobody_listens_on_is_said(route: str, certificates: Certificates) -> None:
+async def test_a_port_without_a_listener_is_named(route: str, certificates: Certificates) -> None:
     async with Server(certificates.good) as server:
         port = server.port
     assert await said(route, port, certificates.ca_file) == "Connection refused"
 
 
-async def test_a_name_that_does_not_resolve_is_said(route: str, ca_file: str) -> None:
+async def test_a_name_that_does_not_resolve_is_named(route: str, ca_file: str) -> None:
     def query(name: str) -> list[tuple[object, ...]]:
         raise socket.gaierror(-2, "Name or service not known")
 
@@ -205,7 +204,7 @@ async def test_a_name_that_does_not_resolve_is_said(route: str, ca_file: str) ->
     assert sentence == "the name venue.test does not resolve: Name or service not known"
 
 
-async def test_two_addresses_that_fail_in_two_ways_are_both_said(route: str, certificates: Certificates) -> None:
+async def test_two_addresses_that_fail_differently_are_both_named(route: str, certificates: Certificates) -> None:
     def query(name: str) -> list[tuple[object, ...]]:
         return [(socket.AF_INET, 0, 0, "", (address, 0)) for address in ("127.0.0.1", "127.0.0.2")]
 
@@ -303,7 +302,7 @@ async def test_a_refusal_over_http_whose_body_never_comes_is_an_answer(
     assert isinstance(end, Replied) and (end.status, end.body) == (403, b"no")
 
 
-async def test_a_refusal_that_echoes_what_we_have_sent_shows_none_of_it(server: Server, ca_file: str) -> None:
+async def test_a_refusal_that_echoes_our_request_is_shown_without_it(server: Server, ca_file: str) -> None:
     async def echoes(peer: Peer) -> None:
         body = (await peer.request()).split(b"\r\n\r\n")[0].replace(b"\r\n", b" ")[-100:]
         await peer.say(b"HTTP/1.1 403 X\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))

@@ -79,7 +79,7 @@ async def test_a_lane_stays_up_and_proven_at_a_venue_that_closes_behind_each_ans
         assert lane.state is LaneState.UP
 
 
-async def test_a_connection_that_is_closed_while_nobody_uses_it_takes_the_lane_down_for_nobody(
+async def test_an_idle_connection_that_is_closed_does_not_take_the_lane_down(
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = closing()  # without a word
@@ -119,7 +119,7 @@ async def test_only_a_cancel_that_has_another_route_does_not_wait_for_a_connecti
             assert isinstance(await ear.end(tag), Replied)
 
 
-async def test_a_lane_that_does_not_come_back_is_down_and_what_has_waited_is_unsent(
+async def test_a_lane_that_does_not_reconnect_is_down_and_its_waiting_calls_are_unsent(
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = closing(CLOSED)

@@ -89,7 +89,7 @@ async def test_every_call_has_a_connection_of_its_own(server: Server, ear: Recor
     assert len(server.peers) == 3
 
 
-async def test_a_call_that_nobody_wants_any_more_when_its_connection_stands_is_not_sent(
+async def test_a_call_given_up_before_its_connection_is_ready_is_not_sent(
     certificates: Certificates, ear: RecordingListener
 ) -> None:
     seen: list[bytes] = []
@@ -211,7 +211,7 @@ async def test_an_endless_answer_is_cut_off_early(
     assert elapsed_s(since_s) < 2
 
 
-async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pass_of_the_event_loop(
+async def test_each_turn_of_the_event_loop_reads_one_piece_of_one_buffered_reply(
     ca_file: str,
 ) -> None:
     passes = 0
@@ -234,10 +234,9 @@ async def test_of_what_has_come_already_one_piece_of_one_answer_is_read_in_a_pas
             assert len(await stream.read(64 << 10)) == fresh.READ_HEAD_BYTES
             seen.append(passes)
 
-    async with running(others):
-        async with anyio.create_task_group() as group:
-            for _ in range(4):
-                group.start_soon(reads)
+    async with running(others), anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(reads)
     assert len(seen) == len(set(seen)) == 80
 
 

@@ -147,7 +147,7 @@ async def test_a_certificate_that_is_not_right_keeps_the_lane_down(
             assert lane.state is LaneState.DOWN
 
 
-async def test_a_refused_connection_is_told_in_words(ear: RecordingListener, certificates: Certificates) -> None:
+async def test_a_refused_connection_is_named(ear: RecordingListener, certificates: Certificates) -> None:
     async with Server(certificates.good) as server:
         pass
     lane = HttpLane(server.https, ear, ca_file=certificates.ca_file)
@@ -222,7 +222,7 @@ async def test_a_request_that_has_begun_is_written_once_and_keeps_its_connection
         assert len(seen) == 3
 
 
-async def test_what_has_begun_and_is_forgone_ends_its_connection_and_answers_nothing(
+async def test_a_cancelled_early_send_ends_its_connection_and_delivers_no_reply(
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = answers
@@ -296,7 +296,7 @@ async def test_urgent_calls_go_before_those_that_wait_and_these_leave_one_connec
         assert seen[2] == "/kill-2"
 
 
-async def test_a_call_that_had_to_wait_until_nobody_wanted_it_is_lost_unsent(
+async def test_a_call_that_waited_beyond_its_deadline_is_lost_unsent(
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     seen: list[bytes] = []
@@ -622,7 +622,7 @@ async def test_an_answer_without_a_call_ends_the_connection(
 
 
 @pytest.mark.parametrize("rest", [ok(b"/stale"), ok(b"/stale")[:-1], b"garbage", b"HTTP/1.1 100 Continue\r\n\r\n"])
-async def test_what_comes_behind_an_answer_never_answers_the_next_call(
+async def test_bytes_behind_a_reply_never_answer_the_next_call(
     rest: bytes, server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     server.script = once(saying(ok(b"/1") + rest))

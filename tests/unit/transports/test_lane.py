@@ -42,7 +42,7 @@ def test_many_lanes_do_not_come_back_in_step() -> None:
         (ssl.SSLError("secret"), "SSLError"),
     ],
 )
-def test_trouble_is_named_without_what_was_sent(error: BaseException, words: str) -> None:
+def test_a_lanes_trouble_is_named_without_the_bytes_that_were_sent(error: BaseException, words: str) -> None:
     assert describe_error(error) == words
 
 

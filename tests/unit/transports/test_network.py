@@ -172,7 +172,7 @@ async def test_a_second_route_does_not_wait_for_the_name_service_while_an_addres
         await until(lambda: len(names.asked) == 2)  # it is asked all the same, for the next time
 
 
-async def test_a_name_that_was_never_answered_is_told_in_words_and_its_answer_is_taken_when_it_comes(
+async def test_a_look_up_without_an_answer_is_named_and_a_late_answer_is_used(
     server: Server, ear: RecordingListener, ca_file: str, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.script = answers
@@ -190,9 +190,7 @@ async def test_a_name_that_was_never_answered_is_told_in_words_and_its_answer_is
         assert len(names.asked) == 1  # by one thread, however often a lane has tried
 
 
-async def test_a_name_that_does_not_resolve_is_told_in_words(
-    ear: RecordingListener, ca_file: str, names: Names
-) -> None:
+async def test_a_name_that_does_not_resolve_is_named(ear: RecordingListener, ca_file: str, names: Names) -> None:
     names.answer = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     lane = HttpLane("https://venue.test", ear, ca_file=ca_file, network=Network(names))
     async with running(lane.run):
@@ -262,7 +260,7 @@ async def test_a_late_answer_does_not_replace_a_younger_one() -> None:
     assert lookup.answer == "new"
 
 
-async def test_a_process_that_may_start_no_thread_uses_what_it_knows(
+async def test_a_process_that_can_start_no_thread_uses_the_known_addresses(
     monkeypatch: pytest.MonkeyPatch, names: Names
 ) -> None:
     host = ResolvedHost("venue.test", names)
@@ -293,7 +291,7 @@ def order(host: ResolvedHost) -> list[str]:
     return [place.address for place in host.addresses()]
 
 
-async def test_families_take_turns_and_what_worked_comes_first_and_what_failed_last() -> None:
+async def test_address_families_alternate_with_the_last_working_first_and_failed_last() -> None:
     host = await host_of("2001:db8::1", "2001:db8::2", "192.0.2.1", "192.0.2.2")
     assert order(host) == ["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"]
     host.mark_failed(HostAddress(V6, "2001:db8::1"))
@@ -408,18 +406,17 @@ async def test_a_race_leaves_no_socket_behind(
 ) -> None:
     server.script = answers
     before = len(os.listdir("/proc/self/fd"))
-    async with dead("says nothing", server.port, certificates):
-        async with running() as group:
-            for number in range(3):
-                fresh = FreshRoute(
-                    f"https://{HOST}:{server.port}",
-                    ear,
-                    group.start_soon,
-                    ca_file=ca_file,
-                    network=Network(Names(OTHER, "127.0.0.1")),
-                )
-                fresh.call(get(str(number)))
-                assert isinstance(await ear.end(str(number)), Replied)
+    async with dead("says nothing", server.port, certificates), running() as group:
+        for number in range(3):
+            fresh = FreshRoute(
+                f"https://{HOST}:{server.port}",
+                ear,
+                group.start_soon,
+                ca_file=ca_file,
+                network=Network(Names(OTHER, "127.0.0.1")),
+            )
+            fresh.call(get(str(number)))
+            assert isinstance(await ear.end(str(number)), Replied)
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before + 4)  # the server's own are closed a moment later
 
 
@@ -493,7 +490,7 @@ def mend(path: Path, source: str) -> None:
 
 
 @pytest.fixture
-def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Return the bundle of the system's authorities."""
     (tmp_path / "certs").mkdir()
     bundle = tmp_path / "bundle.pem"
@@ -501,7 +498,7 @@ def system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "certs"))
     monkeypatch.setattr(authorities, "LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(Authorities.check_files, "__defaults__", (0.0,))
-    yield bundle
+    return bundle
 
 
 async def told(ear: RecordingListener, fresh: FreshRoute, tag: str) -> Replied | CallLost:
@@ -542,7 +539,7 @@ async def test_a_lane_comes_back_when_the_authorities_and_the_certificate_change
 
 @pytest.mark.parametrize("how", ["gone", "empty", "cut off", "a directory"])
 @pytest.mark.parametrize("own", [False, True], ids=["system", "ca_file"])
-async def test_authorities_that_are_gone_for_a_moment_are_said_and_the_last_good_ones_are_used(
+async def test_missing_authorities_are_reported_and_the_last_good_ones_are_used(
     own: bool,
     how: str,
     server: Server,
@@ -606,7 +603,7 @@ async def test_a_context_verifies_as_pythons_default_does(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("writable", [True, False])
-async def test_tls_secrets_are_never_written_and_that_is_said_once(
+async def test_tls_secrets_are_never_written_and_the_request_is_logged_once(
     writable: bool,
     server: Server,
     ear: RecordingListener,

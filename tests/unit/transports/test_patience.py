@@ -267,9 +267,7 @@ async def test_an_old_connection_that_ends_while_its_successor_is_refused_or_han
         assert anyio.current_time() - since_s < ws.ORPHAN_S + 1
 
 
-async def test_an_old_connection_that_ends_does_not_shorten_what_the_venue_asks_for(
-    server: Server, ca_file: str
-) -> None:
+async def test_an_old_connection_that_ends_does_not_shorten_the_venues_back_off(server: Server, ca_file: str) -> None:
     venue = Venue(server, ca_file, max_age_s=ROTATED_AFTER_S)
     async with running(venue.lane.run):
         await venue.up()
@@ -312,9 +310,7 @@ async def test_a_refusal_over_http_is_an_answer_however_its_connection_ends(
 
 
 @pytest.mark.parametrize("asked_s", [7.0, 100_000.0])
-async def test_a_lane_that_is_to_be_quiet_lets_only_what_is_urgent_leave(
-    asked_s: float, server: Server, ca_file: str
-) -> None:
+async def test_a_lane_in_back_off_sends_only_urgent_calls(asked_s: float, server: Server, ca_file: str) -> None:
     async def answers(peer: Peer) -> None:
         while True:
             await peer.request()

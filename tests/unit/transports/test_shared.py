@@ -41,11 +41,12 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
         keywords = {keyword.arg for keyword in node.keywords}
         reads = [one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute) and one.attr == "run_sync"]
-        if name in SHARED:
+        default_executor = (
+            name == "run_in_executor" and isinstance(node.args[0], ast.Constant) and node.args[0].value is None
+        )
+        if name in SHARED or default_executor:
             yield node.lineno, name
-        elif name == "run_in_executor" and isinstance(node.args[0], ast.Constant) and node.args[0].value is None:
-            yield node.lineno, name
-        elif reads and (name == "run_sync" or name == "partial") and "limiter" not in keywords:
+        elif reads and (name in {"run_sync", "partial"}) and "limiter" not in keywords:
             yield node.lineno, "run_sync without a limiter of its own"
         elif name == "create_connection" and "sock" not in keywords:
             yield node.lineno, name
@@ -58,7 +59,7 @@ def modules() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_module_uses_what_all_accounts_would_share(path: Path) -> None:
+def test_no_module_uses_a_resource_that_all_accounts_share(path: Path) -> None:
     where = path.relative_to(ROOT).as_posix()
     found = [(line, name) for line, name in faults(ast.parse(path.read_text())) if (where, name) not in ALLOWED]
     assert not found
@@ -77,7 +78,7 @@ def test_no_module_uses_what_all_accounts_would_share(path: Path) -> None:
         "ssl.create_default_context()",
     ],
 )
-def test_what_all_accounts_would_share_is_found(code: str) -> None:
+def test_a_resource_that_all_accounts_share_is_found(code: str) -> None:
     tree = ast.parse(f"async def f():\n    {code}")
     assert list(faults(tree))
 
@@ -91,6 +92,6 @@ def test_what_all_accounts_would_share_is_found(code: str) -> None:
         "await loop.create_connection(make, sock=sock, ssl=tls)",
     ],
 )
-def test_what_has_its_own_is_not_found(code: str) -> None:
+def test_a_resource_of_its_own_is_not_found(code: str) -> None:
     tree = ast.parse(f"async def f():\n    {code}")
     assert not list(faults(tree))

@@ -165,7 +165,9 @@ async def test_no_text_leaves_behind_a_close_that_has_come(
         await until(lambda: sent == [False])
 
 
-async def test_a_dropped_connection_is_told_and_replaced(server: Server, ear: RecordingListener, ca_file: str) -> None:
+async def test_a_dropped_connection_is_reported_and_replaced(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
     server.script = lives
     lane = make(server, ear, ca_file)
     async with running(lane.run):
@@ -177,7 +179,7 @@ async def test_a_dropped_connection_is_told_and_replaced(server: Server, ear: Re
         assert ear.opened()[1] > one
 
 
-async def test_a_connection_that_the_venue_ends_is_told_and_replaced(
+async def test_a_connection_that_the_venue_ends_is_reported_and_replaced(
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     async def ends(peer: Peer) -> None:

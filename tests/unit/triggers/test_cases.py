@@ -52,7 +52,7 @@ async def test_a_clock_that_jumps_neither_fires_a_flag_nor_hides_it(
         assert len(reasons) == 1
 
 
-async def test_a_flag_that_is_touched_while_the_process_stands_still_fires_when_it_goes_on(
+async def test_a_flag_touched_while_the_process_is_stopped_fires_when_it_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pressing(tmp_path / "KILL", monkeypatch) as (trigger, reasons):

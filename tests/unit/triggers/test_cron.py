@@ -90,13 +90,13 @@ def test_the_trigger_is_one_of_apscheduler() -> None:
     ],
     ids=lambda expression: repr(expression[:20]),
 )
-def test_what_crontab_does_not_take_or_people_misread_is_refused(expression: str) -> None:
+def test_an_expression_that_crontab_refuses_or_people_misread_is_refused(expression: str) -> None:
     with pytest.raises(InvalidCron):
         check(expression)
 
 
 @pytest.mark.parametrize("expression", ["0 0 31 2 *", "0 0 30 feb *", "0 0 31 4,6,9,11 *", "0 0 */15 2 mon#5"])
-def test_what_never_comes_is_refused(expression: str) -> None:
+def test_a_schedule_that_never_comes_is_refused(expression: str) -> None:
     with pytest.raises(InvalidCron, match="whose time never comes"):
         check(expression)
 
@@ -160,7 +160,7 @@ DAYS = [pytest.param(zone, day, id=f"{zone} {day}") for zone, days in ZONES.item
         ("45 */2 * * *", [45], range(0, 24, 2)),
     ],
 )
-def test_what_follows_the_clocks_comes_exactly_when_they_show_it(
+def test_a_local_time_comes_exactly_when_the_clocks_show_it(
     zone: str, day: str, expression: str, minutes: list[int], hours: list[int]
 ) -> None:
     crontab = Crontab(expression, zone)
@@ -278,14 +278,14 @@ def test_a_clock_that_was_ahead_at_the_start_loses_no_time_once_it_is_right(
 
 
 @pytest.mark.parametrize("ahead_s", [DAY_S, 7 * DAY_S, 365 * DAY_S])
-def test_what_a_clock_that_was_far_ahead_has_fired_comes_all_the_same(ahead_s: int) -> None:
+def test_a_time_fired_by_a_clock_far_ahead_comes_again(ahead_s: int) -> None:
     times = Times(ahead_s=ahead_s)
     assert len(times.go(6 * HOUR_S)) == 1
     times.set(-ahead_s - 6 * HOUR_S)
     assert len(times.go(ahead_s + 3 * DAY_S, every_s=300)) == ahead_s // DAY_S + 3
 
 
-def test_what_a_clock_that_was_a_day_ahead_has_fired_comes_all_the_same_though_it_is_set_right_the_day_after() -> None:
+def test_a_time_fired_by_a_clock_a_day_ahead_comes_again_although_the_clock_is_set_a_day_later() -> None:
     times = Times(ahead_s=DAY_S)
     assert times.go(DAY_S) == ["04 16:55"]
     times.set(-DAY_S)
@@ -325,7 +325,7 @@ def test_a_last_word_of_the_future_is_not_counted_from(ahead_s: int) -> None:
     assert times.go(2 * DAY_S)[0] == "03 16:55"
 
 
-def test_a_clock_that_starts_in_the_past_does_not_repeat_what_an_earlier_run_has_fired() -> None:
+def test_a_clock_that_starts_in_the_past_repeats_no_time_of_an_earlier_run() -> None:
     fired = NOON_S - 19 * HOUR_S - 300
     last = datetime.fromtimestamp(NOON_S - HOUR_S, UTC)
     times = Times(ahead_s=-50 * 365 * DAY_S, last=last, fired=[fired])  # no battery
@@ -333,7 +333,7 @@ def test_a_clock_that_starts_in_the_past_does_not_repeat_what_an_earlier_run_has
     assert times.go(5 * HOUR_S) == ["03 16:55"]
 
 
-def test_what_an_earlier_run_has_fired_does_not_fire_again_after_a_set_back() -> None:
+def test_a_time_of_an_earlier_run_does_not_fire_again_after_a_set_back() -> None:
     due_s = NOON_S + 4 * HOUR_S + 3300
     times = Times(
         last=datetime.fromtimestamp(due_s + 60, UTC), fired=[due_s]

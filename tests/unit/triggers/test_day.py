@@ -101,7 +101,7 @@ def test_a_day_begins_at_its_wall_time_with_the_next_samples() -> None:
     assert (book.figures, book.day.why, book.day.date) == ((968, 968), "reset", date(2023, 11, 14))
 
 
-def test_until_the_new_baseline_stands_the_old_one_counts() -> None:
+def test_the_old_baseline_counts_until_the_new_one_is_set() -> None:
     book = Book()
     book.take(1000, 1000, 1000)
     book.to(2023, 11, 14, 21, 59)
@@ -110,7 +110,7 @@ def test_until_the_new_baseline_stands_the_old_one_counts() -> None:
     assert book.reached(950, 950) == [(), ("max_loss",)]
 
 
-def test_a_reset_that_was_missed_is_done_with_the_first_samples_and_what_was_lost_meanwhile_trips_nothing() -> None:
+def test_a_missed_reset_happens_at_the_first_samples_and_earlier_losses_trip_nothing() -> None:
     left = TradingDay(date(2023, 11, 10), "reset", 0, Decimal(5000), Decimal(6000))
     book = Book(day=left)
     assert book.reached(1000, 1000, 1000, 1000) == [()] * 4
@@ -231,7 +231,7 @@ def test_beginning_anew_forgets_the_loss_and_not_the_floor() -> None:
     assert book.reached(800, 800)[-1] == ("max_loss", "floor")
 
 
-def test_what_is_left_out_is_not_watched() -> None:
+def test_a_limit_that_is_not_configured_is_not_watched() -> None:
     book = Book(limits=(None, None, 1))
     assert book.reached(1000, 1000, 1000, 2, 2, 2) == [()] * 6
 
@@ -288,7 +288,7 @@ def test_wrong_figures_that_are_fewer_than_the_confirmations_change_no_verdict(
 
 
 @given(st.lists(Worth, min_size=3, max_size=40))
-def test_the_peak_never_falls_within_a_day_and_is_never_above_what_was_seen(worths: list[int]) -> None:
+def test_the_peak_never_falls_within_a_day_and_is_never_above_the_samples(worths: list[int]) -> None:
     book, peak = Book(), Decimal("-Infinity")
     for number, worth in enumerate(worths):
         book.take(worth)
@@ -301,7 +301,7 @@ def test_the_peak_never_falls_within_a_day_and_is_never_above_what_was_seen(wort
 # ── warnings ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_each_part_of_a_limit_is_said_once_a_day_however_often_it_is_crossed() -> None:
+def test_each_warning_level_is_announced_once_a_day() -> None:
     book = Book(limits=(100, None, None), warn_at=(90, 50, 75))
     book.take(1000, 1000, 1000)
     told = [verdict.warn for verdict in book.take(950, 950, 960, 950, 960, 924, 925, 990, 990, 920, 920)]
@@ -311,13 +311,13 @@ def test_each_part_of_a_limit_is_said_once_a_day_however_often_it_is_crossed() -
     assert [verdict.warn for verdict in book.take(870, 870)] == [(), (("max_loss", 50),)]
 
 
-def test_a_fall_over_several_parts_at_once_is_said_once() -> None:
+def test_a_fall_over_several_warning_levels_is_announced_once() -> None:
     book = Book(limits=(100, None, None), warn_at=(50, 75, 90))
     book.take(1000, 1000, 1000)
     assert [verdict.warn for verdict in book.take(905, 905, 940, 920, 920)] == [(), (("max_loss", 90),), (), (), ()]
 
 
-def test_a_single_outlier_warns_nobody() -> None:
+def test_a_single_outlier_causes_no_warning() -> None:
     book = Book(limits=(100, None, None), warn_at=(50,))
     book.take(1000, 1000, 1000)
     assert [verdict.warn for verdict in book.take(910, 1000, 910, 1000)] == [()] * 4
@@ -329,7 +329,7 @@ def test_a_floor_warns_on_the_way_down_from_the_baseline() -> None:
     assert book.take(950, 950)[-1].warn == (("floor", 50),)
 
 
-def test_what_people_have_been_told_outlives_the_process() -> None:
+def test_announced_warnings_survive_the_process() -> None:
     book = Book(limits=(100, None, None), warn_at=(50, 75))
     book.take(1000, 1000, 1000, 940, 940)
     again = Book(limits=(100, None, None), warn_at=(50, 75), day=TradingDay.from_json(book.day.to_json()))
@@ -375,7 +375,7 @@ def test_a_rise_that_is_old_is_not_forgotten_by_a_deposit() -> None:
     assert book.figures == (1500, 1560)
 
 
-def test_a_withdrawal_that_was_seen_in_the_figures_first_is_forgiven_once_it_is_told() -> None:
+def test_a_withdrawal_seen_in_the_figures_first_is_forgiven_once_it_is_announced() -> None:
     book = Book()
     settled(book, 1000, 1000, 1000)
     assert book.reached(500) == [()]
@@ -430,7 +430,7 @@ def test_a_rise_of_the_peak_is_due_for_the_record_in_steps_of_a_hundredth_of_the
     assert book.ledger.has_unrecorded_peak
 
 
-def test_a_day_that_was_told_reads_back_the_same() -> None:
+def test_a_recorded_day_is_read_back_unchanged() -> None:
     day = TradingDay(date(2024, 2, 29), "re-arm", 5, Decimal("0.10"), Decimal("1.5"), {"max_loss": 75})
     assert TradingDay.from_json(day.to_json()) == day
 

@@ -139,9 +139,7 @@ class TestFlag:
             kill_file.remove()
             assert (await button.next(1)).text == f"{kill_file} came and went"
 
-    async def test_a_file_that_is_found_while_nobody_takes_reasons_is_a_reason_once_somebody_does(
-        self, kill_file: Spot
-    ) -> None:
+    async def test_a_file_found_before_reasons_are_accepted_is_a_reason_afterwards(self, kill_file: Spot) -> None:
         button = FlagFixture(kill_file.path)
         kill_file.touch()
         await button.trigger.look()
@@ -158,7 +156,7 @@ class TestFlag:
             kill_file.touch()
             await button.next(1)
 
-    async def test_a_file_that_has_gone_before_anybody_looked_was_touched_all_the_same(self, kill_file: Spot) -> None:
+    async def test_a_file_removed_before_the_look_counts_as_touched(self, kill_file: Spot) -> None:
         async with pressing(kill_file.path) as button:
             kill_file.touch()
             kill_file.remove()
@@ -234,9 +232,7 @@ class TestFlag:
             kill_file.touch()
             await button.next(2)
 
-    async def test_only_the_head_of_a_text_is_taken_and_what_is_not_printable_is_not(
-        self, kill_file: Spot, patient: None
-    ) -> None:
+    async def test_only_the_printable_head_of_a_text_is_used(self, kill_file: Spot, patient: None) -> None:
         kill_file.beside("other").write(b"\x1b[31mred\nsecond line\xff" + b"x" * 5000)
         async with pressing(kill_file.path) as button:
             kill_file.beside("other").move_to(kill_file)

@@ -27,7 +27,7 @@ class TestHeartbeat:
             await watch.until(4.001)
             assert watch.fired_s == [4.0]
 
-    async def test_its_reason_names_its_accounts_only_and_shows_what_it_saw(self) -> None:
+    async def test_a_heartbeats_reason_names_its_accounts_only_and_has_its_evidence(self) -> None:
         async with watching() as watch:
             watch.trigger.on_beat()
             await watch.until(5)

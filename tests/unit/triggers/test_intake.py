@@ -393,7 +393,7 @@ async def test_any_sender_keeps_a_heartbeat_alive_and_each_has_its_own_stamps(tm
         assert (bench.intake.beats, bench.intake.wrong_time) == (11, 0)
 
 
-async def test_a_new_sender_with_a_wrong_clock_is_waited_for_and_said(tmp_path: Path) -> None:
+async def test_a_new_sender_with_a_wrong_clock_is_waited_for_and_announced(tmp_path: Path) -> None:
     async with working(tmp_path, KEY) as bench:
         bench.beat(signed(bench, 600))
         await bench.until(1)
@@ -412,7 +412,7 @@ def squatter() -> Iterator[socket.socket]:
         yield squatter
 
 
-async def test_a_port_that_somebody_else_has_is_blindness_until_it_is_free(
+async def test_a_port_of_another_process_is_blindness_until_it_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squatter: socket.socket
 ) -> None:
     monkeypatch.setattr(f"{__name__}.free_port", lambda: squatter.getsockname()[1])
@@ -429,7 +429,7 @@ async def test_a_port_that_somebody_else_has_is_blindness_until_it_is_free(
         assert bench.state is OK
 
 
-async def test_a_port_that_somebody_else_has_hides_no_loss_of_a_bot_that_beats_on_the_unix_socket(
+async def test_a_port_of_another_process_hides_no_loss_of_a_bot_on_the_unix_socket(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squatter: socket.socket
 ) -> None:
     monkeypatch.setattr(f"{__name__}.free_port", lambda: squatter.getsockname()[1])

@@ -151,7 +151,7 @@ def test_a_signature_has_one_spelling_only(ears: IntakeFixture) -> None:
         sign(b"quoter-alive", b"another key", 1_700_000_000_000),
     ],
 )
-def test_what_is_not_signed_with_the_key_is_ignored(ears: IntakeFixture, datagram: bytes) -> None:
+def test_a_datagram_not_signed_with_the_key_is_ignored(ears: IntakeFixture, datagram: bytes) -> None:
     assert ears.hear(datagram, KEY) is False
 
 
@@ -167,7 +167,7 @@ def test_its_socket_is_for_owner_and_group_and_goes_with_it(tmp_path: Path) -> N
 class TestIntake:
     pytestmark = pytest.mark.anyio
 
-    async def test_it_hears_what_is_sent_and_counts_what_it_ignores(self, tmp_path: Path) -> None:
+    async def test_the_intake_receives_datagrams_and_counts_ignored_ones(self, tmp_path: Path) -> None:
         ears = IntakeFixture(tmp_path / "intake.sock")
         ears.intake.open()
         async with anyio.create_task_group() as group:

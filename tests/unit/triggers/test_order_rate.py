@@ -110,7 +110,7 @@ async def test_the_window_slides_exactly() -> None:
         assert floor.fired_s == [round(1.001 * 100 + 0.98, 2)]
 
 
-async def test_what_is_told_twice_was_placed_once() -> None:
+async def test_an_order_reported_twice_counts_once() -> None:
     async with watching() as floor:
         for _ in range(100):
             floor.trigger.on_order_placed("a", "the same")
@@ -328,7 +328,7 @@ async def test_a_burst_that_a_list_shows_before_its_late_pushes_fires_with_them_
         assert len(floor.reasons) == 1
 
 
-async def test_an_order_of_which_two_times_are_told_counts_once_at_the_later_one() -> None:
+async def test_an_order_with_two_times_counts_once_at_the_later_one() -> None:
     async with watching() as floor:
         await floor.until(100)
         floor.place(5)
@@ -508,7 +508,7 @@ async def test_open_orders_need_not_be_known_where_only_new_ones_count() -> None
         assert floor.trigger.state() == (TriggerState.OK, "0 new orders within 10 s, of 10 (a)")
 
 
-async def test_time_in_which_we_were_deaf_makes_nobody_blind() -> None:
+async def test_time_without_input_makes_no_account_blind() -> None:
     async with watching() as floor:
         floor.views["a"] = None
         await floor.until(5)

@@ -214,7 +214,7 @@ async def test_the_reason_has_the_inputs_of_every_sample_that_confirmed_it() -> 
         assert desk.records[-1]["why"] == "fired" and desk.records[-1]["fired"] == reason.text
 
 
-async def test_one_figure_is_one_sample_however_long_it_stands() -> None:
+async def test_one_figure_is_one_sample_however_long_it_is_valid() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 1)
         await anyio.sleep(20)
@@ -292,7 +292,7 @@ async def test_a_currency_without_a_rate_is_blindness_with_clear_words() -> None
         assert (desk.state, desk.reasons) == (TriggerState.OK, [])
 
 
-async def test_before_the_first_figure_with_a_rate_it_waits_and_says_for_what() -> None:
+async def test_before_the_first_figure_with_a_rate_the_trigger_waits_and_names_the_rate() -> None:
     async with watching() as desk:
         assert desk.trigger.state() == (TriggerState.WAITING, "waits for figure of a")
         desk.tell(100, ETH="3")
@@ -323,7 +323,7 @@ async def test_without_a_figure_it_is_blind_after_the_time_allowed_and_not_befor
         assert (desk.state, desk.reasons) == (TriggerState.OK, [])
 
 
-async def test_an_account_that_never_told_a_figure_is_blindness_too() -> None:
+async def test_an_account_without_any_figure_is_blindness() -> None:
     async with watching(("a", "b")) as desk:
         await anyio.sleep(30)
         assert desk.state == TriggerState.WAITING
@@ -415,7 +415,7 @@ async def test_a_trigger_with_figures_of_its_accounts_takes_none_from_outside() 
         ("1000", -2.0, "not newer than the one before"),
     ],
 )
-async def test_what_is_no_figure_is_ignored_counted_and_told(equity: object, at_s: Any, why: str) -> None:
+async def test_an_invalid_figure_is_ignored_counted_and_reported(equity: object, at_s: Any, why: str) -> None:
     async with watching(from_accounts=False) as desk:
         assert why == "too old" or desk.report("1000", age_s=1.0)
         await anyio.sleep(0.2)
@@ -439,7 +439,7 @@ async def test_a_figures_age_is_that_of_its_sender() -> None:
         assert desk.state == TriggerState.BLIND
 
 
-async def test_a_clock_that_is_set_back_does_not_shut_out_what_comes_from_outside() -> None:
+async def test_a_clock_that_is_set_back_does_not_exclude_figures_from_outside() -> None:
     async with watching(from_accounts=False) as desk:
         assert desk.report("1000")
         desk.loop.jump_wall(-3600)
@@ -457,7 +457,7 @@ async def test_a_senders_clock_may_be_a_little_ahead() -> None:
 # ── warnings, and what is said ────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_warning_is_said_once_and_put_on_record() -> None:
+async def test_a_warning_is_announced_once_and_recorded() -> None:
     async with watching(warn_at=(50, 90)) as desk:
         await desk.samples(1000, 1000, 1000, 950, 950, 950, 1000, 1000, 940, 940)
         assert desk.words == [
@@ -469,7 +469,7 @@ async def test_a_warning_is_said_once_and_put_on_record() -> None:
         assert desk.records[-1]["day"]["warned"] == {"max_loss": 50}
 
 
-async def test_its_figures_are_told_against_their_limits() -> None:
+async def test_figures_are_shown_with_their_limits() -> None:
     async with watching(limits=limits(100, 200, 300)) as desk:
         assert desk.trigger.measurements() == {}
         await desk.samples(1000, 1000, 1000, 1100, 1100, 970)
@@ -668,7 +668,7 @@ async def test_a_peak_outlives_an_orderly_stop_and_of_a_crash_nearly() -> None:
         ({"from_accounts": False}, ("a",)),
     ],
 )
-async def test_other_figures_than_before_begin_anew_and_that_is_said_aloud(
+async def test_changed_figures_start_a_new_baseline_which_is_announced(
     changed: dict[str, Any], accounts: tuple[str, ...]
 ) -> None:
     async with watching() as desk:
@@ -707,7 +707,7 @@ async def test_other_limits_than_before_keep_the_day() -> None:
         {"warned": {"max_loss": None}},
     ],
 )
-async def test_a_record_that_cannot_be_understood_begins_anew_and_that_is_said_aloud(wrong: dict[str, Any]) -> None:
+async def test_an_unreadable_record_starts_a_new_baseline_which_is_announced(wrong: dict[str, Any]) -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000)
     past = {**desk.records[-1], "day": {**desk.records[-1]["day"], **wrong}}
@@ -720,7 +720,7 @@ async def test_a_record_that_cannot_be_understood_begins_anew_and_that_is_said_a
         assert said.endswith(("nothing was lost before", "is not counted any more"))
 
 
-async def test_what_has_fired_stays_tripped_over_a_restart_and_says_why() -> None:
+async def test_a_trigger_that_fired_stays_tripped_over_a_restart_with_its_reason() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900, 900)
     fired = desk.reasons[0].text
@@ -802,7 +802,7 @@ async def test_what_a_person_has_rearmed_after_is_not_judged_again_once_more_is_
         assert len(desk.reasons) == 2
 
 
-async def test_nobody_who_has_not_fired_has_anything_against_a_rearm_of_some_accounts() -> None:
+async def test_a_trigger_that_has_not_fired_allows_a_rearm_of_some_accounts() -> None:
     async with watching(("a", "b")) as desk:
         await both(desk, 500, 500, 500)
         desk.phases.update(a=Phase.CLEAR, b=Phase.CLEAR)
@@ -814,7 +814,7 @@ async def test_nobody_who_has_not_fired_has_anything_against_a_rearm_of_some_acc
         assert desk.trigger.partial_rearm_blocker({"a"}) is not None
 
 
-async def test_some_accounts_that_were_rearmed_while_nobody_was_there_let_the_day_go_on() -> None:
+async def test_a_rearm_of_some_accounts_while_the_daemon_was_down_keeps_the_day() -> None:
     async with watching(("a", "b")) as desk:
         await both(desk, 500, 500, 500, 450, 450)
     async with watching(("a", "b"), past=desk.records[-1], tripped=("b",)) as again:
@@ -825,7 +825,7 @@ async def test_some_accounts_that_were_rearmed_while_nobody_was_there_let_the_da
         assert len(again.reasons) == 1
 
 
-async def test_what_was_rearmed_while_nobody_was_there_begins_anew() -> None:
+async def test_a_rearm_while_the_daemon_was_down_starts_a_new_baseline() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900, 900)
     async with watching(past=desk.records[-1]) as again:
@@ -843,7 +843,7 @@ async def test_a_restart_after_a_rearm_and_before_the_new_baseline_begins_anew()
         assert again.baselines == [("re-arm", "900")]
 
 
-async def test_a_restart_does_not_confirm_what_one_sample_before_it_has_said() -> None:
+async def test_a_restart_does_not_confirm_a_single_sample_before_it() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900)
     async with watching(past=desk.records[-1]) as again:

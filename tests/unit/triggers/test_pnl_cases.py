@@ -185,7 +185,7 @@ async def test_a_withdrawal_that_figures_show_only_later_is_neither_profit_nor_p
 
 
 @pytest.mark.parametrize("amount", [500, -500])
-async def test_a_transfer_that_is_told_twice_counts_once_and_that_is_said(amount: int) -> None:
+async def test_a_transfer_announced_twice_counts_once_with_a_warning(amount: int) -> None:
     async with watching(limits=limits(100, 100, None)) as desk:
         await desk.samples(1000, 1000, 1000, *[1000] * 14)
         move(desk, amount)
@@ -269,7 +269,7 @@ async def test_figures_slower_than_stale_after_are_not_called_ok() -> None:
         assert desk.state == TriggerState.OK
 
 
-async def test_before_the_baseline_stands_it_waits_and_is_not_ok() -> None:
+async def test_a_trigger_without_a_baseline_waits_and_is_not_ok() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000)
         assert desk.state == TriggerState.WAITING
@@ -280,7 +280,7 @@ async def test_before_the_baseline_stands_it_waits_and_is_not_ok() -> None:
 # ── a gap, a reset, a restart ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_was_lost_in_a_short_gap_across_the_reset_is_judged_by_the_day_before() -> None:
+async def test_a_loss_in_a_short_gap_across_the_reset_belongs_to_the_day_before() -> None:
     async with watching(reset=AT_1715) as desk:
         await desk.samples(1000, 1000, 1000, *[1000] * 14)  # until 90 s
         await anyio.sleep(300)
@@ -325,7 +325,7 @@ async def test_a_long_gap_across_the_reset_begins_anew_and_warns_with_the_amount
     ("changed", "amount"),
     [({"rates": {"BTC": Decimal(60_000)}}, "90 USD"), ({"currency": "BTC", "rates": {"USD": Decimal(1)}}, "90 USD")],
 )
-async def test_other_figures_than_before_are_warned_of_with_what_is_not_counted_any_more(
+async def test_changed_figures_are_warned_of_with_the_losses_that_no_longer_count(
     changed: dict[str, Any], amount: str
 ) -> None:
     async with watching() as desk:
@@ -336,7 +336,7 @@ async def test_other_figures_than_before_are_warned_of_with_what_is_not_counted_
         assert "other figures than before" in said and amount in said
 
 
-async def test_a_re_arm_says_what_is_not_counted_any_more() -> None:
+async def test_a_re_arm_names_the_losses_that_no_longer_count() -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000, 900, 900)
         desk.trigger.on_rearmed()
@@ -371,7 +371,7 @@ async def test_the_same_rate_and_the_same_accounts_in_other_words_keep_the_day(r
     "of",
     [None, [], {"accounts": 5}, {"accounts": ["a"], "currency": "USD", "rates": {"BTC": "x"}}, {"rates": None}],
 )
-async def test_a_record_that_does_not_say_of_what_it_is_begins_anew_and_warns(of: object) -> None:
+async def test_a_record_without_its_figures_names_starts_a_new_baseline_and_warns(of: object) -> None:
     async with watching() as desk:
         await desk.samples(1000, 1000, 1000)
     async with watching(past={**desk.records[-1], "of": of}) as again:
@@ -462,7 +462,7 @@ async def test_a_loss_of_the_day_that_goes_on_holds_against_a_re_arm_for_another
         assert isinstance(desk.trigger.rearm_blocker(), Unseen)
 
 
-async def test_some_accounts_are_not_re_armed_alone_while_nobody_can_see() -> None:
+async def test_some_accounts_are_not_re_armed_alone_while_the_trigger_is_blind() -> None:
     async with watching(("a", "b")) as desk:
         for usd in (500, 500, 500, 450, 450):
             await anyio.sleep(5)

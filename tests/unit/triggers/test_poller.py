@@ -49,7 +49,7 @@ def test_accounts_are_asked_in_turns_and_each_as_often_as_it_may_be() -> None:
     assert min(gaps(together)) >= 0.5
 
 
-def test_an_account_that_nobody_watches_is_not_asked() -> None:
+def test_an_unwatched_account_is_not_polled() -> None:
     scale = Scale("a", "b", wanted=("b", "gone"))
     scale.run(20)
     assert scale.asked["a"] == []

@@ -96,7 +96,7 @@ async def test_a_heartbeat_that_waits_for_its_first_beat_goes_on_waiting(opened:
         assert (play.state(), play.tripped()) == (TriggerState.WAITING, ())
 
 
-async def test_a_heartbeat_that_has_fired_stays_fired_and_stands_against_the_re_arm(opened: Opened) -> None:
+async def test_a_heartbeat_that_has_fired_stays_fired_and_refuses_the_re_arm(opened: Opened) -> None:
     async with playing(opened, "a") as play:
         play.office.watch.start_boot_timers()
         play.reload(beat("3s", "boot"))
@@ -141,7 +141,7 @@ async def test_one_that_no_longer_waits_for_a_first_beat_counts_from_the_reload(
         assert play.tripped() == ("a",)
 
 
-async def test_a_strategy_that_has_said_good_bye_is_not_waited_for_after_a_reload(opened: Opened) -> None:
+async def test_a_strategy_that_sent_goodbye_is_not_waited_for_after_a_reload(opened: Opened) -> None:
     async with playing(opened, "a") as play:
         play.office.watch.start_boot_timers()
         play.reload(beat("3s", "boot", "allow_bye = true"))
@@ -215,7 +215,7 @@ async def test_an_account_that_joins_while_the_flag_is_there_is_killed_too(opene
         assert play.tripped() == ("a", "b")
 
 
-async def test_an_account_that_leaves_a_flag_that_is_there_disturbs_nobody(opened: Opened, tmp_path: Path) -> None:
+async def test_an_account_removed_from_a_flag_that_exists_disturbs_no_other(opened: Opened, tmp_path: Path) -> None:
     flag = f'[triggers.panic]\nkind = "flag"\npath = "{tmp_path}/KILL"\n'
     async with playing(opened, "a", "b") as play:
         play.reload(flag + 'accounts = ["a", "b"]\n')

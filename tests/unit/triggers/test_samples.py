@@ -79,7 +79,7 @@ def test_currencies_are_added_at_their_rates() -> None:
     assert sample.worth == 44_000
 
 
-def test_an_amount_without_a_rate_is_no_figure_and_says_what_it_is() -> None:
+def test_an_amount_without_a_rate_is_no_figure_and_names_its_currency() -> None:
     kept = samples("a")
     assert kept.add("a", {"ETH": Decimal("3"), "USD": Decimal(5)}, S, S)
     assert next_round(kept, None, 1) is None
@@ -91,7 +91,7 @@ def test_an_amount_without_a_rate_is_no_figure_and_says_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["NaN", "sNaN", "Infinity", "-Infinity", "1e18", "-1e40"])
-def test_what_is_no_sensible_number_is_ignored_and_counted(wrong: str) -> None:
+def test_an_absurd_number_is_ignored_and_counted(wrong: str) -> None:
     kept = samples("a")
     assert not kept.add("a", {"USD": Decimal(wrong)}, S, S)
     assert (kept.ignored, kept.why_ignored) == (1, "not a sensible number")

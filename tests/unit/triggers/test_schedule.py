@@ -112,7 +112,7 @@ async def run_over(
 @pytest.mark.parametrize(
     "lost", ["stall", "jump_wall"]
 )  # SIGSTOP; a suspend, in which the monotonic clock stands still
-async def test_skip_holds_for_a_time_that_passes_while_the_process_or_the_machine_stands_still(lost: str) -> None:
+async def test_skip_holds_for_a_time_during_a_stop_of_the_process_or_the_machine(lost: str) -> None:
     trigger = await run_over(3600.0, getattr(running(), lost), "skip")
     state, detail = trigger.state()
     assert state is TriggerState.OK
@@ -127,12 +127,12 @@ async def test_a_time_that_is_noticed_within_a_minute_is_not_missed(lost: str, m
     assert trigger.state()[0] is TriggerState.TRIPPED
 
 
-async def test_of_several_times_that_are_missed_the_latest_is_told() -> None:
+async def test_of_several_missed_times_the_latest_is_reported() -> None:
     trigger = await run_over(3600.0, running().stall, "fire", "30,45 22,23 * * *")
     assert "fired: scheduled for 2023-11-14T22:45:00+00:00, missed by" in trigger.state()[1]
 
 
-async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_restart_with_the_clock_set_back() -> None:
+async def test_a_fired_time_is_on_record_and_does_not_fire_again_after_a_restart_with_the_clock_set_back() -> None:
     records: list[dict[str, Any]] = []
 
     def begin(*past: ScheduleRecord, last: datetime | None = None) -> ScheduleTrigger:
@@ -157,7 +157,7 @@ async def test_what_has_fired_is_on_record_and_does_not_fire_again_after_a_resta
 
 @pytest.mark.long
 @pytest.mark.parametrize("down", [False, True])
-async def test_what_a_clock_that_was_days_ahead_has_fired_comes_all_the_same_after_a_restart(down: bool) -> None:
+async def test_a_time_fired_by_a_clock_days_ahead_comes_again_after_a_restart(down: bool) -> None:
     records: list[dict[str, Any]] = []
 
     def begin(last: datetime | None = None) -> ScheduleTrigger:

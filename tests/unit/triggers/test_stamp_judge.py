@@ -248,5 +248,5 @@ def test_senders_are_bounded_and_none_that_was_forgotten_comes_back_with_an_old_
         {"trigger": "beat", "floor": 0, "senders": {"bot": [1, 2, 3, 4, 5]}},
     ],
 )
-def test_what_is_no_record_of_stamps_is_none(data: Mapping[str, Any]) -> None:
+def test_an_invalid_record_of_stamps_is_none(data: Mapping[str, Any]) -> None:
     assert isinstance(read("stamps", data), Unreadable)

@@ -136,7 +136,7 @@ async def watching(directory: Path, triggers: str, entries: Sequence[Mapping[str
 # ── pnl ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_venues_tell_of_equity_comes_to_the_trigger_and_kills_its_accounts_only(tmp_path: Path) -> None:
+async def test_equity_from_venues_reaches_its_trigger_which_kills_its_accounts_only(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
         assert watched.watch.accounts_with_equity() == ("a", "b")
         await watched.samples((500, 500), (500, 500), (500, 500), (450, 451), (450, 451))
@@ -145,7 +145,7 @@ async def test_what_venues_tell_of_equity_comes_to_the_trigger_and_kills_its_acc
         assert watched.tripped() == ("a", "b")
 
 
-async def test_what_has_fired_for_two_accounts_speaks_against_a_rearm_of_one(tmp_path: Path) -> None:
+async def test_a_trigger_that_fired_for_two_accounts_refuses_a_rearm_of_one(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500), (450, 450), (450, 450))
         (why,) = watched.watch.rearm_blockers({"a"})
@@ -153,7 +153,7 @@ async def test_what_has_fired_for_two_accounts_speaks_against_a_rearm_of_one(tmp
         assert list(watched.watch.rearm_blockers({"a", "b"})) == []
 
 
-async def test_what_a_trigger_cannot_see_holds_against_a_rearm_until_it_is_forced(tmp_path: Path) -> None:
+async def test_a_blind_trigger_refuses_a_rearm_until_it_is_forced(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.replace('max_loss = "100"', 'floor = "8"').format(on_blind="alarm")) as watched:
         (why,) = watched.watch.rearm_blockers({"a", "b"})
         assert why.startswith(
@@ -195,7 +195,7 @@ async def test_a_withdrawal_that_a_venue_tells_comes_to_the_trigger(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("on_blind", "tripped"), [("alarm", ()), ("fire", ("a", "b"))])
-async def test_blind_is_said_once_and_fires_where_that_is_written(
+async def test_blindness_is_announced_once_and_fires_if_so_configured(
     tmp_path: Path, on_blind: str, tripped: tuple[str, ...]
 ) -> None:
     async with watching(tmp_path, PNL.format(on_blind=on_blind)) as watched:
@@ -210,7 +210,7 @@ async def test_blind_is_said_once_and_fires_where_that_is_written(
         assert watched.said[-1] == "info: trigger daily-loss sees its input again"
 
 
-async def test_a_kill_of_one_account_that_goes_on_is_said_as_blindness_and_trips_no_other(tmp_path: Path) -> None:
+async def test_an_ongoing_kill_of_one_account_is_blindness_and_trips_no_other(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="fire")) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500))
         watched.floor.fire("a")
@@ -314,7 +314,7 @@ async def test_a_reload_with_another_limit_goes_on_from_a_peak_that_was_not_on_r
 GONE = "warn: trigger daily-loss was removed: 80 OX that were lost before are not counted any more"
 
 
-async def test_what_a_trigger_that_a_reload_removes_or_renames_has_seen_lost_is_told_and_kept(tmp_path: Path) -> None:
+async def test_losses_of_a_trigger_that_a_reload_removes_or_renames_are_announced_and_kept(tmp_path: Path) -> None:
     table = PNL.format(on_blind="alarm")
     async with watching(tmp_path, table) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500), (460, 460), (460, 460))
@@ -329,7 +329,7 @@ async def test_what_a_trigger_that_a_reload_removes_or_renames_has_seen_lost_is_
             group.cancel_scope.cancel()
 
 
-async def test_what_a_trigger_that_is_gone_after_a_restart_has_seen_lost_is_told_once(tmp_path: Path) -> None:
+async def test_losses_of_a_trigger_that_a_restart_removes_are_announced_once(tmp_path: Path) -> None:
     table = PNL.format(on_blind="alarm")
     async with watching(tmp_path, table) as watched:
         await watched.samples((500, 500), (500, 500), (500, 500), (460, 460), (460, 460))
@@ -436,7 +436,7 @@ def broken(watch: TriggerSupervisor) -> Broken:
     return Broken("daily-loss", ("a", "b"), 1.0, clock=clock, attention=watch.stall_clock, reachable=dict)
 
 
-async def test_a_trigger_that_cannot_say_how_it_is_is_blind_and_hides_no_other(tmp_path: Path) -> None:
+async def test_a_trigger_whose_status_fails_is_blind_and_hides_no_other(tmp_path: Path) -> None:
     async with watching(tmp_path, PNL.format(on_blind="fire") + RATE) as watched:
         await anyio.sleep(0.2)
         watched.watch.triggers = {**watched.watch.triggers, "daily-loss": broken(watched.watch)}
@@ -620,7 +620,7 @@ async def test_of_a_beat_before_the_accounts_are_ready_the_time_counts(tmp_path:
         assert life.tripped() == ("a",)
 
 
-async def test_a_strategy_that_has_said_goodbye_is_not_waited_for_after_a_restart(tmp_path: Path) -> None:
+async def test_a_strategy_that_sent_goodbye_is_not_waited_for_after_a_restart(tmp_path: Path) -> None:
     for triggers in (BYE, BOOT_BYE):
         left = await died_watching(tmp_path, triggers, b'{"bye":"beat"}')
         async with living(tmp_path, triggers, left) as life:
@@ -817,7 +817,9 @@ async def test_after_a_restart_another_time_out_counts(tmp_path: Path) -> None:
         assert life.tripped() == ("a",)
 
 
-async def test_a_goodbye_that_is_not_allowed_any_more_excuses_nobody_who_counts_from_the_boot(tmp_path: Path) -> None:
+async def test_a_goodbye_that_is_no_longer_allowed_excuses_no_heartbeat_that_counts_from_the_boot(
+    tmp_path: Path,
+) -> None:
     left = await died_watching(tmp_path, BYE, b'{"bye":"beat"}')
     for triggers, tripped in ((BEAT, ()), (BOOT, ("a",))):
         async with living(tmp_path, triggers, left) as life:
@@ -826,7 +828,7 @@ async def test_a_goodbye_that_is_not_allowed_any_more_excuses_nobody_who_counts_
             assert life.tripped() == tripped
 
 
-async def test_a_watched_heartbeat_that_the_configuration_has_no_longer_is_told_once(tmp_path: Path) -> None:
+async def test_a_watched_heartbeat_missing_from_the_configuration_is_announced_once(tmp_path: Path) -> None:
     renamed = BEAT.replace("triggers.beat", "triggers.other")
     async with living(tmp_path, renamed, await died_watching(tmp_path)) as life:
         life.ready("a")
@@ -887,7 +889,7 @@ async def test_a_strategy_that_beats_on_under_the_new_name_trips_nothing(tmp_pat
         assert life.tripped() == ("a",)
 
 
-async def test_a_strategy_that_has_said_goodbye_is_not_waited_for_under_another_name(tmp_path: Path) -> None:
+async def test_a_strategy_that_sent_goodbye_is_not_waited_for_under_another_name(tmp_path: Path) -> None:
     new = BYE.replace("triggers.beat", "triggers.other")
     async with renamed(tmp_path, b'{"bye":"beat"}', BYE, new) as life:
         await life.until(60)
@@ -914,7 +916,7 @@ async def test_a_strategy_that_died_with_the_daemon_is_found_though_its_heartbea
 
 
 @pytest.mark.parametrize("more", ["", "; other waits for a first beat"])
-async def test_a_watched_heartbeat_that_a_reload_ends_for_good_is_told(more: str, tmp_path: Path) -> None:
+async def test_a_watched_heartbeat_that_a_reload_removes_is_announced(more: str, tmp_path: Path) -> None:
     async with living(tmp_path, BEAT) as life:
         life.hear()
         await life.until(1.5)

@@ -133,7 +133,7 @@ async def test_a_withdrawal_with_a_sign_or_without_one_is_no_loss(told: str) -> 
         assert len(desk.reasons) == 1
 
 
-async def test_what_is_bought_on_roxom_wants_a_rate_and_is_no_loss() -> None:
+async def test_a_purchase_on_roxom_needs_a_rate_and_is_no_loss() -> None:
     for rates, state in (({}, "blind"), ({"GOLD": Decimal("0.05")}, "ok")):
         async with roxom(rates=rates) as (desk, account):
             await anyio.sleep(20)

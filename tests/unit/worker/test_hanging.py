@@ -102,7 +102,7 @@ async def test_a_process_that_cannot_begin_is_started_less_and_less_often(monkey
         assert told[0] == "the process for messages ended; it is started again" and worker_client.restarts >= 6
 
 
-async def test_a_process_that_is_stopped_is_replaced_and_what_waited_for_it_is_told_as_not_begun() -> None:
+async def test_a_stopped_worker_is_replaced_and_its_waiting_jobs_are_reported_as_not_begun() -> None:
     told: list[str] = []
     async with running(told.append) as beside:
         assert (await beside.run_job("find", 5, argv=["sh"])).ok
@@ -172,7 +172,7 @@ async def test_a_command_goes_on_when_the_process_that_has_begun_it_ends(
         assert beside.commands.pid != first and beside.messages.pid is None
 
 
-async def test_what_keeps_a_command_takes_it_along_and_is_told(tmp_path: Path) -> None:
+async def test_a_worker_that_hangs_is_killed_with_its_command_and_reported(tmp_path: Path) -> None:
     program = script(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")
     async with running() as beside:
         job_results = list[JobResult]()

@@ -34,7 +34,7 @@ def lines(told: int, count: int) -> list[dict[str, Any]]:
     return [orjson.loads(line) for line in text.splitlines()]
 
 
-def test_there_is_an_end_to_what_is_under_way_at_once(desk: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_concurrent_jobs_is_bounded(desk: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
     def wait(errand: Errand) -> Outcome:
@@ -53,7 +53,7 @@ def test_there_is_an_end_to_what_is_under_way_at_once(desk: Pipe, monkeypatch: p
     assert sorted(line["id"] for line in lines(desk[1], 3)) == [0, 1, 2]
 
 
-def test_whatever_an_errand_raises_is_told_by_its_kind_alone(desk: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_errands_exception_is_reported_by_its_type_alone(desk: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(errand: Errand) -> Outcome:
         raise ValueError("https://hooks.example/tOkEn is bad")
 
@@ -84,9 +84,7 @@ def test_a_process_whose_errands_do_not_come_back_ends_and_is_made_anew(
     over.set()
 
 
-def test_an_errand_that_comes_too_late_is_not_begun_and_that_is_said(
-    desk: Pipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_errand_after_its_deadline_is_reported_as_not_begun(desk: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "http_get", lambda errand: {"ok": True})
     desk[0].start_job({**CALL, "id": 1, "begin_by_s": time.monotonic() - 0.001})
     desk[0].start_job({**CALL, "id": 2, "begin_by_s": time.monotonic() + 10})

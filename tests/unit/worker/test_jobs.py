@@ -160,7 +160,7 @@ async def test_a_command_that_never_stops_talking_is_cut_short(tmp_path: Path) -
     assert 0 < len(done.output) <= 500
 
 
-async def test_what_a_command_leaves_running_does_not_hold_its_result_up(tmp_path: Path) -> None:
+async def test_a_commands_background_process_does_not_delay_its_result(tmp_path: Path) -> None:
     program = script(tmp_path, f"sleep 30 & echo $! > {tmp_path}/child; echo done")
     async with running() as beside:
         began_s = time.monotonic()
@@ -218,9 +218,7 @@ async def test_a_call_is_a_get_that_wants_a_2xx(site: Site, status: int, done: J
     assert site.seen == [("GET", "/ping/uuid", None)]
 
 
-async def test_a_call_that_nobody_answers_is_a_failure_in_bounded_time(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unanswered_call_fails_in_bounded_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.status = None
     async with running() as beside:
         assert (await beside.run_job("find", 5, argv=["sh"])).ok
@@ -245,7 +243,7 @@ async def test_a_call_that_is_refused_says_so_without_the_url(site: Site) -> Non
 # ── the process ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_nobody_is_started_for_whom_there_is_nothing_to_do() -> None:
+async def test_no_worker_is_started_without_a_job() -> None:
     async with running() as beside:
         await anyio.sleep(0.05)
         assert [worker_client.pid for worker_client in beside.clients()] == [None, None]
@@ -300,7 +298,7 @@ async def test_the_process_goes_when_the_daemon_goes_and_takes_its_commands_with
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-async def test_what_is_under_way_at_the_end_is_still_delivered(site: Site) -> None:
+async def test_a_job_under_way_at_the_end_is_still_delivered(site: Site) -> None:
     url = f"json://127.0.0.1:{site.port}/hook"
     async with running() as beside:
         assert (await beside.run_job("tell", 15, url=url)).ok
@@ -344,12 +342,14 @@ def gone(pid: int, within_s: float = 2.0) -> bool:
 @pytest.mark.parametrize(
     "line", [b"", b"printed by a library\n", b"[]", b'{"id":[]}', b'{"id":1,"ok":true,"x":1}', b'{"id":1}']
 )
-async def test_what_a_library_prints_into_the_pipe_ends_nothing(line: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_librarys_output_on_the_pipe_does_not_end_the_worker(
+    line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     WorkerClient()._hear(line)
     assert "sent a line that is not understood" in caplog.text
 
 
-async def test_commands_beyond_what_may_run_at_once_have_not_begun_and_that_is_said(tmp_path: Path) -> None:
+async def test_commands_beyond_the_concurrent_bound_are_reported_as_not_begun(tmp_path: Path) -> None:
     """So a hook is handed over again, and a bot is stopped later rather than never."""
     path, outcomes = script(tmp_path, f"echo $$ >> {tmp_path}/began; sleep 1"), list[JobResult]()
 
@@ -367,7 +367,7 @@ async def test_commands_beyond_what_may_run_at_once_have_not_begun_and_that_is_s
 
 
 @pytest.mark.parametrize("what", ["run", "tell"])
-async def test_an_errand_that_comes_too_late_to_begin_is_said_to_have_come_too_late(
+async def test_an_errand_after_its_deadline_is_reported_as_late(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a hook is handed over again only when all its time is over, which may be an hour."""
