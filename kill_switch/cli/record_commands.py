@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @json_option
 @click.argument("kill", default="last")
 def report(config: Path | None, kill: str, as_json: bool) -> None:
-    """Show the report of a kill: the last kill, or the kill with that id.
+    """Show the report of the last kill, or of another one.
 
     No daemon is needed where the caller may read the journal. A running daemon is asked too, because it may know kills
     that its disk has not accepted.
