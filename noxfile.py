@@ -51,10 +51,11 @@ def python(session: nox.Session, *words: str, env: dict[str, str] | None = None)
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, format and layers."""
+    """Style, format, layers, docstrings and names."""
     python(session, "-m", "ruff", "check")
     python(session, "-m", "ruff", "format", "--check")
     session.run(str(Path(sys.executable).with_name("lint-imports")), external=True)
+    python(session, "-m", "pytest", "-n", "0", "tests/repository/test_prose.py")
 
 
 @nox.session
