@@ -34,6 +34,10 @@ LONG = {  # the full figures, shortest first
     "soak": ("tests.system.load.soak", "--minutes", "60"),
     "fuzz": ("tests.system.fuzz", "--inputs", "100000", "--jobs", "2"),
 }
+COVERAGE = {  # per cent of lines and branches that the fast tests must reach, by folder; it only rises
+    **{"core": 99, "venues": 99},
+    **{"config": 97, "dispatch": 97, "journal": 97, "triggers": 97},
+}
 EXTRAS = {"run": (), "notify": ("--extra", "notify")}  # a lock file for each; requirements/dev.txt has all extras
 COMPILE = (
     "uv pip compile --quiet --universal --python-version 3.11 --upgrade "
@@ -51,10 +55,11 @@ def python(session: nox.Session, *words: str, env: dict[str, str] | None = None)
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, format and layers."""
+    """Style, format, layers, docstrings and names."""
     python(session, "-m", "ruff", "check")
     python(session, "-m", "ruff", "format", "--check")
     session.run(str(Path(sys.executable).with_name("lint-imports")), external=True)
+    python(session, "-m", "pytest", "-n", "0", "tests/repository/test_prose.py")
 
 
 @nox.session
@@ -73,6 +78,14 @@ def unit(session: nox.Session) -> None:
 def venues(session: nox.Session) -> None:
     """Adapters against their venues' documented messages."""
     python(session, "-m", "pytest", *VENUES, *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Lines and branches that the fast tests reach, of the folders that decide."""
+    python(session, "-m", "pytest", "--cov", "--cov-report=", *session.posargs)
+    for folder, percent in COVERAGE.items():
+        python(session, "-m", "coverage", "report", f"--include=kill_switch/{folder}/*", f"--fail-under={percent}")
 
 
 @nox.session

@@ -144,6 +144,7 @@ def _touch(stage: LocalTestbed) -> int:
 
 def _fall_silent(stage: LocalTestbed) -> int:
     """Send heartbeats for a while; return when the time-out of the last one expires, in monotonic ns."""
+    last_ns = time.monotonic_ns()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         for _ in range(3):
             time.sleep(BEAT_TIMEOUT_S / 4)

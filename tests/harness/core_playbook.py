@@ -45,7 +45,7 @@ C = TypeVar("C")  # command
 
 
 class Like:
-    """Expect a command of this type whose fields are the ones given; a mapping may hold more than what is given."""
+    """Expect a command of this type with these fields; a mapping may hold further keys."""
 
     def __init__(self, command: type[Any], /, **fields: object) -> None:
         self.command = command
@@ -88,7 +88,7 @@ Step = Callable[[S, E], tuple[S, tuple[C, ...]]]
 
 
 class Playbook(Generic[S, E, C]):
-    """One script; it runs when it is asserted, and may go on afterwards."""
+    """A script of events and commands; it runs when it is asserted, and may be continued."""
 
     def __init__(self, step: Step[S, E, C], state: S) -> None:
         self.state = state
@@ -332,7 +332,7 @@ def residue(*accounts: str) -> State:
 
 
 class Run:
-    """Let events happen, carry strikes out at once, and keep the record as a journal would give it back."""
+    """Apply events, execute strikes at once, and keep the records as a journal returns them."""
 
     def __init__(self, state: State, boot: str = "boot-1") -> None:
         self.state = state

@@ -28,6 +28,8 @@ CANCEL_ALL = Request("POST", "/cancel-all", {})
 
 @dataclass(eq=False)
 class Appointment:
+    """A call at a time of the virtual clock, as `Time.later` keeps it."""
+
     at_ns: int
     number: int
     function: Callable[..., object]
@@ -177,6 +179,8 @@ class Lane:
 
 
 class Options(VenueOptions):
+    """The options of the venue double: its addresses."""
+
     ws_url: str = "wss://venue.example"
     rest_url: str = "https://venue.example"
 

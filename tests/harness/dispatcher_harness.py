@@ -44,6 +44,8 @@ class Drillable(Venue):
 
 
 class HttpOnly(Drillable):
+    """A venue double whose drill uses the HTTP lane alone."""
+
     DRILLS = (Route.HTTP,)
 
 

@@ -16,7 +16,7 @@ _DETACH = 2  # umount2(2)
 
 
 class CannotHang(Exception):
-    """Say that this machine cannot make a file system hang."""
+    """Raised where this machine cannot make a file system hang."""
 
 
 @contextlib.contextmanager

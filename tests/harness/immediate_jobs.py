@@ -1,4 +1,4 @@
-"""Have the journal's jobs carried out at once, in the thread that posts them, so that a test sees what came of them."""
+"""Execute the journal's jobs at once, in the thread that posts them, so that a test sees their results."""
 
 from __future__ import annotations
 

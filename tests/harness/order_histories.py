@@ -41,7 +41,7 @@ HELD_S = 1.3  # behind a gap or a stall, pushes may count earlier than they came
 
 @dataclass
 class Placement:
-    """One order as it really was."""
+    """An order as it is in the history: the truth that the trigger does not see."""
 
     number: int
     placed_s: float
@@ -58,13 +58,15 @@ class Placement:
 
 @dataclass
 class Trip:
+    """A trip of the trigger: its time in seconds, and whether new orders or open ones caused it."""
+
     at_s: float
     new: bool
 
 
 @dataclass
 class Story:
-    """One history, played once by `play`; then it knows what was true, what was seen, and what tripped."""
+    """A history, played once by `play`; afterwards it has the true orders, the orders seen, and the trips."""
 
     seed: int
     lossy: bool  # pushes are lost while the lane is up, and lists always come; else it is the other way round

@@ -45,7 +45,7 @@ def _context(leaf: trustme.LeafCert) -> ssl.SSLContext:
 
 
 class Peer:
-    """One connection, from the server's side."""
+    """A connection, from the server's side."""
 
     def __init__(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.number = number  # counted from 1, in the order of arrival

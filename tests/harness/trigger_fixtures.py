@@ -169,7 +169,7 @@ async def pressing(path: Path) -> AsyncIterator[FlagFixture]:
 
 
 class Spot:
-    """A place in the file system, and what people and programs do there."""
+    """A place in the file system, with the acts of people and programs on it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -49,7 +49,7 @@ class Probe(NamedTuple):
 
 
 class Drill(NamedTuple):
-    """Try the order path with what cannot hit anything."""
+    """Send a cancel that matches no order, to test the order path."""
 
 
 class Measure(NamedTuple):
@@ -57,7 +57,7 @@ class Measure(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """Let time pass."""
+    """Advance the clock by some seconds."""
 
     seconds: float
 

@@ -26,7 +26,7 @@ HEDGE_S = 0.06
 
 @dataclass
 class VenueProfile:
-    """What a venue says in a few situations; bodies are JSON values, or bytes."""
+    """A venue's answers in the situations of the conformance table; bodies are JSON values, or bytes."""
 
     venue: str
     secrets: Callable[[], dict[str, str]]

@@ -17,7 +17,7 @@ NO = JobResult(False, "HTTP 500")
 
 
 class Run(NamedTuple):
-    """One errand, and when it was begun."""
+    """An errand of the worker process, with the time of its begin."""
 
     at_s: float
     what: str
