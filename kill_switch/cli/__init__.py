@@ -20,7 +20,7 @@ from kill_switch.errors import ConfigError, KillSwitchError, Unreachable
 
 EX_SOFTWARE = 70  # sysexits(3)
 _NO_DAEMON_HINT = (
-    "See systemctl status kill-switch; to start the daemon: systemctl start kill-switch, or kill-switch run"
+    "See systemctl status kill-switch; a stopped daemon starts with systemctl start kill-switch, or kill-switch run"
 )
 
 
