@@ -126,6 +126,18 @@ def test_each_method_that_a_page_names_with_its_class_is_in_the_package() -> Non
     assert missing == []
 
 
+def test_each_member_that_the_page_about_adapters_lists_is_defined_in_the_contract_or_its_kit() -> None:
+    venues = ROOT / "kill_switch/venues"
+    files = (venues / "adapter.py", venues / "profile.py", venues / "clock_offset.py", *(venues / "kit").glob("*.py"))
+    contract = "\n".join(file.read_text("utf-8") for file in files)
+    defined = set(re.findall(r"(?:def |self\.|^    )([A-Za-z_]+)\b(?=[(:]| =)", contract, re.MULTILINE))
+    page = (ROOT / "docs/developing/venue-adapter.md").read_text("utf-8")
+    cells = re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE)
+    listed = [name for cell in cells for name in re.findall(r"`(?:[a-z_]+\.)?([A-Za-z_]+)(?:\([a-z]*\))?`", cell)]
+    assert len(listed) > 30
+    assert [name for name in listed if name not in defined] == []
+
+
 def named_in_repository(text: str) -> list[str]:
     """Return the paths in backticks that end in `.py` or begin with a folder of the repository, and module names."""
     paths = re.findall(r"`((?:kill_switch|tests|docs|systemd)/[\w./-]+|[\w./-]+\.py)(?:::\w+)?`", text)
