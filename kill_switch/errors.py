@@ -10,7 +10,7 @@
     └── IllegalEvent           1   the engine was given an event that its state does not allow
 
 All parts of the package raise them; the command line turns them into one line and an exit code, as in sysexits(3). On
-the kill path a failure is a value (`domain.Answer`), never one of these.
+the kill path a failure is a value (`domain.CancelOutcome`), never one of these.
 """
 
 from __future__ import annotations

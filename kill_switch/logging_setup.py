@@ -108,7 +108,7 @@ def _made(make: Callable[[], str]) -> str:
 
 
 class Stderr(io.TextIOBase):
-    """A replacement for `sys.stderr` that passes text to the `Writer` and never blocks."""
+    """A replacement for `sys.stderr` that passes text to the `LogWriter` and never blocks."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -137,7 +137,7 @@ class Stderr(io.TextIOBase):
 
 
 class _Handler(logging.Handler):
-    """Pass records to the `Writer`, which formats them in its thread.
+    """Pass records to the `LogWriter`, which formats them in its thread.
 
     A traceback needs the source files, and their disk may hang.
     """

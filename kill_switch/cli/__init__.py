@@ -16,9 +16,12 @@ import click
 from kill_switch import __version__, unexpected
 from kill_switch.cli import daemon_commands, exit_codes, help_commands, operator_commands, record_commands, sim_commands
 from kill_switch.cli.common import say
-from kill_switch.errors import ConfigError, KillSwitchError
+from kill_switch.errors import ConfigError, KillSwitchError, Unreachable
 
 EX_SOFTWARE = 70  # sysexits(3)
+_NO_DAEMON_HINT = (
+    "See systemctl status kill-switch; a stopped daemon starts with systemctl start kill-switch, or kill-switch run"
+)
 
 
 def _exit_codes_help() -> str:
@@ -52,6 +55,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except KillSwitchError as error:
             say(f"kill-switch: {error}" if not isinstance(error, ConfigError) else str(error), err=True)
+            if isinstance(error, Unreachable):
+                say(_NO_DAEMON_HINT, err=True)
             ctx.exit(error.exit_code)
 
 

@@ -51,8 +51,10 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
     if live is None and kill == "last" and not problems:
         problems += _unrecorded(daemon.state_dir, daemon.runtime_dir)
     if stored is None:
-        known = ", ".join(() if reports is None else reports.kill_ids()[-5:]) or "none at all"
+        known = ", ".join(() if reports is None else reports.kill_ids()[-5:])
         details = "".join(f"; {known_problem['text']}" for known_problem in problems)
+        if not known:
+            raise KillSwitchError(f"there is no kill on record{details}")
         raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}{details}")
     return {**stored, "problems": problems}
 

@@ -44,7 +44,7 @@ def _complete_heartbeats(context: click.Context, parameter: click.Parameter, inc
 @json_option
 @click.option("--watch", is_flag=True, help="Redraw twice a second, until interrupted.")
 def status(config: Path | None, as_json: bool, watch: bool) -> None:
-    """Show what is armed, warm, tripped, blind.
+    """Show accounts (armed, ready, tripped) and blind triggers.
 
     Exit code 0: armed; 3: tripped or firing; 69: no daemon answers.
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from kill_switch.venues.adapter import Adapter
 
 # replaces a directory that a kill must not guess, because nothing can be opened there
-NO_ADDRESS = Path("/dev/null/unclear")
+NOWHERE = Path("/dev/null/unclear")
 TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "hooks", "notify", "ping")
 
 
@@ -228,7 +228,7 @@ def _account(
 
 def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Problem]) -> DaemonConfig:
     """Read the valid keys of [daemon]; a directory that is not valid becomes `NOWHERE`, where no file can be made."""
-    nowhere = dict.fromkeys(("state_dir", "runtime_dir"), str(NO_ADDRESS))
+    nowhere = dict.fromkeys(("state_dir", "runtime_dir"), str(NOWHERE))
     key = second_route.KEY
     if not isinstance(table, dict):
         whole: Raw = nowhere
@@ -242,7 +242,7 @@ def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Pro
         left = {key: value for key, value in whole.items() if key not in at_fault}
         left |= {key: value for key, value in nowhere.items() if key in at_fault}
         daemon, _, _ = validate(DaemonConfig, left, "daemon")
-    return daemon or DaemonConfig(state_dir=NO_ADDRESS, runtime_dir=NO_ADDRESS)
+    return daemon or DaemonConfig(state_dir=NOWHERE, runtime_dir=NOWHERE)
 
 
 def daemon_keys(

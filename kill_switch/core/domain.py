@@ -169,7 +169,7 @@ class SweepTiming:
     read_gap_s: float = 0.25  # between two reads
     clean_reads: int = 2  # number of clean reads in a row that prove an account clear
     strike_gap_s: float = 0.5  # between two strikes on the orders that are left
-    gap_cap_s: float = 5.0  # the strike gap doubles up to this once the account is in RESIDUE
+    gap_cap_s: float = 5.0  # in RESIDUE the strike gap grows to a quarter of the sweep's age, up to this
     residue_after_s: float = 10.0  # an account that is not clear by then is RESIDUE; its sweep goes on
     guard_every_s: float = 2.0  # between two reads of a clear, tripped account
 

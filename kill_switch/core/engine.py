@@ -8,7 +8,7 @@ Per account; the daemon's state is the worst of its accounts' states:
     state                  ReasonReported  Progress            last clean read   RearmAsked                 Recovered¹
     ARMED                  → STRIKING      –                   –                 refused: not tripped       stays
     STRIKING, CONFIRMING   recorded        recorded            → CLEAR           refused                    strike again
-    RESIDUE                strikes again   recorded, chased    → CLEAR           refused; force allowed     strike again
+    RESIDUE                strikes again   recorded, goes on   → CLEAR           refused; force allowed     strike again
     CLEAR                  strikes again   order → STRIKING    stays             → ARMED if the gate holds  guards
 
     ¹ and Reconfigured, for an account whose session with its venue is a new one.

@@ -100,7 +100,7 @@ class Journal:
         )
         self.announcements: deque[str] = self._writer.announcements  # lines for notifications; the daemon removes them
         self.on_entry: Callable[[Entry], None] = lambda entry: None
-        self.on_latch: Callable[[], object] = lambda: None  # called in another thread: somebody has left a latch
+        self.on_latch: Callable[[], object] = lambda: None  # called in another thread once it has found a foreign latch
         self._latch_stands_until = 1  # latch files are kept until the record of this number is durable
         self._queue = RecordQueue(self._writer.inbox, self._write_ahead, lambda entry: self.on_entry(entry))
         self._announced_silence = self._closed = False

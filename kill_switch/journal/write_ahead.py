@@ -42,8 +42,8 @@ class FoundNotes(NamedTuple):
 class WriteAheadNote:
     """The open file of the notes, locked by this process.
 
-    `write`, `covers` and `truncate_if_recorded` use the descriptor alone. `look` and `remove` use the file's name and
-    may wait for its file system: they run in another thread, and change no attribute.
+    `write`, `covers` and `truncate_if_recorded` use the descriptor alone. `look` and `remove` use the file's name, and
+    may wait for its file system. They run in another thread, and change nothing that the other methods use.
     """
 
     def __init__(self, path: Path) -> None:

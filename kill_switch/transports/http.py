@@ -95,7 +95,7 @@ class HttpLane:
         self._proven = proven
 
     def hold(self, asked_s: float) -> None:
-        """Send only urgent calls and commands for `asked_s` seconds, at most `retry_after.MOST_S`.
+        """Send only urgent calls and commands for `asked_s` seconds, at most `retry_after.MAX_PAUSE_S`.
 
         Other calls stay queued. A hold that would end earlier than the present one has no effect. A probe follows the
         end at once, so that the lane is proven again soon.
@@ -121,7 +121,7 @@ class HttpLane:
     def begin(self, request: Request) -> bool:
         """Write an urgent request at once; return False if no connection can take it now.
 
-        After True, the request's `call` or `forgo` must follow in the same pass of the event loop.
+        After True, the request's `call` or `abandon_begun` must follow in the same pass of the event loop.
         """
         connection = self._latest()
         if connection is not None:

@@ -79,7 +79,7 @@ class Dialer:
         patience_s: float = PATIENCE_S,
         name_within_s: float = NAME_WITHIN_S,
     ) -> HostAddress:
-        """Connect `protocol`, call its `connection_made` once, and return the address, for `blame`.
+        """Connect `protocol`, call its `connection_made` once, and return the address, for `mark_failed`.
 
         `within_s` bounds TCP and TLS together, from when an address is known. `patience_s` bounds the wait for a fresh
         answer of the name service while addresses are known. `name_within_s` bounds the wait for its first answer.

@@ -1,7 +1,8 @@
 """Fire when an account has too many new orders within a window, or too many open orders all through it.
 
-Each account is counted by itself, and a reason concerns all accounts of the trigger. Cancels do not count. An order
-counts at the earliest time at which it may have been placed; docs/guides/triggers/order-rate.md has every case.
+Each account is counted by itself, and a reason concerns all accounts of the trigger. A report of an order counts at the
+earliest time at which that order may have been placed; of several reports, the latest time counts. Cancels do not
+count; docs/guides/triggers/order-rate.md has every case.
 """
 
 from __future__ import annotations

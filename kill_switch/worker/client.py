@@ -362,16 +362,16 @@ class WorkerPool:
 
     async def run_job(self, job: str, within_s: float, **errand: object) -> JobResult:
         """Send an errand to the worker that carries it out; see `WorkerClient.run_job`."""
-        aide = self.commands if job in ("run", "find") else self.messages
-        return await aide.run_job(job, within_s, **errand)
+        worker = self.commands if job in ("run", "find") else self.messages
+        return await worker.run_job(job, within_s, **errand)
 
     def clients(self) -> tuple[WorkerClient, WorkerClient]:
         return self.messages, self.commands
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for people for each fault of the worker processes."""
-        for aide in self.clients():
-            yield from filter(None, (aide.trouble, aide.hangs))
+        for worker in self.clients():
+            yield from filter(None, (worker.trouble, worker.hangs))
 
 
 def _about(job: str, errand: Mapping[str, Any]) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +79,25 @@ def test_the_allow_list_may_shrink_and_move_but_not_grow() -> None:
     assert prose.grown({"docstrings": {"b.py": 2, "c.py": 1}}, {"docstrings": {"a.py": 3}}) == []
     assert prose.grown({"docstrings": {"a.py": 3, "b.py": 1}}, {"docstrings": {"a.py": 3}}) == ["docstrings"]
     assert prose.differences("docstrings", {"a.py": 1}, {"a.py": 2}) == ["a.py: 1 docstrings, 2 allowed"]
+
+
+# names of other programs and protocols
+FOREIGN = {"Age", "sock_connect", "create_default_context", "SSLSocket", "getpeercert"}
+
+
+def test_each_identifier_that_a_docstring_or_comment_quotes_is_in_the_package() -> None:
+    package = Path(__file__).parents[2] / "kill_switch"
+    files = {path: path.read_text("utf-8") for path in sorted(package.rglob("*.py"))}
+    names = {part for path in files for part in path.with_suffix("").parts} | FOREIGN
+    quoted: list[tuple[str, str]] = []
+    for path, text in files.items():
+        place = str(path.relative_to(package))
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            prose_text = token.type == tokenize.COMMENT or token.string.startswith('"""')
+            if token.type == tokenize.NAME or (token.type == tokenize.STRING and not prose_text):
+                names.update(re.findall(r"\w+", token.string))
+            elif prose_text:
+                quoted += [(place, name) for name in re.findall(r"`([a-zA-Z][\w.]+\w)`", token.string)]
+    missing = [(place, name) for place, name in quoted if not names.issuperset(name.removesuffix(".py").split("."))]
+    assert len(quoted) > 1000
+    assert missing == []

@@ -44,6 +44,7 @@ class AccountReach:
         """Turn the snapshot of a probe into the readiness of the HTTP lane."""
         wrong = failure(status, body, self._words)
         if wrong is not None:
+            # limited: another program uses the tokens up, and the lane itself works
             return () if wrong.limited else (NotReady(Route.HTTP, 0, wrong.words, fatal=wrong.key),)
         why = describe_unreached(self.on_snapshot(body))
         self._reported = self.unseen

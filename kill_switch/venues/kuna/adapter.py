@@ -59,7 +59,8 @@ class Kuna(Adapter[KunaOptions]):
     """
 
     NAME = "kuna"
-    LIMIT = 300, 60.0  # GETs of one key in 60 s (§ 7, inferred); a sweep has 4 to 7 calls a strike and 3 a read
+    # GETs of one key in 60 s (§ 7, inferred); even a sweep that clears nothing fits: 4 to 7 calls a strike, 3 a read
+    LIMIT = 300, 60.0
     TIMING = SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
     CONNECTIONS = 5  # a strike is a batch, three lists, and a cancel of a single order
     SCOPE = ("account_type", "stop_orders", "since")

@@ -129,10 +129,17 @@ def test_init_touches_nothing_that_is_there_and_ends_with_73(tmp_path: Path) -> 
     assert (tmp_path / "config.toml").read_text() == "mine"
 
 
+@pytest.mark.parametrize("words", [("status",), ("rearm", "--reason", "x"), ("drill",), ("reload",)])
+def test_a_command_without_a_daemon_names_the_command_that_starts_it(config: Path, words: tuple[str, ...]) -> None:
+    done = invoke(*words, "-c", config)
+    assert done.exit_code == 69
+    assert "no daemon answers" in done.stderr and "systemctl start kill-switch" in done.stderr
+
+
 def test_report_of_nothing_ends_with_one(config: Path) -> None:
     done = invoke("report", "-c", config)
     assert done.exit_code == 1
-    assert "there is no kill 'last' on record" in done.output
+    assert "there is no kill on record" in done.output
 
 
 def test_a_report_of_a_damaged_journal_says_so_and_ends_with_one(config: Path, tmp_path: Path) -> None:
@@ -245,7 +252,7 @@ def test_a_journal_that_the_disk_does_not_give_is_one_clear_line(
     monkeypatch.setattr(segments, "read_reports", fails)
     done = invoke("report", "-c", config)
     assert done.exit_code == 1
-    assert "there is no kill 'last' on record" in done.stderr and "journal.jsonl: Input/output error" in done.stderr
+    assert "there is no kill on record" in done.stderr and "journal.jsonl: Input/output error" in done.stderr
 
 
 @pytest.mark.parametrize("words", [("fire", "--reason", "x"), ("rearm", "--reason", "x"), ("reload",), ("drill",)])
