@@ -97,9 +97,9 @@ class Daemon:
             contents.entries,
             on_measured=lambda stage, us: self.outbound.meter.on_measured(stage, us),
         )
-        self.journal.on_entry = self.reports.take
+        self.journal.deliver_to(self.reports.take)
         adapters = {
-            name: account.build_adapter(config.daemon.hedge_after_s) for name, account in config.accounts.items()
+            name: account.build_adapter(config.daemon.second_route_after_s) for name, account in config.accounts.items()
         }
         timings = connect.sweep_timings(adapters)
         logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
@@ -212,7 +212,7 @@ class Daemon:
                 loop = asyncio.get_running_loop()
                 self._signals.listen(loop.add_signal_handler, self._signal)
                 self._signals.settle(_SETTLE_S)
-                self.journal.on_latch = partial(loop.call_soon_threadsafe, self._adopt_latch)
+                self.journal.latch_watch.listen(partial(loop.call_soon_threadsafe, self._adopt_latch))
                 self._record_start()
                 self._resume()
                 self.outbound.start(tasks)
@@ -236,7 +236,7 @@ class Daemon:
                 group.cancel_scope.cancel()
         finally:
             self._end()
-            self.journal.on_latch = lambda: None
+            self.journal.latch_watch.stop_listening()
             stop = StopRecord(state=self.dispatcher.state.phase)
             self.journal.append(stop.kind, stop.to_json(), clock.now())
             self.journal.close()

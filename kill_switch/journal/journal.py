@@ -92,19 +92,20 @@ class Journal:
         begin_worker = worker or JobThread
         self._state = begin_worker("journal")
         self._run = begin_worker("journal-runtime")
-        self.latch_watch = LatchWatch(
-            self._files, self._write_ahead, self._state, self._run, self._writer.look, lambda: self.on_latch()
-        )
+        self.latch_watch = LatchWatch(self._files, self._write_ahead, self._state, self._run, self._writer.look)
         self._note_converter = NoteConverter(
             self._write_ahead, self.contents.entries, self._directories, self._state, self._run
         )
         self.announcements: deque[str] = self._writer.announcements  # lines for notifications; the daemon removes them
-        self.on_entry: Callable[[Entry], None] = lambda entry: None
-        self.on_latch: Callable[[], object] = lambda: None  # called in another thread once it has found a foreign latch
+        self._on_entry: Callable[[Entry], object] = lambda entry: None
         self._latch_stands_until = 1  # latch files are kept until the record of this number is durable
-        self._queue = RecordQueue(self._writer.inbox, self._write_ahead, lambda entry: self.on_entry(entry))
+        self._queue = RecordQueue(self._writer.inbox, self._write_ahead, lambda entry: self._on_entry(entry))
         self._announced_silence = self._closed = False
         self._write_scheduled = self._sync_scheduled = False  # a write is posted; the next write requests an fsync
+
+    def deliver_to(self, on_entry: Callable[[Entry], object]) -> None:
+        """Call `on_entry` with each record from now on; reports are folded from `contents` before."""
+        self._on_entry = on_entry
 
     # ── state and troubles ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -269,7 +270,7 @@ class Journal:
             os.close(self._lock)
 
     def deliver_entries(self) -> None:
-        """Pass every record so far to `on_entry`, written or not."""
+        """Pass every record so far to the listener of `deliver_to`, written or not."""
         self._queue.deliver()
 
     def _collect_results(self) -> None:

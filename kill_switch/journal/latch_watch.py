@@ -26,21 +26,29 @@ class LatchWatch:
         state_thread: JobThread,
         runtime_thread: JobThread,
         look_at_state: Callable[[Sequence[Collection[str]], int], bool],
-        on_latch: Callable[[], object],
     ) -> None:
         """Connect the threads; nothing is looked at yet.
 
         `files` are the latch file of the state directory and that of the runtime directory, in this order.
-        `look_at_state` and `on_latch` are called in the threads; `on_latch` after a look that found a foreign latch.
+        `look_at_state` is called in the state directory's thread.
         """
         self._files, self._note = files, note
         self._state_thread, self._runtime_thread = state_thread, runtime_thread
-        self._look_at_state_directory, self._on_latch = look_at_state, on_latch
+        self._look_at_state_directory = look_at_state
+        self._on_latch: Callable[[], object] = lambda: None
         self._note_looks: deque[FoundNotes | None] = deque()  # results of looks at the note's file
         self._looking_at_state = self._looking_at_runtime = False
         self._requested_ns = 0  # monotonic time of the last request while no look was in progress
         self._may_have_foreign_latch = False  # another process may have written a latch
         self._both_checked = True  # both files were looked at since a line was found in one of them
+
+    def listen(self, on_latch: Callable[[], object]) -> None:
+        """Call `on_latch` in a thread after each look that found a foreign latch, from now on."""
+        self._on_latch = on_latch
+
+    def stop_listening(self) -> None:
+        """Call nothing after a look any more."""
+        self._on_latch = lambda: None
 
     @property
     def is_looking(self) -> bool:

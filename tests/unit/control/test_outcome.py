@@ -85,7 +85,7 @@ async def test_a_kill_without_a_report_is_refused_and_no_other_kill_is_shown(
     def fails(entry: object) -> None:
         raise RuntimeError("a fault of the reports")
 
-    office.journal.on_entry = fails
+    office.journal.deliver_to(fails)
     found = await fire(office)
     assert found["exit"] == 1 and "cannot be shown" in found["error"] and "accounts" not in found
 

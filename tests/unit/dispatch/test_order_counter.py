@@ -86,7 +86,7 @@ def test_nothing_is_counted_before_the_journal_numbers_the_records(tmp_path: Pat
     state.mkdir()
     run.mkdir()
     journal, told = Prompt(state, run), list[Mapping[str, Any]]()
-    journal.on_entry = told.append
+    journal.deliver_to(told.append)
     floor = Floor(journal=journal)
     floor.venues["a"].show("1", asked_ns=floor.time.now().mono_ns)
     floor.fire()

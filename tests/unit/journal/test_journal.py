@@ -206,7 +206,7 @@ def test_other_records_wait_for_the_flush(opened: Prompt) -> None:
 
 def test_a_listener_gets_every_record_as_it_is_read_back_later(opened: Prompt) -> None:
     entries: list[journal.Entry] = []
-    opened.on_entry = entries.append
+    opened.deliver_to(entries.append)
     opened.append_latch("reason", {"n": 1}, at(0))
     assert entries == []  # a strike is waiting
     opened.flush()
@@ -231,7 +231,7 @@ def test_a_reason_with_evidence_that_json_cannot_tell_trips_reports_and_survives
     opened: Prompt,
 ) -> None:
     reports = ReportBuilder(250_000)
-    opened.on_entry = reports.take
+    opened.deliver_to(reports.take)
     opened.append_latch("reason", {**REASON, "text": "half a character: \ud800", "evidence": {1: 1 << 80}}, at(0))
     opened.flush()
     assert reports.last == "k1-1700000000"
@@ -1213,7 +1213,7 @@ def test_a_latch_is_written_although_its_report_fails(opened: Prompt) -> None:
     def fail(entry: object) -> None:
         raise KeyError("accounts")
 
-    opened.on_entry = fail
+    opened.deliver_to(fail)
     assert opened.append_latch("reason", REASON, at(0))
     assert opened.append_latch("reason", REASON, at(1))
     again = journal.read_journal(opened.path)
