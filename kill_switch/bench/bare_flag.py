@@ -16,7 +16,7 @@ from pathlib import Path
 import uvloop
 from asyncinotify import Inotify, Mask
 
-from kill_switch.bench.contenders import HEDGE_S, READY_WITHIN_S, AnswerCounter, command, raw
+from kill_switch.bench.contenders import READY_WITHIN_S, SECOND_ROUTE_S, AnswerCounter, command, raw
 from kill_switch.config import loader
 from kill_switch.config.schema import FlagConfig
 from kill_switch.transports.lane import tls_context
@@ -34,7 +34,7 @@ async def main(file: Path) -> None:
     answers, adapters, wires = AnswerCounter(), [], []
     async with asyncio.timeout(READY_WITHIN_S):
         for account in loaded.accounts.values():
-            adapters.append(account.build_adapter(HEDGE_S))
+            adapters.append(account.build_adapter(SECOND_ROUTE_S))
             wires.append(await raw(tls_context(account.options.ca_file), adapters[-1], answers))
     commands: list[bytes] = []
     loop = asyncio.get_running_loop()

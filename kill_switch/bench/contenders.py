@@ -37,7 +37,7 @@ from kill_switch.venues.request import Request
 
 READY_WITHIN_S = 60.0
 CLOSED_WITHIN_S = 0.1  # for the event loop to close connections at the end
-HEDGE_S = 60.0  # disables second routes, which would be counted as commands
+SECOND_ROUTE_S = 60.0  # disables second routes, which would be counted as commands
 _KEEP = httpx.Limits(keepalive_expiry=None)
 
 # fires once; returns the times of the reason and of the last answer, monotonic ns
@@ -111,7 +111,7 @@ ContenderFactory = Callable[[BenchSetup], Awaitable[Strike]]
 async def limit(floor: BenchSetup) -> Strike:
     """Raw protocols on open connections: prebuilt bytes, and answers that are counted but not parsed."""
     answers = AnswerCounter()
-    adapters = [account.build_adapter(HEDGE_S) for account in floor.take().values()]
+    adapters = [account.build_adapter(SECOND_ROUTE_S) for account in floor.take().values()]
     wires = [await raw(floor.tls, adapter, answers) for adapter in adapters]
     await asyncio.sleep(0.2)  # for the frames that a venue sends first
 
@@ -211,7 +211,7 @@ class RawConnection(asyncio.BufferedProtocol):
 async def product(floor: BenchSetup) -> Strike:
     """kill-switch in this process: from a reason until every account's answer."""
     accounts = floor.take()
-    adapters = {name: account.build_adapter(HEDGE_S) for name, account in accounts.items()}
+    adapters = {name: account.build_adapter(SECOND_ROUTE_S) for name, account in accounts.items()}
     armed = recovery.rebuild((), {name: adapter.TIMING for name, adapter in adapters.items()})
     stage = floor.stage
     stage.state_dir.mkdir(exist_ok=True)
@@ -309,7 +309,7 @@ async def gathered(floor: BenchSetup) -> Strike:
 def requests(floor: BenchSetup) -> Iterator[tuple[Adapter, Callable[[], Request]]]:
     """Yield each account's adapter and a function that builds its account-wide REST cancel; all venues have one."""
     for account in floor.share().values():
-        adapter = account.build_adapter(HEDGE_S)
+        adapter = account.build_adapter(SECOND_ROUTE_S)
 
         def make(adapter: Adapter = adapter) -> Request:
             calls: list[Any] = [output for output in (*adapter.strike(clock.now()),) if isinstance(output, Call)]

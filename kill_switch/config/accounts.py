@@ -54,16 +54,16 @@ class AccountConfig:
         scope = {name: getattr(options, name) for name in kind.SCOPE}
         return Login(self.venue, options.ws_url, options.rest_url, self.secrets[kind.key_name(options)], scope)
 
-    def build_adapter(self, hedge_after_s: float) -> Adapter:
+    def build_adapter(self, second_route_after_s: float) -> Adapter:
         """Build a new adapter; raise `ValueError` for a secret that the venue cannot use."""
-        return self.adapter_class(self.options, self.secrets, hedge_after_s)
+        return self.adapter_class(self.options, self.secrets, second_route_after_s)
 
 
 def read_account(
     name: str,
     table: Raw,
     venues: Mapping[str, type[Adapter]],
-    hedge_after_s: float,
+    second_route_after_s: float,
     environ: Mapping[str, str],
     *,
     strict: bool = True,
@@ -113,7 +113,7 @@ def read_account(
     tags, held = tuple(dict.fromkeys(common.tags)), secrets.Secrets(values)
     account = AccountConfig(name, str(venue), tags, options, held, kind, _digest(options.ca_file))
     try:
-        account.build_adapter(hedge_after_s)
+        account.build_adapter(second_route_after_s)
     except ValueError as error:
         return None, [_unusable(path, str(error), values)]
     return account, []

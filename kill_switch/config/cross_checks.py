@@ -26,7 +26,7 @@ MEASURES_TO_STALE = 3  # measurements within `stale_after`: one answer may be lo
 
 
 def problems(
-    triggers: Mapping[str, AnyTrigger], accounts: Mapping[str, AccountConfig], hedge_after_s: float
+    triggers: Mapping[str, AnyTrigger], accounts: Mapping[str, AccountConfig], second_route_after_s: float
 ) -> Iterator[Problem]:
     """Yield a problem for each contradiction; accounts that could not be read are left out."""
     for name, trigger in triggers.items():
@@ -35,7 +35,7 @@ def problems(
             case PnlConfig():
                 yield from _pnl(config_path("triggers", name), trigger, watched)
             case OrderRateConfig():
-                yield from _order_rate(config_path("triggers", name), trigger, watched, hedge_after_s)
+                yield from _order_rate(config_path("triggers", name), trigger, watched, second_route_after_s)
             case FlagConfig() | HeartbeatConfig() | ScheduleConfig() | LinkConfig():
                 pass
             case _:
@@ -68,12 +68,12 @@ def _pnl(path: str, pnl: PnlConfig, watched: list[AccountConfig]) -> Iterator[Pr
 
 
 def _order_rate(
-    path: str, rate: OrderRateConfig, watched: list[AccountConfig], hedge_after_s: float
+    path: str, rate: OrderRateConfig, watched: list[AccountConfig], second_route_after_s: float
 ) -> Iterator[Problem]:
     if rate.max_new is None and rate.max_open is None:
         yield Problem(path, "no limit", "expected at least one of max_new, max_open")
     for account in watched:
-        if not account.build_adapter(hedge_after_s).pushes_orders:
+        if not account.build_adapter(second_route_after_s).pushes_orders:
             description = f"{account.name} at {account.venue} does not report new orders"
             yield Problem(
                 config_path(path, "accounts"),

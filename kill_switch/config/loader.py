@@ -100,7 +100,7 @@ def load(
     daemon = _daemon(tables["daemon"], environ, problems)
     accounts = _accounts(tables["accounts"], venues, daemon or DaemonConfig(), environ, problems)
     triggers = _triggers(tables["triggers"], _tags(tables["accounts"]), problems)
-    problems += cross_checks.problems(triggers, accounts, (daemon or DaemonConfig()).hedge_after_s)
+    problems += cross_checks.problems(triggers, accounts, (daemon or DaemonConfig()).second_route_after_s)
     intake = secret_tables.intake(tables["intake"], environ, problems)
     drill = secret_tables.plain(DrillConfig, tables["drill"], "drill", problems)
     rearm = secret_tables.plain(RearmConfig, tables["rearm"], "rearm", problems)
@@ -179,7 +179,7 @@ def rescue(
     }
     accounts = {}
     for name, table in tables.items():
-        account, wrong = _account(name, table, venues, daemon.hedge_after_s, environ)
+        account, wrong = _account(name, table, venues, daemon.second_route_after_s, environ)
         if account is not None:
             accounts[name] = account
             problems += wrong
@@ -204,7 +204,11 @@ def _is_list_of_strings(value: object) -> bool:
 
 
 def _account(
-    name: str, table: object, venues: Mapping[str, type[Adapter]], hedge_after_s: float, environ: Mapping[str, str]
+    name: str,
+    table: object,
+    venues: Mapping[str, type[Adapter]],
+    second_route_after_s: float,
+    environ: Mapping[str, str],
 ) -> tuple[AccountConfig | None, list[Problem]]:
     """Read an account even if its table has faults; no exception leaves this function, so that other accounts are read.
 
@@ -216,9 +220,9 @@ def _account(
         return None, wrong
     try:
         json.dumps(table, default=str, ensure_ascii=False).encode()
-        account, wrong = read_account(name, table, venues, hedge_after_s, environ)
+        account, wrong = read_account(name, table, venues, second_route_after_s, environ)
         if account is None:
-            account, _ = read_account(name, table, venues, hedge_after_s, environ, strict=False)
+            account, _ = read_account(name, table, venues, second_route_after_s, environ, strict=False)
         return account, wrong
     except UnicodeEncodeError:
         return None, [Problem(config_path("accounts", name), "not UTF-8", "save the file as UTF-8")]
@@ -287,8 +291,8 @@ def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
     problems += second_route.as_written(wrong, key)
     if daemon is None:
         return None
-    budget, hedge = format_duration(daemon.budget_s), format_duration(daemon.hedge_after_s)
-    if daemon.budget_s <= daemon.hedge_after_s:
+    budget, hedge = format_duration(daemon.budget_s), format_duration(daemon.second_route_after_s)
+    if daemon.budget_s <= daemon.second_route_after_s:
         hint = "the second route must have time to answer within the budget"
         problems.append(Problem("daemon.budget", f"{budget}, not longer than {key} = {hedge}", hint))
     if daemon.group is not None:
@@ -316,7 +320,7 @@ def _accounts(
         problems.append(Problem("accounts", "no account", "expected at least one table [accounts.NAME]"))
     accounts = {}
     for name, table in toml_file.named(tables, "accounts", problems).items():
-        account, wrong = read_account(name, table, venues, daemon.hedge_after_s, environ)
+        account, wrong = read_account(name, table, venues, daemon.second_route_after_s, environ)
         problems += wrong
         written = table.get("tags")
         for index, tag in enumerate(written if isinstance(written, list) else []):

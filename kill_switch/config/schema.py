@@ -51,7 +51,7 @@ class DaemonConfig(ConfigTable):
     """The table [daemon]: settings of the process as a whole."""
 
     budget_s: Budget = Field(default=0.25, alias="budget")  # from a reason until every account has answered
-    hedge_after_s: HedgeAfter = Field(
+    second_route_after_s: HedgeAfter = Field(
         default=0.06, alias="hedge_after"
     )  # time without an answer until the second route sends too; `second_route_after` is its other name
     state_dir: AbsolutePath = Path(STATE_DIR)  # the journal; default: $STATE_DIRECTORY, else this

@@ -254,7 +254,7 @@ class Reloader:
 
     def _connect(self, name: str, new: Config) -> Line:
         """Build the session and the lanes of an account of the new configuration."""
-        adapter = new.accounts[name].build_adapter(new.daemon.hedge_after_s)
+        adapter = new.accounts[name].build_adapter(new.daemon.second_route_after_s)
         return connect.connect_account(self._dispatcher, new, name, adapter, self._group.start_soon, self._network)
 
     def _rebind_intake(self, old: Config, new: Config) -> None:
@@ -282,7 +282,7 @@ class Reloader:
         event = Reconfigured(timings, frozenset(change.new_logins), approvals, clock.now(), identities, owed, moved)
         self._dispatcher.reconfigure(event, sessions)
         for adapter in adapters.values():
-            adapter.hedge_after_s = new.daemon.hedge_after_s
+            adapter.second_route_after_s = new.daemon.second_route_after_s
 
     def _fire_again(self, back: Mapping[str, str]) -> None:
         """Trip the accounts that were tripped when they left the configuration."""

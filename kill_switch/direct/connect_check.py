@@ -124,7 +124,7 @@ async def _with_lanes(
     adapters = {}
     for name in names:
         with _isolated_failure(name, failed):
-            adapters[name] = config.accounts[name].build_adapter(config.daemon.hedge_after_s)
+            adapters[name] = config.accounts[name].build_adapter(config.daemon.second_route_after_s)
     state = State({name: AccountState(adapter.TIMING) for name, adapter in adapters.items()})
     later = asyncio.get_running_loop().call_later
     dispatcher = Dispatcher(state, NullJournal(), clock.now, later, ignore, on_fact=on_fact)

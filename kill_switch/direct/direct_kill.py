@@ -198,7 +198,7 @@ class DirectKill:
 
     def _build(self, name: str) -> None:
         try:
-            self._adapters[name] = self._config.accounts[name].build_adapter(self._config.daemon.hedge_after_s)
+            self._adapters[name] = self._config.accounts[name].build_adapter(self._config.daemon.second_route_after_s)
         except Exception as error:  # because another account's kill must not depend on it
             self.failed[name] = f"it cannot be built: {brief(error)}"
 
@@ -291,7 +291,7 @@ class DirectKill:
                 journal.close()
             return
         self._dispatcher.counts.resume(joined.state.kills_of_accounts(), reports.tally, recorded.renamed)
-        journal.on_entry = reports.take
+        journal.deliver_to(reports.take)
         self._reports, self._kill_id = reports, joined.kill
         self._record.hand_over(journal, joined)
         if unstruck := [name for name in self._in_scope if name not in reason.accounts]:

@@ -44,16 +44,16 @@ class Adapter(VenueProfile[OptionsT]):
     the parts of `kit`: `calls`, `book`, `read_backs` and `drills`, beside its `clock` and its `evidence`.
     """
 
-    def __init__(self, options: OptionsT, secrets: Mapping[str, str], hedge_after_s: float) -> None:
+    def __init__(self, options: OptionsT, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         """Make an account's adapter with no lane up.
 
-        `secrets` has the secrets that `secrets(options)` names. `hedge_after_s` is how long a cancel waits for an
-        answer before it takes its second route, in seconds; a reload may assign another value. Raise ValueError,
-        which shows no secret, for a secret that cannot be used.
+        `secrets` has the secrets that `secrets(options)` names. `second_route_after_s` is how long a cancel waits for
+        an answer before it takes its second route, in seconds; a reload assigns another value. Raise ValueError, which
+        shows no secret, for a secret that cannot be used.
         """
         self.ws_url = options.ws_url
         self.rest_url = options.rest_url
-        self.hedge_after_s = hedge_after_s
+        self.second_route_after_s = second_route_after_s
         self.host = urlsplit(options.rest_url).netloc
         key = secrets.get(self.key_name(options)) if self.secrets(options) and self.LIMITED_BY == "key" else None
         self.limited_by = (self.NAME, self.host, hash(key))  # accounts with an equal value share a limit
@@ -73,7 +73,9 @@ class Adapter(VenueProfile[OptionsT]):
             pool=None if self.LIMIT is None else RatePool(*self.LIMIT),
         )
         self.book = OrderBook()
-        self.read_backs = ReadBackRunner(self.book, self.calls, self.evidence, self.refresh, lambda: self.hedge_after_s)
+        self.read_backs = ReadBackRunner(
+            self.book, self.calls, self.evidence, self.refresh, lambda: self.second_route_after_s
+        )
         self.drills = DrillTracker(self.calls)
 
     # the limit that accounts share

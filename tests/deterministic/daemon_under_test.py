@@ -234,7 +234,7 @@ class Life:
         replay = self.journal.contents
         judge.opened(replay)
         self.reports = ReportBuilder(BUDGET_US, replay.entries)
-        self.journal.on_entry = self.reports.take
+        self.journal.deliver_to(self.reports.take)
         adapters = {name: house.adapter() for name, house in houses.items()}
         paces, logins = (
             {name: a.TIMING for name, a in adapters.items()},
@@ -250,7 +250,7 @@ class Life:
         """Do what the daemon does at its start."""
         for name, session in self.dispatcher.sessions.items():
             self._connect(session, self._houses[name])
-        self.journal.on_latch = lambda: self.enter_later(0.0, self._adopt_latch)
+        self.journal.latch_watch.listen(lambda: self.enter_later(0.0, self._adopt_latch))
         self.journal.append("start", {"accounts": {}, "triggers": {}}, self.clock())
         self.journal.flush()
         self.judge.started(self)

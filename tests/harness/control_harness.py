@@ -52,7 +52,7 @@ class ControlHarness(DispatcherHarness):
             path.mkdir()
         self.journal = Ledger(loaded.daemon.state_dir, loaded.daemon.runtime_dir)
         self.reports = ReportBuilder(BUDGET_US)
-        self.journal.on_entry = self.reports.take
+        self.journal.deliver_to(self.reports.take)
         records = self.dispatcher._records
         self.dispatcher._journal = records._journal = self.drills._journal = self.journal
         clock = running().now

@@ -192,8 +192,8 @@ class Venue(Adapter):
     TIMING: ClassVar[SweepTiming] = SweepTiming()
     Options = Options
 
-    def __init__(self, hedge_after_s: float = 0.06) -> None:
-        super().__init__(Options(), {}, hedge_after_s)
+    def __init__(self, second_route_after_s: float = 0.06) -> None:
+        super().__init__(Options(), {}, second_route_after_s)
         self.on_first: Callable[[], Request | messages.Send | None] = lambda: None
         self.on_kill: Callable[[Instant], Outputs] | None = None
         self.on_event: Callable[[], Outputs] | None = None
@@ -209,9 +209,9 @@ class Venue(Adapter):
     def strike(self, now: Instant) -> Outputs:
         if self.on_kill is not None:
             return self.on_kill(now)
-        hedge = self.hedge_after_s
+        hedge = self.second_route_after_s
         return self.calls.start_call(
-            "cancel-all", lambda _: CANCEL_ALL, now, urgent=True, cancel=True, hedge_after_s=hedge
+            "cancel-all", lambda _: CANCEL_ALL, now, urgent=True, cancel=True, second_route_after_s=hedge
         )
 
     def read(self, now: Instant) -> Outputs:

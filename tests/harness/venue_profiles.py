@@ -21,7 +21,7 @@ from kill_switch.venues.request import Request
 from .keys import rsa_pem
 from .venue_playbook import START, Pause, Player, answer, hears, payload
 
-HEDGE_S = 0.06
+SECOND_ROUTE_S = 0.06
 
 
 @dataclass
@@ -72,7 +72,7 @@ class VenueProfile:
 
     def make(self, secrets: Mapping[str, str] | None = None, **options: Any) -> Adapter:
         kind = VENUES[self.venue]
-        return kind(kind.Options(**{**self.options, **options}), secrets or self.secrets(), HEDGE_S)
+        return kind(kind.Options(**{**self.options, **options}), secrets or self.secrets(), SECOND_ROUTE_S)
 
     def player(self) -> Player:
         return Player(self.make())

@@ -14,7 +14,7 @@ from kill_switch.core.domain import CancelOutcome, Order, OrderState, Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.kill_trace import PAST_IDS
-from kill_switch.venues.kit.readback import LOOK_UP, MAX_LOOK_UPS, READ_HEDGE, REFRESH, ReadBack
+from kill_switch.venues.kit.readback import LOOK_UP, MAX_LOOK_UPS, READ_SECOND_ROUTE_FACTOR, REFRESH, ReadBack
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
@@ -42,7 +42,7 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.request import Request
 from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
-from tests.harness.venue_profiles import HEDGE_S, STANDS, VenueProfile
+from tests.harness.venue_profiles import SECOND_ROUTE_S, STANDS, VenueProfile
 
 NOBODY = VenueProfile("nobody", dict)
 every_venue = pytest.mark.parametrize("stand", [STANDS.get(name, NOBODY) for name in VENUES], ids=list(VENUES))
@@ -114,10 +114,10 @@ def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: Venue
 def test_another_hedge_after_holds_from_the_next_strike_on(stand: VenueProfile, ready: bool) -> None:
     """A reload may change it while the adapter is at work."""
     player = stand.ready() if ready else stand.player()
-    player.adapter.hedge_after_s = 7.0
+    player.adapter.second_route_after_s = 7.0
     outputs = [output for step in (Kill(), Read()) for output in player.put(step)]
     waits = [output.seconds for output in outputs if isinstance(output, WakeAfter)]
-    assert not {HEDGE_S, READ_HEDGE * HEDGE_S} & set(waits)
+    assert not {SECOND_ROUTE_S, READ_SECOND_ROUTE_FACTOR * SECOND_ROUTE_S} & set(waits)
     assert not [seconds for seconds in waits if 1.0 <= seconds < 7.0]  # shorter timers are for no second route
     assert len([seconds for seconds in waits if seconds >= 7.0]) >= 2
 
@@ -249,7 +249,7 @@ def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connec
     outputs = player.put(Kill())
     call = outputs[0]
     assert isinstance(call, Call) and call.urgent and call.cancel and call.route is Route.HTTP
-    assert WakeAfter(call.tag, HEDGE_S) in outputs
+    assert WakeAfter(call.tag, SECOND_ROUTE_S) in outputs
     others = [output for output in outputs if isinstance(output, Call) and output is not call]
     assert not any(output.cancel for output in others)
     assert all(output.command for output in outputs if isinstance(output, Call | Send))
@@ -400,7 +400,7 @@ def test_a_copy_that_is_lost_or_proves_nothing_waits_for_the_other_one(stand: Ve
 def test_no_answer_in_time_uses_the_second_route_once(stand: VenueProfile) -> None:
     player = stand.ready()
     call = strike(player)
-    player.put(Pause(HEDGE_S))
+    player.put(Pause(SECOND_ROUTE_S))
     [again] = player.put(VenueTimerFired(call.tag))
     assert isinstance(again, Call) and again.route is Route.FRESH
     assert (again.request.method, again.request.target) == (call.request.method, call.request.target)

@@ -98,8 +98,8 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     def secrets(cls, options: CrossTradeOptions) -> tuple[str, ...]:
         return ("token",)
 
-    def __init__(self, options: CrossTradeOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
-        super().__init__(options, secrets, hedge_after_s)
+    def __init__(self, options: CrossTradeOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
+        super().__init__(options, secrets, second_route_after_s)
         self._bearer = {"Authorization": f"Bearer {header_safe('token', secrets['token'])}"}
         self._accounts = options.nt_accounts
         self._subscribes = options.order_events
@@ -121,7 +121,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             self._turns,
             self.calls,
             knowledge.on_cancel_settled,
-            lambda: self.hedge_after_s,  # a reload may change it
+            lambda: self.second_route_after_s,  # a reload may change it
             self._on_strike_answered,
         )
         self._reads = UserReader(
@@ -136,7 +136,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             facts.on_failed_probe,
             self._reach.on_read_snapshot,
             positions=options.flatten,
-            hedge_after_s=lambda: self.hedge_after_s,
+            second_route_after_s=lambda: self.second_route_after_s,
         )
         self._equity = EquityReader(self._wire, ours, self.calls, self.evidence, snapshot)
         self._prober = Prober(

@@ -91,13 +91,13 @@ class UserReader:
         reached: Callable[[Any], Mapping[str, str]],
         *,
         positions: bool,
-        hedge_after_s: Callable[[], float],
+        second_route_after_s: Callable[[], float],
     ) -> None:
         """Make a reader with no read in progress.
 
         `done` is called with each read that has ended, `failed` with the reason why a probe has shown nothing.
         `reached` gets each snapshot, and returns the accounts that it does not show connected, with reasons.
-        `hedge_after_s` returns the seconds after which a cancel takes its second route.
+        `second_route_after_s` returns the seconds after which a cancel takes its second route.
         """
         self.has_path = True  # REST has GET /orders
         self.has_rpc = True  # the WebSocket has GetAllOrders
@@ -113,7 +113,7 @@ class UserReader:
         self._failed = failed
         self._reached = reached
         self._positions = wire.request("GET", "/v1/api/positions") if positions else None
-        self._hedge_after_s = hedge_after_s
+        self._second_route_after_s = second_route_after_s
         self._repeated: dict[UserRead, None] = {}  # reads with requests in the queue
         self._frames: dict[str, UserRead] = {}  # reads over the WebSocket, by the id of their RPC
         self._count = 0
@@ -152,11 +152,11 @@ class UserReader:
         return self._wire.request("GET", f"{path_of(account)}/orders")
 
     def _get(self, kind: str, request: Request, read: UserRead, context: object, now: Instant) -> Outputs:
-        again_s = max(READ_AGAIN_S, 4 * self._hedge_after_s())
+        again_s = max(READ_AGAIN_S, 4 * self._second_route_after_s())
         once = read.probe or self._wire.bucket.contended(now)
         build = self._wire.paid(request)
         return self._calls.start_call(
-            kind, build, now, urgent=not read.probe, hedge_after_s=None if once else again_s, context=context
+            kind, build, now, urgent=not read.probe, second_route_after_s=None if once else again_s, context=context
         )
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────

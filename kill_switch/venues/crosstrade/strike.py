@@ -50,14 +50,14 @@ class CrossTradeStriker:
         turns: RequestQueue,
         calls: CallStarter,
         settled: Callable[[str, str, CancelReply, Instant], None],
-        hedge_after_s: Callable[[], float],
+        second_route_after_s: Callable[[], float],
         answered: Callable[[int], None],
     ) -> None:
         """Make a striker with no strike in progress.
 
         `settled` is called with the final reply to each cancel: NT account, order ("": all orders), reply, moment.
         `answered` is called with the moment, monotonic, at which a strike was made that is now answered.
-        `hedge_after_s` returns the seconds after which a cancel takes its second route.
+        `second_route_after_s` returns the seconds after which a cancel takes its second route.
         """
         self.cancels = {name: wire.request("POST", f"{path_of(name)}/orders/cancel") for name in accounts}
         for request in self.cancels.values():
@@ -68,7 +68,7 @@ class CrossTradeStriker:
         self._calls = calls
         self._settled = settled
         self._answered = answered
-        self._hedge_after_s = hedge_after_s
+        self._second_route_after_s = second_route_after_s
         self._parts: dict[str, CancelPart] = {}  # unanswered account-wide cancels, by the id of their RPC
         self._waiting: dict[str, CancelPart] = {}  # in the queue, or sent from it and unanswered, by target
         self._singles: dict[str, CancelPart] = {}  # cancels by id of the latest strike, by the id of their RPC
@@ -186,7 +186,7 @@ class CrossTradeStriker:
         for number, part in enumerate(sent):
             if part.order and part.framed:
                 continue
-            wait_s = self._hedge_after_s() + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
+            wait_s = self._second_route_after_s() + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
             if part.framed:
                 outputs.append(WakeAfter(f"hedge {part.id}", wait_s))
             else:
@@ -206,7 +206,7 @@ class CrossTradeStriker:
             return self._calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
         build = self._wire.paid(self.cancels[part.account], paid=paid)
         return self._calls.start_call(
-            "cancel", build, now, urgent=True, cancel=True, hedge_after_s=again_s, context=part
+            "cancel", build, now, urgent=True, cancel=True, second_route_after_s=again_s, context=part
         )
 
     # ── tokens are short ──────────────────────────────────────────────────────────────────────────────────────────
@@ -263,7 +263,7 @@ class CrossTradeStriker:
             part.reply = reply
         if part.twin_ended:
             return self._settle(part, part.reply, now)
-        return self._start_twin(part, now, self._hedge_after_s())
+        return self._start_twin(part, now, self._second_route_after_s())
 
     def on_twin_reply(self, call: PendingCall, reply: CancelReply | None, now: Instant) -> Outputs | None:
         """Apply the reply to a REST twin; None if it proves nothing and another route is to be tried."""
@@ -343,7 +343,7 @@ class CrossTradeStriker:
                 outputs.extend(self._settle(part, part.reply, now))
             elif not part.twin_started and (allowed > 0 or not part.strike.answered_over_ws):
                 allowed -= 1
-                outputs.extend(self._start_twin(part, now, self._hedge_after_s()))
+                outputs.extend(self._start_twin(part, now, self._second_route_after_s()))
         return tuple(outputs)
 
     def on_timer(self, kind: str, tag: str, now: Instant) -> Outputs:
@@ -353,7 +353,7 @@ class CrossTradeStriker:
             return ()
         if kind == "settle":
             return self._settle(part, part.reply, now)
-        again_s = max(self._hedge_after_s(), 1 / SECONDS_PER_S)
+        again_s = max(self._second_route_after_s(), 1 / SECONDS_PER_S)
         if kind == "silent":
             strike = part.strike
             silent = [each for each in self._parts.values() if each.strike is strike and not strike.answered_over_ws]

@@ -93,21 +93,21 @@ class CallStarter:
         urgent: bool = False,
         cancel: bool = False,
         command: bool = False,
-        hedge_after_s: float | None = None,
+        second_route_after_s: float | None = None,
         give_up_after_s: float | None = None,
         context: Any = None,
         on_loss: LossHandler | None = None,
     ) -> Outputs:
         """Start a call on the warm lane, and return its `Call` and its timer.
 
-        Without an answer after `hedge_after_s` (seconds), a second copy leaves on a fresh connection; after
+        Without an answer after `second_route_after_s` (seconds), a second copy leaves on a fresh connection; after
         `give_up_after_s` the call counts as lost instead. Set at most one of them. `cancel` marks a strike's own
         cancel, and implies `command`; `Call` defines both. `context` becomes the call's `part`. `on_loss` replaces
         the starter's handler for this call.
         """
         self._started += 1
         tag = f"{kind}#{self._started}"
-        twice = hedge_after_s is not None
+        twice = second_route_after_s is not None
         spares = self._connections if twice and urgent else 0
         call = self.pending[tag] = PendingCall(
             kind,
@@ -117,15 +117,15 @@ class CallStarter:
             cancel,
             command or cancel,
             twice,
-            hedge_after_s,
+            second_route_after_s,
             give_up_after_s,
             context,
             on_loss,
             spares=spares,
         )
         copy = self._copy(tag, call, Route.HTTP, now)
-        if hedge_after_s is not None:
-            return (copy, WakeAfter(tag, hedge_after_s))
+        if second_route_after_s is not None:
+            return (copy, WakeAfter(tag, second_route_after_s))
         return (copy,) if give_up_after_s is None else (copy, WakeAfter(tag, give_up_after_s))
 
     def start_again(self, call: PendingCall, now: Instant) -> Outputs:
@@ -137,7 +137,7 @@ class CallStarter:
             urgent=call.urgent,
             cancel=call.cancel,
             command=call.command,
-            hedge_after_s=call.second_route_after_s,
+            second_route_after_s=call.second_route_after_s,
             give_up_after_s=call.give_up_after_s,
             context=call.part,
             on_loss=call.on_loss,

@@ -24,7 +24,9 @@ MAX_LOOK_UPS = (
 )
 MAX_WHY = 600  # characters of the reasons why a read-back is incomplete
 NAMED = 3  # most orders that a line of evidence names
-READ_HEDGE = 4  # a read waits this many times as long for its second route as a cancel, because it is less urgent
+READ_SECOND_ROUTE_FACTOR = (
+    4  # a read waits this many times as long for its second route as a cancel, because it is less urgent
+)
 
 
 @dataclass(slots=True)
@@ -60,12 +62,12 @@ class ReadBackRunner:
         calls: CallStarter,
         evidence: Evidence,
         refresh: Callable[[Instant], Outputs],
-        hedge_after_s: Callable[[], float],
+        second_route_after_s: Callable[[], float],
     ) -> None:
         """Make a runner without a read-back under way.
 
-        `refresh` requests every list with calls that are not urgent. `hedge_after_s` returns how many seconds a cancel
-        waits before its second route.
+        `refresh` requests every list with calls that are not urgent. `second_route_after_s` returns how many
+        seconds a cancel waits before its second route.
         """
         self.order_request: Callable[[str], Build | None] = lambda order_id: None
         self.count_cancelled: Callable[[], int | None] = lambda: None
@@ -73,7 +75,7 @@ class ReadBackRunner:
         self._calls = calls
         self._evidence = evidence
         self._refresh = refresh
-        self._hedge_after_s = hedge_after_s
+        self._second_route_after_s = second_route_after_s
         self._looking: set[str] = set()  # orders whose look-up is under way without a read-back
         self._http_up = False
         self._refreshed_ns = NEVER  # when all lists were last requested because pushes began
@@ -155,7 +157,7 @@ class ReadBackRunner:
                     build,
                     now,
                     urgent=read.urgent,
-                    hedge_after_s=READ_HEDGE * self._hedge_after_s(),
+                    second_route_after_s=READ_SECOND_ROUTE_FACTOR * self._second_route_after_s(),
                     context=(read, order.id),
                     on_loss=self._on_look_up_lost,
                 )

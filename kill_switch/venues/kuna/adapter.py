@@ -79,8 +79,8 @@ class Kuna(Adapter[KunaOptions]):
         pair = ("public_key", "api_secret") if signed else ()
         return pair if signed and options.ws_login == "none" else (*pair, "api_key")
 
-    def __init__(self, options: KunaOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
-        super().__init__(options, secrets, hedge_after_s)
+    def __init__(self, options: KunaOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
+        super().__init__(options, secrets, second_route_after_s)
         headers = {"Host": self.host, "Accept": "application/json", "Content-Type": "application/json"}
         if options.account_type:
             headers["account"] = options.account_type
@@ -105,7 +105,7 @@ class Kuna(Adapter[KunaOptions]):
             self._signer,
             self._lists,
             options.batch_orders,
-            lambda: self.hedge_after_s,  # a reload may change it
+            lambda: self.second_route_after_s,  # a reload may change it
             self.book,
         )
         self._turns = ReadQueue(self._ask_list)
@@ -149,10 +149,10 @@ class Kuna(Adapter[KunaOptions]):
         return tuple(output for kind in self._lists for output in self._ask_list(read, kind, now))
 
     def _ask_list(self, read: ReadBack, kind: str, now: Instant) -> Outputs:
-        hedge_after_s = 4 * self.hedge_after_s
+        second_route_after_s = 4 * self.second_route_after_s
         build, context = self._lists[kind], (kind, read)
         return self.calls.start_call(
-            "orders", build, now, urgent=read.urgent, hedge_after_s=hedge_after_s, context=context
+            "orders", build, now, urgent=read.urgent, second_route_after_s=second_route_after_s, context=context
         )
 
     def _order_request(self, order_id: str) -> Callable[[Instant], Request]:

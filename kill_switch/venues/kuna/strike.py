@@ -89,19 +89,19 @@ class KunaStriker:
         signer: KunaSigner,
         lists: Mapping[str, Callable[[Instant], Request]],
         batch_orders: int,
-        hedge_after_s: Callable[[], float],
+        second_route_after_s: Callable[[], float],
         book: OrderBook,
     ) -> None:
         """Make a striker with no strike in progress; `lists` builds the request of each list, by its name.
 
-        `words` makes evidence of the venue's texts. `hedge_after_s` returns the seconds after which a call takes its
-        second route. `batch_orders` is the most orders of a batch.
+        `words` makes evidence of the venue's texts. `second_route_after_s` returns the seconds after which a call takes
+        its second route. `batch_orders` is the most orders of a batch.
         """
         self._calls = calls
         self._words = words
         self._signer = signer
         self._lists = lists
-        self._hedge_after_s = hedge_after_s
+        self._second_route_after_s = second_route_after_s
         self._book = book
         self._most = self._batch = batch_orders
         self._halving = True  # until the shortest batch was refused too: then length was not the reason
@@ -185,9 +185,9 @@ class KunaStriker:
     ) -> Outputs:
         """Start a call of a strike; `target` is the ids that it cancels, or the list that it reads."""
         strike.waiting += 1
-        again_s, context = self._hedge_after_s(), (strike, target)
+        again_s, context = self._second_route_after_s(), (strike, target)
         return self._calls.start_call(
-            kind, build, now, urgent=True, cancel=cancel, command=True, hedge_after_s=again_s, context=context
+            kind, build, now, urgent=True, cancel=cancel, command=True, second_route_after_s=again_s, context=context
         )
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,7 +18,7 @@ from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.decode import as_text, parse_json
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
-from kill_switch.venues.kit.readback import LOOK_UP, READ_HEDGE, ReadBack
+from kill_switch.venues.kit.readback import LOOK_UP, READ_SECOND_ROUTE_FACTOR, ReadBack
 from kill_switch.venues.messages import (
     CancelAnswered,
     Drilled,
@@ -119,8 +119,8 @@ class OxFun(Adapter[OxFunOptions]):
     def secrets(cls, options: OxFunOptions) -> tuple[str, ...]:
         return ("api_key", "api_secret")
 
-    def __init__(self, options: OxFunOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
-        super().__init__(options, secrets, hedge_after_s)
+    def __init__(self, options: OxFunOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
+        super().__init__(options, secrets, second_route_after_s)
         self._signer = OxFunSigner(secrets["api_key"], secrets["api_secret"], self.host, self.clock)
         self.book.lists = ("working",)
         self._working = self._signer.build("GET", "/v3/orders/working")
@@ -128,7 +128,7 @@ class OxFun(Adapter[OxFunOptions]):
         self._drill_count = 0
         self._sessions = SessionPool(self._signer, self.clock, self.evidence, self.read_backs.begin_pushes)
         self._striker = OxFunStriker(
-            self.calls, self.book, self._sessions, self._signer, self.clock, lambda: self.hedge_after_s
+            self.calls, self.book, self._sessions, self._signer, self.clock, lambda: self.second_route_after_s
         )
         self.read_backs.order_request = self._order_request
         self.read_backs.count_cancelled = self._striker.count_cancelled
@@ -147,7 +147,11 @@ class OxFun(Adapter[OxFunOptions]):
     def read(self, now: Instant) -> Outputs:
         self._striker.note_read(now)
         return self.calls.start_call(
-            "orders", self._working, now, urgent=True, hedge_after_s=READ_HEDGE * self.hedge_after_s
+            "orders",
+            self._working,
+            now,
+            urgent=True,
+            second_route_after_s=READ_SECOND_ROUTE_FACTOR * self.second_route_after_s,
         )
 
     def read_alongside_strike(self, now: Instant) -> Outputs:
@@ -156,7 +160,9 @@ class OxFun(Adapter[OxFunOptions]):
             return ()
         if self.calls.pool is not None and not self.calls.pool.is_rested(now):
             return ()
-        return self.calls.start_call("beside", self._working, now, urgent=True, hedge_after_s=self.hedge_after_s)
+        return self.calls.start_call(
+            "beside", self._working, now, urgent=True, second_route_after_s=self.second_route_after_s
+        )
 
     def keep_warm(self, now: Instant) -> Outputs:
         return self.calls.start_call("probe", self._working, now)

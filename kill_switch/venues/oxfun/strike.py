@@ -42,14 +42,14 @@ class OxFunStriker:
         sessions: SessionPool,
         signer: OxFunSigner,
         clock: ClockOffset,
-        hedge_after_s: Callable[[], float],
+        second_route_after_s: Callable[[], float],
     ) -> None:
         self._calls = calls
         self._book = book
         self._sessions = sessions
         self._signer = signer
         self._clock = clock
-        self._hedge_after_s = hedge_after_s
+        self._second_route_after_s = second_route_after_s
         self._delete_all = signer.template("DELETE", "/v3/orders/cancel-all", b"{}")
         self._first: Request | None = None  # the cancel-all of the strike that is being built, if `first` has built it
         self._strike = 0
@@ -77,7 +77,12 @@ class OxFunStriker:
         if new:
             self.cancelled = 0  # earlier cancels are not this kill's
         yield from self._calls.start_call(
-            "cancel-all", self._cancel_all, now, urgent=True, cancel=True, hedge_after_s=self._hedge_after_s()
+            "cancel-all",
+            self._cancel_all,
+            now,
+            urgent=True,
+            cancel=True,
+            second_route_after_s=self._second_route_after_s(),
         )
         if new:
             self._outlived = frozenset()

@@ -17,7 +17,7 @@ from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.decode import parse_json
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.drill import DRILL
-from kill_switch.venues.kit.readback import LOOK_UP, READ_HEDGE, ReadBack
+from kill_switch.venues.kit.readback import LOOK_UP, READ_SECOND_ROUTE_FACTOR, ReadBack
 from kill_switch.venues.messages import (
     CancelAnswered,
     Drilled,
@@ -100,8 +100,8 @@ class Roxom(Adapter[RoxomOptions]):
     def secrets(cls, options: RoxomOptions) -> tuple[str, ...]:
         return ("api_key", "private_key") if options.auth == "rsa" else ("api_key",)
 
-    def __init__(self, options: RoxomOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
-        super().__init__(options, secrets, hedge_after_s)
+    def __init__(self, options: RoxomOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
+        super().__init__(options, secrets, second_route_after_s)
         private_key = secrets["private_key"] if options.auth == "rsa" else None
         self._signer = RoxomSigner(secrets["api_key"], private_key, self.host)
         self._prefix = options.path_prefix
@@ -127,7 +127,12 @@ class Roxom(Adapter[RoxomOptions]):
 
     def strike(self, now: Instant) -> Outputs:
         return self.calls.start_call(
-            "cancel-all", self._build_cancel_all, now, urgent=True, cancel=True, hedge_after_s=self.hedge_after_s
+            "cancel-all",
+            self._build_cancel_all,
+            now,
+            urgent=True,
+            cancel=True,
+            second_route_after_s=self.second_route_after_s,
         )
 
     def describe_strike(self) -> tuple[str, ...]:
@@ -165,7 +170,7 @@ class Roxom(Adapter[RoxomOptions]):
                 constant(request),
                 now,
                 urgent=urgent,
-                hedge_after_s=READ_HEDGE * self.hedge_after_s,
+                second_route_after_s=READ_SECOND_ROUTE_FACTOR * self.second_route_after_s,
                 context=(kind, read),
             )
         return calls

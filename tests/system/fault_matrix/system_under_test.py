@@ -43,12 +43,14 @@ class Product:
         shutil.copy(entries["victim"]["ca_file"], self._ca_file)
         entries = {**entries, "victim": {**entries["victim"], "ca_file": str(self._ca_file)}}
         self.config = loader.load(_write_config(directory, entries, venues))
-        adapters = {name: a.build_adapter(self.config.daemon.hedge_after_s) for name, a in self.config.accounts.items()}
+        adapters = {
+            name: a.build_adapter(self.config.daemon.second_route_after_s) for name, a in self.config.accounts.items()
+        }
         paces = {name: hurried(adapter.TIMING) for name, adapter in adapters.items()}
         self.pace: SweepTiming = paces["victim"]
         self.reports = ReportBuilder(int(self.config.daemon.budget_s * 1e6))
         self.journal = journal.Journal(self.config.daemon.state_dir, self.config.daemon.runtime_dir)
-        self.journal.on_entry = self.reports.take
+        self.journal.deliver_to(self.reports.take)
         self.said: list[Announce] = []
         self.on_clear: Callable[[str], None] = lambda account: None
         state = recovery.rebuild((), paces)

@@ -64,8 +64,8 @@ class Desk(Adapter):
         ws_url: str = "wss://venue.test/ws"
         rest_url: str = "https://venue.test"
 
-    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
-        super().__init__(options, secrets, hedge_after_s)
+    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
+        super().__init__(options, secrets, second_route_after_s)
         self.held = dict(secrets)
 
     @classmethod
@@ -130,13 +130,13 @@ class Signer(Desk):
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         return ("api_key", "private_key") if getattr(options, "auth", "rsa") == "rsa" else ("api_key",)
 
-    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], hedge_after_s: float) -> None:
-        super().__init__(options, secrets, hedge_after_s)
+    def __init__(self, options: VenueOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
+        super().__init__(options, secrets, second_route_after_s)
         if secrets["api_key"].startswith("bad"):
             raise ValueError(f"no use for {secrets['api_key']}")
         if secrets.get("private_key", "").startswith("bad"):
             raise ValueError("private_key is not an RSA key")
-        if hedge_after_s > 60:
+        if second_route_after_s > 60:
             raise ValueError("no venue of this kind waits\nthat long")
 
 
@@ -200,7 +200,7 @@ def test_one_account_is_enough(tmp_path: Path) -> None:
 
 def test_the_defaults_are_those_of_the_manual() -> None:
     daemon = DaemonConfig()
-    assert (daemon.budget_s, daemon.hedge_after_s) == (0.25, 0.06)
+    assert (daemon.budget_s, daemon.second_route_after_s) == (0.25, 0.06)
     assert (daemon.state_dir, daemon.runtime_dir) == (Path("/var/lib/kill-switch"), Path("/run/kill-switch"))
     assert (daemon.start, daemon.ready, daemon.group) == ("armed", "all", None)
     assert (IntakeConfig().udp, IntakeConfig().key, RearmConfig().approvals) == (None, None, 1)
@@ -235,7 +235,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
     """
     config = loaded(tmp_path, text)
     daemon = config.daemon
-    assert (daemon.budget_s, daemon.hedge_after_s) == (1.5, 0.25)
+    assert (daemon.budget_s, daemon.second_route_after_s) == (1.5, 0.25)
     assert (daemon.state_dir, daemon.runtime_dir) == (Path("/s"), Path("/r"))
     assert (daemon.start, daemon.ready, daemon.group) == ("tripped", "degraded", group)
     options = config.accounts["rx1"].options
@@ -256,7 +256,7 @@ def test_an_account_builds_a_new_adapter_each_time(tmp_path: Path) -> None:
     assert adapter is not two
     assert isinstance(adapter, Desk)
     assert adapter.held == {"api_key": SECRET, "api_secret": SECRET + "2"}
-    assert adapter.hedge_after_s == 0.5
+    assert adapter.second_route_after_s == 0.5
 
 
 def test_the_secrets_that_an_account_needs_follow_from_its_options(tmp_path: Path) -> None:
@@ -987,5 +987,5 @@ def test_a_schedule_and_a_link_are_read(tmp_path: Path, credentials: dict[str, s
 def test_second_route_after_is_another_name_of_hedge_after(tmp_path: Path) -> None:
     old = loaded(tmp_path, MM1 + '[daemon]\nhedge_after = "50ms"\n')
     new = loaded(tmp_path, MM1 + '[daemon]\nsecond_route_after = "50ms"\n')
-    assert new.daemon.hedge_after_s == 0.05
+    assert new.daemon.second_route_after_s == 0.05
     assert in_force(new) == in_force(old)  # a record of the configuration does not show which name the file uses

@@ -142,4 +142,4 @@ def key_in(text: str, key: Path) -> str:
 
 def test_either_name_of_the_second_routes_key_counts_in_a_file_that_is_wrong_elsewhere(tmp_path: Path) -> None:
     text = '[nonsense]\n[daemon]\nsecond_route_after = "50ms"\n' + account("a")
-    assert read(tmp_path, text).config.daemon.hedge_after_s == 0.05
+    assert read(tmp_path, text).config.daemon.second_route_after_s == 0.05

@@ -69,13 +69,13 @@ class Stage:
 
 @asynccontextmanager
 async def on_stage(
-    venue: str, hedge_after_s: float = 0.2, wait: bool = True, options: Mapping[str, str] | None = None
+    venue: str, second_route_after_s: float = 0.2, wait: bool = True, options: Mapping[str, str] | None = None
 ) -> AsyncIterator[Stage]:
     async with serve([venue], options={venue: {**PUSHING.get(venue, {}), **(options or {})}}) as ready:
         entry = ready["venues"][venue]
         kind = VENUES[venue]
         settings = kind.Options(ws_url=entry["ws_url"], rest_url=entry["rest_url"], **entry["options"])
-        adapter = kind(settings, entry["credentials"], hedge_after_s)
+        adapter = kind(settings, entry["credentials"], second_route_after_s)
         async with (
             httpx.AsyncClient(base_url=ready["admin"], trust_env=False) as admin,
             anyio.create_task_group() as group,
@@ -118,7 +118,7 @@ async def test_a_kill_on_warm_lanes_empties_the_book_and_is_read_back(venue: str
 
 @every_venue
 async def test_a_kill_that_is_not_answered_takes_the_fresh_route(venue: str) -> None:
-    async with on_stage(venue, hedge_after_s=0.05) as stage:
+    async with on_stage(venue, second_route_after_s=0.05) as stage:
         await stage.post("/orders", count=3)
         await until(lambda: len(stage.driver.adapter.book.orders) == 3)  # pushed
         await stage.post("/faults", fault="drop_reply", times=2 if venue in WS_FIRST else 1)
@@ -239,7 +239,7 @@ async def test_real_lanes_show_no_secret_anywhere_at_debug_level(
     venue: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    async with on_stage(venue, hedge_after_s=0.02, options=MOST_TO_HIDE.get(venue)) as stage:
+    async with on_stage(venue, second_route_after_s=0.02, options=MOST_TO_HIDE.get(venue)) as stage:
         caplog.set_level(logging.DEBUG)  # for loggers that were made meanwhile
         await stage.post("/orders", count=3)
         await stage.post("/faults", fault="delay", ms=60)
