@@ -1067,3 +1067,26 @@ def test_a_cancel_all_of_nothing_says_that_no_order_was_open() -> None:
     strike(player)
     player.put(answer("cancel-all#1", payload("oxfun/cancel-all-nothing")))
     assert player.adapter.book.named_none
+
+
+def test_a_late_whole_list_leads_to_cancels_by_id_although_a_newer_list_has_come_before_it() -> None:
+    adapter, at = make(), START
+
+    def later(ms: int) -> Instant:
+        return Instant(START.mono_ns + ms * 1_000_000, START.wall_ns + ms * 1_000_000)
+
+    def tag_of(outputs: Any) -> str:
+        return next(output.tag for output in outputs if isinstance(output, Call))
+
+    def reply(tag: str, now: Instant) -> None:
+        adapter.handle(Replied(tag, 200, {}, orjson.dumps(working(13))), now)
+
+    reply(tag_of(adapter.keep_warm(at)), later(1))  # the order is known
+    tuple(adapter.strike(later(10)))
+    earlier = tag_of(adapter.read(later(20)))
+    newer = tag_of(adapter.keep_warm(later(30)))
+    reply(newer, later(40))
+    tuple(adapter.strike(later(600)))
+    reply(earlier, later(700))
+    requests = [output.request for output in adapter.strike(later(1200)) if isinstance(output, Call)]
+    assert [request.target for request in requests] == ["/v3/orders/cancel-all", "/v3/orders/cancel"]
