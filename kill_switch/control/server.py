@@ -38,7 +38,7 @@ LOOK_EVERY_S = 1.0  # seconds between two checks that the socket's file exists
 CONNECT_WITHIN_S = 2.0  # seconds
 MAX_OPEN = 32  # connections of a user, because lanes need descriptors and each request needs the loop's time
 BACKLOG = 65536  # limited by the kernel (net.core.somaxconn)
-MAX_NAMED = ("rearm", "drill", "reload")  # requests whose record needs the caller's name; a kill does not wait for one
+COMMANDS_WITH_A_NAME = ("rearm", "drill", "reload")  # recorded with the caller's name; a kill does not wait for it
 
 
 def _never() -> bool:
@@ -239,7 +239,7 @@ async def _answer(
         return {"error": f'not a request: {{"cmd": …}} with one of {", ".join(sorted(handlers))}', "exit": 1}
     if turnstile is not None:
         await turnstile.enter(request, had)
-    if command in MAX_NAMED and users is not None:
+    if command in COMMANDS_WITH_A_NAME and users is not None:
         caller = caller._replace(user=await users.name(caller.uid, NAME_WITHIN_S))
     try:
         return await handler(request, caller)

@@ -165,7 +165,8 @@ class AccountSession:
             self._read_timer.cancel()
             self._request(self.venue.read)
         elif not self._read_timer.is_set:
-            self._read_timer.set(now.mono_ns + int(wait_s * 1e9))
+            # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
+            self._read_timer.set(now.mono_ns + int(wait_s * 1e9) + 1)
 
     def drop_strike(self) -> None:
         """Drop pending work of strikes, because the account is armed again or has another session.
