@@ -377,10 +377,10 @@ class Daemon:
         about = f"account {news.account}: " if news.account else ""
         asyncio.get_running_loop().call_soon(log.log, news.level.log_level, "%s: %s%s", news.level, about, news.text)
         self.outbound.on_announcement(news)
-        self._on_changed()
+        self.handlers.notify_changed()
 
     def _on_lane_changed(self, account: str, route: Route) -> None:
-        self._on_changed()
+        self.handlers.notify_changed()
 
     def _on_fact(self, account: str, fact: ForwardedFact, now: Instant) -> None:
         match fact:
@@ -392,9 +392,6 @@ class Daemon:
                 pass  # the adapter has used it
             case _:
                 assert_never(fact)
-
-    def _on_changed(self) -> None:
-        self.handlers.notify_changed()
 
 
 def _freeze() -> None:

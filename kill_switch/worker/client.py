@@ -13,22 +13,19 @@ import logging
 import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import anyio
 import anyio.lowlevel
 import orjson
 
-import kill_switch
 from kill_switch.system.host_port import HostPort
 from kill_switch.system.offload import OffloadThread
-from kill_switch.worker import environment
+from kill_switch.worker import child_process
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +35,6 @@ MISSED = 4  # heartbeats without an answer after which the process counts as hun
 BEGIN_S, BEGIN_CAP_S = 10.0, 60.0  # seconds from a start to the first answer; longer after each failed start
 PAUSES_S = (0.2, 1.0, 2.0, 5.0, 15.0)  # seconds before the next start; the last value is repeated
 STEADY_S = 60.0  # seconds; a process that lived longer resets the pauses
-END_WITHIN_S = 3.0  # seconds; longer than `subordinate.LAST_S`
-KILL_WITHIN_S = 1.0  # seconds after SIGKILL
 GRACE_S = 3.0  # seconds beyond an errand's own time, for its answer to arrive
 BACKLOG_BYTES = 4 << 20  # bytes in the daemon's end of the pipe while the process does not read
 LINE_BYTES = 1 << 16
@@ -207,7 +202,7 @@ class WorkerClient:
 
         Return the reason for the replacement, and the errands that were in progress.
         """
-        process = self._process = await self._starting.run(self._start, outcomes, drop=_abandon)
+        process = self._process = await self._starting.run(self._start, outcomes, drop=child_process.abandon)
         loop = asyncio.get_running_loop()
         out = asyncio.StreamReader(LINE_BYTES)
         reading: asyncio.ReadTransport | None = None
@@ -330,24 +325,12 @@ class WorkerClient:
         return True
 
     def _start(self, outcomes: int) -> subprocess.Popen[bytes]:
-        """Start the process; raise `OSError`. Blocks while the program is loaded from its disk."""
-        # because vfork(2) would stop the whole daemon until the program is loaded
-        setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 - documented, but unknown to type checkers
-        passed = () if outcomes < 0 else (outcomes,)
-        return subprocess.Popen(  # noqa: S603 - this interpreter and modules of this package
-            (sys.executable, "-P", "-m", self._module, *map(str, passed)),
-            bufsize=0,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environ(),
-            pass_fds=passed,
-            start_new_session=True,
-        )
+        return child_process.start(self._module, () if outcomes < 0 else (outcomes,))
 
     async def _end(self, process: subprocess.Popen[bytes]) -> None:
         """Wait until the process ends by itself, because its errands have a moment left."""
-        with anyio.move_on_after(END_WITHIN_S + KILL_WITHIN_S, shield=True):
-            await self._starting.run(_reap, process)
+        with anyio.move_on_after(child_process.END_WITHIN_S + child_process.KILL_WITHIN_S, shield=True):
+            await self._starting.run(child_process.reap, process)
 
 
 class WorkerPool:
@@ -385,26 +368,3 @@ def _about(job: str, errand: Mapping[str, Any]) -> str:
             return "a call of the outer ping"
         case _:
             return "a check of a command or an address"
-
-
-def _abandon(process: subprocess.Popen[bytes]) -> None:
-    """End a process that was started for a caller that no longer waits."""
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
-    _reap(process)
-
-
-def _reap(process: subprocess.Popen[bytes]) -> None:
-    """Wait until the process has ended; after `END_WITHIN_S`, kill it."""
-    try:
-        process.wait(END_WITHIN_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the kernel cannot end it
-            process.wait(KILL_WITHIN_S)
-
-
-def environ() -> dict[str, str]:
-    """Return the environment of a worker process: the harmless variables, and where it finds this package."""
-    return {**environment.visible(environment.WORKER), "PYTHONPATH": str(Path(kill_switch.__file__).parents[1])}

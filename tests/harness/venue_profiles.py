@@ -1,6 +1,7 @@
 """State, for each venue, what the tests that all venues share have to know of it.
 
-A new venue adds a `Stand` to `STANDS`; a registered one without fails `test_every_registered_venue_has_a_stand`.
+A new venue adds a `VenueProfile` to `STANDS`. A registered venue without it fails
+`test_every_registered_venue_has_a_test_profile`.
 """
 
 from __future__ import annotations

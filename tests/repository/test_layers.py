@@ -11,7 +11,7 @@ from tests.repository import import_graph
 ROOT = Path(__file__).parents[2]
 
 
-def test_no_module_imports_what_its_layer_forbids() -> None:
+def test_no_module_has_an_import_that_its_layer_forbids() -> None:
     command = [
         str(Path(sys.executable).with_name("lint-imports")),
         "--config",

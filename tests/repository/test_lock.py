@@ -42,7 +42,7 @@ def test_the_lock_has_each_dependency_and_not_the_project_itself(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["run", "notify"])
-def test_what_a_service_installs_is_what_was_tested(name: str) -> None:
+def test_a_service_installs_the_versions_that_were_tested(name: str) -> None:
     tested = pins("dev")
     assert [package for package, block in pins(name).items() if tested[package].split()[0] != block.split()[0]] == []
 

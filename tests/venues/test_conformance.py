@@ -95,8 +95,8 @@ def looked_up(stand: VenueProfile, call: Call) -> str:
     return call.request.target.replace("=", "/").rpartition("/")[2]
 
 
-def test_every_registered_venue_has_a_stand() -> None:
-    assert set(STANDS) == set(VENUES), "a venue needs a Stand in tests/harness/venue_profiles.py"
+def test_every_registered_venue_has_a_test_profile() -> None:
+    assert set(STANDS) == set(VENUES), "a venue needs a VenueProfile in tests/harness/venue_profiles.py"
 
 
 @every_venue
@@ -257,7 +257,7 @@ def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connec
 
 @every_venue
 @pytest.mark.parametrize("ready", [False, True], ids=["not ready", "ready"])
-def test_what_is_at_hand_is_what_the_strike_begins_with(stand: VenueProfile, ready: bool) -> None:
+def test_the_prebuilt_command_is_the_first_that_a_strike_sends(stand: VenueProfile, ready: bool) -> None:
     player = stand.ready() if ready else stand.player()
     for _ in range(2):
         first = player.adapter.prebuilt_command(player.now)
@@ -327,7 +327,7 @@ def test_a_pushed_end_is_kept_for_the_count_of_a_kill_as_a_cancel_or_as_another_
 
 
 @every_venue
-def test_refused_and_unknown_answers_are_told_apart(stand: VenueProfile) -> None:
+def test_refused_and_unknown_answers_to_a_cancel_have_different_outcomes(stand: VenueProfile) -> None:
     expected = [(CancelOutcome.REFUSED, *one) for one in stand.refused] + [
         (CancelOutcome.UNKNOWN, *one) for one in stand.unknown
     ]
@@ -451,7 +451,7 @@ def test_two_strikes_under_way_are_answered_each_once(stand: VenueProfile) -> No
 
 
 @every_venue
-def test_a_read_back_shows_what_is_left_and_is_the_truth(stand: VenueProfile) -> None:
+def test_a_complete_read_back_lists_the_open_orders_and_replaces_the_book(stand: VenueProfile) -> None:
     player = stand.ready()
     player.put(Pause(1))
     orders_read = read(stand, player, *stand.ids)
@@ -463,7 +463,7 @@ def test_a_read_back_shows_what_is_left_and_is_the_truth(stand: VenueProfile) ->
 
 
 @every_venue
-def test_every_live_status_counts_and_so_does_one_that_nobody_knows(stand: VenueProfile) -> None:
+def test_an_order_with_a_live_or_unknown_status_counts_as_live(stand: VenueProfile) -> None:
     for status in (*stand.live, "a status of next year", "0"):
         [order] = read(stand, stand.ready(), stand.ids[0], status=status).orders
         assert order.state is OrderState.LIVE, status
@@ -506,7 +506,7 @@ def test_two_reads_under_way_are_not_mixed_up(stand: VenueProfile) -> None:
 
 
 @every_venue
-def test_a_read_back_that_fails_says_nothing_of_what_is_missing(stand: VenueProfile) -> None:
+def test_a_failed_read_back_is_incomplete_and_removes_no_order_from_the_book(stand: VenueProfile) -> None:
     for status, body in (*stand.refused, *stand.unknown, *stand.nothing, stand.key_refused):
         if status == 429 and stand.waits:
             continue
@@ -649,7 +649,7 @@ def test_an_order_whose_end_was_pushed_or_that_a_list_showed_later_is_not_looked
 
 
 @every_venue
-def test_what_the_lists_cover_and_no_longer_show_leaves_the_book_beside_what_no_list_shows(stand: VenueProfile) -> None:
+def test_an_order_that_its_list_lacks_leaves_the_book_while_a_pushed_order_is_in_doubt(stand: VenueProfile) -> None:
     player = stand.ready()
     read(stand, player, stand.ids[1])
     player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
@@ -707,7 +707,7 @@ def test_an_order_that_is_pushed_while_another_one_is_looked_up_makes_the_read_i
 
 
 @every_venue
-def test_what_a_list_shows_is_told_at_once_beside_what_no_list_shows(stand: VenueProfile) -> None:
+def test_listed_orders_are_reported_at_once_though_a_pushed_order_is_on_no_list(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
     calls, [fact] = looking(stand, player, stand.ids[1])
     assert not calls and isinstance(fact, OrdersRead)
@@ -746,7 +746,7 @@ def test_orders_that_go_on_living_take_no_other_ones_turn(stand: VenueProfile) -
 
 
 @every_venue
-def test_a_list_that_fails_is_told_with_what_the_others_show_and_names_what_no_list_shows(stand: VenueProfile) -> None:
+def test_a_read_with_a_failed_list_reports_the_other_lists_and_names_the_order_on_no_list(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
     first, *calls = calls_of(player.put(Read()))
     if stand.found is None or not calls:
@@ -771,7 +771,7 @@ def test_an_order_that_no_list_shows_is_named_where_the_venue_has_no_call_for_on
     assert fact == OrdersRead((), False, START.mono_ns, why)
 
 
-def test_the_refused_cancel_of_an_order_that_nobody_has_seen_is_nobodys_order() -> None:
+def test_a_refused_cancel_of_an_unknown_order_adds_no_order_to_the_book() -> None:
     adapter = STANDS["oxfun"].make()
     adapter.book.note_cancel_refused("1")
     assert not adapter.book.orders and not adapter.book.unproven
@@ -837,7 +837,7 @@ def test_a_new_order_that_a_push_shows_alive_was_placed_now_and_once(stand: Venu
 
 
 @every_venue
-def test_an_end_of_an_order_that_nobody_has_seen_is_no_new_order(stand: VenueProfile) -> None:
+def test_the_end_of_an_unknown_order_is_reported_as_no_new_order(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     end = hears(1, stand.pushed(stand.ids[0], stand.gone))
@@ -1086,7 +1086,7 @@ def test_doubted_orders_are_looked_up_a_few_at_a_time_and_count_again_if_they_ar
 
 
 @every_venue
-def test_an_end_that_is_pushed_while_a_list_is_on_its_way_stands_against_that_list(stand: VenueProfile) -> None:
+def test_an_end_that_is_pushed_during_a_read_overrides_the_older_list(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.ready()
     player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))
@@ -1119,7 +1119,7 @@ def many(stand: VenueProfile, count: int) -> list[str]:
 
 @every_venue
 @pytest.mark.parametrize("known", [False, True])
-def test_the_plan_is_what_a_strike_sends_and_sends_nothing(stand: VenueProfile, known: bool) -> None:
+def test_the_plan_lists_the_requests_of_a_strike_and_sends_nothing(stand: VenueProfile, known: bool) -> None:
     player = stand.ready()
     if known:
         read(stand, player, *stand.ids)
@@ -1182,7 +1182,7 @@ def test_a_drill_that_is_refused_or_proves_nothing_has_failed(stand: VenueProfil
 
 
 @every_venue
-def test_a_drill_ends_on_every_lane_though_nobody_answers(stand: VenueProfile) -> None:
+def test_a_drill_without_an_answer_ends_as_failed_on_every_lane(stand: VenueProfile) -> None:
     player = stand.ready()
     wakes = [output for output in player.put(Drill()) if isinstance(output, WakeAfter)]
     assert {wake.seconds for wake in wakes} == {DRILL_WITHIN_S} and len(wakes) == len(player.adapter.DRILLS)
@@ -1246,7 +1246,7 @@ def measure(stand: VenueProfile, player: Player) -> list[Output]:
 
 
 @every_venue
-def test_a_measurement_ends_in_what_the_account_is_worth(stand: VenueProfile) -> None:
+def test_a_measurement_ends_in_the_equity_of_the_account(stand: VenueProfile) -> None:
     player = stand.ready()
     player.put(Pause(60))
     began_ns = player.now.mono_ns
@@ -1279,7 +1279,7 @@ def dated(player: Player, tag: str, ahead_s: float, status: int, body: object) -
 
 @every_venue
 @pytest.mark.parametrize("ahead_s", [-3600.0, -20.0, 20.0, 3600.0])
-def test_the_venues_clock_is_measured_and_what_signs_a_time_signs_its(stand: VenueProfile, ahead_s: float) -> None:
+def test_the_venues_clock_is_measured_and_dates_the_signed_requests(stand: VenueProfile, ahead_s: float) -> None:
     kind = VENUES[stand.venue]
     assert (kind.CLOCK_WINDOW_S is None) == (stand.signed_ms is None)
     player = stand.ready()
@@ -1319,7 +1319,7 @@ def test_one_answer_with_a_wrong_date_moves_nothing(stand: VenueProfile) -> None
 
 
 @every_venue
-def test_the_date_of_what_is_not_the_venues_own_answer_says_nothing(stand: VenueProfile) -> None:
+def test_the_date_of_an_answer_that_is_not_the_venues_own_is_ignored(stand: VenueProfile) -> None:
     for status, body in stand.nothing:
         player = stand.ready()
         before = player.adapter.clock.bounds_ns
@@ -1359,7 +1359,7 @@ def test_an_answer_out_of_a_cache_says_nothing_of_the_clock_and_one_to_a_strike_
 
 
 @every_venue
-def test_what_is_no_object_is_noise(stand: VenueProfile) -> None:
+def test_a_frame_that_is_no_json_object_is_unexplained(stand: VenueProfile) -> None:
     texts: tuple[str | bytes, ...] = (b"", b"\xff", b"[]", b"null", "ping", "\ud800", b"[" * 100_000)
     for text in texts:
         if text in stand.pings:

@@ -381,7 +381,7 @@ def test_the_newest_connection_carries_the_strike() -> None:
     player(Kill(), strike_frame("k1-0", conn=2), WakeAfter("hedge k1-0", 0.06))
 
 
-def test_a_connection_that_is_up_carries_a_strike_before_it_has_said_anything() -> None:
+def test_a_strike_uses_an_open_connection_before_its_first_message() -> None:
     Player(make())(
         Opened(Route.WS, 1),
         rpc("hello", "GetAllOrders"),
@@ -488,7 +488,7 @@ def test_fifteen_accounts_go_at_once_over_both_lanes_and_their_second_copies_as_
     assert silent == WakeAfter("silent k1-0", 0.5)
 
 
-def test_frames_that_nobody_answers_have_not_arrived_and_cost_nothing() -> None:
+def test_unanswered_frames_count_as_not_arrived_and_cost_no_tokens() -> None:
     player = Player(make(*FIFTEEN))
     player.put(Opened(Route.WS, 1))
     player.put(Kill())
@@ -510,7 +510,7 @@ def test_a_strike_over_rest_spaces_its_second_copies_in_the_same_way() -> None:
     assert waits[:3] == [0.06] * 3 and waits[14] == pytest.approx(0.06 + 12 / 2)
 
 
-def test_the_first_frame_is_at_hand_while_the_tokens_allow_every_account() -> None:
+def test_the_first_frame_is_prebuilt_while_the_tokens_suffice_for_every_account() -> None:
     player = ready(Player(make(*FIFTEEN)))
     first = player.adapter.prebuilt_command(player.now)
     assert isinstance(first, Send) and orjson.loads(first.text)["args"] == {"account": "A0"}
@@ -532,7 +532,7 @@ def test_the_text_that_a_strike_begins_with_is_made_ready_before_it() -> None:
         assert next(output for output in player.put(Kill()) if isinstance(output, Send)) is first
 
 
-def test_what_was_made_ready_for_a_connection_is_not_sent_over_the_next() -> None:
+def test_a_command_prebuilt_for_a_connection_is_not_sent_over_the_next() -> None:
     player = ready(Player(make()))
     player.put(Closed(Route.WS, 1, "gone"))
     assert player.adapter.prebuilt_command(player.now) is None
@@ -558,7 +558,7 @@ def struck(player: Player) -> list[str]:
     return [target[4] if len(target) == 7 else target[6] for target in targets]
 
 
-def test_a_later_strike_takes_over_what_an_earlier_one_has_not_been_told() -> None:
+def test_a_later_strike_takes_over_the_unanswered_cancels_of_an_earlier_one() -> None:
     player = ready(Player(make("Sim101", "Live1")))
     player.put(Kill())
     player.put(Kill())
@@ -608,7 +608,7 @@ def test_a_guard_and_its_probes_leave_the_bucket_nearly_full() -> None:
 # ── leftovers (§9.5) ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_what_rests_on_after_a_read_is_cancelled_by_its_id_too() -> None:
+def test_an_order_that_still_rests_after_a_read_is_also_cancelled_by_its_id() -> None:
     player = ready()
     know(player, listed(GUID, OTHER))
     player(Kill(), strike_frame("k1-0"), WakeAfter("hedge k1-0", 0.06))
@@ -669,7 +669,7 @@ def test_an_id_that_is_none_does_not_get_into_a_path(bad: str) -> None:
     assert len(player.put(Kill())) == 2
 
 
-def test_an_order_whose_account_nobody_named_is_left_to_the_account_wide_cancel() -> None:
+def test_an_order_without_an_account_gets_no_cancel_besides_the_account_wide_one() -> None:
     player = ready(Player(make("Sim101", "Live1")))
     for _ in range(2):
         know(player, listed(GUID, account=None))
@@ -728,7 +728,7 @@ def test_every_wrapper_of_a_list_is_understood(body: object) -> None:
     )
 
 
-def test_a_state_that_ninjatrader_itself_does_not_know_is_alive_and_said_aloud() -> None:
+def test_an_order_in_a_state_unknown_to_ninjatrader_is_live_and_reported() -> None:
     Player(make())(
         Read(),
         Asked("orders#1", ORDERS, urgent=True),
@@ -752,7 +752,7 @@ def test_a_state_that_ninjatrader_itself_does_not_know_is_alive_and_said_aloud()
         (201, listed(), "accepted"),
     ],
 )
-def test_a_read_that_fails_says_nothing_of_what_is_missing(status: int, body: object, why: str) -> None:
+def test_a_failed_read_is_incomplete_and_reports_its_reason(status: int, body: object, why: str) -> None:
     Player(make())(
         Read(),
         Asked("orders#1", ORDERS, urgent=True),
@@ -938,7 +938,7 @@ def test_every_fourth_probe_looks_at_the_snapshot_too() -> None:
 OFFLINE_TOLD = f"{OFFLINE} (HTTP 408 addon_disconnected The XT add-on is not connected)"
 
 
-def test_an_add_on_that_is_gone_is_told_before_any_trigger() -> None:
+def test_an_offline_add_on_is_reported_by_the_probe_before_any_trigger() -> None:
     Player(make())(
         Probe(),
         Asked("orders#1", ORDERS),
@@ -996,7 +996,7 @@ def test_a_snapshot_that_is_lost_makes_the_lane_unready() -> None:
     looks()(CallLost("snapshot#2", True, "no answer in time"), NotReady(Route.HTTP, 0, "no answer in time"))
 
 
-def test_orders_do_not_hide_what_the_snapshot_has_against_us() -> None:
+def test_orders_do_not_hide_a_fault_that_the_snapshot_shows() -> None:
     player = looks()
     player.put(answer("snapshot#2", snapshot()))
     player(answer("orders#1", listed()))
@@ -1053,7 +1053,7 @@ def test_a_greeting_that_finds_no_add_on_says_so() -> None:
 AWAY = "another program has this user's one WebSocket; REST only for 30 s"
 
 
-def test_whoever_takes_the_session_over_keeps_it() -> None:
+def test_a_session_taken_over_by_another_program_is_left_to_it_for_30_s() -> None:
     player = ready()
     assert player.adapter.reason_to_stay_disconnected(player.now) == ""
     why = f"closed by the venue: 1008 Session active elsewhere: {AWAY}"
@@ -1156,7 +1156,7 @@ def test_frames_that_a_kill_does_without_are_nothing_strange(frame: dict[str, An
     ready()(hears(1, frame))
 
 
-def test_what_no_document_explains_is_noise() -> None:
+def test_an_undocumented_message_is_unexplained() -> None:
     player = ready()
     player(
         hears(1, {"type": "news"}),
@@ -1290,7 +1290,7 @@ def test_only_a_strike_has_a_position_flattened_and_each_strike_once() -> None:
     assert read.orders == (position("long 2, flatten accepted", OrderState.LIVE),)
 
 
-def test_a_read_that_was_asked_for_before_the_cancels_were_answered_flattens_nobody() -> None:
+def test_a_read_asked_for_before_the_cancels_were_answered_flattens_no_position() -> None:
     player = flattening()
     player.put(Kill())
     player.put(Pause(0.1))
@@ -1303,7 +1303,7 @@ def test_a_read_that_was_asked_for_before_the_cancels_were_answered_flattens_nob
     assert flattens(looked(player, LONG)) == ["Sim101"]
 
 
-def test_cancels_that_nobody_answers_hold_a_flatten_up_for_as_long_as_an_answer_may_take() -> None:
+def test_unanswered_cancels_delay_a_flatten_for_as_long_as_an_answer_may_take() -> None:
     player = flattening()
     player.put(Kill())
     player.put(Pause(1.4))
@@ -1312,7 +1312,7 @@ def test_cancels_that_nobody_answers_hold_a_flatten_up_for_as_long_as_an_answer_
     assert flattens(looked(player, LONG)) == ["Sim101"]
 
 
-def test_the_wish_of_a_strike_that_nobody_read_back_is_forgotten() -> None:
+def test_a_flatten_is_dropped_if_no_read_follows_its_strike_in_time() -> None:
     player = flattening()
     struck_and_answered(player)
     player.put(Pause(5.1))
@@ -1460,7 +1460,7 @@ def test_a_strike_tells_of_the_accounts_that_it_took() -> None:
         ({}, False),
     ],
 )
-def test_what_was_not_carried_out_may_be_tried_again_and_what_may_have_been_may_not(data: object, again: bool) -> None:
+def test_a_flatten_is_repeated_only_if_it_was_certainly_not_carried_out(data: object, again: bool) -> None:
     player = flattening()
     struck_and_answered(player)
     looked(player, LONG)
@@ -1617,7 +1617,7 @@ def test_flattens_wait_for_tokens_and_strikes_leave_them_some() -> None:
 # ── plan, drill ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_plan_shows_singles_and_what_is_flattened() -> None:
+def test_the_plan_shows_cancels_of_single_orders_and_the_accounts_to_flatten() -> None:
     player = flattening("Sim101", "Live 1")
     know_both = {"orders": listed(GUID)["orders"], "success": True}
     for strike in range(2):
@@ -1749,7 +1749,9 @@ def test_figures_are_streamed_and_added_up_and_asked_for_until_they_come() -> No
         ),
     ],
 )
-def test_figures_that_are_not_whole_are_none_and_pushes_of_them_are_said_once(accounts: list[Any], why: str) -> None:
+def test_figures_that_are_not_whole_are_no_equity_and_pushes_of_them_are_reported_once(
+    accounts: list[Any], why: str
+) -> None:
     player = measured(ready(Player(make("Sim101", "Live1"))))
     player(
         answer("measure#1", snapshot(*accounts)),
@@ -1780,7 +1782,7 @@ def test_one_account_may_be_measured_by_its_watermarks(body: dict[str, Any]) -> 
     ("status", "body"),
     [(408, payload("crosstrade/addon")), (429, payload("crosstrade/rate-limit")), (500, b"")],
 )
-def test_without_the_add_on_the_venues_own_figures_stand_still_and_are_not_believed(status: int, body: object) -> None:
+def test_without_the_add_on_the_venues_figures_are_stale_and_ignored(status: int, body: object) -> None:
     measured(ready())(answer("measure#1", body, status))
 
 
@@ -1834,7 +1836,7 @@ def test_an_account_that_is_not_connected_or_not_whole_makes_the_sum_none(accoun
     )
 
 
-def test_why_a_snapshot_is_no_figure_is_said_once_until_there_is_one() -> None:
+def test_an_unusable_snapshot_is_reported_once_until_a_usable_one_comes() -> None:
     player = ready()
     player.put(Pause(10))
     kinds = []
@@ -1850,7 +1852,7 @@ def test_why_a_snapshot_is_no_figure_is_said_once_until_there_is_one() -> None:
 @pytest.mark.parametrize(
     "accounts", [[], [worth("Sim101", 0, connectionStatus="ConnectionLost")], [worth("Sim101", 0)]]
 )
-def test_the_watermarks_of_an_account_that_is_not_connected_stand_still_and_are_not_asked_for(accounts: Any) -> None:
+def test_the_figures_of_a_disconnected_account_are_reported_and_no_equity(accounts: Any) -> None:
     player = measured(ready())
     [noise] = player.put(answer("measure#1", snapshot(*accounts)))
     assert isinstance(noise, UnexplainedMessage)
@@ -1893,7 +1895,7 @@ def test_the_stream_of_a_venue_whose_clock_was_set_back_goes_on() -> None:
     assert kinds == [[Equity], [], [], [], [Equity], [Equity], [Equity], []]
 
 
-def test_frames_that_stand_still_beside_figures_that_go_on_are_no_figures() -> None:
+def test_repeated_frames_beside_frames_that_advance_are_no_equity() -> None:
     player = ready()
     told: list[object] = []
     for second in range(60):  # one connection of two, or a gateway, repeats what it saw last
@@ -1914,13 +1916,13 @@ def test_frames_that_come_long_behind_others_are_late_ones_and_no_figures() -> N
     assert {fact.amounts["USD"] for fact in told if isinstance(fact, Equity)} == {5}
 
 
-def test_frames_without_an_epoch_are_told_apart_by_their_time_and_else_taken() -> None:
+def test_a_frame_without_an_epoch_is_a_repetition_only_if_it_repeats_a_timestamp() -> None:
     player = ready()
     kinds = [[type(fact) for fact in player.put(frame(None, timestamp=stamp))] for stamp in ("a", "a", "b", None, None)]
     assert kinds == [[Equity], [], [Equity], [Equity], [Equity]]
 
 
-def test_a_stream_that_stands_still_has_the_snapshot_read_which_is_no_figure_if_it_stands_still_too() -> None:
+def test_a_stale_stream_makes_a_measurement_read_the_snapshot_and_a_stale_snapshot_is_no_equity() -> None:
     player = ready()
     player.put(Pause(10))
     player.put(frame(1000))

@@ -154,7 +154,7 @@ def test_a_snapshot_that_fails_or_is_lost_makes_the_read_incomplete() -> None:
     )
 
 
-def test_an_account_that_is_out_of_reach_is_no_ready_account_and_the_line_says_what_to_do() -> None:
+def test_an_account_that_the_snapshot_lacks_is_not_ready_and_the_reason_names_the_remedy() -> None:
     player = Player(make("Sim101", "Live1"))
     player.put(Opened(Route.HTTP, 0))
     orders, look = player.calls
@@ -184,7 +184,7 @@ def test_a_snapshot_that_was_refused_is_asked_for_with_the_next_probe() -> None:
     assert [call.tag for call in player.put(Probe()) if isinstance(call, Call)] == ["orders#3", "snapshot#4"]
 
 
-def test_probes_and_the_greeting_prove_nobody_clear() -> None:
+def test_an_empty_list_for_a_probe_or_a_greeting_proves_no_account_clear() -> None:
     player = Player(make())
     player.put(Opened(Route.WS, 1))
     assert not [output for output in player.put(reply("hello", listed())) if isinstance(output, OrdersRead)]
@@ -206,7 +206,7 @@ def warned(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"warning": "only what the cache had"}
 
 
-def test_a_warning_in_any_reply_of_a_read_makes_it_incomplete_and_what_it_shows_stays() -> None:
+def test_a_warning_in_any_reply_makes_a_read_incomplete_and_keeps_its_orders() -> None:
     player = Player(make())
     assert reads(player, warned(listed(GUID))) == OrdersRead((order(),), False, player.now.mono_ns, WARNED)
     assert reads(player, warned(listed())) == OrdersRead((), False, player.now.mono_ns, WARNED)
@@ -432,7 +432,7 @@ def test_an_order_in_doubt_is_looked_up_by_probes_too_so_that_a_kill_need_not() 
     assert reads(player, listed(), connected("Sim101")).complete
 
 
-def test_an_order_in_doubt_whose_id_fits_no_path_or_whose_account_nobody_knows_is_left_and_named() -> None:
+def test_an_order_in_doubt_with_an_unusable_id_or_no_account_makes_a_read_incomplete() -> None:
     player = ready(Player(make("Sim101", "Live1")))
     player.put(pushed("../../x"))
     player.put(hears(1, {"type": "orderUpdate", "order": {"orderId": OTHER, "orderState": "Working"}}))

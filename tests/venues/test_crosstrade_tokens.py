@@ -113,7 +113,7 @@ def test_a_frame_that_is_refused_goes_over_rest_in_its_turn(message: dict[str, A
     )
 
 
-def test_a_yes_over_the_websocket_ends_what_waits_for_its_turn() -> None:
+def test_a_cancel_accepted_over_the_websocket_drops_its_waiting_retry() -> None:
     one()(
         VenueTimerFired("hedge k1-0"),
         twin("cancel#1"),
@@ -183,7 +183,7 @@ def test_gaps_become_shorter_while_requests_are_refused_and_never_shorter_than_a
     assert sum(gaps[:3]) / 3 > 0.2 and sum(gaps[20:]) / 20 == pytest.approx(0.15, rel=0.05)
 
 
-def test_a_later_strike_adds_nothing_to_what_waits_and_a_new_kill_sends_something_at_once() -> None:
+def test_a_later_strike_adds_nothing_to_waiting_cancels_and_a_new_kill_sends_a_cancel_at_once() -> None:
     player = starved("Sim101", "Live1")
     assert targets(player.put(Kill())) == ["Sim101"]
     player.put(refuse(player.calls[-1].tag, "5"))
@@ -248,7 +248,7 @@ def test_accounts_that_a_read_has_shown_empty_are_left_out_of_later_strikes() ->
     assert targets(player.put(Kill())) == ["A9"]
 
 
-def test_what_the_bucket_cannot_pay_at_once_waits_and_nobody_is_left_out() -> None:
+def test_cancels_beyond_the_tokens_wait_and_no_account_is_skipped() -> None:
     player = Player(make(*FIFTEEN))
     player.adapter._wire.bucket.spend(player.now, 15)  # type: ignore[attr-defined]
     order = targets(player.put(Kill()))
@@ -278,7 +278,7 @@ def test_whatever_is_sent_at_most_nine_commands_may_be_refused_in_a_row() -> Non
         assert not [output for output in outputs if isinstance(output, Send)]
 
 
-def test_commands_that_nobody_answers_do_not_keep_the_websocket_from_commands_for_ever() -> None:
+def test_unanswered_commands_do_not_keep_the_websocket_from_commands_for_ever() -> None:
     player = Player(make(*FIFTEEN))
     player.put(Opened(Route.WS, 1))
     player.put(Kill())
@@ -345,7 +345,7 @@ def test_a_read_takes_the_place_of_one_before_that_waits() -> None:
 # ── what a person is told ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_foreign_use_is_told_while_it_is_seen_with_what_a_kill_would_take() -> None:
+def test_foreign_use_of_tokens_is_reported_while_it_lasts_with_the_duration_of_a_kill() -> None:
     assert Player(make()).adapter.slow_kill_warning(START) == ""
     player = starved(*FIFTEEN)
     told = player.adapter.slow_kill_warning(player.now)
@@ -367,7 +367,7 @@ def test_how_long_a_kill_takes_follows_from_the_share_of_requests_that_the_venue
     assert bucket.kill_s(1) == pytest.approx(5 * TURN_S * 22)
 
 
-def test_what_was_used_up_before_we_began_is_nobody_elses() -> None:
+def test_tokens_used_up_before_the_start_are_no_foreign_use() -> None:
     """A daemon that was killed may have used the tokens up a moment ago."""
 
     def refused_after(*moments_s: float) -> bool:
@@ -387,7 +387,7 @@ def test_what_was_used_up_before_we_began_is_nobody_elses() -> None:
     assert refused_after(*(number / 2 for number in range(60)))
 
 
-def test_what_we_have_used_up_ourselves_is_nobody_elses() -> None:
+def test_tokens_that_the_daemon_used_up_itself_are_no_foreign_use() -> None:
     bucket = TokenBucket()
     bucket.spend(START, 19)
     bucket.drain(START)

@@ -375,7 +375,7 @@ def test_without_a_signature_the_word_nonce_is_a_refusal_like_any_other() -> Non
 # ── the strike (§3, §9) ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_strike_sends_what_is_known_at_once_and_cancels_what_the_lists_add() -> None:
+def test_a_strike_cancels_known_orders_at_once_and_then_the_orders_that_the_lists_add() -> None:
     player = Player(make())
     know(player, UUID_1)
     player(
@@ -425,7 +425,7 @@ def test_the_documents_answers_are_read_wrapped_and_bare_and_by_either_name_of_t
             assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "2 order(s) cancelled", 2)
 
 
-def test_the_seeds_example_answer_does_not_name_what_we_sent() -> None:
+def test_a_cancel_that_the_answer_of_its_batch_does_not_name_is_unknown() -> None:
     player = play()
     multi, call = struck(player, UUID_1, UUID_2)
     player.put(answer(call.tag, listed()))
@@ -453,7 +453,9 @@ def test_an_answer_that_names_no_order_proves_nothing_of_it(body: object) -> Non
         ({"success": False, "error": error("no", "LOCKED")}, "LOCKED no"),
     ],
 )
-def test_an_order_that_is_not_cancelled_is_told_though_others_are(item: dict[str, Any], why: str) -> None:
+def test_a_failed_cancel_in_a_batch_is_reported_as_refused_though_others_succeed(
+    item: dict[str, Any], why: str
+) -> None:
     player = play()
     multi, call = struck(player, UUID_1, UUID_2)
     player.put(answer(call.tag, listed()))
@@ -830,7 +832,7 @@ def test_an_order_that_cannot_be_read_hides_no_other_one_of_its_list() -> None:
     assert [ids_of(call) for call in more] == [[UUID_2]]
 
 
-def test_lists_go_back_to_the_beginning_unless_told_otherwise() -> None:
+def test_lists_begin_at_the_setting_since_or_have_no_start_if_it_is_empty() -> None:
     player = play(since="2024-01-01T00:00:00.000Z")
     player.put(Read())
     assert player.calls[0].request.target.endswith("&start=2024-01-01T00:00:00.000Z")
@@ -1091,12 +1093,12 @@ def test_the_token_may_come_after_the_answer_to_the_login() -> None:
     )
 
 
-def test_a_token_that_nobody_asked_for_changes_nothing() -> None:
+def test_a_token_without_a_request_changes_nothing() -> None:
     ready()(hears(1, TOKEN))
     opened(play())(hears(1, TOKEN))
 
 
-def test_without_a_single_key_the_lane_is_up_once_the_session_stands() -> None:
+def test_without_a_single_key_the_lane_is_ready_after_the_handshake() -> None:
     player = opened(play(auth="hmac", ws_login="none"))
     player(hears(1, payload("kuna/handshake")), Ready(Route.WS, 1))
     player.put(Opened(Route.HTTP, 0))
@@ -1264,7 +1266,7 @@ def test_messages_that_say_nothing_are_noise(message: dict[str, Any]) -> None:
 # ── plan, drill, figures ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_plan_is_what_a_strike_begins_with_batches_singles_and_lists() -> None:
+def test_the_plan_lists_the_batches_singles_and_lists_that_a_strike_begins_with() -> None:
     player = play(batch_orders=2)
     malformed = "not a uuid"
     know(player, uuid(1), uuid(2), uuid(3), malformed)
@@ -1281,7 +1283,7 @@ def test_the_plan_is_what_a_strike_begins_with_batches_singles_and_lists() -> No
 NOBODYS = "00000000-0000-4000-8000-000000000000"
 
 
-def test_a_drill_cancels_a_well_formed_order_that_nobody_has_placed() -> None:
+def test_a_drill_cancels_a_well_formed_id_that_no_order_has() -> None:
     play()(
         Drill(),
         Asked("drill#1", MULTI, body=orjson.dumps({"orderIds": [NOBODYS]})),
@@ -1299,7 +1301,7 @@ def test_a_drill_is_signed_like_a_strike() -> None:
         assert nonce(player) == number and player.calls[-1].request.headers["signature"]
 
 
-def test_the_balances_are_what_is_available_and_what_is_locked() -> None:
+def test_the_equity_is_the_sum_of_the_available_and_the_locked_balance() -> None:
     play()(
         Measure(),
         Asked("balance#1", "GET /v4/private/getBalance"),

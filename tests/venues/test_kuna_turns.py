@@ -82,7 +82,7 @@ def test_the_active_list_is_asked_for_anew_behind_another_one_that_was_refused(l
     )
 
 
-def test_what_a_read_has_shown_does_not_wait_for_lists_that_are_refused() -> None:
+def test_the_orders_of_a_read_are_reported_without_waiting_for_refused_lists() -> None:
     play = player()
     tags = reading(play)
     play(refuse(tags["Pending"]), TURN, answer(tags["WaitStop"], listed()))

@@ -38,6 +38,6 @@ def test_of_endless_words_only_the_first_are_looked_at() -> None:
     assert len(to_text("x" * 1_000_000)) < 100_000
 
 
-def test_what_a_venue_says_in_json_is_shown_as_such() -> None:
+def test_a_json_value_of_a_venue_is_shown_as_json() -> None:
     assert to_text({"code": [1, None, True]}) == '{"code":[1,null,true]}'
     assert (to_text(None), to_text(True), to_text("a'b")) == ("None", "True", "a'b")

@@ -31,7 +31,7 @@ def test_a_clock_that_may_be_ours_is_taken_for_ours() -> None:
     assert (clock.offset_ns, clock.bounds_ns) == (0, (-300 * MS, 800 * MS))
 
 
-def test_a_clock_that_cannot_be_ours_is_taken_to_be_in_the_middle_of_what_it_can_be() -> None:
+def test_a_clock_that_cannot_equal_ours_is_set_to_the_middle_of_its_bounds() -> None:
     clock = told((20, 21, 0, 0.5), (20, 21, 0, 0.5))
     assert (clock.offset_ns, clock.bounds_ns) == (20_250 * MS, (19_500 * MS, 21_000 * MS))
 
@@ -53,7 +53,7 @@ def test_a_sample_counts_for_a_while_and_is_forgotten_then() -> None:
     assert told(narrow, wide, wide, step_ns=KEPT_NS + 1).bounds_ns == told(wide).bounds_ns
 
 
-def test_what_an_old_sample_contradicts_is_believed_the_second_time() -> None:
+def test_a_sample_that_contradicts_an_old_one_counts_from_the_second_time_on() -> None:
     old, other = (0, 0.001, 0, 0), (40, 41, 0.5, 0.6)
     assert told(old, other, step_ns=KEPT_NS + 1).offset_ns == 0
     assert told(old, other, other, step_ns=KEPT_NS + 1).bounds_ns == (39_400 * MS, 40_500 * MS)
@@ -139,7 +139,7 @@ def test_an_answer_by_which_the_venue_refuses_our_time_is_believed_at_once(befor
     st.integers(-(10**12), 10**12),
     st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9)), min_size=1, max_size=20),
 )
-def test_what_is_true_is_never_ruled_out(offset_ns: int, samples: list[tuple[int, int, int]]) -> None:
+def test_the_bounds_always_include_the_true_offset(offset_ns: int, samples: list[tuple[int, int, int]]) -> None:
     clock, at_ns = ClockOffset(), NOW
     for wait_ns, there_ns, back_ns in samples:
         sent_ns = at_ns + wait_ns
@@ -175,5 +175,5 @@ def test_the_date_of_a_message_is_read() -> None:
         "Sun, 06 Nov 1994 08:49:37 GMT\n",
     ],
 )
-def test_what_is_no_date_is_none(text: str) -> None:
+def test_the_time_of_a_text_that_is_no_date_is_none(text: str) -> None:
     assert date_ns(text) is None

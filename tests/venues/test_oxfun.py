@@ -341,7 +341,7 @@ def test_pushes_that_cannot_be_read_are_noise_and_do_not_hide_others() -> None:
     )
 
 
-def test_a_read_back_counts_what_pushes_have_shown_as_cancelled() -> None:
+def test_a_read_back_counts_the_orders_that_pushes_have_shown_as_cancelled() -> None:
     player = ready()
     know(player, working("1", "2", "3"))
     player(
@@ -361,7 +361,7 @@ def test_a_read_back_counts_what_pushes_have_shown_as_cancelled() -> None:
     )
 
 
-def test_what_was_cancelled_long_before_is_not_the_kills_doing() -> None:
+def test_an_order_cancelled_before_the_kill_is_not_counted() -> None:
     player = ready()
     player.put(push(notice="OrderClosed", orderId="1", status="CANCELED_BY_USER"))
     player.put(Kill())
@@ -374,7 +374,7 @@ def test_what_was_cancelled_long_before_is_not_the_kills_doing() -> None:
     )
 
 
-def test_what_a_strike_cancelled_is_counted_though_another_strike_follows() -> None:
+def test_an_order_cancelled_by_a_strike_is_counted_though_another_strike_follows() -> None:
     player = ready()
     know(player, working("1"))
     player.put(Kill())
@@ -469,7 +469,7 @@ def test_the_late_rejection_has_a_number_for_an_id() -> None:
 
 @pytest.mark.parametrize("event", ["cancelorder", "cancelorders", "CANCEL"])
 @pytest.mark.parametrize("code", ["20007", "20019", "20027", "20032", "100006", "710001", "000201"])
-def test_any_other_refusal_of_a_cancel_is_told_and_the_order_stays(event: str, code: str) -> None:
+def test_any_other_refusal_of_a_cancel_is_reported_and_the_order_stays(event: str, code: str) -> None:
     player = ready()
     know(player, working("12"))
     refusal = payload("oxfun/cancelorder-not-found") | {"event": event, "code": code, "message": "no"}
@@ -534,7 +534,7 @@ def test_a_kill_long_after_another_begins_with_cancel_all_and_frames_alone() -> 
     assert len(calls_of(player, Kill())) == 1
 
 
-def test_not_found_without_an_order_is_told() -> None:
+def test_not_found_without_an_order_is_reported() -> None:
     ready()(
         hears(1, {"event": "cancelorder", "submitted": False, "code": "100005", "message": "Open order not found"}),
         UnexplainedMessage("cancel refused: 100005 Open order not found"),
@@ -717,7 +717,7 @@ def test_the_bytes_of_the_kill() -> None:
     assert body == b"{}"
 
 
-def test_a_query_is_part_of_the_target_and_of_what_is_signed() -> None:
+def test_a_query_is_part_of_the_target_and_of_the_signed_text() -> None:
     adapter = make()
     request = adapter._signer.build("GET", "/v3/account?asset=OX")(START)
     headers = request.headers
@@ -814,7 +814,7 @@ def test_a_probe_that_is_answered_makes_the_http_lane_ready_and_fills_the_book()
     )
 
 
-def test_frames_on_a_connection_that_nobody_opened_are_ignored() -> None:
+def test_frames_on_a_connection_that_was_not_opened_are_ignored() -> None:
     Player(make())(hears(9, payload("oxfun/login")), VenueTimerFired("greeting 9"))
 
 
@@ -951,7 +951,7 @@ def test_the_account_is_worth_its_collateral_which_has_the_open_profit_in_it() -
 
 
 @pytest.mark.parametrize("collateral", [None, "", "NaN", "1e400", "much", True, [], {}])
-def test_an_account_without_a_figure_is_told_and_is_worth_nothing_known(collateral: object) -> None:
+def test_an_account_without_a_usable_figure_is_reported_and_has_no_equity(collateral: object) -> None:
     ready()(
         Measure(),
         Asked("account#1", "GET /v3/account"),
@@ -994,7 +994,7 @@ def test_an_answer_without_one_account_is_no_figure(data: object) -> None:
     assert isinstance(noise, UnexplainedMessage)
 
 
-def test_an_order_that_was_changed_is_closed_and_a_new_one_placed_and_nobody_has_cancelled_it() -> None:
+def test_an_amended_order_is_closed_and_a_new_one_placed_and_neither_counts_as_cancelled() -> None:
     player = ready()
     know(player, working("1"))
     player.put(Kill())
@@ -1040,7 +1040,7 @@ def test_lists_beside_the_strikes_of_many_accounts_take_no_requests_that_the_str
     assert len(calls) == 8
 
 
-def test_a_list_beside_a_strike_shows_what_was_open_and_is_the_truth_on_nothing() -> None:
+def test_a_list_beside_a_strike_enters_the_open_orders_but_does_not_make_the_book_known() -> None:
     player = Player(make())
     call = beside(player)
     assert call.urgent and not call.command
@@ -1051,7 +1051,7 @@ def test_a_list_beside_a_strike_shows_what_was_open_and_is_the_truth_on_nothing(
     assert not player.adapter.book.is_known
 
 
-def test_a_list_beside_a_strike_that_comes_behind_a_later_read_still_shows_what_was_open() -> None:
+def test_a_list_beside_a_strike_enters_its_orders_as_not_open_if_a_later_read_came_first() -> None:
     player = Player(make())
     call = beside(player)
     player.adapter.book.trace()

@@ -19,7 +19,7 @@ def test_some_reads_may_go_in_a_row_and_then_as_many_as_come_back() -> None:
     assert pool.wait_s(after(1 / 8)) == 0
 
 
-def test_whoever_waits_for_room_reads_less_than_half_of_the_limit_in_any_of_its_times() -> None:
+def test_a_caller_that_waits_for_room_uses_less_than_half_of_the_limit_in_any_period() -> None:
     pool = RatePool(300, 60.0)
     taken = []
     now_s = 0.0

@@ -394,7 +394,7 @@ def test_an_order_that_is_gone_already_is_no_failure(status: int, body: object) 
         (429, {"error": {"code": 429, "message": "Too Many Requests"}}, "HTTP 429: 429 Too Many Requests"),
     ],
 )
-def test_a_refused_single_cancel_is_told(status: int, body: object, words: str) -> None:
+def test_a_refused_single_cancel_is_reported(status: int, body: object, words: str) -> None:
     player = ready()
     know(player, row(UUID_1))
     strike(player, "cancel-all#2")
@@ -529,7 +529,7 @@ def test_the_timer_of_a_connection_that_is_ready_or_gone_does_nothing() -> None:
 
 
 @pytest.mark.parametrize("code", ["60014", "60015", "60018", "60019", 60016, "1"])
-def test_an_error_once_it_is_ready_is_only_told(code: object) -> None:
+def test_an_error_on_a_ready_lane_is_only_reported(code: object) -> None:
     ready()(hears(1, {"event": "error", "code": code, "msg": "no"}), UnexplainedMessage(f"{code} no"))
 
 
@@ -736,7 +736,7 @@ def test_the_stop_loss_of_an_open_position_counts_as_seen_alive_until_the_venue_
     assert not [output for output in seen if isinstance(output, OrderSeen)]
 
 
-def test_a_position_whose_profit_nobody_has_told_makes_the_figure_unknown() -> None:
+def test_a_position_without_a_known_profit_makes_the_equity_unknown() -> None:
     player = measuring()
     player(
         answer("figure#2", payload("roxom/balance")),
@@ -794,7 +794,7 @@ def test_a_position_that_was_opened_while_others_were_read_is_in_the_next_reads(
         lambda number: moved("ordersettle", at=number),
     ],
 )
-def test_what_comes_just_before_a_figure_is_told_is_waited_for_and_not_for_ever(
+def test_an_event_just_before_the_end_of_a_measurement_extends_it_but_not_for_ever(
     event: Callable[[int], Received],
 ) -> None:
     player = flat()
@@ -824,7 +824,7 @@ def test_a_profit_that_moves_disturbs_nothing() -> None:
     assert [type(fact) for fact in player.put(player.newest_timer)] == [Equity]
 
 
-def test_an_answer_to_figures_that_nobody_waits_for_any_more_says_nothing() -> None:
+def test_a_late_answer_to_a_replaced_measurement_is_ignored() -> None:
     player = flat()
     player.put(Measure())
     first = player.calls[-1].tag
@@ -843,7 +843,7 @@ def test_an_answer_to_figures_that_nobody_waits_for_any_more_says_nothing() -> N
         ({"data": [7]}, "balance: the answer cannot be read"),
     ],
 )
-def test_a_balance_that_cannot_be_read_is_told_and_ends_the_measurement(body: object, words: str) -> None:
+def test_an_unreadable_balance_is_reported_and_ends_the_measurement(body: object, words: str) -> None:
     player = measuring()
     player(
         answer("figure#2", body),
@@ -865,7 +865,7 @@ def test_a_balance_that_cannot_be_read_is_told_and_ends_the_measurement(body: ob
         [{"id": "1", "size": "1", "unrealizedPnl": "x"}],
     ],
 )
-def test_positions_that_cannot_be_read_are_told_and_end_the_measurement(data: object) -> None:
+def test_unreadable_positions_are_reported_and_end_the_measurement(data: object) -> None:
     measuring()(
         answer("figure#3", {"data": data}),
         UnexplainedMessage("the account cannot be measured: US500-BTC: the answer cannot be read"),
@@ -905,7 +905,7 @@ def moved(kind: str, amount: object = "-0.5", unit: str = "btc", at: int = 1) ->
     return hears(1, {"type": "balance", "data": data})
 
 
-def test_transfers_are_told_once_though_two_connections_tell_of_them_and_fills_are_none() -> None:
+def test_a_transfer_on_two_connections_is_reported_once_and_funding_is_no_transfer() -> None:
     ready()(
         hears(1, payload("roxom/balance-event")),
         moved("transfer"),

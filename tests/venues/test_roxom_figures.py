@@ -150,7 +150,7 @@ def test_an_account_that_trades_all_the_time_is_measured_each_time_and_each_figu
             assert min(possible) <= fact.amounts["BTC"] <= max(possible), (seed, fact)
 
 
-def test_fills_that_come_faster_than_their_events_are_told_apart_make_an_error_that_is_bounded_and_told() -> None:
+def test_fills_faster_than_their_events_can_be_matched_cause_a_bounded_and_reported_error() -> None:
     wrong = Decimal(0)
     for seed in range(5):
         trading = Trading(seed, every_s=0.05, apart_s=0.08, lag_s=0.02, old=False)
@@ -190,7 +190,7 @@ def steady(player: Player, every_s: float, events: Iterator[Received], body: Cal
     return told
 
 
-def test_a_balance_that_no_event_tells_of_counts_in_the_end_and_the_possible_error_is_told_once() -> None:
+def test_a_balance_without_an_event_counts_in_the_end_and_its_possible_error_is_reported_once() -> None:
     events = (balance(70 - n, 69 - n, n) for n in count(1))  # another measure than that of the read
     player = flat()
     outputs = steady(player, 0.2, events, lambda: listed(("BTC", sats(7))))
@@ -210,7 +210,7 @@ def test_balance_events_that_cannot_be_read_do_not_keep_an_account_from_being_me
     assert [fact.amounts for fact in figures(outputs)] == [{"BTC": Decimal("0.0015")}]
 
 
-def test_the_error_is_told_again_when_it_has_more_than_doubled() -> None:
+def test_the_possible_error_is_reported_again_when_it_has_more_than_doubled() -> None:
     player, at = flat(), count(1)
     for lost, said in ((1, True), (1, False), (1, False), (100, True)):
         events = (balance(1000, 1000 - lost, n) for n in at)
@@ -351,7 +351,7 @@ SAME = {"balanceBefore": "1", "balanceAfter": "1"}
         ("withdrawal", {"balanceBefore": 150_000_000, "balanceAfter": 100_000_000, "unit": "SATS"}, "-0.5"),
     ],
 )
-def test_which_way_a_transfer_went_is_said_by_the_balances_and_else_by_the_word(
+def test_the_direction_of_a_transfer_follows_from_its_balances_kind_and_amount(
     kind: str, fields: dict[str, Any], moved: str
 ) -> None:
     data = {"unit": "btc", "updateType": kind, "timestamp": 1} | fields
@@ -370,7 +370,7 @@ def test_which_way_a_transfer_went_is_said_by_the_balances_and_else_by_the_word(
         ("deposit", CAME | {"amount": "NaN", "balanceBefore": "NaN"}),
     ],
 )
-def test_a_transfer_whose_amount_way_or_unit_cannot_be_read_is_said(kind: str, fields: dict[str, Any]) -> None:
+def test_a_transfer_with_an_unreadable_amount_direction_or_unit_is_reported(kind: str, fields: dict[str, Any]) -> None:
     given = {"unit": "btc", **fields}
     data = {name: value for name, value in given.items() if value is not None} | {"updateType": kind, "timestamp": 1}
     event = hears(1, {"type": "balance", "data": data})
@@ -421,7 +421,7 @@ def test_a_withdrawal_before_the_read_is_in_the_figure_which_is_younger() -> Non
     assert fact.amounts == {"BTC": Decimal(4)} and fact.asked_ns > withdrawn_ns
 
 
-def test_no_figure_is_told_while_it_is_unknown_whether_a_transfer_is_in_it() -> None:
+def test_no_equity_is_reported_while_it_may_or_may_not_include_a_transfer() -> None:
     events = (balance(70 + n, 71 + n, n, updateType="deposit") for n in count(1))
     outputs = steady(flat(), 0.2, events, lambda: listed(("BTC", sats(7))))
     assert {type(output) for output in outputs} == {Transferred}
@@ -442,7 +442,7 @@ def held_by(player: Player, body: object) -> list[Output]:
     return list(player.put(VenueTimerFired(outputs[-1].tag)))
 
 
-def test_what_is_held_besides_bitcoin_is_told_and_nothing_of_it_is_not() -> None:
+def test_a_currency_besides_bitcoin_is_measured_unless_its_balance_is_zero() -> None:
     body = listed(("USDT", "70000.5"), ("BTC", "150000"), ("GOLD", "0"), ("eth", "-0.25"))
     [fact] = figures(held_by(flat(), body))
     assert fact.amounts == {"USDT": Decimal("70000.5"), "BTC": Decimal("0.0015"), "ETH": Decimal("-0.25")}
@@ -517,7 +517,7 @@ def test_a_position_that_has_changed_without_an_event_has_no_known_profit_until_
     assert fact.amounts == {"BTC": Decimal("0.5015")}
 
 
-def test_a_figure_is_as_old_as_the_oldest_profit_in_it_which_is_said_once_while_it_is_old() -> None:
+def test_equity_is_as_old_as_its_oldest_profit_and_an_old_profit_is_reported_once() -> None:
     player = flat()
     pushed_ns = player.now.mono_ns
     player(held(pnl="1"), Pause(20))

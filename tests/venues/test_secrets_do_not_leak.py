@@ -83,7 +83,9 @@ def play_everything(stand: VenueProfile, player: Player, echo: list[str]) -> lis
 
 
 @every_venue
-def test_what_an_adapter_shows_holds_no_secret(stand: VenueProfile, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_output_or_log_line_of_an_adapter_has_a_secret(
+    stand: VenueProfile, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     secrets = stand.secrets()
     player = Player(stand.make(secrets, **stand.strong))
@@ -110,7 +112,7 @@ def test_a_secret_that_cannot_be_used_is_not_shown(stand: VenueProfile) -> None:
 
 
 @every_venue
-def test_the_wire_carries_what_it_must(stand: VenueProfile) -> None:
+def test_the_request_on_the_wire_has_the_key_and_the_signature(stand: VenueProfile) -> None:
     """The other side of the coin: the tests above look for what is really sent."""
     player = Player(stand.make(**stand.strong))
     player.put(Kill())

@@ -182,7 +182,7 @@ def test_a_limit_is_shared_by_address_or_by_key_as_the_venue_counts(name: str, s
     assert (adapter.calls.pool is other.calls.pool) is shared
 
 
-def test_what_accounts_at_work_have_used_is_counted_when_another_one_joins_them() -> None:
+def test_an_account_that_joins_shares_the_pool_that_running_accounts_have_used() -> None:
     new, old = oxfun("one.test", 1), oxfun("one.test", 2)
     sweep_timings({"old": old})
     pool = old.calls.pool

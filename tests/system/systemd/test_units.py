@@ -20,7 +20,7 @@ from kill_switch.direct import direct_kill
 from kill_switch.errors import ConfigError
 from kill_switch.outbound import services
 from kill_switch.worker import commands, main, subordinate
-from kill_switch.worker.client import END_WITHIN_S
+from kill_switch.worker.child_process import END_WITHIN_S
 
 DIRECTORY = Path(__file__).parents[3] / "systemd"
 GUIDE = DIRECTORY.parent / "docs/guides/systemd.md"

@@ -777,7 +777,7 @@ async def test_after_a_rearm_of_some_accounts_the_day_goes_on_and_it_fires_again
         assert desk.baselines == [("first", "1000")]
 
 
-async def test_what_a_person_has_rearmed_after_is_not_judged_again_once_more_is_known_of_a_transfer() -> None:
+async def test_a_loss_before_a_rearm_does_not_fire_again_when_a_transfer_is_explained_later() -> None:
     async with watching(("a", "b")) as desk:
 
         async def samples(count: int, a: int, b: int) -> None:

@@ -21,7 +21,7 @@ import anyio
 import pytest
 
 from kill_switch.system import offload
-from kill_switch.worker import client
+from kill_switch.worker import child_process, client
 from kill_switch.worker.client import INTERRUPTED, UNBEGUN, JobResult, WorkerClient, WorkerPool
 from kill_switch.worker.commands import AT_ONCE
 
@@ -117,7 +117,7 @@ async def test_a_command_sees_nothing_of_our_environment_that_might_be_a_secret(
     monkeypatch.setenv("HTTPS_PROXY", "http://user:sEcReT@proxy")
     async with running() as beside:
         done = await beside.run_job("run", 5, argv=["/usr/bin/env"], env=ENV)
-        passed = client.environ()
+        passed = child_process.environ()
     names = {line.partition("=")[0] for line in done.output.splitlines()}
     assert names - {"HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR"} == {"PATH", *ENV}
     assert "OXFUN_SECRET" not in passed and "CREDENTIALS_DIRECTORY" not in passed
