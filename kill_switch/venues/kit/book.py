@@ -48,7 +48,7 @@ class OrderBook(KillTrace):
         self._pushing: set[int] = set()  # connections that push orders now
         self._pushing_ns = 0  # since when orders are pushed without a gap
         self._awaited: dict[str, int] = {}  # orders whose live push, within `LATE_NS`, still reports a placing → since
-        self.on_whole_list: Callable[[], None] | None = None  # called after each whole list, late ones too
+        self.on_whole_list: Callable[[], None] = lambda: None  # called after each whole list, late ones too
 
     # knowledge
 
@@ -202,7 +202,7 @@ class OrderBook(KillTrace):
         """
         if asked_ns < self._asked_ns.get(name, NEVER):
             if whole:
-                self._notify_whole_list()
+                self.on_whole_list()
             return ()
         shown = {order.id: order for order in orders}
         again = shown.keys() & self._past.keys()
@@ -230,14 +230,10 @@ class OrderBook(KillTrace):
             if round_ns > self._round_ns:
                 self._round_ns = round_ns
                 self._doubt()
-            self._notify_whole_list()
+            self.on_whole_list()
         else:
             self._shown.setdefault(name, set()).update(shown)
         return facts
-
-    def _notify_whole_list(self) -> None:
-        if self.on_whole_list is not None:
-            self.on_whole_list()
 
     def shown_since(self, asked_ns: int) -> Iterator[Order]:
         """Yield the open orders of whole lists that were requested after `asked_ns`, monotonic."""
