@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import anyio
 import pytest
@@ -24,6 +26,15 @@ async def test_an_armed_daemon_has_no_reason_and_no_trouble(opened: Opened) -> N
     assert status["intake"] == {"beats": 0, "ignored": 0, "wrong_time": 0, "lost": 0, "why_ignored": {}}
     assert status["accounts"]["a"]["drill"] == {}
     assert status["accounts"]["a"]["clock_offset_ms"] is None
+
+
+async def test_the_page_of_the_status_has_each_key_that_the_status_has(opened: Opened) -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/status.md").read_text("utf-8")
+    on_page = set(
+        re.findall(r"`(\w+)`", "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `")))
+    )
+    status = await opened("a").ask("status")
+    assert {*status, *status["accounts"]["a"]} == on_page
 
 
 async def test_the_reason_is_shown_until_the_re_arm(opened: Opened) -> None:
