@@ -276,11 +276,6 @@ def _rename_latches(latches: dict[str, _Latch], moved: Mapping[str, str]) -> dic
     return renamed
 
 
-def tripped_accounts(entries: Iterable[Entry]) -> frozenset[str]:
-    """Return the names of all accounts that the entries leave tripped, configured or not."""
-    return frozenset(_fold(entries).latches)
-
-
 def _fold(entries: Iterable[Entry]) -> RecoveryFold:
     fold = RecoveryFold()
     for entry in entries:

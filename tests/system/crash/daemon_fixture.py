@@ -11,10 +11,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from kill_switch.core import recovery
 from kill_switch.errors import KillSwitchError, Unreachable
 from kill_switch.journal import journal, latch_file, segments
 from kill_switch.journal import write_ahead as intent
+from tests.harness.recovered import tripped_accounts
 from tests.system.e2e.conftest import Play
 
 from .counters import Figures
@@ -70,7 +70,7 @@ class Stand(Play):
         said = self.intent.read_bytes().splitlines() if self.intent.exists() else []
         intended = intent.unrecorded(said, replay.entries)
         left = any((directory / latch_file.LATCH_NAME).exists() for directory in (self.state_dir, self.runtime_dir))
-        return bool(recovery.tripped_accounts(replay.entries)) or replay.latch_torn or bool(intended) or left
+        return bool(tripped_accounts(replay.entries)) or replay.latch_torn or bool(intended) or left
 
     def struck(self) -> bool:
         """Say whether a venue has seen a command that cancels, since `forget`."""

@@ -26,6 +26,7 @@ from kill_switch.journal.latch_file import MAX_BYTES, LatchFile
 from kill_switch.journal.latch_lines import latch_line, latch_text, latched_accounts
 from kill_switch.triggers.flag.trigger import TEXT_BYTES, FlagTrigger, look
 from tests.harness.keys import rsa_pem
+from tests.harness.recovered import tripped_accounts
 from tests.harness.venue_playbook import START
 
 from .mutate import TOKENS, mutate_bytes, mutate_json
@@ -279,7 +280,7 @@ class JournalTarget(FileTarget):
             must(known.broken is not None and known.broken.line <= broken.line, "what is not understood is believed")
             recovery.rebuild(known.entries, PACES)
             return
-        held = recovery.tripped_accounts(replay.entries)
+        held = tripped_accounts(replay.entries)
         ReportBuilder(250_000, replay.entries)
         tripped = frozenset(name for name, account in state.accounts.items() if account.phase is not Phase.ARMED)
         must(tripped == held & PACES.keys(), "tripped, and not latched, or the other way round")

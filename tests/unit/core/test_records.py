@@ -25,6 +25,7 @@ from kill_switch.journal.condenser import Condenser
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.segments import read_at_start, read_journal
 from tests.harness.core_playbook import TIMING
+from tests.harness.recovered import tripped_accounts
 
 PACKAGE = Path(kill_switch.__file__).parent
 # methods and types whose first argument is a kind
@@ -220,7 +221,7 @@ def test_a_damaged_reason_or_latch_trips_its_accounts_or_all(data: st.DataObject
     told = data.draw(damaged(kind))
     whole = isinstance(told, dict) and told.get("accounts") == WHOLE[kind]["accounts"]
     try:
-        latched = recovery.tripped_accounts([entry(1, kind, told)])
+        latched = tripped_accounts([entry(1, kind, told)])
     except JournalBroken:
         return
     named = told["accounts"] if isinstance(told, dict) else []
@@ -231,13 +232,13 @@ def test_a_damaged_reason_or_latch_trips_its_accounts_or_all(data: st.DataObject
 @pytest.mark.parametrize("kind", ["start", "checkpoint"])
 def test_a_journal_of_a_format_that_this_version_does_not_know_trips(kind: str, format: object) -> None:
     with pytest.raises(JournalBroken):
-        recovery.tripped_accounts([entry(1, kind, {**WHOLE[kind], "format": format})])
+        tripped_accounts([entry(1, kind, {**WHOLE[kind], "format": format})])
 
 
 @pytest.mark.parametrize("kind", ["start", "checkpoint"])
 def test_a_journal_without_a_format_is_read(kind: str) -> None:
     data = {key: value for key, value in WHOLE[kind].items() if key != "format"}
-    assert recovery.tripped_accounts([entry(1, kind, data)]) == frozenset()
+    assert tripped_accounts([entry(1, kind, data)]) == frozenset()
 
 
 JOURNALS = sorted((Path(__file__).parent / "journals").glob("*.jsonl"))
@@ -265,7 +266,7 @@ def test_a_journal_that_an_earlier_version_wrote_gives_the_state_that_it_gave_th
             "kill": [kill.id, list(kill.began), sorted(kill.accounts), sorted(kill.unclear)],
             "kills": state.kill_count,
             "approvals": {str(uid): sorted(names) for uid, names in state.approvals.items()},
-            "latched": sorted(recovery.tripped_accounts(entries)),
+            "latched": sorted(tripped_accounts(entries)),
         }
         assert orjson.loads(orjson.dumps(now)) == {key: then[key] for key in now}
         verdicts = [{name: one["verdict"] for name, one in report["accounts"].items()} for report in then["reports"]]

@@ -11,7 +11,7 @@ import pytest
 from kill_switch.core.domain import Phase, SweepTiming
 from kill_switch.core.engine import Event, Reconfigured, State, StrikeAccounts
 from kill_switch.core.identity import Login
-from kill_switch.core.recovery import rebuild, tripped_accounts, tripped_unconfigured
+from kill_switch.core.recovery import rebuild, tripped_unconfigured
 from kill_switch.errors import JournalBroken
 from tests.harness.core_playbook import (
     TIMING,
@@ -33,6 +33,7 @@ from tests.harness.core_playbook import (
     told,
     wake,
 )
+from tests.harness.recovered import tripped_accounts
 
 TO_CLEAR: Sequence[Event] = (reported("a"), answered("a", 100), read("a", 200), due("a", 450), read("a", 500))
 TO_RESIDUE: Sequence[Event] = (reported("a"), answered("a", 100), read("a", 10_000, live=3))

@@ -24,6 +24,7 @@ from kill_switch.dispatch import connect
 from kill_switch.journal import journal, latch_file
 from kill_switch.journal.journal import Journal
 from kill_switch.testbed.testbed import LocalTestbed
+from tests.harness.recovered import tripped_accounts
 
 pytestmark = [pytest.mark.anyio, pytest.mark.e2e, pytest.mark.timeout(60)]
 
@@ -280,7 +281,7 @@ async def test_a_direct_kill_joins_an_unfinished_kill_on_record_and_strikes_its_
     assert report["accounts"]["oxfun"]["strikes"] == 2  # the one that was, and ours
     replay = journal.read_journal(state / journal.NAME)
     assert recovery.rebuild(replay.entries, {}).kill is not None
-    assert "oxfun" in recovery.tripped_accounts(replay.entries)
+    assert "oxfun" in tripped_accounts(replay.entries)
 
 
 async def test_an_answer_that_comes_behind_the_record_is_that_of_the_strike_of_this_kill(stage: LocalTestbed) -> None:

@@ -30,6 +30,7 @@ from kill_switch.journal.records import (
 )
 from kill_switch.journal.write_ahead import reason_digest, unrecorded
 from tests.harness.core_playbook import START, Run
+from tests.harness.recovered import tripped_accounts
 
 ACCOUNTS = ("a", "b", "c")
 PACES = {"a": SweepTiming(), "b": SweepTiming(clean_reads=1, strike_gap_s=0.1), "c": SweepTiming(gap_cap_s=2.0)}
@@ -127,7 +128,7 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
     drills = history.records_of_kind(entries, DrillRecord)
     return {
         "state": state,
-        "latched": recovery.tripped_accounts(entries),
+        "latched": tripped_accounts(entries),
         "reports": [reports.render(kill_id) for kill_id in reports.kill_ids()],
         "seen": history.triggers_watched_until(entries, datetime(2100, 1, 1, tzinfo=UTC)),
         "pnl": {record.trigger: record for record in history.records_of_kind(entries, PnlRecord)},
@@ -151,7 +152,7 @@ def reading(entries: Iterable[Mapping[str, Any]]) -> dict[str, object]:
         "first reason": next((entry["data"] for entry in about if entry["kind"] == "reason"), None),
         "latched by": {
             name: next((reason for reason in reversed(reasons) if name in reason["accounts"]), None)
-            for name in recovery.tripped_accounts(entries)
+            for name in tripped_accounts(entries)
         },
     }
 

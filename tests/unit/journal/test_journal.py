@@ -18,7 +18,6 @@ from kill_switch import clock
 from kill_switch.core.domain import SweepTiming
 from kill_switch.core.records import LatchRecord
 from kill_switch.core.recovery import rebuild
-from kill_switch.core.recovery import tripped_accounts as latched_by
 from kill_switch.errors import AlreadyRunning, CannotCreate, JournalBroken
 from kill_switch.journal import journal
 from kill_switch.journal.fsync import FsyncThread
@@ -30,6 +29,7 @@ from kill_switch.journal.latch_lines import latch_text, latched_accounts, latche
 from kill_switch.journal.segments import JournalReader
 from tests.harness.core_playbook import at, reason
 from tests.harness.immediate_jobs import Prompt
+from tests.harness.recovered import tripped_accounts as latched_by
 
 pytestmark = pytest.mark.usefixtures("at_once")
 

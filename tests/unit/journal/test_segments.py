@@ -25,6 +25,7 @@ from kill_switch.journal.records import Entry
 from kill_switch.journal.segments import NEXT, JournalReader
 from tests.harness.core_playbook import at
 from tests.harness.immediate_jobs import Prompt
+from tests.harness.recovered import tripped_accounts
 from tests.unit.journal.test_journal import REASON, ByHand
 
 pytestmark = pytest.mark.usefixtures("at_once", "small")
@@ -397,7 +398,7 @@ def bytes_read(work: Callable[[], object]) -> int:
 def test_a_start_reads_no_more_than_a_mebibyte_of_a_million_records(dirs: Dirs) -> None:
     def start() -> None:
         prompt = Prompt(*dirs)
-        assert recovery.tripped_accounts(prompt.contents.entries) == (frozenset("a") if full else frozenset())
+        assert tripped_accounts(prompt.contents.entries) == (frozenset("a") if full else frozenset())
         prompt.retry_pending()
         killed(prompt)
 
