@@ -23,7 +23,7 @@ from kill_switch.config.accounts import AccountConfig
 from kill_switch.config.loader import Config
 from kill_switch.core import recovery
 from kill_switch.core.domain import CancelOutcome, Reason, Route
-from kill_switch.core.engine import Event, Progress
+from kill_switch.core.events import Event, Progress
 from kill_switch.core.sweep import StrikeAnswered
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher

@@ -20,8 +20,9 @@ from kill_switch.config.in_force import APPROVALS, changes, in_force
 from kill_switch.config.loader import Config
 from kill_switch.control import server
 from kill_switch.control.handlers import ControlHandlers
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Reason, Severity
-from kill_switch.core.engine import Announce, Reconfigured
+from kill_switch.core.events import Reconfigured
 from kill_switch.core.identity import Identity
 from kill_switch.core.records import ReloadRecord
 from kill_switch.dispatch import connect

@@ -17,7 +17,7 @@ from kill_switch import clock
 from kill_switch.config.loader import Config
 from kill_switch.control.handlers import account_health
 from kill_switch.core.domain import Instant, LaneState, Route
-from kill_switch.core.engine import AccountState, State
+from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import ForwardedFact, NullJournal

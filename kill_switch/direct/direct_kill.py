@@ -22,10 +22,12 @@ from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
 from kill_switch.control import client, paths
 from kill_switch.core import outcome, recovery
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Phase, Reason
-from kill_switch.core.engine import AccountState, Announce, Reconfigured, State
+from kill_switch.core.events import Reconfigured
 from kill_switch.core.identity import Login, new_salt
 from kill_switch.core.records import LatchRecord
+from kill_switch.core.state import AccountState, State
 from kill_switch.direct.answer_deadlines import AnswerDeadlines
 from kill_switch.direct.direct_journal import DirectJournal
 from kill_switch.direct.latch import DirectLatch
@@ -96,14 +98,11 @@ class DirectKill:
         self._salt = new_salt()
         timings, logins = connect.sweep_timings(self._adapters), self._logins()
         loop = asyncio.get_running_loop()
+        accounts = {
+            name: AccountState(each, identity=logins[name].identity(self._salt)) for name, each in timings.items()
+        }
         self._dispatcher = Dispatcher(
-            State(
-                {
-                    name: AccountState(each, identity=logins[name].identity(self._salt))
-                    for name, each in timings.items()
-                },
-                kill_id_prefix=f"direct-{secrets.token_hex(4)}",
-            ),
+            State(accounts, kill_id_prefix=f"direct-{secrets.token_hex(4)}"),
             self._record,
             clock.now,
             loop.call_later,

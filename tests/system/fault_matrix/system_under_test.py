@@ -19,8 +19,8 @@ import anyio.abc
 from kill_switch import clock
 from kill_switch.config import loader
 from kill_switch.core import recovery
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Phase, Reason, Severity, SweepTiming
-from kill_switch.core.engine import Announce
 from kill_switch.dispatch import connect as wiring
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import journal
