@@ -99,9 +99,7 @@ class Daemon:
             on_measured=lambda stage, us: self.outbound.meter.on_measured(stage, us),
         )
         self.journal.deliver_to(self.reports.take)
-        adapters = {
-            name: account.build_adapter(config.daemon.second_route_after_s) for name, account in config.accounts.items()
-        }
+        adapters = connect.build_adapters(config)
         timings = connect.sweep_timings(adapters)
         logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
         state = recovery.rebuild(contents.entries, timings, config.rearm.approvals, logins, salt)
@@ -203,11 +201,10 @@ class Daemon:
             async with anyio.create_task_group() as group:
                 tasks = TaskSupervisor(group)
                 self.reloader.bind(group, tasks)
-                for name, adapter in self._adapters.items():
-                    session, lanes = connect.connect_account(
-                        self.dispatcher, self.config, name, adapter, group.start_soon, self.network
-                    )
-                    self.reloader.run_lanes(session, lanes)
+                for lane, work in connect.connect_accounts(
+                    self.dispatcher, self.config, self._adapters, group.start_soon, self.network
+                ):
+                    tasks.supervise(lane, work)
                 loop = asyncio.get_running_loop()
                 self._signals.listen(loop.add_signal_handler, self._signal)
                 self._signals.settle(_SETTLE_S)

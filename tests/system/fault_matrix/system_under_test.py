@@ -43,9 +43,7 @@ class Product:
         shutil.copy(entries["victim"]["ca_file"], self._ca_file)
         entries = {**entries, "victim": {**entries["victim"], "ca_file": str(self._ca_file)}}
         self.config = loader.load(_write_config(directory, entries, venues))
-        adapters = {
-            name: a.build_adapter(self.config.daemon.second_route_after_s) for name, a in self.config.accounts.items()
-        }
+        adapters = wiring.build_adapters(self.config)
         paces = {name: hurried(adapter.TIMING) for name, adapter in adapters.items()}
         self.pace: SweepTiming = paces["victim"]
         self.reports = ReportBuilder(int(self.config.daemon.budget_s * 1e6))
