@@ -8,19 +8,10 @@ from decimal import Decimal
 import pytest
 
 from kill_switch.core import engine
+from kill_switch.core.commands import Announce, Command, RearmGranted, RearmPending, RearmRefused
 from kill_switch.core.domain import CancelOutcome, Instant, LaneState, Order, OrderState, Route, Severity
-from kill_switch.core.engine import (
-    AccountState,
-    Announce,
-    Progress,
-    Pulse,
-    RearmGranted,
-    RearmPending,
-    RearmRefused,
-    Reconfigured,
-    Recovered,
-    State,
-)
+from kill_switch.core.events import Event, Progress, Pulse, ReasonReported, Reconfigured, Recovered
+from kill_switch.core.state import AccountState, State
 from kill_switch.core.sweep import SweepTimerFired
 from kill_switch.dispatch.account_status import MAX_UNEXPLAINED_LOGGED
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -183,8 +174,8 @@ def test_the_intent_names_the_accounts_that_the_record_will_name() -> None:
 
 
 def test_early_sends_are_cancelled_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(state: engine.State, event: engine.Event) -> tuple[engine.State, tuple[engine.Command, ...]]:
-        if isinstance(event, engine.ReasonReported):
+    def fails(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
+        if isinstance(event, ReasonReported):
             raise RuntimeError("a fault within the engine")
         return real(state, event)
 

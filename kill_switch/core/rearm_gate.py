@@ -1,0 +1,41 @@
+"""The gate of a re-arm: what must hold before the latch opens."""
+
+from __future__ import annotations
+
+from kill_switch.core.domain import Phase
+from kill_switch.core.events import RearmAsked
+from kill_switch.core.state import AccountState, State, describe_login_mismatch
+
+
+def find_rearm_blockers(state: State, event: RearmAsked, tripped: tuple[str, ...]) -> tuple[str, ...]:
+    """Return every reason against a re-arm, the triggers' first; `tripped` are the tripped accounts that it names.
+
+    `force` overrides what is missing in the proof, but neither a trigger's reason nor a kill in progress.
+    """
+    why = list(event.blockers)
+    if not tripped:
+        why.append("nothing in scope is tripped")
+    for name in tripped:
+        account = state.accounts[name]
+        if (strange := describe_login_mismatch(account)) and not event.force:
+            why.append(f"{name} is {strange}: look for orders there, then use --force")
+        match account.phase:
+            case Phase.STRIKING | Phase.CONFIRMING as phase:
+                why.append(f"{name} is {phase}: wait until it is CLEAR")
+            case Phase.RESIDUE if not event.force:
+                left = _describe_left(account)
+                why.append(f"{name} is RESIDUE, with {left} left: clear it, or use --force if you know better")
+            case Phase.CLEAR if _last_proof_ns(account) < event.proved_since_ns and not event.force:
+                why.append(f"{name} could not be read just now: nobody knows whether it is still clear; or use --force")
+            case _:
+                pass
+    return tuple(why)
+
+
+def _last_proof_ns(account: AccountState) -> int:
+    return 0 if account.sweep is None else account.sweep.last_proof_ns
+
+
+def _describe_left(account: AccountState) -> str:
+    left = account.sweep.orders_left if account.sweep is not None else None
+    return "an unknown number of orders" if left is None else f"{left} order(s)"
