@@ -158,7 +158,7 @@ def command(adapter: Adapter) -> bytes:
     """Return the bytes of an account's first cancel command."""
     if _framed(adapter):  # the adapter never sees the answers, and would judge an older connection as dead
         adapter.handle(Opened(Route.WS, 1), clock.now())
-    for output in (*adapter.strike(clock.now()),):
+    for output in (*adapter.strike(clock.now(), 1),):
         match output:
             case Call(_, request):
                 return request.wire
@@ -314,7 +314,7 @@ def requests(floor: BenchSetup) -> Iterator[tuple[Adapter, Callable[[], Request]
         adapter = account.build_adapter(SECOND_ROUTE_S)
 
         def make(adapter: Adapter = adapter) -> Request:
-            calls: list[Any] = [output for output in (*adapter.strike(clock.now()),) if isinstance(output, Call)]
+            calls: list[Any] = [output for output in (*adapter.strike(clock.now(), 1),) if isinstance(output, Call)]
             request: Request = calls[0].request
             return request
 

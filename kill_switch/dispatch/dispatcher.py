@@ -165,8 +165,8 @@ class Dispatcher:
         """
         now = self.clock()
         sessions = [self.sessions[name] for name, _ in accounts]
-        for session in sessions:
-            if not session.early_send.pending:
+        for session, (_, number) in zip(sessions, accounts, strict=True):
+            if number == 1 and not session.early_send.pending:
                 session.early_send.send(now)
         for session, (_, number) in zip(sessions, accounts, strict=True):
             session.send_widest(number, now)

@@ -1,7 +1,7 @@
 """Send an account's prebuilt command before its strike is made; for an armed account, before the engine decides.
 
-The dispatcher calls `send` for every armed account of a reason, after the write-ahead note, and for any other account
-when its strike begins. The strike that follows yields the same object and claims it, so that it is not sent twice.
+The dispatcher calls `send` for every armed account of a reason, after the write-ahead note; without a note, when the
+account's first strike begins. That strike yields the same object and claims it, so that it is not sent twice.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class AccountSession:
         self.numbers.begin(number, now.mono_ns)
         self._cancels.clear()
         try:
-            strike.remaining = iter(self.venue.strike(now))
+            strike.remaining = iter(self.venue.strike(now, number))
             for output in strike.remaining:
                 if isinstance(output, _MESSAGES):
                     self._carry_out_one(output, now)

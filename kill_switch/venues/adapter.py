@@ -91,17 +91,19 @@ class Adapter(VenueProfile[OptionsT]):
     # a kill
 
     def prebuilt_command(self, now: Instant) -> Request | Send | None:
-        """Return the next strike's first message if it needs no look at the orders and no slow signature, else None.
+        """Return the first message of strike 1 if it needs no look at the orders and no slow signature, else None.
 
-        The dispatcher sends it for every account before it calls any `strike`. The `strike` that follows must yield
-        the same object, or a `Call` with the same request: the dispatcher compares identities and sends it once.
+        The dispatcher sends it for every armed account before it calls any `strike`. The `strike` that follows must
+        yield the same object, or a `Call` with the same request: the dispatcher compares identities and sends it once.
         """
         return None
 
     @abstractmethod
-    def strike(self, now: Instant) -> Iterable[Output]:
+    def strike(self, now: Instant, number: int) -> Iterable[Output]:
         """Yield the commands of one strike, which cancels every order of the account; the widest command is first.
 
+        `number` is 1 for the first strike since the account was armed, and counts on until the re-arm, whatever the
+        pause and whatever other reason comes. It may begin above 1: a new process goes on with a kill.
         A generator lets the first command leave before the next is built: there may be thousands of orders. The
         strike ends in one `CancelAnswered`, which proves nothing. Mark each message that changes the account as
         `command`.

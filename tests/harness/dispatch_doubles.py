@@ -200,6 +200,7 @@ class Venue(Adapter):
         self.on_kill: Callable[[Instant], Outputs] | None = None
         self.on_event: Callable[[], Outputs] | None = None
         self.on_probe: Outputs = ()
+        self.struck: list[int] = []  # the numbers of its strikes
 
     @classmethod
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
@@ -208,7 +209,8 @@ class Venue(Adapter):
     def prebuilt_command(self, now: Instant) -> Request | messages.Send | None:
         return self.on_first()
 
-    def strike(self, now: Instant) -> Outputs:
+    def strike(self, now: Instant, number: int = 1) -> Outputs:
+        self.struck.append(number)
         if self.on_kill is not None:
             return self.on_kill(now)
         hedge = self.second_route_after_s

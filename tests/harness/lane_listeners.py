@@ -96,6 +96,7 @@ class AdapterDriver(RecordingListener):
         self.http = HttpLane(adapter.rest_url, self, ca_file=ca_file, warm_every_s=0.2)
         self.fresh = FreshRoute(adapter.rest_url, self, group.start_soon, ca_file=ca_file)
         self._timers: list[asyncio.TimerHandle] = []
+        self._strikes = 0
 
     def on_lane_event(self, event: Event) -> None:
         super().on_lane_event(event)
@@ -106,7 +107,8 @@ class AdapterDriver(RecordingListener):
         self.carry_out(self.adapter.keep_warm(clock.now()))
 
     def kill(self) -> None:
-        self.carry_out((*self.adapter.strike(clock.now()),))
+        self._strikes += 1
+        self.carry_out((*self.adapter.strike(clock.now(), self._strikes),))
 
     def read(self) -> None:
         self.carry_out(self.adapter.read(clock.now()))

@@ -37,7 +37,9 @@ PAYLOADS = Path(__file__).parents[1] / "venues" / "payloads"
 
 
 class Kill(NamedTuple):
-    """Strike."""
+    """Strike; the number 0 stands for the one that follows the last strike's."""
+
+    number: int = 0
 
 
 class Read(NamedTuple):
@@ -117,6 +119,7 @@ class Player:
         self.adapter = adapter
         self.now = now
         self.outputs: list[Output] = []
+        self.strikes = 0  # the number of the last one
         self._told: list[str] = []
         self._tags: dict[str, str] = {}  # a script's name → the adapter's tag
 
@@ -139,8 +142,9 @@ class Player:
         if isinstance(step, messages.Replied | messages.CallLost | messages.VenueTimerFired):
             step = step._replace(tag=self._tag(step.tag))
         match step:
-            case Kill():
-                outputs = (*self.adapter.strike(self.now),)
+            case Kill(number):
+                self.strikes = number or self.strikes + 1
+                outputs = (*self.adapter.strike(self.now, self.strikes),)
             case Read():
                 outputs = self.adapter.read(self.now)
             case Probe():

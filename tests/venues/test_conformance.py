@@ -151,7 +151,7 @@ def test_addresses_that_no_lane_could_use_are_refused(stand: VenueProfile, wrong
 def test_a_slash_at_the_end_of_the_address_changes_nothing(stand: VenueProfile) -> None:
     adapter = stand.make(rest_url="https://venue.test:8443/")
     assert (adapter.rest_url, adapter.host) == ("https://venue.test:8443", "venue.test:8443")
-    assert calls_of((*adapter.strike(START),))[0].request.headers["Host"] == "venue.test:8443"
+    assert calls_of((*adapter.strike(START, 1),))[0].request.headers["Host"] == "venue.test:8443"
 
 
 # ── readiness ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -265,7 +265,7 @@ def test_the_prebuilt_command_is_the_first_that_a_strike_sends(stand: VenueProfi
         if first is not None:
             begins = next(output for output in outputs if isinstance(output, Call | Send))
             assert first is (begins.request if isinstance(begins, Call) else begins)
-        again = (*player.adapter.strike(player.now),)
+        again = player.put(Kill())
         assert not any(first is (one.request if isinstance(one, Call) else one) for one in again) or (
             isinstance(first, Request) and first.method == "POST"
         )  # one that was signed with a time, or has an id, is for one strike

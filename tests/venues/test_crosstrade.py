@@ -147,7 +147,7 @@ def test_fifteen_accounts_fit_one_burst() -> None:
 
 
 def test_an_account_name_goes_into_the_path_quoted() -> None:
-    call, *_ = make("My Acct/1").strike(START)
+    call, *_ = make("My Acct/1").strike(START, 1)
     assert isinstance(call, Call) and call.request.target == "/v1/api/accounts/My%20Acct%2F1/orders/cancel"
 
 
@@ -518,7 +518,7 @@ def test_the_first_frame_is_prebuilt_while_the_tokens_suffice_for_every_account(
     player.put(Pause(1))
     assert player.adapter.prebuilt_command(player.now) is None  # not all of them now, and whom depends on their orders
     player.put(Pause(9.5))
-    assert player.adapter.prebuilt_command(player.now) is not None  # a new kill
+    assert player.adapter.prebuilt_command(player.now) is not None  # the tokens suffice again
 
 
 def test_the_text_that_a_strike_begins_with_is_made_ready_before_it() -> None:
@@ -544,10 +544,10 @@ def test_a_command_prebuilt_for_a_connection_is_not_sent_over_the_next() -> None
 def test_an_answer_to_a_frame_that_left_for_nothing_answers_no_account() -> None:
     adapter = make("Sim101", "Live1")
     player = ready(Player(adapter))
+    know(player, listed(GUID, account="Live1"))
     first = adapter.prebuilt_command(player.now)
     assert isinstance(first, Send)
-    adapter._wire.bucket.spend(player.now, 18)  # cannot be, in one pass
-    adapter._planner._struck_ns = player.now.mono_ns
+    adapter._wire.bucket.spend(player.now, 18)  # cannot be, in one pass: now the account with an order goes first
     frames = [orjson.loads(output.text) for output in player.put(Kill()) if isinstance(output, Send)]
     assert len(frames) == 1 and frames[0]["id"] != orjson.loads(first.text)["id"]
 
@@ -1433,7 +1433,9 @@ def test_a_new_kill_cancels_account_wide_whatever_is_closing() -> None:
     player.put(Pause(5))
     looked(player, LONG)  # 20 s for an answer
     player.put(Pause(10.1))
-    assert isinstance(player.put(Kill())[0], Send)
+    [answered] = player.put(Kill())  # of the same kill: the closing order is not cancelled
+    assert isinstance(answered, CancelAnswered) and answered.answer is CancelOutcome.ACCEPTED
+    assert isinstance(player.put(Kill(1))[0], Send)
 
 
 def test_a_strike_tells_of_the_accounts_that_it_took() -> None:

@@ -202,7 +202,7 @@ class World:
     def trip(self) -> None:
         self.sweep = sweep.start_sweep(CrossTrade.TIMING, self.now_ns)
         self.due()
-        self.carry_out((*self.adapter.strike(self.now),))
+        self.carry_out((*self.adapter.strike(self.now, 1),))
 
     def step(self, event: sweep.Event) -> None:
         if self.sweep is None:
@@ -212,7 +212,7 @@ class World:
         for act in acts:
             match act:
                 case SweepAction.STRIKE:
-                    self.carry_out((*self.adapter.strike(self.now),))
+                    self.carry_out((*self.adapter.strike(self.now, self.sweep.strikes),))
                 case SweepAction.READ:
                     self.carry_out(self.adapter.read(self.now))
                 case SweepAction.CLEAR:

@@ -189,17 +189,18 @@ def test_a_later_strike_adds_nothing_to_waiting_cancels_and_a_new_kill_sends_a_c
     player.put(refuse(player.calls[-1].tag, "5"))
     player.put(Pause(1))
     player(Kill(), CancelAnswered(CancelOutcome.UNKNOWN, "2 cancel(s) leave one by one already"))  # nothing for 5 s
-    player.put(Pause(11))
-    assert targets(player.put(Kill())) == ["Sim101"]
+    player.adapter.drop_strike_work()  # a re-arm by force
+    assert targets(player.put(Kill(1))) == ["Sim101"]
 
 
 def test_a_yes_to_a_later_strike_answers_an_earlier_one_that_waits() -> None:
     player = starved("Sim101")
     player.put(Kill())
-    player.put(refuse(player.calls[-1].tag, "5"))
-    player.put(Pause(11))
+    earlier = player.calls[-1].tag
     player.put(Kill())
-    outputs = player.put(answer(player.calls[-1].tag, NONE))
+    later = player.calls[-1].tag
+    player.put(refuse(earlier, "5"))
+    outputs = player.put(answer(later, NONE))
     assert [type(output) for output in outputs] == [CancelAnswered, CancelAnswered]
     assert targets(turn(player)) == []
 
@@ -246,6 +247,29 @@ def test_accounts_that_a_read_has_shown_empty_are_left_out_of_later_strikes() ->
     player.put(answer(player.calls[-1].tag, NONE))
     know(player, listed(GUID, account="A9"))
     assert targets(player.put(Kill())) == ["A9"]
+
+
+def test_a_kill_soon_after_a_re_arm_repeats_the_cancels_that_the_kill_before_it_had_accepted() -> None:
+    player = starved("Sim101", "Live1")
+    order = targets(player.put(Kill()))
+    player.put(answer(player.calls[-1].tag, NONE))
+    order += targets(turn(player))
+    player.put(answer(player.calls[-1].tag, NONE))
+    assert sorted(order) == ["Live1", "Sim101"]
+    player.adapter.drop_strike_work()
+    player.put(Pause(3))
+    order = targets(player.put(Kill(1)))
+    player.put(answer(player.calls[-1].tag, NONE))
+    order += targets(turn(player))
+    assert sorted(order) == ["Live1", "Sim101"]
+
+
+def test_a_strike_after_a_long_pause_in_the_same_kill_does_not_jump_the_queue() -> None:
+    player = starved("Sim101", "Live1")
+    player.put(Kill())
+    player.put(refuse(player.calls[-1].tag, "30"))
+    player.put(Pause(11))
+    player(Kill(), CancelAnswered(CancelOutcome.UNKNOWN, "2 cancel(s) leave one by one already"))
 
 
 def test_cancels_beyond_the_tokens_wait_and_no_account_is_skipped() -> None:
@@ -514,7 +538,7 @@ class World:
     def trip(self) -> None:
         self.sweep = sweep.start_sweep(CrossTrade.TIMING, self.now_ns)
         self.due()
-        self.carry_out((*self.adapter.strike(self.now),))
+        self.carry_out((*self.adapter.strike(self.now, 1),))
 
     def step(self, event: sweep.Event) -> None:
         if self.sweep is None:
@@ -523,7 +547,7 @@ class World:
         self.due()
         for act in acts:
             if act is SweepAction.STRIKE:
-                self.carry_out((*self.adapter.strike(self.now),))
+                self.carry_out((*self.adapter.strike(self.now, self.sweep.strikes),))
             elif act is SweepAction.READ:
                 self.carry_out(self.adapter.read(self.now))
             elif act is SweepAction.CLEAR:

@@ -143,7 +143,7 @@ def calls_of(player: Player, step: Kill) -> list[Call]:
 
 
 def frames(player: Player) -> list[Send]:
-    return [output for output in (*player.adapter.strike(player.now),) if isinstance(output, Send)]
+    return [output for output in player.put(Kill()) if isinstance(output, Send)]
 
 
 # ── session (§3) ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -384,6 +384,29 @@ def test_an_order_cancelled_by_a_strike_is_counted_though_another_strike_follows
     player.put(Read())
     [read] = [output for output in player.put(answer("orders#4", working())) if isinstance(output, OrdersRead)]
     assert read.cancelled == 1
+
+
+def test_a_kill_soon_after_a_re_arm_neither_counts_nor_repeats_what_concerned_the_kill_before_it() -> None:
+    player = ready()
+    know(player, working("1", "2"))
+    player.put(Kill())
+    know(player, working("1"))  # it has outlived the strike
+    player.put(push(notice="OrderClosed", orderId="2", status="CANCELED_BY_USER"))
+    player.adapter.drop_strike_work()  # a re-arm by force
+    player.put(Pause(2))
+    assert [call.request.target for call in calls_of(player, Kill(1))] == ["/v3/orders/cancel-all"]
+    player.put(Read())
+    outputs = player.put(answer(player.calls[-1].tag, working()))
+    assert [output.cancelled for output in outputs if isinstance(output, OrdersRead)] == [None]
+
+
+def test_a_strike_after_a_long_pause_in_the_same_kill_goes_on_with_the_orders_that_outlived_the_last_one() -> None:
+    player = ready()
+    know(player, working("1"))
+    player.put(Kill())
+    know(player, working("1"))
+    player.put(Pause(11))
+    assert [call.request.target for call in calls_of(player, Kill())][1:] == ["/v3/orders/cancel"]
 
 
 # ── cancel replies on the WebSocket (§4.1, §4.2, §4.4) ────────────────────────────────────────────────────────────
@@ -638,7 +661,7 @@ def test_a_strike_has_twenty_batches_at_most() -> None:
 def test_an_id_that_is_no_integer_of_the_venue_spoils_neither_batch_nor_kill(bad: str) -> None:
     player = ready()
     player.adapter.book.orders = {one: order(one) for one in ("1", bad, "2")}
-    outputs = (*player.adapter.strike(player.now),)
+    outputs = player.put(Kill())
     assert outputs[0] == Asked("cancel-all#1", CANCEL_ALL, urgent=True, cancel=True, body=b"{}")
     [frame] = [output for output in outputs if isinstance(output, Send)]
     assert [item["orderId"] for item in orjson.loads(frame.text)["dataArray"]] == [1, 2]
@@ -1082,11 +1105,11 @@ def test_a_late_whole_list_leads_to_cancels_by_id_although_a_newer_list_has_come
         adapter.handle(Replied(tag, 200, {}, orjson.dumps(working(13))), now)
 
     reply(tag_of(adapter.keep_warm(at)), later(1))  # the order is known
-    tuple(adapter.strike(later(10)))
+    tuple(adapter.strike(later(10), 1))
     earlier = tag_of(adapter.read(later(20)))
     newer = tag_of(adapter.keep_warm(later(30)))
     reply(newer, later(40))
-    tuple(adapter.strike(later(600)))
+    tuple(adapter.strike(later(600), 2))
     reply(earlier, later(700))
-    requests = [output.request for output in adapter.strike(later(1200)) if isinstance(output, Call)]
+    requests = [output.request for output in adapter.strike(later(1200), 3) if isinstance(output, Call)]
     assert [request.target for request in requests] == ["/v3/orders/cancel-all", "/v3/orders/cancel"]

@@ -167,20 +167,17 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def prebuilt_command(self, now: Instant) -> Send | None:
-        closing = self._flattens.accounts_closing(now)
-        if closing or len(self._accounts) > 1:  # a single account is struck however few tokens are left
-            if not self._planner.is_every_account(self._wire.bucket.left(now), closing, now):
-                return None
-        return self._strikes.prebuilt_frame(now)
+        every = self._planner.is_every_account(self._wire.bucket.left(now))
+        return self._strikes.prebuilt_frame(now) if every else None
 
-    def strike(self, now: Instant) -> Iterator[Output]:
-        closing, kill = self._flattens.accounts_closing(now), self._planner.is_first(now)
-        chosen, order_ids = self._planner.plan(self.book.orders, self._wire.bucket.left(now), closing, now)
+    def strike(self, now: Instant, number: int) -> Iterator[Output]:
+        closing, left = self._flattens.accounts_closing(now), self._wire.bucket.left(now)
+        chosen, order_ids = self._planner.plan(self.book.orders, left, closing, now, first=number == 1)
         self._flattens.request(chosen, now)
         singles = [(self._planner.owner(order_id), order_id) for order_id in order_ids]
         idle = "" if chosen else CLOSING_ONLY if closing else TAKEN
         yield from self._strikes.strike(
-            chosen, singles, now, kill=kill, holding=lambda: self._planner.owners(self.book.orders), idle=idle
+            chosen, singles, now, kill=number == 1, holding=lambda: self._planner.owners(self.book.orders), idle=idle
         )
         self._planner.on_struck(self.book.orders)
 

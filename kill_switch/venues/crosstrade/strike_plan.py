@@ -14,7 +14,6 @@ from kill_switch.venues.crosstrade.tokens import is_id
 
 READ_KEEPS = 2.0  # tokens that optional cancels of a strike leave for the read-back
 TAKEN_S = 30.0  # so long an accepted cancel is not repeated, unless a read shows orders
-NEW_KILL_AFTER_S = 10.0  # a sweep strikes more often: a strike after a longer pause is the first of a kill
 MAX_SINGLES_PER_STRIKE = 10
 
 Plan = tuple[tuple[str, ...], list[str]]  # accounts to cancel account-wide, orders to cancel by id
@@ -27,7 +26,6 @@ class StrikePlanner:
         self._accounts = accounts
         self._owners: dict[str, str] = {}  # order → NT account
         self._holding: frozenset[str] = frozenset()  # accounts whose positions are to be closed
-        self._struck_ns = -int(NEW_KILL_AFTER_S * 2e9)
         self._before: Mapping[str, Order] = {}  # the book at the latest strike
         self._read_since = False  # a whole list has come since the latest strike
         self._taken: dict[str, int] = {}  # account → when its cancel was accepted, monotonic; a whole list clears it
@@ -62,28 +60,23 @@ class StrikePlanner:
         """Record the accounts whose positions a read has shown; without `whole` the earlier ones are kept too."""
         self._holding = frozenset(accounts) | (frozenset() if whole else self._holding)
 
-    def is_first(self, now: Instant) -> bool:
-        """Return whether a strike now would be a kill's first."""
-        return now.mono_ns - self._struck_ns > NEW_KILL_AFTER_S * 1e9
-
-    def is_every_account(self, left: float, closing: Collection[str], now: Instant) -> bool:
-        """Return whether a strike now surely cancels every account; False: only `plan` can tell.
+    def is_every_account(self, left: float) -> bool:
+        """Return whether a kill's first strike surely cancels every account; False: only `plan` can tell.
 
         It does not iterate over the orders, so that a prebuilt command is decided at once. `left` is the number of
-        tokens, `closing` are the accounts whose positions may be closing.
+        tokens.
         """
-        first = self.is_first(now)
-        return (first or not closing) and self._most(left, first=first) >= len(self._accounts)
+        return self._most(left, first=True) >= len(self._accounts)
 
-    def plan(self, book: Mapping[str, Order], left: float, closing: Collection[str], now: Instant) -> Plan:
+    def plan(
+        self, book: Mapping[str, Order], left: float, closing: Collection[str], now: Instant, *, first: bool
+    ) -> Plan:
         """Choose for a strike that is sent now; a kill's first strike ignores `closing`. Call `on_struck` after it."""
-        first = self.is_first(now)
         old_ns = now.mono_ns if first else now.mono_ns - int(TAKEN_S * 1e9)
         self._taken = {name: taken_ns for name, taken_ns in self._taken.items() if taken_ns > old_ns}
         chosen, singles = self.choose(book, left, () if first else closing, first=first)
         if 0 < len(chosen) < len(self._accounts):
             self._turn = (self._accounts.index(chosen[-1]) + 1) % len(self._accounts)
-        self._struck_ns = now.mono_ns
         return chosen, singles
 
     def on_struck(self, book: Mapping[str, Order]) -> None:

@@ -119,7 +119,7 @@ class Kuna(Adapter[KunaOptions]):
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def strike(self, now: Instant) -> Iterator[Output]:
+    def strike(self, now: Instant, number: int) -> Iterator[Output]:
         self._turns.drop()
         return self._strikes.strike(list(self.book.orders), now)
 

@@ -138,14 +138,13 @@ class OxFun(Adapter[OxFunOptions]):
     def prebuilt_command(self, now: Instant) -> Request:
         return self._striker.first(now)
 
-    def strike(self, now: Instant) -> Iterator[Output]:
-        return self._striker.strike(now)
+    def strike(self, now: Instant, number: int) -> Iterator[Output]:
+        return self._striker.strike(now, number)
 
     def describe_strike(self) -> tuple[str, ...]:
         return self._striker.plan()
 
     def read(self, now: Instant) -> Outputs:
-        self._striker.note_read(now)
         return self.calls.start_call(
             "orders",
             self._working,

@@ -21,7 +21,6 @@ from kill_switch.venues.request import Request
 ITEMS = 8  # orders a request of "Cancel order" over REST (§ 4.3)
 BATCH_ORDERS = 20  # orders a message; § 4.2 has about twenty
 BATCH_BYTES = 3800  # bytes: below the message length of error 20027 (§ 11)
-NEW_KILL_AFTER_S = 10.0  # seconds; a sweep and its guard read back more often
 ID_DIGITS = 19  # digits that fit the 64 bits of an INTEGER
 BATCHES_PER_STRIKE = 20  # messages, of the 50 a second that an authenticated connection may send (§ 3.4)
 NO_ORDER = 2**63 - 1  # the largest id that an order can have
@@ -56,13 +55,8 @@ class OxFunStriker:
         self._struck: frozenset[str] = frozenset()  # orders that were known at the kill's last strike
         self._outlived: frozenset[str] = frozenset()  # of these: orders that a list has shown since
         self._tries: dict[str, int] = {}  # order id → how often it was cancelled by id over REST
-        self._read_ns = 0  # when orders were last read back for a sweep
         self.cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
         book.on_whole_list = self._note_outlived
-
-    def note_read(self, now: Instant) -> None:
-        """Note a read-back: a strike that follows within `NEW_KILL_AFTER_S` belongs to the same kill."""
-        self._read_ns = now.mono_ns
 
     def first(self, now: Instant) -> Request:
         """Build the cancel-all that the next strike begins with."""
@@ -70,11 +64,10 @@ class OxFunStriker:
         request = self._first = self._cancel_all(now)
         return request
 
-    def strike(self, now: Instant) -> Iterator[Output]:
-        """Yield a strike's messages; its batches use the newest session that is ready."""
+    def strike(self, now: Instant, number: int) -> Iterator[Output]:
+        """Yield the messages of a kill's strike `number`; its batches use the newest session that is ready."""
         self._strike += 1
-        new = now.mono_ns - self._read_ns > NEW_KILL_AFTER_S * 1e9
-        if new:
+        if number == 1:
             self.cancelled = 0  # earlier cancels are not this kill's
         yield from self._calls.start_call(
             "cancel-all",
@@ -84,7 +77,7 @@ class OxFunStriker:
             cancel=True,
             second_route_after_s=self._second_route_after_s(),
         )
-        if new:
+        if number == 1:  # after the widest command, because a list may come while that one leaves
             self._outlived = frozenset()
         conn = self._sessions.newest
         if conn is not None:

@@ -125,7 +125,7 @@ class Roxom(Adapter[RoxomOptions]):
     def prebuilt_command(self, now: Instant) -> Request:
         return self._cancel_all
 
-    def strike(self, now: Instant) -> Outputs:
+    def strike(self, now: Instant, number: int) -> Outputs:
         return self.calls.start_call(
             "cancel-all",
             self._build_cancel_all,

@@ -239,6 +239,7 @@ class Scene:
         self._calls: list[Call] = []
         self._timers: list[str] = []
         self._conns = [1]
+        self._strikes = 0
         self._reads: dict[int, set[str]] = {}  # by the moment of asking: its calls, as far as not answered with JSON
         self._answered: dict[str, Any] = {}
 
@@ -253,7 +254,8 @@ class Scene:
         what, _, rest = head.partition(b" ")
         match what:
             case b"kill":
-                outputs = self._heard((*self.adapter.strike(self.now),))
+                self._strikes += 1
+                outputs = self._heard((*self.adapter.strike(self.now, self._strikes),))
                 sent = any(isinstance(output, Call | Send) and output.command for output in outputs)
                 must(sent or self._target.PATIENT, "a kill sends nothing")
             case b"read":

@@ -48,11 +48,11 @@ def ids(stand: VenueProfile, count: int, first: int = 0) -> list[str]:
     return [f"{pattern[:-6]}{number:06d}" for number in range(first, first + count)]
 
 
-def strike(adapter: Adapter, player: Player) -> Cost:
+def strike(adapter: Adapter, player: Player, number: int) -> Cost:
     """Strike once; what is built for a lane is built, nothing is sent."""
     began_s = time.perf_counter()
     first_s = 0.0
-    for output in adapter.strike(player.now):
+    for output in adapter.strike(player.now, number):
         match output:
             case Call():
                 _ = output.request.wire
@@ -68,8 +68,8 @@ def cheapest(stand: VenueProfile, orders: int, players: int = PLAYERS) -> Cost:
     costs = []
     for _ in range(players):
         player = holding(stand, orders)
-        for _ in range(STRIKES):
-            costs.append(strike(player.adapter, player))
+        for number in range(1, STRIKES + 1):
+            costs.append(strike(player.adapter, player, number))
             player.put(Pause(60))
     return Cost(min(cost.first_us for cost in costs), min(cost.whole_us for cost in costs))
 

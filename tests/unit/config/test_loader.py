@@ -72,7 +72,7 @@ class Desk(Adapter):
     def secrets(cls, options: VenueOptions) -> tuple[str, ...]:
         return ("api_key", "api_secret")
 
-    def strike(self, now: Instant) -> Outputs:
+    def strike(self, now: Instant, number: int) -> Outputs:
         return ()
 
     def read(self, now: Instant) -> Outputs:

@@ -137,7 +137,20 @@ def test_an_account_that_is_struck_once_more_begins_behind_the_record() -> None:
     floor.venues["b"].on_first = lambda: CANCEL_ALL
     del floor.trace[:]
     floor.fire("b")
-    assert floor.trace[:3] == ["latch reason", "b begins POST /cancel-all", "b http POST /cancel-all"]
+    assert floor.trace[:2] == ["latch reason", "b http POST /cancel-all"]  # what is prebuilt is the first strike's
+
+
+def test_a_venue_is_told_the_number_of_a_strike_in_its_kill() -> None:
+    floor = Floor(("a",))
+    floor.fire()
+    floor.time.advance(30_000)
+    floor.fire()  # another reason
+    struck = floor.venues["a"].struck
+    before = len(struck)
+    assert struck == [*range(1, before + 1)] and before > 2
+    floor.dispatcher.rearm(engine.RearmAsked(1000, "someone", "", ("a",), True, (), floor.time.now()))
+    floor.fire()
+    assert struck[before:] == [1]
 
 
 def test_a_reason_caused_by_a_command_under_way_waits_for_its_turn() -> None:
