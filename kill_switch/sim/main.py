@@ -47,6 +47,9 @@ class Entry(TypedDict):
 
     ws_url: str
     rest_url: str
+    symbols: list[str]
+    kinds: list[str]
+    not_covered: list[str]
     name: str
     credentials: dict[str, str]
     options: dict[str, Any]
@@ -182,6 +185,9 @@ def _entry(venue: Venue, authority: str) -> Entry:
     entry: Entry = {
         "ws_url": urls["ws_url"],
         "rest_url": urls["rest_url"],
+        "symbols": list(venue.symbols),
+        "kinds": list(venue.kinds),
+        "not_covered": list(venue.not_covered),
         "name": first["name"],
         "credentials": first["credentials"],
         "options": first["options"],
