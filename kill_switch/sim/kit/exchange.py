@@ -56,14 +56,11 @@ class ExchangeSim(ABC):
     """
 
     name: ClassVar[str]
-    symbols: tuple[
-        str, ...
-    ]  # the markets, as the venue's cancels name them; the first is that of orders that name none
+    # the markets, as the venue's cancels name them; the first is the market of orders that name none
+    symbols: tuple[str, ...]
     categories: tuple[str, ...] = ()  # kinds of product, where the venue distinguishes them; the first is the default
-    kinds: ClassVar[tuple[str, ...]] = (
-        "limit",
-        "stop",
-    )  # kinds of orders that a kill must remove
+    # kinds of orders that the admin API can place, each of which a kill must remove
+    kinds: ClassVar[tuple[str, ...]] = ("limit", "stop")
     not_covered: ClassVar[tuple[str, ...]] = ()  # what a kill does not reach: kinds of orders, machines of the venue
     # types of keys that `--key-type` selects instead of the usual one; they are values of the option `auth`
     key_types: ClassVar[tuple[str, ...]] = ()
