@@ -11,7 +11,7 @@ import ipaddress
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -76,6 +76,28 @@ def read_options(texts: Iterable[str]) -> dict[str, dict[str, str]]:
     return options
 
 
+def with_key_types(options: Options, texts: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the options with the types of keys that `--key-type` names as `venue=type`.
+
+    Raises `ValueError` with the right form, or the types that the venue takes.
+    """
+    chosen = {venue: dict(values) for venue, values in options.items()}
+    for text in texts:
+        venue, equals, kind = text.partition("=")
+        if not (equals and venue and kind):
+            raise ValueError(f"key type {text!r} is not written VENUE=ed25519 or VENUE=rsa")
+        if venue not in VENUES:
+            raise ValueError(unknown("venue", venue, VENUES))
+        known = VENUES[venue].key_types
+        if not known:
+            raise ValueError(f"{venue} has one type of credentials: it takes no key type")
+        if kind not in known:
+            raise ValueError(unknown(f"key type of {venue}", kind, known))
+        if chosen.setdefault(venue, {}).setdefault("auth", kind) != kind:
+            raise ValueError(f"key type {text!r} contradicts {venue}.auth={chosen[venue]['auth']}")
+    return chosen
+
+
 def make_venues(names: Sequence[str], accounts: int, options: Options) -> dict[str, Venue]:
     """Create the venues. Raises `ValueError` with one line for people."""
     if not names:
@@ -131,10 +153,12 @@ def run(
     tls_dir: Path | None = None,
     accounts: int = 1,
     options: Options | None = None,
+    on_ready: Callable[[Ready], None] | None = None,
 ) -> int:
     """Serve the venues until SIGTERM or SIGINT; print the ready line once everything listens. Return 0.
 
-    Raises `ValueError` for a wrong name or option.
+    `on_ready` is called before the line is printed. Raises `ValueError` for a wrong name or option, and `OSError` if an
+    address or a directory cannot be used.
     """
 
     async def until_signal() -> None:
@@ -143,6 +167,8 @@ def run(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with serve(venues, host=host, tls_dir=tls_dir, accounts=accounts, options=options) as ready:
+            if on_ready is not None:
+                on_ready(ready)
             sys.stdout.write(orjson.dumps(ready).decode() + "\n")
             sys.stdout.flush()
             gc.freeze()  # objects that live until the end are not collected in the middle of a measurement,

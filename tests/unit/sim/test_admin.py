@@ -14,7 +14,7 @@ from kill_switch.sim.admin import Admin
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.exchange import DeadMan
 from kill_switch.sim.kit.protocol import Request
-from kill_switch.sim.main import VENUES, make_venues, read_options
+from kill_switch.sim.main import VENUES, make_venues, read_options, with_key_types
 from kill_switch.sim.oxfun.venue import Oxfun
 
 from .clients import Sim, receive, running
@@ -208,6 +208,44 @@ def test_a_wrong_start_is_refused_in_one_line(names: list[str], options: dict[st
     with pytest.raises(ValueError, match=re.escape(says)) as refused:
         make_venues(names, 1, options)
     assert "\n" not in str(refused.value)
+
+
+def test_a_key_type_is_the_credentials_that_the_venue_expects() -> None:
+    given: dict[str, dict[str, str]]
+    for given in ({}, {"roxom": {"auth": "rsa", "unit": "sats"}}):
+        chosen = with_key_types(given, ["roxom=rsa"])
+        assert chosen == {"roxom": {"auth": "rsa"} | given.get("roxom", {})}
+        account = make_venues(["roxom"], 1, chosen)["roxom"].account()
+        assert set(account.credentials) == {"api_key", "private_key"}
+
+
+@pytest.mark.parametrize("venue", sorted(VENUES))
+def test_each_key_type_that_a_venue_names_can_be_chosen(venue: str) -> None:
+    for kind in VENUES[venue].key_types:
+        assert kind in ("ed25519", "rsa")
+        make_venues([venue], 1, with_key_types({}, [f"{venue}={kind}"]))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("roxom", "key type 'roxom' is not written VENUE=ed25519 or VENUE=rsa"),
+        ("roxom=", "is not written"),
+        ("=rsa", "is not written"),
+        ("rxom=rsa", "unknown venue 'rxom'. Did you mean 'roxom'?"),
+        ("roxom=ed25519", "unknown key type of roxom 'ed25519'. Known: rsa."),
+        ("kuna=rsa", "kuna has one type of credentials: it takes no key type"),
+    ],
+)
+def test_a_wrong_key_type_is_refused_in_one_line(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)) as refused:
+        with_key_types({}, [text])
+    assert "\n" not in str(refused.value)
+
+
+def test_a_key_type_and_an_option_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"key type 'roxom=rsa' contradicts roxom\.auth=api-key"):
+        with_key_types({"roxom": {"auth": "api-key"}}, ["roxom=rsa"])
 
 
 def test_options_are_read_as_the_command_line_has_them() -> None:
