@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from kill_switch.testbed.config_files import Login
 from kill_switch.testbed.testbed import LocalTestbed, stop_process
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +114,7 @@ class Host(LocalTestbed):
         self.start_daemon(wait=False)
         self.wait_for(lambda status: all(account["ready"] for account in status["accounts"].values()), WITHIN_S)
 
-    def accounts(self) -> Iterator[tuple[str, str, dict[str, object]]]:
+    def accounts(self) -> Iterator[Login]:
         """Yield the accounts under the names that the pages use."""
         for name, venue, login in super().accounts():
             yield {"roxom": "rx1", "oxfun": "mm1"}[name], venue, login
