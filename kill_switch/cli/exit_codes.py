@@ -110,7 +110,7 @@ BY_COMMAND: Sequence[CommandExits] = (
             78: "not started: the configuration is wrong",
         },
     ),
-    CommandExits("init", "written", {73: "the file exists, or cannot be made"}),
+    CommandExits("init", "written", {2: "an unknown venue", 73: "the file exists, or cannot be made"}),
     CommandExits(
         "sim",
         "after SIGTERM or SIGINT",
