@@ -280,7 +280,7 @@ class Reloader:
         event = Reconfigured(timings, frozenset(change.new_logins), approvals, clock.now(), identities, owed, moved)
         self._dispatcher.reconfigure(event, sessions)
         for adapter in adapters.values():
-            adapter.second_route_after_s = new.daemon.second_route_after_s
+            adapter.second_route.change(new.daemon.second_route_after_s)
 
     def _fire_again(self, back: Mapping[str, str]) -> None:
         """Trip the accounts that were tripped when they left the configuration."""
