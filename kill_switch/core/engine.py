@@ -486,8 +486,9 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
             case Phase.RESIDUE if not event.force:
                 left = _describe_left(state.accounts[name])
                 why.append(f"{name} is RESIDUE, with {left} left: clear it, or use --force if you know better")
-            case Phase.CLEAR if _last_proof_ns(state.accounts[name]) < event.proved_since_ns and not event.force:
-                why.append(f"{name} could not be read just now: nobody knows whether it is still clear; or use --force")
+            case Phase.CLEAR if _proved_ns(state.accounts[name]) < event.proved_since_ns and not event.force:
+                unproven = _describe_unproven(state.accounts[name])
+                why.append(f"{name} {unproven}: nobody knows whether it is still clear; or use --force")
             case _:
                 pass
     if why:
@@ -608,8 +609,16 @@ def _unknown_account(name: str, event: str) -> IllegalEvent:
     return IllegalEvent(f"a state without account {name!r}", event)
 
 
-def _last_proof_ns(account: AccountState) -> int:
-    return 0 if account.sweep is None else account.sweep.last_proof_ns
+def _proved_ns(account: AccountState) -> int:
+    return 0 if account.sweep is None else sweeping.proved_ns(account.sweep)
+
+
+def _describe_unproven(account: AccountState) -> str:
+    """Describe why nobody knows whether a guarded account is still clear."""
+    if account.sweep is not None and account.sweep.last_proof_ns > _proved_ns(account):
+        lag_s = account.timing.list_lag_s
+        return f"has been read for less than {lag_s:g} s, and its lists may lag by {lag_s:g} s"
+    return "could not be read just now"
 
 
 def make_kill_id(number: int, observed: Instant, alone: str = "") -> str:

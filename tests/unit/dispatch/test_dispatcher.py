@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -147,6 +148,34 @@ def test_an_account_that_is_struck_once_more_begins_behind_the_record() -> None:
     del floor.trace[:]
     floor.fire("b")
     assert floor.trace[:2] == ["latch reason", "b http POST /cancel-all"]  # what is prebuilt is the first strike's
+
+
+def test_where_lists_lag_the_push_of_an_orders_end_begins_the_span_of_clean_reads_again() -> None:
+    timing = replace(TIMING, list_lag_s=1.0)
+    floor = Floor(("a",), state=engine.State({"a": engine.AccountState(timing)}))
+    session, venue = floor.session(), floor.venues["a"]
+
+    def read_clean() -> None:
+        venue.on_event = lambda: (OrdersRead((), True, floor.time.now().mono_ns),)
+        session.on_lane_event(PUSH)
+
+    def push_end() -> Outputs:
+        return venue.book.apply_push(Order("o1", "BTC", OrderState.GONE, "filled"))
+
+    floor.fire()
+    for _ in range(3):
+        floor.time.advance(300)
+        read_clean()
+    venue.on_event = push_end
+    session.on_lane_event(PUSH)
+    for _ in range(3):
+        floor.time.advance(300)
+        read_clean()
+    assert floor.phase() == "CONFIRMING"  # 1.5 s after the first, and 0.6 s after the first since the push
+    for _ in range(2):
+        floor.time.advance(300)
+        read_clean()
+    assert floor.phase() == "CLEAR"
 
 
 def test_a_venue_is_told_the_number_of_a_strike_in_its_kill() -> None:
