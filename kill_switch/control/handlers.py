@@ -22,6 +22,7 @@ from kill_switch.core.domain import LaneState, Phase, Reason
 from kill_switch.core.events import RearmAsked
 from kill_switch.core.outcome import Problem, daemon_problems
 from kill_switch.core.state import AccountState, describe_login_mismatch
+from kill_switch.core.sweep import describe_wait, proved_ns
 from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.health.clock_skew import ClockSkewMonitor
@@ -84,6 +85,7 @@ class ControlHandlers:
             self._write_ahead_trouble,
             self._login_mismatches,
             self._slow_accounts,
+            self._lagging_lists,
             self._degraded_lanes,
             *troubles,
         ]
@@ -170,6 +172,12 @@ class ControlHandlers:
         now = self._dispatcher.clock()
         cautions = ((name, session.status.caution(now)) for name, session in self._dispatcher.sessions.items())
         return [f"{name}: {caution}" for name, caution in cautions if caution]
+
+    def _lagging_lists(self) -> Iterable[str]:
+        """Yield a line for each account that is not clear only because its lists may show a past state."""
+        sweeps = ((name, account.sweep) for name, account in self._dispatcher.state.accounts.items())
+        waits = ((name, describe_wait(sweep)) for name, sweep in sweeps if sweep is not None)
+        return (f"{name}: {wait}" for name, wait in waits if wait)
 
     def _reasons(self) -> list[dict[str, object]]:
         """Return the first reasons of the kills that hold an account tripped now."""
@@ -311,7 +319,7 @@ class ControlHandlers:
 
         def waiting() -> bool:
             accounts = self._still_configured(names)
-            return any(a.phase is Phase.CLEAR and a.sweep and a.sweep.last_proof_ns < since_ns for a in accounts)
+            return any(a.phase is Phase.CLEAR and a.sweep and proved_ns(a.sweep) < since_ns for a in accounts)
 
         rtts_ns = (a.sweep.longest_rtt_ns for a in self._still_configured(names) if a.sweep is not None)
         within_s = max(PROVE_WITHIN_S, min(2e-9 * max(rtts_ns, default=0), PROVE_WITHIN_MOST_S))

@@ -161,7 +161,10 @@ class Order(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SweepTiming:
-    """Time-outs and intervals of a sweep at one venue, in seconds; the venue's adapter states them."""
+    """Time-outs and intervals of a sweep at one venue, in seconds; the venue's adapter states them.
+
+    Raise ValueError for a deadline within which lists that lag cannot prove an account clear.
+    """
 
     answer_within_s: float = 1.0  # without an answer to a strike by then, the sweep reads back
     read_after_s: float = 0.0  # from an answer to the read-back, so that it delays no other account's answer
@@ -172,6 +175,12 @@ class SweepTiming:
     gap_cap_s: float = 5.0  # in RESIDUE the strike gap grows to a quarter of the sweep's age, up to this
     residue_after_s: float = 10.0  # an account that is not clear by then is RESIDUE; its sweep goes on
     guard_every_s: float = 2.0  # between two reads of a clear, tripped account
+    list_lag_s: float = 0.0  # a list may show the account as it was up to so long before it was asked for
+
+    def __post_init__(self) -> None:
+        if self.list_lag_s and self.residue_after_s <= self.list_lag_s:
+            words = f"residue_after_s is {self.residue_after_s:g} s"
+            raise ValueError(f"{words}: it must be above list_lag_s, {self.list_lag_s:g} s")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from kill_switch.core.domain import Phase
 from kill_switch.core.events import RearmAsked
 from kill_switch.core.state import AccountState, State, describe_login_mismatch
+from kill_switch.core.sweep import proved_ns
 
 
 def find_rearm_blockers(state: State, event: RearmAsked, tripped: tuple[str, ...]) -> tuple[str, ...]:
@@ -25,15 +26,24 @@ def find_rearm_blockers(state: State, event: RearmAsked, tripped: tuple[str, ...
             case Phase.RESIDUE if not event.force:
                 left = _describe_left(account)
                 why.append(f"{name} is RESIDUE, with {left} left: clear it, or use --force if you know better")
-            case Phase.CLEAR if _last_proof_ns(account) < event.proved_since_ns and not event.force:
-                why.append(f"{name} could not be read just now: nobody knows whether it is still clear; or use --force")
+            case Phase.CLEAR if _proved_ns(account) < event.proved_since_ns and not event.force:
+                unproven = _describe_unproven(account)
+                why.append(f"{name} {unproven}: nobody knows whether it is still clear; or use --force")
             case _:
                 pass
     return tuple(why)
 
 
-def _last_proof_ns(account: AccountState) -> int:
-    return 0 if account.sweep is None else account.sweep.last_proof_ns
+def _proved_ns(account: AccountState) -> int:
+    return 0 if account.sweep is None else proved_ns(account.sweep)
+
+
+def _describe_unproven(account: AccountState) -> str:
+    """Describe why nobody knows whether a guarded account is still clear."""
+    if account.sweep is not None and account.sweep.last_proof_ns > _proved_ns(account):
+        lag_s = account.timing.list_lag_s
+        return f"has been read for less than {lag_s:g} s, and its lists may lag by {lag_s:g} s"
+    return "could not be read just now"
 
 
 def _describe_left(account: AccountState) -> str:

@@ -22,6 +22,7 @@ The sweep is pure: `step(sweep, event) -> (sweep, actions)`, with the time in th
 #                            no message has come since the strike        the sweep strikes again after the gap
 #     answers are slow       –                                           time-outs are two of the longest round trips
 #     an order is left       the account is RESIDUE                      reads keep a quarter of the strikes' gap
+#     lists may lag          `list_lag_s` is stated                       clean reads span it, and no order is pushed
 #     the limit has no room  `read_may_wait` holds                       the read leaves later, no other beside it
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class ReadCounted(NamedTuple):
     live: int
     pending: int
     complete: bool
+    pushed_ns: int = 0  # when the last push of an order came, whatever it says
 
 
 class StrikeSentLate(NamedTuple):
@@ -101,6 +103,7 @@ class Sweep(NamedTuple):
     strike_owed: bool = False  # another strike is due as soon as the gap allows
     clean_reads_in_a_row: int = 0
     clean_read_asked_ns: int = 0  # when the last of them was asked for
+    clean_since_ns: int = 0  # when the first of them was asked for
     orders_left: int | None = None  # orders seen by the last read that counts
     reads_before_are_stale_ns: int = 0  # a read that was asked for before this instant does not count
     read_asked_ns: int = 0  # when the read that is under way was asked for; 0: none is
@@ -137,21 +140,40 @@ def resume_guard(timing: SweepTiming, at_ns: int, strikes: int = 0) -> Sweep:
     return Sweep(timing, Phase.CLEAR, at_ns, at_ns - _to_ns(timing.strike_gap_s), at_ns, strikes, orders_left=0)
 
 
-def count_read(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: int) -> ReadCounted:
+def count_read(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: int, pushed_ns: int = 0) -> ReadCounted:
     """Count the orders of a read-back for the sweep; times are monotonic."""
     live = pending = 0
     for order in orders:
         live += order.state is OrderState.LIVE
         pending += order.state is OrderState.PENDING
-    return ReadCounted(at_ns, asked_ns, live, pending, complete)
+    return ReadCounted(at_ns, asked_ns, live, pending, complete, pushed_ns)
 
 
 def read_may_wait(sweep: Sweep, at_ns: int) -> bool:
     """Return whether a read may wait until the venue's limit has room, because the sweep makes no progress.
 
     A read that may prove the account clear never waits: the first reads, a read after a clean read, the guard's reads.
+    Where lists lag, a read after a clean read proves nothing before the span is over.
     """
-    return sweep.phase is not Phase.CLEAR and not sweep.clean_reads_in_a_row and at_ns - sweep.began_ns > AT_ONCE_NS
+    needless = not sweep.clean_reads_in_a_row or at_ns - sweep.clean_since_ns < _to_ns(sweep.timing.list_lag_s)
+    return sweep.phase is not Phase.CLEAR and needless and at_ns - sweep.began_ns > AT_ONCE_NS
+
+
+def proved_ns(sweep: Sweep) -> int:
+    """Return when the last read that proves the account clean was asked for; 0: none has proven it.
+
+    The first reads of a resumed guard may show the time before the process, in which nobody saw the pushes.
+    """
+    return sweep.last_proof_ns if sweep.last_proof_ns >= sweep.began_ns + _to_ns(sweep.timing.list_lag_s) else 0
+
+
+def describe_wait(sweep: Sweep) -> str:
+    """Describe why an account without a visible order is not clear yet; "" unless only the lag of its lists is why."""
+    timing = sweep.timing
+    if not timing.list_lag_s or sweep.phase is Phase.CLEAR or sweep.clean_reads_in_a_row < timing.clean_reads:
+        return ""
+    lag = f"its lists may lag by {timing.list_lag_s:g} s"
+    return f"no order is shown; {lag}, and have to show none for so long, with no order pushed"
 
 
 def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
@@ -245,13 +267,22 @@ def _on_clean_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepA
     sweep = sweep._replace(last_proof_ns=read.asked_ns)
     if sweep.phase is Phase.CLEAR:
         return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
+    lag_ns = _to_ns(sweep.timing.list_lag_s)
+    if lag_ns and read.pushed_ns > sweep.clean_since_ns:  # the lists may show the account before that push
+        sweep = sweep._replace(clean_reads_in_a_row=0)
+        if read.pushed_ns > read.asked_ns:
+            return _read_again_soon(sweep, at_ns), ()
     apart_ns = sweep.clean_read_asked_ns + _to_ns(sweep.timing.read_gap_s)
     if sweep.clean_reads_in_a_row and read.asked_ns < apart_ns:
         return sweep._replace(due_ns=apart_ns), ()  # asked for too soon after the last clean read to prove more
+    since_ns = sweep.clean_since_ns if sweep.clean_reads_in_a_row else read.asked_ns
     sweep = sweep._replace(
-        clean_reads_in_a_row=sweep.clean_reads_in_a_row + 1, clean_read_asked_ns=read.asked_ns, pending_since_ns=0
+        clean_reads_in_a_row=sweep.clean_reads_in_a_row + 1,
+        clean_read_asked_ns=read.asked_ns,
+        clean_since_ns=since_ns,
+        pending_since_ns=0,
     )
-    if sweep.clean_reads_in_a_row < sweep.timing.clean_reads:
+    if sweep.clean_reads_in_a_row < sweep.timing.clean_reads or read.asked_ns - since_ns < lag_ns:
         return _sleep(sweep, at_ns, sweep.timing.read_gap_s), ()
     return _sleep(sweep._replace(phase=Phase.CLEAR), at_ns, sweep.timing.guard_every_s), (SweepAction.CLEAR,)
 

@@ -350,7 +350,7 @@ class AccountSession:
         match fact:
             case OrdersRead(orders, complete, asked_ns, why, cancelled) as read:
                 self.status.last_read = read
-                counted = sweep.count_read(orders, complete, asked_ns, at_ns)
+                counted = sweep.count_read(orders, complete, asked_ns, at_ns, self.venue.book.pushed_ns)
                 evidence = why or ", ".join(f"{o.id} {o.symbol} {o.status}" for o in orders[:3])
                 kill = self._dispatcher.kill_of(self.name)
                 changes = None if kill is None else self._counter.on_read(kill, read, now)

@@ -166,7 +166,7 @@ class KitAdapter(Adapter[OptionsT]):
     def prebuilt_command(self, now: Instant) -> Request | Send | None:
         return None if self.account_wide is None else self.striker.prebuild(self.account_wide, now)
 
-    def strike(self, now: Instant) -> Iterator[Output]:
+    def strike(self, now: Instant, number: int) -> Iterator[Output]:
         yield from self.striker.strike(self.cancels(now), now)
         yield from self.prepare_frame()
 

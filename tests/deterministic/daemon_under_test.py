@@ -229,7 +229,7 @@ class Life:
         self.journal.deliver_to(self.reports.take)
         adapters = {name: house.adapter() for name, house in houses.items()}
         paces, logins = (
-            {name: a.TIMING for name, a in adapters.items()},
+            {name: house.timing for name, house in houses.items()},
             {n: house.login for n, house in houses.items()},
         )
         state = recovery.rebuild(replay.entries, paces, approvals, logins, SALT)
@@ -348,7 +348,7 @@ class Life:
             lanes.http.end()
         self.doubled = {one for one in self.doubled if one[0] not in anew}
         identities, owed = current_identities(new, change.new_logins, states, {}, SALT)
-        paces = {name: houses[name].adapter().TIMING for name in houses}
+        paces = {name: house.timing for name, house in houses.items()}
         event = Reconfigured(paces, frozenset(anew), self._approvals, self.clock(), identities, owed)
         self.dispatcher.reconfigure(event, anew)
         self.going_over = frozenset()

@@ -105,6 +105,7 @@ class Judge:
         self._displaced_ns = -LOOKED_WITHIN_NS
         self._renamed: set[str] = set()  # names that accounts have got since the last process died
         self._resumed_as: set[House] = set()  # who had such a name when a process went on with its latch
+        self._began_ns = 0  # when the process began, true time
         self._before_reload: dict[str, Phase] = {}
         self._granted: set[str] = set()
         self._maybe_granted: set[str] = set()
@@ -230,7 +231,9 @@ class Judge:
                 self.wrong(f"{name} was re-armed while {before}")
             if before is Phase.RESIDUE and not asked.force:
                 self.wrong(f"{name} was re-armed in RESIDUE, without force")
-            old = self.houses[name].book.older_than(asked.proved_since_ns + self.world.booted_ns)
+            since_ns = asked.proved_since_ns + self.world.booted_ns
+            lag_ns = self.houses[name].lag_ns
+            old = self.houses[name].book.older_than(max(since_ns - lag_ns, min(since_ns, self._began_ns)))
             if old and not asked.force:
                 self.wrong(f"{name} was re-armed with {len(old)} orders that rested before it was asked for")
             if asked.blockers:
@@ -379,8 +382,10 @@ class Judge:
     def _claims(self, name: str, proved_ns: int) -> None:
         if not proved_ns:
             return  # the guard of a new process, which claims nothing yet: its first read is due at once
-        house = self.houses[name]
-        old = house.book.older_than(proved_ns + self.world.booted_ns)
+        house, commanded_ns = self.houses[name], self._commanded_ns.get(name, 0)
+        # lists that lag show what rested before the last command, and whatever rests for longer than they lag
+        seen_ns = max(proved_ns - house.lag_ns, min(commanded_ns, proved_ns))
+        old = house.book.older_than(seen_ns + self.world.booted_ns)
         # out of sight for the one list between two snapshots: the venue tells nobody, and the next list shows it
         if old and self.world.ns - house.sight_ns > SIGHT_NS:
             self.wrong(f"{name} is CLEAR, and {len(old)} orders rest that did before it was read: {old[:2]}")
@@ -511,6 +516,7 @@ class Judge:
     def started(self, life: Life) -> None:
         """See whether a new process has every latch that is on record, and no other."""
         self._life, replay = life, life.journal.contents
+        self._began_ns = self.world.ns
         base = self.world.disk.forget_base()
         self.promised = {name: max(0, needs - base) for name, needs in self.promised.items()}
         if replay.broken and not self.damaged:

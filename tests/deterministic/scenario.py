@@ -13,6 +13,7 @@ from typing import Any
 
 from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.events import RearmAsked
+from kill_switch.core.sweep import proved_ns
 from kill_switch.errors import CannotCreate
 from kill_switch.journal.latch_file import leave_latch, sync_latch
 from kill_switch.sim.main import VENUES
@@ -131,7 +132,26 @@ class Story:
         for house in self.houses.values():
             if house.kind == "crosstrade":
                 self._plan_relay(house, Random(f"relay {self.world.seed} {house.name}"))  # noqa: S311 - to be repeated
+        lags = Random(f"lists of {self.world.seed} lag")  # noqa: S311 - drawn apart: other stories are as they were
+        for house in self.houses.values():
+            if "stale_reads" in house.venue.supported and lags.random() < 0.15:
+                self._plan_lag(house, lags)
         self._at(self.calm_s, self._calm)
+
+    def _plan_lag(self, house: House, chance: Random) -> None:
+        """Have a venue's lists lag for ever, as its sheet says; orders that a strike misses hide in them."""
+        house.lag_s = chance.choice((0.6, 2.0, 5.0))
+        house.lag()
+        for _ in range(chance.choice((4, 12))):
+            self._at(chance.uniform(0, self.calm_s), house.lag)
+        at_s = chance.uniform(0.3, self.calm_s - 1)
+        self._at(at_s - 0.01, self._rest, house, 2)
+        self._at(at_s - 0.005, self._fault, house, "accept_but_keep", {})
+        self._at(at_s, self._reason, (house.name,), "pnl")
+        self._at(at_s + chance.uniform(1, 9), self._fault_ends, house, "accept_but_keep")
+        if chance.random() < 0.6:  # nobody hears of the orders that are placed meanwhile
+            self._at(at_s - 0.02, self._fault, house, "lose_push", {"push": "order", "share": 1.0})
+            self._at(at_s + chance.uniform(0, 0.1), self._fault_ends, house, "lose_push")
 
     def _plan_wrong_start(self, chance: Random) -> None:
         """Have our wall clock be wrong when the first process starts, and set right while it runs."""
@@ -457,6 +477,7 @@ class Story:
         self.world.note("CALM: no more faults")
         for house in (*self.houses.values(), *self.former):  # a reload may go back to one
             house.venue.clear_faults()
+            house.lag()
             if house.kind == "crosstrade":
                 self._unseen(house, "hidden", "")
                 self._unseen(house, "cut_off", "")
@@ -517,7 +538,7 @@ class Story:
 
         def ask() -> None:
             accounts = [life.dispatcher.state.accounts[name] for name in scope]
-            waiting = any(a.phase is Phase.CLEAR and a.sweep and a.sweep.last_proof_ns < since_ns for a in accounts)
+            waiting = any(a.phase is Phase.CLEAR and a.sweep and proved_ns(a.sweep) < since_ns for a in accounts)
             if patient and waiting and life.world.mono_ns - since_ns < DRILL_S * 1e9:
                 life.enter_later(0.01, ask)
                 return
@@ -663,6 +684,7 @@ class Story:
         within_s = STUCK_S
         if self.late is not None:  # each answer that the proof needs takes so much longer
             within_s += LATE_ANSWERS * self.late[1]["ms"] / 1000
+        within_s += 3 * max(house.lag_s for house in self.houses.values())  # a list shows what is gone, then none
         while not judge.found and step_s - self.calm_s < within_s:
             step_s += 0.5
             world.run_until(step_s)

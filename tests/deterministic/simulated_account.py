@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import orjson
 
 from kill_switch.config.accounts import AccountConfig as Configured
 from kill_switch.config.secrets import Secrets
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import Route, SweepTiming
 from kill_switch.core.identity import Login
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood
@@ -121,6 +122,7 @@ class House:
         settings.set_all(options or {}, starting=True)
         self.venue: Venue = _KINDS[kind](settings, 1)
         self.venue.house = self
+        self.lag_s = 0.0  # the lists show the account as it was up to so long ago
         self.account: Account = self.venue.account()
         self.book = Book(world, name)
         self.account.open = self.book
@@ -149,6 +151,24 @@ class House:
     def adapter(self) -> Adapter:
         """Make the real adapter, as the configuration would."""
         return self.configured.build_adapter(HEDGE_AFTER_S)
+
+    @property
+    def timing(self) -> SweepTiming:
+        """Return the venue's timing; where lists lag, it says so, as that of a venue would."""
+        timing = VENUES[self.kind].TIMING
+        lag_s = self.lag_s
+        return replace(timing, list_lag_s=lag_s, residue_after_s=timing.residue_after_s + lag_s) if lag_s else timing
+
+    @property
+    def lag_ns(self) -> int:
+        return int(self.lag_s * 1e9)
+
+    def lag(self) -> None:
+        """Have lists show the account as it was, from now on at most `lag_s` ago, each time as of another moment."""
+        if self.lag_s:
+            ago_s = self.world.ids.choice((0.0, 0.5, 1.0, 1.0)) * self.lag_s
+            self.venue.clear_faults("stale_reads")
+            self.venue.put_fault("stale_reads", {"seconds": ago_s})
 
     @property
     def login(self) -> Login:

@@ -37,6 +37,7 @@ class OrderBook(KillTrace):
         self.unproven: dict[str, Order] = {}  # alive by a message that no list confirms: a push, a refused cancel
         # of these: orders whose message a later one, or every list that was read since, contradicts
         self.doubted: dict[str, None] = {}
+        self.pushed_ns = 0  # when the last push of an order came, whatever it says
         self._turn = -1  # index of the list that a probe has read last
         self._word_ns: dict[str, int] = {}  # unproven order → when that message came
         self._confirmed: set[str] = set()  # looked up and found alive, although no list shows them
@@ -104,6 +105,7 @@ class OrderBook(KillTrace):
         `opened`: the push states that the order was placed, even if the order has ended since. After a push has shown
         an order alive, a list alone no longer proves that the order is gone: the list may not cover it.
         """
+        self.pushed_ns = self.now_ns
         listed, known = order.id in self.orders, order.id in self.orders or order.id in self._past
         if order.state is OrderState.GONE:
             self.note_end(order)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from kill_switch.core import engine
 from kill_switch.core.commands import Announce, Command, RearmGranted, RearmPending, RearmRefused
 from kill_switch.core.domain import CancelOutcome, Instant, LaneState, Order, OrderState, Route, Severity
-from kill_switch.core.events import Event, Progress, Pulse, ReasonReported, Reconfigured, Recovered
+from kill_switch.core.events import Event, Progress, Pulse, RearmAsked, ReasonReported, Reconfigured, Recovered
 from kill_switch.core.state import AccountState, State
 from kill_switch.core.sweep import SweepTimerFired
 from kill_switch.dispatch.account_status import MAX_UNEXPLAINED_LOGGED
@@ -140,6 +141,34 @@ def test_an_account_that_is_struck_once_more_begins_behind_the_record() -> None:
     assert floor.trace[:2] == ["latch reason", "b http POST /cancel-all"]  # what is prebuilt is the first strike's
 
 
+def test_where_lists_lag_the_push_of_an_orders_end_begins_the_span_of_clean_reads_again() -> None:
+    timing = replace(TIMING, list_lag_s=1.0)
+    floor = Floor(("a",), state=State({"a": AccountState(timing)}))
+    session, venue = floor.session(), floor.venues["a"]
+
+    def read_clean() -> None:
+        venue.on_event = lambda: (OrdersRead((), True, floor.time.now().mono_ns),)
+        session.on_lane_event(PUSH)
+
+    def push_end() -> Outputs:
+        return venue.book.apply_push(Order("o1", "BTC", OrderState.GONE, "filled"))
+
+    floor.fire()
+    for _ in range(3):
+        floor.time.advance(300)
+        read_clean()
+    venue.on_event = push_end
+    session.on_lane_event(PUSH)
+    for _ in range(3):
+        floor.time.advance(300)
+        read_clean()
+    assert floor.phase() == "CONFIRMING"  # 1.5 s after the first, and 0.6 s after the first since the push
+    for _ in range(2):
+        floor.time.advance(300)
+        read_clean()
+    assert floor.phase() == "CLEAR"
+
+
 def test_a_venue_is_told_the_number_of_a_strike_in_its_kill() -> None:
     floor = Floor(("a",))
     floor.fire()
@@ -148,7 +177,7 @@ def test_a_venue_is_told_the_number_of_a_strike_in_its_kill() -> None:
     struck = floor.venues["a"].struck
     before = len(struck)
     assert struck == [*range(1, before + 1)] and before > 2
-    floor.dispatcher.rearm(engine.RearmAsked(1000, "someone", "", ("a",), True, (), floor.time.now()))
+    floor.dispatcher.rearm(RearmAsked(1000, "someone", "", ("a",), True, (), floor.time.now()))
     floor.fire()
     assert struck[before:] == [1]
 

@@ -1,0 +1,119 @@
+"""A sweep at a venue whose lists may show the account as it was: when that proves it clear, and when it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kill_switch.core import engine, sweep
+from kill_switch.core.commands import RearmRefused
+from kill_switch.core.domain import CancelOutcome, Instant, Phase, SweepTiming
+from kill_switch.core.events import RearmAsked
+from kill_switch.core.state import AccountState, State
+from kill_switch.core.sweep import ReadCounted, StrikeAnswered, Sweep, SweepAction, SweepTimerFired
+from tests.harness.core_playbook import TIMING, Theatre, ns
+
+LAGS = replace(TIMING, list_lag_s=2.0)
+
+
+def read(ms: float, *, asked: float | None = None, live: int = 0, pushed: float | None = None) -> ReadCounted:
+    pushed_ns = 0 if pushed is None else ns(pushed)
+    return ReadCounted(ns(ms), ns(ms - 1 if asked is None else asked), live, 0, True, pushed_ns)
+
+
+def answered(ms: float) -> StrikeAnswered:
+    return StrikeAnswered(ns(ms), CancelOutcome.ACCEPTED)
+
+
+def due(ms: float) -> SweepTimerFired:
+    return SweepTimerFired(ns(ms))
+
+
+def after(state: Sweep, *events: sweep.Event) -> Sweep:
+    for event in events:
+        state, _ = sweep.step(state, event)
+    return state
+
+
+def begun(timing: SweepTiming = LAGS) -> Sweep:
+    return after(sweep.start_sweep(timing, ns(0)), answered(100))
+
+
+def test_clean_reads_prove_an_account_clear_once_they_span_the_time_by_which_its_lists_may_lag(play: Theatre) -> None:
+    book = play.sweep(begun())
+    for ms in range(200, 2100, 250):
+        assert book >> read(ms + 1, asked=ms)
+        assert book.state.phase is Phase.CONFIRMING and book.state.due_ns == ns(ms + 251)
+        assert book >> due(ms + 251) << SweepAction.READ
+    assert book >> read(2200, asked=2199)  # 1.999 s after the first
+    assert book >> due(2450) << SweepAction.READ
+    assert book >> read(2452, asked=2450) << SweepAction.CLEAR
+
+
+def test_a_list_that_still_shows_an_order_has_it_struck_again_and_the_span_begins_anew(play: Theatre) -> None:
+    book = play.sweep(after(begun(), read(200), read(1000)))
+    assert book >> read(1500, live=1) << SweepAction.STRIKE
+    assert book >> answered(1600) << SweepAction.READ >> read(1700, asked=1600) >> read(3400, asked=3300)
+    assert book.state.phase is Phase.CONFIRMING
+    assert book >> read(3700, asked=3600) << SweepAction.CLEAR
+
+
+def test_an_order_push_of_any_kind_restarts_the_span(play: Theatre) -> None:
+    book = play.sweep(after(begun(), read(200), read(1000)))
+    assert book >> read(2300, pushed=1200)  # the first clean read since the push
+    assert book.state.phase is Phase.CONFIRMING
+    assert book >> read(4200, pushed=1200)  # 1.9 s later
+    assert book.state.phase is Phase.CONFIRMING
+    assert book >> read(4500, pushed=1200) << SweepAction.CLEAR
+
+
+def test_a_read_asked_for_before_an_order_push_begins_no_span(play: Theatre) -> None:
+    book = play.sweep(begun())
+    assert book >> read(300, asked=200, pushed=250)
+    assert book.state.clean_reads_in_a_row == 0 and book.state.due_ns == ns(550)
+
+
+def test_without_a_lag_pushes_and_spans_change_nothing() -> None:
+    state = after(begun(TIMING), read(200, pushed=195), read(460, asked=455, pushed=458))
+    assert state == after(begun(TIMING), read(200), read(460, asked=455)) and state.phase is Phase.CLEAR
+
+
+def test_reads_may_wait_for_room_while_only_the_lag_keeps_an_account_from_being_clear() -> None:
+    state = after(begun(), read(1500), read(1800))
+    assert not sweep.read_may_wait(state, ns(1900))  # the sweep has just begun
+    assert sweep.read_may_wait(state, ns(2500))
+    assert not sweep.read_may_wait(state, ns(3500))  # a read from now on may complete the proof
+    without = after(begun(TIMING), read(2500))
+    assert not sweep.read_may_wait(without, ns(2600))
+
+
+def test_an_account_that_waits_for_its_lists_says_so() -> None:
+    state = after(begun(), read(200))
+    assert sweep.describe_wait(state) == ""  # a clean read is missing too
+    assert sweep.describe_wait(after(state, read(500))) == (
+        "no order is shown; its lists may lag by 2 s, and have to show none for so long, with no order pushed"
+    )
+    assert sweep.describe_wait(after(state, read(500), read(2500))) == ""
+
+
+def test_a_deadline_within_the_lag_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"residue_after_s is 10 s.* list_lag_s, 10 s"):
+        SweepTiming(list_lag_s=10.0)
+
+
+def test_a_guard_resumed_by_a_new_process_proves_nothing_while_lists_may_show_the_time_before_it() -> None:
+    state = after(sweep.resume_guard(LAGS, ns(0)), due(0), read(2, asked=0))
+    assert state.phase is Phase.CLEAR and sweep.proved_ns(state) == 0
+    state = after(state, due(2010), read(2020, asked=2010))
+    assert sweep.proved_ns(state) == ns(2010)
+    at_once = after(sweep.resume_guard(TIMING, ns(0)), due(0), read(2, asked=0))
+    assert sweep.proved_ns(at_once) == ns(0)
+
+
+def test_a_resumed_guard_whose_lists_lag_is_not_re_armed_at_once() -> None:
+    guard = after(sweep.resume_guard(LAGS, ns(0)), due(0), read(2, asked=0))
+    state = State({"a": AccountState(LAGS, guard, "k1")})
+    at = Instant(ns(3), 0)
+    _, [_, refused] = engine.step(state, RearmAsked(1, "ann", "", ("a",), False, (), at, ns(0)))
+    assert isinstance(refused, RearmRefused) and "its lists may lag by 2 s" in refused.reasons[0]
