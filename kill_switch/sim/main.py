@@ -25,12 +25,15 @@ from kill_switch.sim.kit.options import unknown
 from kill_switch.sim.kit.server import Connection, ReceiveQueue
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.kraken.venue import Kraken
+from kill_switch.sim.kraken_futures.venue import KrakenFutures
 from kill_switch.sim.kuna.venue import Kuna
 from kill_switch.sim.oxfun.venue import Oxfun
 from kill_switch.sim.roxom.venue import Roxom
 from kill_switch.sim.tls import scratch, server_context
 
-VENUES: Mapping[str, type[Venue]] = {venue.name: venue for venue in (CrossTrade, Kraken, Kuna, Oxfun, Roxom)}
+VENUES: Mapping[str, type[Venue]] = {
+    venue.name: venue for venue in (CrossTrade, Kraken, KrakenFutures, Kuna, Oxfun, Roxom)
+}
 
 Options = Mapping[str, Mapping[str, str]]  # by venue and name, as `--option venue.name=value` states them
 

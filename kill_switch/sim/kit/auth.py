@@ -63,6 +63,10 @@ class NonceLedger:
             used.append(number)
         return True
 
+    def was_used(self, key: str, nonce: str) -> bool:
+        """Return whether a nonce was accepted within a window before."""
+        return nonce.isdigit() and int(nonce) in self._used.get(key, ())
+
 
 class TokenStore:
     """The tokens that REST hands out for a WebSocket; each ends `life_s()` seconds after it was issued."""

@@ -56,6 +56,7 @@ class Venue(ExchangeSim):
     """Serve one venue to any number of accounts. It is a `Handler` of the server."""
 
     options_type: ClassVar[type[Options]]
+    pings_count: ClassVar[bool] = False  # whether a ping frame keeps a WebSocket alive, as a message does
     upgrade_weight: ClassVar[float] = 1  # what a WebSocket upgrade costs in the venue's pool
 
     def __init__(self, options: Options, accounts: int) -> None:
@@ -302,7 +303,8 @@ class Venue(ExchangeSim):
         connection, idle = session.connection, self.base_options.idle_s
         if connection.closing or idle <= 0:
             return
-        left = session.heard_at + idle - time.monotonic()
+        alive_at = max(session.heard_at, connection.pinged_at) if self.pings_count else session.heard_at
+        left = alive_at + idle - time.monotonic()
         if left <= 0 and not connection.frozen:
             connection.close_websocket(self.base_options.idle_close_code, "idle")
         else:

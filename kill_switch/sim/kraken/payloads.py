@@ -34,7 +34,7 @@ BY_NAME: Mapping[str, Pair] = {name: pair for pair in PAIRS for name in (pair.co
 ASSETS = {"XXBT": "XBT", "XETH": "ETH", "SOL": "SOL", "XXRP": "XRP", "ZUSD": "USD", "ZEUR": "EUR"}
 
 KINDS = ("limit", "stop", "stop-loss-limit", "take-profit", "take-profit-limit", "trailing-stop")
-_ORDER_TYPES = {"stop": "stop-loss"}
+_ORDER_TYPES = {"stop": "stop-loss", "take_profit": "take-profit", "post": "limit"}  # the words of derivatives too
 
 _LISTED = {  # OpenOrders (§4.1)
     "refid": None, "userref": "{userref}", "cl_ord_id": "{client_id}", "status": "{rest_state}", "opentm": "{opened_s}",
@@ -104,7 +104,7 @@ def _values(order: Order) -> dict[str, object]:
     conditional = order.stop_price is not None
     first = order.stop_price if order.stop_price is not None else order.price
     has_limit = not conditional or kind.endswith("-limit")
-    partly = order.state == "open" and order.filled > 0
+    partly = order.state in ("open", "untouched") and order.filled > 0
     cost = order.filled * order.price
     userref = int(order.category) if order.category else 0
     return {

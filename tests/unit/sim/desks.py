@@ -19,6 +19,7 @@ from websockets.asyncio.client import ClientConnection
 from .clients import Sim, receive, roxom_headers
 from .test_crosstrade import Cross, rpc
 from .test_kraken import Kraken
+from .test_kraken_futures import Futures, subscribe
 from .test_kuna import call as kuna_call
 from .test_kuna import socket as kuna_socket
 
@@ -148,6 +149,34 @@ class KrakenDesk(Desk):
         return None
 
 
+class KrakenFuturesDesk(Desk):
+    name = "kraken-futures"
+    id_key = '"order_id":"([^"]+)"'
+
+    def __init__(self, sim: Sim) -> None:
+        super().__init__(sim)
+        self.client = Futures(sim)
+
+    def status(self, usual: int) -> int:
+        return 500 if usual == 500 else 200
+
+    async def ask(self) -> httpx.Response:
+        return await self.client.send("GET", "openorders")
+
+    async def look_up(self, one: str) -> httpx.Response:
+        return await self.client.send("POST", "orders/status", f"orderIds={one}")
+
+    async def cancel(self, *ids: str) -> httpx.Response:
+        return await self.client.send("POST", "cancelallorders")
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ClientConnection]:
+        async with self.client.v1() as (ws, signed):
+            assert (await subscribe(ws, "open_orders", signed))["event"] == "subscribed"
+            assert (await receive(ws))["feed"] == "open_orders_snapshot"
+            yield ws
+
+
 class KunaDesk(Desk):
     name = "kuna"
     id_key = '"id":"([^"]+)"'
@@ -203,10 +232,11 @@ async def upgraded(sim: Sim, venue: str) -> AsyncIterator[ClientConnection]:
 
 
 DESKS: Mapping[str, type[Desk]] = {
-    desk.name: desk for desk in (CrossTradeDesk, KrakenDesk, KunaDesk, OxfunDesk, RoxomDesk)
+    desk.name: desk for desk in (CrossTradeDesk, KrakenDesk, KrakenFuturesDesk, KunaDesk, OxfunDesk, RoxomDesk)
 }
 OPTIONS = {
     "kraken": {"tier": "unlimited"},
+    "kraken-futures": {"pool": "0"},
     "crosstrade": {"order_events": "on", "lists_terminal": "off", "engine_ms": "0"},
     "oxfun": {"engine_ms": "0"},
 }

@@ -92,3 +92,22 @@ async def test_ccxts_kraken_client_lists_places_and_cancels() -> None:
             await asyncio.sleep(0.002)
             with pytest.raises(ccxt.OrderNotFound):
                 await kraken.cancel_order(placed["id"], "BTC/USD")
+
+
+async def test_ccxts_client_of_kraken_derivatives_lists_places_and_cancels() -> None:
+    async with running("kraken-futures") as sim:
+        entry = sim.venue("kraken-futures")
+        keys = {"apiKey": entry["credentials"]["api_key"], "secret": entry["credentials"]["api_secret"]}
+        api = f"{entry['rest_url']}/derivatives/api/"
+        async with client(sim, ccxt.krakenfutures, keys, public=api, private=api) as futures:
+            market = "BTC/USD:USD"
+            assert market in await futures.load_markets()
+            placed = await futures.create_order(market, "limit", "buy", 1, 100)
+            await sim.rest_orders("kraken-futures", 2, kind="stop")
+            listed = await futures.fetch_open_orders()
+            assert len(listed) == 3 and placed["id"] in {order["id"] for order in listed}
+            await futures.cancel_order(placed["id"])
+            with pytest.raises(ccxt.OrderNotFound):
+                await futures.cancel_order(placed["id"])
+            assert len(await futures.cancel_all_orders()) == 2
+            assert await sim.open("kraken-futures") == 0

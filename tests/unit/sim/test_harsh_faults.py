@@ -17,7 +17,14 @@ from .desks import DESKS, OPTIONS, CrossTradeDesk, Desk, upgraded
 pytestmark = pytest.mark.anyio
 
 SOON_S = 0.1  # in which nothing comes
-LIST = {"oxfun": "orders", "roxom": "perpetual", "kuna": "active", "crosstrade": "all-orders", "kraken": "orders"}
+LIST = {
+    "oxfun": "orders",
+    "roxom": "perpetual",
+    "kuna": "active",
+    "crosstrade": "all-orders",
+    "kraken": "orders",
+    "kraken-futures": "orders",
+}
 
 
 @pytest.fixture(params=sorted(DESKS))
