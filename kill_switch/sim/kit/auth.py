@@ -1,4 +1,4 @@
-"""What venues check credentials with: signatures, nonces, tokens that end, and the lockout of a client that guesses.
+"""Parts that check credentials: signatures, nonces, tokens that end, the lockout of a client that guesses.
 
 A venue's own rule is an `Authenticator`, made of these parts.
 """
@@ -48,9 +48,9 @@ class NonceLedger:
         self._used: dict[str, deque[int]] = {}
 
     def accept(self, key: str, nonce: str, window: int = 0) -> bool:
-        """Take a nonce, and return whether it is right.
+        """Return whether a nonce is right, and remember it.
 
-        With a `window`, one is right if it is new and less than `window` behind the highest.
+        With a `window`, it is right if it is new and less than `window` behind the highest.
         """
         if not (nonce.isascii() and nonce.isdigit()) or int(nonce) >= _LARGEST:
             return False
@@ -91,7 +91,7 @@ class TokenStore:
         return account if self._clock() - issued_at < self._life_s() else None
 
     def keep(self, token: object) -> None:
-        """Let a token live until it is revoked."""
+        """Keep a token until it is revoked."""
         if isinstance(token, str) and token in self._tokens:
             self._tokens[token] = (self._tokens[token][0], math.inf)
 

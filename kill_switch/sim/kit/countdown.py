@@ -1,4 +1,4 @@
-"""A countdown at the venue that cancels an account's orders unless a client arms it anew: a dead-man switch.
+"""A countdown at the venue that cancels an account's orders unless a client arms it again: a dead-man switch.
 
 Venues keep one for each account. It is one-shot: once it has ended, it is off until it is armed again.
 """
@@ -15,7 +15,7 @@ from kill_switch.sim.kit.exchange import DeadMan
 class Later(Protocol):
     """Call a function after some seconds."""
 
-    def __call__(self, seconds: float, call: Callable[..., object], *arguments: object) -> None: ...
+    def __call__(self, seconds: float, call: Callable[..., object], *arguments: object) -> object: ...
 
 
 class Countdown:
@@ -29,7 +29,7 @@ class Countdown:
         self._fired = 0
 
     def arm(self, seconds: float) -> None:
-        """Start the countdown anew; 0 disarms it."""
+        """Start the countdown from its full length; 0 disarms it."""
         self._armings += 1
         self._ends_at = time.monotonic() + seconds if seconds > 0 else None
         if seconds > 0:

@@ -106,11 +106,11 @@ class ExchangeSim(ABC):
     def id_format(self, text: str) -> bool:
         """Return whether a text is an order id of the venue's format."""
 
-    @abstractmethod
-    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
-        """Return the order events; `news` is `opened`, `pending`, `cancelled` or `filled`."""
-
     # what a venue overrides if it differs
+
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Return the order events, which each session gets; `news` is `opened`, `pending`, `cancelled` or `filled`."""
+        return ()
 
     def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Show these orders as being cancelled, where the venue has such a state."""

@@ -146,7 +146,10 @@ class RatePools:
         self._pools: dict[tuple[str, str], DecayingCounter | CostWindow] = {}
 
     def charge(self, cost: float, now: float, **clients: str) -> bool:
-        """Charge a cost to the pools of these clients, by what they share; return False if a pool is full."""
+        """Charge a cost to each pool of these clients; return False if a pool is full.
+
+        The names of `clients` are the values of `PoolSpec.shared_by`.
+        """
         for spec in self._specs:
             key = (spec.name, clients[spec.shared_by])
             pool = self._pools.get(key)

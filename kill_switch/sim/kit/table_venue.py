@@ -175,30 +175,26 @@ class TableVenue(Venue):
         return None if request.path in self.sockets else self.http_error(404, None, "no such path")
 
     def send_greeting(self, session: Session) -> None:
-        """Let the WebSocket's protocol greet."""
+        """Send the greeting of the WebSocket's protocol."""
         self.sockets[session.path].greet(session)
 
     def parse_message(self, session: Session, message: str | bytes) -> Understood:
-        """Let the WebSocket's protocol parse."""
+        """Parse by the WebSocket's protocol."""
         heard = self.sockets[session.path].parse(session, message)
         heard.path = session.path
         return heard
 
     def handle_message(self, session: Session, heard: Understood) -> SimAnswer:
-        """Let the WebSocket's protocol answer."""
+        """Answer by the WebSocket's protocol."""
         return self.sockets[session.path].handle(session, heard, self.anonymous)
 
     def push_orders(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Let each session's protocol send the order events."""
+        """Send the order events, by the protocol of each session."""
         for session in tuple(self.listeners[account.name].values()):
             self.sockets[session.path].push_orders(session, orders, news)
 
-    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
-        """Return nothing: `push_orders` sends the events of each session."""
-        return ()
-
     def tell_equity(self, account: Account) -> None:
-        """Let each session's protocol send the change of money."""
+        """Send the change of money, by the protocol of each session."""
         for session in tuple(self.listeners[account.name].values()):
             self.sockets[session.path].push_equity(session, account)
 

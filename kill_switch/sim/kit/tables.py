@@ -18,7 +18,7 @@ OMIT: Final = object()  # as a value of `fill`: the template's key is left out
 
 
 class RouteSpec(NamedTuple):
-    """A REST call: its purpose, its name in the request log, what answers it and what it costs.
+    """A REST call: its purpose, its name in the request log, its handler, its cost.
 
     `handler` returns the answer's result, or raises `Refused`. A `public` call needs no credentials; its handler gets
     an account without a name.
@@ -32,7 +32,7 @@ class RouteSpec(NamedTuple):
 
 
 class Op(NamedTuple):
-    """An operation of a WebSocket: its purpose, what answers it, whether it needs an account.
+    """An operation of a WebSocket: its purpose, its handler, whether it needs an account.
 
     `handler` returns the answer's result, or `Frames`, or raises `Refused`. A public operation gets an account without
     a name. `operation` is its name in the request log; empty stands for the name on the wire.

@@ -18,6 +18,7 @@ from kill_switch.sim.kit.exchange import ExchangeSim, Session
 from kill_switch.sim.kit.faults import Fault, Lane
 from kill_switch.sim.kit.options import Options, unknown
 from kill_switch.sim.kit.protocol import DeferredAnswer, Kind, Request, SimAnswer, Understood, encode
+from kill_switch.sim.kit.request_log import RequestLogEntry
 from kill_switch.sim.kit.server import Connection, PendingReply
 
 _LOG = 200_000
@@ -33,23 +34,6 @@ class Route:
     call: Callable[[Account, Request], SimAnswer | DeferredAnswer]
     weight: float = 1  # what the request costs in the venue's pool
     public: bool = False  # needs no credentials; `call` gets an account without a name
-
-
-@dataclass(slots=True)
-class RequestLogEntry:
-    """A line of the request log."""
-
-    t_ns: int
-    route: str
-    operation: str
-    ok: bool
-    account: str | None
-    weight: float = 1  # what it cost in the venue's pool
-
-    def listing(self) -> dict[str, object]:
-        """Return the line in the admin API's form."""
-        shown = {"t_ns": self.t_ns, "route": self.route, "what": self.operation, "ok": self.ok}
-        return shown | {"account": self.account, "weight": self.weight}
 
 
 class Venue(ExchangeSim):

@@ -1,4 +1,4 @@
-"""One WebSocket API of a venue: its operations as a table, the envelope of its messages, its account events.
+"""A WebSocket API of a venue: its operations as a table, the envelope of its messages, its account events.
 
 `kit.table_venue` has one object of it for each path. A venue with an old and a new WebSocket has two.
 """
@@ -61,7 +61,7 @@ class WsProtocol(ABC):
     # parsing and answering
 
     def parse(self, session: Session, message: str | bytes) -> Understood:
-        """Parse a message; one that is no JSON object or names no operation is refused."""
+        """Parse a message; refuse it if it is no JSON object, or names no operation."""
         try:
             data = orjson.loads(message)
         except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Kraken's REST calls (docs/venues/kraken.md §3, §4, §9): the tables of private and public routes, and what answers."""
+"""Kraken's REST calls (docs/venues/kraken.md §3, §4, §9): the table of routes, and their handlers."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class CancelCalls:
 
 
 class ReadCalls:
-    """The calls that read, and the one that hands out tokens."""
+    """The calls that read, and the call that hands out tokens."""
 
     def __init__(self, venue: Kraken) -> None:
         self._desk = venue.desk

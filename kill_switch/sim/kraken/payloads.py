@@ -94,7 +94,7 @@ def iso_s(at_ns: int) -> str:
 
 
 def pair_of(symbol: str) -> Pair:
-    """Return the market of a symbol in any spelling; one that is unknown is spelt the same everywhere."""
+    """Return the market of a symbol in any spelling; an unknown symbol has a single spelling."""
     return BY_NAME.get(symbol) or Pair(symbol, symbol, symbol, symbol, "ZUSD")
 
 

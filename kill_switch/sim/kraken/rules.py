@@ -1,4 +1,4 @@
-"""What Kraken allows: the rights of a key, the counters of a tier, the tariff of single cancels.
+"""Kraken's rules: the rights of a key, the counters of a tier, the tariff of single cancels.
 
 § numbers are those of docs/venues/kraken.md.
 """

@@ -1,6 +1,6 @@
 """Kraken's WebSocket v2, and the Unified WebSocket that has the same messages (docs/venues/kraken.md §3, §5, §6).
 
-Both planes use it: spot without an asset class, derivatives with one that every private request must name.
+Both planes use it: spot without an asset class, derivatives with an asset class in every private request.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MOST_IDS = 50
 
 
 class Plane(Protocol):
-    """What the protocol needs of its venue."""
+    """The venue, as the protocol sees it."""
 
     sessions: dict[Connection, Session]
 
@@ -55,7 +55,7 @@ class Plane(Protocol):
 
 
 class Desk(Protocol):
-    """What cancels for the protocol."""
+    """The part of the venue that cancels."""
 
     def permit(self, account: Account, call: str) -> None:
         """Raise `Refused` if the key may not make this call, or the mode forbids it."""

@@ -31,7 +31,7 @@ from kill_switch.sim.kraken.v2 import V2Socket
 
 @dataclass
 class KrakenOptions(Options):
-    """The facts about Kraken that are inferred or unknown, and what differs by account."""
+    """The facts about Kraken that are inferred or unknown, or differ by account."""
 
     idle_s: float = option(60.0, "seconds without a message until a WebSocket is closed (§5.1 [G])", harsh=20.0)
     events: str = option("subscribed", "the sessions that get account events (§5.1)", "subscribed")
@@ -85,7 +85,7 @@ class Kraken(TableVenue):
         self.tokens = TokenStore(lambda: options.token_s)
         self.auth = SpotSignature(lambda: options.nonce_window)
         self._lockout = Lockout(options.lockout_after, 60.0, options.lockout_s)
-        self._told_mode = options.mode
+        self._announced_mode = options.mode
         super().__init__(options, accounts)
         self.desk = SpotDesk(self)
         self.socket = V2Socket(self, self.desk)
@@ -138,7 +138,7 @@ class Kraken(TableVenue):
         return (PoolSpec("rest", tier.rest_most, per_s=tier.rest_per_s),)
 
     def reconfigured(self) -> None:
-        """Empty the counters, and tell a changed mode."""
+        """Empty the counters, and announce a changed mode."""
         super().reconfigured()
         self._lockout = Lockout(self.options.lockout_after, 60.0, self.options.lockout_s)
         if self.sockets:  # and not in the middle of the start
@@ -162,15 +162,15 @@ class Kraken(TableVenue):
         return "maintenance" if fault is not None and fault.on == "all" else self.options.mode
 
     def _mode_changed(self) -> None:
-        if self.mode == self._told_mode:
+        if self.mode == self._announced_mode:
             return
-        self._told_mode = self.mode
+        self._announced_mode = self.mode
         self.socket.tell_status()
         if self.mode != "maintenance":
             self.desk.engine_returned()
 
     def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
-        """Switch a fault on; maintenance is told to every WebSocket."""
+        """Switch a fault on; announce maintenance to every WebSocket."""
         super().put_fault(name, parameters)
         self._mode_changed()
 
@@ -190,7 +190,7 @@ class Kraken(TableVenue):
         session.channels.clear()
 
     def subscribed_with(self, token: object) -> None:
-        """Let the token of a subscription live on, where the option says so."""
+        """Keep the token of a subscription, where the option says so."""
         if self.options.token_kept:
             self.tokens.keep(token)
 

@@ -1,4 +1,4 @@
-"""Kraken derivatives' REST v3 (docs/venues/kraken.md §3.4, §4.2, §6, §7): the table of routes, and what answers."""
+"""Kraken derivatives' REST v3 (docs/venues/kraken.md §3.4, §4.2, §6, §7): the table of routes, and their handlers."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class CancelCalls:
 
 
 class ReadCalls:
-    """The calls that read, and the one of the spot API that hands out tokens."""
+    """The calls that read, and the call of the spot API that hands out tokens."""
 
     def __init__(self, venue: KrakenFutures) -> None:
         self._venue = venue
