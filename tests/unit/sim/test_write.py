@@ -140,6 +140,19 @@ def test_a_configuration_whose_first_line_was_changed_is_no_longer_ours(tmp_path
     assert config.read_text().startswith("# mine\n")
 
 
+@pytest.mark.parametrize("name", ["keys", "state", "run", "tls"])
+def test_a_part_of_our_directory_that_has_become_a_link_is_refused(tmp_path: Path, name: str) -> None:
+    lab, elsewhere = tmp_path / "lab", tmp_path / "elsewhere"
+    with claimed(lab) as place:
+        place.fill(READY)
+    elsewhere.mkdir()
+    shutil.rmtree(lab / name, ignore_errors=True)
+    (lab / name).symlink_to(elsewhere)
+    with pytest.raises(CannotCreate, match=f"lab/{name} was not written by"), claimed(lab):
+        pass
+    assert contents(elsewhere) == {}
+
+
 def test_files_beside_those_of_the_directory_are_nobodys_business(tmp_path: Path) -> None:
     (tmp_path / "sim.json").write_text("")
     (tmp_path / "run/flag").mkdir(parents=True)
