@@ -30,7 +30,10 @@ class Authenticator(Protocol):
         ...
 
     def check(self, request: Request, account: Account) -> str | None:
-        """Return the venue's code for what is wrong with a request of this account; None if nothing is."""
+        """Return the venue's code for what is wrong with a request of this account; None if nothing is.
+
+        Raises `Refused` where the answer needs another status than 401, or a text.
+        """
         ...
 
 

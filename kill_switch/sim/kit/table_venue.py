@@ -20,7 +20,7 @@ from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.faults import SPECS
 from kill_switch.sim.kit.limits import PoolSpec, RatePools
 from kill_switch.sim.kit.options import Options
-from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood, json_answer
+from kill_switch.sim.kit.protocol import DeferredAnswer, Request, SimAnswer, Understood, json_answer
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
 from kill_switch.sim.kit.venue import Route, Venue
@@ -49,8 +49,8 @@ class TableVenue(Venue):
         """Return the body of an answer that succeeded."""
 
     @abstractmethod
-    def bad(self, code: str) -> object:
-        """Return the body of a refusal."""
+    def bad(self, code: str, text: str = "") -> object:
+        """Return the body of a refusal; an empty text stands for the code's usual one."""
 
     # what a venue overrides if it differs
 
@@ -143,7 +143,10 @@ class TableVenue(Venue):
         account = self.keys.get(self.auth.key_of(request))
         if account is None:
             return self.no_account()
-        code = self.auth.check(request, account)
+        try:
+            code = self.auth.check(request, account)
+        except Refused as refused:
+            return self.http_error(refused.status, refused.code, refused.text)
         return account if code is None else self.http_error(401, code, None)
 
     def route(self, request: Request) -> Route | None:
@@ -152,23 +155,24 @@ class TableVenue(Venue):
         if spec is None:
             return None
 
-        def call(account: Account, asked: Request) -> SimAnswer:
+        def call(account: Account, asked: Request) -> SimAnswer | DeferredAnswer:
             try:
-                return json_answer(self.good(spec.handler(account, self.parameters(asked))))
+                result = spec.handler(account, self.parameters(asked))
             except Refused as refused:
-                return json_answer(self.bad(refused.code), self.error_status(refused.status), ok=False)
+                return json_answer(self.bad(refused.code, refused.text), self.error_status(refused.status), ok=False)
+            return result if isinstance(result, SimAnswer | DeferredAnswer) else json_answer(self.good(result))
 
         return Route(spec.kind, spec.operation, call, spec.weight, spec.public)
 
     def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return an error with the venue's code for this status."""
         shown = code or self.errors.get(status) or text or f"HTTP {status}"
-        return json_answer(self.bad(shown), self.error_status(status), ok=False)
+        return json_answer(self.bad(shown, text or ""), self.error_status(status), ok=False)
 
     def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return the error that the message's WebSocket has for this status."""
         socket = self.sockets[heard.path]
-        return socket.error(heard, code or socket.errors.get(status) or text or f"HTTP {status}")
+        return socket.error(heard, code or socket.errors.get(status) or text or f"HTTP {status}", text or "")
 
     def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
         """Accept the upgrade at a path of `sockets`; the login comes later."""

@@ -53,12 +53,13 @@ class Frames(NamedTuple):
 
 
 class Refused(Exception):
-    """Raised by a handler: the venue says no, with its own code and an HTTP status."""
+    """Raised by a handler or an authenticator: the venue says no, with its own code and text and an HTTP status."""
 
-    def __init__(self, code: str, status: int = 200) -> None:
+    def __init__(self, code: str, status: int = 200, text: str = "") -> None:
         super().__init__(code)
         self.code = code
         self.status = status
+        self.text = text
 
 
 def fill(template: Any, values: Mapping[str, object]) -> Any:

@@ -37,8 +37,8 @@ class WsProtocol(ABC):
         """Return the answer of an operation that succeeded."""
 
     @abstractmethod
-    def bad(self, heard: Understood, code: str) -> object:
-        """Return the answer of an operation that was refused."""
+    def bad(self, heard: Understood, code: str, text: str = "") -> object:
+        """Return the answer of an operation that was refused; an empty text stands for the code's usual one."""
 
     # what a protocol overrides if it differs
 
@@ -92,11 +92,11 @@ class WsProtocol(ABC):
         try:
             result = op.handler(session, account, heard.data)
         except Refused as refused:
-            return self.error(heard, refused.code)
+            return self.error(heard, refused.code, refused.text)
         if isinstance(result, Frames):
             return SimAnswer(tuple(map(orjson.dumps, result.messages)), ok=result.ok)
         return SimAnswer((orjson.dumps(self.good(heard, result)),))
 
-    def error(self, heard: Understood, code: str) -> SimAnswer:
+    def error(self, heard: Understood, code: str, text: str = "") -> SimAnswer:
         """Return a refusal with the venue's code."""
-        return SimAnswer((orjson.dumps(self.bad(heard, code)),), ok=False)
+        return SimAnswer((orjson.dumps(self.bad(heard, code, text)),), ok=False)

@@ -120,7 +120,7 @@ class V2Socket(WsProtocol):
             return {"method": "pong", **self._stamps(heard.tag)}
         return {"method": heard.op, "result": result, "success": True, **self._stamps(heard.tag)}
 
-    def bad(self, heard: Understood, code: str) -> object:
+    def bad(self, heard: Understood, code: str, text: str = "") -> object:
         """Return a reply with `error`."""
         named = {"method": heard.op} if heard.op else {}
         return {"error": code, **named, "success": False, **self._stamps(heard.tag)}

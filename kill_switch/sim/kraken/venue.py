@@ -116,7 +116,7 @@ class Kraken(TableVenue):
         """Return a body without errors."""
         return {"error": [], "result": result}
 
-    def bad(self, code: str) -> object:
+    def bad(self, code: str, text: str = "") -> object:
         """Return a body with one error and no result (§8)."""
         return {"error": [code]}
 

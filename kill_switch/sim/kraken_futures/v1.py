@@ -59,7 +59,7 @@ class V1Socket(WsProtocol):
         """Return the answer, which is an event."""
         return result
 
-    def bad(self, heard: Understood, code: str) -> object:
+    def bad(self, heard: Understood, code: str, text: str = "") -> object:
         """Return an error event."""
         return {"event": "error", "message": code}
 

@@ -119,7 +119,7 @@ class KrakenFutures(TableVenue):
         shown = result if isinstance(result, dict) else {}
         return {"result": "success", **shown, "serverTime": wire.iso_ms(self.now_ns())}
 
-    def bad(self, code: str) -> object:
+    def bad(self, code: str, text: str = "") -> object:
         """Return a refusal of the API that was called (§8)."""
         if self._is_spot:
             return {"error": [code]}

@@ -56,7 +56,7 @@ class Socket(WsProtocol):
     def good(self, heard: Understood, result: object) -> object:
         return {"op": heard.op, "result": result}
 
-    def bad(self, heard: Understood, code: str) -> object:
+    def bad(self, heard: Understood, code: str, text: str = "") -> object:
         return {"op": heard.op, "error": code}
 
     def log_in(self, session: Session, account: Account, data: dict[str, Any]) -> object:
@@ -110,7 +110,7 @@ class Corner(TableVenue):
     def good(self, result: object) -> object:
         return {"result": result}
 
-    def bad(self, code: str) -> object:
+    def bad(self, code: str, text: str = "") -> object:
         return {"error": code}
 
     def list_page(self, account: Account, params: Params) -> object:
