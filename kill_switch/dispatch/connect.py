@@ -17,6 +17,7 @@ from kill_switch.transports.lane import ConnectionNotWanted
 from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.request import Upgrade
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -77,7 +78,7 @@ def connect_account(
     try:
         ws = WsLane(
             options.ws_url,
-            _headers(adapter),
+            _upgrade(adapter),
             session,
             ca_file=options.ca_file,
             max_age_s=adapter.WS_MAX_AGE_S,
@@ -116,11 +117,11 @@ async def load_authorities(network: Network, config: Config) -> None:
     await network.trusts.prepare(account.options.ca_file for account in config.accounts.values())
 
 
-def _headers(adapter: Adapter) -> Callable[[], Mapping[str, str]]:
-    def headers() -> Mapping[str, str]:
+def _upgrade(adapter: Adapter) -> Callable[[], Upgrade]:
+    def upgrade() -> Upgrade:
         now = clock.now()
         if why := adapter.reason_to_stay_disconnected(now):
             raise ConnectionNotWanted(why)
-        return adapter.upgrade_headers(now)
+        return adapter.upgrade(now)
 
-    return headers
+    return upgrade
