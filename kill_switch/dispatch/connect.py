@@ -23,6 +23,7 @@ from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
 from kill_switch.unexpected import brief
 from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.request import Upgrade
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -100,7 +101,7 @@ def connect_account(
     def make_lanes(session: AccountSession) -> tuple[WsLane, HttpLane, FreshRoute]:
         ws = WsLane(
             options.ws_url,
-            _headers(adapter),
+            _upgrade(adapter),
             session,
             ca_file=options.ca_file,
             max_age_s=adapter.WS_MAX_AGE_S,
@@ -153,11 +154,11 @@ def _isolated_failure(name: str, failed: dict[str, str] | None, prefix: str = ""
         failed[name] = prefix + (str(error) if isinstance(error, KillSwitchError) else brief(error))
 
 
-def _headers(adapter: Adapter) -> Callable[[], Mapping[str, str]]:
-    def headers() -> Mapping[str, str]:
+def _upgrade(adapter: Adapter) -> Callable[[], Upgrade]:
+    def upgrade() -> Upgrade:
         now = clock.now()
         if why := adapter.reason_to_stay_disconnected(now):
             raise ConnectionNotWanted(why)
-        return adapter.upgrade_headers(now)
+        return adapter.upgrade(now)
 
-    return headers
+    return upgrade

@@ -27,6 +27,7 @@ from kill_switch.venues.messages import (
     CallLost,
     CancelAnswered,
     CloseConnection,
+    ConnectNow,
     Drilled,
     Event,
     LaneEvent,
@@ -313,6 +314,8 @@ class AccountSession:
                 self.ws.prepare(conn, text)
             case CloseConnection(conn, why):
                 self.ws.drop(conn, why)
+            case ConnectNow():
+                self.ws.connect_now()
             case _:
                 self._on_fact(output, now)
 

@@ -140,7 +140,7 @@ def test_the_published_signatures_are_reproduced(method: str, nonce: int, body: 
 
 def test_the_requests_of_the_adapter_have_the_published_signatures() -> None:
     adapter, now = kraken(), Instant(0, 1700000000123 * 1000)
-    [call] = calls_of(adapter.strike(now))
+    [call] = calls_of(adapter.strike(now, 1))
     assert call.request.headers["API-Sign"].startswith("bg6w1Ja9ESmmZIA/tpR0UAZoHBnQ0BqEv7uzWrAX")
     assert (call.request.target, call.request.body) == ("/0/private/CancelAll", b"nonce=1700000000123")
     assert call.request.headers["User-Agent"] and call.request.headers["API-Key"] == "kraken-key-0123"

@@ -28,7 +28,7 @@ from kill_switch.venues.messages import (
     UnexplainedMessage,
 )
 from kill_switch.venues.options import VenueOptions
-from kill_switch.venues.request import Request
+from kill_switch.venues.request import Request, Upgrade
 from kill_switch.venues.roxom.equity_reader import RoxomEquityReader
 from kill_switch.venues.roxom.replies import (
     INACTIVE,
@@ -111,7 +111,8 @@ class Roxom(Adapter[RoxomOptions]):
         private_key = secrets["private_key"] if options.auth == "rsa" else None
         self._signer = RoxomSigner(secrets["api_key"], private_key, self.host)
         self._prefix = options.path_prefix
-        self._upgrade = self._signer.headers(f"GET:/{options.ws_url.split('://', 1)[1].partition('/')[2]}")
+        path = options.ws_url.split("://", 1)[1].partition("/")[2]
+        self._upgrade = Upgrade(headers=self._signer.headers(f"GET:/{path}"))
         self._cancel_all = self._request("POST", "/orders/cancel-all")
         self._lists: dict[str, Request] = {
             kind: self._request("GET", f"/orders?instType={kind}") for kind in options.inst_types
@@ -156,7 +157,7 @@ class Roxom(Adapter[RoxomOptions]):
             calls += self.calls.start_call("probe", constant(self._lists[kind]), now, context=kind)
         return calls
 
-    def upgrade_headers(self, now: Instant) -> Mapping[str, str]:
+    def upgrade(self, now: Instant) -> Upgrade:
         return self._upgrade
 
     def drill(self, now: Instant) -> Outputs:

@@ -26,6 +26,7 @@ from kill_switch.venues.messages import (
     CancelAnswered,
     CloseConnection,
     Closed,
+    ConnectNow,
     Drilled,
     Equity,
     NotReady,
@@ -783,6 +784,13 @@ def test_a_connection_that_the_adapter_drops_is_closed() -> None:
     floor.venues["a"].will(CloseConnection(4, "silent"))
     floor.session().on_lane_event(PUSH)
     assert floor.trace == ["a drop 4 silent"]
+
+
+def test_an_adapter_that_has_what_a_connection_waited_for_has_its_lane_connect_now() -> None:
+    floor = Floor()
+    floor.venues["a"].will(ConnectNow())
+    floor.session().on_lane_event(PUSH)
+    assert floor.trace == ["a connects now"]
 
 
 def test_a_timer_of_the_venues_comes_back_to_it() -> None:
