@@ -111,6 +111,7 @@ BY_COMMAND: Sequence[CommandExits] = (
         },
     ),
     CommandExits("init", "written", {73: "the file exists, or cannot be made"}),
+    CommandExits("venues", "shown", {}),
     CommandExits(
         "sim", "after SIGTERM or SIGINT", {1: "the extra `sim` is not installed", 2: "an unknown venue or option"}
     ),

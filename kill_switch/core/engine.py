@@ -29,6 +29,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, assert_never
 
+from kill_switch.core import list_lag
 from kill_switch.core import sweep as sweeping
 from kill_switch.core.domain import Instant, Phase, Reason, Severity, SweepTiming
 from kill_switch.core.identity import Identity, describe_difference
@@ -610,7 +611,7 @@ def _unknown_account(name: str, event: str) -> IllegalEvent:
 
 
 def _proved_ns(account: AccountState) -> int:
-    return 0 if account.sweep is None else sweeping.proved_ns(account.sweep)
+    return 0 if account.sweep is None else list_lag.proved_ns(account.sweep)
 
 
 def _describe_unproven(account: AccountState) -> str:
