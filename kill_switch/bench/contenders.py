@@ -23,7 +23,7 @@ from kill_switch.config.accounts import AccountConfig
 from kill_switch.config.loader import Config
 from kill_switch.core import recovery
 from kill_switch.core.domain import CancelOutcome, Reason, Route
-from kill_switch.core.engine import Event, Progress
+from kill_switch.core.events import Event, Progress
 from kill_switch.core.sweep import StrikeAnswered
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -31,6 +31,7 @@ from kill_switch.journal.journal import Journal
 from kill_switch.system.host_port import HostPort
 from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.transports.lane import READ_INTO, tls_context, tune
+from kill_switch.transports.network import Network
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, Opened, Send
 from kill_switch.venues.request import Request
@@ -210,9 +211,11 @@ class RawConnection(asyncio.BufferedProtocol):
 
 async def product(floor: BenchSetup) -> Strike:
     """kill-switch in this process: from a reason until every account's answer."""
-    accounts = floor.take()
-    adapters = {name: account.build_adapter(SECOND_ROUTE_S) for name, account in accounts.items()}
-    armed = recovery.rebuild((), {name: adapter.TIMING for name, adapter in adapters.items()})
+    names = tuple(floor.take())
+    adapters = connect.build_adapters(floor.config, names)
+    for adapter in adapters.values():
+        adapter.second_route_after_s = SECOND_ROUTE_S
+    armed = recovery.rebuild((), connect.sweep_timings(adapters))
     stage = floor.stage
     stage.state_dir.mkdir(exist_ok=True)
     journal = Journal(stage.state_dir, stage.runtime_dir)
@@ -223,7 +226,7 @@ async def product(floor: BenchSetup) -> Strike:
     def spawn(work: connect.Work) -> None:
         tasks.append(loop.create_task(work()))
 
-    for _, work in connect.connect_accounts(dispatcher, floor.config, adapters, spawn):
+    for _, work in connect.connect_accounts(dispatcher, floor.config, adapters, spawn, Network()):
         spawn(work)
 
     async def close() -> None:
@@ -236,7 +239,6 @@ async def product(floor: BenchSetup) -> Strike:
     with anyio.fail_after(READY_WITHIN_S):
         while not all(session.status.is_ready for session in dispatcher.sessions.values()):  # noqa: ASYNC110 - no event
             await anyio.sleep(0.01)
-    names = tuple(accounts)
     watch = _Watch(dispatcher)
 
     async def strike() -> tuple[int, int]:

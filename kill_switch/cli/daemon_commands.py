@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from kill_switch.errors import CannotCreate, ConfigError, Problem
 
 if TYPE_CHECKING:
     from kill_switch.config.loader import Config
+    from kill_switch.venues.adapter import Adapter
 
 MAX_WAIT_S = 600.0
 
@@ -128,31 +130,103 @@ def _print_check(loaded: Config, notes: Sequence[str]) -> None:
         say(f"  note: {note}")
 
 
+def _adapter_classes(
+    context: click.Context, parameter: click.Parameter, names: Sequence[str]
+) -> Sequence[type[Adapter]]:
+    """Return the adapter classes of venues, each once; raise click's `BadParameter` for an unknown name."""
+    from kill_switch.config.messages import closest_match
+    from kill_switch.venues import VENUES
+
+    for name in names:
+        if name not in VENUES:
+            near = closest_match(name, VENUES)
+            hint = f"did you mean {near!r}? " if near else ""
+            raise click.BadParameter(f"no venue {name!r}; {hint}known: {', '.join(VENUES)}")
+    return [VENUES[name] for name in dict.fromkeys(names)]
+
+
+def _complete_venues(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    from kill_switch.venues import VENUES
+
+    return [name for name in VENUES if name.startswith(incomplete)]
+
+
 @click.command()
 @click.argument("directory", default=".", type=click.Path(path_type=Path))
-def init(directory: Path) -> None:
+@click.option(
+    "--venue",
+    "kinds",
+    multiple=True,
+    metavar="VENUE",
+    callback=_adapter_classes,
+    shell_complete=_complete_venues,
+    help="Write an account of this venue, instead of the example's accounts; repeatable.",
+)
+@click.option(
+    "--secrets",
+    "places",
+    type=click.Choice(["files", "credentials"]),
+    help="Where secrets come from: files in DIRECTORY/secrets (default with --venue), or systemd credentials.",
+)
+def init(directory: Path, kinds: Sequence[type[Adapter]], places: str | None) -> None:
     """Write a commented configuration to DIRECTORY/config.toml.
 
-    An existing file is never changed. The next three steps are printed.
+    With --venue it has an account of each venue, with the venue's secrets and options. `check` accepts it once the
+    secrets are in their places. An existing file is never changed. The next three steps are printed.
 
     \b
     Examples:
       kill-switch init
-      kill-switch init /etc/kill-switch
+      kill-switch init --venue roxom
+      kill-switch init /etc/kill-switch --venue roxom --secrets credentials
     """
-    from importlib.resources import files
+    from kill_switch.config import template
 
-    path = directory / "config.toml"
-    text = files("kill_switch.config").joinpath("example.toml").read_text("utf-8")
+    path = directory.resolve() / "config.toml"
+    text = template.with_accounts(template.example(), kinds) if kinds else template.example()
+    names = template.secret_names(text)
+    if uses_files := places == "files" or (places is None and bool(kinds)):
+        text = template.with_files(text, path.parent / "secrets")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise CannotCreate(f"{path} exists; nothing was changed") from None
+        check = f"kill-switch check -c {shlex.quote(str(path))}"
+        raise CannotCreate(
+            f"{path} exists; nothing was changed. Check it with {check}, or name another DIRECTORY"
+        ) from None
     except OSError as error:
         raise CannotCreate(f"{path}: {error.strerror}") from None
-    click.echo(f"wrote {path}\n")
-    click.echo("1. Edit the file: name your accounts and where their keys are.")
-    click.echo(f"2. kill-switch check -c {path}")
-    click.echo(f"3. kill-switch run -c {path}        (or as a service: docs/guides/systemd.md)")
+    say(f"wrote {path}\n")
+    for line in _next_steps(path, kinds, names, uses_files=uses_files):
+        say(line)
+
+
+def _next_steps(path: Path, kinds: Sequence[type[Adapter]], names: Sequence[str], *, uses_files: bool) -> Iterator[str]:
+    """Yield the lines that lead from a new file to a daemon that runs: edit and secrets, check, run.
+
+    `names` are those of the secrets. Without `kinds` the secrets are the example's, and are not named.
+    """
+    from kill_switch.config import template
+
+    file = shlex.quote(str(path))
+    if not kinds:
+        yield "1. Edit the file: name your accounts and where their keys are."
+        yield f"2. kill-switch check -c {file}"
+        yield f"3. kill-switch run -c {file}        (or as a service: docs/guides/systemd.md)"
+        return
+    places = path.parent / "secrets" if uses_files else Path("/etc/kill-switch/credentials")
+    edits = [f"[accounts.{kind.NAME}] {key}" for kind in kinds for key in template.options_to_edit(kind)]
+    yield f"1. Edit the file: {'; '.join([*edits, 'the triggers'])}. Put each secret into its place, readable by"
+    yield "   the daemon's user alone (paste, Enter, Ctrl-D):"
+    for name in names:
+        yield f"     install -D -m 0600 /dev/stdin {shlex.quote(str(places / name))}"
+    if uses_files:
+        yield f"2. kill-switch check -c {file}"
+        yield f"3. kill-switch run -c {file}        (as a service: --secrets credentials, docs/guides/systemd.md)"
+    else:
+        loads = " ".join(f"-p LoadCredential={name}:{places / name}" for name in names)
+        yield f"2. systemd-run --quiet --wait --pipe {loads} kill-switch check -c {file}"
+        yield "3. systemctl enable --now kill-switch        (its unit, and a LoadCredential= line for each secret:"
+        yield "   docs/guides/systemd.md)"

@@ -110,10 +110,16 @@ BY_COMMAND: Sequence[CommandExits] = (
             78: "not started: the configuration is wrong",
         },
     ),
-    CommandExits("init", "written", {73: "the file exists, or cannot be made"}),
+    CommandExits("init", "written", {2: "an unknown venue", 73: "the file exists, or cannot be made"}),
     CommandExits("venues", "shown", {}),
     CommandExits(
-        "sim", "after SIGTERM or SIGINT", {1: "the extra `sim` is not installed", 2: "an unknown venue or option"}
+        "sim",
+        "after SIGTERM or SIGINT",
+        {
+            1: "the extra `sim` is not installed",
+            2: "an unknown venue, option or key type",
+            73: "an address or directory cannot be used, or `--write` would overwrite a file of something else",
+        },
     ),
     CommandExits("demo", "every account was proven clear", {1: "an account was not", 143: "ended by SIGTERM"}),
     CommandExits("bench", "measured", {1: "the extra `sim` or `bench` is not installed"}),

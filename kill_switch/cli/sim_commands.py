@@ -7,43 +7,117 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
 import click
 
 from kill_switch.cli.common import json_option
-from kill_switch.errors import KillSwitchError
+from kill_switch.errors import CannotCreate, KillSwitchError
 
 
 @click.command()
-@click.option("--venue", "venues", multiple=True, required=True, help="A venue to simulate; repeatable.")
-@click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
-    "--tls-dir", type=click.Path(path_type=Path), help="Directory for the throw-away CA; default: a temporary one."
+    "--venue",
+    "venues",
+    multiple=True,
+    required=True,
+    help="A venue to simulate, as an account's `venue`; repeatable. For an unknown one, all are named.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address on which the venues listen. The admin API listens on 127.0.0.1 in any case.",
+)
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Also write DIR/config.toml, key files and directories, for `kill-switch run -c DIR/config.toml`.",
+)
+@click.option(
+    "--tls-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Directory for the throw-away CA; default: DIR/tls with `--write DIR`, else a temporary one.",
 )
 @click.option("--accounts", default=1, show_default=True, help="Accounts at each venue.")
-@click.option("--option", "options", multiple=True, metavar="VENUE.KEY=VALUE", help="A switch of a simulator.")
-def sim(venues: Sequence[str], host: str, tls_dir: Path | None, accounts: int, options: Sequence[str]) -> None:
+@click.option(
+    "--key-type",
+    "key_types",
+    multiple=True,
+    metavar="VENUE=ed25519|rsa",
+    help="The type of a venue's API keys, where it has several; repeatable.",
+)
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="VENUE.KEY=VALUE",
+    help="A switch of a simulator, such as VENUE.unknown; repeatable.",
+)
+def sim(
+    venues: Sequence[str],
+    host: str,
+    write: Path | None,
+    tls_dir: Path | None,
+    accounts: int,
+    key_types: Sequence[str],
+    options: Sequence[str],
+) -> None:
     """Simulate venues on this machine, for tests and trials.
 
-    The simulators use real TLS, and have an admin API for orders and faults.
+    The simulators use real TLS. Once they listen, they print one JSON line: `admin`, `ca_file`, and for each venue its
+    addresses, `credentials`, the other `options` of an account, `symbols`, `kinds` of orders, and what a kill does not
+    reach (`not_covered`). SIGTERM or Ctrl-C ends them.
+
+    With `--write DIR`, DIR/config.toml has an account for each simulated one, and a flag trigger at DIR/run/flag/KILL.
+    It is written anew at each start. A file that something else wrote is never overwritten: the command ends with 73.
+
+    `admin` is the address of the admin API, for this machine only. Bodies are JSON, and so are answers:
+
+    \b
+      POST   /orders {"venue","count","account"?,"symbol"?,"kind"?}  rest orders
+      GET    /orders?venue=                                          the book
+      POST   /equity {"venue","equity","unrealised"?}                set the account's equity
+      POST   /faults {"venue","fault", ...}                          switch a fault on
+      DELETE /faults?venue=                                          switch all off
+      GET    /requests?venue=, DELETE /requests                      what was received
+      GET    /deadman?venue=                                         the venue's own countdown
+
+    VENUE.unknown sets how the simulator behaves where a venue's documents are silent: kind or harsh.
+    docs/reference/simulators.md lists all calls, faults and switches.
 
     \b
     Examples:
       kill-switch sim --venue oxfun --venue roxom
-      kill-switch sim --venue roxom --option roxom.auth=api-key
+      kill-switch sim --venue oxfun --write lab
+      kill-switch sim --venue roxom --key-type roxom=rsa
       kill-switch sim --venue kuna --option kuna.unknown=harsh
-
-    VENUE.unknown sets how the simulator behaves where a venue's documents are silent: kind or harsh.
-    docs/reference/simulators.md lists the faults and the switches.
     """
     simulators = _simulators()
+    from kill_switch.testbed import sim_directory
+
     try:
-        switches = simulators.read_options(options)
-        sys.exit(simulators.run(venues, host=host, tls_dir=tls_dir, accounts=accounts, options=switches))
+        switches = simulators.with_key_types(simulators.read_options(options), key_types)
+        with ExitStack() as stack:
+            place = stack.enter_context(sim_directory.claimed(write)) if write is not None else None
+            exit_code = simulators.run(
+                venues,
+                host=host,
+                tls_dir=tls_dir or (place.tls if place is not None else None),
+                accounts=accounts,
+                options=switches,
+                on_ready=place.fill if place is not None else None,
+            )
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise CannotCreate(f"the simulators cannot start: {where}{error.strerror}") from None
+    sys.exit(exit_code)
 
 
 @click.command()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # because a venue's module is slow to import, only its users 
     from kill_switch.venues.adapter import Adapter
     from kill_switch.venues.options import VenueOptions
 
+NO_HINTS: Mapping[str, str] = {}  # because the description of a venue's option is its meaning
 Tags = Mapping[str, Sequence[str]]  # account → its tags, in the file's order
 
 
@@ -81,7 +82,7 @@ def read_account(
         description = "missing" if venue is None else safe_description(venue, venues)
         return None, [Problem(config_path(path, "venue"), description, make_hint(venue, venues, "venues")), *problems]
 
-    options, wrong, at_fault = validate(kind.Options, table, path)
+    options, wrong, at_fault = validate(kind.Options, table, path, NO_HINTS)
     problems += wrong
     sure = options is not None  # because the options may decide which secrets are needed
     if options is None:

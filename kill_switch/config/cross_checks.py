@@ -53,7 +53,11 @@ def _pnl(path: str, pnl: PnlConfig, watched: list[AccountConfig]) -> Iterator[Pr
             yield Problem(config_path(path, "rates"), 'given, with source = "intake"', hint)
         return
     known = {pnl.currency, *pnl.rates}
-    measured_in = {currency: account for account in reversed(watched) for currency in account.adapter_class.CURRENCIES}
+    measured_in = {
+        currency: account
+        for account in reversed(watched)
+        for currency in account.adapter_class.currencies(account.options)
+    }
     for currency in sorted(measured_in.keys() - known):
         account = measured_in[currency]
         description = f"no rate for {currency}, in which {account.name} at {account.venue} is measured"

@@ -15,8 +15,8 @@ from kill_switch.config.in_force import in_force, renamed
 from kill_switch.config.loader import Config
 from kill_switch.config.schema import AnyTrigger, PnlConfig
 from kill_switch.core.domain import Phase
-from kill_switch.core.engine import AccountState as State
 from kill_switch.core.identity import Identity, shared_place
+from kill_switch.core.state import AccountState as State
 from kill_switch.errors import Problem
 
 FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # keys of [daemon] that only a restart can change

@@ -126,13 +126,17 @@ def unknown_keys(table: Raw, known: Iterable[str], path: str) -> list[Problem]:
     return problems
 
 
-def validate(model: type[M], table: Raw, path: str) -> tuple[M | None, list[Problem], set[str]]:
+def validate(
+    model: type[M], table: Raw, path: str, hints: Mapping[str, str] | None = None
+) -> tuple[M | None, list[Problem], set[str]]:
     """Validate the keys that the model knows; return the model, or None, the problems and the keys at fault.
 
-    The table is validated as JSON. Only there do strict types accept arrays, TOML's only sequence, for tuples.
+    The table is validated as JSON. Only there do strict types accept arrays, TOML's only sequence, for tuples. `hints`
+    has the hints for keys; by default each field's description is the hint.
     """
-    hints = keys_of(model)
-    known = {key: value for key, value in table.items() if key in hints}
+    keys_known = keys_of(model)
+    hints = keys_known if hints is None else hints
+    known = {key: value for key, value in table.items() if key in keys_known}
     try:
         return model.model_validate_json(json.dumps(known, default=_date), strict=True), [], set()
     except ValidationError as error:

@@ -17,10 +17,12 @@ import kill_switch
 from kill_switch import clock, printable
 from kill_switch.config.loader import Config
 from kill_switch.control.server import Caller, Handler, RequestRefused
+from kill_switch.core.commands import RearmGranted, RearmPending
 from kill_switch.core.domain import LaneState, Phase, Reason
-from kill_switch.core.engine import AccountState, RearmAsked, RearmGranted, RearmPending, describe_login_mismatch
+from kill_switch.core.events import RearmAsked
 from kill_switch.core.list_lag import describe_wait, proved_ns
 from kill_switch.core.outcome import Problem, daemon_problems
+from kill_switch.core.state import AccountState, describe_login_mismatch
 from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.health.clock_skew import ClockSkewMonitor

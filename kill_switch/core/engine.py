@@ -27,228 +27,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
-from kill_switch.core import list_lag
 from kill_switch.core import sweep as sweeping
-from kill_switch.core.domain import Instant, Phase, Reason, Severity, SweepTiming
-from kill_switch.core.identity import Identity, describe_difference
-from kill_switch.core.order_tracker import Due
+from kill_switch.core.commands import (
+    Announce,
+    AppendRecord,
+    Command,
+    PulseAnswered,
+    ReadOrders,
+    RearmGranted,
+    RearmPending,
+    RearmRefused,
+    StrikeAccounts,
+    WakeAt,
+)
+from kill_switch.core.domain import Instant, Phase, Severity
+from kill_switch.core.events import (
+    Event,
+    Progress,
+    Pulse,
+    RearmAsked,
+    ReasonReported,
+    Reconfigured,
+    Recovered,
+    StrikesSent,
+)
+from kill_switch.core.rearm_gate import find_rearm_blockers
+from kill_switch.core.state import AccountState, Kill, State, describe_login_mismatch, make_kill_id
 from kill_switch.core.sweep import Sweep, SweepAction
 from kill_switch.errors import IllegalEvent
 
-# ── events ─────────────────────────────────────────────────────────────────────────────────────
-
-
-class ReasonReported(NamedTuple):
-    """A trigger or an operator gave a reason."""
-
-    reason: Reason
-    at: Instant
-
-
-class Progress(NamedTuple):
-    """An event of an account's sweep: an answer, a read-back, an order that appeared, or the timer."""
-
-    account: str
-    event: sweeping.Event
-    at: Instant
-    evidence: str = ""
-    cancelled: int | None = None  # orders, by the venue's own count
-    orders: Mapping[str, object] | Due | None = None  # changes of the kill's order count, see `order_tracker`
-    strike: int = 0  # the number of the strike that is answered; 0: the last one
-
-
-class StrikeSent(NamedTuple):
-    """A strike on an account: the routes that accepted it, and when the last byte was handed over (0: not yet)."""
-
-    account: str
-    strike: int
-    routes: tuple[str, ...]
-    mono_ns: int
-    orders: Mapping[str, object] | Due | None = None  # changes of the kill's order count, see `order_tracker`
-
-
-class StrikesSent(NamedTuple):
-    """The dispatcher carried out strikes in one pass; a second route that leaves later is reported by itself."""
-
-    sent: tuple[StrikeSent, ...]
-    at: Instant
-
-
-class RearmAsked(NamedTuple):
-    """A person asks to re-arm `accounts`; `blockers` are the triggers' reasons against it."""
-
-    uid: int
-    user: str
-    text: str
-    accounts: tuple[str, ...]
-    force: bool
-    blockers: tuple[str, ...]
-    at: Instant
-    proved_since_ns: int = 0  # monotonic; a clean read must have been asked for since then; 0: any
-
-
-class Pulse(NamedTuple):
-    """Ask for a sign of life: the answer proves that engine and dispatcher still run."""
-
-    at: Instant
-
-
-class Recovered(NamedTuple):
-    """The process starts again with this state: unfinished sweeps strike again, finished ones guard."""
-
-    at: Instant
-
-
-class Reconfigured(NamedTuple):
-    """A reload replaced the accounts by those in `timings`; the accounts in `new_logins` have a new session.
-
-    It is illegal if a tripped account is missing, because the latch holds. `unproven_identities` has the accounts whose
-    login is another one or covers more: account → identities that were struck and are not proven clear. `renamed` has
-    the accounts that were latched under another name.
-    """
-
-    timings: Mapping[str, SweepTiming]
-    new_logins: frozenset[str]
-    approvals_needed: int
-    at: Instant
-    identities: Mapping[str, Identity] = MappingProxyType({})
-    unproven_identities: Mapping[str, tuple[Identity, ...]] = MappingProxyType({})
-    renamed: Mapping[str, str] = MappingProxyType({})  # old name → new name
-
-
-Event = ReasonReported | Progress | StrikesSent | RearmAsked | Pulse | Recovered | Reconfigured
-
-# ── commands ──────────────────────────────────────────────────────────────────────────────────
-
-
-class AppendRecord(NamedTuple):
-    """Append a record to the journal; with `latch`, before any other command, and with an fsync soon after."""
-
-    kind: str
-    data: Mapping[str, object]
-    latch: bool = False
-
-
-class StrikeAccounts(NamedTuple):
-    """Send a round of cancel commands for each account, all in one synchronous pass."""
-
-    accounts: tuple[tuple[str, int], ...]  # account and the number of its strike
-
-
-class ReadOrders(NamedTuple):
-    """Read the account's open orders back."""
-
-    account: str
-
-
-class WakeAt(NamedTuple):
-    """Send `SweepTimerFired` to the account's sweep at a monotonic instant, instead of at an earlier `WakeAt`'s."""
-
-    account: str
-    at_ns: int
-
-
-class Announce(NamedTuple):
-    """Announce to people and to the log."""
-
-    level: Severity
-    text: str
-    account: str | None = None
-
-
-class RearmGranted(NamedTuple):
-    """Answer a re-arm: these accounts are armed again; their triggers start over."""
-
-    accounts: tuple[str, ...]
-
-
-class RearmPending(NamedTuple):
-    """Answer a re-arm: the gate holds, and another person must approve it."""
-
-    approvals: int
-    needed: int
-
-
-class RearmRefused(NamedTuple):
-    """Answer a re-arm: no account is armed, for all these reasons."""
-
-    reasons: tuple[str, ...]
-
-
-class PulseAnswered(NamedTuple):
-    """Answer a pulse."""
-
-
-Command = (
-    AppendRecord
-    | StrikeAccounts
-    | ReadOrders
-    | WakeAt
-    | Announce
-    | RearmGranted
-    | RearmPending
-    | RearmRefused
-    | PulseAnswered
-)
-
-# ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class AccountState(NamedTuple):
-    """State of an account: `sweep` is None exactly while it is armed."""
-
-    timing: SweepTiming
-    sweep: Sweep | None = None
-    kill: str | None = None  # the kill that it was last struck for
-    identity: Identity | None = None  # that a strike hits now; None: unknown
-    unproven_identities: tuple[Identity, ...] = ()  # were struck under this name and are not proven clear
-
-    @property
-    def phase(self) -> Phase:
-        return Phase.ARMED if self.sweep is None else self.sweep.phase
-
-
-class Kill(NamedTuple):
-    """A kill, from the first reason until every account in scope is clear. A guard that finds an order reopens it."""
-
-    id: str
-    began: Instant
-    accounts: frozenset[str]
-    unclear: frozenset[str]
-
-
-class State(NamedTuple):
-    """The engine's whole state."""
-
-    accounts: Mapping[str, AccountState]
-    kill: Kill | None = None  # the running one, else the last
-    kill_count: int = 0
-    approvals_needed: int = 1
-    approvals: Mapping[int, frozenset[str]] = MappingProxyType({})  # uid → accounts it has approved
-    renamed: Mapping[str, str] = MappingProxyType(
-        {}
-    )  # accounts that were latched under another name, until `Recovered`
-    kill_id_prefix: str = ""  # prefix of kill ids in a process without a journal; "": kills are numbered
-
-    @property
-    def phase(self) -> Phase:
-        """The worst phase of any account."""
-        return max((a.phase for a in self.accounts.values()), key=_SEVERITY.__getitem__, default=Phase.ARMED)
-
-    def kills_of_accounts(self) -> dict[str, str]:
-        """Return each tripped account with the kill that it was last struck for."""
-        return {name: a.kill or "" for name, a in self.accounts.items() if a.sweep is not None}
-
-    @property
-    def tripped(self) -> tuple[str, ...]:
-        """The tripped accounts."""
-        return tuple(name for name, a in self.accounts.items() if a.sweep is not None)
-
-
 _ONE_PASS_NS = 5_000_000  # a strike that leaves later than this did not leave in its pass
-_SEVERITY = {phase: n for n, phase in enumerate(Phase)}
 
 
 def step(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
@@ -325,12 +135,6 @@ def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Comman
     approvals = MappingProxyType[int, frozenset[str]]({})  # a reason voids pending approvals
     after = State(accounts, kill, kills, state.approvals_needed, approvals, kill_id_prefix=state.kill_id_prefix)
     return after, (record, StrikeAccounts(tuple(strikes)), *wakes, announcement) if strikes else (record, announcement)
-
-
-def armed_among(state: State, names: Iterable[str]) -> tuple[str, ...]:
-    """Return those of these accounts that are armed: `ReasonReported` strikes each of them."""
-    accounts = state.accounts
-    return tuple([name for name in names if name in accounts and accounts[name].sweep is None])
 
 
 def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, ...]]:
@@ -475,26 +279,10 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
     _require_known(state, event.accounts, "RearmAsked")
     asked = {"uid": event.uid, "user": event.user, "text": event.text, "force": event.force}
     tripped = tuple(name for name in event.accounts if state.accounts[name].sweep is not None)
-    why = list(event.blockers)
-    if not tripped:
-        why.append("nothing in scope is tripped")
-    for name in tripped:
-        if (strange := describe_login_mismatch(state.accounts[name])) and not event.force:
-            why.append(f"{name} is {strange}: look for orders there, then use --force")
-        match state.accounts[name].phase:
-            case Phase.STRIKING | Phase.CONFIRMING as phase:
-                why.append(f"{name} is {phase}: wait until it is CLEAR")
-            case Phase.RESIDUE if not event.force:
-                left = _describe_left(state.accounts[name])
-                why.append(f"{name} is RESIDUE, with {left} left: clear it, or use --force if you know better")
-            case Phase.CLEAR if _proved_ns(state.accounts[name]) < event.proved_since_ns and not event.force:
-                unproven = _describe_unproven(state.accounts[name])
-                why.append(f"{name} {unproven}: nobody knows whether it is still clear; or use --force")
-            case _:
-                pass
+    why = find_rearm_blockers(state, event, tripped)
     if why:
-        refused = AppendRecord("rearm-refused", {**asked, "accounts": event.accounts, "why": tuple(why)})
-        return state, (refused, RearmRefused(tuple(why)))
+        refused = AppendRecord("rearm-refused", {**asked, "accounts": event.accounts, "why": why})
+        return state, (refused, RearmRefused(why))
     approvals = {**state.approvals, event.uid: frozenset(tripped) | state.approvals.get(event.uid, frozenset())}
     agreed = sum(1 for approved in approvals.values() if approved.issuperset(tripped))
     if agreed < state.approvals_needed:
@@ -531,13 +319,6 @@ def _on_recovered(state: State, at: Instant) -> tuple[State, tuple[Command, ...]
         if (strange := describe_login_mismatch(after.accounts[name]))
     ]
     return after, (record, *commands, Announce(Severity.WARN, f"started tripped: {', '.join(tripped)}"), *announcements)
-
-
-def describe_login_mismatch(account: AccountState) -> str:
-    """Describe how a tripped account differs from the account that was struck; "" if it does not."""
-    if not account.unproven_identities or account.identity is None:
-        return ""
-    return f"not the account that was struck: {describe_difference(account.identity, account.unproven_identities[-1])}"
 
 
 def _identity_fields(state: State, names: Iterable[str], moved: Mapping[str, str]) -> dict[str, object]:
@@ -608,25 +389,3 @@ def _require_known(state: State, accounts: tuple[str, ...], event: str) -> None:
 
 def _unknown_account(name: str, event: str) -> IllegalEvent:
     return IllegalEvent(f"a state without account {name!r}", event)
-
-
-def _proved_ns(account: AccountState) -> int:
-    return 0 if account.sweep is None else list_lag.proved_ns(account.sweep)
-
-
-def _describe_unproven(account: AccountState) -> str:
-    """Describe why nobody knows whether a guarded account is still clear."""
-    if account.sweep is not None and account.sweep.last_proof_ns > _proved_ns(account):
-        lag_s = account.timing.list_lag_s
-        return f"has been read for less than {lag_s:g} s, and its lists may lag by {lag_s:g} s"
-    return "could not be read just now"
-
-
-def make_kill_id(number: int, observed: Instant, alone: str = "") -> str:
-    """Return a kill's id: `alone`, or `k` and its number in the journal, and the wall second it was observed."""
-    return f"{alone or f'k{number}'}-{observed.wall_ns // 1_000_000_000}"
-
-
-def _describe_left(account: AccountState) -> str:
-    left = account.sweep.orders_left if account.sweep is not None else None
-    return "an unknown number of orders" if left is None else f"{left} order(s)"

@@ -9,7 +9,6 @@ from typing import Any, assert_never
 
 from kill_switch.core import sweep as sweeping
 from kill_switch.core.domain import Instant, SweepTiming
-from kill_switch.core.engine import AccountState, Kill, State
 from kill_switch.core.identity import Identity, Login, StruckLogins, find_moved, find_shared
 from kill_switch.core.record_codec import KindTable, Record, Unreadable
 from kill_switch.core.records import (
@@ -31,6 +30,7 @@ from kill_switch.core.records import (
     StrikeRecord,
     is_understood,
 )
+from kill_switch.core.state import AccountState, Kill, State
 from kill_switch.errors import JournalBroken
 
 KINDS = KindTable(RECORDS)

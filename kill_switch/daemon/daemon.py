@@ -26,8 +26,9 @@ from kill_switch.config.loader import Config
 from kill_switch.control import handlers
 from kill_switch.control.handlers import ControlHandlers
 from kill_switch.core import recovery
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Reason, Route
-from kill_switch.core.engine import Announce, Pulse, Recovered
+from kill_switch.core.events import Pulse, Recovered
 from kill_switch.core.identity import new_salt
 from kill_switch.core.records import FORMAT, LatchRecord, StartRecord
 from kill_switch.daemon.held_signals import SignalHolder
@@ -98,20 +99,16 @@ class Daemon:
             on_measured=lambda stage, us: self.outbound.meter.on_measured(stage, us),
         )
         self.journal.deliver_to(self.reports.take)
-        adapters = {
-            name: account.build_adapter(config.daemon.second_route_after_s) for name, account in config.accounts.items()
-        }
+        adapters = connect.build_adapters(config)
         timings = connect.sweep_timings(adapters)
         logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
         state = recovery.rebuild(contents.entries, timings, config.rearm.approvals, logins, salt)
         recorded = history.in_force(contents.entries)
-        approvals = recorded.get(APPROVALS)
-        if isinstance(approvals, int) and approvals > config.rearm.approvals:
+        approvals, configured = recorded.get(APPROVALS), config.rearm.approvals
+        if isinstance(approvals, int) and approvals > configured:
             if state.tripped or self.journal.latch_watch.has_foreign_latch:
                 state = state._replace(approvals_needed=approvals)
-                log.warning(
-                    "a re-arm takes %d people, as at the time of the trip, not %d", approvals, config.rearm.approvals
-                )
+                log.warning("a re-arm takes %d people, as at the time of the trip, not %d", approvals, configured)
         left_tripped = recovery.tripped_unconfigured(contents.entries, logins)
         for name in left_tripped:
             log.error("account %s is tripped, but no account of the configuration has its login", name)
@@ -204,11 +201,10 @@ class Daemon:
             async with anyio.create_task_group() as group:
                 tasks = TaskSupervisor(group)
                 self.reloader.bind(group, tasks)
-                for name, adapter in self._adapters.items():
-                    session, lanes = connect.connect_account(
-                        self.dispatcher, self.config, name, adapter, group.start_soon, self.network
-                    )
-                    self.reloader.run_lanes(session, lanes)
+                for lane, work in connect.connect_accounts(
+                    self.dispatcher, self.config, self._adapters, group.start_soon, self.network
+                ):
+                    tasks.supervise(lane, work)
                 loop = asyncio.get_running_loop()
                 self._signals.listen(loop.add_signal_handler, self._signal)
                 self._signals.settle(_SETTLE_S)

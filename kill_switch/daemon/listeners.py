@@ -17,8 +17,8 @@ from kill_switch import clock
 from kill_switch.config.loader import Config
 from kill_switch.control import paths, server
 from kill_switch.control.server import Caller, Handler, RequestRefused
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
-from kill_switch.core.engine import Announce
 from kill_switch.daemon.held_signals import SignalHolder
 from kill_switch.daemon.reload import listen_address
 from kill_switch.errors import AlreadyRunning, CannotCreate

@@ -20,8 +20,9 @@ from kill_switch.config.in_force import APPROVALS, changes, in_force
 from kill_switch.config.loader import Config
 from kill_switch.control import server
 from kill_switch.control.handlers import ControlHandlers
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Reason, Severity
-from kill_switch.core.engine import Announce, Reconfigured
+from kill_switch.core.events import Reconfigured
 from kill_switch.core.identity import Identity
 from kill_switch.core.records import ReloadRecord
 from kill_switch.dispatch import connect
@@ -111,12 +112,6 @@ class Reloader:
     def bind(self, group: TaskGroup, tasks: TaskSupervisor) -> None:
         """Set the task group and the supervisor that the daemon's tasks run in."""
         self._group, self._tasks = group, tasks
-
-    def run_lanes(self, session: AccountSession, lanes: Iterable[tuple[str, connect.Work]]) -> None:
-        """Register an account's session with the dispatcher and keep its lanes running."""
-        self._dispatcher.register(session)
-        for lane, work in lanes:
-            self._tasks.supervise(lane, work)
 
     def run_trigger(self, name: str) -> None:
         """Keep a trigger of the supervisor running."""
@@ -226,7 +221,7 @@ class Reloader:
         if problems := reload_blockers(old, new, phases, unproven):
             raise ConfigError(str(new.source), problems)
         change = diff_configs(old, new)
-        lines = {name: self._connect(name, new) for name in (*change.new_logins, *change.added)}
+        lines = self._connect(new, (*change.new_logins, *change.added))
         install_triggers = self._supervisor.prepare_reload(new, change.triggers_begun, change.renamed)
         self._rebind_intake(old, new)
         # from here on nothing can fail
@@ -237,8 +232,9 @@ class Reloader:
             self._tasks.cancel(f"{name} http")
         back = self._still_tripped(old, new, (*change.added, *change.new_logins))
         self._reconfigure_dispatcher(new, change, lines, back)
-        for session, lanes in lines.values():
-            self.run_lanes(session, lanes)
+        for _, lanes in lines.values():
+            for lane, work in lanes:
+                self._tasks.supervise(lane, work)
         budget_us = int(new.daemon.budget_s * 1e6)
         self._reports.set_budget(budget_us)
         self._drills.reconfigure(budget_us, new.drill.cron, new.drill.timezone)
@@ -252,10 +248,12 @@ class Reloader:
         self._handlers.notify_changed()
         return change
 
-    def _connect(self, name: str, new: Config) -> Line:
-        """Build the session and the lanes of an account of the new configuration."""
-        adapter = new.accounts[name].build_adapter(new.daemon.second_route_after_s)
-        return connect.connect_account(self._dispatcher, new, name, adapter, self._group.start_soon, self._network)
+    def _connect(self, new: Config, names: Iterable[str]) -> dict[str, Line]:
+        """Build the sessions and the lanes of these accounts of the new configuration."""
+        return {
+            name: connect.connect_account(self._dispatcher, new, name, adapter, self._group.start_soon, self._network)
+            for name, adapter in connect.build_adapters(new, names).items()
+        }
 
     def _rebind_intake(self, old: Config, new: Config) -> None:
         """Bind the intake to the new address if it has changed; raise `ConfigError` if it cannot be bound."""
@@ -282,7 +280,7 @@ class Reloader:
         event = Reconfigured(timings, frozenset(change.new_logins), approvals, clock.now(), identities, owed, moved)
         self._dispatcher.reconfigure(event, sessions)
         for adapter in adapters.values():
-            adapter.second_route_after_s = new.daemon.second_route_after_s
+            adapter.second_route.change(new.daemon.second_route_after_s)
 
     def _fire_again(self, back: Mapping[str, str]) -> None:
         """Trip the accounts that were tripped when they left the configuration."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from kill_switch import logging_setup
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
-from kill_switch.core.engine import Announce
 from kill_switch.core.on_change import OnChange
 from kill_switch.journal.journal import Journal
 from kill_switch.triggers.intake.intake import Intake

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -17,18 +16,16 @@ from kill_switch import clock
 from kill_switch.config.loader import Config
 from kill_switch.control.handlers import account_health
 from kill_switch.core.domain import Instant, LaneState, Route
-from kill_switch.core.engine import AccountState, State
+from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import ForwardedFact, NullJournal
-from kill_switch.errors import KillSwitchError
 from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
 from kill_switch.health.drills import DrillRunner
 from kill_switch.health.dry_run import DryRun
 from kill_switch.tasks import run_isolated
 from kill_switch.transports.lane import CONNECT_WITHIN_S
 from kill_switch.transports.network import Network
-from kill_switch.unexpected import brief
 from kill_switch.venues.messages import Drilled
 
 log = logging.getLogger(__name__)
@@ -121,34 +118,16 @@ async def _with_lanes(
 
     An account without lanes is put into `failed`, with the reason; without `failed`, the error is raised.
     """
-    adapters = {}
-    for name in names:
-        with _isolated_failure(name, failed):
-            adapters[name] = config.accounts[name].build_adapter(config.daemon.second_route_after_s)
-    state = State({name: AccountState(adapter.TIMING) for name, adapter in adapters.items()})
+    adapters = connect.build_adapters(config, names, failed)
+    state = State({name: AccountState(timing) for name, timing in connect.sweep_timings(adapters).items()})
     later = asyncio.get_running_loop().call_later
     dispatcher = Dispatcher(state, NullJournal(), clock.now, later, ignore, on_fact=on_fact)
     await connect.load_authorities(network, config)
     async with anyio.create_task_group() as group:
-        for name, adapter in adapters.items():
-            with _isolated_failure(name, failed):
-                session, lanes = connect.connect_account(dispatcher, config, name, adapter, group.start_soon, network)
-                dispatcher.register(session)
-                for lane, run in lanes:
-                    if ws or not lane.endswith(" ws"):
-                        group.start_soon(run_isolated, lane, run)
+        for lane, run in connect.connect_accounts(dispatcher, config, adapters, group.start_soon, network, failed):
+            if ws or not lane.endswith(" ws"):
+                group.start_soon(run_isolated, lane, run)
         result = await work(dispatcher)
         logging.getLogger("kill_switch").setLevel(logging.ERROR)  # each lane that is closed would log it
         group.cancel_scope.cancel()
     return result
-
-
-@contextmanager
-def _isolated_failure(name: str, failed: dict[str, str] | None) -> Iterator[None]:
-    """Add an account's error to `failed`, so that the others go on; without `failed`, raise it."""
-    try:
-        yield
-    except Exception as error:
-        if failed is None:
-            raise
-        failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)

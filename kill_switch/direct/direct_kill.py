@@ -22,10 +22,12 @@ from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
 from kill_switch.control import client, paths
 from kill_switch.core import outcome, recovery
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Phase, Reason
-from kill_switch.core.engine import AccountState, Announce, Reconfigured, State
+from kill_switch.core.events import Reconfigured
 from kill_switch.core.identity import Login, new_salt
 from kill_switch.core.records import LatchRecord
+from kill_switch.core.state import AccountState, State
 from kill_switch.direct.answer_deadlines import AnswerDeadlines
 from kill_switch.direct.direct_journal import DirectJournal
 from kill_switch.direct.latch import DirectLatch
@@ -44,7 +46,6 @@ from kill_switch.transports.lane import CONNECT_WITHIN_S
 from kill_switch.transports.network import Network
 from kill_switch.transports.ws import LOGIN_WITHIN_S
 from kill_switch.unexpected import brief
-from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import ANSWER_WITHIN_S
 from kill_switch.worker.client import WorkerPool
 
@@ -87,23 +88,18 @@ class DirectKill:
         self._config = config
         self._directories = config.daemon.state_dir, config.daemon.runtime_dir
         self._latch = DirectLatch(*self._directories)
-        self._adapters: dict[str, Adapter] = {}
-        for name in accounts:
-            self._build(name)
+        self._adapters = connect.build_adapters(config, accounts, self.failed)
         self._reports = ReportBuilder(int(config.daemon.budget_s * 1e6))
         self._record = DirectJournal(lambda entry: self._reports.take(entry))
         self._network = Network()
         self._salt = new_salt()
         timings, logins = connect.sweep_timings(self._adapters), self._logins()
         loop = asyncio.get_running_loop()
+        accounts = {
+            name: AccountState(each, identity=logins[name].identity(self._salt)) for name, each in timings.items()
+        }
         self._dispatcher = Dispatcher(
-            State(
-                {
-                    name: AccountState(each, identity=logins[name].identity(self._salt))
-                    for name, each in timings.items()
-                },
-                kill_id_prefix=f"direct-{secrets.token_hex(4)}",
-            ),
+            State(accounts, kill_id_prefix=f"direct-{secrets.token_hex(4)}"),
             self._record,
             clock.now,
             loop.call_later,
@@ -196,29 +192,17 @@ class DirectKill:
 
     # ── the strike ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _build(self, name: str) -> None:
-        try:
-            self._adapters[name] = self._config.accounts[name].build_adapter(self._config.daemon.second_route_after_s)
-        except Exception as error:  # because another account's kill must not depend on it
-            self.failed[name] = f"it cannot be built: {brief(error)}"
-
     def _logins(self) -> dict[str, Login]:
         """Return the logins of the accounts whose adapters have been built."""
         return {name: self._config.accounts[name].login for name in self._adapters}
 
     def _connect(self, names: Sequence[str], spawn: Callable[..., object]) -> None:
         """Start the accounts' sessions and lanes; an account that fails goes to `failed`, and the others go on."""
-        for name in names:
-            try:
-                session, lanes = connect.connect_account(
-                    self._dispatcher, self._config, name, self._adapters[name], spawn, self._network
-                )
-            except Exception as error:
-                self.failed[name] = str(error) if isinstance(error, KillSwitchError) else brief(error)
-                continue
-            self._dispatcher.register(session)
-            for lane, work in lanes:
-                spawn(run_isolated, lane, work)  # if a lane fails, its commands take a fresh connection
+        adapters = {name: self._adapters[name] for name in names}
+        for lane, work in connect.connect_accounts(
+            self._dispatcher, self._config, adapters, spawn, self._network, self.failed
+        ):
+            spawn(run_isolated, lane, work)  # if a lane fails, its commands take a fresh connection
 
     def _clear(self, names: Sequence[str]) -> bool:
         accounts = self._dispatcher.state.accounts
@@ -274,9 +258,8 @@ class DirectKill:
         try:
             journal = await abandonable_thread.start_abandonable(Journal, *self._directories, name="record")
             entries = journal.contents.entries
-            for name in self._config.accounts:
-                if name not in self._adapters:
-                    self._build(name)
+            others = [name for name in self._config.accounts if name not in self._adapters]
+            self._adapters |= connect.build_adapters(self._config, others, self.failed)
             recorded = recovery.rebuild(entries, connect.sweep_timings(self._adapters), 1, self._logins(), self._salt)
             joined = takeover.plan_takeover(self._dispatcher.state, recorded, reason.observed_at)
             reports = ReportBuilder(self._reports.budget_us, entries)

@@ -1,8 +1,13 @@
-"""Build each account's session with its lanes. The daemon, direct kills and connect checks use it; it sends nothing."""
+"""Build the accounts of a process; the daemon, direct kills, connect checks and the benchmark do it here.
+
+In this order: `build_adapters`, `sweep_timings` for the engine's state, `load_authorities`, and with the dispatcher
+`connect_accounts`. Nothing here sends anything.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from kill_switch import clock
@@ -10,16 +15,31 @@ from kill_switch.config.loader import Config
 from kill_switch.core.domain import SweepTiming
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
-from kill_switch.errors import ConfigError, Problem
+from kill_switch.errors import ConfigError, KillSwitchError, Problem
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import ConnectionNotWanted
 from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
+from kill_switch.unexpected import brief
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.request import Upgrade
 
 Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+def build_adapters(
+    config: Config, names: Iterable[str] | None = None, failed: dict[str, str] | None = None
+) -> dict[str, Adapter]:
+    """Return new adapters of the accounts in `names`, or of all accounts, by name.
+
+    With `failed`, an account that cannot be built is put there, with the reason; without it, the error is raised.
+    """
+    adapters: dict[str, Adapter] = {}
+    for name in config.accounts if names is None else names:
+        with _isolated_failure(name, failed, "it cannot be built: "):
+            adapters[name] = config.accounts[name].build_adapter(config.daemon.second_route_after_s)
+    return adapters
 
 
 def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
@@ -45,18 +65,20 @@ def connect_accounts(
     config: Config,
     adapters: Mapping[str, Adapter],
     spawn: Callable[[Work], object],
-    network: Network | None = None,
+    network: Network,
+    failed: dict[str, str] | None = None,
 ) -> list[tuple[str, Work]]:
     """Register a session with lanes for each adapter; return the lanes' tasks by name, which the caller must run.
 
-    `spawn` starts a coroutine in the caller's task group. Raises `ConfigError` for a `ca_file` that cannot be used.
+    `spawn` starts a coroutine in the caller's task group. With `failed`, an account without lanes is put there, with
+    the reason; without it, this raises `ConfigError` for a `ca_file` that cannot be used.
     """
-    network = network or Network()
     tasks: list[tuple[str, Work]] = []
     for name, adapter in adapters.items():
-        session, lanes = connect_account(dispatcher, config, name, adapter, spawn, network)
-        dispatcher.register(session)
-        tasks += lanes
+        with _isolated_failure(name, failed):
+            session, lanes = connect_account(dispatcher, config, name, adapter, spawn, network)
+            dispatcher.register(session)
+            tasks += lanes
     return tasks
 
 
@@ -115,6 +137,17 @@ def connect_account(
 async def load_authorities(network: Network, config: Config) -> None:
     """Read the accounts' certificate authorities in threads within 10 s, so that `connect_account` does not block."""
     await network.trusts.prepare(account.options.ca_file for account in config.accounts.values())
+
+
+@contextmanager
+def _isolated_failure(name: str, failed: dict[str, str] | None, prefix: str = "") -> Iterator[None]:
+    """Add an account's error to `failed`, so that the others go on; without `failed`, raise it."""
+    try:
+        yield
+    except Exception as error:  # because another account's kill must not depend on it
+        if failed is None:
+            raise
+        failed[name] = prefix + (str(error) if isinstance(error, KillSwitchError) else brief(error))
 
 
 def _upgrade(adapter: Adapter) -> Callable[[], Upgrade]:

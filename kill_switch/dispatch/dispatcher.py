@@ -13,9 +13,22 @@ from dataclasses import replace
 from typing import assert_never
 
 from kill_switch.core import engine, sweep
+from kill_switch.core.commands import (
+    Announce,
+    AppendRecord,
+    Command,
+    PulseAnswered,
+    ReadOrders,
+    RearmGranted,
+    RearmPending,
+    RearmRefused,
+    StrikeAccounts,
+    WakeAt,
+)
 from kill_switch.core.domain import Instant, Phase, Reason, Route
-from kill_switch.core.engine import RearmGranted, RearmPending, RearmRefused, State
+from kill_switch.core.events import Event, Progress, RearmAsked, ReasonReported, Reconfigured, StrikesSent
 from kill_switch.core.order_tracker import OrderTrackerPool
+from kill_switch.core.state import State, armed_among
 from kill_switch.dispatch.ports import ForwardedFact, JournalPort
 from kill_switch.dispatch.record_writer import RecordWriter
 from kill_switch.dispatch.session import AccountSession
@@ -34,7 +47,7 @@ class Dispatcher:
         journal: JournalPort,
         clock: Callable[[], Instant],
         later: CallLater,
-        announce: Callable[[engine.Announce], None],
+        announce: Callable[[Announce], None],
         lane_changed: Callable[[str, Route], None] = lambda account, route: None,
         on_fact: Callable[[str, ForwardedFact, Instant], None] = lambda account, fact, now: None,
     ) -> None:
@@ -51,7 +64,7 @@ class Dispatcher:
         self._journal = journal
         self._records = RecordWriter(journal, clock, later, announce)
         self._announce = announce
-        self._queue: deque[engine.Event] = deque()
+        self._queue: deque[Event] = deque()
         self._busy = False
         self._verdict: RearmGranted | RearmPending | RearmRefused | None = None
 
@@ -66,7 +79,7 @@ class Dispatcher:
         now = self.clock()
         early = () if self._busy else self._send_early(reason, now)
         try:
-            self.handle(engine.ReasonReported(reason, now))
+            self.handle(ReasonReported(reason, now))
         finally:
             for session in early:
                 if session.early_send.pending:  # no strike has claimed the command
@@ -78,7 +91,7 @@ class Dispatcher:
 
         Without a note nothing leaves early, because a crash could then lose the latch.
         """
-        names = engine.armed_among(self.state, reason.accounts)
+        names = armed_among(self.state, reason.accounts)
         try:
             sessions = [self.sessions[name] for name in names]
             known = reason if len(names) == len(reason.accounts) else self._restricted_to_known_accounts(reason)
@@ -91,7 +104,7 @@ class Dispatcher:
             session.early_send.send(now)
         return sessions
 
-    def handle(self, event: engine.Event) -> None:
+    def handle(self, event: Event) -> None:
         """Step the engine with an event and carry out its commands; events that they cause follow in their order."""
         self._queue.append(event)
         if self._busy:
@@ -103,12 +116,12 @@ class Dispatcher:
         finally:
             self._busy = False
 
-    def _step(self, event: engine.Event) -> None:
+    def _step(self, event: Event) -> None:
         try:
             self.state, commands = engine.step(self.state, event)
         except IllegalEvent as error:
             log.error("%s", error)
-            if isinstance(event, engine.ReasonReported):
+            if isinstance(event, ReasonReported):
                 self._retry_for_known_accounts(event)
             return
         for command in commands:
@@ -119,28 +132,28 @@ class Dispatcher:
         if self._records.sync_wanted:
             self._records.schedule_sync()
 
-    def _carry_out(self, command: engine.Command) -> None:
+    def _carry_out(self, command: Command) -> None:
         match command:
-            case engine.WakeAt(account, at_ns):
+            case WakeAt(account, at_ns):
                 self.sessions[account].sweep_timer.set(at_ns)
-            case engine.AppendRecord(kind, data, latch):
+            case AppendRecord(kind, data, latch):
                 if latch:
                     self._records.latch(kind, data)
                 else:
                     self._records.append(kind, data)
-            case engine.StrikeAccounts(accounts):
+            case StrikeAccounts(accounts):
                 self._strike(accounts)
-            case engine.ReadOrders(account):
+            case ReadOrders(account):
                 self.sessions[account].read_back()
-            case engine.Announce():
+            case Announce():
                 self._announce(command)
-            case engine.RearmGranted(accounts):
+            case RearmGranted(accounts):
                 self._verdict = command
                 for name in accounts:
                     self.sessions[name].drop_strike()
-            case engine.RearmPending() | engine.RearmRefused():
+            case RearmPending() | RearmRefused():
                 self._verdict = command
-            case engine.PulseAnswered():
+            case PulseAnswered():
                 self.last_pulse_ns = self.clock().mono_ns
             case _:
                 assert_never(command)
@@ -161,11 +174,9 @@ class Dispatcher:
             session.send_remaining(now)
         left_at = self.clock()
         sent = tuple([session.finish_strike(left_at) for session in sessions])
-        self._queue.appendleft(
-            engine.StrikesSent(sent, left_at)
-        )  # so that the engine records the strike before its answers
+        self._queue.appendleft(StrikesSent(sent, left_at))  # so that the engine records the strike before its answers
 
-    def _retry_for_known_accounts(self, event: engine.ReasonReported) -> None:
+    def _retry_for_known_accounts(self, event: ReasonReported) -> None:
         """Step again with the configured accounts of a reason that names an account which a reload has removed."""
         reason = self._restricted_to_known_accounts(event.reason)
         if reason.accounts and reason is not event.reason:
@@ -186,7 +197,7 @@ class Dispatcher:
     def wake_sweep(self, account: str) -> None:
         """Step the account's sweep with its timer."""
         now = self.clock()
-        self.handle(engine.Progress(account, sweep.SweepTimerFired(now.mono_ns), now))
+        self.handle(Progress(account, sweep.SweepTimerFired(now.mono_ns), now))
 
     # ── for the daemon ─────────────────────────────────────────────────────────────────────────
 
@@ -195,7 +206,7 @@ class Dispatcher:
         self.sessions[session.name] = session
         return session
 
-    def reconfigure(self, event: engine.Reconfigured, new_sessions: Mapping[str, AccountSession]) -> None:
+    def reconfigure(self, event: Reconfigured, new_sessions: Mapping[str, AccountSession]) -> None:
         """Replace the accounts by those of `event`; `new_sessions` has the sessions of new or changed accounts.
 
         Sessions that are no longer used are retired. Raises `IllegalEvent`, with nothing changed, if a tripped account
@@ -213,7 +224,7 @@ class Dispatcher:
             self.register(session)
         self.handle(event)
 
-    def rearm(self, asked: engine.RearmAsked) -> RearmGranted | RearmPending | RearmRefused:
+    def rearm(self, asked: RearmAsked) -> RearmGranted | RearmPending | RearmRefused:
         """Submit a re-arm to the engine's gate; return the answer."""
         if self._busy:
             return RearmRefused(("a kill is being carried out",))

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from kill_switch.core import engine
 from kill_switch.core.domain import Instant, LaneState, Reason, Route
+from kill_switch.core.events import Event
 from kill_switch.core.order_tracker import OrderTrackerPool
+from kill_switch.core.state import State
 from kill_switch.dispatch.timers import TimerQueue
 from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.venues import messages
@@ -118,13 +119,13 @@ class DispatcherPort(Protocol):
 
     clock: Callable[[], Instant]
     timers: TimerQueue
-    state: engine.State
+    state: State
     counts: OrderTrackerPool
     on_lane_changed: Callable[[str, Route], None]  # (account, route)
     on_fact: Callable[[str, ForwardedFact, Instant], None]  # (account, fact, when)
 
     def kill_of(self, account: str) -> str | None: ...
 
-    def handle(self, event: engine.Event) -> None: ...
+    def handle(self, event: Event) -> None: ...
 
     def wake_sweep(self, account: str) -> None: ...

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Severity
-from kill_switch.core.engine import Announce
 from kill_switch.dispatch.ports import JournalPort
 from kill_switch.dispatch.timers import CallLater, Timer
 

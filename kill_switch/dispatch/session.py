@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from kill_switch.core import engine, sweep
+from kill_switch.core import sweep
 from kill_switch.core.domain import CancelOutcome, Instant, LaneState, Route
-from kill_switch.core.engine import StrikeSent
+from kill_switch.core.events import Progress, StrikeSent, StrikesSent
 from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.early_send import EarlySend
 from kill_switch.dispatch.lane_troubles import LaneTroubles
@@ -307,7 +307,7 @@ class AccountSession:
                     else numbers.answered or numbers.of_answer(self.venue.answers_ns)
                 )
                 fact = sweep.StrikeAnswered(now.mono_ns, answer)
-                self._dispatcher.handle(engine.Progress(self.name, fact, now, evidence, cancelled, due, number))
+                self._dispatcher.handle(Progress(self.name, fact, now, evidence, cancelled, due, number))
             case WakeAfter(tag, seconds):
                 self._dispatcher.timers.call_at(
                     now.mono_ns + int(seconds * 1e9), self.on_lane_event, VenueTimerFired(tag)
@@ -346,7 +346,7 @@ class AccountSession:
                 strike.routes.append(route)
         else:  # the second route, or a call that had to wait
             sent = StrikeSent(self.name, self.numbers.last, (route,), now.mono_ns)
-            self._dispatcher.handle(engine.StrikesSent((sent,), now))
+            self._dispatcher.handle(StrikesSent((sent,), now))
 
     def _on_fact(self, fact: LaneEvent | AccountFact, now: Instant) -> None:
         at_ns = now.mono_ns
@@ -357,10 +357,10 @@ class AccountSession:
                 evidence = why or ", ".join(f"{o.id} {o.symbol} {o.status}" for o in orders[:3])
                 kill = self._dispatcher.kill_of(self.name)
                 changes = None if kill is None else self._counter.on_read(kill, read, now)
-                self._dispatcher.handle(engine.Progress(self.name, counted, now, evidence, cancelled, changes))
+                self._dispatcher.handle(Progress(self.name, counted, now, evidence, cancelled, changes))
             case OrderSeen(order):
                 seen = f"{order.id} {order.symbol} {order.status}"
-                self._dispatcher.handle(engine.Progress(self.name, sweep.OrderAppeared(at_ns), now, seen))
+                self._dispatcher.handle(Progress(self.name, sweep.OrderAppeared(at_ns), now, seen))
             case Ready(route, conn):
                 if route is Route.WS:
                     self.ws.authenticated(conn)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Severity
-from kill_switch.core.engine import Announce
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.transports.certificates import CertificateExpiry, format_date
 

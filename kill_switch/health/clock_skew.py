@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
-from kill_switch.core.engine import Announce
 from kill_switch.dispatch.session import AccountSession
 
 ALARM_SHARE = 0.5  # part of the venue's window from which on the offset is announced

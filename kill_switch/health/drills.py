@@ -14,8 +14,8 @@ from typing import Any
 import anyio
 
 from kill_switch.clock import iso
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Route, Severity
-from kill_switch.core.engine import Announce
 from kill_switch.cron import Crontab, Timetable
 from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.dispatcher import Dispatcher

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Instant, Phase
-from kill_switch.core.engine import AccountState, Kill, State, make_kill_id
+from kill_switch.core.state import AccountState, Kill, State, make_kill_id
 
 
 class TakeoverPlan(NamedTuple):

@@ -15,9 +15,10 @@ import anyio
 
 from kill_switch import printable
 from kill_switch.config.schema import HooksConfig
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
-from kill_switch.core.engine import Announce, Kill
 from kill_switch.core.records import ReasonRecord
+from kill_switch.core.state import Kill
 from kill_switch.journal import history
 from kill_switch.journal.records import HookRecord, HookStartedRecord
 from kill_switch.wakeup import AutoResetEvent

@@ -15,8 +15,9 @@ import anyio
 import anyio.lowlevel
 
 from kill_switch.config.schema import NotifyConfig
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant
-from kill_switch.core.engine import Announce, Kill
+from kill_switch.core.state import Kill
 from kill_switch.outbound.digest import Announcement, Digest, Message, least_important
 from kill_switch.wakeup import AutoResetEvent, Signal
 from kill_switch.worker.client import JobResult, JobRunner

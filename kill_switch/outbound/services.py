@@ -13,8 +13,9 @@ import anyio.lowlevel
 
 from kill_switch import clock
 from kill_switch.config.loader import Config
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
-from kill_switch.core.engine import Announce, Kill
+from kill_switch.core.state import Kill
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.health.readiness import why_not_ready_to_fire
 from kill_switch.journal.journal import Journal

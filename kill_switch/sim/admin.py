@@ -17,8 +17,12 @@ Tests and the testbed use it. Its requests:
 
     `POST /faults {"venue","fault",…}`, `DELETE /faults?venue=[&fault=]`, `GET /faults?venue=`: see `kit.faults`.
 
-    `GET /requests[?venue=]`: returns the request log, a list of `{"t_ns","route","what","ok","account","venue"}`, the
-    oldest first.
+    `GET /deadman?venue=[&account=]`: returns `{"armed","fires_in_s","fired"}`, the countdown of the account at the
+    venue, which cancels its orders when it ends. HTTP 400 for a venue that has none.
+
+    `GET /requests[?venue=]`: returns the request log, a list of
+    `{"t_ns","route","what","ok","account","weight","venue"}`, the oldest first. `weight` is what the request cost in
+    the venue's pool.
 
     `DELETE /requests[?venue=]`: clears the request log.
 
@@ -65,6 +69,7 @@ class Admin:
             ("POST", "/faults"): self._fault,
             ("GET", "/faults"): self._faults,
             ("DELETE", "/faults"): self._clear,
+            ("GET", "/deadman"): self._dead_man,
             ("GET", "/requests"): self._requests,
             ("DELETE", "/requests"): self._forget,
             ("POST", "/options"): self._set,
@@ -212,6 +217,14 @@ class Admin:
         venue.clear_faults(fields.get("fault"))
         return {"faults": venue.faults.listing()}
 
+    def _dead_man(self, fields: Input) -> object:
+        _only(fields, "venue", "account")
+        venue = self._venue(fields)
+        countdown = venue.dead_man(venue.account(fields.get("account")))
+        if countdown is None:
+            raise ValueError(f"{venue.name} has no dead-man countdown: it never cancels because a client is silent")
+        return {"armed": countdown.fires_in_s is not None, **countdown._asdict()}
+
     def _some(self, fields: Input) -> list[Venue]:
         _only(fields, "venue")
         return [self._venue(fields)] if "venue" in fields else [*self._venues.values()]
@@ -247,8 +260,8 @@ def _only(fields: Input, *names: str) -> None:
 def _product(venue: Venue, fields: Input) -> tuple[str, str]:
     """Return the symbol, and the kind of product where the venue distinguishes them. Raises `ValueError`."""
     symbol = fields.get("symbol", venue.symbol)
-    if not isinstance(symbol, str) or not symbol:
-        raise ValueError("'symbol' is a text")
+    if symbol not in venue.symbols:
+        raise ValueError(unknown("symbol", symbol, venue.symbols))
     category = fields.get("inst_type", venue.categories[0] if venue.categories else "")
     if category != "" and category not in venue.categories:
         raise ValueError(unknown(f"inst_type of {venue.name}", category, venue.categories))

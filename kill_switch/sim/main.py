@@ -11,7 +11,7 @@ import ipaddress
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -47,6 +47,9 @@ class Entry(TypedDict):
 
     ws_url: str
     rest_url: str
+    symbols: list[str]
+    kinds: list[str]
+    not_covered: list[str]
     name: str
     credentials: dict[str, str]
     options: dict[str, Any]
@@ -71,6 +74,28 @@ def read_options(texts: Iterable[str]) -> dict[str, dict[str, str]]:
             raise ValueError(f"option {text!r} is not written venue.name=value")
         options.setdefault(venue, {})[name] = value
     return options
+
+
+def with_key_types(options: Options, texts: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the options with the types of keys that `--key-type` names as `venue=type`.
+
+    Raises `ValueError` with the right form, or the types that the venue takes.
+    """
+    chosen = {venue: dict(values) for venue, values in options.items()}
+    for text in texts:
+        venue, equals, kind = text.partition("=")
+        if not (equals and venue and kind):
+            raise ValueError(f"key type {text!r} is not written VENUE=ed25519 or VENUE=rsa")
+        if venue not in VENUES:
+            raise ValueError(unknown("venue", venue, VENUES))
+        known = VENUES[venue].key_types
+        if not known:
+            raise ValueError(f"{venue} has one type of credentials: it takes no key type")
+        if kind not in known:
+            raise ValueError(unknown(f"key type of {venue}", kind, known))
+        if chosen.setdefault(venue, {}).setdefault("auth", kind) != kind:
+            raise ValueError(f"key type {text!r} contradicts {venue}.auth={chosen[venue]['auth']}")
+    return chosen
 
 
 def make_venues(names: Sequence[str], accounts: int, options: Options) -> dict[str, Venue]:
@@ -128,10 +153,12 @@ def run(
     tls_dir: Path | None = None,
     accounts: int = 1,
     options: Options | None = None,
+    on_ready: Callable[[Ready], None] | None = None,
 ) -> int:
     """Serve the venues until SIGTERM or SIGINT; print the ready line once everything listens. Return 0.
 
-    Raises `ValueError` for a wrong name or option.
+    `on_ready` is called before the line is printed. Raises `ValueError` for a wrong name or option, and `OSError` if an
+    address or a directory cannot be used.
     """
 
     async def until_signal() -> None:
@@ -140,6 +167,8 @@ def run(
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         async with serve(venues, host=host, tls_dir=tls_dir, accounts=accounts, options=options) as ready:
+            if on_ready is not None:
+                on_ready(ready)
             sys.stdout.write(orjson.dumps(ready).decode() + "\n")
             sys.stdout.flush()
             gc.freeze()  # objects that live until the end are not collected in the middle of a measurement,
@@ -182,6 +211,9 @@ def _entry(venue: Venue, authority: str) -> Entry:
     entry: Entry = {
         "ws_url": urls["ws_url"],
         "rest_url": urls["rest_url"],
+        "symbols": list(venue.symbols),
+        "kinds": list(venue.kinds),
+        "not_covered": list(venue.not_covered),
         "name": first["name"],
         "credentials": first["credentials"],
         "options": first["options"],

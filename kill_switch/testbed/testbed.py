@@ -22,6 +22,8 @@ import httpx
 
 from kill_switch.control import client, paths
 from kill_switch.errors import KillSwitchError, Unreachable
+from kill_switch.testbed import config_files
+from kill_switch.testbed.config_files import Login
 
 START_WITHIN_S = 15.0
 STOP_WITHIN_S = 20.0
@@ -107,33 +109,18 @@ class LocalTestbed:
 
     # ── the daemon ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def accounts(self) -> Iterator[tuple[str, str, dict[str, Any]]]:
-        """Yield (account name, venue, login) for every account of every simulator."""
-        for venue, entry in self.venues.items():
-            logins = [entry, *entry.get("accounts", ())]
-            for number, login in enumerate(logins, 1):
-                yield (venue if len(logins) == 1 else f"{venue}{number}"), venue, login
+    def accounts(self) -> Iterator[Login]:
+        """Yield every account of every simulator."""
+        yield from config_files.logins(self.ready)
 
     def write_config(self, extra: str = "", daemon: str = "", only: Collection[str] | None = None) -> None:
         """Write a configuration for all accounts, with key files, the flag trigger, and `extra` TOML at the end.
 
         With `only`, for the accounts of these names.
         """
-        text = f"[daemon]\nstate_dir = {_toml(self.state_dir)}\nruntime_dir = {_toml(self.runtime_dir)}\n{daemon}\n"
-        for name, venue, login in self.accounts():
-            if only is not None and name not in only:
-                continue
-            urls = self.venues[venue]
-            text += f'\n[accounts.{name}]\nvenue = "{venue}"\nws_url = "{urls["ws_url"]}"\n'
-            text += f'rest_url = "{urls["rest_url"]}"\nca_file = {_toml(self.ready["ca_file"])}\n'
-            for key, value in login["options"].items():
-                text += f"{key} = {_toml(value)}\n"
-            for key, secret in login["credentials"].items():
-                path = self.directory / f"{name}-{key}"
-                with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                    file.write(secret)
-                text += f"{key} = {{ file = {_toml(path)} }}\n"
-        self.config.write_text(f'{text}\n[triggers.panic]\nkind = "flag"\npath = {_toml(self.flag)}\n\n{extra}')
+        layout = config_files.Layout(self.config, self.directory, self.state_dir, self.runtime_dir, self.flag)
+        accounts = (login for login in self.accounts() if only is None or login[0] in only)
+        config_files.write(layout, self.ready, accounts, daemon=daemon, extra=extra)
 
     def start_daemon(self, *, wait: bool = True) -> None:
         """Start the daemon in its own process; with `wait`, return once every account is ready."""
@@ -184,8 +171,3 @@ def stop_process(process: subprocess.Popen[bytes], number: int = signal.SIGTERM)
     if process.stdout is not None:
         process.stdout.close()
     return process.returncode
-
-
-def _toml(value: object) -> str:
-    """Format a value as TOML; JSON's strings, numbers, booleans and arrays are also TOML's."""
-    return json.dumps(str(value) if isinstance(value, Path) else value)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Reason, Severity
-from kill_switch.core.engine import Announce
 from kill_switch.core.on_change import OnChange
 from kill_switch.triggers.base import Trigger
 

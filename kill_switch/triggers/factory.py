@@ -11,8 +11,8 @@ from typing import assert_never
 
 from kill_switch.config import schema
 from kill_switch.config.loader import Config
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Phase
-from kill_switch.core.engine import Announce
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal.records import HeartbeatRecord, PnlRecord, ScheduleRecord
 from kill_switch.triggers.base import Trigger

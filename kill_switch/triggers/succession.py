@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
-from kill_switch.core.engine import Announce
 from kill_switch.journal.records import HeartbeatRecord, PnlRecord
 from kill_switch.triggers.base import Trigger
 from kill_switch.triggers.earlier_runs import EarlierRuns

@@ -16,8 +16,8 @@ import anyio
 
 from kill_switch.clock import boot_id
 from kill_switch.config.loader import Config
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Reason
-from kill_switch.core.engine import Announce
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import history
 from kill_switch.journal.history import WatchedUntil

@@ -19,6 +19,7 @@ from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.kit.drill import DRILL, DrillTracker
 from kill_switch.venues.kit.rate_pool import RatePool
 from kill_switch.venues.kit.readback import REFRESH, ReadBackRunner
+from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.messages import (
     CallLost,
     Closed,
@@ -48,12 +49,12 @@ class Adapter(VenueProfile[OptionsT]):
         """Make an account's adapter with no lane up.
 
         `secrets` has the secrets that `secrets(options)` names. `second_route_after_s` is how long a cancel waits for
-        an answer before it takes its second route, in seconds; a reload assigns another value. Raise ValueError, which
-        shows no secret, for a secret that cannot be used.
+        an answer before it takes its second route, in seconds; a reload passes another value to `second_route.change`.
+        Raise ValueError, which shows no secret, for a secret that cannot be used.
         """
         self.ws_url = options.ws_url
         self.rest_url = options.rest_url
-        self.second_route_after_s = second_route_after_s
+        self.second_route = SecondRoute(second_route_after_s)
         self.host = urlsplit(options.rest_url).netloc
         key = secrets.get(self.key_name(options)) if self.secrets(options) and self.LIMITED_BY == "key" else None
         self.limited_by = (self.NAME, self.host, hash(key))  # accounts with an equal value share a limit
@@ -79,6 +80,15 @@ class Adapter(VenueProfile[OptionsT]):
             self.book, self.calls, self.evidence, self.refresh, lambda: self.second_route_after_s
         )
         self.drills = DrillTracker(self.calls)
+
+    @property
+    def second_route_after_s(self) -> float:
+        """How long a cancel waits for its second route, in seconds."""
+        return self.second_route.cancel_s
+
+    @second_route_after_s.setter
+    def second_route_after_s(self, seconds: float) -> None:
+        self.second_route.change(seconds)
 
     # the limit that accounts share
 

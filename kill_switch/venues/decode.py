@@ -16,6 +16,7 @@ MAX_MARKS = (
 )
 MAX_SHOWN = 64 << 10  # characters of a venue's words that are read
 MAX_WORDS = 160  # characters of a venue's words in one line of evidence
+MAX_TOKENS = 8  # tokens of an account that are hidden: a venue may name one that it has just refused
 HIDDEN_FROM = 6  # characters: a shorter secret protects nothing, and may be part of any sentence
 
 
@@ -83,11 +84,17 @@ class Evidence:
     """Make lines of evidence from a venue's words, and replace the account's secrets, which some venues echo."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._hidden = tuple(secret for secret in secrets if len(secret) >= HIDDEN_FROM)
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= HIDDEN_FROM)
+        self._tokens: tuple[str, ...] = ()
+
+    def hide(self, token: str) -> None:
+        """Replace this token too, and the last `MAX_TOKENS` before it."""
+        if len(token) >= HIDDEN_FROM:
+            self._tokens = (*(each for each in self._tokens if each != token), token)[-MAX_TOKENS:]
 
     def __call__(self, *texts: object, limit: int = MAX_WORDS) -> str:
         """Return `texts`, which may be any JSON values, as a line of at most `limit` characters."""
         line = " ".join(map(to_text, texts))
-        for secret in self._hidden:
+        for secret in (*self._secrets, *self._tokens):
             line = line.replace(secret, "[secret]")
         return truncate(line, limit)

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 
 class VenueOptions(BaseModel):
-    """The keys of an account that its adapter reads; a venue's subclass adds keys and states the defaults."""
+    """The keys of an account that its adapter reads; a venue's subclass adds keys and states the defaults.
+
+    A field's `description` says what the key means. The reference page and `kill-switch init` print it.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ws_url: str  # the private WebSocket's address, path included
-    rest_url: str  # scheme, host and port
-    ca_file: str | None = None  # certificate authorities in PEM, instead of the system's
+    ws_url: str = Field(description="the private WebSocket's address, path included")
+    rest_url: str = Field(description="scheme, host and port")
+    ca_file: str | None = Field(
+        default=None,
+        description="certificate authorities in PEM, instead of the system's",
+        examples=["/etc/ssl/certs/ca-certificates.crt"],
+    )
+
+    @classmethod
+    def describe(cls, name: str) -> str:
+        """Return what an option means; a subclass that only changes a default keeps the description. "" if none."""
+        fields = [kind.model_fields for kind in cls.__mro__ if issubclass(kind, VenueOptions)]
+        return next(filter(None, (each[name].description for each in fields if name in each)), "")
 
     @field_validator("ws_url")
     @classmethod

@@ -84,6 +84,11 @@ class VenueProfile(ABC, Generic[OptionsT]):
         return cls.NOT_COVERED
 
     @classmethod
+    def currencies(cls, options: OptionsT) -> tuple[str, ...]:
+        """Return the currencies that each `Equity` of an account with these options has."""
+        return cls.CURRENCIES
+
+    @classmethod
     def timing(cls, together: int) -> SweepTiming:
         """Return the sweep timing of an account if `together` accounts share the venue's limit."""
         return cls.TIMING

@@ -23,17 +23,9 @@ from kill_switch.config.schema import (
     RearmConfig,
 )
 from kill_switch.core import recovery
+from kill_switch.core.commands import Announce, RearmGranted, RearmPending, RearmRefused
 from kill_switch.core.domain import Instant, Reason
-from kill_switch.core.engine import (
-    Announce,
-    Pulse,
-    RearmAsked,
-    RearmGranted,
-    RearmPending,
-    RearmRefused,
-    Reconfigured,
-    Recovered,
-)
+from kill_switch.core.events import Pulse, RearmAsked, Reconfigured, Recovered
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.journal import write_ahead

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kill_switch.core import recovery
+from kill_switch.core.commands import RearmGranted, RearmPending, RearmRefused
 from kill_switch.core.domain import OrderState as Left
 from kill_switch.core.domain import Phase, Reason, Route, SweepTiming
-from kill_switch.core.engine import RearmAsked, RearmGranted, RearmPending, RearmRefused
+from kill_switch.core.events import RearmAsked
 from kill_switch.errors import IllegalEvent, JournalBroken
 from kill_switch.journal import checkpoint, journal, segments
 from kill_switch.journal.kill_report import ReportBuilder

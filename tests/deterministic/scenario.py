@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from kill_switch.core.domain import Phase, Reason
-from kill_switch.core.engine import RearmAsked
+from kill_switch.core.events import RearmAsked
 from kill_switch.core.list_lag import proved_ns
 from kill_switch.errors import CannotCreate
 from kill_switch.journal.latch_file import leave_latch, sync_latch

@@ -11,7 +11,7 @@ from kill_switch.config.diff import ConfigDiff, diff_configs
 from kill_switch.control.handlers import ControlHandlers
 from kill_switch.control.server import Caller, RequestRefused
 from kill_switch.core.domain import SweepTiming
-from kill_switch.core.engine import Reconfigured
+from kill_switch.core.events import Reconfigured
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.health.clock_skew import ClockSkewMonitor
 from kill_switch.journal.journal import Journal

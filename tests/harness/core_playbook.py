@@ -25,18 +25,10 @@ import orjson
 
 from kill_switch import clock
 from kill_switch.core import engine, sweep
+from kill_switch.core.commands import Announce, AppendRecord, Command, StrikeAccounts, WakeAt
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason, SweepTiming
-from kill_switch.core.engine import (
-    AccountState,
-    AppendRecord,
-    Progress,
-    RearmAsked,
-    ReasonReported,
-    Recovered,
-    State,
-    StrikeSent,
-    StrikesSent,
-)
+from kill_switch.core.events import Event, Progress, RearmAsked, ReasonReported, Recovered, StrikeSent, StrikesSent
+from kill_switch.core.state import AccountState, State
 from tests.harness.recorded import must_be_as_written
 
 S = TypeVar("S")  # state
@@ -154,10 +146,10 @@ class Theatre:
     """Open playbooks, and see to it that each of them has been asserted to its end."""
 
     def __init__(self) -> None:
-        self._engines: list[Playbook[State, engine.Event, engine.Command]] = []
+        self._engines: list[Playbook[State, Event, Command]] = []
         self._sweeps: list[Playbook[sweep.Sweep, sweep.Event, sweep.SweepAction]] = []
 
-    def __call__(self, state: State) -> Playbook[State, engine.Event, engine.Command]:
+    def __call__(self, state: State) -> Playbook[State, Event, Command]:
         self._engines.append(Playbook(engine.step, state))
         return self._engines[-1]
 
@@ -275,21 +267,21 @@ def record(kind: str, *, latch: bool | None = None, **data: object) -> Like:
 
 
 def told(level: str, words: str = "", account: str | None = None) -> Like:
-    return Like(engine.Announce, level=level, text=Containing(words), account=account)
+    return Like(Announce, level=level, text=Containing(words), account=account)
 
 
-def wake(account: str, ms: float) -> engine.WakeAt:
-    return engine.WakeAt(account, ns(ms))
+def wake(account: str, ms: float) -> WakeAt:
+    return WakeAt(account, ns(ms))
 
 
-def strike(*accounts: str, number: int = 1) -> engine.StrikeAccounts:
-    return engine.StrikeAccounts(tuple((account, number) for account in accounts))
+def strike(*accounts: str, number: int = 1) -> StrikeAccounts:
+    return StrikeAccounts(tuple((account, number) for account in accounts))
 
 
 # ── states to begin with, each made by what leads to it ───────────────────────────────────────────────────────────
 
 
-def after(state: State, *events: engine.Event) -> State:
+def after(state: State, *events: Event) -> State:
     """Let events happen whose commands are of no interest."""
     for event in events:
         state, _ = engine.step(state, event)
@@ -338,26 +330,26 @@ class Run:
         self.state = state
         self.boot = boot
         self.entries: list[dict[str, Any]] = []
-        self.commands: tuple[engine.Command, ...] = ()  # of the last event
+        self.commands: tuple[Command, ...] = ()  # of the last event
 
-    def __call__(self, *events: engine.Event) -> Run:
+    def __call__(self, *events: Event) -> Run:
         for event in events:
             self._take(event)
         return self
 
-    def _take(self, event: engine.Event) -> None:
+    def _take(self, event: Event) -> None:
         self.state, commands = engine.step(self.state, event)
         before = len(self.entries)
         self.write(commands, event.at)
         for entry in self.entries[before:]:
             must_be_as_written(entry)
         for command in commands:
-            if isinstance(command, engine.StrikeAccounts):
+            if isinstance(command, StrikeAccounts):
                 sent = tuple(StrikeSent(name, number, ("http",), event.at.mono_ns) for name, number in command.accounts)
                 self._take(StrikesSent(sent, event.at))
         self.commands = commands
 
-    def write(self, commands: tuple[engine.Command, ...], at: Instant) -> None:
+    def write(self, commands: tuple[Command, ...], at: Instant) -> None:
         for command in commands:
             if isinstance(command, AppendRecord):
                 entry = {

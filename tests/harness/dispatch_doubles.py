@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from kill_switch.core import engine
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import CancelOutcome, Instant, LaneState, Order, OrderState, Reason, Route, SweepTiming
+from kill_switch.core.events import RearmAsked
 from kill_switch.core.order_tracker import settled
+from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import JournalPort
 from kill_switch.dispatch.session import AccountSession
@@ -270,17 +272,17 @@ class Floor:
     """A dispatcher with all that it drives."""
 
     accounts: tuple[str, ...] = ("a",)
-    state: engine.State | None = None
+    state: State | None = None
     trace: list[str] = field(default_factory=list)
-    announced: list[engine.Announce] = field(default_factory=list)
+    announced: list[Announce] = field(default_factory=list)
     lane_changes: list[tuple[str, Route]] = field(default_factory=list)
     journal: JournalPort | None = None  # instead of one in memory
 
     def __post_init__(self) -> None:
         self.time = Time()
         self.recorder = Recorder(self.trace)
-        self.announce: Callable[[engine.Announce], None] = self.announced.append
-        state = self.state or engine.State({name: engine.AccountState(SweepTiming()) for name in self.accounts})
+        self.announce: Callable[[Announce], None] = self.announced.append
+        state = self.state or State({name: AccountState(SweepTiming()) for name in self.accounts})
         self.dispatcher = Dispatcher(
             state,
             self.journal or self.recorder,
@@ -314,5 +316,5 @@ class Floor:
     def phase(self, name: str = "a") -> str:
         return self.dispatcher.state.accounts[name].phase.value
 
-    def asked(self, *accounts: str, uid: int = 1, force: bool = False) -> engine.RearmAsked:
-        return engine.RearmAsked(uid, "user", "all well", accounts or self.accounts, force, (), at(self.time.ms))
+    def asked(self, *accounts: str, uid: int = 1, force: bool = False) -> RearmAsked:
+        return RearmAsked(uid, "user", "all well", accounts or self.accounts, force, (), at(self.time.ms))

@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection
 
 import anyio
 
-from kill_switch.core import engine
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Reason, Route, SweepTiming
+from kill_switch.core.events import RearmAsked
+from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import ForwardedFact
 from kill_switch.dispatch.session import AccountSession
@@ -55,9 +57,9 @@ class DispatcherHarness:
     def __init__(self, *accounts: str, make: Callable[[], Drillable] = Drillable) -> None:
         loop = running()
         self.trace: list[str] = []
-        self.announced: list[engine.Announce] = []
+        self.announced: list[Announce] = []
         self.recorder = Recorder(self.trace)
-        state = engine.State({name: engine.AccountState(SweepTiming()) for name in accounts})
+        state = State({name: AccountState(SweepTiming()) for name in accounts})
         self.dispatcher = Dispatcher(
             state, self.recorder, loop.now, loop.call_later, self.announced.append, on_fact=self._told
         )
@@ -94,9 +96,9 @@ class DispatcherHarness:
                 for call in calls:
                     self.dispatcher.sessions[name].on_lane_event(Replied(call.tag, 200, {}, body))
 
-    def asked(self, *accounts: str) -> engine.RearmAsked:
+    def asked(self, *accounts: str) -> RearmAsked:
         names = accounts or tuple(self.dispatcher.sessions)
-        return engine.RearmAsked(7, "ann", "all well", names, False, (), running().now())
+        return RearmAsked(7, "ann", "all well", names, False, (), running().now())
 
     def said(self, level: str) -> list[str]:
         return [announcement.text for announcement in self.announced if announcement.level == level]

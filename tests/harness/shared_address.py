@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 import pytest
 
 from kill_switch.core.domain import Reason, Route
-from kill_switch.core.engine import AccountState, State
+from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession

@@ -6,6 +6,7 @@ A new venue adds a `VenueProfile` to `STANDS`. A registered venue without it fai
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.replies import OFFLINE
 from kill_switch.venues.kuna.adapter import NO_ORDER
-from kill_switch.venues.messages import Call, Opened, Ready, Replied
+from kill_switch.venues.messages import Call, Opened, Outputs, Ready, Replied
 from kill_switch.venues.request import Request
 
 from .keys import rsa_pem
@@ -67,6 +68,10 @@ class VenueProfile:
     ws_not_drilled: Callable[[dict[str, Any]], object] | None = None  # → one that does not
     worth: Callable[[Call], object] | None = None  # a call for figures → its answer's body; None: it has no figures
     equity: Mapping[str, str] = field(default_factory=dict)  # what they come to
+    granted: Callable[[Call], object] | None = None  # a call that a login needs → its answer; None: it needs none
+    worded: Callable[[str], object] | None = None  # words → a refusal that has them; None: as its `message`
+    reads_by_post: bool = False  # every private request is a POST: its target names what it does
+    signature: str = "Signature"  # the header of a request's signature
     waits: bool = False  # a read-back waits for what the rate limit refuses, and does not fail
     settle_s: float = 0.0  # what it does when its lanes come up costs tokens that are back after that long
     signed_ms: Callable[[Request], int] | None = None  # the time in a request's signature; None: none is signed
@@ -82,9 +87,7 @@ class VenueProfile:
         """Return a player with a WebSocket and an HTTP lane that are ready, and an empty book."""
         settle_ns = round(self.settle_s * 1e9)
         player = Player(self.make(), Instant(START.mono_ns - settle_ns, START.wall_ns - settle_ns))
-        player.put(Opened(Route.WS, conn))
-        for message in self.login:
-            player.put(hears(conn, message))
+        self.log_in(player, conn)
         outputs = player.put(Opened(Route.HTTP, 0))
         for call in outputs:
             if isinstance(call, Call):
@@ -93,10 +96,33 @@ class VenueProfile:
         player.put(Pause(self.settle_s))
         return player
 
+    def open(self, player: Player, conn: int) -> Outputs:
+        """Let a WebSocket connection come up, and answer the calls that its login needs."""
+        outputs = player.put(Opened(Route.WS, conn))
+        for call in outputs:
+            if isinstance(call, Call) and self.granted is not None:
+                outputs += player.put(answer(call.tag, self.granted(call)))
+        return outputs
+
+    def log_in(self, player: Player, conn: int) -> Outputs:
+        """Let a WebSocket connection come up and log in."""
+        outputs = self.open(player, conn)
+        for message in self.login:
+            outputs += player.put(hears(conn, message))
+        return outputs
+
+    def is_read(self, request: Request) -> bool:
+        """Return whether a request changes nothing."""
+        if not self.reads_by_post:
+            return request.method == "GET"
+        return "ancel" not in request.target
+
     def reads(self, call: Call, *ids: str, status: str = "") -> Replied:
         """Answer a read; all orders are in the first list of several."""
         lists = self.make().read(START)
         first = next(output for output in lists if isinstance(output, Call)).request.target
+        if self.granted is not None and call.request.target != first:
+            return answer(call.tag, self.granted(call))
         found = ids if call.request.target == first else ()
         return answer(call.tag, self.listed(*found, status=status or self.live[0]))
 
@@ -519,10 +545,138 @@ _CROSSTRADE = VenueProfile(
     settle_s=10.0,
 )
 
+
+def _kraken_list(*ids: str, status: str) -> object:
+    orders = {order_id: {"status": status, "descr": {"pair": "XBTUSD", "ordertype": "limit"}} for order_id in ids}
+    return {"error": [], "result": {"open": orders}}
+
+
+def _kraken_push(one: str, status: str) -> object:
+    item = {"order_id": one, "order_status": status, "exec_type": status, "symbol": "BTC/USD"}
+    return {"channel": "executions", "type": "update", "data": [item]}
+
+
+def _kraken_found(one: str, status: str) -> object:
+    return {"error": [], "result": {one: {"status": status, "descr": {"pair": "XBTUSD"}}}}
+
+
+def _kraken_error(*texts: str) -> dict[str, object]:
+    return {"error": list(texts)}
+
+
+def _kraken_granted(call: Call) -> object:
+    """Answer what an account asks for beside its orders: a token, and the rights of its key."""
+    if call.request.target.endswith("GetWebSocketsToken"):
+        return {"error": [], "result": {"token": "kraken-token-0123456789", "expires": 900}}
+    return {"error": [], "result": {"permissions": ["query-open-trades", "close-trades", "create-ws-token"]}}
+
+
+def _kraken_login_refused(error: str) -> dict[str, object]:
+    return {"error": error, "method": "subscribe", "req_id": 1, "success": False}
+
+
+def _kraken_drill_reply(frame: dict[str, Any], error: str) -> object:
+    return {"method": "cancel_order", "req_id": frame["req_id"], "success": False, "error": error}
+
+
+_KRAKEN_UNKNOWN = (
+    *("EService:Unavailable", "EService:Busy", "EService:Deadline elapsed", "EGeneral:Internal error"),
+    *("EAPI:Rate limit exceeded", "EGeneral:Too many requests", "EGeneral:Temporary lockout"),
+    *("EOrder:Rate limit exceeded", "EOrder:Cancel pending", "eservice:unavailable"),
+)
+_KRAKEN_KEY_REFUSED = (
+    *("EAPI:Invalid key", "EAPI:Invalid signature", "EGeneral:Permission denied"),
+    *("EAccount:Invalid permissions", "ETrade:User Locked"),
+)
+_KRAKEN = VenueProfile(
+    venue="kraken",
+    secrets=lambda: {
+        "api_key": "kraken-key-0123456789",
+        "api_secret": base64.b64encode(b"kraken-secret-0123456789").decode(),
+    },
+    addresses=("wss://ws-auth.kraken.com/v2", "https://api.kraken.com"),
+    timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0, guard_every_s=10.0),
+    granted=_kraken_granted,
+    worded=lambda words: _kraken_error("EGeneral:Invalid arguments", words),
+    reads_by_post=True,
+    signature="API-Sign",
+    login=(
+        {"channel": "status", "type": "update", "data": [{"api_version": "v2", "system": "online"}]},
+        {"method": "subscribe", "req_id": 1, "success": True, "result": {"channel": "executions"}},
+    ),
+    refused_login=_kraken_login_refused("EGeneral:Permission denied"),
+    login_refusals=(
+        *((_kraken_login_refused(error), f"subscribe refused: {error}", True) for error in _KRAKEN_KEY_REFUSED),
+        (_kraken_login_refused("ESession:Invalid session"), "ESession:Invalid session", False),
+        (_kraken_login_refused("EService:Unavailable"), "EService:Unavailable", False),
+        (_kraken_login_refused("Exceeded msg rate"), "Exceeded msg rate", False),
+    ),
+    accepted=(
+        {"error": [], "result": {"count": 4}},
+        {"error": [], "result": {"count": 0}},
+        {"error": ["WGeneral:Deprecated"], "result": {"count": 1}},
+        {"error": [], "result": {"count": 1, "pending": True}},
+    ),
+    refused=(
+        (200, _kraken_error("EGeneral:Permission denied")),
+        (200, _kraken_error("EGeneral:Invalid arguments")),
+        (403, _kraken_error("EAPI:Invalid key")),
+    ),
+    unknown=(
+        (200, {"error": [], "result": {}}),
+        (200, {"error": [], "result": {"count": "all"}}),
+        (200, {"error": []}),
+        (403, {"error": [], "result": {"count": 1}}),
+        (429, b"error code: 1015"),
+        *((200, _kraken_error(error)) for error in _KRAKEN_UNKNOWN),
+    ),
+    judged=(
+        (200, {"error": [], "result": {"count": 4}}, CancelOutcome.ACCEPTED, "4 order(s) cancelled"),
+        (200, {"error": [], "result": {"count": 1, "pending": True}}, CancelOutcome.ACCEPTED, "has not finished"),
+        (200, {"error": [], "result": {}}, CancelOutcome.UNKNOWN, "accepted, without a count"),
+        *((200, _kraken_error(error), CancelOutcome.UNKNOWN, error) for error in _KRAKEN_UNKNOWN),
+        *((200, _kraken_error(error), CancelOutcome.REFUSED, error) for error in _KRAKEN_KEY_REFUSED),
+        (200, _kraken_error("ESession:Invalid session"), CancelOutcome.REFUSED, "ESession:Invalid session"),
+        (200, _kraken_error("WGeneral:x", "EAPI:Invalid key"), CancelOutcome.REFUSED, "EAPI:Invalid key"),
+    ),
+    nothing=(*_SLOW, (520, b"<html>"), (200, {"error": "EGeneral:x"}), (404, b"<html>")),
+    key_refused=(200, _kraken_error("EAPI:Invalid key")),
+    probe_failures=(
+        *((200, _kraken_error(error), error, True) for error in _KRAKEN_KEY_REFUSED),
+        *((200, _kraken_error(error), error, False) for error in _KRAKEN_UNKNOWN),
+        (200, {"error": [], "result": {}}, "the open list cannot be read", False),
+        (200, {"error": [], "result": {"open": {"O1": 7}}}, "the open list cannot be read: 1 of 1 orders", False),
+        (503, b"", "HTTP 503 proves nothing", False),
+    ),
+    listed=_kraken_list,
+    pushed=_kraken_push,
+    found=_kraken_found,
+    forgotten=((200, _kraken_error("EOrder:Unknown order")),),
+    ids=("OAAAAA-AAAAA-000101", "OAAAAA-AAAAA-000102"),
+    live=("open", "pending", "new", "pending_new", "partially_filled"),
+    gone="canceled",
+    ends=("filled", "canceled", "expired", "closed"),
+    ws_first=True,
+    verb="method",
+    drilled=((200, _kraken_error("EOrder:Unknown order")),),
+    not_drilled=(
+        (200, _kraken_error("EService:Unavailable")),
+        (200, _kraken_error("EOrder:Unknown order", "EService:Busy")),
+        (200, {"error": [], "result": {"count": 1}}),
+        (200, {"error": [], "result": {}}),
+        (200, _kraken_error("EGeneral:Invalid arguments")),
+    ),
+    ws_drilled=lambda frame: _kraken_drill_reply(frame, "EOrder:Unknown order"),
+    ws_not_drilled=lambda frame: _kraken_drill_reply(frame, "EService:Busy"),
+    worth=lambda call: {"error": [], "result": {"eb": "1101.3425", "tb": "392.2264", "n": "-10.0232", "e": "382.2032"}},
+    equity={"USD": "1091.3193"},
+)
+
 STANDS: Mapping[str, VenueProfile] = {
     stand.venue: stand
     for stand in (
         _CROSSTRADE,
+        _KRAKEN,
         _KUNA,
         _OXFUN,
         _ROXOM,

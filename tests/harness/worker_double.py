@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import anyio
 
 from kill_switch.core.domain import Instant
-from kill_switch.core.engine import Kill
+from kill_switch.core.state import Kill
 from kill_switch.worker.client import JobResult
 from tests.harness.virtual_time import START, running
 

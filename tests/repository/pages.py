@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from kill_switch.testbed.config_files import Login
 from kill_switch.testbed.testbed import LocalTestbed, stop_process
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +114,7 @@ class Host(LocalTestbed):
         self.start_daemon(wait=False)
         self.wait_for(lambda status: all(account["ready"] for account in status["accounts"].values()), WITHIN_S)
 
-    def accounts(self) -> Iterator[tuple[str, str, dict[str, object]]]:
+    def accounts(self) -> Iterator[Login]:
         """Yield the accounts under the names that the pages use."""
         for name, venue, login in super().accounts():
             yield {"roxom": "rx1", "oxfun": "mm1"}[name], venue, login
@@ -249,10 +250,8 @@ def _damaged(host: Host) -> None:
     journal.write_bytes(b"".join(lines))
 
 
-def _lab(host: Host) -> None:
-    lab = host.directory / "lab"
-    lab.mkdir()
-    (lab / "sim.json").write_text(json.dumps(host.ready))
+def _ready_line(host: Host) -> None:
+    (host.directory / "sim.json").write_text(json.dumps(host.ready))
 
 
 SETUPS: Mapping[str, Callable[[Host], None]] = {
@@ -265,7 +264,7 @@ SETUPS: Mapping[str, Callable[[Host], None]] = {
     "a daemon on simulators, and another ca_file in the configuration": _certificate_mended,
     "a daemon on simulators, and other triggers and hooks in the configuration": _changed,
     "a journal that is damaged": _damaged,
-    "lab/sim.json of simulators that run": _lab,
+    "sim.json of simulators that run": _ready_line,
 }
 
 

@@ -2,7 +2,7 @@
 records, venues.
 
 `python -m tests.repository.reference --write` writes them below `docs/reference`; `tests/repository/test_docs.py`
-compares. What a page says of a key is the comment behind the key's field.
+compares. What a page says of a key is the comment behind the key's field; of a venue's option, its description.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from kill_switch.core import record_codec
 from kill_switch.journal import records
 from kill_switch.outbound import metric_table
 from kill_switch.venues import VENUES
+from kill_switch.venues.options import VenueOptions
+from tests.repository import simulator_tables
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/reference"
@@ -187,20 +189,25 @@ def _table(title: str, model: type[BaseModel], prefix: str = "") -> list[str]:
     for name, field in model.model_fields.items():
         if name != "kind":
             key = field.alias or name
-            says = filter(None, [comments.get(name, ""), *_rules(key, field, prefix)])
+            means = [comments.get(name, ""), *_rules(key, field, prefix)]
+            if issubclass(model, VenueOptions):
+                means = [model.describe(name), _one_of(field)]
+            says = filter(None, means)
             rows.append(f"| `{key}` | {_default(field)} | {_cell('; '.join(says))} |")
     return ["", f"## {title}", "", "| key | default | means |", "|---|---|---|", *rows]
 
 
 def _rules(key: str, field: FieldInfo, prefix: str) -> Iterator[str]:
     """Yield what a value must be."""
-    if choices := _choices(field.annotation):
-        yield "one of " + ", ".join(f'`"{each}"`' for each in choices)
-    else:
-        yield (field.description or "").removeprefix("expected ")
+    yield _one_of(field) or (field.description or "").removeprefix("expected ")
     for bounded in (key, f"{prefix}.{key}"):
         if bounded in parsers.BOUNDS:
             yield "{} to {}".format(*parsers.BOUNDS[bounded])
+
+
+def _one_of(field: FieldInfo) -> str:
+    choices = _choices(field.annotation)
+    return "one of " + ", ".join(f'`"{each}"`' for each in choices) if choices else ""
 
 
 def _choices(annotation: object) -> Sequence[Any]:
@@ -320,6 +327,7 @@ def pages() -> dict[Path, str]:
         PAGES / "journal-records.md": HEAD + journal_records(),
         PAGES / "metrics.md": HEAD + metrics(),
         PAGES / "venues.md": HEAD + venue_page(),
+        simulator_tables.PAGE: simulator_tables.made(simulator_tables.PAGE.read_text("utf-8")),
     }
 
 

@@ -91,8 +91,9 @@ def found(stand: VenueProfile, call: Call, status: str) -> object:
 
 def looked_up(stand: VenueProfile, call: Call) -> str:
     """Return the id that a call looks up."""
-    assert (call.tag.partition("#")[0], call.request.method, call.cancel) == (LOOK_UP, "GET", False)
-    return call.request.target.replace("=", "/").rpartition("/")[2]
+    assert (call.tag.partition("#")[0], stand.is_read(call.request), call.cancel) == (LOOK_UP, True, False)
+    asked = call.request.body.decode() or call.request.target
+    return asked.replace("=", "/").rpartition("/")[2]
 
 
 def test_every_registered_venue_has_a_test_profile() -> None:
@@ -171,8 +172,7 @@ def test_lanes_become_ready_and_are_not_once_they_closed(stand: VenueProfile) ->
 @every_venue
 def test_a_second_connection_becomes_ready_beside_the_first(stand: VenueProfile) -> None:
     player = stand.ready()
-    player.put(Opened(Route.WS, 2))
-    outputs = [output for message in stand.login for output in player.put(hears(2, message))]
+    outputs = stand.log_in(player, 2)
     assert Ready(Route.WS, 2) in outputs
     assert not any(isinstance(output, NotReady) for output in outputs)
 
@@ -180,7 +180,7 @@ def test_a_second_connection_becomes_ready_beside_the_first(stand: VenueProfile)
 @every_venue
 def test_a_refused_login_is_fatal_and_gives_the_connection_up(stand: VenueProfile) -> None:
     player = stand.player()
-    player.put(Opened(Route.WS, 1))
+    stand.open(player, 1)
     for message in stand.login[:-2]:
         player.put(hears(1, message))
     outputs = player.put(hears(1, stand.refused_login))
@@ -193,7 +193,7 @@ def test_a_refused_login_is_fatal_and_gives_the_connection_up(stand: VenueProfil
 def test_a_login_that_is_refused_gives_the_connection_up_and_is_fatal_only_for_a_wrong_key(stand: VenueProfile) -> None:
     for message, words, fatal in stand.login_refusals:
         player = stand.player()
-        player.put(Opened(Route.WS, 1))
+        stand.open(player, 1)
         for earlier in stand.login[:-2]:
             player.put(hears(1, earlier))
         unready, drop, *_ = player.put(hears(1, message))
@@ -327,7 +327,7 @@ def test_the_orders_that_an_answer_names_as_cancelled_are_kept_for_the_count_of_
 def test_a_pushed_end_is_kept_for_the_count_of_a_kill_as_a_cancel_or_as_another_end(stand: VenueProfile) -> None:
     player = stand.ready()
     player.adapter.book.trace()
-    ends = {"oxfun": ("CANCELED_BY_USER", "FILLED"), "kuna": ("Canceled", "Closed")}
+    ends = {"oxfun": ("CANCELED_BY_USER", "FILLED"), "kuna": ("Canceled", "Closed"), "kraken": ("canceled", "filled")}
     cancelled, filled = ends.get(stand.venue, ("cancelled", "filled"))
     first, second = (f"{stand.ids[0][:-1]}{digit}" for digit in "78")
     for one, status in ((first, cancelled), (second, filled)):
@@ -831,9 +831,7 @@ def answered(stand: VenueProfile, player: Player, calls: Iterable[Call], *ids: s
 
 def back(stand: VenueProfile, player: Player, conn: int = 2) -> list[Call]:
     """Let another WebSocket connection become ready, and return what is read then."""
-    outputs = player.put(Opened(Route.WS, conn))
-    for message in stand.login:
-        outputs += player.put(hears(conn, message))
+    outputs = stand.log_in(player, conn)
     assert Ready(Route.WS, conn) in outputs
     return calls_of(outputs)
 
@@ -937,9 +935,7 @@ def _live_orders(output: Output) -> tuple[Order, ...]:
 def test_no_order_counts_as_placed_before_the_whole_book_was_read(stand: VenueProfile) -> None:
     pushing(stand)
     player = stand.player()
-    player.put(Opened(Route.WS, 1))
-    for message in stand.login:
-        player.put(hears(1, message))
+    stand.log_in(player, 1)
     assert placed(player.put(hears(1, stand.pushed(stand.ids[0], stand.live[0])))) == []
     outputs = player.put(Opened(Route.HTTP, 0))
     answered(stand, player, calls_of(outputs), *stand.ids)
@@ -952,9 +948,7 @@ def test_a_list_that_is_refused_at_the_start_is_asked_for_again_and_until_then_n
 ) -> None:
     pushing(stand)
     player = stand.player()
-    player.put(Opened(Route.WS, 1))
-    for message in stand.login:
-        player.put(hears(1, message))
+    stand.log_in(player, 1)
     for call in calls_of(player.put(Opened(Route.HTTP, 0))):
         player.put(answer(call.tag, stand.refused[0][1], 400))
     assert not player.adapter.book.is_known and not player.adapter.book.is_current
@@ -1062,7 +1056,7 @@ def test_at_crosstrade_too_orders_that_were_replaced_in_a_gap_count_as_open_once
     player.put(Pause(5))
     player.put(Closed(Route.WS, 1, "gone"))
     player.put(Pause(5))
-    player.put(Opened(Route.WS, 2))
+    stand.open(player, 2)
     hello = {"orders": [{**payload("crosstrade/order"), "orderId": stand.ids[1], "orderState": "Working"}]}
     player.put(hears(2, {"id": "hello", "data": {**hello, "success": True}}))
     assert set(player.adapter.book.orders) == set(stand.ids) and player.adapter.book.open_orders == 1
@@ -1085,7 +1079,7 @@ def test_doubted_orders_are_looked_up_a_few_at_a_time_and_count_again_if_they_ar
     while pending := [call for call in calls_of(tuple(looks)) if call.tag.startswith(LOOK_UP)]:
         assert len(pending) <= 5 and not any(call.urgent for call in pending)
         for call in pending:
-            one = next(one for one in ids if one in call.request.target)
+            one = looked_up(stand, call)
             status = stand.live[0] if one == ids[0] else stand.gone
             player.put(answer(call.tag, stand.found(one, status)))
         player.put(Pause(5))
@@ -1246,7 +1240,7 @@ def measure(stand: VenueProfile, player: Player) -> list[Output]:
     while work:
         match work.pop(0):
             case Call() as call:
-                assert not call.urgent and not call.cancel and call.request.method == "GET"
+                assert not call.urgent and not call.cancel and stand.is_read(call.request)
                 work += player.put(answer(call.tag, stand.worth(call)))
             case WakeAfter(tag, seconds):
                 player.put(Pause(seconds))
@@ -1387,7 +1381,8 @@ def test_the_venues_own_words_are_cut_and_their_control_characters_shown(stand: 
     words = "bad\r\nkey\x1b[2J" + "x" * 1000
     status, body = stand.refused[0]
     assert isinstance(body, dict)
-    [fact] = player.put(answer(call.tag, {**body, "message": words}, status))
+    said = {**body, "message": words} if stand.worded is None else stand.worded(words)
+    [fact] = player.put(answer(call.tag, said, status))
     assert isinstance(fact, CancelAnswered)
     assert "bad  key\N{REPLACEMENT CHARACTER}[2J" in fact.evidence
     assert fact.evidence.isprintable() and fact.evidence.endswith("…") and len(fact.evidence) <= 200

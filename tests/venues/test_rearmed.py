@@ -8,8 +8,10 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.core import engine
+from kill_switch.core.commands import RearmGranted
 from kill_switch.core.domain import LaneState, Phase, Reason, Route
+from kill_switch.core.events import RearmAsked
+from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.venues import VENUES
@@ -45,7 +47,7 @@ class Post:
         self.stand, self.mood = stand, mood
         self.time = Time()
         pace = replace(VENUES[stand.venue].TIMING, residue_after_s=3600.0)
-        state = engine.State({"a": engine.AccountState(pace)})
+        state = State({"a": AccountState(pace)})
         self.dispatcher = Dispatcher(state, Recorder([]), self.time.now, self.time.later, lambda announcement: None)
         self.session: AccountSession = self.dispatcher.register(
             AccountSession("a", stand.make(**stand.widest), self.dispatcher)
@@ -161,8 +163,8 @@ class Post:
         assert account.sweep is not None
         passed = account._replace(sweep=account.sweep._replace(phase=Phase.RESIDUE))
         self.dispatcher.state = self.dispatcher.state._replace(accounts={"a": passed})
-        asked = engine.RearmAsked(1, "ann", "all well", ("a",), True, (), self.time.now())
-        assert self.dispatcher.rearm(asked) == engine.RearmGranted(("a",))
+        asked = RearmAsked(1, "ann", "all well", ("a",), True, (), self.time.now())
+        assert self.dispatcher.rearm(asked) == RearmGranted(("a",))
         self.left.clear()
 
     def everything_else_happens(self) -> None:

@@ -93,7 +93,9 @@ class CrossTradeExchange(Venue):
 
     name = "crosstrade"
     options_type = CrossTradeOptions
-    symbol = "ES 09-26"
+    symbols = ("ES 09-26", "NQ 09-26")
+    not_covered = ("tradovate",)  # orders in the Tradovate cloud have calls of their own (§0)
+    upgrade_weight = 0  # (§3)
     lists = ("orders", "all-orders")
     reads = ("snapshot", "positions", "order", "account", "accounts", "watermarks")
     # Nothing in the protocol depends on the client's clock, order events are not guaranteed, and a token has neither an

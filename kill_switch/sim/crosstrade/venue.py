@@ -98,7 +98,7 @@ class CrossTrade(CrossTradeCalls):
 
     def parse_message(self, session: Session, message: str | bytes) -> Understood:
         """Parse a message (§6); an RPC costs a token (§3)."""
-        heard = Understood("other", "unreadable")
+        heard = Understood("other", "unreadable", weight=0)
         try:
             data = orjson.loads(message)
         except orjson.JSONDecodeError:
@@ -112,6 +112,7 @@ class CrossTrade(CrossTradeCalls):
         if heard.op == "ping":
             heard.kind = "ping"
         elif heard.op == "rpc":
+            heard.weight = 1
             call = self.apis.get(str(data.get("api")))
             if call is not None:
                 heard.kind, heard.operation = call.kind, call.operation

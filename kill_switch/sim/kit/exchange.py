@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from email.utils import formatdate
 from functools import lru_cache, partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.faults import SPECS, Faults
@@ -41,6 +41,13 @@ class Session:
     held: bytes | None = None  # the account event that the `reorder` fault holds back
 
 
+class DeadMan(NamedTuple):
+    """An account's countdown at the venue, which cancels its orders when it ends."""
+
+    fires_in_s: float | None  # seconds until it ends; None while it is not armed
+    fired: int  # how often it has ended since the start
+
+
 class ExchangeSim(ABC):
     """The accounts of one venue, and the engine that changes their orders.
 
@@ -49,9 +56,14 @@ class ExchangeSim(ABC):
     """
 
     name: ClassVar[str]
-    symbol: ClassVar[str]  # the market of orders that name none
+    # the markets, as the venue's cancels name them; the first is the market of orders that name none
+    symbols: tuple[str, ...]
     categories: tuple[str, ...] = ()  # kinds of product, where the venue distinguishes them; the first is the default
-    kinds: ClassVar[tuple[str, ...]] = ("limit", "stop")  # kinds of orders that the admin API can place
+    # kinds of orders that the admin API can place, each of which a kill must remove
+    kinds: ClassVar[tuple[str, ...]] = ("limit", "stop")
+    not_covered: ClassVar[tuple[str, ...]] = ()  # what a kill does not reach: kinds of orders, machines of the venue
+    # types of keys that `--key-type` selects instead of the usual one; they are values of the option `auth`
+    key_types: ClassVar[tuple[str, ...]] = ()
     lists: ClassVar[tuple[str, ...]] = ()  # names of the lists of orders
     reads: ClassVar[tuple[str, ...]] = ()  # names of the other reads, as in the request log
     # names of the possible faults; `foreign_use` needs a rate limit that the programs of a user share
@@ -68,6 +80,15 @@ class ExchangeSim(ABC):
         self.listeners: dict[str, dict[Connection, Session]] = {name: {} for name in self.accounts}
         self.stopped = False
         self.hidden: set[str] = set()  # ids of orders that came to rest while the `unlisted` fault was on
+
+    @property
+    def symbol(self) -> str:
+        """Return the market of orders that name none."""
+        return self.symbols[0]
+
+    def dead_man(self, account: Account) -> DeadMan | None:
+        """Return the account's countdown; None at a venue that has none."""
+        return None
 
     @abstractmethod
     def make_account(self, number: int) -> Account:

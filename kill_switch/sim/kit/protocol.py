@@ -72,6 +72,7 @@ class Understood:
     data: dict[str, Any] = field(default_factory=dict)
     who: str | None = None  # the account that a login claims to be, unchecked
     answer: SimAnswer | None = None
+    weight: float = 1  # what the message costs in the venue's pool
 
 
 def json_answer(value: object, status: int = 200, *, ok: bool | None = None) -> SimAnswer:

@@ -31,6 +31,7 @@ class Route:
     kind: Kind
     operation: str
     call: Callable[[Account, Request], SimAnswer | DeferredAnswer]
+    weight: float = 1  # what the request costs in the venue's pool
 
 
 @dataclass(slots=True)
@@ -42,17 +43,19 @@ class RequestLogEntry:
     operation: str
     ok: bool
     account: str | None
+    weight: float = 1  # what it cost in the venue's pool
 
     def listing(self) -> dict[str, object]:
         """Return the line in the admin API's form."""
         shown = {"t_ns": self.t_ns, "route": self.route, "what": self.operation, "ok": self.ok}
-        return shown | {"account": self.account}
+        return shown | {"account": self.account, "weight": self.weight}
 
 
 class Venue(ExchangeSim):
     """Serve one venue to any number of accounts. It is a `Handler` of the server."""
 
     options_type: ClassVar[type[Options]]
+    upgrade_weight: ClassVar[float] = 1  # what a WebSocket upgrade costs in the venue's pool
 
     def __init__(self, options: Options, accounts: int) -> None:
         super().__init__(options, accounts)
@@ -183,9 +186,8 @@ class Venue(ExchangeSim):
             return
         route = self.route(request)
         kind: Kind = route.kind if route else "other"
-        seen = RequestLogEntry(
-            request.t_ns, "http", route.operation if route else f"{request.method} {request.path}", False, None
-        )
+        operation = route.operation if route else f"{request.method} {request.path}"
+        seen = RequestLogEntry(request.t_ns, "http", operation, False, None, route.weight if route else 1)
         self.log.append(seen)
         answer: SimAnswer | DeferredAnswer | None = self.throttle(connection, request)
         if answer is None and self.faults.active:
@@ -238,7 +240,7 @@ class Venue(ExchangeSim):
 
     def upgrading(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Decide a WebSocket upgrade; it counts as a login where the venue logs in by the upgrade."""
-        seen = RequestLogEntry(request.t_ns, "ws", "connect", False, None)
+        seen = RequestLogEntry(request.t_ns, "ws", "connect", False, None, self.upgrade_weight)
         self.log.append(seen)
         answer: SimAnswer | Account | None = self.throttle(connection, request)
         if answer is None and self.faults.active:
@@ -282,7 +284,7 @@ class Venue(ExchangeSim):
         session = self.sessions[connection]
         session.heard_at = time.monotonic()
         heard = self.parse_message(session, message)
-        seen = RequestLogEntry(connection.t_ns, "ws", heard.operation, False, connection.account)
+        seen = RequestLogEntry(connection.t_ns, "ws", heard.operation, False, connection.account, heard.weight)
         self.log.append(seen)
         answer = heard.answer
         if self.faults.active:

@@ -88,7 +88,7 @@ class KunaExchange(Venue):
 
     name = "kuna"
     options_type = KunaOptions
-    symbol = "BTC_USDT"
+    symbols = wire.PAIRS
     kinds = ("limit", "stop", "pending")
     lists = ("active", "Pending", "WaitStop")
     reads = ("order", "balance", "trades", "me")

@@ -60,7 +60,7 @@ class OxfunExchange(Venue):
 
     name = "oxfun"
     options_type = OxfunOptions
-    symbol = "BTC-USD-SWAP-LIN"
+    symbols = ("BTC-USD-SWAP-LIN", "ETH-USD-SWAP-LIN", "BCH-USDT")
     filled_state = "FILLED"
     lists = ("orders",)
     reads = ("order", "positions", "balances", "account")

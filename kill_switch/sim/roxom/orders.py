@@ -69,7 +69,8 @@ class RoxomExchange(Venue):
 
     name = "roxom"
     options_type = RoxomOptions
-    symbol = "US500-BTC"
+    symbols = wire.SYMBOLS
+    key_types = ("rsa",)
     categories = lists = TYPES
     reads = ("order", "positions", "balance", "instruments")
     filled_state = "filled"

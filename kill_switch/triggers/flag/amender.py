@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Reason, Severity
-from kill_switch.core.engine import Announce
 from kill_switch.journal.records import AmendmentRecord
 
 

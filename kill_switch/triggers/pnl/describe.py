@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
-from kill_switch.core.engine import Announce
 from kill_switch.triggers.pnl.day import DayTracker
 from kill_switch.triggers.pnl.equity_course import Transfer
 from kill_switch.triggers.pnl.samples import INTAKE, Sample, SampleCollector

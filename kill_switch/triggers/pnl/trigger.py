@@ -13,8 +13,8 @@ from typing import Any
 
 import anyio
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Phase, Reason, Severity
-from kill_switch.core.engine import Announce
 from kill_switch.triggers.base import Figures, Report, Trigger, TriggerState, Unseen
 from kill_switch.triggers.pnl import day_record
 from kill_switch.triggers.pnl.day import DayTracker

@@ -12,9 +12,20 @@ class CrossTradeOptions(VenueOptions):
 
     ws_url: str = "wss://app.crosstrade.io/ws/stream"
     rest_url: str = "https://app.crosstrade.io"
-    nt_accounts: tuple[str, ...] = Field(min_length=1, max_length=15)  # a kill costs one token each; a burst is 20
-    order_events: bool = True  # try to subscribe to order events; whether NT8 accounts have any is not documented
-    flatten: bool = False  # close the accounts' positions too, at the market, after their orders are cancelled
+    nt_accounts: tuple[str, ...] = Field(  # 15 at most, because a kill costs one token each, and a burst is 20
+        min_length=1,
+        max_length=15,
+        description="accounts as NinjaTrader shows them, 15 at most; others are never ready or clear",
+        examples=[["Sim101"]],
+    )
+    order_events: bool = Field(
+        default=True,
+        description="try to subscribe to order events; whether NT8 accounts have any is not documented",
+    )
+    flatten: bool = Field(
+        default=False,
+        description="close the accounts' positions too, at the market, after their orders are cancelled",
+    )
 
     @field_validator("nt_accounts")
     @classmethod

@@ -35,11 +35,16 @@ class PendingCall:
     give_up_after_s: float | None = None  # seconds until it counts as lost, instead of a second route
     part: Any = None  # the adapter's context for the answer
     on_loss: LossHandler | None = None  # handles the loss of this call, instead of the adapter's `on_loss`
-    is_retry: bool = False  # a second attempt, after a refusal whose reason has been corrected
+    retries: int = 0  # refusals in a row whose reason has been corrected before this attempt
     copies_pending: int = 1  # copies that may still be answered
     is_only_copy: bool = False  # it is answered, and the venue cannot have executed another copy
     spares: int = 0  # copies that may still leave on a spare warm connection
     sent: bool = False  # a byte of one of its copies may have left
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether it is another attempt, after a refusal whose reason has been corrected."""
+        return self.retries > 0
 
 
 ReplyHandler = Callable[[PendingCall, Replied, Instant], Outputs | None]
@@ -142,7 +147,9 @@ class CallStarter:
             context=call.part,
             on_loss=call.on_loss,
         )
-        self.pending[f"{call.kind}#{self._started}"].is_retry = True
+        again = self.pending[f"{call.kind}#{self._started}"]
+        again.retries = call.retries + 1
+        again.sent = call.copies_pending > 0  # the venue may still execute another copy of the refused call
         return outputs
 
     def forget_commands(self) -> None:

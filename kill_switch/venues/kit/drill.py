@@ -5,6 +5,8 @@ An `Adapter` owns one `DrillTracker`, builds the command and judges its answer. 
 
 from __future__ import annotations
 
+from typing import Any
+
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.messages import DRILL_WITHIN_S, Drilled, Outputs, Send, WakeAfter
@@ -19,13 +21,13 @@ class DrillTracker:
         self._calls = calls
         self._frames: dict[str, tuple[int, int]] = {}  # tag → connection, and when the frame was sent, monotonic
 
-    def start_call(self, build: Build, now: Instant) -> Outputs:
-        """Drill the warm HTTP lane with a call that is not urgent.
+    def start_call(self, build: Build, now: Instant, *, context: Any = None) -> Outputs:
+        """Drill the warm HTTP lane with a call that is not urgent; `context` becomes the call's `part`.
 
         The adapter's `on_reply` judges the reply to a call of the kind `DRILL`. A drill takes no second route: it has
         failed without an answer after `DRILL_WITHIN_S`.
         """
-        return self._calls.start_call(DRILL, build, now, give_up_after_s=DRILL_WITHIN_S, on_loss=_lost)
+        return self._calls.start_call(DRILL, build, now, give_up_after_s=DRILL_WITHIN_S, context=context, on_loss=_lost)
 
     def start_frame(self, conn: int | None, tag: str, text: bytes, now: Instant) -> Outputs:
         """Drill the WebSocket lane with a frame whose `tag` begins with `DRILL`.

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from kill_switch.core.domain import Instant, Order, OrderState
 from kill_switch.venues.decode import Evidence, truncate
 from kill_switch.venues.kit.book import NEVER, OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
+from kill_switch.venues.kit.second_route import READ_FACTOR
 from kill_switch.venues.messages import OrdersRead, Outputs, WakeAfter
 
 LOOK_UP = "look-up"  # the kind of the call that requests a single order by its id
@@ -24,9 +26,7 @@ MAX_LOOK_UPS = (
 )
 MAX_WHY = 600  # characters of the reasons why a read-back is incomplete
 NAMED = 3  # most orders that a line of evidence names
-READ_SECOND_ROUTE_FACTOR = (
-    4  # a read waits this many times as long for its second route as a cancel, because it is less urgent
-)
+READ_SECOND_ROUTE_FACTOR = READ_FACTOR
 
 
 @dataclass(slots=True)
@@ -51,8 +51,9 @@ class ReadBack:
 class ReadBackRunner:
     """Run an account's read-backs; each ends in one `OrdersRead`.
 
-    It also has the lists read when a connection begins to push orders. The adapter may replace two callbacks.
+    It also has the lists read when a connection begins to push orders. The adapter may replace three callbacks.
     `order_request` takes an order's id, and returns the builder of its request, or None if the venue has no such call.
+    `look_up_part` returns the context of a look-up's call, which begins with the read-back and the order's id.
     `count_cancelled` returns the `OrdersRead.cancelled` of an urgent read-back, and resets the count.
     """
 
@@ -71,6 +72,7 @@ class ReadBackRunner:
         """
         self.order_request: Callable[[str], Build | None] = lambda order_id: None
         self.count_cancelled: Callable[[], int | None] = lambda: None
+        self.look_up_part: Callable[[ReadBack | None, str], Any] = lambda read, order_id: (read, order_id)
         self._book = book
         self._calls = calls
         self._evidence = evidence
@@ -129,7 +131,7 @@ class ReadBackRunner:
         It returns them once a read-back, and nothing for any other call.
         """
         match call.part:
-            case (name, ReadBack(reported_early=False) as read) if read.left:
+            case (name, ReadBack(reported_early=False) as read, *_) if read.left:
                 read.reported_early = True
                 why = self._evidence(f"{name}: no answer yet")
                 return (OrdersRead(tuple(read.orders.values()), False, read.asked_ns, why),)
@@ -158,7 +160,7 @@ class ReadBackRunner:
                     now,
                     urgent=read.urgent,
                     second_route_after_s=READ_SECOND_ROUTE_FACTOR * self._second_route_after_s(),
-                    context=(read, order.id),
+                    context=self.look_up_part(read, order.id),
                     on_loss=self._on_look_up_lost,
                 )
         return outputs or self._end_read(read)
@@ -171,7 +173,11 @@ class ReadBackRunner:
             if build is not None and order_id not in self._looking:
                 self._looking.add(order_id)
                 outputs += self._calls.start_call(
-                    LOOK_UP, build, now, context=(None, order_id), on_loss=self._on_look_up_lost
+                    LOOK_UP,
+                    build,
+                    now,
+                    context=self.look_up_part(None, order_id),
+                    on_loss=self._on_look_up_lost,
                 )
         return outputs
 

@@ -18,13 +18,25 @@ class KunaOptions(VenueOptions):
 
     ws_url: str = "wss://ws-pro.kuna.io/socketcluster/"
     rest_url: str = "https://api.kuna.io"
-    auth: Literal["api-key", "hmac"] = "api-key"
-    ws_login: Literal["api-key", "none"] = "api-key"  # "none": for an account that has no single key
-    account_type: Literal["", "pro"] = ""
-    stop_orders: bool = True  # read WaitStop orders too: whether the active list has them is not documented
-    pending_orders: bool = True  # read Pending orders too, for the same reason
-    since: str = "2014-01-01T00:00:00Z"  # without it ("") the lists lack orders that are older than two weeks
-    batch_orders: int = Field(default=PAGE, ge=1, le=PAGE)  # the venue's maximum is not documented
+    auth: Literal["api-key", "hmac"] = Field(default="api-key", description="the single key, or signed requests")
+    ws_login: Literal["api-key", "none"] = Field(
+        default="api-key", description='"none": no push session, for an account that has no single key'
+    )
+    account_type: Literal["", "pro"] = Field(default="", description='"pro" for a Kuna Pro account')
+    stop_orders: bool = Field(
+        default=True, description="read WaitStop orders too: whether the active list has them is not documented"
+    )
+    pending_orders: bool = Field(default=True, description="read Pending orders too, for the same reason")
+    since: str = Field(
+        default="2014-01-01T00:00:00Z",
+        description='without it ("") the lists lack orders that are older than two weeks',
+    )
+    batch_orders: int = Field(
+        default=PAGE,
+        ge=1,
+        le=PAGE,
+        description=f"orders in one cancel/multi, 1 to {PAGE}; the venue's maximum is not documented",
+    )
 
     @field_validator("since")
     @classmethod

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
@@ -57,9 +57,15 @@ class RoxomOptions(VenueOptions):
 
     ws_url: str = "wss://ws.roxom.com/ws"
     rest_url: str = "https://api.roxom.com"
-    auth: Literal["rsa", "api-key"] = "rsa"
-    path_prefix: str = "/api/v1"  # "/v1" in the newest pages (§ 2); it is part of the signed text
-    inst_types: tuple[InstType, ...] = ALL_TYPES  # each has its own list (§ 4.4); orders of other types are not seen
+    auth: Literal["rsa", "api-key"] = Field(default="rsa", description="signed requests, or the key alone")
+    path_prefix: str = Field(
+        default="/api/v1",
+        description='of every request, and a part of the signed text; "/v1" in the newest pages',
+    )
+    inst_types: tuple[InstType, ...] = Field(
+        default=ALL_TYPES,
+        description="the order lists that are read back; orders of other types are not seen",
+    )
 
     @field_validator("path_prefix")
     @classmethod

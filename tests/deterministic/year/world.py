@@ -16,9 +16,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from kill_switch.config.loader import load
-from kill_switch.core import engine
+from kill_switch.core.commands import RearmGranted
 from kill_switch.core.domain import LaneState, Phase, SweepTiming
-from kill_switch.core.engine import RearmAsked, RearmGranted
+from kill_switch.core.events import RearmAsked
+from kill_switch.core.state import AccountState, State
 from kill_switch.journal import history
 from kill_switch.system.offload import OffloadThread
 from kill_switch.triggers import link, order_rate, schedule, stall_clock
@@ -93,7 +94,7 @@ class World:
         self._accounts = tuple(name for kind in kinds for name in kind.ACCOUNTS)
         self._journal: dict[tuple[str, object], Mapping[str, Any]] = {}  # kind and trigger → the last entry
         self._news: deque[Mapping[str, Any]] = deque(maxlen=MOST_NEWS)
-        self._state = engine.State({name: engine.AccountState(SweepTiming()) for name in self._accounts})
+        self._state = State({name: AccountState(SweepTiming()) for name in self._accounts})
         self._up_s = 0.0  # when the daemon is started again
         self._connected_s = 0.0  # when its lanes are up
         self._off_s = 0.0  # how wrong the wall clock is

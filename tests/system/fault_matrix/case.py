@@ -20,8 +20,8 @@ from pathlib import Path
 
 import anyio
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import LaneState, Phase, Verdict
-from kill_switch.core.engine import Announce
 from kill_switch.journal import journal
 
 from .catalog import FAULTS, Fault

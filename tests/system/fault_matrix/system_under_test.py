@@ -19,8 +19,8 @@ import anyio.abc
 from kill_switch import clock
 from kill_switch.config import loader
 from kill_switch.core import recovery
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Phase, Reason, Severity, SweepTiming
-from kill_switch.core.engine import Announce
 from kill_switch.dispatch import connect as wiring
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import journal
@@ -43,9 +43,7 @@ class Product:
         shutil.copy(entries["victim"]["ca_file"], self._ca_file)
         entries = {**entries, "victim": {**entries["victim"], "ca_file": str(self._ca_file)}}
         self.config = loader.load(_write_config(directory, entries, venues))
-        adapters = {
-            name: a.build_adapter(self.config.daemon.second_route_after_s) for name, a in self.config.accounts.items()
-        }
+        adapters = wiring.build_adapters(self.config)
         paces = {name: hurried(adapter.TIMING) for name, adapter in adapters.items()}
         self.pace: SweepTiming = paces["victim"]
         self.reports = ReportBuilder(int(self.config.daemon.budget_s * 1e6))

@@ -55,6 +55,12 @@ def test_each_commands_help_has_examples_that_the_command_takes(name: str) -> No
             command.make_context(name, words[1:], parent=parent)
 
 
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_each_option_of_a_command_says_what_it_is_for(name: str) -> None:
+    options = [each for each in main.commands[name].params if isinstance(each, click.Option)]
+    assert [option.opts for option in options if not option.help and not option.hidden] == []
+
+
 def test_the_manual_page_has_a_section_for_each_command_and_man_finds_no_fault_in_it() -> None:
     done = CliRunner().invoke(main, ["man"])
     assert done.exit_code == 0

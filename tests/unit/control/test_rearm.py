@@ -11,8 +11,9 @@ import anyio
 import pytest
 
 from kill_switch.control.handlers import PROVE_WITHIN_S
+from kill_switch.core.commands import RearmGranted
 from kill_switch.core.domain import LaneState, Phase, SweepTiming
-from kill_switch.core.engine import RearmGranted, Reconfigured
+from kill_switch.core.events import Reconfigured
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.order_rate import OrderRateTrigger
 from tests.harness.control_harness import ControlHarness, Opened

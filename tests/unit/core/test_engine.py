@@ -7,20 +7,19 @@ from dataclasses import replace
 import pytest
 
 from kill_switch.core import engine, sweep
+from kill_switch.core.commands import AppendRecord, PulseAnswered, ReadOrders, RearmGranted, RearmPending, RearmRefused
 from kill_switch.core.domain import CancelOutcome, Phase, SweepTiming
-from kill_switch.core.engine import (
-    AccountState,
+from kill_switch.core.events import (
+    Event,
     Progress,
     Pulse,
-    PulseAnswered,
-    ReadOrders,
-    RearmGranted,
-    RearmPending,
-    RearmRefused,
+    ReasonReported,
     Reconfigured,
     Recovered,
-    State,
+    StrikeSent,
+    StrikesSent,
 )
+from kill_switch.core.state import AccountState, State
 from kill_switch.errors import IllegalEvent
 from tests.harness.core_playbook import (
     TIMING,
@@ -162,7 +161,7 @@ def test_a_reason_that_comes_after_the_kill_is_over_begins_the_next(play: Theatr
 
 
 def test_a_kill_counts_from_the_moment_its_reason_was_observed(play: Theatre) -> None:
-    late = engine.ReasonReported(reason("a", ms=0), at(1250))
+    late = ReasonReported(reason("a", ms=0), at(1250))
     state = after(armed("a"), late)
     assert state.kill is not None
     assert (state.kill.id, state.kill.began) == (KILL, at(0))
@@ -199,7 +198,7 @@ def test_an_answer_is_recorded_and_read_back(play: Theatre) -> None:
     assert (
         book
         >> answered("a", 100, CancelOutcome.REFUSED, cancelled=2)
-        << engine.AppendRecord(
+        << AppendRecord(
             "answer",
             {
                 "kill": KILL,
@@ -222,7 +221,7 @@ def test_a_clean_read_is_recorded_and_the_next_one_appointed(play: Theatre) -> N
     assert (
         book
         >> read("a", 200, cancelled=5)
-        << engine.AppendRecord(
+        << AppendRecord(
             "read",
             {
                 "kill": KILL,
@@ -389,7 +388,7 @@ def test_the_deadline_is_recorded_and_announced_and_the_chase_goes_on(play: Thea
 
 def test_an_answers_evidence_is_in_its_own_record_only() -> None:
     _, commands = engine.step(striking("a"), answered("a", 10_500))
-    records = {command.kind: set(command.data) for command in commands if isinstance(command, engine.AppendRecord)}
+    records = {command.kind: set(command.data) for command in commands if isinstance(command, AppendRecord)}
     assert records["answer"] == {"kill", "account", "strike", "answer", "mono_ns", "evidence", "cancelled"}
     assert records["residue"] == {"kill", "account", "left", "mono_ns"}
 
@@ -454,7 +453,7 @@ def test_a_sent_strike_is_recorded_with_its_kill(play: Theatre) -> None:
     assert (
         book
         >> struck("a", 1, 0.2, "ws", "http")
-        << engine.AppendRecord(
+        << AppendRecord(
             "strike",
             {"sent": [{"kill": KILL, "account": "a", "strike": 1, "routes": ("ws", "http"), "mono_ns": ns(0.2)}]},
         )
@@ -866,9 +865,7 @@ def test_the_daemons_state_is_the_worst_of_its_accounts() -> None:
         (asked("a", "x"), "RearmAsked"),
     ],
 )
-def test_an_event_for_an_unknown_account_is_illegal_and_changes_nothing(
-    play: Theatre, event: engine.Event, name: str
-) -> None:
+def test_an_event_for_an_unknown_account_is_illegal_and_changes_nothing(play: Theatre, event: Event, name: str) -> None:
     for state in (armed("a"), striking("a"), clear("a")):
         book = play(state)
         assert book >> event << Raises(IllegalEvent, f"{name} is not allowed in a state without account 'x'")
@@ -883,7 +880,7 @@ def test_an_illegal_event_names_state_and_event() -> None:
 
 def test_no_command_ever_mentions_an_account_out_of_scope(play: Theatre) -> None:
     book = play(clear("a", "b"))
-    assert book >> seen("b", 700) << Like(engine.AppendRecord, kind="seen") << strike("b", number=2) << wake("b", 1700)
+    assert book >> seen("b", 700) << Like(AppendRecord, kind="seen") << strike("b", number=2) << wake("b", 1700)
     assert book.state.accounts["a"] == clear("a", "b").accounts["a"]
 
 
@@ -895,8 +892,8 @@ def test_phases_are_ordered_from_harmless_to_worst() -> None:
 
 def test_changes_of_a_kills_order_count_are_on_record_and_no_record_without_a_change() -> None:
     told = {"open": ["1"]}
-    sent = engine.StrikeSent("a", 1, ("ws",), ns(0), told)
-    run = Run(armed("a"))(reported("a"), engine.StrikesSent((sent,), at(0)), answered("a", 100, orders=told, strike=1))
+    sent = StrikeSent("a", 1, ("ws",), ns(0), told)
+    run = Run(armed("a"))(reported("a"), StrikesSent((sent,), at(0)), answered("a", 100, orders=told, strike=1))
     run(read("a", 200, orders=told), answered("a", 250))
     entries = [entry["data"] for entry in run.entries if entry["kind"] in ("answer", "read")]
     [again] = [entry["data"]["sent"][0] for entry in run.entries if entry["kind"] == "strike"][1:]

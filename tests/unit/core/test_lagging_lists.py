@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 
 from kill_switch.core import engine, list_lag, sweep
+from kill_switch.core.commands import RearmRefused
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, SweepTiming
+from kill_switch.core.events import RearmAsked
+from kill_switch.core.state import AccountState, State
 from kill_switch.core.sweep import ReadCounted, StrikeAnswered, Sweep, SweepAction, SweepTimerFired
 from tests.harness.core_playbook import TIMING, Theatre, ns
 
@@ -110,7 +113,7 @@ def test_a_guard_resumed_by_a_new_process_proves_nothing_while_lists_may_show_th
 
 def test_a_resumed_guard_whose_lists_lag_is_not_re_armed_at_once() -> None:
     guard = after(sweep.resume_guard(LAGS, ns(0)), due(0), read(2, asked=0))
-    state = engine.State({"a": engine.AccountState(LAGS, guard, "k1")})
+    state = State({"a": AccountState(LAGS, guard, "k1")})
     at = Instant(ns(3), 0)
-    _, [_, refused] = engine.step(state, engine.RearmAsked(1, "ann", "", ("a",), False, (), at, ns(0)))
-    assert isinstance(refused, engine.RearmRefused) and "its lists may lag by 2 s" in refused.reasons[0]
+    _, [_, refused] = engine.step(state, RearmAsked(1, "ann", "", ("a",), False, (), at, ns(0)))
+    assert isinstance(refused, RearmRefused) and "its lists may lag by 2 s" in refused.reasons[0]

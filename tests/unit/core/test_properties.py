@@ -17,19 +17,28 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from kill_switch.core import engine, sweep
+from kill_switch.core.commands import (
+    AppendRecord,
+    ReadOrders,
+    RearmGranted,
+    RearmPending,
+    RearmRefused,
+    StrikeAccounts,
+    WakeAt,
+)
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason, SweepTiming
-from kill_switch.core.engine import (
-    AccountState,
+from kill_switch.core.events import (
+    Event,
     Progress,
     RearmAsked,
     ReasonReported,
     Reconfigured,
     Recovered,
-    State,
     StrikeSent,
     StrikesSent,
 )
 from kill_switch.core.recovery import rebuild
+from kill_switch.core.state import AccountState, State
 from kill_switch.journal.kill_report import ReportBuilder
 from tests.harness.core_playbook import START, TIMING, Run
 
@@ -154,19 +163,15 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
             self.approved.setdefault(uid, set()).update(phases)
         agreed = sum(approved.issuperset(phases) for approved in self.approved.values())
         self.happens(RearmAsked(uid, "user", "well", scope, force, ("it is there",) if blocked else (), self.now()))
-        (verdict,) = [
-            c
-            for c in self.run.commands
-            if isinstance(c, engine.RearmGranted | engine.RearmPending | engine.RearmRefused)
-        ]
+        (verdict,) = [c for c in self.run.commands if isinstance(c, RearmGranted | RearmPending | RearmRefused)]
         if not holds:
-            assert isinstance(verdict, engine.RearmRefused)
+            assert isinstance(verdict, RearmRefused)
             assert verdict.reasons
             assert self.run.state == before
         elif agreed < 2:
-            assert verdict == engine.RearmPending(agreed, 2)
+            assert verdict == RearmPending(agreed, 2)
         else:
-            assert isinstance(verdict, engine.RearmGranted)
+            assert isinstance(verdict, RearmGranted)
             assert set(verdict.accounts) == set(phases)
             self.tripped.difference_update(phases)
             self.approved.clear()
@@ -212,21 +217,21 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
     def now(self) -> Instant:
         return Instant(self.now_ns, START.wall_ns + self.now_ns - START.mono_ns)
 
-    def happens(self, event: engine.Event, free_to_strike: bool = False) -> None:
+    def happens(self, event: Event, free_to_strike: bool = False) -> None:
         before = self.run.state
         self.run(event)
         latched = False
         for command in self.run.commands:
             match command:
-                case engine.AppendRecord(kind, _, latch):
+                case AppendRecord(kind, _, latch):
                     latched = latched or latch or kind == "resume"
-                case engine.StrikeAccounts(struck):
+                case StrikeAccounts(struck):
                     assert latched or not free_to_strike, "the latch is written first"
                     for name, number in struck:
                         self.struck(name, number, free_to_strike, before)
-                case engine.ReadOrders(name):
+                case ReadOrders(name):
                     self.models[name].asked.append(self.now_ns)
-                case engine.WakeAt(name, at_ns):
+                case WakeAt(name, at_ns):
                     self.models[name].wake_ns = at_ns
                 case _:
                     pass
@@ -346,23 +351,23 @@ class Floor:
     def later(self, ms: int, what: str, asked_ns: int = 0) -> None:
         heapq.heappush(self._queue, (self.now_ns + ms * 1_000_000, next(self._numbers), what, asked_ns))
 
-    def handle(self, event: engine.Event) -> None:
+    def handle(self, event: Event) -> None:
         self.run(event)
         for command in self.run.commands:
             match command:
-                case engine.StrikeAccounts():
+                case StrikeAccounts():
                     self.strikes.append(self.now_ns)
                     self.later(self.faults.latency_ms, "strike")
-                case engine.ReadOrders():
+                case ReadOrders():
                     self.reads.append(self.now_ns)
                     self.later(self.faults.latency_ms, "look", self.now_ns)
-                case engine.WakeAt(_, at_ns):
+                case WakeAt(_, at_ns):
                     self._wake_ns = at_ns
                     heapq.heappush(self._queue, (at_ns, next(self._numbers), "wake", at_ns))
-                case engine.AppendRecord("clear"):
+                case AppendRecord("clear"):
                     assert not self.orders, "proven clear, and an order rests"
                     self.proofs.append(self.now_ns)
-                case engine.AppendRecord("residue"):
+                case AppendRecord("residue"):
                     self.residues += 1
                 case _:
                     pass

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from kill_switch.core.commands import StrikeAccounts
 from kill_switch.core.domain import Phase, SweepTiming
-from kill_switch.core.engine import Event, Reconfigured, State, StrikeAccounts
+from kill_switch.core.events import Event, Reconfigured
 from kill_switch.core.identity import Login
 from kill_switch.core.recovery import rebuild, tripped_unconfigured
+from kill_switch.core.state import State
 from kill_switch.errors import JournalBroken
 from tests.harness.core_playbook import (
     TIMING,

@@ -13,8 +13,9 @@ import pytest
 
 from kill_switch.clock import now
 from kill_switch.core import sweep
+from kill_switch.core.commands import RearmGranted, RearmRefused
 from kill_switch.core.domain import Instant, Phase
-from kill_switch.core.engine import Progress, RearmGranted, RearmRefused
+from kill_switch.core.events import Progress
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
 from tests.unit.daemon.test_reload import Play

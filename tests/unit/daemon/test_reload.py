@@ -23,8 +23,9 @@ from kill_switch.config.loader import load
 from kill_switch.control import handlers
 from kill_switch.control.client import is_listening
 from kill_switch.control.server import Caller
+from kill_switch.core.commands import Announce, RearmGranted, RearmPending
 from kill_switch.core.domain import Phase, Reason
-from kill_switch.core.engine import Announce, RearmAsked, RearmGranted, RearmPending
+from kill_switch.core.events import RearmAsked
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
 from kill_switch.journal import journal, latch_file, latch_lines

@@ -9,19 +9,10 @@ from decimal import Decimal
 import pytest
 
 from kill_switch.core import engine
+from kill_switch.core.commands import Announce, Command, RearmGranted, RearmPending, RearmRefused
 from kill_switch.core.domain import CancelOutcome, Instant, LaneState, Order, OrderState, Route, Severity
-from kill_switch.core.engine import (
-    AccountState,
-    Announce,
-    Progress,
-    Pulse,
-    RearmGranted,
-    RearmPending,
-    RearmRefused,
-    Reconfigured,
-    Recovered,
-    State,
-)
+from kill_switch.core.events import Event, Progress, Pulse, RearmAsked, ReasonReported, Reconfigured, Recovered
+from kill_switch.core.state import AccountState, State
 from kill_switch.core.sweep import SweepTimerFired
 from kill_switch.dispatch.account_status import MAX_UNEXPLAINED_LOGGED
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -153,7 +144,7 @@ def test_an_account_that_is_struck_once_more_begins_behind_the_record() -> None:
 
 def test_where_lists_lag_the_push_of_an_orders_end_begins_the_span_of_clean_reads_again() -> None:
     timing = replace(TIMING, list_lag_s=1.0)
-    floor = Floor(("a",), state=engine.State({"a": engine.AccountState(timing)}))
+    floor = Floor(("a",), state=State({"a": AccountState(timing)}))
     session, venue = floor.session(), floor.venues["a"]
 
     def read_clean() -> None:
@@ -187,7 +178,7 @@ def test_a_venue_gets_the_number_of_each_strike_in_its_kill() -> None:
     struck = floor.venues["a"].struck
     before = len(struck)
     assert struck == [*range(1, before + 1)] and before > 2
-    floor.dispatcher.rearm(engine.RearmAsked(1000, "someone", "", ("a",), True, (), floor.time.now()))
+    floor.dispatcher.rearm(RearmAsked(1000, "someone", "", ("a",), True, (), floor.time.now()))
     floor.fire()
     assert struck[before:] == [1]
 
@@ -226,8 +217,8 @@ def test_the_intent_names_the_accounts_that_the_record_will_name() -> None:
 
 
 def test_early_sends_are_cancelled_if_the_engine_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(state: engine.State, event: engine.Event) -> tuple[engine.State, tuple[engine.Command, ...]]:
-        if isinstance(event, engine.ReasonReported):
+    def fails(state: State, event: Event) -> tuple[State, tuple[Command, ...]]:
+        if isinstance(event, ReasonReported):
             raise RuntimeError("a fault within the engine")
         return real(state, event)
 

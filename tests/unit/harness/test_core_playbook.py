@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.core.engine import Pulse, PulseAnswered, StrikeAccounts
+from kill_switch.core.commands import PulseAnswered, StrikeAccounts
+from kill_switch.core.events import Pulse
 from kill_switch.errors import IllegalEvent
 from tests.harness.core_playbook import Raises, Theatre, armed, at, due, record, reported, strike, theatre, told, wake
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kill_switch.core.engine import Announce
+from kill_switch.core.commands import Announce
 from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
 from kill_switch.transports.certificates import CertificateExpiry
 from tests.harness.dispatch_doubles import Floor

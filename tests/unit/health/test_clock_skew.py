@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from kill_switch.core.engine import Announce
+from kill_switch.core.commands import Announce
 from kill_switch.health.clock_skew import ClockSkewMonitor
 from tests.harness.dispatch_doubles import Floor, Venue
 

@@ -8,8 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from kill_switch.core import engine
 from kill_switch.core.domain import Phase, Route, SweepTiming
+from kill_switch.core.state import AccountState, State
 from kill_switch.errors import AlreadyRunning, KillSwitchError
 from kill_switch.health.drills import GAP_S, WITHIN_S, DrillRunner
 from kill_switch.venues.messages import Drilled
@@ -311,7 +311,7 @@ async def test_a_drill_that_is_due_during_a_kill_is_left_out_and_the_next_is_mad
     desk.drills.set_schedule("*/20 * * * *", "UTC")
     desk.fire()  # nobody answers: it stays under way
     assert await _keep(desk, 1300) == []
-    desk.dispatcher.state = engine.State({"a": engine.AccountState(SweepTiming())})
+    desk.dispatcher.state = State({"a": AccountState(SweepTiming())})
     assert await _keep(desk, 1300) == ["22:40:00"]
 
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kill_switch.core import engine, recovery, sweep
+from kill_switch.core import recovery, sweep
+from kill_switch.core.commands import AppendRecord
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason, SweepTiming
-from kill_switch.core.engine import AccountState, Progress, RearmAsked, ReasonReported, State, StrikeSent, StrikesSent
+from kill_switch.core.events import Progress, RearmAsked, ReasonReported, StrikeSent, StrikesSent
+from kill_switch.core.state import AccountState, State
 from kill_switch.errors import JournalBroken
 from kill_switch.journal import checkpoint, history
 from kill_switch.journal.checkpoint import JournalSnapshot
@@ -105,7 +107,7 @@ class Story(Run):
                 self.note(happening[1], {"strange": [happening[1]]}, at)
 
     def note(self, kind: str, data: Mapping[str, object], at: Instant) -> None:
-        self.write((engine.AppendRecord(kind, data),), at)
+        self.write((AppendRecord(kind, data),), at)
 
 
 def told(happened: Iterable[tuple[Any, ...]]) -> Entries:

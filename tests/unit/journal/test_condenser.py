@@ -10,8 +10,9 @@ import pytest
 
 from kill_switch.core import recovery, sweep
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason, SweepTiming
-from kill_switch.core.engine import AccountState, Progress, ReasonReported, State
+from kill_switch.core.events import Progress, ReasonReported
 from kill_switch.core.order_tracker import OrderTracker
+from kill_switch.core.state import AccountState, State
 from kill_switch.journal.condenser import MAX_VERBATIM, Condenser
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.venues.kit.book import OrderBook

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from kill_switch.core import recovery
+from kill_switch.core.commands import AppendRecord
 from kill_switch.core.domain import Instant, Reason, SweepTiming
-from kill_switch.core.engine import AccountState, AppendRecord, ReasonReported, Reconfigured, State, step
+from kill_switch.core.engine import step
+from kill_switch.core.events import ReasonReported, Reconfigured
+from kill_switch.core.state import AccountState, State
 from kill_switch.journal import journal
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH

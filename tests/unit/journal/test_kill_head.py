@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from kill_switch.core.domain import Phase
-from kill_switch.core.engine import ReasonReported
+from kill_switch.core.events import ReasonReported
 from kill_switch.journal.checkpoint import JournalSnapshot
 from kill_switch.journal.kill_head import config_hash
 from kill_switch.journal.kill_report import MAX_KILLS, ReportBuilder

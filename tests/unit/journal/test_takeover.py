@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kill_switch.core import engine, recovery
+from kill_switch.core.commands import AppendRecord
 from kill_switch.core.domain import CancelOutcome, Phase, Reason, SweepTiming
-from kill_switch.core.engine import AccountState, AppendRecord, ReasonReported, State, StrikesSent
+from kill_switch.core.events import Event, Progress, ReasonReported, StrikeSent, StrikesSent
+from kill_switch.core.state import AccountState, State
 from kill_switch.core.sweep import StrikeAnswered
 from kill_switch.journal import takeover
 from tests.harness.core_playbook import at
@@ -16,7 +18,7 @@ PACES = {"a": SweepTiming(), "b": SweepTiming(), "c": SweepTiming()}
 Entry = Mapping[str, Any]
 
 
-def entries(state: State, *events: engine.Event) -> tuple[State, list[Entry]]:
+def entries(state: State, *events: Event) -> tuple[State, list[Entry]]:
     """Let events happen; return the state after them and what goes on record."""
     made: list[Entry] = []
     for event in events:
@@ -32,13 +34,13 @@ def reported(name: str, ms: float) -> ReasonReported:
 
 
 def struck(name: str, number: int, ms: float) -> StrikesSent:
-    return StrikesSent((engine.StrikeSent(name, number, ("ws",), at(ms).mono_ns),), at(ms))
+    return StrikesSent((StrikeSent(name, number, ("ws",), at(ms).mono_ns),), at(ms))
 
 
 def direct() -> tuple[State, list[Entry]]:
     """Strike account `a` without a record, and have it answer."""
     alone = State({"a": AccountState(PACES["a"])})
-    answered = engine.Progress("a", StrikeAnswered(at(5002).mono_ns, CancelOutcome.ACCEPTED), at(5002), "taken", 3)
+    answered = Progress("a", StrikeAnswered(at(5002).mono_ns, CancelOutcome.ACCEPTED), at(5002), "taken", 3)
     return entries(alone, reported("a", 5000), struck("a", 1, 5001), answered)
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from kill_switch.core.commands import AppendRecord
 from kill_switch.core.domain import Reason, SweepTiming
-from kill_switch.core.engine import AccountState, AppendRecord, ReasonReported, State, step
+from kill_switch.core.engine import step
+from kill_switch.core.events import ReasonReported
+from kill_switch.core.state import AccountState, State
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
 from kill_switch.journal.latch_lines import parse_latch

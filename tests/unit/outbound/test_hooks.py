@@ -12,8 +12,8 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.config.schema import HooksConfig as Table
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
-from kill_switch.core.engine import Announce
 from kill_switch.outbound.hooks import MAX_ATTEMPTS, HookRunner
 from kill_switch.worker.client import INTERRUPTED, UNBEGUN, JobResult
 from tests.harness.worker_double import OK, Beside, Run, kill, seconds

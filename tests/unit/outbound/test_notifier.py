@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from kill_switch.config.schema import NotifyConfig
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Severity
-from kill_switch.core.engine import Announce
 from kill_switch.outbound.digest import MAX_ANNOUNCEMENTS, REPEAT_AFTER_S, Announcement, Digest, Message, render
 from kill_switch.outbound.notifier import GIVE_UP_AFTER_S, MAX_QUEUED, Notifier
 from kill_switch.worker.client import JobResult

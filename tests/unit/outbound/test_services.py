@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from kill_switch.config.loader import Config, load
-from kill_switch.core.engine import Announce
+from kill_switch.core.commands import Announce
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.segments import ChainHead
 from kill_switch.outbound.services import WORDS_WITHIN_S, OutboundHub

@@ -138,7 +138,7 @@ async def test_the_older_generation_wants_the_key_only() -> None:
 
 async def test_orders_are_listed_by_inst_type_only(sim: Sim) -> None:
     [one] = await sim.rest_orders("roxom", 1)
-    [spot] = await sim.rest_orders("roxom", 1, inst_type="spot", symbol="BTC-USDT")
+    [spot] = await sim.rest_orders("roxom", 1, inst_type="spot", symbol="GOLD-BTC")
     assert (await sim.roxom("GET", "/orders")).status_code == 400
     assert (await sim.roxom("GET", "/orders?instType=nonsense")).status_code == 400
     [row] = data(await sim.roxom("GET", "/orders?instType=perpetual&unit=sats"))["orders"]

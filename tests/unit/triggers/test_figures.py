@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant
-from kill_switch.core.engine import Announce
 from kill_switch.triggers.intake.datagrams import sign
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.pnl.baseline import ResetTime

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Phase, Reason
-from kill_switch.core.engine import Announce
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.pnl.baseline import ResetTime
 from kill_switch.triggers.pnl.limits import PnlLimits

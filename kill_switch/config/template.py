@@ -1,0 +1,107 @@
+"""Compose the configuration that `kill-switch init` writes: the example, with accounts of the chosen venues.
+
+The keys of an account come from its adapter's class: secrets by the venue's own names, options with defaults and
+descriptions. Nothing here reads or writes a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args, get_origin
+
+if TYPE_CHECKING:
+    from kill_switch.venues.adapter import Adapter
+
+TAGS = ("desk:mm", "algo:quoter")  # those that the example's triggers select
+_EXAMPLE_ACCOUNT = "mm1"  # the account that the example's triggers name
+_CREDENTIAL = re.compile(r'(?m)^(#?\w+ *= )\{ credential = "([^"]+)" \}')
+_WIDEST = 56  # characters of a line before its comment; a longer line does not shift the others' comments
+
+
+def example() -> str:
+    """Return the example configuration, which has every key; its secrets are credentials."""
+    return files("kill_switch.config").joinpath("example.toml").read_text("utf-8")
+
+
+def with_accounts(text: str, kinds: Sequence[type[Adapter]]) -> str:
+    """Return the example with one account of each adapter class, named after the venue, instead of its own accounts."""
+    first, behind = text.index("\n[accounts.") + 1, text.index("\n[triggers.") + 1
+    accounts = "".join(f"{_account(kind)}\n" for kind in kinds)
+    return text[:first] + accounts + text[behind:].replace(f'"{_EXAMPLE_ACCOUNT}"', f'"{kinds[0].NAME}"')
+
+
+def with_files(text: str, directory: Path) -> str:
+    """Return the text with each credential replaced by the file of the same name in an absolute directory."""
+
+    def as_file(line: re.Match[str]) -> str:
+        return f"{line[1]}{{ file = {_toml(str(directory / line[2]))} }}"
+
+    return _CREDENTIAL.sub(as_file, text)
+
+
+def secret_names(text: str) -> list[str]:
+    """Return the names of the credentials that a text needs, in its order; those in comments are left out."""
+    return [name for key, name in _CREDENTIAL.findall(text) if not key.startswith("#")]
+
+
+def options_to_edit(kind: type[Adapter]) -> list[str]:
+    """Return the options that have no default; the account that is written has an example of each."""
+    return [name for name, field in kind.Options.model_fields.items() if field.is_required()]
+
+
+def _account(kind: type[Adapter]) -> str:
+    """Return the table of an account: what it needs, then its options' defaults as comments."""
+    rows: list[tuple[str, str, str]] = [
+        ("venue", _toml(kind.NAME), ""),
+        ("tags", _toml(TAGS), "names for groups of accounts, for triggers and --scope"),
+        *((key, f'{{ credential = "{_file_name(kind, key)}" }}', note) for key, note in _secrets(kind).items()),
+        *_options(kind),
+    ]
+    width = max(len(key) for key, _, _ in rows)
+    lines = [(f"{key:{width}} = {value}", comment) for key, value, comment in rows]
+    lines.insert(0, (f"[accounts.{kind.NAME}]", "one login at one venue; choose the name"))
+    column = max(len(line) for line, _ in lines if len(line) <= _WIDEST)
+    return "".join(f"{line:{column}}  # {comment}\n" if comment else f"{line}\n" for line, comment in lines)
+
+
+def _file_name(kind: type[Adapter], key: str) -> str:
+    return f"{kind.NAME}-{key.lstrip('#').removeprefix('api_').replace('_', '-')}"
+
+
+def _secrets(kind: type[Adapter]) -> Mapping[str, str]:
+    """Map the account's secrets to comments; a key that only another choice of an option needs begins with "#"."""
+    plain = kind.secrets(kind.Options.model_construct())
+    notes: defaultdict[str, list[str]] = defaultdict(list)
+    for name, field in kind.Options.model_fields.items():
+        for choice in get_args(field.annotation) if get_origin(field.annotation) is Literal else ():
+            needed = kind.secrets(kind.Options.model_construct(**{name: choice}))
+            for key in (key for key in plain if key not in needed):
+                notes[key].append(f"not with {name} = {_toml(choice)}")
+            for key in (key for key in needed if key not in plain):
+                notes[f"#{key}"].append(f"only with {name} = {_toml(choice)}")
+    return {**{key: "; ".join(notes.pop(key, ())) for key in plain}, **{key: "; ".join(notes[key]) for key in notes}}
+
+
+def _options(kind: type[Adapter]) -> Iterator[tuple[str, str, str]]:
+    """Yield each option's key, value and comment; a key that has a default begins with "#"."""
+    for required in (True, False):
+        for name, field in kind.Options.model_fields.items():
+            if field.is_required() is not required:
+                continue
+            choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+            says = [kind.Options.describe(name), " or ".join(map(_toml, choices))]
+            value = field.default
+            if required or value is None:
+                value = field.examples[0] if field.examples else ""
+                says.insert(0, "an example: edit it" if required else "no default")
+            yield name if required else f"#{name}", _toml(value), "; ".join(filter(None, says))
+
+
+def _toml(value: object) -> str:
+    """Return a string, number, truth value or sequence of these as TOML, which has JSON's spelling of them."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,89 @@
+"""The configuration and key files of accounts at simulators.
+
+The testbed and `kill-switch sim --write` write them; nothing here starts a process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Login = tuple[str, str, Mapping[str, Any]]  # an account's name, its venue, and its part of the ready line
+
+
+class Layout(NamedTuple):
+    """The paths of a configuration and of everything that it names."""
+
+    config: Path
+    keys: Path
+    state_dir: Path
+    runtime_dir: Path
+    flag: Path
+
+
+def logins(ready: Mapping[str, Any]) -> Iterator[Login]:
+    """Yield every account of a ready line; its name is the venue's, with a number where the venue has several."""
+    for venue, entry in ready["venues"].items():
+        entries = [entry, *entry.get("accounts", ())]
+        for number, login in enumerate(entries, 1):
+            yield (venue if len(entries) == 1 else f"{venue}{number}"), venue, login
+
+
+def write(
+    layout: Layout,
+    ready: Mapping[str, Any],
+    accounts: Iterable[Login],
+    *,
+    head: str = "",
+    daemon: str = "",
+    extra: str = "",
+) -> None:
+    """Write a configuration for these accounts, with a flag trigger and a key file (mode 0600) for each secret.
+
+    `head` goes above the configuration, `daemon` into its first table, `extra` behind the last one. Each file is
+    replaced as a whole. Raises `OSError`.
+    """
+    text = f"{head}[daemon]\nstate_dir = {toml(layout.state_dir)}\nruntime_dir = {toml(layout.runtime_dir)}\n"
+    text += f"{daemon}\n" if daemon else ""
+    for name, venue, login in accounts:
+        urls = ready["venues"][venue]
+        text += f'\n[accounts.{name}]\nvenue = "{venue}"\nws_url = "{urls["ws_url"]}"\n'
+        text += f'rest_url = "{urls["rest_url"]}"\nca_file = {toml(ready["ca_file"])}\n'
+        for key, value in login["options"].items():
+            text += f"{key} = {toml(value)}\n"
+        for key, secret in login["credentials"].items():
+            path = layout.keys / f"{name}-{key}"
+            replace(path, secret, 0o600)
+            text += f"{key} = {{ file = {toml(path)} }}\n"
+    replace(layout.config, f'{text}\n[triggers.panic]\nkind = "flag"\npath = {toml(layout.flag)}\n{extra}', 0o644)
+
+
+def replace(path: Path, text: str, mode: int) -> None:
+    """Put a file with this content and mode in the place of `path`; a link there is replaced, not followed.
+
+    Raises `OSError`.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, mode)
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def toml(value: object) -> str:
+    """Format a value as TOML."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{toml(str(key))} = {toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml, value))}]"
+    # the other values are written as in JSON, but for the escapes: TOML has no surrogates, and escapes DEL
+    text = json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")

@@ -1,0 +1,67 @@
+"""Divide the ids of orders into the batches of a venue's cancel, and choose the orders that are cancelled alone.
+
+Adapters whose venue has no account-wide cancel use it. It sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+
+class BatchLimits(NamedTuple):
+    """What a venue's batch cancel takes, and how many cancels a strike may send."""
+
+    is_id: Callable[[str], bool]  # whether an id is well-formed: a malformed one may fail its whole batch
+    batch_orders: int  # most orders of a batch
+    batches: int  # most batches of a strike
+    singles: int  # most cancels of one order of a strike
+
+
+class Batches(NamedTuple):
+    """How a strike cancels orders by id."""
+
+    batches: tuple[tuple[str, ...], ...]
+    singles: tuple[str, ...]
+    left: int  # orders that have to wait for the next strike
+
+
+class BatchPlanner:
+    """Plan batches, and remember how often an order was in one: an order that outlives them is cancelled alone."""
+
+    ALONE_AFTER = 2  # batches
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._tries: dict[str, int] = {}
+
+    def plan(self, ids: Iterable[str]) -> Batches:
+        """Plan the cancels of the orders with these ids, and count the tries; the least tried orders go first."""
+        limits, tries = self._limits, self._tries
+        known = dict.fromkeys(ids)
+        self._tries = tries = {order_id: tries.get(order_id, 0) for order_id in known}
+        odd = sorted((one for one in known if self._is_odd(one)), key=lambda one: tries[one])
+        singles = tuple(odd[: limits.singles])
+        again = [one for one in odd[limits.singles :] if limits.is_id(one)]
+        odd_ids = frozenset(odd)
+        batched = [one for one in known if one not in odd_ids] + again
+        room = limits.batches * limits.batch_orders
+        batches = tuple(split(batched[:room], limits.batch_orders))
+        for one in (*singles, *batched[:room]):
+            tries[one] += 1
+        return Batches(batches, singles, len(known) - len(singles) - len(batched[:room]))
+
+    def _is_odd(self, order_id: str) -> bool:
+        return self._tries[order_id] >= self.ALONE_AFTER or not self._limits.is_id(order_id)
+
+
+def split(ids: Iterable[str], most: int) -> Iterator[tuple[str, ...]]:
+    """Yield the ids in groups of at most `most`."""
+    group: list[str] = []
+    for order_id in ids:
+        group.append(order_id)
+        if len(group) == most:
+            yield tuple(group)
+            group = []
+    if group:
+        yield tuple(group)

@@ -1,0 +1,237 @@
+"""Read the lists of open orders that a venue has, page by page, for read-backs and probes.
+
+An adapter states its `OrderList`s; `ListReader` requests them and passes their orders to the book and the read-backs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from kill_switch.core.domain import Instant, Order, OrderState, Route
+from kill_switch.venues.kit.book import OrderBook
+from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
+from kill_switch.venues.kit.readback import ReadBack, ReadBackRunner
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit.second_route import SecondRoute
+from kill_switch.venues.messages import NotReady, Outputs, Ready, Replied
+
+MAX_PAGES = 50  # pages of a list that are read at most: a venue's cursor must not lead on for ever
+
+ReadOrder = Callable[[object], Order | None]
+
+
+def last_page(data: Any) -> str:
+    """Return that no page follows, for a list of one page."""
+    return ""
+
+
+class OrderList(NamedTuple):
+    """A list of open orders: how to request a page, where its orders are, and how it goes on."""
+
+    name: str
+    page: Callable[[str], Build]  # the cursor of a page ("": the first) → the builder of its request
+    items: Callable[[Any], object]  # a reply's data → the list of its orders; anything else cannot be read
+    cursor: Callable[[Any], str] = last_page  # a reply's data → the cursor of the next page, "" for the last page
+    full: int = 0  # of a list without a cursor: a page of so many orders may not have all; 0: a page always has all
+
+
+class ListPage(NamedTuple):
+    """The orders of a page that are not gone; `why` is the reason why it may have others, "" if it has all."""
+
+    orders: tuple[Order, ...]
+    why: str = ""
+    cursor: str = ""  # of the next page
+
+
+def read_page(order_list: OrderList, reply: Reply, read_order: ReadOrder) -> ListPage:
+    """Read a page; an order that cannot be read, or an error beside the orders, makes it incomplete and hides none."""
+    name = order_list.name
+    items = order_list.items(reply.data)
+    if not isinstance(items, list):
+        return ListPage((), f"the {name} list cannot be read" if reply.ok else reply.evidence)
+    orders: list[Order] = []
+    unreadable = 0
+    for item in items:  # there may be thousands
+        order = read_order(item)
+        if order is None:
+            unreadable += 1
+        elif order.state is not OrderState.GONE:
+            orders.append(order)
+    if not reply.ok:
+        return ListPage(tuple(orders), reply.evidence)
+    why = ""
+    if unreadable:
+        why = f"the {name} list cannot be read: {unreadable} of {len(items)} orders"
+    elif 0 < order_list.full <= len(items):
+        why = f"the {name} list is full: there may be more"
+    return ListPage(tuple(orders), why, order_list.cursor(reply.data))
+
+
+class ListReader:
+    """Request an account's lists, and process their pages."""
+
+    def __init__(
+        self,
+        lists: Sequence[OrderList],
+        read_order: ReadOrder,
+        calls: CallStarter,
+        book: OrderBook,
+        read_backs: ReadBackRunner,
+        second_route: SecondRoute,
+        why_not_ready: Callable[[Route], str],
+    ) -> None:
+        """Make a reader; `why_not_ready` returns why a lane whose probe succeeds cannot carry a kill, else ""."""
+        self.read_order = read_order
+        self.book = book
+        self.read_backs = read_backs
+        self.why_not_ready = why_not_ready
+        self._by_name = {each.name: each for each in lists}
+        self._calls = calls
+        self._second_route = second_route
+        book.lists = tuple(self._by_name)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether one list shows every order."""
+        return len(self._by_name) == 1
+
+    def read(self, now: Instant, *, urgent: bool) -> Outputs:
+        """Request every list; ends in one `OrdersRead`."""
+        read = ReadBack(now.mono_ns, set(self._by_name), urgent)
+        return tuple(
+            output
+            for each in self._by_name.values()
+            for output in self.request(ListPart(each.name, read, each, self), now)
+        )
+
+    def request(self, part: ListPart, now: Instant, cursor: str = "") -> Outputs:
+        """Request the page of a read-back's list that `part` waits for."""
+        return self._calls.start_call(
+            "orders",
+            part.order_list.page(cursor),
+            now,
+            urgent=part.read.urgent,
+            second_route_after_s=self._second_route.read_s,
+            context=part,
+            on_loss=part.on_loss,
+        )
+
+    def probe(self, now: Instant) -> Outputs:
+        """Request the first page of the lists that are due; each call ends in `Ready` or `NotReady`."""
+        outputs: Outputs = ()
+        for name in self.book.lists_due():
+            part = ProbePart(self._by_name[name], self)
+            build = part.order_list.page("")
+            outputs += self._calls.start_call("probe", build, now, context=part, on_loss=part.on_loss)
+        return outputs
+
+    def read_alongside(self, now: Instant) -> Outputs:
+        """Request every list beside a strike, for the orders that it hits; nothing waits for the answers."""
+        outputs: Outputs = ()
+        for each in self._by_name.values():
+            part = AlongsidePart(each, self)
+            outputs += self._calls.start_call(
+                "beside",
+                each.page(""),
+                now,
+                urgent=True,
+                second_route_after_s=self._second_route.cancel_s,
+                context=part,
+                on_loss=part.on_loss,
+            )
+        return outputs
+
+
+class ListPart(NamedTuple):
+    """A page of a read-back's list; `ReadBackRunner.report_late_list` reads the first two."""
+
+    name: str
+    read: ReadBack
+    order_list: OrderList
+    reader: ListReader
+    number: int = 1  # of the page
+    earlier: tuple[Order, ...] = ()  # the orders of the pages before
+    trouble: str = ""  # why one of these was incomplete
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        page = read_page(self.order_list, reply, self.reader.read_order)
+        orders, trouble = self.earlier + page.orders, self.trouble or page.why
+        if page.cursor and self.number < MAX_PAGES:
+            self.read.orders.update((order.id, order) for order in page.orders)  # a page that is late hides none
+            part = self._replace(number=self.number + 1, earlier=orders, trouble=trouble)
+            return self.reader.request(part, now, page.cursor)
+        if page.cursor and not trouble:
+            trouble = f"the {self.name} list has over {MAX_PAGES} pages: there may be more"
+        return self._end(orders, trouble, now)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return self._end(self.earlier, why, now)
+
+    def _end(self, orders: Sequence[Order], why: str, now: Instant) -> Outputs:
+        why = f"{self.name}: {why}" if why else ""
+        return self.reader.read_backs.take_list(self.read, self.name, orders, why, now)
+
+
+class ProbePart(NamedTuple):
+    """A list that keeps the HTTP lane warm, and proves the key."""
+
+    order_list: OrderList
+    reader: ListReader
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        reader, name = self.reader, self.order_list.name
+        orders, why, cursor = read_page(self.order_list, reply, reader.read_order)
+        trouble = why or reader.why_not_ready(Route.HTTP)
+        lane = (
+            Ready(Route.HTTP, 0)
+            if not trouble
+            else NotReady(Route.HTTP, 0, trouble, fatal=reply.key_refused or not why)
+        )
+        whole = not why and not cursor
+        if whole and reader.is_single:
+            read = ReadBack(call.asked_ns, set(), urgent=False)
+            return (lane, *reader.read_backs.take_list(read, name, orders, "", now))
+        seen = reader.book.apply_probe(name, orders, call.asked_ns, whole=whole)
+        return (lane, *seen, *(() if trouble else reader.read_backs.look_over(now)))
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return (NotReady(Route.HTTP, 0, why),)
+
+
+class AlongsidePart(NamedTuple):
+    """A list that is read beside a strike."""
+
+    order_list: OrderList
+    reader: ListReader
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        orders = read_page(self.order_list, reply, self.reader.read_order).orders
+        self.reader.book.note_open((order.id for order in orders), call.asked_ns)
+        return self.reader.book.apply_listing(self.order_list.name, orders, call.asked_ns, whole=False)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return ()
+
+
+class LookUpPart(NamedTuple):
+    """The look-up of one order; `ReadBackRunner.looked_up` reads the first two."""
+
+    read: ReadBack | None
+    order_id: str
+    read_backs: ReadBackRunner
+    read_item: Callable[[Any, str], Order | None]  # a reply's data and the order's id → the order
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        if reply.not_found:
+            gone = Order(self.order_id, "", OrderState.GONE, reply.evidence)
+            return self.read_backs.looked_up(call, gone)
+        if not reply.ok:
+            return self.read_backs.looked_up(call, None, reply.evidence)
+        order = self.read_item(reply.data, self.order_id)
+        if order is None or order.id != self.order_id:
+            return self.read_backs.looked_up(call, None, "the answer cannot be read")
+        return self.read_backs.looked_up(call, order)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return self.read_backs.looked_up(call, None, why)

@@ -1,0 +1,374 @@
+"""Carry out strikes of one or many commands; each strike ends in one `CancelAnswered`, and the worst outcome counts.
+
+A command is an HTTP request, or a WebSocket frame with such a request as its twin. The twin leaves if the frame is not
+answered in time, is not accepted, or loses its connection. An adapter states its commands; it owns one `Striker`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from kill_switch.core.domain import CancelOutcome, Instant
+from kill_switch.venues.decode import truncate
+from kill_switch.venues.kit.book import OrderBook
+from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
+from kill_switch.venues.kit.frames import FrameTracker
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.kit.second_route import SecondRoute
+from kill_switch.venues.kit.timers import TimerTable
+from kill_switch.venues.messages import (
+    CancelAnswered,
+    Output,
+    Outputs,
+    PrepareFrame,
+    Replied,
+    Send,
+    UnexplainedMessage,
+    WakeAfter,
+)
+from kill_switch.venues.request import Request
+
+FRAME_GRACE_S = 1.0  # how long a twin that has failed waits for the frame's answer
+MAX_EVIDENCE = 200  # characters of a strike's evidence
+
+FrameBuilder = Callable[[int], bytes]
+
+
+class CancelResult(NamedTuple):
+    """What the reply to a command shows of the orders; the ids go to the book."""
+
+    reply: Reply
+    cancelled_count: int | None = None  # orders that the command has cancelled; None: the reply does not say
+    cancelled: Sequence[str] = ()  # ids that the reply names as cancelled
+    ended: Sequence[str] = ()  # ids that had ended before
+    refused: Sequence[str] = ()  # ids whose cancel was refused: they are alive
+    names_all: bool = False  # `cancelled` has every order that the command has hit
+
+
+def no_detail(reply: Reply) -> CancelResult:
+    """Return the reply as it is: it names no orders."""
+    return CancelResult(reply)
+
+
+def nothing_follows(reply: Reply, now: Instant) -> Iterable[CancelCommand]:
+    """Return that no command follows."""
+    return ()
+
+
+class CancelCommand(NamedTuple):
+    """One command of a strike."""
+
+    name: str
+    build: Build  # builds and signs each copy of the request
+    judge: Callable[[Reply], CancelResult] = no_detail  # looks closer at any reply
+    then: Callable[[Reply, Instant], Iterable[CancelCommand]] = nothing_follows  # the commands that its reply leads to
+    frame: FrameBuilder | None = None  # a frame's number → its text; the request is its twin
+    extra: bool = False  # beside the strike's answer: a cancel of one order beside a mass cancel
+    reads: bool = False  # it reads a list, to find what to cancel
+    line: str = ""  # the request as `describe_strike` shows it, without key and signature
+    frame_line: str = ""  # the same of the frame
+
+
+class Strike:
+    """A strike in progress: how many commands are not answered, and the outcomes of the others."""
+
+    __slots__ = ("_answers", "_count", "_names_count", "begun", "made_ns", "waiting")
+
+    def __init__(self, made_ns: int) -> None:
+        self.made_ns = made_ns  # monotonic
+        self.begun = 0  # commands that were issued
+        self.waiting = 1  # the strike itself, until all its first commands are issued
+        self._answers: list[tuple[CancelOutcome, str, bool]] = []  # outcome, evidence, and whether it is a list's
+        self._count = 0
+        self._names_count = True
+
+    def settle(self, command: CancelCommand, outcome: CancelOutcome, evidence: str, count: int | None) -> Outputs:
+        """Apply the final outcome of a command; the last command's returns the strike's answer."""
+        self._answers.append((outcome, evidence, command.reads))
+        if count is not None:
+            self._count += count
+        elif not command.reads:
+            self._names_count = False
+        return self.end_one()
+
+    def end_one(self) -> Outputs:
+        """Count one of those that the strike waits for, and return the answer if it was the last."""
+        self.waiting -= 1
+        return () if self.waiting else (self._answer(),)
+
+    def _answer(self) -> CancelAnswered:
+        answers = self._answers
+        if len(answers) == 1:
+            outcome, evidence, _ = answers[0]
+            accepted = outcome is CancelOutcome.ACCEPTED and self._names_count
+            return CancelAnswered(outcome, evidence, self._count if accepted else None)
+        if not answers:
+            return CancelAnswered(CancelOutcome.UNSENT, "no command is known that would cancel an order")
+        worst = self._worst()
+        if worst is CancelOutcome.ACCEPTED:
+            count = self._count if self._names_count else None
+            words = "accepted" if count is None else f"{count} order(s) cancelled"
+            return CancelAnswered(worst, f"{len(answers)} commands: {words}", count)
+        failed = [evidence for outcome, evidence, _ in answers if outcome is not CancelOutcome.ACCEPTED]
+        text = f"{len(failed)} of {len(answers)} commands: {'; '.join(dict.fromkeys(failed))}"
+        return CancelAnswered(worst, truncate(text, MAX_EVIDENCE))
+
+    def _worst(self) -> CancelOutcome:
+        """Return the worst outcome; a refused list alone does not refuse cancels that were accepted."""
+        given = {outcome for outcome, _, _ in self._answers}
+        of_cancels = {outcome for outcome, _, is_list in self._answers if not is_list}
+        if given in ({CancelOutcome.ACCEPTED}, {CancelOutcome.UNSENT}):
+            return next(iter(given))
+        refused = CancelOutcome.REFUSED in (of_cancels if CancelOutcome.ACCEPTED in of_cancels else given)
+        return CancelOutcome.REFUSED if refused else CancelOutcome.UNKNOWN
+
+
+class CancelPart:
+    """A command on its way by a frame, a request or both; its first final reply ends it."""
+
+    __slots__ = ("_striker", "command", "conn", "framed", "last", "settled", "strike", "twin_ended", "twin_started")
+
+    def __init__(self, striker: Striker, strike: Strike, command: CancelCommand) -> None:
+        self._striker = striker
+        self.strike = strike
+        self.command = command
+        self.conn: int | None = None  # the connection whose answer may still come
+        self.framed = False  # its frame may have left
+        self.twin_started = False
+        self.twin_ended = False
+        self.last: tuple[CancelOutcome, str] | None = None  # the latest outcome that was not final
+        self.settled = False
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        return self._striker.on_twin_reply(self, reply, now, alone=call.is_only_copy and not self.framed)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return self._striker.on_twin_loss(self, why, now, sent=call.sent or self.framed)
+
+    def on_overdue(self, now: Instant) -> Outputs:
+        """Send the twin of a frame that is not answered in time; the frame may still be answered."""
+        return self._striker.start_twin(self, now)
+
+    def on_grace_end(self, now: Instant) -> Outputs:
+        """End the command with its last outcome, because the frame's answer has not come either."""
+        return self._striker.settle_last(self, now)
+
+
+class Striker:
+    """Issue an account's commands, and follow each until it is settled."""
+
+    def __init__(
+        self,
+        calls: CallStarter,
+        book: OrderBook,
+        frames: FrameTracker[CancelPart],
+        timers: TimerTable,
+        second_route: SecondRoute,
+        carrier: Callable[[], int | None],
+        on_settled: Callable[[int], None],
+    ) -> None:
+        """Make a striker without a strike.
+
+        `carrier` returns the connection that carries commands now, None if no connection does. `on_settled` is called
+        with the moment, monotonic, at which a strike was made one of whose commands is settled now.
+        """
+        self._calls = calls
+        self._book = book
+        self._frames = frames
+        self._timers = timers
+        self._second_route = second_route
+        self._carrier = carrier
+        self._on_settled = on_settled
+        self._next: tuple[Send, int] | None = None  # the prepared first frame of the next strike, and its number
+        self._begun: Request | Send | None = None  # the first message of the coming strike, which was sent early
+
+    # the first command
+
+    def prebuild(self, command: CancelCommand, now: Instant) -> Request | Send:
+        """Build the first message of the strike that follows, and begins with `command`."""
+        conn = None if command.frame is None else self._carrier()
+        if command.frame is None or conn is None:
+            self._begun = command.build(now)
+        elif self._next is None or self._next[0].conn != conn:
+            self._begun = self._build_next(command.frame, conn)
+        else:
+            self._begun = self._next[0]
+        return self._begun
+
+    def prepare(self, command: CancelCommand | None) -> Outputs:
+        """Build the first frame of the next strike in advance; () if no frame carries it."""
+        self._next = None
+        if command is None or command.frame is None or (conn := self._carrier()) is None:
+            return ()
+        return (PrepareFrame(conn, self._build_next(command.frame, conn).text),)
+
+    def _build_next(self, frame: FrameBuilder, conn: int) -> Send:
+        self._next = self._build_frame(frame, conn)
+        return self._next[0]
+
+    def _build_frame(self, frame: FrameBuilder, conn: int) -> tuple[Send, int]:
+        number = self._frames.next_number()
+        return (Send(conn, frame(number), command=True), number)
+
+    # strikes
+
+    def strike(self, commands: Iterable[CancelCommand], now: Instant) -> Iterator[Output]:
+        """Yield the commands of a strike as they are built; the first is the prebuilt message, if there is one."""
+        strike = Strike(now.mono_ns)
+        begun, self._begun = self._begun, None
+        for command in commands:
+            yield from self._issue(strike, command, now, begun)
+            begun = None
+        yield from strike.end_one()
+
+    def drop(self) -> None:
+        """Drop all strikes, because the account is armed again: no twin and no follow-up leaves any more."""
+        self._begun = None
+        for part in self._frames.take_all():
+            part.settled = True
+
+    def _issue(self, strike: Strike, command: CancelCommand, now: Instant, begun: Request | Send | None) -> Outputs:
+        part = CancelPart(self, strike, command)
+        is_first = not strike.begun
+        strike.begun += 1
+        if not command.extra:
+            strike.waiting += 1
+        conn = None if command.frame is None else self._carrier()
+        if command.frame is None or conn is None:
+            first = begun if isinstance(begun, Request) else None
+            return self.start_twin(part, now, first, is_first=is_first)
+        prepared = self._next
+        if begun is not None and prepared is not None and prepared[0] is begun and prepared[0].conn == conn:
+            send, number = prepared
+            self._next = None
+        else:
+            send, number = self._build_frame(command.frame, conn)
+        part.conn, part.framed = conn, True
+        self._frames.add(number, conn, part)
+        return (send, self._timers.start(self._second_route.cancel_s, part.on_overdue))
+
+    def start_twin(
+        self, part: CancelPart, now: Instant, first: Request | None = None, *, is_first: bool = False
+    ) -> Outputs:
+        """Send the request of a command, unless it was sent or the command is settled."""
+        if part.twin_started or part.settled:
+            return ()
+        part.twin_started = True
+        command = part.command
+        return self._calls.start_call(
+            command.name,
+            command.build if first is None else _begin_with(first, command.build),
+            now,
+            urgent=True,
+            cancel=not command.extra and (is_first or not command.reads),
+            command=True,
+            second_route_after_s=None if command.extra else self._second_route.cancel_s,
+            context=part,
+            on_loss=part.on_loss,
+        )
+
+    # replies
+
+    def on_frame_reply(self, number: int, conn: int, reply: Reply, now: Instant) -> Outputs | None:
+        """Apply the answer to a frame; return None if it is no frame of a strike. Its twin follows if it failed."""
+        part = self._frames.take(number, conn)
+        if part is None:
+            return None
+        result = part.command.judge(reply)
+        part.conn = None
+        if part.settled:
+            self._note(result, alone=False)
+            return ()
+        if _is_final(result.reply):
+            return self._settle(part, result, now, alone=not part.twin_started)
+        part.last = (_outcome(result.reply), result.reply.evidence)
+        return self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
+
+    def on_closed(self, conn: int, now: Instant) -> Outputs:
+        """Send the twins of the frames that a closed connection has left unanswered."""
+        if self._next is not None and self._next[0].conn == conn:
+            self._next = None
+        outputs: Outputs = ()
+        for part in self._frames.take_lost(conn):
+            part.conn = None
+            outputs += self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
+        return outputs
+
+    def on_twin_reply(self, part: CancelPart, reply: Reply, now: Instant, *, alone: bool) -> Outputs:
+        """Apply the reply to a request; a failure is not final while the frame's answer may still come."""
+        part.twin_ended = True
+        result = part.command.judge(reply)
+        if part.settled:
+            self._note(result, alone=False)
+            return ()
+        if part.conn is not None and not _is_final(result.reply):
+            part.last = (_outcome(result.reply), result.reply.evidence)
+            return (self._await_frame(part),)
+        return self._settle(part, result, now, alone=alone)
+
+    def on_twin_loss(self, part: CancelPart, why: str, now: Instant, *, sent: bool) -> Outputs:
+        """Apply the loss of a request: the command is unsent only if no byte of frame and request can have left."""
+        part.twin_ended = True
+        if part.settled:
+            return ()
+        part.last = part.last or (CancelOutcome.UNKNOWN if sent else CancelOutcome.UNSENT, why)
+        return (self._await_frame(part),) if part.conn is not None else self.settle_last(part, now)
+
+    def _await_frame(self, part: CancelPart) -> WakeAfter:
+        return self._timers.start(FRAME_GRACE_S, part.on_grace_end)
+
+    def settle_last(self, part: CancelPart, now: Instant) -> Outputs:
+        """End a command with its last outcome, unless it is settled."""
+        if part.settled or part.last is None:
+            return ()
+        part.settled = True
+        outcome, evidence = part.last
+        return self._end(part, outcome, evidence, None)
+
+    def _settle(self, part: CancelPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:
+        """End a command with its final reply, and issue the commands that follow from it."""
+        part.settled = True
+        self._note(result, alone=alone)
+        reply, strike = result.reply, part.strike
+        follow_ups: Outputs = ()
+        for command in part.command.then(reply, now):
+            follow_ups += self._issue(strike, command, now, None)
+        count = (
+            result.cancelled_count if alone or result.cancelled_count else None
+        )  # another copy may have hit what this one did not find
+        return (*self._end(part, _outcome(reply), reply.evidence, count), *follow_ups)
+
+    def _end(self, part: CancelPart, outcome: CancelOutcome, evidence: str, count: int | None) -> Outputs:
+        if part.command.extra:
+            refused = outcome is CancelOutcome.REFUSED
+            return (UnexplainedMessage(f"{part.command.name} refused: {evidence}"),) if refused else ()
+        self._on_settled(part.strike.made_ns)
+        return part.strike.settle(part.command, outcome, evidence, count)
+
+    def _note(self, result: CancelResult, *, alone: bool) -> None:
+        """Pass the orders that a reply names to the book."""
+        book = self._book
+        if result.cancelled or result.names_all:
+            book.note_cancelled(result.cancelled, all_of_them=result.names_all and alone)
+        for order_id in result.ended:
+            book.remove(order_id)
+        for order_id in result.refused:
+            book.note_cancel_refused(order_id)
+
+
+def _begin_with(first: Request, build: Build) -> Build:
+    """Return a builder whose first copy is `first`, which may have left already."""
+    made = [first]
+    return lambda now: made.pop() if made else build(now)
+
+
+def _is_final(reply: Reply) -> bool:
+    return reply.ok or reply.not_found
+
+
+def _outcome(reply: Reply) -> CancelOutcome:
+    if _is_final(reply):
+        return CancelOutcome.ACCEPTED
+    refused = reply.outcome in (ReplyOutcome.REFUSED, ReplyOutcome.WRONG_TIME)
+    return CancelOutcome.REFUSED if refused else CancelOutcome.UNKNOWN

@@ -1,0 +1,347 @@
+"""Define `KitAdapter`, an adapter that is made of the kit's parts: a venue states its data, and nothing else.
+
+| a venue states | the parts make of it |
+|---|---|
+| `account_wide`, `cancels`, `frame_reply` | strikes, second routes, frames with their twins, `describe_strike` |
+| `lists`, `read_order`, `look_up` | read-backs, probes, refreshes, look-ups |
+| `read_reply` | the judgement of every answer |
+| `login`, `login_refusal`, `ping`, `token_request` | sessions, keep-alive, tokens |
+| `on_push` | orders, transfers and system states that are pushed |
+| `harmless`, `harmless_frame` | drills |
+| `equity_request`, `read_equity` | equity |
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar, NamedTuple
+
+from kill_switch.core.domain import Instant, Order, Route
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.decode import parse_json
+from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.frames import FrameTracker
+from kill_switch.venues.kit.order_list import ListReader, LookUpPart, OrderList
+from kill_switch.venues.kit.readback import ReadBack
+from kill_switch.venues.kit.replies import CallPart, FrameReply, Reply, ReplyOutcome
+from kill_switch.venues.kit.session_token import SessionToken, Token
+from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping, SessionPool
+from kill_switch.venues.kit.strike import CancelCommand, CancelPart, Striker
+from kill_switch.venues.kit.timers import TimerTable
+from kill_switch.venues.messages import (
+    Drilled,
+    Equity,
+    NotReady,
+    OrdersRead,
+    Output,
+    Outputs,
+    Replied,
+    Send,
+    UnexplainedMessage,
+)
+from kill_switch.venues.profile import OptionsT
+from kill_switch.venues.request import Request
+
+COMMAND_RETRIES = 4  # how often a kill's command is signed anew; any other call is signed anew once
+
+LookUp = Callable[[str], Build]  # an order's id → the builder of the request for it
+
+
+class KitAdapter(Adapter[OptionsT]):
+    """An account at a venue that is described by data and a few functions.
+
+    A venue's class sets the attributes below in its `__init__`, then calls `assemble`. It overrides a method of the
+    contract only where the venue differs from all others.
+    """
+
+    READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
+
+    account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
+    lists: Sequence[OrderList]
+    look_up: LookUp | None = None
+    login: Sequence[LoginStep] = ()
+    ping: Ping | None = None
+    token_request: Build | None = None  # hands out the token that a login needs
+    harmless: Build | None = None  # the cancel of an order that cannot exist
+    harmless_frame: Callable[[int], bytes] | None = None  # the same as a frame of this number
+    equity_request: Build | None = None
+
+    def assemble(self) -> None:
+        """Make the parts of what the venue has stated; call it at the end of `__init__`."""
+        self.timers = TimerTable()
+        self.frames: FrameTracker[CancelPart] = FrameTracker()
+        self.sessions = SessionPool(
+            self.login, self.login_refusal, self.timers, self.on_session_ready, self._on_login_refused, self.ping
+        )
+        self.striker = Striker(
+            self.calls,
+            self.book,
+            self.frames,
+            self.timers,
+            self.second_route,
+            self.carrier,
+            self._note_settled,
+        )
+        self.reader = ListReader(
+            self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
+        )
+        self.token: SessionToken | None = None
+        if self.token_request is not None:
+            self.token = SessionToken(
+                self.token_request,
+                self.read_token,
+                self.sessions.begin,
+                self.prepare_frame,
+                self.pause_left_s,
+                self.calls,
+                self.timers,
+                self.second_route,
+                self.evidence,
+            )
+        if self.look_up is not None:
+            self.read_backs.order_request = self.look_up
+            self.read_backs.look_up_part = self._look_up_part
+        self._paused_until_ns = 0  # until then only the commands of kills may leave
+        self._pause_why = ""
+
+    # ── what a venue states ───────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def read_reply(self, status: int, body: Any) -> Reply:
+        """Judge an HTTP answer; `body` is its JSON value, None if it has none. No other place judges error codes."""
+
+    @abstractmethod
+    def read_order(self, item: object) -> Order | None:
+        """Read an order of a list; return None if it cannot be read. An unknown status is alive."""
+
+    def cancels(self, now: Instant) -> Iterable[CancelCommand]:
+        """Yield the commands of a strike, the widest first; with `account_wide`, that is the first."""
+        return () if self.account_wide is None else (self.account_wide,)
+
+    def frame_reply(self, message: Message) -> FrameReply | None:
+        """Judge the answer to a command's or a drill's frame; return None for any other message."""
+        return None
+
+    def read_looked_up(self, data: Any, order_id: str) -> Order | None:
+        """Read the order of a look-up's reply; return None if it cannot be read."""
+        return self.read_order(data)
+
+    def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
+        """Read the equity by currency, or return why it cannot be read."""
+        raise NotImplementedError
+
+    def read_token(self, data: Any) -> Token | None:
+        """Read the token of a reply; return None if it cannot be read."""
+        raise NotImplementedError
+
+    def login_refusal(self, message: Message) -> LoginRefused | None:
+        """Return what a message refuses of the login, or which session it ends; None: neither."""
+        return None
+
+    @abstractmethod
+    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
+        """Process a message that is neither the session's nor the answer to a frame."""
+
+    def is_drill_passed(self, reply: Reply) -> bool:
+        """Return whether the answer to a drill proves the order path, by default that the venue has looked for it."""
+        return reply.not_found
+
+    def why_not_ready(self, route: Route) -> str:
+        """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
+        return ""
+
+    def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
+        """Correct what the venue has refused of a signature, `tries` times in a row; the request is then built anew."""
+        self.clock.note_reply(reply, now, refused=True)
+
+    # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def carrier(self) -> int | None:
+        """Return the connection that carries commands, None without one."""
+        return self.sessions.newest
+
+    def prebuilt_command(self, now: Instant) -> Request | Send | None:
+        return None if self.account_wide is None else self.striker.prebuild(self.account_wide, now)
+
+    def strike(self, now: Instant, number: int) -> Iterator[Output]:
+        yield from self.striker.strike(self.cancels(now), now)
+        yield from self.prepare_frame()
+
+    def prepare_frame(self) -> Outputs:
+        """Prepare the first frame of the next strike, because the connection, its token or the last frame changed."""
+        return self.striker.prepare(self.account_wide)
+
+    def drop_strike_work(self) -> None:
+        super().drop_strike_work()
+        self.striker.drop()
+
+    def describe_strike(self) -> tuple[str, ...]:
+        framed = self.carrier() is not None
+        commands = self.cancels(Instant(0, 0))
+        return tuple(f"ws {each.frame_line}" if framed and each.frame else each.line for each in commands)
+
+    def _note_settled(self, made_ns: int) -> None:
+        self.answers_ns = made_ns
+
+    # ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read(self, now: Instant) -> Outputs:
+        if self.pause_left_s(now):
+            return (OrdersRead(tuple(self.book.orders.values()), False, now.mono_ns, self._pause_why),)
+        return self.reader.read(now, urgent=True)
+
+    def read_alongside_strike(self, now: Instant) -> Outputs:
+        pool = self.calls.pool
+        if not self.READS_ALONGSIDE or self.pause_left_s(now) or not (pool is None or pool.is_rested(now)):
+            return ()
+        return self.reader.read_alongside(now)
+
+    def keep_warm(self, now: Instant) -> Outputs:
+        return () if self.pause_left_s(now) else self.reader.probe(now)
+
+    def refresh(self, now: Instant) -> Outputs:
+        if self.pause_left_s(now):
+            return ()
+        return self.reader.probe(now) if self.reader.is_single else self.reader.read(now, urgent=False)
+
+    def _look_up_part(self, read: ReadBack | None, order_id: str) -> LookUpPart:
+        return LookUpPart(read, order_id, self.read_backs, self.read_looked_up)
+
+    def pause_left_s(self, now: Instant) -> float:
+        """Return for how many seconds only the commands of kills may leave; 0: every request may leave."""
+        return max(0.0, (self._paused_until_ns - now.mono_ns) / 1e9)
+
+    def _pause(self, reply: Reply, now: Instant) -> None:
+        until_ns = now.mono_ns + int(reply.pause_s * 1e9)
+        if until_ns > self._paused_until_ns:
+            self._paused_until_ns = until_ns
+            self._pause_why = f"no read for {reply.pause_s:g} s, because the venue asks for a pause: {reply.evidence}"
+
+    # ── between kills ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def drill(self, now: Instant) -> Outputs:
+        outputs: Outputs = ()
+        if self.harmless is not None:
+            if self.pause_left_s(now):
+                outputs = (Drilled(Route.HTTP, False, 0, self._pause_why, tried=False),)
+            else:
+                part = DrillPart(self.is_drill_passed)
+                outputs = self.drills.start_call(self.harmless, now, context=part)
+        if self.harmless_frame is not None:
+            number, conn = self.frames.next_number(), self.carrier()
+            text = b"" if conn is None else self.harmless_frame(number)
+            outputs += self.drills.start_frame(conn, _drill_tag(number), text, now)
+        return outputs
+
+    def request_equity(self, now: Instant) -> Outputs:
+        if self.equity_request is None or self.pause_left_s(now):
+            return ()
+        part = EquityPart(self.read_equity)
+        return self.calls.start_call("equity", self.equity_request, now, context=part, on_loss=part.on_loss)
+
+    # ── calls ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
+        judged = self.read_reply(reply.status, parse_json(reply.body))
+        if judged.outcome is ReplyOutcome.NO_ANSWER:
+            return None
+        if judged.pause_s:
+            self._pause(judged, now)
+        if judged.outcome is ReplyOutcome.WRONG_TIME and call.retries < (COMMAND_RETRIES if call.command else 1):
+            self.on_wrong_time(reply, call.retries + 1, now)
+            return self.calls.start_again(call, now)
+        part: CallPart = call.part
+        return part.on_reply(call, judged, reply, now)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        part: CallPart = call.part
+        return part.on_loss(call, why, now)
+
+    # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
+        if route is not Route.WS:
+            return (*self.keep_warm(now), *(() if self.reader.is_single else self.refresh(now)))
+        self.sessions.open(conn, now)
+        return self.sessions.begin(conn, now) if self.token is None else self.token.begin_login(conn, now)
+
+    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
+        if route is not Route.WS:
+            return (NotReady(route, conn, why),)
+        self.sessions.close(conn)
+        if self.token is not None:
+            self.token.on_closed(conn)
+        return (NotReady(route, conn, why), *self.striker.on_closed(conn, now), *self.prepare_frame())
+
+    def on_session_ready(self, conn: int, now: Instant) -> Outputs:
+        """Use a connection whose login is complete."""
+        pushes = self.read_backs.begin_pushes(conn, now) if self.pushes_orders else ()
+        return (*self.prepare_frame(), *pushes)
+
+    def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
+        if conn not in self.sessions:
+            return ()
+        outputs = self.sessions.on_message(conn, message, now)
+        if outputs is not None:
+            return outputs
+        answer = self.frame_reply(message)
+        return self.on_push(conn, message, now) if answer is None else self._on_frame_reply(conn, answer, now)
+
+    def _on_frame_reply(self, conn: int, answer: FrameReply, now: Instant) -> Outputs:
+        number, reply = answer
+        outputs = self.striker.on_frame_reply(number, conn, reply, now)
+        if outputs is None:
+            passed = self.is_drill_passed(reply)
+            outputs = self.drills.end_frame(_drill_tag(number), passed, reply.evidence, now)
+        if reply.pause_s:
+            self._pause(reply, now)
+        return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs
+
+    def end_session(self, conn: int, reply: Reply, now: Instant) -> Outputs:
+        """Give up a connection whose token or login the venue does not accept any more, and get a new token."""
+        twins = self.striker.on_closed(conn, now)
+        refused = LoginRefused(reply.evidence, fatal=reply.key_refused, session_ended=True)
+        return (*twins, *self.sessions.refuse(conn, refused, now))
+
+    def _on_login_refused(self, refused: LoginRefused, now: Instant) -> Outputs:
+        return self.token.on_refused(now) if refused.session_ended and self.token is not None else ()
+
+    def handle_raw_frame(self, conn: int, text: str | bytes, now: Instant) -> Outputs | None:
+        return self.sessions.on_raw_frame(conn, text, now)
+
+    def on_timer(self, tag: str, now: Instant) -> Outputs:
+        return self.timers.on_timer(tag, now)
+
+
+class DrillPart(NamedTuple):
+    """A drill over HTTP."""
+
+    is_passed: Callable[[Reply], bool]
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        return (Drilled(Route.HTTP, self.is_passed(reply), replied.rtt_us, reply.evidence),)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return (Drilled(Route.HTTP, False, 0, why),)
+
+
+class EquityPart(NamedTuple):
+    """A request for the account's equity."""
+
+    read: Callable[[Any], Mapping[str, Decimal] | str]
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        amounts = self.read(reply.data) if reply.ok else reply.evidence
+        if isinstance(amounts, str):
+            return (UnexplainedMessage(f"the account cannot be measured: {amounts}"),)
+        return (Equity(amounts, call.asked_ns),)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return ()  # the lanes report their own faults
+
+
+def _drill_tag(number: int) -> str:
+    return f"{DRILL} {number}"

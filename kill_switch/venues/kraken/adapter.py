@@ -1,0 +1,352 @@
+"""Speak to Kraken spot: one account-wide `cancel_all` frame, with `CancelAll` over REST as its twin.
+
+`docs/venues/kraken.md` has the venue's facts; § numbers in this folder are those of that page. There is no login
+message: each private frame carries a token, which REST hands out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, ClassVar, Literal
+
+import orjson
+
+from kill_switch.core.domain import Instant, Order, Route, SweepTiming
+from kill_switch.venues.decode import as_decimal, as_text, header_safe
+from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.order_list import OrderList
+from kill_switch.venues.kit.replies import FrameReply, Reply
+from kill_switch.venues.kit.sequences import SequenceTracker
+from kill_switch.venues.kit.session_token import Token
+from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
+from kill_switch.venues.kit.signing import RisingNonce, base64_hmac, base64_secret, form, sha256
+from kill_switch.venues.kit.strike import CancelCommand
+from kill_switch.venues.kit_adapter import KitAdapter
+from kill_switch.venues.kraken.replies import (
+    MAINTENANCE_HINT,
+    count_cancelled,
+    judge_errors,
+    judge_http,
+    looked_up_item,
+    open_items,
+    read_execution,
+    read_order,
+    why_cannot_cancel,
+)
+from kill_switch.venues.kraken.transfers import TransferReader
+from kill_switch.venues.messages import CloseConnection, NotReady, Outputs, Replied, Send, UnexplainedMessage
+from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.profile import Guess
+from kill_switch.venues.request import Request
+
+NO_ORDER = "OAAAAA-AAAAA-AAAAAA"  # well-formed, and no order has it
+TOKEN_LIFE_S = 900.0  # § 2.2, if the answer does not say
+MAX_TOKEN_LIFE_S = 1000.0  # so that a token is renewed every ten minutes at most
+PING_EVERY_S = 15.0
+RESUBSCRIBED_WITHIN_S = 5.0
+EXECUTIONS, BALANCES = 1, 2  # `req_id` of the subscriptions
+
+
+class KrakenOptions(VenueOptions):
+    """The configuration keys of an account at Kraken spot."""
+
+    ws_url: str = "wss://ws-auth.kraken.com/v2"
+    rest_url: str = "https://api.kraken.com"
+    equity_currency: Literal["USD", "EUR", "GBP", "CAD", "AUD", "JPY"] = "USD"
+
+
+class Kraken(KitAdapter[KrakenOptions]):
+    """Speak one account's protocol at Kraken spot.
+
+    `OpenOrders` is one page with every order, conditional ones included. A pushed order that it does not show is
+    looked up by `QueryOrders`.
+    """
+
+    NAME = "kraken"
+    LIMIT: ClassVar[tuple[int, float] | None] = (75, 180.0)  # § 7: 15 at once and 0.33 a second, at the lowest tier
+    TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0, guard_every_s=10.0)
+    WARM_EVERY_S: ClassVar[float] = 30.0
+    MEASURE_EVERY_S: ClassVar[float] = 15.0
+    CURRENCIES: ClassVar[tuple[str, ...]] = ("USD",)
+    READS_ALONGSIDE: ClassVar[bool] = True
+
+    Options = KrakenOptions
+    COMMANDS = (
+        'ws "cancel_all": the whole account',
+        "POST /0/private/CancelAll: its twin, if no answer comes or the WebSocket is down",
+    )
+    COVERED = ("orders of every pair, conditional ones before they trigger too, of every program and of the web page",)
+    NOT_COVERED = (
+        "derivatives: an account of its own, kraken-futures",
+        "sub-accounts: each has its own keys",
+        "positions on margin, earn and transfer requests",
+    )
+    GUESSES = (
+        Guess(
+            "the count in the answer to cancel_all is of all orders, however many (§ 11)",
+            "the count proves nothing: the list is read, and what it shows is struck again",
+        ),
+        Guess(
+            "a full counter of orders refuses no cancel_all (§ 11)",
+            "a refusal is no success: it is repeated, and the list decides",
+        ),
+        Guess(
+            "the contingent leg of a bracket is no order until its primary fills (§ 4.1)",
+            "a later read of the guard finds it, and it is struck",
+        ),
+        Guess(
+            "one answer has all open orders (§ 4.1)",
+            "an order that a push shows alive is looked up by its id",
+        ),
+        Guess(
+            "a token lives as long as its answer says (§ 2.2)",
+            "there is a spare token; a refused one is replaced, with REST beside it",
+        ),
+    )
+
+    @classmethod
+    def secrets(cls, options: KrakenOptions) -> tuple[str, ...]:
+        return ("api_key", "api_secret")
+
+    @classmethod
+    def currencies(cls, options: KrakenOptions) -> tuple[str, ...]:
+        return (options.equity_currency,)
+
+    def __init__(self, options: KrakenOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
+        super().__init__(options, secrets, second_route_after_s)
+        self._secret = base64_secret("api_secret", secrets["api_secret"])
+        self._headers = {
+            "Host": self.host,
+            "User-Agent": "kill-switch",
+            "API-Key": header_safe("api_key", secrets["api_key"]),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        self._nonce = RisingNonce()
+        self._currency = options.equity_currency
+        self._sequences = SequenceTracker()
+        self._resubscribing: set[int] = set()  # connections whose subscription begins again after a gap
+        self._in_maintenance = False
+        self._cannot_cancel = ""  # why the key cannot cancel
+        self._transfers = TransferReader(self._currency, self._public, self.calls, self.evidence)
+        self.account_wide = CancelCommand(
+            "cancel-all",
+            self._post("CancelAll"),
+            count_cancelled,
+            frame=lambda number: self._frame("cancel_all", number),
+            line="POST /0/private/CancelAll",
+            frame_line='{"method":"cancel_all",…}',
+        )
+        self.lists = (OrderList("open", lambda cursor: self._post("OpenOrders"), open_items),)
+        self.look_up = lambda order_id: self._post("QueryOrders", txid=order_id)
+        self.token_request = self._post("GetWebSocketsToken")
+        self.login = (LoginStep(lambda conn, now: self._subscribe(), _is_subscribed),)
+        self.ping = Ping(PING_EVERY_S, b'{"method":"ping"}', _is_pong, is_beat=lambda message: "channel" in message)
+        self.harmless = self._post("CancelOrder", txid=NO_ORDER)
+        self.harmless_frame = lambda number: self._frame("cancel_order", number, order_id=[NO_ORDER])
+        self.equity_request = self._post("TradeBalance", asset=f"Z{self._currency}")
+        self._key_request = self._post("GetApiKeyInfo")
+        self.assemble()
+
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _post(self, method: str, **values: object) -> Build:
+        """Return the builder of a private request, signed anew for each copy (§ 2.1)."""
+        path = f"/0/private/{method}"
+        signed_path, more = path.encode(), f"&{form(**values)}" if values else ""
+
+        def build(now: Instant) -> Request:
+            nonce = self._nonce.next(now)
+            body = f"nonce={nonce}{more}".encode()
+            signature = base64_hmac(self._secret, signed_path + sha256(b"%d%b" % (nonce, body)))
+            return Request("POST", path, {**self._headers, "API-Sign": signature}, body)
+
+        return build
+
+    def _public(self, target: str) -> Build:
+        request = Request("GET", target, {"Host": self.host, "User-Agent": "kill-switch"})
+        return lambda now: request
+
+    def _frame(self, method: str, number: int, **params: object) -> bytes:
+        token = "" if self.token is None else self.token.value
+        return orjson.dumps({"method": method, "params": {**params, "token": token}, "req_id": number})
+
+    def _subscribe(self) -> bytes:
+        return self._frame("subscribe", EXECUTIONS, channel="executions", snap_orders=True, snap_trades=False)
+
+    def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
+        self._nonce.note_refusal(tries)
+
+    # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read_reply(self, status: int, body: Any) -> Reply:
+        return judge_http(status, body, self.evidence, in_maintenance=self._in_maintenance)
+
+    def frame_reply(self, message: Message) -> FrameReply | None:
+        number = message.get("req_id")
+        if message.get("method") not in ("cancel_all", "cancel_order") or not isinstance(number, int):
+            return None
+        return FrameReply(number, self._judge_frame(message))
+
+    def _judge_frame(self, message: Message) -> Reply:
+        errors = () if message.get("success") is True else (message.get("error", "no success"),)
+        return judge_errors(errors, message.get("result"), self.evidence, in_maintenance=self._in_maintenance)
+
+    def read_order(self, item: object) -> Order | None:
+        return read_order(item)
+
+    def read_looked_up(self, data: Any, order_id: str) -> Order | None:
+        return read_order(looked_up_item(data, order_id))
+
+    def read_token(self, data: Any) -> Token | None:
+        value = as_text(data.get("token")) if isinstance(data, dict) else ""
+        life = as_decimal(data.get("expires")) if isinstance(data, dict) else None
+        return Token(value, TOKEN_LIFE_S if not life or life < 0 else min(float(life), MAX_TOKEN_LIFE_S))
+
+    def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
+        """Read `eb` + `n`: all balances and the open result (§ 9).
+
+        `e` has only the currencies that are collateral, so that the purchase of another coin would look like a loss;
+        `eb` alone lacks the result of open margin positions.
+        """
+        found = data if isinstance(data, dict) else {}
+        balance, result = as_decimal(found.get("eb")), as_decimal(found.get("n"))
+        if balance is None or result is None:
+            return "no eb or no n in the answer"
+        return {self._currency: balance + result}
+
+    # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
+        return (*super().on_opened(route, conn, now), *(self._check_key(now) if route is not Route.WS else ()))
+
+    def keep_warm(self, now: Instant) -> Outputs:
+        """Probe; while the key cannot cancel, check its rights again: an operator may have added one."""
+        return (*(self._check_key(now) if self._cannot_cancel else ()), *super().keep_warm(now))
+
+    def _check_key(self, now: Instant) -> Outputs:
+        if self.pause_left_s(now):
+            return ()
+        part = KeyPart(self)
+        return self.calls.start_call("key", self._key_request, now, context=part, on_loss=part.on_loss)
+
+    def note_rights(self, data: Any) -> Outputs:
+        """Apply the key's rights: without the right to cancel no lane is ready."""
+        self._cannot_cancel = why_cannot_cancel(data)
+        return (NotReady(Route.HTTP, 0, self._cannot_cancel, fatal=True),) if self._cannot_cancel else ()
+
+    def why_not_ready(self, route: Route) -> str:
+        return self._cannot_cancel
+
+    def slow_kill_warning(self, now: Instant) -> str:
+        return f"Kraken is in maintenance: {MAINTENANCE_HINT}" if self._in_maintenance else ""
+
+    def request_equity(self, now: Instant) -> Outputs:
+        if self._transfers.has_unvalued and not self.pause_left_s(now):
+            return self._transfers.request_price(now)
+        return super().request_equity(now)
+
+    def on_session_ready(self, conn: int, now: Instant) -> Outputs:
+        balances = Send(conn, self._frame("subscribe", BALANCES, channel="balances"))
+        return (*super().on_session_ready(conn, now), balances)
+
+    def login_refusal(self, message: Message) -> LoginRefused | None:
+        method = message.get("method")
+        if message.get("success") is not False or method in ("cancel_all", "cancel_order"):
+            return None
+        reply = self._judge_frame(message)
+        if method != "subscribe" and not reply.session_ended:
+            return None
+        optional = message.get("req_id") == BALANCES and not reply.session_ended
+        words = f"{as_text(method)} refused: {reply.evidence}"
+        return LoginRefused(words, reply.key_refused and not optional, optional, reply.session_ended)
+
+    # ── pushes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
+        data = message.get("data")
+        match message.get("channel"), message.get("method"):
+            case "executions", _:
+                return self._on_executions(conn, message, now)
+            case "balances", _:
+                return self._transfers.on_update(data) if message.get("type") == "update" else ()
+            case "status", _:
+                systems = (
+                    [as_text(each.get("system")) for each in data if isinstance(each, dict)]
+                    if isinstance(data, list)
+                    else []
+                )
+                self._in_maintenance = systems[-1] == "maintenance" if systems else self._in_maintenance
+                return ()
+            case ("heartbeat", _) | (None, "unsubscribe"):
+                return ()
+            case None, "subscribe":
+                return self._on_subscribed(conn, message, now)
+            case _:
+                return (UnexplainedMessage("a message that no document explains"),)
+
+    def _on_executions(self, conn: int, message: Message, now: Instant) -> Outputs:
+        """Apply pushed orders; a snapshot is not applied, because the lists are read when pushes begin."""
+        is_snapshot = message.get("type") == "snapshot"
+        gap = self._sequences.is_gap(conn, message.get("sequence"), restarts=is_snapshot)
+        items = message.get("data")
+        if is_snapshot:
+            return ()
+        if not isinstance(items, list):
+            return (UnexplainedMessage("an order push without a list"),)
+        outputs: Outputs = ()
+        for item in items:
+            order = read_execution(item, self.book.orders)
+            unread = UnexplainedMessage("an order push that cannot be read")
+            outputs += (unread,) if order is None else self.book.apply_push(order)
+        return (*self._resubscribe(conn, now), *outputs) if gap else outputs
+
+    def _resubscribe(self, conn: int, now: Instant) -> Outputs:
+        """Subscribe again after a gap in the sequence: an order may have been missed (§ 5.1)."""
+        if conn in self._resubscribing or not self.sessions.is_ready(conn):
+            return ()
+        self._resubscribing.add(conn)
+        self.book.end_pushes(conn)
+        end = self._frame("unsubscribe", EXECUTIONS, channel="executions")
+        timer = self.timers.start(RESUBSCRIBED_WITHIN_S, lambda at: self._on_resubscribe_due(conn))
+        return (Send(conn, end), Send(conn, self._subscribe()), timer)
+
+    def _on_subscribed(self, conn: int, message: Message, now: Instant) -> Outputs:
+        if conn not in self._resubscribing or not _is_subscribed(message):
+            return ()
+        self._resubscribing.discard(conn)
+        self._sequences.forget(conn)
+        return self.read_backs.begin_pushes(conn, now)
+
+    def _on_resubscribe_due(self, conn: int) -> Outputs:
+        why = "no answer to the subscription after a gap in the pushes"
+        return (CloseConnection(conn, why),) if conn in self._resubscribing else ()
+
+    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
+        if route is Route.WS:
+            self._sequences.forget(conn)
+            self._resubscribing.discard(conn)
+        return super().on_closed(route, conn, why, now)
+
+
+class KeyPart:
+    """The request for the key's rights; an answer that does not name them says nothing."""
+
+    def __init__(self, venue: Kraken) -> None:
+        self._venue = venue
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        return self._venue.note_rights(reply.data) if reply.ok else ()
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return ()
+
+
+def _is_subscribed(message: Message) -> bool:
+    result = message.get("result")
+    channel = result.get("channel") if isinstance(result, dict) else None
+    return message.get("method") == "subscribe" and message.get("success") is True and channel == "executions"
+
+
+def _is_pong(message: object) -> bool:
+    return isinstance(message, dict) and message.get("method") == "pong"
