@@ -96,8 +96,9 @@ def connect_account(
     `connect_accounts` does.
     """
     options = config.accounts[name].options
-    session = AccountSession(name, adapter, dispatcher)
-    try:
+    tasks: list[tuple[str, Work]] = []
+
+    def make_lanes(session: AccountSession) -> tuple[WsLane, HttpLane, FreshRoute]:
         ws = WsLane(
             options.ws_url,
             _upgrade(adapter),
@@ -126,12 +127,15 @@ def connect_account(
             quiet=lambda: session.status.quiet(),
             network=network,
         )
+        tasks.extend([(f"{name} ws", ws.run), (f"{name} http", http.run)])
+        return ws, http, fresh
+
+    try:
+        return AccountSession(name, adapter, dispatcher, make_lanes), tasks
     except OSError as error:
         actual = error.strerror or "holds no certificate"
         problem = Problem(f"accounts.{name}.ca_file", actual, "expected a file with PEM certificates")
         raise ConfigError(str(config.source), [problem]) from None
-    session.attach(ws, http, fresh)
-    return session, [(f"{name} ws", ws.run), (f"{name} http", http.run)]
 
 
 async def load_authorities(network: Network, config: Config) -> None:

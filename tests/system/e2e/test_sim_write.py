@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from kill_switch.sim.main import VENUES
 from kill_switch.testbed.testbed import stop_process
+from kill_switch.venues import VENUES
 from tests.system.e2e.conftest import Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]

@@ -14,9 +14,10 @@ import pytest
 
 from kill_switch.config import loader
 from kill_switch.errors import CannotCreate
-from kill_switch.sim.main import VENUES, serve
+from kill_switch.sim.main import serve
 from kill_switch.testbed import config_files
 from kill_switch.testbed.sim_directory import MARK, claimed
+from kill_switch.venues import VENUES
 
 READY: dict[str, Any] = {
     "ca_file": "/ca.pem",

@@ -62,11 +62,7 @@ async def test_nothing_of_a_handed_out_address_is_shown_whatever_the_venue_echoe
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    troubles: set[str] = set()
-
-    def heard() -> set[str]:
-        troubles.update(filter(None, [lane.trouble]))
-        return troubles
+    troubles: list[str] = []
 
     async def script(peer: Peer) -> None:
         if peer.number == 1:
@@ -83,7 +79,8 @@ async def test_nothing_of_a_handed_out_address_is_shown_whatever_the_venue_echoe
     upgrade = Upgrade(TARGET)
     lane = trusting(server, ear, ca_file, lambda: upgrade)
     async with running(lane.run):
-        await until(heard)
+        await until(lambda: bool(lane.trouble))
+        troubles.append(lane.trouble)
         await until(lambda: len(ear.opened()) == 2)
     shown = [*troubles, *(closed.why for closed in ear.closed()), repr(upgrade), repr(lane), *capfd.readouterr()]
     shown += [record.getMessage() for record in caplog.records if record.name != "websockets.server"]
