@@ -70,7 +70,7 @@ class KitAdapter(Adapter[OptionsT]):
     equity_request: Build | None = None
 
     def assemble(self) -> None:
-        """Make the parts of what the venue has stated; call it at the end of `__init__`."""
+        """Make the parts from the attributes that the venue has set; call it at the end of `__init__`."""
         self.timers = TimerTable()
         self.frames: FrameTracker[CancelPart] = FrameTracker()
         self.sessions = SessionPool(
@@ -154,7 +154,7 @@ class KitAdapter(Adapter[OptionsT]):
         return ""
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
-        """Correct what the venue has refused of a signature, `tries` times in a row; the request is then built anew."""
+        """Correct the time or nonce that was refused `tries` times in a row; the request is then signed again."""
         self.clock.note_reply(reply, now, refused=True)
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -301,7 +301,7 @@ class KitAdapter(Adapter[OptionsT]):
         return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs
 
     def end_session(self, conn: int, reply: Reply, now: Instant) -> Outputs:
-        """Give up a connection whose token or login the venue does not accept any more, and get a new token."""
+        """Close a connection whose token or login the venue does not accept any more, and get a new token."""
         twins = self.striker.on_closed(conn, now)
         refused = LoginRefused(reply.evidence, fatal=reply.key_refused, session_ended=True)
         return (*twins, *self.sessions.refuse(conn, refused, now))

@@ -33,7 +33,7 @@ class LoginRefused(NamedTuple):
 
 
 class LoginStep(NamedTuple):
-    """One step of a login: send a frame, and go on once a message answers it."""
+    """A step of a login: send a frame, and go on once a message answers it."""
 
     frame: Callable[[int, Instant], bytes | None]  # connection and moment → the frame; None: only wait
     is_answer: Callable[[Message], bool]
@@ -155,7 +155,7 @@ class SessionPool:
         return self._go_on(conn, session, now)
 
     def refuse(self, conn: int, refused: LoginRefused, now: Instant) -> Outputs:
-        """Give up a connection whose session the venue has refused or ended."""
+        """Close a connection whose session the venue has refused or ended."""
         self.close(conn)
         not_ready = NotReady(Route.WS, conn, refused.evidence, refused.fatal)
         return (not_ready, CloseConnection(conn, refused.evidence), *self._on_refused(refused, now))

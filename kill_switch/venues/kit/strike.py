@@ -36,7 +36,7 @@ FrameBuilder = Callable[[int], bytes]
 
 
 class CancelResult(NamedTuple):
-    """What the reply to a command shows of the orders; the ids go to the book."""
+    """The orders that the reply to a command names; the ids go to the book."""
 
     reply: Reply
     cancelled_count: int | None = None  # orders that the command has cancelled; None: the reply does not say
@@ -57,7 +57,7 @@ def nothing_follows(reply: Reply, now: Instant) -> Iterable[CancelCommand]:
 
 
 class CancelCommand(NamedTuple):
-    """One command of a strike."""
+    """A command of a strike: an HTTP request, or a frame with this request as its twin."""
 
     name: str
     build: Build  # builds and signs each copy of the request
