@@ -176,6 +176,8 @@ class Kraken(KitAdapter[KrakenOptions]):
         `e` has only the currencies that are collateral, so that the purchase of another coin would look like a loss;
         `eb` alone lacks the result of open margin positions.
         """
+        if self._transfers.has_unvalued:
+            return "a transfer has no value yet"
         found = data if isinstance(data, dict) else {}
         balance, result = as_decimal(found.get("eb")), as_decimal(found.get("n"))
         if balance is None or result is None:
