@@ -29,7 +29,7 @@ from kill_switch.venues.kit.readback import ReadBack
 from kill_switch.venues.kit.replies import CallPart, FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.session_token import SessionToken, Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping, SessionPool
-from kill_switch.venues.kit.strike import CancelCommand, CancelPart, Striker
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Drilled,
@@ -72,7 +72,7 @@ class KitAdapter(Adapter[OptionsT]):
     def assemble(self) -> None:
         """Make the parts from the attributes that the venue has set; call it at the end of `__init__`."""
         self.timers = TimerTable()
-        self.frames: FrameTracker[CancelPart] = FrameTracker()
+        self.frames: FrameTracker[CommandPart] = FrameTracker()
         self.sessions = SessionPool(
             self.login, self.login_refusal, self.timers, self.on_session_ready, self._on_login_refused, self.ping
         )

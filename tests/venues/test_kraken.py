@@ -12,7 +12,9 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.kit_adapter import COMMAND_RETRIES
-from kill_switch.venues.kraken.adapter import NO_ORDER, RESUBSCRIBED_WITHIN_S, Kraken, KrakenOptions, api_sign
+from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken, api_sign
+from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
+from kill_switch.venues.kraken.options import KrakenOptions
 from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S
 from kill_switch.venues.messages import (
     Call,
@@ -310,7 +312,7 @@ def test_a_subscription_that_is_not_renewed_after_a_gap_closes_the_connection() 
 # ── maintenance, lockout, overload ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_in_maintenance_it_is_said_that_nothing_can_be_cancelled_and_each_strike_tries() -> None:
+def test_a_venue_in_maintenance_is_named_as_such_and_each_strike_tries() -> None:
     player = KRAKEN.ready()
     for system in ("cancel_only", "post_only", "online"):
         player.put(status(system))

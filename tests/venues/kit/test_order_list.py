@@ -66,7 +66,7 @@ def test_a_list_without_pages_that_is_full_may_have_more() -> None:
     assert (ids(fact), fact.complete) == (["1", "2"], False) and "full" in fact.why
 
 
-def test_a_list_that_fails_does_not_hide_what_another_has_shown() -> None:
+def test_a_list_that_fails_does_not_hide_the_orders_of_another() -> None:
     player, [one, two] = reading(Tiny(lists=2))
     assert not player.put(answer(one, {"code": 1}))
     fact = the_read(player.put(accepted(two, orders=["1"])))
