@@ -200,6 +200,8 @@ class Kraken(KitAdapter[KrakenOptions]):
         `e` has only the currencies that are collateral: the purchase of another coin would look like a loss. `eb` alone
         lacks the result of open margin positions.
         """
+        if self._transfers.has_unvalued:
+            return "a transfer has no value yet"
         figures = data if isinstance(data, dict) else {}
         balance, result = as_decimal(figures.get("eb")), as_decimal(figures.get("n"))
         if balance is None or result is None:
