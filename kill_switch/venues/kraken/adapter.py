@@ -242,7 +242,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         if method != "subscribe" and not reply.session_ended:
             return None
         optional = message.get("req_id") == BALANCES and not reply.session_ended
-        words = f"{as_text(method)} refused: {reply.evidence}"
+        words = f"{self.evidence(as_text(method))} refused: {reply.evidence}"
         return LoginRefused(words, reply.key_refused and not optional, optional, reply.session_ended)
 
     # ── pushes ────────────────────────────────────────────────────────────────────────────────────────────────────
