@@ -74,7 +74,13 @@ class KitAdapter(Adapter[OptionsT]):
         self.timers = TimerTable()
         self.frames: FrameTracker[CancelPart] = FrameTracker()
         self.sessions = SessionPool(
-            self.login, self.login_refusal, self.timers, self.on_session_ready, self._on_login_refused, self.ping
+            self.login,
+            self.login_refusal,
+            self.timers,
+            self.on_session_ready,
+            self._on_login_refused,
+            self.on_session_closed,
+            self.ping,
         )
         self.striker = Striker(
             self.calls,
@@ -280,6 +286,10 @@ class KitAdapter(Adapter[OptionsT]):
         """Use a connection whose login is complete."""
         pushes = self.read_backs.begin_pushes(conn, now) if self.pushes_orders else ()
         return (*self.prepare_frame(), *pushes)
+
+    def on_session_closed(self, conn: int) -> None:
+        """Note that a connection is gone, or was given up, so that its messages are ignored."""
+        self.book.end_pushes(conn)
 
     def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
         if conn not in self.sessions:

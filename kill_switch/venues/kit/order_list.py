@@ -26,6 +26,11 @@ def last_page(data: Any) -> str:
     return ""
 
 
+def one_page(build: Build) -> Callable[[str], Build]:
+    """Return the `page` of a list of one page, whose request is always the same."""
+    return lambda cursor: build
+
+
 class OrderList(NamedTuple):
     """A list of open orders: how to request a page, where its orders are, and how it goes on."""
 
@@ -224,7 +229,7 @@ class LookUpPart(NamedTuple):
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         if reply.not_found:
-            gone = Order(self.order_id, "", OrderState.GONE, reply.evidence)
+            gone = Order(self.order_id, "", OrderState.GONE, "not found")  # the venue's words are no status
             return self.read_backs.looked_up(call, gone)
         if not reply.ok:
             return self.read_backs.looked_up(call, None, reply.evidence)
