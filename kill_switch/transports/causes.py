@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import h11
 from websockets.exceptions import InvalidHandshake, InvalidMessage, WebSocketException
 
-from kill_switch.transports.lane import ConnectionNotWanted
+from kill_switch.transports.lane import AddressUnusable, ConnectionNotWanted
 from kill_switch.venues.decode import truncate
 
 MAX_CAUSES = 10
@@ -48,7 +48,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _words(error: BaseException) -> str:
     match error:
-        case ConnectionNotWanted():
+        case ConnectionNotWanted() | AddressUnusable():
             return str(error)
         case ssl.SSLCertVerificationError():
             return f"certificate: {error.verify_message}"

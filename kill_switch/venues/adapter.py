@@ -34,7 +34,7 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
 )
 from kill_switch.venues.profile import OptionsT, VenueProfile
-from kill_switch.venues.request import Request
+from kill_switch.venues.request import Request, Upgrade
 
 
 class Adapter(VenueProfile[OptionsT]):
@@ -170,14 +170,19 @@ class Adapter(VenueProfile[OptionsT]):
         """Process a timer that the venue's adapter has started itself; its tag contains no `#`."""
         return ()
 
-    def upgrade_headers(self, now: Instant) -> Mapping[str, str]:
-        """Return the headers that authenticate the WebSocket upgrade; empty if the venue wants a login message."""
-        return {}
+    def upgrade(self, now: Instant) -> Upgrade:
+        """Return what the next WebSocket connection is requested with; by default nothing, for a login by messages.
+
+        It is called for each attempt, after `reason_to_stay_disconnected`. An address or a token that a REST answer has
+        handed out may be in its `target`: no message, log or status shows it.
+        """
+        return Upgrade()
 
     def reason_to_stay_disconnected(self, now: Instant) -> str:
         """Return why the daemon must open no WebSocket connection now; "": it may open a connection.
 
-        A venue that allows a single connection may have granted it to another program.
+        A venue that allows a single connection may have granted it to another program. Or the adapter waits for a
+        token: once it has the token, it returns `ConnectNow`.
         """
         return ""
 

@@ -115,10 +115,8 @@ class Address:
         state = State({one: AccountState(pace[one]) for one in adapters})
         self.dispatcher = Dispatcher(state, self.recorder, self.time.now, self.time.later, lambda announcement: None)
         for number, (one, adapter) in enumerate(adapters.items()):
-            session = self.dispatcher.register(AccountSession(one, adapter, self.dispatcher))
-            way = Way(self, one)
-            session.attach(way, way, way)
-            way.session = session
+            session = AccountSession(one, adapter, self.dispatcher, Way(self, one).serve)
+            self.dispatcher.register(session)
             session.on_lane_event(Opened(Route.HTTP, 0))
             self.time.later(number * 0.4, self._warm, one)
         self._measuring = EquityPoller(self.dispatcher, lambda: tuple(adapters))

@@ -28,6 +28,7 @@ from kill_switch.journal import records
 from kill_switch.outbound import metric_table
 from kill_switch.venues import VENUES
 from kill_switch.venues.options import VenueOptions
+from tests.repository import simulator_tables
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/reference"
@@ -304,6 +305,7 @@ def pages() -> dict[Path, str]:
         PAGES / "exit-codes.md": HEAD + exit_code_page(),
         PAGES / "journal-records.md": HEAD + journal_records(),
         PAGES / "metrics.md": HEAD + metrics(),
+        simulator_tables.PAGE: simulator_tables.made(simulator_tables.PAGE.read_text("utf-8")),
     }
 
 

@@ -62,6 +62,7 @@ class OxfunExchange(Venue):
     options_type = OxfunOptions
     symbols = ("BTC-USD-SWAP-LIN", "ETH-USD-SWAP-LIN", "BCH-USDT")
     filled_state = "FILLED"
+    cancelled_word = "CANCELED_BY_USER"  # (§7); it has no pending state, an order reads OPEN until it is closed
     lists = ("orders",)
     reads = ("order", "positions", "balances", "account")
     supported = frozenset(SPECS) - {"foreign_use"}  # the rate limit counts per connection
@@ -91,13 +92,6 @@ class OxfunExchange(Venue):
     def id_format(self, text: str) -> bool:
         """Return whether a text is a whole number (§4.1)."""
         return text.isascii() and text.isdigit() and len(text) < 20
-
-    def cancelled_state(self, order: Order) -> str:
-        """Return the state of a cancelled order (§7)."""
-        return "CANCELED_BY_USER"
-
-    def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
-        """Do nothing: OX.FUN has no pending state, an order reads OPEN until it is closed (§7)."""
 
     def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
         """Send the late rejection of accepted cancels that came too late (§4.4)."""

@@ -42,10 +42,6 @@ class Oxfun(OxfunRest):
         self._nonces: dict[tuple[str, str], None] = {}
         self.reconfigured()
 
-    def account_options(self) -> dict[str, str]:
-        """Return nothing: an account needs only its key and secret."""
-        return {}
-
     def urls(self, authority: str) -> dict[str, str]:
         """Return the addresses (§1)."""
         return {"ws_url": f"wss://{authority}/v2/websocket", "rest_url": f"https://{authority}"}

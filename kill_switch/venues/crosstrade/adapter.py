@@ -48,6 +48,7 @@ from kill_switch.venues.messages import (
     Send,
 )
 from kill_switch.venues.profile import shared_timing
+from kill_switch.venues.request import Upgrade
 
 NO_ORDER = "0" * 32  # the empty GUID: no order can have it
 CLOSING_ONLY = "orders that close positions are not cancelled"
@@ -231,8 +232,8 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     def slow_kill_warning(self, now: Instant) -> str:
         return self._wire.bucket.slow_kill_warning(len(self._accounts), now)
 
-    def upgrade_headers(self, now: Instant) -> Mapping[str, str]:
-        return self._bearer
+    def upgrade(self, now: Instant) -> Upgrade:
+        return Upgrade(headers=self._bearer)
 
     def reason_to_stay_disconnected(self, now: Instant) -> str:
         left_s = self._lease.left_s(now)

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import orjson
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import as_decimal, as_text, header_safe
-from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.replies import FrameReply, Reply
-from kill_switch.venues.kit.sequences import SequenceTracker
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
 from kill_switch.venues.kit.signing import RisingNonce, base64_hmac, base64_secret, form, sha256
 from kill_switch.venues.kit.strike import CancelCommand
 from kill_switch.venues.kit_adapter import KitAdapter
+from kill_switch.venues.kraken.executions import ExecutionStream
+from kill_switch.venues.kraken.key_rights import KeyRights
+from kill_switch.venues.kraken.options import KrakenOptions
 from kill_switch.venues.kraken.replies import (
     MAINTENANCE_HINT,
     count_cancelled,
@@ -30,29 +32,17 @@ from kill_switch.venues.kraken.replies import (
     judge_http,
     looked_up_item,
     open_items,
-    read_execution,
     read_order,
-    why_cannot_cancel,
 )
 from kill_switch.venues.kraken.transfers import TransferReader
-from kill_switch.venues.messages import CloseConnection, NotReady, Outputs, Replied, Send, UnexplainedMessage
-from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.messages import Outputs, Replied, Send, UnexplainedMessage
 from kill_switch.venues.request import Request
 
 NO_ORDER = "OAAAAA-AAAAA-AAAAAA"  # well-formed, and no order has it
 TOKEN_LIFE_S = 900.0  # § 2.2, if the answer does not say
 MAX_TOKEN_LIFE_S = 1000.0  # so that a token is renewed every ten minutes at most
 PING_EVERY_S = 15.0
-RESUBSCRIBED_WITHIN_S = 5.0
 EXECUTIONS, BALANCES = 1, 2  # `req_id` of the subscriptions
-
-
-class KrakenOptions(VenueOptions):
-    """The configuration keys of an account at Kraken spot."""
-
-    ws_url: str = "wss://ws-auth.kraken.com/v2"
-    rest_url: str = "https://api.kraken.com"
-    equity_currency: Literal["USD", "EUR", "GBP", "CAD", "AUD", "JPY"] = "USD"
 
 
 class Kraken(KitAdapter[KrakenOptions]):
@@ -91,10 +81,9 @@ class Kraken(KitAdapter[KrakenOptions]):
         }
         self._nonce = RisingNonce()
         self._currency = options.equity_currency
-        self._sequences = SequenceTracker()
-        self._resubscribing: set[int] = set()  # connections whose subscription begins again after a gap
+        self._executions = ExecutionStream(self.book, self.read_backs, lambda: self.timers, self._resubscription)
         self._in_maintenance = False
-        self._cannot_cancel = ""  # why the key cannot cancel
+        self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
         self._transfers = TransferReader(self._currency, self._public, self.calls, self.evidence)
         self.account_wide = CancelCommand(
             "cancel-all",
@@ -112,20 +101,19 @@ class Kraken(KitAdapter[KrakenOptions]):
         self.harmless = self._post("CancelOrder", txid=NO_ORDER)
         self.harmless_frame = lambda number: self._frame("cancel_order", number, order_id=[NO_ORDER])
         self.equity_request = self._post("TradeBalance", asset=f"Z{self._currency}")
-        self._key_request = self._post("GetApiKeyInfo")
         self.assemble()
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _post(self, method: str, **values: object) -> Build:
-        """Return the builder of a private request, signed anew for each copy (§ 2.1)."""
+        """Return the builder of a private request; each copy has a nonce and a signature of its own (§ 2.1)."""
         path = f"/0/private/{method}"
-        signed_path, more = path.encode(), f"&{form(**values)}" if values else ""
+        signed_path, arguments = path.encode(), f"&{form(**values)}" if values else ""
 
         def build(now: Instant) -> Request:
             nonce = self._nonce.next(now)
-            body = f"nonce={nonce}{more}".encode()
-            signature = base64_hmac(self._secret, signed_path + sha256(b"%d%b" % (nonce, body)))
+            body = f"nonce={nonce}{arguments}".encode()
+            signature = api_sign(self._secret, signed_path, nonce, body)
             return Request("POST", path, {**self._headers, "API-Sign": signature}, body)
 
         return build
@@ -140,6 +128,9 @@ class Kraken(KitAdapter[KrakenOptions]):
 
     def _subscribe(self) -> bytes:
         return self._frame("subscribe", EXECUTIONS, channel="executions", snap_orders=True, snap_trades=False)
+
+    def _resubscription(self) -> tuple[bytes, bytes]:
+        return (self._frame("unsubscribe", EXECUTIONS, channel="executions"), self._subscribe())
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self._nonce.note_refusal(tries)
@@ -173,11 +164,11 @@ class Kraken(KitAdapter[KrakenOptions]):
     def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
         """Read `eb` + `n`: all balances and the open result (§ 9).
 
-        `e` has only the currencies that are collateral, so that the purchase of another coin would look like a loss;
-        `eb` alone lacks the result of open margin positions.
+        `e` has only the currencies that are collateral: the purchase of another coin would look like a loss. `eb` alone
+        lacks the result of open margin positions.
         """
-        found = data if isinstance(data, dict) else {}
-        balance, result = as_decimal(found.get("eb")), as_decimal(found.get("n"))
+        figures = data if isinstance(data, dict) else {}
+        balance, result = as_decimal(figures.get("eb")), as_decimal(figures.get("n"))
         if balance is None or result is None:
             return "no eb or no n in the answer"
         return {self._currency: balance + result}
@@ -185,25 +176,16 @@ class Kraken(KitAdapter[KrakenOptions]):
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        return (*super().on_opened(route, conn, now), *(self._check_key(now) if route is not Route.WS else ()))
+        is_http = route is not Route.WS and not self.pause_left_s(now)
+        return (*super().on_opened(route, conn, now), *(self._rights.check(now) if is_http else ()))
 
     def keep_warm(self, now: Instant) -> Outputs:
         """Probe; while the key cannot cancel, check its rights again: an operator may have added one."""
-        return (*(self._check_key(now) if self._cannot_cancel else ()), *super().keep_warm(now))
-
-    def _check_key(self, now: Instant) -> Outputs:
-        if self.pause_left_s(now):
-            return ()
-        part = KeyPart(self)
-        return self.calls.start_call("key", self._key_request, now, context=part, on_loss=part.on_loss)
-
-    def note_rights(self, data: Any) -> Outputs:
-        """Apply the key's rights: without the right to cancel no lane is ready."""
-        self._cannot_cancel = why_cannot_cancel(data)
-        return (NotReady(Route.HTTP, 0, self._cannot_cancel, fatal=True),) if self._cannot_cancel else ()
+        probe = super().keep_warm(now)
+        return (*self._rights.check(now), *probe) if probe and self._rights.why_not else probe
 
     def why_not_ready(self, route: Route) -> str:
-        return self._cannot_cancel
+        return self._rights.why_not
 
     def slow_kill_warning(self, now: Instant) -> str:
         return f"Kraken is in maintenance: {MAINTENANCE_HINT}" if self._in_maintenance else ""
@@ -234,78 +216,32 @@ class Kraken(KitAdapter[KrakenOptions]):
         data = message.get("data")
         match message.get("channel"), message.get("method"):
             case "executions", _:
-                return self._on_executions(conn, message, now)
+                return self._executions.on_message(conn, message)
             case "balances", _:
                 return self._transfers.on_update(data) if message.get("type") == "update" else ()
             case "status", _:
-                systems = (
-                    [as_text(each.get("system")) for each in data if isinstance(each, dict)]
-                    if isinstance(data, list)
-                    else []
-                )
-                self._in_maintenance = systems[-1] == "maintenance" if systems else self._in_maintenance
+                self._note_system(data)
                 return ()
             case ("heartbeat", _) | (None, "unsubscribe"):
                 return ()
             case None, "subscribe":
-                return self._on_subscribed(conn, message, now)
+                return self._executions.on_subscribed(conn, now) if _is_subscribed(message) else ()
             case _:
                 return (UnexplainedMessage("a message that no document explains"),)
 
-    def _on_executions(self, conn: int, message: Message, now: Instant) -> Outputs:
-        """Apply pushed orders; a snapshot is not applied, because the lists are read when pushes begin."""
-        is_snapshot = message.get("type") == "snapshot"
-        gap = self._sequences.is_gap(conn, message.get("sequence"), restarts=is_snapshot)
-        items = message.get("data")
-        if is_snapshot:
-            return ()
-        if not isinstance(items, list):
-            return (UnexplainedMessage("an order push without a list"),)
-        outputs: Outputs = ()
-        for item in items:
-            order = read_execution(item, self.book.orders)
-            unread = UnexplainedMessage("an order push that cannot be read")
-            outputs += (unread,) if order is None else self.book.apply_push(order)
-        return (*self._resubscribe(conn, now), *outputs) if gap else outputs
-
-    def _resubscribe(self, conn: int, now: Instant) -> Outputs:
-        """Subscribe again after a gap in the sequence: an order may have been missed (§ 5.1)."""
-        if conn in self._resubscribing or not self.sessions.is_ready(conn):
-            return ()
-        self._resubscribing.add(conn)
-        self.book.end_pushes(conn)
-        end = self._frame("unsubscribe", EXECUTIONS, channel="executions")
-        timer = self.timers.start(RESUBSCRIBED_WITHIN_S, lambda at: self._on_resubscribe_due(conn))
-        return (Send(conn, end), Send(conn, self._subscribe()), timer)
-
-    def _on_subscribed(self, conn: int, message: Message, now: Instant) -> Outputs:
-        if conn not in self._resubscribing or not _is_subscribed(message):
-            return ()
-        self._resubscribing.discard(conn)
-        self._sequences.forget(conn)
-        return self.read_backs.begin_pushes(conn, now)
-
-    def _on_resubscribe_due(self, conn: int) -> Outputs:
-        why = "no answer to the subscription after a gap in the pushes"
-        return (CloseConnection(conn, why),) if conn in self._resubscribing else ()
+    def _note_system(self, data: object) -> None:
+        for item in data if isinstance(data, list) else ():
+            if isinstance(item, dict) and (system := as_text(item.get("system"))):
+                self._in_maintenance = system == "maintenance"
 
     def on_session_closed(self, conn: int) -> None:
-        self._sequences.forget(conn)
-        self._resubscribing.discard(conn)
+        self._executions.forget(conn)
         super().on_session_closed(conn)
 
 
-class KeyPart:
-    """The request for the key's rights; an answer that does not name them says nothing."""
-
-    def __init__(self, venue: Kraken) -> None:
-        self._venue = venue
-
-    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        return self._venue.note_rights(reply.data) if reply.ok else ()
-
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return ()
+def api_sign(secret: bytes, path: bytes, nonce: int, body: bytes) -> str:
+    """Return the `API-Sign` of a request; `body` has the same nonce (§ 2.1)."""
+    return base64_hmac(secret, path + sha256(b"%d%b" % (nonce, body)))
 
 
 def _is_subscribed(message: Message) -> bool:

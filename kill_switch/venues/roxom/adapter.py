@@ -26,6 +26,7 @@ from kill_switch.venues.kit.strike import CancelCommand
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.messages import Outputs, UnexplainedMessage
 from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.request import Upgrade
 from kill_switch.venues.roxom.equity_reader import RoxomEquityReader
 from kill_switch.venues.roxom.replies import (
     event_of,
@@ -112,7 +113,8 @@ class Roxom(KitAdapter[RoxomOptions]):
         private_key = secrets["private_key"] if options.auth == "rsa" else None
         self._signer = RoxomSigner(secrets["api_key"], private_key, self.host)
         self._prefix = options.path_prefix
-        self._upgrade = self._signer.headers(f"GET:/{options.ws_url.split('://', 1)[1].partition('/')[2]}")
+        path = options.ws_url.split("://", 1)[1].partition("/")[2]
+        self._upgrade = Upgrade(headers=self._signer.headers(f"GET:/{path}"))
         self._tries = TryCounter()
         self.account_wide = CancelCommand(
             "cancel-all",
@@ -137,7 +139,7 @@ class Roxom(KitAdapter[RoxomOptions]):
         """Return the builder of a request that is signed once; `target` is below the prefix."""
         return self._signer.once(method, f"{self._prefix}{target}")
 
-    def upgrade_headers(self, now: Instant) -> Mapping[str, str]:
+    def upgrade(self, now: Instant) -> Upgrade:
         return self._upgrade
 
     def _cancel_unnamed(self, reply: Reply, now: Instant) -> Iterator[CancelCommand]:

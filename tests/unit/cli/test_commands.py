@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from kill_switch import clock
 from kill_switch.cli import find_report, main
+from kill_switch.control import client, heartbeat
 from kill_switch.core.domain import Reason
 from kill_switch.journal import latch_file, segments
 from kill_switch.journal.journal import Journal
@@ -100,7 +101,11 @@ def test_a_second_daemon_on_the_same_state_directory_ends_with_75(config: Path, 
 
 
 @pytest.mark.parametrize("words", [("status",), ("fire", "--reason", "x"), ("rearm", "--reason", "x"), ("beat", "a")])
-def test_a_daemon_that_is_not_there_is_69(config: Path, words: tuple[str, ...]) -> None:
+def test_a_daemon_that_is_not_there_is_69(
+    config: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (client, heartbeat):
+        monkeypatch.setattr(module, "STARTS_WITHIN_S", 0.1)
     done = invoke(*words, "-c", config)
     assert done.exit_code == 69
     assert "no daemon" in done.output
