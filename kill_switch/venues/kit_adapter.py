@@ -159,6 +159,10 @@ class KitAdapter(Adapter[OptionsT]):
         """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
         return ""
 
+    def may_sign_again(self, call: PendingCall) -> bool:
+        """Return whether a call whose signature was refused is signed again."""
+        return call.retries < (COMMAND_RETRIES if call.command else 1)
+
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         """Correct the time or nonce that was refused `tries` times in a row; the request is then signed again."""
         self.clock.note_reply(reply, now, refused=True)
@@ -256,7 +260,7 @@ class KitAdapter(Adapter[OptionsT]):
             return None
         if judged.pause_s:
             self._pause(judged, now)
-        if judged.outcome is ReplyOutcome.WRONG_TIME and call.retries < (COMMAND_RETRIES if call.command else 1):
+        if judged.outcome is ReplyOutcome.WRONG_TIME and self.may_sign_again(call):
             self.on_wrong_time(reply, call.retries + 1, now)
             return self.calls.start_again(call, now)
         part: CallPart = call.part

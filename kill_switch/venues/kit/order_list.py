@@ -16,6 +16,7 @@ from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.messages import NotReady, Outputs, Ready, Replied
 
+BESIDE = "beside"  # the kind of the calls for lists beside a strike
 MAX_PAGES = 50  # pages of a list that are read at most: a venue's cursor must not lead on for ever
 
 ReadOrder = Callable[[object], Order | None]
@@ -132,12 +133,17 @@ class ListReader:
         return outputs
 
     def read_alongside(self, now: Instant) -> Outputs:
-        """Request every list beside a strike, for the orders that it hits; nothing waits for the answers."""
+        """Request every list beside a strike, for the orders that it hits; nothing waits for the answers.
+
+        While an earlier such request is not answered, request nothing.
+        """
+        if any(call.kind == BESIDE for call in self._calls.pending.values()):
+            return ()
         outputs: Outputs = ()
         for each in self._by_name.values():
             part = AlongsidePart(each, self)
             outputs += self._calls.start_call(
-                "beside",
+                BESIDE,
                 each.page(""),
                 now,
                 urgent=True,

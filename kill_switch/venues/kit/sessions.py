@@ -167,10 +167,10 @@ class SessionPool:
 
     def on_raw_frame(self, conn: int, text: str | bytes, now: Instant) -> Outputs | None:
         """Process a pong that is no JSON object; return None for any other frame."""
-        session = self._sessions.get(conn)
-        if self._ping is None or session is None or not self._ping.is_pong(text):
+        if self._ping is None or not self._ping.is_pong(text):
             return None
-        return self._on_pong(conn, session, now)
+        session = self._sessions.get(conn)
+        return () if session is None else self._on_pong(conn, session, now)
 
     # keep-alive
 
