@@ -1,6 +1,6 @@
 """Plan how often an account is guarded, probed, measured and struck, so that it keeps to its venue's limits.
 
-`VenueProfile.plan` calls it; `Cadence.at_share` follows what other programs leave of the limits. It counts nothing.
+`VenueProfile.plan` calls it, and `Adapter.paced` follows the share that other programs leave. It counts nothing.
 """
 
 from __future__ import annotations
