@@ -260,7 +260,7 @@ _OXFUN = VenueProfile(
         ),
         (403, {"success": True, "data": []}, "HTTP 403", False),
         (503, b"", "HTTP 503 proves nothing", False),
-        (200, {"success": True, "data": [{}]}, "the order list cannot be read: 1 of 1 orders", False),
+        (200, {"success": True, "data": [{}]}, "the working list cannot be read: 1 of 1 orders", False),
     ),
     listed=_oxfun_list,
     pushed=_oxfun_push,

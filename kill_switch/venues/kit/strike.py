@@ -224,6 +224,10 @@ class Striker:
             begun = None
         yield from strike.end_one()
 
+    def issue_extra(self, command: CancelCommand, now: Instant) -> Outputs:
+        """Issue an `extra` command that leaves later in a strike than other messages of its adapter."""
+        return self._issue(Strike(now.mono_ns), command, now, None)
+
     def drop(self) -> None:
         """Drop all strikes, because the account is armed again: no twin and no follow-up leaves any more."""
         self._begun = None

@@ -15,7 +15,7 @@ import orjson
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import as_decimal, as_text, header_safe
 from kill_switch.venues.kit.calls import Build
-from kill_switch.venues.kit.order_list import OrderList
+from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
@@ -143,7 +143,7 @@ class Kraken(KitAdapter[KrakenOptions]):
             line="POST /0/private/CancelAll",
             frame_line='{"method":"cancel_all",…}',
         )
-        self.lists = (OrderList("open", lambda cursor: self._post("OpenOrders"), open_items),)
+        self.lists = (OrderList("open", one_page(self._post("OpenOrders")), open_items),)
         self.look_up = lambda order_id: self._post("QueryOrders", txid=order_id)
         self.token_request = self._post("GetWebSocketsToken")
         self.login = (LoginStep(lambda conn, now: self._subscribe(), _is_subscribed),)
@@ -286,10 +286,9 @@ class Kraken(KitAdapter[KrakenOptions]):
             if isinstance(item, dict) and (system := as_text(item.get("system"))):
                 self._in_maintenance = system == "maintenance"
 
-    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
-        if route is Route.WS:
-            self._executions.forget(conn)
-        return super().on_closed(route, conn, why, now)
+    def on_session_closed(self, conn: int) -> None:
+        self._executions.forget(conn)
+        super().on_session_closed(conn)
 
 
 def api_sign(secret: bytes, path: bytes, nonce: int, body: bytes) -> str:
