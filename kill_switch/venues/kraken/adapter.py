@@ -240,7 +240,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         return self._rights.why_not
 
     def slow_kill_warning(self, now: Instant) -> str:
-        return f"Kraken is in maintenance: {MAINTENANCE_HINT}" if self._in_maintenance else ""
+        return MAINTENANCE_HINT if self._in_maintenance else ""
 
     def request_equity(self, now: Instant) -> Outputs:
         if self._transfers.has_unvalued and not self.pause_left_s(now):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 import re
 import subprocess
@@ -865,6 +866,7 @@ def credentials(tmp_path: Path) -> dict[str, str]:
     for name in re.findall(r'credential = "([a-z-]+)"', EXAMPLE.read_text()):
         (tmp_path / name).write_text(SECRET + "\n")
     (tmp_path / "roxom-private-key").write_text(pem)
+    (tmp_path / "kraken-secret").write_text(base64.b64encode(SECRET.encode()).decode() + "\n")
     return {"CREDENTIALS_DIRECTORY": str(tmp_path)}
 
 
