@@ -69,9 +69,10 @@ class VenueProfile:
     worth: Callable[[Call], object] | None = None  # a call for figures → its answer's body; None: it has no figures
     equity: Mapping[str, str] = field(default_factory=dict)  # what they come to
     granted: Callable[[Call], object] | None = None  # a call that a login needs → its answer; None: it needs none
+    token: str | None = None  # that such a call hands out: it is as secret as a key
     worded: Callable[[str], object] | None = None  # words → a refusal that has them; None: as its `message`
     reads_by_post: bool = False  # every private request is a POST: its target names what it does
-    signature: str = "Signature"  # the header of a request's signature
+    signature: str = "ignature"  # part of the name of the header of a request's signature
     waits: bool = False  # a read-back waits for what the rate limit refuses, and does not fail
     settle_s: float = 0.0  # what it does when its lanes come up costs tokens that are back after that long
     signed_ms: Callable[[Request], int] | None = None  # the time in a request's signature; None: none is signed
@@ -564,10 +565,13 @@ def _kraken_error(*texts: str) -> dict[str, object]:
     return {"error": list(texts)}
 
 
+_KRAKEN_TOKEN = "kraken-token-0123456789"
+
+
 def _kraken_granted(call: Call) -> object:
     """Answer what an account asks for beside its orders: a token, and the rights of its key."""
     if call.request.target.endswith("GetWebSocketsToken"):
-        return {"error": [], "result": {"token": "kraken-token-0123456789", "expires": 900}}
+        return {"error": [], "result": {"token": _KRAKEN_TOKEN, "expires": 900}}
     return {"error": [], "result": {"permissions": ["query-open-trades", "close-trades", "create-ws-token"]}}
 
 
@@ -597,6 +601,7 @@ _KRAKEN = VenueProfile(
     addresses=("wss://ws-auth.kraken.com/v2", "https://api.kraken.com"),
     timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0, guard_every_s=10.0),
     granted=_kraken_granted,
+    token=_KRAKEN_TOKEN,
     worded=lambda words: _kraken_error("EGeneral:Invalid arguments", words),
     reads_by_post=True,
     signature="API-Sign",

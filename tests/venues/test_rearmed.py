@@ -29,10 +29,10 @@ NOT_COMMANDS = (b"subscribe", b"GetAllOrders", b"ping")
 every_venue = pytest.mark.parametrize("stand", list(STANDS.values()), ids=list(STANDS))
 
 
-def is_command(left: Call | bytes) -> bool:
+def is_command(stand: VenueProfile, left: Call | bytes) -> bool:
     """Say whether what left could change the account; this looks at the message, and at no mark of ours."""
     if isinstance(left, Call):
-        return left.request.method != "GET"
+        return not stand.is_read(left.request)
     return b"ancel" in left or b"latten" in left or not any(word in left for word in NOT_COMMANDS)
 
 
@@ -62,6 +62,7 @@ class Post:
             self.time.advance(stand.settle_s * 1000)
         self.mood = "accepts"
         self.session.on_lane_event(Opened(Route.WS, 1))
+        self.answer_all()
         for message in stand.login:
             self.session.on_lane_event(hears(1, message))
         self.session.on_lane_event(Opened(Route.HTTP, 0))
@@ -122,9 +123,9 @@ class Post:
     # the venue
 
     def _answer(self, call: Call) -> Event:
-        if self.mood in ("loses", "never gets it") and is_command(call):
+        if self.mood in ("loses", "never gets it") and is_command(self.stand, call):
             return CallLost(call.tag, self.mood == "loses", "connection reset")
-        if call.request.method == "GET":
+        if self.stand.is_read(call.request):
             read = self.stand.reads(call, *self.live)
             return read._replace(body=orjson.dumps(orjson.loads(read.body) | self.stand.besides))
         body = self._said(False)
@@ -183,7 +184,7 @@ class Post:
             self.answer_all()
 
     def commands(self) -> list[Call | bytes]:
-        return [one for one in self.left if is_command(one)]
+        return [one for one in self.left if is_command(self.stand, one)]
 
 
 @pytest.mark.long
@@ -219,7 +220,7 @@ def test_a_kill_right_behind_a_re_arm_strikes_by_itself_and_wants_nothing_of_the
     post.fire()
     after = {call.tag for call in post.held} - set(before)
     post.release()
-    left = [one for one in post.left if isinstance(one, Call) and is_command(one)]
+    left = [one for one in post.left if isinstance(one, Call) and is_command(stand, one)]
     assert post.commands()
     assert {call.tag for call in left} <= after
 
@@ -232,13 +233,13 @@ def test_reads_and_drills_leave_for_an_armed_account(stand: VenueProfile) -> Non
     post.rearm()
     post.time.advance(stand.settle_s * 1000)
     post.session.dry_run()
-    assert any(isinstance(one, Call) and one.request.method == "GET" for one in post.left)
+    assert any(isinstance(one, Call) and stand.is_read(one.request) for one in post.left)
     post.left.clear()
     post.answer_all()
     post.time.advance(stand.settle_s * 1000)
     post.left.clear()
     post.session.drill()
-    assert any(isinstance(one, Call) and one.request.method != "GET" for one in post.left)
+    assert any(isinstance(one, Call) and not stand.is_read(one.request) for one in post.left)
 
 
 @pytest.mark.parametrize("conn", [1, None], ids=["over the WebSocket", "over REST"])

@@ -33,10 +33,12 @@ def hidden(stand: VenueProfile, secrets: dict[str, str], calls: list[Call], play
     """Collect the secrets, and every signature that was made."""
     shown = {part for secret in secrets.values() for part in parts(secret)}
     headers = [call.request.headers for call in calls] + [player.adapter.upgrade_headers(START)]
-    shown |= {value for header in headers for name, value in header.items() if "ignature" in name}
+    shown |= {value for header in headers for name, value in header.items() if stand.signature in name}
     for output in player.outputs:
         if isinstance(output, Send) and b"signature" in output.text:
             shown.add(orjson.loads(output.text)["data"]["signature"])
+        if isinstance(output, Send) and b'"token":"' in output.text:
+            shown.add(orjson.loads(output.text)["params"]["token"])
     assert all(len(part) >= 10 for part in shown)
     return shown
 
@@ -55,7 +57,9 @@ def play_everything(stand: VenueProfile, player: Player, echo: list[str]) -> lis
         return [output for output in outputs if isinstance(output, Call)]
 
     for conn in (1, 2):
-        put(Opened(Route.WS, conn))
+        for call in put(Opened(Route.WS, conn)):
+            if stand.granted is not None:
+                put(answer(call.tag, stand.granted(call)))
         for message in stand.login:
             put(hears(conn, message))
     for word in echo:
@@ -73,9 +77,11 @@ def play_everything(stand: VenueProfile, player: Player, echo: list[str]) -> lis
         for step in (Kill(), Read(), Probe()):
             for status, body in (*stand.refused, *stand.unknown, stand.key_refused):
                 for call in put(step):
-                    assert isinstance(body, dict)
+                    if not isinstance(body, dict):
+                        continue
                     text = "x" * (150 - len(word) // 2) + word  # such that it is cut in its middle
-                    put(answer(call.tag, {**body, "message": text, "error": body.get("error", text)}, status))
+                    said = {**body, "message": text, "error": body.get("error", text)}
+                    put(answer(call.tag, said if stand.worded is None else stand.worded(text), status))
             for call in put(step):
                 for again in [*put(CallLost(call.tag, True, "gone")), *put(VenueTimerFired(call.tag))]:
                     put(answer(again.tag, word.encode(), 500))
@@ -89,7 +95,8 @@ def test_no_output_or_log_line_of_an_adapter_has_a_secret(
     caplog.set_level(logging.DEBUG)
     secrets = stand.secrets()
     player = Player(stand.make(secrets, **stand.strong))
-    told = play_everything(stand, player, [secret for secret in secrets.values() if "\n" not in secret])
+    echo = [secret for secret in secrets.values() if "\n" not in secret]
+    told = play_everything(stand, player, [*echo, *([] if stand.token is None else [stand.token])])
     forbidden = hidden(stand, secrets, player.calls, player)
     assert len(player.calls) > 10 and any(isinstance(output, NotReady) for output in player.outputs)
     for text in (*told, caplog.text):
@@ -121,7 +128,7 @@ def test_the_request_on_the_wire_has_the_key_and_the_signature(stand: VenueProfi
     assert key.encode() in call.request.wire
     if not stand.signed:
         return
-    [signature] = [value for name, value in call.request.headers.items() if "ignature" in name]
+    [signature] = [value for name, value in call.request.headers.items() if stand.signature in name]
     assert base64.b64decode(signature, validate=True) and signature.encode() in call.request.wire
 
 

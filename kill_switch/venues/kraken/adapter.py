@@ -125,7 +125,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         def build(now: Instant) -> Request:
             nonce = self._nonce.next(now)
             body = f"nonce={nonce}{more}".encode()
-            signature = base64_hmac(self._secret, signed_path + sha256(b"%d%b" % (nonce, body)))
+            signature = api_sign(self._secret, signed_path, nonce, body)
             return Request("POST", path, {**self._headers, "API-Sign": signature}, body)
 
         return build
@@ -294,6 +294,11 @@ class Kraken(KitAdapter[KrakenOptions]):
             self._sequences.forget(conn)
             self._resubscribing.discard(conn)
         return super().on_closed(route, conn, why, now)
+
+
+def api_sign(secret: bytes, path: bytes, nonce: int, body: bytes) -> str:
+    """Return the `API-Sign` of a request; `body` has the same nonce (§ 2.1)."""
+    return base64_hmac(secret, path + sha256(b"%d%b" % (nonce, body)))
 
 
 class KeyPart:

@@ -1,0 +1,433 @@
+"""What no other venue has: Kraken's signature, tokens, sparse pushes, maintenance and transfers (kraken.md)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
+from kill_switch.venues.kit_adapter import COMMAND_RETRIES
+from kill_switch.venues.kraken.adapter import NO_ORDER, RESUBSCRIBED_WITHIN_S, Kraken, KrakenOptions, api_sign
+from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S
+from kill_switch.venues.messages import (
+    Call,
+    CancelAnswered,
+    CloseConnection,
+    Closed,
+    Drilled,
+    Equity,
+    NotReady,
+    Opened,
+    OrderPlaced,
+    OrdersRead,
+    Output,
+    Ready,
+    Received,
+    Send,
+    Transferred,
+    UnexplainedMessage,
+    VenueTimerFired,
+    WakeAfter,
+)
+from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears
+from tests.harness.venue_profiles import SECOND_ROUTE_S, STANDS
+
+SECRET = "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg=="
+KRAKEN = STANDS["kraken"]
+ONE, TWO = KRAKEN.ids
+OK = {"error": [], "result": {"count": 0}}
+
+
+def kraken(**options: Any) -> Kraken:
+    return Kraken(KrakenOptions(**options), {"api_key": "kraken-key-0123", "api_secret": SECRET}, SECOND_ROUTE_S)
+
+
+def calls_of(outputs: Iterable[Output]) -> list[Call]:
+    return [output for output in outputs if isinstance(output, Call)]
+
+
+def frames_of(outputs: Iterable[Output]) -> list[dict[str, Any]]:
+    return [orjson.loads(output.text) for output in outputs if isinstance(output, Send)]
+
+
+def error(*texts: str) -> dict[str, object]:
+    return {"error": list(texts)}
+
+
+def nonce_of(call: Call) -> int:
+    return int(call.request.body.partition(b"&")[0].removeprefix(b"nonce="))
+
+
+def push(*items: Mapping[str, object], **more: object) -> Received:
+    return hears(1, {"channel": "executions", "type": "update", "data": list(items), **more})
+
+
+def status(system: str) -> Received:
+    return hears(1, {"channel": "status", "type": "update", "data": [{"system": system, "api_version": "v2"}]})
+
+
+def is_current(player: Player) -> bool:
+    return player.adapter.book.is_current
+
+
+def over_rest() -> tuple[Player, Call]:
+    """Strike while no WebSocket is up."""
+    player = KRAKEN.ready()
+    player.put(Closed(Route.WS, 1, "gone"))
+    return player, calls_of(player.put(Kill()))[0]
+
+
+# ── signatures ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("method", "nonce", "body", "signature"),
+    [
+        (
+            "AddOrder",
+            1616492376594,
+            b"nonce=1616492376594&ordertype=limit&pair=XBTUSD&price=37500&type=buy&volume=1.25",
+            "4/dpxb3iT4tp/ZCVEwSnEsLxx0bqyhLpdfOpc6fn7OR8+UClSV5n9E6aSS8MPtnRfp32bAb0nmbRn6H8ndwLUQ==",
+        ),
+        (
+            "CancelAll",
+            1700000000123,
+            b"nonce=1700000000123",
+            "bg6w1Ja9ESmmZIA/tpR0UAZoHBnQ0BqEv7uzWrAXrdc2SqYGXxntcMRiEa/a2VR9MCigimm7qX0BCziSqYsS7w==",
+        ),
+        (
+            "OpenOrders",
+            1700000000123,
+            b"nonce=1700000000123",
+            "UJtHyIIlNLCer/b+OOxyKK69KFu6LOxgtSu8XrfUvmlH/Q8anMGLuc7ZzqSuozFYB5DfSVF2Lqx6OVUiP3VOQQ==",
+        ),
+        (
+            "GetWebSocketsToken",
+            1700000000123,
+            b"nonce=1700000000123",
+            "D/onUK3RjFnVf4Cgf9ifKnMHzp4n6fr/DHjZZukl/zsHYOkL/Xm9LGEujC7DzMKUzPl0Ym9HTuqY6K7zkCuUXw==",
+        ),
+        (
+            "CancelAllOrdersAfter",
+            1700000000123,
+            b"nonce=1700000000123&timeout=60",
+            "rR6ZO/XdMF6I7uip/IjnJnTaRme3heVGZt/fBp/gvX8dsfZt2q0enAC8BFdYnEmvgXiNp7NRTZ4iQA6GISgRrg==",
+        ),
+        (
+            "CancelAllOrdersAfter",
+            1700000000123,
+            b"nonce=1700000000123&timeout=0",
+            "4esKYKjN+0CkQ7fkBh4D/fckKR98uDeTPC73e1KN3pyckfHgKKl7BB/91Q1uLVlfWX/01xyqraDsGuLplW8OUQ==",
+        ),
+        (
+            "CancelAll",
+            1700000000123,
+            b'{"nonce":1700000000123}',
+            "k8nLNKujeisBpl6zRHBOrGt+W0ALTdk9H3HMP/rFhNswDFQBR8bVF6IccVXtL8ET8NRjrh1B5ZlL7VjjdNKOOA==",
+        ),
+    ],
+)
+def test_the_published_signatures_are_reproduced(method: str, nonce: int, body: bytes, signature: str) -> None:
+    assert api_sign(base64.b64decode(SECRET), f"/0/private/{method}".encode(), nonce, body) == signature
+
+
+def test_the_requests_of_the_adapter_have_the_published_signatures() -> None:
+    adapter, now = kraken(), Instant(0, 1700000000123 * 1000)
+    [call] = calls_of(adapter.strike(now))
+    assert call.request.headers["API-Sign"].startswith("bg6w1Ja9ESmmZIA/tpR0UAZoHBnQ0BqEv7uzWrAX")
+    assert (call.request.target, call.request.body) == ("/0/private/CancelAll", b"nonce=1700000000123")
+    assert call.request.headers["User-Agent"] and call.request.headers["API-Key"] == "kraken-key-0123"
+    [read] = calls_of(kraken().read(now))
+    assert read.request.headers["API-Sign"].startswith("UJtHyIIlNLCer/b+OOxyKK69KFu6LOxgtSu8XrfUvmlH")
+
+
+# ── nonces, and another process with the same key ─────────────────────────────────────────────────────────────────
+
+
+def test_every_copy_of_a_request_has_a_nonce_of_its_own() -> None:
+    player, call = over_rest()
+    [again] = calls_of(player.put(VenueTimerFired(call.tag)))
+    clock_us = START.wall_ns // 1000
+    assert clock_us < nonce_of(call) < nonce_of(again) < clock_us + 10  # others of that moment went before
+
+
+class KrakenNonces:
+    """The venue's view of one key: a nonce that does not rise is refused (§ 2.1)."""
+
+    def __init__(self) -> None:
+        self.last = 0
+
+    def answers(self, call: Call) -> object:
+        if nonce_of(call) <= self.last:
+            return answer(call.tag, error("EAPI:Invalid nonce"))
+        self.last = nonce_of(call)
+        return answer(call.tag, OK if call.cancel else KRAKEN.listed(status=""))
+
+
+def struck(player: Player, venue: KrakenNonces, rival: Player | None = None) -> tuple[list[CancelAnswered], int]:
+    """Strike over REST until there is an answer; a rival process probes before each try. Return the tries, too."""
+    outputs, tries = player.put(Kill()), 0
+    while calls := [call for call in calls_of(outputs) if call.cancel]:
+        if rival is not None:
+            for call in calls_of(rival.put(Probe())):
+                venue.answers(call)
+        outputs = player.put(venue.answers(calls[0]))
+        tries += 1
+    return [output for output in outputs if isinstance(output, CancelAnswered)], tries
+
+
+def test_a_direct_kill_strikes_at_once_beside_a_daemon_that_drills_and_guards() -> None:
+    venue, daemon = KrakenNonces(), Player(kraken())
+    for _ in range(500):
+        daemon.put(Pause(0.02))
+        for call in calls_of((*daemon.put(Probe()), *daemon.put(Drill()), *daemon.put(Read()))):
+            venue.answers(call)
+    direct = Player(kraken(), daemon.now)
+    direct.put(Pause(0.001))
+    facts, tries = struck(direct, venue)
+    assert ([fact.answer for fact in facts], tries) == ([CancelOutcome.ACCEPTED], 1)
+
+
+def test_a_direct_kill_that_a_daemon_overtakes_again_and_again_leaps_ahead_of_it() -> None:
+    """The daemon's request is always built later and arrives earlier."""
+    venue, daemon = KrakenNonces(), Player(kraken(), Instant(START.mono_ns, START.wall_ns + 20_000_000))
+    facts, tries = struck(Player(kraken()), venue, daemon)
+    assert [fact.answer for fact in facts] == [CancelOutcome.ACCEPTED] and 2 <= tries <= 1 + COMMAND_RETRIES
+    assert venue.last <= START.wall_ns // 1000 + 1_000_000
+    [probe] = calls_of(daemon.put(Probe()))
+    [again] = calls_of(daemon.put(venue.answers(probe)))
+    daemon.put(Pause(1))  # the daemon is locked out for a second at most
+    assert daemon.put(venue.answers(calls_of(daemon.put(Probe()))[0]))[0] == Ready(Route.HTTP, 0) and again
+
+
+def test_a_host_clock_that_steps_back_does_not_disarm_the_kill() -> None:
+    venue, player = KrakenNonces(), Player(kraken())
+    for call in calls_of(player.put(Probe())):
+        player.put(venue.answers(call))
+    player.now = Instant(player.now.mono_ns + 1, player.now.wall_ns - 3600 * 10**9)
+    facts, tries = struck(player, venue)
+    assert ([fact.answer for fact in facts], tries) == ([CancelOutcome.ACCEPTED], 2)
+
+
+# ── the token ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_each_private_frame_carries_the_newest_token() -> None:
+    player = KRAKEN.ready()
+    [renewal] = [o for o in player.outputs if isinstance(o, WakeAfter) and 500 < o.seconds <= 600]
+    assert frames_of(player.put(Kill()))[0]["params"] == {"token": KRAKEN.token}
+    player.put(Pause(renewal.seconds))
+    [call] = calls_of(player.put(VenueTimerFired(renewal.tag)))
+    player.put(answer(call.tag, {"error": [], "result": {"token": "another-token-0123", "expires": 900}}))
+    [frame] = frames_of(player.put(Kill()))
+    assert frame["method"] == "cancel_all" and frame["params"] == {"token": "another-token-0123"}
+    assert [each["params"]["token"] for each in frames_of(player.put(Drill()))] == ["another-token-0123"]
+
+
+def test_a_strike_with_a_dead_token_goes_over_rest_at_once_and_another_token_is_fetched() -> None:
+    player = KRAKEN.ready()
+    player.put(Pause(60))
+    [frame] = frames_of(player.put(Kill()))
+    refused = {"method": "cancel_all", "req_id": frame["req_id"], "success": False, "error": "ESession:Invalid session"}
+    outputs = player.put(hears(1, refused))
+    twin, token = calls_of(outputs)
+    assert twin.cancel and twin.request.target == "/0/private/CancelAll"
+    assert token.request.target == "/0/private/GetWebSocketsToken"
+    assert any(isinstance(output, CloseConnection) for output in outputs)
+    assert str(KRAKEN.token) not in repr([output for output in outputs if not isinstance(output, Send)])
+
+
+def test_a_key_without_the_right_to_the_websocket_is_named_and_fatal() -> None:
+    player = KRAKEN.player()
+    [call] = calls_of(player.put(Opened(Route.WS, 1)))
+    unready = player.put(answer(call.tag, error("EGeneral:Permission denied")))[0]
+    assert isinstance(unready, NotReady) and unready.fatal
+    assert unready.why == "no token for the WebSocket: EGeneral:Permission denied"
+
+
+# ── pushes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_sparse_updates_are_of_the_order_with_their_id_and_keep_its_symbol() -> None:
+    player = KRAKEN.ready()
+    pending = {"order_id": ONE, "symbol": "BTC/USDT", "exec_type": "pending_new", "order_status": "pending_new"}
+    placed = player.put(push(pending, sequence=2))
+    assert [output.order.id for output in placed if isinstance(output, OrderPlaced)] == [ONE]
+    live = {"timestamp": "2026-01-22T06:06:19Z", "order_status": "new", "exec_type": "new", "order_id": ONE}
+    assert not player.put(push(live, sequence=3))
+    assert player.adapter.book.orders[ONE] == Order(ONE, "BTC/USDT", OrderState.LIVE, "new")
+    assert not player.put(push({"order_id": ONE, "exec_type": "amended"}, sequence=4))
+    assert player.adapter.book.orders[ONE].symbol == "BTC/USDT"
+    player.put(push({"order_id": ONE, "exec_type": "canceled", "reason": "User requested"}, sequence=5))
+    assert not player.adapter.book.orders
+
+
+@pytest.mark.parametrize("word", ["partially_filled", "filled"])
+def test_a_trade_is_no_end_even_the_last_and_the_filled_event_is(word: str) -> None:
+    player = KRAKEN.ready()
+    player.put(push({"order_id": ONE, "exec_type": "new", "order_status": "new", "symbol": "BTC/USD"}))
+    player.put(push({"order_id": ONE, "exec_type": "trade", "order_status": word}))
+    assert set(player.adapter.book.orders) == {ONE}
+    player.put(push({"order_id": ONE, "exec_type": "filled", "order_status": "filled"}))
+    assert not player.adapter.book.orders
+
+
+def test_a_snapshot_places_no_orders() -> None:
+    player = KRAKEN.ready()
+    snapshot = {"channel": "executions", "type": "snapshot", "data": [{"order_id": ONE, "order_status": "new"}]}
+    assert not player.put(hears(1, {**snapshot, "sequence": 1})) and not player.adapter.book.orders
+
+
+def test_a_gap_in_the_sequence_subscribes_again_and_reads_the_lists() -> None:
+    player = KRAKEN.ready()
+    player.put(Pause(600))
+    player.put(push(sequence=7))
+    outputs = player.put(push({"order_id": ONE, "exec_type": "new", "order_status": "new"}, sequence=9))
+    assert [frame["method"] for frame in frames_of(outputs)] == ["unsubscribe", "subscribe"]
+    assert set(player.adapter.book.orders) == {ONE} and not is_current(player)
+    assert not frames_of(player.put(push(sequence=12)))  # once
+    assert frames_of(player.put(Kill()))  # the connection carries commands meanwhile
+    [read] = calls_of(player.put(hears(1, KRAKEN.login[-1])))
+    player.put(answer(read.tag, KRAKEN.listed(ONE, status="open")))
+    assert is_current(player)
+    assert not frames_of(player.put(push(sequence=1))) and not frames_of(player.put(push(sequence=2)))
+
+
+def test_a_subscription_that_is_not_renewed_after_a_gap_closes_the_connection() -> None:
+    player = KRAKEN.ready()
+    player.put(push(sequence=1))
+    [timer] = [o for o in player.put(push(sequence=3)) if isinstance(o, WakeAfter)]
+    assert timer.seconds == RESUBSCRIBED_WITHIN_S
+    [drop] = player.put(VenueTimerFired(timer.tag))
+    assert isinstance(drop, CloseConnection)
+
+
+# ── maintenance, lockout, overload ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_in_maintenance_it_is_said_that_nothing_can_be_cancelled_and_each_strike_tries() -> None:
+    player = KRAKEN.ready()
+    for system in ("cancel_only", "post_only", "online"):
+        player.put(status(system))
+        assert player.adapter.slow_kill_warning(player.now) == ""
+    player.put(status("maintenance"))
+    assert "nothing can be cancelled" in player.adapter.slow_kill_warning(player.now)
+    player.put(Closed(Route.WS, 1, "gone"))
+    for _ in range(3):
+        call = calls_of(player.put(Kill()))[0]
+        [fact] = player.put(answer(call.tag, error("EService:Unavailable")))
+        assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.UNKNOWN
+        assert "nothing can be cancelled" in fact.evidence and "tried until" in fact.evidence
+    KRAKEN.log_in(player, 2)
+    assert player.adapter.slow_kill_warning(player.now) == ""
+
+
+def test_a_lockout_stops_everything_but_the_commands_of_kills() -> None:
+    player = KRAKEN.ready()
+    [call] = calls_of(player.put(Probe()))
+    player.put(answer(call.tag, error("EGeneral:Temporary lockout")))
+    assert LOCKOUT_PAUSE_S >= 5
+    for step in (Probe(), Measure()):
+        assert not player.put(step)
+    [unread] = player.put(Read())
+    assert isinstance(unread, OrdersRead) and not unread.complete and "lockout" in unread.why
+    drilled = [output for output in player.put(Drill()) if isinstance(output, Drilled)]
+    assert [output.tried for output in drilled] == [False]
+    assert frames_of(player.put(Kill()))
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert [call.request.target for call in calls_of(player.put(Kill()))] == ["/0/private/CancelAll"]
+    player.put(Pause(LOCKOUT_PAUSE_S))
+    assert calls_of(player.put(Probe()))
+
+
+# ── drills, rights, equity ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_drill_cancels_an_order_that_cannot_exist_on_both_lanes() -> None:
+    player = KRAKEN.ready()
+    outputs = player.put(Drill())
+    [call], [frame] = calls_of(outputs), frames_of(outputs)
+    assert call.request.target == "/0/private/CancelOrder" and call.request.body.endswith(f"&txid={NO_ORDER}".encode())
+    assert frame["method"] == "cancel_order" and frame["params"]["order_id"] == [NO_ORDER]
+
+
+@pytest.mark.parametrize("right", ["close-trades", "modify-trades", None])
+def test_a_key_that_cannot_cancel_is_never_ready_until_it_gets_the_right(right: str | None) -> None:
+    player = KRAKEN.player()
+    probe, key = calls_of(player.put(Opened(Route.HTTP, 0)))
+    assert key.request.target == "/0/private/GetApiKeyInfo"
+    rights = ["query-funds", "query-open-trades", "create-ws-token", *([right] if right else [])]
+    said = player.put(answer(key.tag, {"error": [], "result": {"permissions": rights}}))
+    ready = player.put(answer(probe.tag, KRAKEN.listed(status="")))[0]
+    if right:
+        assert not said and ready == Ready(Route.HTTP, 0)
+        return
+    assert said == (ready,) and isinstance(ready, NotReady) and ready.fatal and "cannot cancel" in ready.why
+    again, probe = calls_of(player.put(Probe()))
+    player.put(answer(again.tag, {"error": [], "result": {"permissions": ["close-trades"]}}))
+    assert player.put(answer(probe.tag, KRAKEN.listed(status="")))[0] == Ready(Route.HTTP, 0)
+
+
+@pytest.mark.parametrize("body", [error("EGeneral:Unknown method"), {"error": [], "result": {}}, b"<html>"])
+def test_an_answer_that_does_not_name_the_rights_says_nothing(body: object) -> None:
+    player = KRAKEN.player()
+    _, key = calls_of(player.put(Opened(Route.HTTP, 0)))
+    assert not player.put(answer(key.tag, body))
+
+
+@pytest.mark.parametrize("missing", ["eb", "n"])
+def test_equity_is_every_balance_and_the_open_result_and_none_if_either_is_missing(missing: str) -> None:
+    player = Player(kraken(equity_currency="EUR"))
+    figures = {"eb": "100.5", "tb": "50", "n": "-0.5", "e": "49.5"}
+    [call] = calls_of(player.put(Measure()))
+    assert call.request.body.endswith(b"&asset=ZEUR")
+    player(answer(call.tag, {"error": [], "result": figures}), Equity({"EUR": Decimal("100.0")}, START.mono_ns))
+    [call] = calls_of(player.put(Measure()))
+    del figures[missing]
+    [fact] = player.put(answer(call.tag, {"error": [], "result": figures}))
+    assert isinstance(fact, UnexplainedMessage) and "cannot be measured" in fact.why
+
+
+# ── transfers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def moved(kind: str, asset: str, amount: object, entry: str = "L1", conn: int = 1) -> Received:
+    item = {"asset": asset, "amount": amount, "type": kind, "ledger_id": entry, "balance": 1}
+    return hears(conn, {"channel": "balances", "type": "update", "data": [item], "sequence": 2})
+
+
+@pytest.mark.parametrize(
+    ("kind", "amount", "expected"),
+    [("deposit", 10, "10"), ("withdrawal", -10, "-10"), ("withdrawal", 10, "-10"), ("transfer", -3.5, "-3.5")],
+)
+def test_a_transfer_in_the_equitys_currency_is_reported_once(kind: str, amount: float, expected: str) -> None:
+    player = KRAKEN.ready()
+    player(moved(kind, "USD", amount), Transferred("USD", Decimal(expected)), moved(kind, "USD", amount))
+    player(moved("trade", "USD", -500, "L2"))
+
+
+def test_a_transfer_of_another_asset_is_valued_first_and_until_then_there_is_no_equity() -> None:
+    player = KRAKEN.ready()
+    [unexplained] = player.put(moved("withdrawal", "BTC", -0.5))
+    assert isinstance(unexplained, UnexplainedMessage) and "no equity is reported" in unexplained.why
+    [price] = calls_of(player.put(Measure()))
+    assert (price.request.method, price.request.target) == ("GET", "/0/public/Ticker?pair=XBTUSD")
+    [failed] = player.put(answer(price.tag, error("EQuery:Unknown asset pair")))
+    assert isinstance(failed, UnexplainedMessage)
+    [price] = calls_of(player.put(Measure()))
+    ticker = {"error": [], "result": {"XXBTZUSD": {"c": ["40000.1", "0.01"]}}}
+    player(answer(price.tag, ticker), Transferred("USD", Decimal("-20000.05")))
+    assert calls_of(player.put(Measure()))[0].request.target == "/0/private/TradeBalance"
+
+
+def test_the_balances_that_a_subscription_refuses_do_not_cost_the_connection() -> None:
+    player = KRAKEN.ready()
+    refused = {"method": "subscribe", "req_id": 2, "success": False, "error": "EGeneral:Permission denied"}
+    [unexplained] = player.put(hears(1, refused))
+    assert isinstance(unexplained, UnexplainedMessage)
+    assert frames_of(player.put(Kill()))
