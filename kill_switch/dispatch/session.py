@@ -228,10 +228,11 @@ class AccountSession:
         now, numbers = self._dispatcher.clock(), self.numbers
         before = numbers.answered
         numbers.answered = number = numbers.of_command(event.tag) if isinstance(event, _REPLIES) else 0
+        refused = isinstance(event, Replied) and event.status >= 400 and not self.venue.calls.is_elsewhere(event.tag)
         try:
             self._carry_out(self.venue.handle(event, now), now)
-            if isinstance(event, Replied) and event.status >= 400:
-                self._troubles.on_refusal(event, now)
+            if refused:
+                self._troubles.on_refusal(event, now)  # type: ignore[arg-type]
         except Exception as error:
             self.status.log_unexpected(error)
         if number and event.tag not in self.venue.calls.pending:  # type: ignore[union-attr]
