@@ -58,6 +58,11 @@ class VenueProfile(ABC, Generic[OptionsT]):
         """Return the names of the secrets that an account with these options needs."""
 
     @classmethod
+    def optional_secrets(cls, options: OptionsT) -> tuple[tuple[str, ...], ...]:
+        """Return sets of secrets that an account with these options can do without; each is given whole or left out."""
+        return ()
+
+    @classmethod
     def key_name(cls, options: OptionsT) -> str:
         """Return the name of the secret that identifies the account: its public part, if there is one.
 
