@@ -87,9 +87,7 @@ def read_account(
     sure = options is not None  # because the options may decide which secrets are needed
     if options is None:
         options, _, _ = validate(kind.Options, {k: v for k, v in table.items() if k not in at_fault}, path)
-    needed, optional = (
-        (kind.secrets(options), kind.optional_secrets(options)) if options is not None else ((), ())
-    )
+    needed, optional = (kind.secrets(options), kind.optional_secrets(options)) if options is not None else ((), ())
     names = (*needed, *(name for together in optional for name in together))
     known = ["venue", *keys_of(CommonConfig), *names, *keys_of(kind.Options)]
     maybe = [] if sure else [key for key, value in table.items() if isinstance(value, dict)]

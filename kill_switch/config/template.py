@@ -74,7 +74,7 @@ def _file_name(kind: type[Adapter], key: str) -> str:
 
 
 def _secrets(kind: type[Adapter]) -> Mapping[str, str]:
-    """Map the account's secrets to comments; one that it can do without, or only another choice needs, begins with #."""
+    """Map the account's secrets to comments; a key that it can do without begins with "#"."""
     defaults = kind.Options.model_construct()
     plain = kind.secrets(defaults)
     notes: defaultdict[str, list[str]] = defaultdict(list)

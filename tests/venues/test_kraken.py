@@ -12,8 +12,10 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.kit_adapter import COMMAND_RETRIES
-from kill_switch.venues.kraken.adapter import NO_ORDER, RESUBSCRIBED_WITHIN_S, Kraken, KrakenOptions, api_sign
+from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken, KrakenOptions
 from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S
+from kill_switch.venues.kraken.spot_requests import api_sign
+from kill_switch.venues.kraken.websocket_v2 import RESUBSCRIBED_WITHIN_S
 from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
@@ -138,7 +140,7 @@ def test_the_published_signatures_are_reproduced(method: str, nonce: int, body: 
 
 def test_the_requests_of_the_adapter_have_the_published_signatures() -> None:
     adapter, now = kraken(), Instant(0, 1700000000123 * 1000)
-    [call] = calls_of(adapter.strike(now))
+    [call] = calls_of(adapter.strike(now, 1))
     assert call.request.headers["API-Sign"].startswith("bg6w1Ja9ESmmZIA/tpR0UAZoHBnQ0BqEv7uzWrAX")
     assert (call.request.target, call.request.body) == ("/0/private/CancelAll", b"nonce=1700000000123")
     assert call.request.headers["User-Agent"] and call.request.headers["API-Key"] == "kraken-key-0123"

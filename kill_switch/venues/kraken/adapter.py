@@ -10,41 +10,36 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar, Literal
 
-import orjson
+from pydantic import Field
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
-from kill_switch.venues.decode import as_decimal, as_text, header_safe
+from kill_switch.venues.decode import as_decimal, header_safe
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.replies import FrameReply, Reply
-from kill_switch.venues.kit.sequences import SequenceTracker
 from kill_switch.venues.kit.session_token import Token
-from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
-from kill_switch.venues.kit.signing import RisingNonce, base64_hmac, base64_secret, form, sha256
+from kill_switch.venues.kit.sessions import LoginRefused, Message
+from kill_switch.venues.kit.signing import base64_secret
 from kill_switch.venues.kit.strike import CancelCommand
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.kraken.replies import (
     MAINTENANCE_HINT,
     count_cancelled,
-    judge_errors,
     judge_http,
     looked_up_item,
     open_items,
-    read_execution,
     read_order,
     why_cannot_cancel,
 )
+from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
 from kill_switch.venues.kraken.transfers import TransferReader
-from kill_switch.venues.messages import CloseConnection, NotReady, Outputs, Replied, Send, UnexplainedMessage
+from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
+from kill_switch.venues.messages import NotReady, Outputs, Replied, Send
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.request import Request
 
 NO_ORDER = "OAAAAA-AAAAA-AAAAAA"  # well-formed, and no order has it
-TOKEN_LIFE_S = 900.0  # § 2.2, if the answer does not say
-MAX_TOKEN_LIFE_S = 1000.0  # so that a token is renewed every ten minutes at most
-PING_EVERY_S = 15.0
-RESUBSCRIBED_WITHIN_S = 5.0
-EXECUTIONS, BALANCES = 1, 2  # `req_id` of the subscriptions
+BALANCES = 2  # `req_id` of the subscription
 
 
 class KrakenOptions(VenueOptions):
@@ -52,7 +47,9 @@ class KrakenOptions(VenueOptions):
 
     ws_url: str = "wss://ws-auth.kraken.com/v2"
     rest_url: str = "https://api.kraken.com"
-    equity_currency: Literal["USD", "EUR", "GBP", "CAD", "AUD", "JPY"] = "USD"
+    equity_currency: Literal["USD", "EUR", "GBP", "CAD", "AUD", "JPY"] = Field(
+        default="USD", description="the currency in which the account's equity is measured"
+    )
 
 
 class Kraken(KitAdapter[KrakenOptions]):
@@ -82,35 +79,26 @@ class Kraken(KitAdapter[KrakenOptions]):
 
     def __init__(self, options: KrakenOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
-        self._secret = base64_secret("api_secret", secrets["api_secret"])
-        self._headers = {
-            "Host": self.host,
-            "User-Agent": "kill-switch",
-            "API-Key": header_safe("api_key", secrets["api_key"]),
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        self._nonce = RisingNonce()
+        key, secret = header_safe("api_key", secrets["api_key"]), base64_secret("api_secret", secrets["api_secret"])
+        self._requests = SpotRequests(self.host, key, secret)
+        self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
         self._currency = options.equity_currency
-        self._sequences = SequenceTracker()
-        self._resubscribing: set[int] = set()  # connections whose subscription begins again after a gap
-        self._in_maintenance = False
         self._cannot_cancel = ""  # why the key cannot cancel
         self._transfers = TransferReader(self._currency, self._public, self.calls, self.evidence)
         self.account_wide = CancelCommand(
             "cancel-all",
             self._post("CancelAll"),
             count_cancelled,
-            frame=lambda number: self._frame("cancel_all", number),
+            frame=lambda number: self._socket.frame("cancel_all", number),
             line="POST /0/private/CancelAll",
             frame_line='{"method":"cancel_all",…}',
         )
         self.lists = (OrderList("open", lambda cursor: self._post("OpenOrders"), open_items),)
         self.look_up = lambda order_id: self._post("QueryOrders", txid=order_id)
-        self.token_request = self._post("GetWebSocketsToken")
-        self.login = (LoginStep(lambda conn, now: self._subscribe(), _is_subscribed),)
-        self.ping = Ping(PING_EVERY_S, b'{"method":"ping"}', _is_pong, is_beat=lambda message: "channel" in message)
+        self.token_request = self._requests.post(TOKEN_PATH)
+        self.login, self.ping = self._socket.login, self._socket.ping
         self.harmless = self._post("CancelOrder", txid=NO_ORDER)
-        self.harmless_frame = lambda number: self._frame("cancel_order", number, order_id=[NO_ORDER])
+        self.harmless_frame = lambda number: self._socket.frame("cancel_order", number, order_id=[NO_ORDER])
         self.equity_request = self._post("TradeBalance", asset=f"Z{self._currency}")
         self._key_request = self._post("GetApiKeyInfo")
         self.assemble()
@@ -118,46 +106,22 @@ class Kraken(KitAdapter[KrakenOptions]):
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _post(self, method: str, **values: object) -> Build:
-        """Return the builder of a private request, signed anew for each copy (§ 2.1)."""
-        path = f"/0/private/{method}"
-        signed_path, more = path.encode(), f"&{form(**values)}" if values else ""
-
-        def build(now: Instant) -> Request:
-            nonce = self._nonce.next(now)
-            body = f"nonce={nonce}{more}".encode()
-            signature = api_sign(self._secret, signed_path, nonce, body)
-            return Request("POST", path, {**self._headers, "API-Sign": signature}, body)
-
-        return build
+        return self._requests.post(f"/0/private/{method}", **values)
 
     def _public(self, target: str) -> Build:
         request = Request("GET", target, {"Host": self.host, "User-Agent": "kill-switch"})
         return lambda now: request
 
-    def _frame(self, method: str, number: int, **params: object) -> bytes:
-        token = "" if self.token is None else self.token.value
-        return orjson.dumps({"method": method, "params": {**params, "token": token}, "req_id": number})
-
-    def _subscribe(self) -> bytes:
-        return self._frame("subscribe", EXECUTIONS, channel="executions", snap_orders=True, snap_trades=False)
-
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
-        self._nonce.note_refusal(tries)
+        self._requests.note_refusal(tries)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read_reply(self, status: int, body: Any) -> Reply:
-        return judge_http(status, body, self.evidence, in_maintenance=self._in_maintenance)
+        return judge_http(status, body, self.evidence, in_maintenance=self._socket.in_maintenance)
 
     def frame_reply(self, message: Message) -> FrameReply | None:
-        number = message.get("req_id")
-        if message.get("method") not in ("cancel_all", "cancel_order") or not isinstance(number, int):
-            return None
-        return FrameReply(number, self._judge_frame(message))
-
-    def _judge_frame(self, message: Message) -> Reply:
-        errors = () if message.get("success") is True else (message.get("error", "no success"),)
-        return judge_errors(errors, message.get("result"), self.evidence, in_maintenance=self._in_maintenance)
+        return self._socket.frame_reply(message)
 
     def read_order(self, item: object) -> Order | None:
         return read_order(item)
@@ -166,9 +130,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         return read_order(looked_up_item(data, order_id))
 
     def read_token(self, data: Any) -> Token | None:
-        value = as_text(data.get("token")) if isinstance(data, dict) else ""
-        life = as_decimal(data.get("expires")) if isinstance(data, dict) else None
-        return Token(value, TOKEN_LIFE_S if not life or life < 0 else min(float(life), MAX_TOKEN_LIFE_S))
+        return read_token(data)
 
     def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
         """Read `eb` + `n`: all balances and the open result (§ 9).
@@ -206,7 +168,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         return self._cannot_cancel
 
     def slow_kill_warning(self, now: Instant) -> str:
-        return f"Kraken is in maintenance: {MAINTENANCE_HINT}" if self._in_maintenance else ""
+        return f"Kraken is in maintenance: {MAINTENANCE_HINT}" if self._socket.in_maintenance else ""
 
     def request_equity(self, now: Instant) -> Outputs:
         if self._transfers.has_unvalued and not self.pause_left_s(now):
@@ -214,91 +176,23 @@ class Kraken(KitAdapter[KrakenOptions]):
         return super().request_equity(now)
 
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:
-        balances = Send(conn, self._frame("subscribe", BALANCES, channel="balances"))
+        balances = Send(conn, self._socket.frame("subscribe", BALANCES, channel="balances"))
         return (*super().on_session_ready(conn, now), balances)
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
-        method = message.get("method")
-        if message.get("success") is not False or method in ("cancel_all", "cancel_order"):
-            return None
-        reply = self._judge_frame(message)
-        if method != "subscribe" and not reply.session_ended:
-            return None
-        optional = message.get("req_id") == BALANCES and not reply.session_ended
-        words = f"{as_text(method)} refused: {reply.evidence}"
-        return LoginRefused(words, reply.key_refused and not optional, optional, reply.session_ended)
+        return self._socket.login_refusal(message)
 
     # ── pushes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
-        data = message.get("data")
-        match message.get("channel"), message.get("method"):
-            case "executions", _:
-                return self._on_executions(conn, message, now)
-            case "balances", _:
-                return self._transfers.on_update(data) if message.get("type") == "update" else ()
-            case "status", _:
-                systems = (
-                    [as_text(each.get("system")) for each in data if isinstance(each, dict)]
-                    if isinstance(data, list)
-                    else []
-                )
-                self._in_maintenance = systems[-1] == "maintenance" if systems else self._in_maintenance
-                return ()
-            case ("heartbeat", _) | (None, "unsubscribe"):
-                return ()
-            case None, "subscribe":
-                return self._on_subscribed(conn, message, now)
-            case _:
-                return (UnexplainedMessage("a message that no document explains"),)
-
-    def _on_executions(self, conn: int, message: Message, now: Instant) -> Outputs:
-        """Apply pushed orders; a snapshot is not applied, because the lists are read when pushes begin."""
-        is_snapshot = message.get("type") == "snapshot"
-        gap = self._sequences.is_gap(conn, message.get("sequence"), restarts=is_snapshot)
-        items = message.get("data")
-        if is_snapshot:
-            return ()
-        if not isinstance(items, list):
-            return (UnexplainedMessage("an order push without a list"),)
-        outputs: Outputs = ()
-        for item in items:
-            order = read_execution(item, self.book.orders)
-            unread = UnexplainedMessage("an order push that cannot be read")
-            outputs += (unread,) if order is None else self.book.apply_push(order)
-        return (*self._resubscribe(conn, now), *outputs) if gap else outputs
-
-    def _resubscribe(self, conn: int, now: Instant) -> Outputs:
-        """Subscribe again after a gap in the sequence: an order may have been missed (§ 5.1)."""
-        if conn in self._resubscribing or not self.sessions.is_ready(conn):
-            return ()
-        self._resubscribing.add(conn)
-        self.book.end_pushes(conn)
-        end = self._frame("unsubscribe", EXECUTIONS, channel="executions")
-        timer = self.timers.start(RESUBSCRIBED_WITHIN_S, lambda at: self._on_resubscribe_due(conn))
-        return (Send(conn, end), Send(conn, self._subscribe()), timer)
-
-    def _on_subscribed(self, conn: int, message: Message, now: Instant) -> Outputs:
-        if conn not in self._resubscribing or not _is_subscribed(message):
-            return ()
-        self._resubscribing.discard(conn)
-        self._sequences.forget(conn)
-        return self.read_backs.begin_pushes(conn, now)
-
-    def _on_resubscribe_due(self, conn: int) -> Outputs:
-        why = "no answer to the subscription after a gap in the pushes"
-        return (CloseConnection(conn, why),) if conn in self._resubscribing else ()
+        if message.get("channel") == "balances":
+            return self._transfers.on_update(message.get("data")) if message.get("type") == "update" else ()
+        return self._socket.on_push(conn, message, now)
 
     def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
         if route is Route.WS:
-            self._sequences.forget(conn)
-            self._resubscribing.discard(conn)
+            self._socket.forget(conn)
         return super().on_closed(route, conn, why, now)
-
-
-def api_sign(secret: bytes, path: bytes, nonce: int, body: bytes) -> str:
-    """Return the `API-Sign` of a request; `body` has the same nonce (§ 2.1)."""
-    return base64_hmac(secret, path + sha256(b"%d%b" % (nonce, body)))
 
 
 class KeyPart:
@@ -312,13 +206,3 @@ class KeyPart:
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         return ()
-
-
-def _is_subscribed(message: Message) -> bool:
-    result = message.get("result")
-    channel = result.get("channel") if isinstance(result, dict) else None
-    return message.get("method") == "subscribe" and message.get("success") is True and channel == "executions"
-
-
-def _is_pong(message: object) -> bool:
-    return isinstance(message, dict) and message.get("method") == "pong"
