@@ -98,7 +98,7 @@ def connect_account(
     session = AccountSession(name, adapter, dispatcher)
     try:
         ws = WsLane(
-            options.ws_url,
+            adapter.ws_url,
             _headers(adapter),
             session,
             ca_file=options.ca_file,

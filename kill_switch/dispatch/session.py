@@ -210,7 +210,7 @@ class AccountSession:
         def drill(now: Instant) -> Outputs:
             if not (quiet := self._troubles.quiet()):
                 return self.venue.drill(now)
-            return tuple(Drilled(route, False, 0, quiet, tried=False) for route in self.venue.DRILLS)
+            return tuple(Drilled(route, False, 0, quiet, tried=False) for route in self.venue.drill_routes)
 
         self._request(drill)
 

@@ -62,6 +62,7 @@ class Adapter(VenueProfile[OptionsT]):
         self.pushes_orders = (
             self.PUSHES_ORDERS
         )  # with these options; then no order placed on a ready lane lacks its `OrderPlaced`
+        self.drill_routes = self.DRILLS  # with these options
         self.closes_positions = False  # once its cancels are answered, a strike closes positions
         self.answers_ns = 0  # when the strike was made whose WebSocket answer came last
         self.clock = ClockOffset()

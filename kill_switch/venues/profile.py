@@ -41,7 +41,10 @@ class VenueProfile(ABC, Generic[OptionsT]):
     NOT_PROCESSED: ClassVar[frozenset[int]] = (
         NOT_PROCESSED  # statuses that count as no answer: the call takes its second route
     )
-    DRILLS: ClassVar[tuple[Route, ...]] = (Route.WS, Route.HTTP)  # lanes that carry a kill: `drill` tries each
+    DRILLS: ClassVar[tuple[Route, ...]] = (
+        Route.WS,
+        Route.HTTP,
+    )  # lanes that carry a kill: `drill` tries each. `drill_routes` are those of one account
     LIMIT: ClassVar[tuple[int, float] | None] = None  # requests within seconds that the venue allows; None: unknown
     LIMITED_BY: ClassVar[Literal["address", "key"]] = (
         "key"  # the requests of one address, or of one key, count together

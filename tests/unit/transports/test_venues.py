@@ -182,7 +182,7 @@ async def test_a_drill_proves_every_lane_that_carries_a_kill_and_fails_where_the
         AdapterDriver, "use_idle_http_lane", lambda driver: None
     )  # the drivers' probes leave some venues' drills no room
     async with on_stage(venue) as stage:
-        lanes = set(stage.driver.adapter.DRILLS)
+        lanes = set(stage.driver.adapter.drill_routes)
         ids = (await stage.post("/orders", count=3))["ids"]
         for fault, good in (("", True), ("refuse", False)):
             if fault:
