@@ -28,7 +28,7 @@ FIELDS = {  # as the venues document an order of a list
     "oxfun": "orderId clientOrderId marketCode status side price stopPrice isTriggered quantity orderType",
     "roxom": "id orderId symbol instType status side orderType limitPrice remainingQty",
     "kuna": "id orderId type quantity side pair price stopPrice status createdAt updatedAt closedAt",
-    "kraken-futures": "order_id symbol side orderType limitPrice stopPrice unfilledSize filledSize status reduceOnly cliOrdId",
+    "kraken-futures": "order_id symbol side orderType limitPrice stopPrice unfilledSize filledSize status cliOrdId",
     "kraken": "refid userref status opentm starttm expiretm descr vol vol_exec price stopprice misc oflags",
     "crosstrade": "orderId id account instrument instrumentType orderType orderState quantity filled gtd",
 }
@@ -56,7 +56,7 @@ class Values(UserList[Any]):
 def entries(body: Any) -> Any:
     """Find a body's list of orders."""
     if "openOrders" in body:
-        return body["openOrders"]  # type: ignore[no-any-return]
+        return body["openOrders"]
     if "result" in body:
         return Values(body["result"]["open"])
     data = body.get("orders", body.get("data"))

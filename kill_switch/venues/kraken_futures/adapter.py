@@ -46,7 +46,7 @@ from kill_switch.venues.kraken_futures.replies import (
     read_order,
 )
 from kill_switch.venues.kraken_futures.signing import PREFIX, FuturesRequests
-from kill_switch.venues.kraken_futures.transfers import TransferReader
+from kill_switch.venues.kraken_futures.transfers import AccountLogReader
 from kill_switch.venues.kraken_futures.websocket_v1 import WebSocketV1
 from kill_switch.venues.messages import Equity, Output, Outputs, Replied, UnexplainedMessage
 from kill_switch.venues.options import VenueOptions, secure
@@ -122,7 +122,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         super().__init__(options, secrets, second_route_after_s)
         key, secret = header_safe("api_key", secrets["api_key"]), base64_secret("api_secret", secrets["api_secret"])
         self._requests = requests = FuturesRequests(self.host, key, secret)
-        self._transfers = TransferReader(self.evidence)
+        self._transfers = AccountLogReader(self.evidence)
         self._inverse = BalanceChecker()
         self._batches = BatchPlanner(BATCH)
         self._spot: SpotRequests | None = None

@@ -23,7 +23,7 @@ class _Unvalued(NamedTuple):
     came_ns: int
 
 
-class TransferReader:
+class AccountLogReader:
     """The transfers of one account, each reported once.
 
     A transfer into the multi-collateral account of another asset than USD is valued as the next figures value it.

@@ -15,7 +15,7 @@ from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.kraken_futures.replies import read_push
 from kill_switch.venues.kraken_futures.signing import sign_challenge
-from kill_switch.venues.kraken_futures.transfers import TransferReader
+from kill_switch.venues.kraken_futures.transfers import AccountLogReader
 from kill_switch.venues.messages import Outputs, Send, UnexplainedMessage
 
 KEY_WORDS = ("api key", "api_key", "authent", "challenge", "signature", "permission")  # an error about the key
@@ -25,7 +25,7 @@ REFUSALS = frozenset({"error", "alert", "subscribed_failed"})
 class WebSocketV1:
     """The connections of one account, whose adapter owns it and assembles the kit's parts behind it."""
 
-    def __init__(self, adapter: KitAdapter[Any], key: str, secret: bytes, transfers: TransferReader) -> None:
+    def __init__(self, adapter: KitAdapter[Any], key: str, secret: bytes, transfers: AccountLogReader) -> None:
         self.in_maintenance = False  # it is not told here
         self.login = (
             LoginStep(lambda conn, now: self._challenge(), _is_challenge),
