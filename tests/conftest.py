@@ -7,7 +7,8 @@ one (`-rR`). Tests in virtual time and tests of pure code are never run again: t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.
     for item in items:
         if item.path.relative_to(HERE).as_posix().startswith(REAL_TIME):
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=PAUSE_S))
+
+
+@pytest.fixture(autouse=True)
+def logging_of_a_process() -> Iterator[None]:
+    """Restore the log, because a command that a test runs in this process sets it up for a process of its own."""
+    root, own = logging.getLogger(), logging.getLogger("kill_switch")
+    levels = root.level, own.level
+    filters = [(handler, handler.filters[:]) for handler in (*root.handlers, logging.lastResort) if handler]
+    handlers = root.handlers[:]
+    yield
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
+    root.handlers[:] = handlers
+    for handler, kept in filters:
+        handler.filters[:] = kept

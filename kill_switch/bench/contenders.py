@@ -143,7 +143,7 @@ async def raw(tls: ssl.SSLContext, adapter: Adapter, answers: AnswerCounter) -> 
     if framed:
         protocol = ClientProtocol(parse_uri(adapter.ws_url))
         request = protocol.connect()
-        request.headers.update(adapter.upgrade_headers(clock.now()))
+        request.headers.update(adapter.upgrade(clock.now()).headers)
         protocol.send_request(request)
         wire.transport.writelines(protocol.data_to_send())
         adapter.handle(Opened(Route.WS, 1), clock.now())

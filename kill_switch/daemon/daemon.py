@@ -77,7 +77,7 @@ class Daemon:
         systemd: ServiceNotifier | None = None,
         on_stop: Callable[[], object] = lambda: None,
     ) -> None:
-        """Rebuild the state from the journal; nothing is connected yet. Raises `KillSwitchError`.
+        """Rebuild the state from the journal, on the event loop; nothing is connected yet. Raises `KillSwitchError`.
 
         Without a `journal`, this makes the directories and opens the journal there, which may block. `listeners` may
         be open already, and may hold requests. `signals` may hold signals that the daemon must still handle. `on_stop`
@@ -144,6 +144,8 @@ class Daemon:
         self.certificate_expiry = CertificateExpiryMonitor(self.dispatcher.sessions, clock.now, self._announce)
         self.outbound = OutboundHub(config, self.dispatcher, self.journal, self.supervisor, self._announce)
         self.network = Network()
+        self._group = anyio.create_task_group()
+        self._tasks = TaskSupervisor(self._group)
         self.handlers = ControlHandlers(
             config,
             self.dispatcher,
@@ -172,6 +174,8 @@ class Daemon:
             self.handlers,
             self.outbound,
             self.network,
+            self._group,
+            self._tasks,
             self._announce,
             adopt=self._adopt_latch,
             left_tripped=left_tripped,
@@ -198,9 +202,8 @@ class Daemon:
             await self._listeners.open()
         try:
             await connect.load_authorities(self.network, self.config)
-            async with anyio.create_task_group() as group:
-                tasks = TaskSupervisor(group)
-                self.reloader.bind(group, tasks)
+            async with self._group as group:
+                tasks = self._tasks
                 for lane, work in connect.connect_accounts(
                     self.dispatcher, self.config, self._adapters, group.start_soon, self.network
                 ):

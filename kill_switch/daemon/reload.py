@@ -72,6 +72,8 @@ class Reloader:
         handlers: ControlHandlers,
         outbound: OutboundHub,
         network: Network,
+        group: TaskGroup,
+        tasks: TaskSupervisor,
         announce: Callable[[Announce], None],
         *,
         adopt: Callable[[], object],
@@ -79,11 +81,11 @@ class Reloader:
         recorded: Mapping[str, object],
         salt: str,
     ) -> None:
-        """`adopt` fires for the latch files that it finds.
+        """`group` and `tasks` run the daemon's tasks. `adopt` fires for the latch files that it finds.
 
         `left_tripped` are accounts that are tripped and not configured, each with the identities that were struck under
         its name; they come back tripped. `recorded` is the configuration in force as the journal has it. `salt` is for
-        the identities of accounts that were not struck. Before the first reload, `bind` must be called.
+        the identities of accounts that were not struck.
         """
         self.config = config
         self.tripped_unconfigured = left_tripped
@@ -99,19 +101,15 @@ class Reloader:
         self._handlers = handlers
         self._outbound = outbound
         self._network = network
+        self._group = group
+        self._tasks = tasks
         self._announce = announce
         self._files = OffloadThread(f"the file system of {config.source}, or of the secrets in it,")
         self._hung: list[OffloadThread] = []  # each with a read that hangs and that no reload waits for
         self._requested = AutoResetEvent()
         self._lock = anyio.Lock()
-        self._group: TaskGroup
-        self._tasks: TaskSupervisor
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def bind(self, group: TaskGroup, tasks: TaskSupervisor) -> None:
-        """Set the task group and the supervisor that the daemon's tasks run in."""
-        self._group, self._tasks = group, tasks
 
     def run_trigger(self, name: str) -> None:
         """Keep a trigger of the supervisor running."""

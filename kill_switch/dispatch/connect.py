@@ -23,6 +23,7 @@ from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
 from kill_switch.unexpected import brief
 from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.request import Upgrade
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -95,11 +96,12 @@ def connect_account(
     `connect_accounts` does.
     """
     options = config.accounts[name].options
-    session = AccountSession(name, adapter, dispatcher)
-    try:
+    tasks: list[tuple[str, Work]] = []
+
+    def make_lanes(session: AccountSession) -> tuple[WsLane, HttpLane, FreshRoute]:
         ws = WsLane(
             adapter.ws_url,
-            _headers(adapter),
+            _upgrade(adapter),
             session,
             ca_file=options.ca_file,
             max_age_s=adapter.WS_MAX_AGE_S,
@@ -125,12 +127,15 @@ def connect_account(
             quiet=lambda: session.status.quiet(),
             network=network,
         )
+        tasks.extend([(f"{name} ws", ws.run), (f"{name} http", http.run)])
+        return ws, http, fresh
+
+    try:
+        return AccountSession(name, adapter, dispatcher, make_lanes), tasks
     except OSError as error:
         actual = error.strerror or "holds no certificate"
         problem = Problem(f"accounts.{name}.ca_file", actual, "expected a file with PEM certificates")
         raise ConfigError(str(config.source), [problem]) from None
-    session.attach(ws, http, fresh)
-    return session, [(f"{name} ws", ws.run), (f"{name} http", http.run)]
 
 
 async def load_authorities(network: Network, config: Config) -> None:
@@ -149,11 +154,11 @@ def _isolated_failure(name: str, failed: dict[str, str] | None, prefix: str = ""
         failed[name] = prefix + (str(error) if isinstance(error, KillSwitchError) else brief(error))
 
 
-def _headers(adapter: Adapter) -> Callable[[], Mapping[str, str]]:
-    def headers() -> Mapping[str, str]:
+def _upgrade(adapter: Adapter) -> Callable[[], Upgrade]:
+    def upgrade() -> Upgrade:
         now = clock.now()
         if why := adapter.reason_to_stay_disconnected(now):
             raise ConnectionNotWanted(why)
-        return adapter.upgrade_headers(now)
+        return adapter.upgrade(now)
 
-    return headers
+    return upgrade

@@ -202,7 +202,7 @@ class Dispatcher:
     # ── for the daemon ─────────────────────────────────────────────────────────────────────────
 
     def register(self, session: AccountSession) -> AccountSession:
-        """Add an account's session, whose lanes are attached; it replaces a session of the same name."""
+        """Add an account's session; it replaces a session of the same name."""
         self.sessions[session.name] = session
         return session
 

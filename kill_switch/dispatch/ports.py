@@ -51,6 +51,8 @@ class WsPort(LanePort, Protocol):
 
     def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None: ...
 
+    def connect_now(self) -> None: ...
+
 
 class HttpPort(LanePort, Protocol):
     """The warm HTTP lane of one account."""

@@ -27,6 +27,7 @@ from kill_switch.venues.messages import (
     CallLost,
     CancelAnswered,
     CloseConnection,
+    ConnectNow,
     Drilled,
     Event,
     LaneEvent,
@@ -66,17 +67,18 @@ class StrikeInProgress:
 class AccountSession:
     """An account's adapter, lanes and timers; it is the listener of its lanes.
 
-    Call `attach` with the lanes first. The dispatcher strikes with `send_widest`, `send_remaining` and `finish_strike`,
-    each for all accounts before the next one, and calls `early_send.send` before them.
+    The dispatcher strikes with `send_widest`, `send_remaining` and `finish_strike`, each for all accounts before the
+    next one, and calls `early_send.send` before them.
     """
 
-    ws: WsPort
-    http: HttpPort
-    fresh: FreshPort
-    early_send: EarlySend
-    status: AccountStatus
-
-    def __init__(self, name: str, venue: Adapter, dispatcher: DispatcherPort) -> None:
+    def __init__(
+        self,
+        name: str,
+        venue: Adapter,
+        dispatcher: DispatcherPort,
+        make_lanes: Callable[[AccountSession], tuple[WsPort, HttpPort, FreshPort]],
+    ) -> None:
+        """`make_lanes` returns new lanes, whose listener is the session; it calls no method of the session yet."""
         self.name = name
         self.venue = venue
         self.numbers = StrikeNumbers()
@@ -88,15 +90,12 @@ class AccountSession:
         )  # tags of cancel calls of the last strike; the time at which each leaves is noted
         self._strike = StrikeInProgress(iter(()), [], [])
         self._retired = False
-
-    def attach(self, ws: WsPort, http: HttpPort, fresh: FreshPort) -> None:
-        """Set the account's lanes; called once, before any other method."""
-        self.ws, self.http, self.fresh = ws, http, fresh
-        clock = self._dispatcher.clock
-        self._troubles = LaneTroubles(self.name, ws, http, clock)
-        self.status = AccountStatus(self.name, self.venue, ws, http, self._troubles.quiet)
-        self.early_send = EarlySend(self.venue, ws, http, clock, self._note_sent, self.status.log_unexpected)
-        self._counter = OrderCounter(self.name, self.venue, self._dispatcher.counts, self.status.log_unexpected)
+        ws, http, self.fresh = make_lanes(self)
+        self.ws, self.http = ws, http
+        self._troubles = LaneTroubles(name, ws, http, dispatcher.clock)
+        self.status = AccountStatus(name, venue, ws, http, self._troubles.quiet)
+        self.early_send = EarlySend(venue, ws, http, dispatcher.clock, self._note_sent, self.status.log_unexpected)
+        self._counter = OrderCounter(name, venue, dispatcher.counts, self.status.log_unexpected)
 
     # ── for the dispatcher ──────────────────────────────────────────────────────────────────────────────────
 
@@ -316,6 +315,8 @@ class AccountSession:
                 self.ws.prepare(conn, text)
             case CloseConnection(conn, why):
                 self.ws.drop(conn, why)
+            case ConnectNow():
+                self.ws.connect_now()
             case _:
                 self._on_fact(output, now)
 

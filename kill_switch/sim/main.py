@@ -24,12 +24,16 @@ from kill_switch.sim.crosstrade.venue import CrossTrade
 from kill_switch.sim.kit.options import unknown
 from kill_switch.sim.kit.server import Connection, ReceiveQueue
 from kill_switch.sim.kit.venue import Venue
+from kill_switch.sim.kraken.venue import Kraken
+from kill_switch.sim.kraken_futures.venue import KrakenFutures
 from kill_switch.sim.kuna.venue import Kuna
 from kill_switch.sim.oxfun.venue import Oxfun
 from kill_switch.sim.roxom.venue import Roxom
 from kill_switch.sim.tls import scratch, server_context
 
-VENUES: Mapping[str, type[Venue]] = {venue.name: venue for venue in (CrossTrade, Kuna, Oxfun, Roxom)}
+VENUES: Mapping[str, type[Venue]] = {
+    venue.name: venue for venue in (CrossTrade, Kraken, KrakenFutures, Kuna, Oxfun, Roxom)
+}
 
 Options = Mapping[str, Mapping[str, str]]  # by venue and name, as `--option venue.name=value` states them
 
@@ -207,7 +211,8 @@ def _stop(venue: Venue) -> None:
 
 def _entry(venue: Venue, authority: str) -> Entry:
     urls = venue.urls(authority)
-    first, *others = [_login(venue, name) for name in venue.accounts]
+    further = {key: url for key, url in urls.items() if key not in ("ws_url", "rest_url")}
+    first, *others = [_login(venue, name, further) for name in venue.accounts]
     entry: Entry = {
         "ws_url": urls["ws_url"],
         "rest_url": urls["rest_url"],
@@ -223,9 +228,9 @@ def _entry(venue: Venue, authority: str) -> Entry:
     return entry
 
 
-def _login(venue: Venue, name: str) -> Login:
+def _login(venue: Venue, name: str, addresses: Mapping[str, str]) -> Login:
     account = venue.account(name)
-    return {"name": name, "credentials": account.credentials, "options": dict(venue.account_options())}
+    return {"name": name, "credentials": account.credentials, "options": {**addresses, **venue.account_options()}}
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -18,9 +18,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from kill_switch.sim.main import VENUES
 from kill_switch.terminal import report_views, status_view
 from kill_switch.testbed.testbed import LocalTestbed
+from kill_switch.venues import VENUES
 
 BOT_FOR_S = 2.0
 BOT_EVERY_S = 0.1

@@ -44,6 +44,10 @@ class ConnectionNotWanted(ValueError):
     """The account's adapter wants no connection now; the text is its reason. The lane retries after the back-off."""
 
 
+class AddressUnusable(ValueError):
+    """The adapter's path for a connection cannot be requested; the text does not show it."""
+
+
 @dataclass(slots=True)
 class Backoff:
     """Exponential back-off with jitter and a cap, in seconds.

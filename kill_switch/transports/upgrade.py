@@ -82,16 +82,14 @@ class UpgradeResponse:
                 case _:
                     self.is_complete = True
 
-    def describe_refusal(self, hidden: Iterable[str]) -> str:
+    def describe_refusal(self, hidden: Hidden) -> str:
         """Describe the refusal in one sentence, without any part of the `hidden` texts, which this program has sent."""
         try:
             phrase = f" {HTTPStatus(self.status).phrase}"
         except ValueError:
             phrase = ""
         text = "" if "content-encoding" in self.headers else _plain(self.body.decode("utf-8", "replace"))
-        for secret in _secrets(hidden):
-            text = text.replace(secret, "[secret]")
-        shown = truncate(text, MAX_WORDS)
+        shown = truncate(hidden.remove_from(text), MAX_WORDS)
         return f"upgrade refused: HTTP {self.status}{phrase}{f': {shown}' if shown else ''}"
 
 
@@ -103,7 +101,15 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
-def _secrets(hidden: Iterable[str]) -> list[str]:
-    """Return the texts to remove: each hidden text and each of its words, the longest first."""
-    parts = {part for text in hidden for part in (text, *text.split()) if len(part) >= HIDDEN_FROM}
-    return sorted(parts, key=len, reverse=True)
+class Hidden:
+    """Texts that were sent and that no message may show; a venue may echo them, whole or in part."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        parts = {part for text in texts for part in (text, *text.split()) if len(part) >= HIDDEN_FROM}
+        self._parts = sorted(parts, key=len, reverse=True)
+
+    def remove_from(self, text: str) -> str:
+        """Return `text` without the texts and without their words."""
+        for part in self._parts:
+            text = text.replace(part, "[secret]")
+        return text

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import anyio
 from websockets.exceptions import WebSocketException
@@ -24,6 +24,7 @@ from kill_switch.transports.network import Network
 from kill_switch.transports.resolver import HostAddress
 from kill_switch.transports.ws_connection import WsConnection
 from kill_switch.venues import retry_after
+from kill_switch.venues.request import Upgrade
 
 LOGIN_WITHIN_S = 10.0  # for the upgrade and the login together
 STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
@@ -41,7 +42,7 @@ class WsLane:
     def __init__(
         self,
         url: str,
-        headers: Callable[[], Mapping[str, str]],
+        upgrade: Callable[[], Upgrade],
         sink: LaneListener,
         *,
         ca_file: str | None = None,
@@ -51,15 +52,14 @@ class WsLane:
     ) -> None:
         """Create the lane; `run` connects it.
 
-        `headers` returns the upgrade request's headers; it is called for each attempt, and raises `ConnectionNotWanted`
-        if no connection is wanted now. `max_age_s` is when a successor is opened, in seconds. `overlap` is False where
-        the
-        venue allows one connection only. Raises `OSError` if `ca_file` cannot be read. Without a `network` the lane
-        creates its own.
+        `upgrade` returns what a connection is requested with; it is called for each attempt, and raises
+        `ConnectionNotWanted` if no connection is wanted now. `max_age_s` is when a successor is opened, in seconds.
+        `overlap` is False where the venue allows one connection only. Raises `OSError` if `ca_file` cannot be
+        read. Without a `network` the lane creates its own.
         """
         self._url = url
         self._dialer = (network or Network()).dialer(url, ca_file)
-        self._headers = headers
+        self._upgrade = upgrade
         self._sink = sink
         self._max_age_s = max_age_s
         self._overlap = overlap  # False where the venue allows one connection only
@@ -68,6 +68,7 @@ class WsLane:
         self._refused = Backoff(first_s=REFUSED_FIRST_S, cap_s=MAX_REFUSED_S)
         self._not_before_s = 0.0  # by the event loop's clock: the end of the venue's `Retry-After`
         self._stopping = False
+        self._hurry = asyncio.Event()  # the next attempt is not to wait
         self.trouble = ""  # why the last attempt failed or the connection ended; "" if the lane is healthy
         self.certificate: CertificateExpiry | None = None  # the earliest expiry in the chain of the last connection
 
@@ -101,12 +102,19 @@ class WsLane:
             connection.fatal = connection.fatal or fatal
             connection.abort(reason)
 
+    def connect_now(self) -> None:
+        """Make the next attempt without a wait, unless the venue has asked for the wait; an open connection stays."""
+        self._hurry.set()
+
     async def run(self) -> None:
         """Keep one connection open; never return."""
         wait_s = self._failing.next_s()
         try:
             while True:
-                await anyio.sleep(max(wait_s, self._not_before_s - anyio.current_time()))
+                with anyio.move_on_after(wait_s):
+                    await self._hurry.wait()
+                await anyio.sleep(max(0.0, self._not_before_s - anyio.current_time()))
+                self._hurry.clear()
                 outcome = await self._connect()
                 wait_s = await self._stay_connected(outcome) if isinstance(outcome, WsConnection) else outcome
         finally:
@@ -123,7 +131,7 @@ class WsLane:
         place: HostAddress | None = None
         trouble = ""
         try:
-            connection = WsConnection(self._url, self._headers(), self._sink, self._ended)
+            connection = WsConnection(self._url, self._upgrade(), self._sink, self._ended)
             self._connections[connection.number] = connection
             place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
             self.certificate = certificates.earliest_expiry(connection.transport)

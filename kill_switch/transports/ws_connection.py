@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import cast
+from urllib.parse import unquote
 
 from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Response
 from websockets.protocol import OPEN
-from websockets.uri import parse_uri
+from websockets.uri import WebSocketURI, parse_uri
 
 from kill_switch import clock
 from kill_switch.core.domain import Route
 from kill_switch.transports.causes import describe_error
-from kill_switch.transports.lane import READ_INTO, LaneListener, tune
-from kill_switch.transports.upgrade import UpgradeResponse
+from kill_switch.transports.lane import READ_INTO, AddressUnusable, LaneListener, tune
+from kill_switch.transports.upgrade import Hidden, UpgradeResponse
 from kill_switch.venues import retry_after
 from kill_switch.venues.decode import truncate
 from kill_switch.venues.messages import Closed, Opened, Received
+from kill_switch.venues.request import Upgrade
 
 PING_EVERY_S = 1.0  # so that a dead connection is known within 2 s
 PING_BATCHES = 4  # connections are spread over this many batches; the pings of a batch are sent together
@@ -58,15 +62,18 @@ class WsConnection(asyncio.BufferedProtocol):
     def __init__(
         self,
         url: str,
-        headers: Mapping[str, str],
+        upgrade: Upgrade,
         sink: LaneListener,
         on_end: Callable[[WsConnection], object] = lambda connection: None,
     ) -> None:
-        """Create it. `on_end` is called when an open connection has ended, before the listener gets `Closed`."""
+        """Create it. `on_end` is called when an open connection has ended, before the listener gets `Closed`.
+
+        Raise ValueError, which does not show it, for a target of `upgrade` that no request line can carry.
+        """
         self.number = next(_numbers)
         self.authenticated = asyncio.Event()
         self.closed = asyncio.Event()
-        self.why = ""  # the first known cause of its end
+        self._why = ""
         self.fatal = False
         self.status = 0  # HTTP status of a refused upgrade
         self.asked_s = 0.0  # the `Retry-After` of the refusal, in seconds
@@ -74,8 +81,9 @@ class WsConnection(asyncio.BufferedProtocol):
         self._answer: UpgradeResponse | None = UpgradeResponse()  # the answer to the upgrade, until it is decided
         self._on_end = on_end
         self._sink = sink
-        self._headers = headers
-        self._protocol = ClientProtocol(parse_uri(url), max_size=MAX_MESSAGE_BYTES, logger=_quiet)
+        self._headers = upgrade.headers
+        self._hidden = Hidden((*upgrade.headers.values(), *_pieces(upgrade.target)))
+        self._protocol = ClientProtocol(_address(url, upgrade.target), max_size=MAX_MESSAGE_BYTES, logger=_quiet)
         self._transport: asyncio.Transport | None = None
         self._prepared: tuple[bytes | None, bytes] = _NOTHING  # a text and its frame
         self._upgraded = False
@@ -86,6 +94,15 @@ class WsConnection(asyncio.BufferedProtocol):
         self._pinged_s = 0.0  # when the unanswered ping was sent
         self._ticked_s = 0.0
         self._ticker: asyncio.TimerHandle | None = None
+
+    @property
+    def why(self) -> str:
+        """The first known cause of its end, without anything that the upgrade was requested with."""
+        return self._why
+
+    @why.setter
+    def why(self, cause: str) -> None:
+        self._why = self._hidden.remove_from(cause)
 
     @property
     def upgraded(self) -> bool:
@@ -230,7 +247,7 @@ class WsConnection(asyncio.BufferedProtocol):
             self.fatal = self.fatal or answer.status == 401
             self.asked_s = retry_after.retry_after_s(answer.headers, clock.now().wall_ns)
             asked = f" ({retry_after.describe_pause(self.asked_s)})" if self.asked_s else ""
-            self.why = self.why or answer.describe_refusal(self._headers.values()) + asked
+            self.why = self.why or answer.describe_refusal(self._hidden) + asked
         self.abort(f"{end} {'in the middle of' if answer.raw else 'before'} its answer to the upgrade")
 
     def _frame(self, frame: Frame) -> None:
@@ -257,7 +274,8 @@ class WsConnection(asyncio.BufferedProtocol):
             case Opcode.CLOSE:
                 code = self._protocol.close_rcvd.code if self._protocol.close_rcvd else 1006
                 reason = self._protocol.close_rcvd.reason if self._protocol.close_rcvd else ""
-                self.why = self.why or f"closed by the venue: {code} {truncate(reason, 80)}".rstrip()
+                shown = truncate(self._hidden.remove_from(reason), 80)  # cut behind that: a part would be shown
+                self.why = self.why or f"closed by the venue: {code} {shown}".rstrip()
             case _:
                 pass
 
@@ -297,6 +315,22 @@ def _until_tick_s(now_s: float) -> float:
     """
     batch_s = PING_EVERY_S / PING_BATCHES
     return (now_s + PING_EVERY_S + _EARLY_S) // batch_s * batch_s - now_s
+
+
+def _address(url: str, target: str) -> WebSocketURI:
+    """Return the address of a connection: the host is always that of `url`, the configured address."""
+    address = parse_uri(url)
+    if not target:
+        return address
+    if not (target.startswith("/") and target.isascii() and target.isprintable()) or {" ", "#"} & set(target):
+        raise AddressUnusable("the path that this connection was given cannot be requested")
+    path, _, query = target.partition("?")
+    return replace(address, path=path, query=query)
+
+
+def _pieces(target: str) -> list[str]:
+    """Return what a path and its query consist of, as it is sent and as a server may decode it."""
+    return [text for piece in re.split("[/?&=]", target) for text in (piece, unquote(piece))]
 
 
 def _frame(text: bytes) -> bytes:

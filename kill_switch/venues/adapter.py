@@ -34,7 +34,7 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
 )
 from kill_switch.venues.profile import OptionsT, VenueProfile
-from kill_switch.venues.request import Request
+from kill_switch.venues.request import Request, Upgrade
 
 
 class Adapter(VenueProfile[OptionsT]):
@@ -64,6 +64,8 @@ class Adapter(VenueProfile[OptionsT]):
         )  # with these options; then no order placed on a ready lane lacks its `OrderPlaced`
         self.drill_routes = self.DRILLS  # with these options
         self.closes_positions = False  # once its cancels are answered, a strike closes positions
+        # what the adapter has found at the account that a kill does not reach now, as phrases: a running TWAP
+        self.out_of_reach: tuple[str, ...] = ()
         self.answers_ns = 0  # when the strike was made whose WebSocket answer came last
         self.clock = ClockOffset()
         self.evidence = Evidence(secrets.values())
@@ -114,8 +116,8 @@ class Adapter(VenueProfile[OptionsT]):
     def strike(self, now: Instant, number: int) -> Iterable[Output]:
         """Yield the commands of one strike, which cancels every order of the account; the widest command is first.
 
-        `number` is 1 for the first strike since the account was armed, and counts on until the re-arm, whatever the
-        pause and whatever other reason comes. It may begin above 1: a new process goes on with a kill.
+        `number` is 1 for the first strike since the account was armed. It counts on until the re-arm, through pauses
+        and other reasons. It may begin above 1, because a new process goes on with a kill.
         A generator lets the first command leave before the next is built: there may be thousands of orders. The
         strike ends in one `CancelAnswered`, which proves nothing. Mark each message that changes the account as
         `command`.
@@ -172,14 +174,19 @@ class Adapter(VenueProfile[OptionsT]):
         """Process a timer that the venue's adapter has started itself; its tag contains no `#`."""
         return ()
 
-    def upgrade_headers(self, now: Instant) -> Mapping[str, str]:
-        """Return the headers that authenticate the WebSocket upgrade; empty if the venue wants a login message."""
-        return {}
+    def upgrade(self, now: Instant) -> Upgrade:
+        """Return what the next WebSocket connection is requested with; by default nothing, for a login by messages.
+
+        It is called for each attempt, after `reason_to_stay_disconnected`. An address or a token that a REST answer has
+        handed out may be in its `target`: no message, log or status shows it.
+        """
+        return Upgrade()
 
     def reason_to_stay_disconnected(self, now: Instant) -> str:
         """Return why the daemon must open no WebSocket connection now; "": it may open a connection.
 
-        A venue that allows a single connection may have granted it to another program.
+        A venue that allows a single connection may have granted it to another program. Or the adapter waits for a
+        token: once it has the token, it returns `ConnectNow`.
         """
         return ""
 

@@ -29,7 +29,7 @@ from kill_switch.venues.kit.readback import ReadBack
 from kill_switch.venues.kit.replies import CallPart, FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.session_token import SessionToken, Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping, SessionPool
-from kill_switch.venues.kit.strike import CancelCommand, CancelPart, Striker
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Drilled,
@@ -70,9 +70,9 @@ class KitAdapter(Adapter[OptionsT]):
     equity_request: Build | None = None
 
     def assemble(self) -> None:
-        """Make the parts of what the venue has stated; call it at the end of `__init__`."""
+        """Make the parts from the attributes that the venue has set; call it at the end of `__init__`."""
         self.timers = TimerTable()
-        self.frames: FrameTracker[CancelPart] = FrameTracker()
+        self.frames: FrameTracker[CommandPart] = FrameTracker()
         self.sessions = SessionPool(
             self.login, self.login_refusal, self.timers, self.on_session_ready, self._on_login_refused, self.ping
         )
@@ -154,7 +154,7 @@ class KitAdapter(Adapter[OptionsT]):
         return ""
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
-        """Correct what the venue has refused of a signature, `tries` times in a row; the request is then built anew."""
+        """Correct the time or nonce that was refused `tries` times in a row; the request is then signed again."""
         self.clock.note_reply(reply, now, refused=True)
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -306,7 +306,7 @@ class KitAdapter(Adapter[OptionsT]):
         return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs
 
     def end_session(self, conn: int, reply: Reply, now: Instant) -> Outputs:
-        """Give up a connection whose token or login the venue does not accept any more, and get a new token."""
+        """Close a connection whose token or login the venue does not accept any more, and get a new token."""
         twins = self.striker.on_closed(conn, now)
         refused = LoginRefused(reply.evidence, fatal=reply.key_refused, session_ended=True)
         return (*twins, *self.sessions.refuse(conn, refused, now))

@@ -8,6 +8,7 @@ Adapters, lanes, the dispatcher, tests and simulations import these tuples. This
 | in | Replied, CallLost | a call was answered; a call will not be answered any more |
 | in | VenueTimerFired | a timer that the adapter started has run out |
 | out | Send, Call, WakeAfter, CloseConnection | write a frame; make a request; start a timer; replace a connection |
+| out | ConnectNow | open the WebSocket connection without a further wait |
 | out | PrepareFrame | build this frame now, because a strike is likely to begin with it |
 | out | Ready, NotReady | a lane is authenticated and could carry its part of a kill, or not |
 | out | CancelAnswered | the answer to a strike; never the end of the work |
@@ -131,6 +132,13 @@ class CloseConnection(NamedTuple):
     why: str
 
 
+class ConnectNow(NamedTuple):
+    """Open the WebSocket connection now if none is open: what it waited for, for example a token, has come.
+
+    The lane ends the wait between two attempts. A wait that the venue has asked for goes on.
+    """
+
+
 class Ready(NamedTuple):
     route: Route
     conn: int
@@ -246,5 +254,6 @@ class UnexplainedMessage(NamedTuple):
 
 LaneEvent = Ready | NotReady | RoundTrip | ServerTime | Drilled
 AccountFact = OrdersRead | OrderSeen | OrderPlaced | OrdersFound | Equity | Transferred | UnexplainedMessage
-Output = Send | PrepareFrame | Call | WakeAfter | CloseConnection | CancelAnswered | LaneEvent | AccountFact
+LaneCommand = Send | PrepareFrame | Call | WakeAfter | CloseConnection | ConnectNow
+Output = LaneCommand | CancelAnswered | LaneEvent | AccountFact
 Outputs = tuple[Output, ...]

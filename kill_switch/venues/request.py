@@ -1,8 +1,12 @@
-"""Hold an HTTP request as the bytes that a lane writes. Adapters build requests; transports never change them."""
+"""Hold the content of HTTP requests: a request as its bytes, and the path and headers of a WebSocket upgrade.
+
+Adapters build both; transports never change them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 class Request:
@@ -52,3 +56,14 @@ class RequestTemplate(Request):
 
 def _lines(headers: Mapping[str, str]) -> str:
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """Hold the path and the headers of one WebSocket upgrade; they may be secret, and the repr shows none.
+
+    `target` is the path and the query, on the host of the configured address; "" is the configured address.
+    """
+
+    target: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 
-from kill_switch.sim.main import VENUES
+from kill_switch.venues import VENUES
 
 from .scenario import Outcome, tell
 

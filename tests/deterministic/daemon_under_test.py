@@ -34,6 +34,7 @@ from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.latch_lines import parse_latch
 from kill_switch.system.job_thread import Job, JobThread
+from kill_switch.venues.adapter import Adapter
 
 from .network import FreshRoute, HttpLane, WsLane
 from .scheduler import Appointment, World
@@ -235,13 +236,12 @@ class Life:
         state = recovery.rebuild(replay.entries, paces, approvals, logins, SALT)
         self.dispatcher = Dispatcher(state, self.journal, self.clock, self.later, self._announce)
         self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.renamed)
-        for name, adapter in adapters.items():
-            self.dispatcher.register(AccountSession(name, adapter, self.dispatcher))
+        self._adapters = adapters
 
     def begin(self) -> None:
         """Do what the daemon does at its start."""
-        for name, session in self.dispatcher.sessions.items():
-            self._connect(session, self._houses[name])
+        for name, adapter in self._adapters.items():
+            self.dispatcher.register(self._session(name, adapter, self._houses[name]))
         self.journal.latch_watch.listen(lambda: self.enter_later(0.0, self._adopt_latch))
         self.journal.append("start", {"accounts": {}, "triggers": {}}, self.clock())
         self.journal.flush()
@@ -252,8 +252,11 @@ class Life:
         self.judge.resumed(self)
         self._pulse()
 
-    def _connect(self, session: AccountSession, house: House) -> None:
-        session.attach(WsLane(self, house, session), HttpLane(self, house, session), FreshRoute(self, house, session))
+    def _session(self, name: str, adapter: Adapter, house: House) -> AccountSession:
+        def lanes(session: AccountSession) -> tuple[WsLane, HttpLane, FreshRoute]:
+            return WsLane(self, house, session), HttpLane(self, house, session), FreshRoute(self, house, session)
+
+        return AccountSession(name, adapter, self.dispatcher, lanes)
 
     def clock(self) -> Any:
         self.step()
@@ -340,8 +343,7 @@ class Life:
         edited()
         anew = {}
         for name in change.new_logins:
-            anew[name] = AccountSession(name, houses[name].adapter(), self.dispatcher)
-            self._connect(anew[name], houses[name])
+            anew[name] = self._session(name, houses[name].adapter(), houses[name])
         for name in change.new_logins:
             lanes: Any = self.dispatcher.sessions[name]
             lanes.ws.end()

@@ -64,6 +64,7 @@ class Link:
         self.peer = "127.0.0.1"
         self.account: str | None = None
         self.t_ns = 0
+        self.pinged_at = 0.0
         self.frozen = False
         self._here = True  # as far as the venue knows
         self._closing = False
@@ -327,6 +328,9 @@ class WsLane(_Lane):
             self._fatal = self._fatal or fatal
             self._link.hang_up(reason)
 
+    def connect_now(self) -> None:
+        """Do nothing: no adapter of these waits for an address."""
+
     def heard(self, link: WsLink, text: bytes) -> None:
         self.house.hears(text)
         self.life.enter(self.session.on_lane_event, Received(link.number, text))
@@ -344,10 +348,11 @@ class WsLane(_Lane):
             self.trouble = "refused"
             self._again()
             return
-        headers = {name.lower(): value for name, value in venue.upgrade_headers(now).items()}
+        upgrade = venue.upgrade(now)
+        headers = {name.lower(): value for name, value in upgrade.headers.items()}
         link = self._link = WsLink(self, self.house.next_link())
         link.ended = lambda why: self.life.enter(self._ended, link, why)
-        target = urlsplit(venue.ws_url).path
+        target = upgrade.target or urlsplit(venue.ws_url).path
         headers |= {"host": self.house.host, "upgrade": "websocket", "connection": "Upgrade"}
         request = Request("GET", target, target, "", headers, b"", self.world.ns, True)
         link.to_venue(self._upgrade, link, request)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from kill_switch.sim.main import VENUES
+from kill_switch.venues import VENUES
 
 from .scenario import tell
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from kill_switch.sim.main import VENUES
+from kill_switch.sim.main import VENUES as SIMULATORS
+from kill_switch.venues import VENUES
 
 from .scenario import tell
 
@@ -18,7 +19,8 @@ BEYOND: Mapping[str, Mapping[str, object]] = {
 }
 HARSH = [
     (venue, one.name, one.metadata["harsh"])
-    for venue, kind in sorted(VENUES.items())
+    for venue, kind in sorted(SIMULATORS.items())
+    if venue in VENUES
     for one in kind.options_type.unknowns()
     if one.metadata["harsh"] is not None and one.name not in BEYOND.get(venue, {})
 ]

@@ -96,9 +96,7 @@ class ControlHarness(DispatcherHarness):
         sessions = {}
         for name in accounts:
             lane = self.lanes[name] = Lane(name, self.trace)
-            session = sessions[name] = AccountSession(name, Drillable(), self.dispatcher)
-            session.attach(lane, lane, lane)
-            lane.session = session
+            sessions[name] = AccountSession(name, Drillable(), self.dispatcher, lane.serve)
         return sessions
 
     async def ask(self, cmd: str, **request: object) -> Mapping[str, Any]:

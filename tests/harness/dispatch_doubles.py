@@ -140,6 +140,11 @@ class Lane:
         self._name = name
         self._trace = trace
 
+    def serve(self, session: AccountSession) -> tuple[Lane, Lane, Lane]:
+        """Become all lanes of a session."""
+        self.session = session
+        return self, self, self
+
     def prepare(self, conn: int, text: bytes) -> None:
         self._trace.append(f"{self._name} prepares {text.decode()}")
 
@@ -178,6 +183,9 @@ class Lane:
 
     def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None:
         self._trace.append(f"{self._name} drop {conn} {reason}" + (" for good" if fatal else ""))
+
+    def connect_now(self) -> None:
+        self._trace.append(f"{self._name} connects now")
 
 
 class Options(VenueOptions):
@@ -293,11 +301,13 @@ class Floor:
         for name in self.accounts:
             self.connect(name, Venue())
 
-    def connect(self, name: str, venue: Venue) -> None:
-        """Give the account a session with this venue, over its lane."""
-        lane, session = self.lanes[name], AccountSession(name, venue, self.dispatcher)
-        session.attach(lane, lane, lane)
-        self.venues[name], lane.session = venue, self.dispatcher.register(session)
+    def connect(self, name: str, venue: Venue, *, ws: Lane | None = None, http: Lane | None = None) -> None:
+        """Give the account a session with this venue, over its lane or over these."""
+        lane = self.lanes[name]
+        ws, http = ws or lane, http or lane
+        session = AccountSession(name, venue, self.dispatcher, lambda _: (ws, http, http))
+        self.venues[name] = venue
+        ws.session = http.session = self.dispatcher.register(session)
 
     def fire(self, *accounts: str) -> None:
         self.dispatcher.fire(Reason("panic", "touched", accounts or self.accounts, self.time.now()))

@@ -66,9 +66,7 @@ class DispatcherHarness:
         self.venues = {name: make() for name in accounts}
         self.lanes = {name: Lane(name, self.trace) for name in accounts}
         for name, lane in self.lanes.items():
-            session = self.dispatcher.register(AccountSession(name, self.venues[name], self.dispatcher))
-            session.attach(lane, lane, lane)
-            lane.session = session
+            self.dispatcher.register(AccountSession(name, self.venues[name], self.dispatcher, lane.serve))
         self.drills = DrillRunner(
             self.dispatcher, self.recorder, self.announced.append, budget_us=BUDGET_US, clock=loop.now
         )

@@ -92,7 +92,7 @@ class AdapterDriver(RecordingListener):
         super().__init__()
         self.adapter = adapter
         self.outputs: list[Output] = []
-        self.ws = WsLane(adapter.ws_url, lambda: adapter.upgrade_headers(clock.now()), self, ca_file=ca_file)
+        self.ws = WsLane(adapter.ws_url, lambda: adapter.upgrade(clock.now()), self, ca_file=ca_file)
         self.http = HttpLane(adapter.rest_url, self, ca_file=ca_file, warm_every_s=0.2)
         self.fresh = FreshRoute(adapter.rest_url, self, group.start_soon, ca_file=ca_file)
         self._timers: list[asyncio.TimerHandle] = []
@@ -132,6 +132,8 @@ class AdapterDriver(RecordingListener):
                     self._timers.append(loop.call_later(seconds, self.on_lane_event, messages.VenueTimerFired(tag)))
                 case messages.CloseConnection(conn, why):
                     self.ws.drop(conn, why)
+                case messages.ConnectNow():
+                    self.ws.connect_now()
                 case messages.Ready(Route.WS, conn):
                     self.ws.authenticated(conn)
                 case messages.Ready():

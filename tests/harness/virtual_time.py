@@ -75,6 +75,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._virtual = _Selector()
         self._wall_offset_ns = START.wall_ns - START.mono_ns
         super().__init__(self._virtual)
+        self._clock_resolution = 1e-9
 
     def time(self) -> float:
         """Return the seconds of the monotonic clock.
@@ -82,9 +83,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         asyncio calls a timer that is due within the clock's resolution. From the 194th day on, a float cannot express
         its nanosecond, and no timer would be called any more.
         """
-        now_s = self._virtual.mono_ns / 1e9
-        self._clock_resolution = max(1e-9, math.ulp(now_s))
-        return now_s
+        mono_ns = self._virtual.mono_ns
+        if mono_ns > FINE_NS:
+            self._clock_resolution = max(1e-9, math.ulp(mono_ns / 1e9))
+        return mono_ns / 1e9
 
     def now(self) -> Instant:
         """Return both clocks: what `kill_switch.clock.now` is in real time."""

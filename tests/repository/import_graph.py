@@ -12,6 +12,7 @@ import argparse
 import ast
 import collections
 import configparser
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -38,6 +39,7 @@ def rows() -> list[list[str]]:
     return [[room.strip() for room in layer.replace(":", "|").split("|")] for layer in layers]
 
 
+@functools.cache
 def graph() -> Graph:
     """Read the imports of all modules, those within functions too."""
     modules: collections.Counter[str] = collections.Counter()

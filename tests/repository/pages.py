@@ -250,10 +250,8 @@ def _damaged(host: Host) -> None:
     journal.write_bytes(b"".join(lines))
 
 
-def _lab(host: Host) -> None:
-    lab = host.directory / "lab"
-    lab.mkdir()
-    (lab / "sim.json").write_text(json.dumps(host.ready))
+def _ready_line(host: Host) -> None:
+    (host.directory / "sim.json").write_text(json.dumps(host.ready))
 
 
 SETUPS: Mapping[str, Callable[[Host], None]] = {
@@ -266,7 +264,7 @@ SETUPS: Mapping[str, Callable[[Host], None]] = {
     "a daemon on simulators, and another ca_file in the configuration": _certificate_mended,
     "a daemon on simulators, and other triggers and hooks in the configuration": _changed,
     "a journal that is damaged": _damaged,
-    "lab/sim.json of simulators that run": _lab,
+    "sim.json of simulators that run": _ready_line,
 }
 
 

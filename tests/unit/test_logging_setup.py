@@ -18,6 +18,7 @@ from kill_switch import logging_setup
 FLOOD = """
 import logging, os, sys, time
 from kill_switch import logging_setup as logs
+logs.FLUSH_WITHIN_S = 0.2
 logs.set_up()
 log = logging.getLogger("kill_switch.flood")
 began = time.monotonic()

@@ -40,7 +40,7 @@ from kill_switch.venues.messages import (
     WakeAfter,
 )
 from kill_switch.venues.options import VenueOptions
-from kill_switch.venues.request import Request
+from kill_switch.venues.request import Request, Upgrade
 from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
 from tests.harness.venue_profiles import SECOND_ROUTE_S, STANDS, VenueProfile
 
@@ -255,6 +255,19 @@ def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connec
     others = [output for output in outputs if isinstance(output, Call) and output is not call]
     assert not any(output.cancel for output in others)
     assert all(output.command for output in outputs if isinstance(output, Call | Send))
+
+
+@every_venue
+@pytest.mark.parametrize("ready", [False, True], ids=["not ready", "ready"])
+def test_a_new_process_that_goes_on_with_a_kill_sends_all_that_a_first_strike_sends(
+    stand: VenueProfile, ready: bool
+) -> None:
+    sent = []
+    for number in (1, 7):
+        outputs = (stand.ready() if ready else stand.player()).put(Kill(number))
+        calls = [(one.request.method, one.request.target) for one in outputs if isinstance(one, Call)]
+        sent.append((calls, [one.text for one in outputs if isinstance(one, Send)]))
+    assert sent[0] == sent[1] and any(sent[0])
 
 
 @every_venue
@@ -1414,11 +1427,11 @@ def test_a_request_does_not_show_its_headers_and_states_its_length_where_a_body_
     assert Request("DELETE", "/x", {}, b"{}").wire == b"DELETE /x HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def test_an_adapter_without_timers_texts_and_upgrade_headers_of_its_own_needs_none() -> None:
+def test_an_adapter_without_timers_texts_and_an_upgrade_of_its_own_needs_none() -> None:
     adapter = STANDS["oxfun"].make()
     assert Adapter.on_timer(adapter, "x", START) == ()
     assert Adapter.handle_raw_frame(adapter, 1, "x", START) is None
-    assert Adapter.upgrade_headers(adapter, START) == {}
+    assert Adapter.upgrade(adapter, START) == Upgrade()
     assert Adapter.reason_to_stay_disconnected(adapter, START) == Adapter.slow_kill_warning(adapter, START) == ""
     assert Adapter.drill(adapter, START) == Adapter.request_equity(adapter, START) == ()
     assert Adapter.describe_strike(adapter) == ()

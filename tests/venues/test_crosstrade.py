@@ -125,7 +125,7 @@ def know(player: Player, body: dict[str, Any]) -> None:
 
 def test_a_user_has_one_connection_that_its_token_authenticates() -> None:
     assert CrossTrade.WS_OVERLAP is False  # §6
-    assert make().upgrade_headers(START) == {"Authorization": "Bearer token-0123456789"}  # §1
+    assert make().upgrade(START).headers == {"Authorization": "Bearer token-0123456789"}  # §1
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.kit_adapter import COMMAND_RETRIES
-from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken, KrakenOptions
+from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken
+from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
+from kill_switch.venues.kraken.options import KrakenOptions
 from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S
 from kill_switch.venues.kraken.spot_requests import api_sign
-from kill_switch.venues.kraken.websocket_v2 import RESUBSCRIBED_WITHIN_S
 from kill_switch.venues.messages import (
     Call,
     CancelAnswered,
@@ -312,7 +313,7 @@ def test_a_subscription_that_is_not_renewed_after_a_gap_closes_the_connection() 
 # ── maintenance, lockout, overload ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_in_maintenance_it_is_said_that_nothing_can_be_cancelled_and_each_strike_tries() -> None:
+def test_a_venue_in_maintenance_is_named_as_such_and_each_strike_tries() -> None:
     player = KRAKEN.ready()
     for system in ("cancel_only", "post_only", "online"):
         player.put(status(system))
@@ -425,6 +426,14 @@ def test_a_transfer_of_another_asset_is_valued_first_and_until_then_there_is_no_
     ticker = {"error": [], "result": {"XXBTZUSD": {"c": ["40000.1", "0.01"]}}}
     player(answer(price.tag, ticker), Transferred("USD", Decimal("-20000.05")))
     assert calls_of(player.put(Measure()))[0].request.target == "/0/private/TradeBalance"
+
+
+def test_figures_that_were_requested_before_a_transfer_and_may_contain_it_are_not_reported() -> None:
+    player = KRAKEN.ready()
+    [call] = calls_of(player.put(Measure()))
+    player.put(moved("withdrawal", "BTC", -0.5))
+    [fact] = player.put(answer(call.tag, {"error": [], "result": {"eb": "1", "n": "0"}}))
+    assert isinstance(fact, UnexplainedMessage) and "a transfer has no value yet" in fact.why
 
 
 def test_the_balances_that_a_subscription_refuses_do_not_cost_the_connection() -> None:

@@ -50,9 +50,8 @@ class Post:
         state = State({"a": AccountState(pace)})
         self.dispatcher = Dispatcher(state, Recorder([]), self.time.now, self.time.later, lambda announcement: None)
         self.session: AccountSession = self.dispatcher.register(
-            AccountSession("a", stand.make(**stand.widest), self.dispatcher)
+            AccountSession("a", stand.make(**stand.widest), self.dispatcher, lambda _: (self, self, self))
         )
-        self.session.attach(self, self, self)
         self.left: list[Call | bytes] = []
         self.held: list[Call] = []  # handed over, and not sent yet
         self.coming: list[Event] = []  # what the venue says to what has been sent
@@ -82,6 +81,8 @@ class Post:
     def hold(self, asked_s: float) -> None: ...
 
     def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None: ...
+
+    def connect_now(self) -> None: ...
 
     def abandon_begun(self) -> None: ...
 

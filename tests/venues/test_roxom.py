@@ -154,17 +154,17 @@ def test_every_payload_is_signed_as_the_venue_file_says(prefix: str) -> None:
 
 
 def test_the_upgrade_is_signed_over_its_path() -> None:
-    headers = make(auth="rsa").upgrade_headers(START)
+    headers = make(auth="rsa").upgrade(START).headers
     assert set(headers) == {"X-API-Key", "X-API-Signature", "Content-Type"}
     verify(headers["X-API-Signature"], "GET:/ws")
-    elsewhere = make(auth="rsa", ws_url="wss://127.0.0.1:9/other/ws").upgrade_headers(START)
+    elsewhere = make(auth="rsa", ws_url="wss://127.0.0.1:9/other/ws").upgrade(START).headers
     verify(elsewhere["X-API-Signature"], "GET:/other/ws")
-    verify(make(auth="rsa", ws_url="wss://127.0.0.1").upgrade_headers(START)["X-API-Signature"], "GET:/")
+    verify(make(auth="rsa", ws_url="wss://127.0.0.1").upgrade(START).headers["X-API-Signature"], "GET:/")
 
 
 def test_a_signature_over_another_text_would_be_noticed() -> None:
     with pytest.raises(InvalidSignature):
-        verify(make(auth="rsa").upgrade_headers(START)["X-API-Signature"], "GET:/ws\n")
+        verify(make(auth="rsa").upgrade(START).headers["X-API-Signature"], "GET:/ws\n")
 
 
 def test_the_older_generation_sends_the_key_alone() -> None:
@@ -175,7 +175,7 @@ def test_the_older_generation_sends_the_key_alone() -> None:
         Asked("cancel-all#1", CANCEL_ALL, urgent=True, cancel=True, headers=headers),
         WakeAfter("cancel-all#1", 0.06),
     )
-    assert player.adapter.upgrade_headers(START) == {"X-API-Key": "xrxk_key_1", "Content-Type": "application/json"}
+    assert player.adapter.upgrade(START).headers == {"X-API-Key": "xrxk_key_1", "Content-Type": "application/json"}
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")

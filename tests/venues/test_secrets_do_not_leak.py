@@ -32,7 +32,7 @@ def parts(secret: str) -> Iterator[str]:
 def hidden(stand: VenueProfile, secrets: dict[str, str], calls: list[Call], player: Player) -> set[str]:
     """Collect the secrets, and every signature that was made."""
     shown = {part for secret in secrets.values() for part in parts(secret)}
-    headers = [call.request.headers for call in calls] + [player.adapter.upgrade_headers(START)]
+    headers = [call.request.headers for call in calls] + [player.adapter.upgrade(START).headers]
     shown |= {value for header in headers for name, value in header.items() if stand.signature in name}
     for output in player.outputs:
         if isinstance(output, Send) and b"signature" in output.text:

@@ -19,7 +19,7 @@ import orjson
 from kill_switch.sim.crosstrade import payloads as wire
 from kill_switch.sim.kit.book import Account, Order, Position
 from kill_switch.sim.kit.exchange import Session
-from kill_switch.sim.kit.faults import SPECS, Fault
+from kill_switch.sim.kit.faults import SPECS
 from kill_switch.sim.kit.limits import Bucket
 from kill_switch.sim.kit.options import Options, option, unknown
 from kill_switch.sim.kit.protocol import SimAnswer, json_answer
@@ -103,6 +103,7 @@ class CrossTradeExchange(Venue):
     supported = frozenset(SPECS) - {"skew", "unlisted", "expire_token", "read_only_key"}
     order_channel = "orders"
     filled_state = "Filled"
+    cancelled_word = "Cancelled"  # (§7)
 
     def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
         self.options = options
@@ -199,21 +200,9 @@ class CrossTradeExchange(Venue):
             bucket = self._buckets[account.name] = Bucket(self.options.burst, self.options.per_s)
         return not bucket.take(time.monotonic())
 
-    def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
-        """Switch a fault on; `foreign_use` starts the foreign program."""
-        super().put_fault(name, parameters)
-        fault = self.faults.peek("foreign_use")
-        if name == "foreign_use" and fault is not None:
-            self._foreign(fault)
-
-    def _foreign(self, fault: Fault) -> None:
-        """Spend a token of each user that the fault affects, and repeat while the fault is on (§3)."""
-        if self.faults.peek("foreign_use") is not fault:
-            return
-        for account in self.accounts.values():
-            if fault.account in (None, account.name):
-                self.over(account)
-        self.later(1 / fault.per_s, self._foreign, fault)
+    def charge_foreign(self, account: Account) -> None:
+        """Spend a token of a user for another program's request (§3)."""
+        self.over(account)
 
     # orders
 
@@ -250,10 +239,6 @@ class CrossTradeExchange(Venue):
             account.move(order.symbol, filled, order.price, order.category)
         self.push_orders(account, there, "filled")
 
-    def cancelled_state(self, order: Order) -> str:
-        """Return the state of a cancelled order (§7)."""
-        return "Cancelled"
-
     def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Show CancelPending, then CancelSubmitted; an order may still fill in both (§7)."""
         for order in orders:
@@ -267,9 +252,6 @@ class CrossTradeExchange(Venue):
             order.state = CANCELLING[1]
         self.push_orders(account, moved, "pending")
 
-    def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
-        """Send nothing: a client must ask for the order."""
-
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
         """Return an orderUpdate for each order, where the `order_events` option is on (§6 [U])."""
         for order in orders if self.options.order_events else ():
@@ -280,9 +262,6 @@ class CrossTradeExchange(Venue):
     def wants(self, session: Session, channel: str) -> bool:
         """Return whether the session has subscribed to the channel; the `events` option has no effect here (§6)."""
         return channel in session.channels
-
-    def tell_equity(self, account: Account) -> None:
-        """Do nothing: pnlUpdate frames are sent at their interval."""
 
     # errors
 

@@ -88,9 +88,6 @@ class CrossTrade(CrossTradeCalls):
             self.listeners[user.name].pop(other)
         return user
 
-    def send_greeting(self, session: Session) -> None:
-        """Send nothing: the venue has neither a greeting nor a login message (§1)."""
-
     def disconnected(self, connection: Connection) -> None:
         """Remove a closed connection and its count of violations."""
         super().disconnected(connection)

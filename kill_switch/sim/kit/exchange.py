@@ -9,6 +9,7 @@ import asyncio
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -39,6 +40,8 @@ class Session:
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     window: Window | None = None  # the limit on its messages, where the venue has one
     held: bytes | None = None  # the account event that the `reorder` fault holds back
+    path: str = ""  # of the upgrade, for a venue that has several WebSockets
+    sequence: Counter[str] = field(default_factory=Counter)  # the last number of each channel, where a venue counts
 
 
 class DeadMan(NamedTuple):
@@ -70,6 +73,7 @@ class ExchangeSim(ABC):
     supported: ClassVar[frozenset[str]] = frozenset(SPECS) - {"foreign_use"}
     order_channel: ClassVar[str] = "order"  # the channel of order events
     filled_state: ClassVar[str]  # the venue's word for a filled order
+    cancelled_word: ClassVar[str] = "cancelled"  # and for a cancelled one
 
     def __init__(self, options: Options, accounts: int) -> None:
         self.base_options = options
@@ -102,25 +106,27 @@ class ExchangeSim(ABC):
     def id_format(self, text: str) -> bool:
         """Return whether a text is an order id of the venue's format."""
 
-    @abstractmethod
+    # what a venue overrides if it differs
+
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Return the order events, which each session gets; `news` is `opened`, `pending`, `cancelled` or `filled`."""
+        return ()
+
     def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Show these orders as being cancelled, where the venue has such a state."""
+        return
 
-    @abstractmethod
-    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
-        """Return the order events; `news` is `opened`, `pending`, `cancelled` or `filled`."""
-
-    @abstractmethod
     def tell_equity(self, account: Account) -> None:
-        """Send the events of a change of the account's money."""
+        """Send the events of a change of the account's money, where the venue has them."""
+        return
 
-    @abstractmethod
     def cancelled_state(self, order: Order) -> str:
         """Return the venue's word for a cancelled order."""
+        return self.cancelled_word
 
-    @abstractmethod
     def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
         """Send the events of accepted cancels that came too late, where the venue has them."""
+        return
 
     def push_orders(self, account: Account, orders: Sequence[Order], news: str) -> None:
         """Send order events to the sessions that want them."""
@@ -282,6 +288,14 @@ class ExchangeSim(ABC):
                 self.show_pending(account, orders)
             self.later(wait / 1000, self._settle, account, orders, fill, single)
         return orders
+
+    def cancel_all(self, account: Account) -> list[Order]:
+        """Cancel all orders; return those that the venue claims to cancel."""
+        return self.cancel(account, self.covered(account), whole=True)
+
+    def cancel_at_once(self, account: Account) -> None:
+        """Cancel all orders as the engine itself does, untouched by faults: a countdown has ended."""
+        self._settle(account, list(account.open.values()), fill=False, single=False)
 
     def _settle(self, account: Account, orders: Sequence[Order], fill: bool, single: bool) -> None:
         at = self.now_ns()

@@ -1,4 +1,4 @@
-"""Rate limits of venues: sliding windows and token buckets.
+"""Rate limits of venues: sliding windows, token buckets, decaying counters, and pools of requests that cost.
 
 The venues count requests with them. Times are in seconds, of any clock that does not go back.
 """
@@ -6,6 +6,8 @@ The venues count requests with them. Times are in seconds, of any clock that doe
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
 
 
 class Window:
@@ -69,4 +71,92 @@ class Bucket:
         if self._level < 1:
             return False
         self._level -= 1
+        return True
+
+
+class DecayingCounter:
+    """A counter that falls by `per_s` a second; a charge that would lift it above `most` is refused and costs nothing.
+
+    `most` 0 allows all.
+    """
+
+    __slots__ = ("_at", "_level", "most", "per_s")
+
+    def __init__(self, most: float, per_s: float) -> None:
+        self.most = most
+        self.per_s = per_s
+        self._level = 0.0
+        self._at = 0.0
+
+    def level(self, now: float) -> float:
+        """Return the counter's value at `now`."""
+        self._level = max(0.0, self._level - max(0.0, now - self._at) * self.per_s)
+        self._at = now
+        return self._level
+
+    def charge(self, cost: float, now: float) -> bool:
+        """Add a cost and return True; return False if it does not fit."""
+        if self.most and cost and self.level(now) + cost > self.most:
+            return False
+        self.level(now)
+        self._level += cost
+        return True
+
+
+class CostWindow:
+    """Allow costs of `most` in any `seconds`; a refused charge costs nothing. `most` 0 allows all."""
+
+    __slots__ = ("_seen", "_sum", "most", "seconds")
+
+    def __init__(self, most: float, seconds: float) -> None:
+        self.most = most
+        self.seconds = seconds
+        self._seen: deque[tuple[float, float]] = deque()
+        self._sum = 0.0
+
+    def charge(self, cost: float, now: float) -> bool:
+        """Add a cost and return True; return False if it does not fit."""
+        while self._seen and self._seen[0][0] <= now - self.seconds:
+            self._sum -= self._seen.popleft()[1]
+        if self.most and cost and self._sum + cost > self.most:
+            return False
+        self._seen.append((now, cost))
+        self._sum += cost
+        return True
+
+
+class PoolSpec(NamedTuple):
+    """A rate pool as the venue states it: `most` costs in any `seconds`, or a counter that falls by `per_s` a second.
+
+    `shared_by` is `account` (all keys of an account) or `address` (all clients of a host).
+    """
+
+    name: str
+    most: float
+    seconds: float = 0.0
+    per_s: float = 0.0
+    shared_by: str = "account"
+
+
+class RatePools:
+    """The pools of all clients; a request passes if its cost fits into each."""
+
+    def __init__(self, specs: Iterable[PoolSpec]) -> None:
+        self._specs = tuple(specs)
+        self._pools: dict[tuple[str, str], DecayingCounter | CostWindow] = {}
+
+    def charge(self, cost: float, now: float, **clients: str) -> bool:
+        """Charge a cost to each pool of these clients; return False if a pool is full.
+
+        The names of `clients` are the values of `PoolSpec.shared_by`.
+        """
+        for spec in self._specs:
+            key = (spec.name, clients[spec.shared_by])
+            pool = self._pools.get(key)
+            if pool is None:
+                pool = self._pools[key] = (
+                    CostWindow(spec.most, spec.seconds) if spec.seconds else DecayingCounter(spec.most, spec.per_s)
+                )
+            if not pool.charge(cost, now):
+                return False
         return True

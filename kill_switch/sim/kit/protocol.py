@@ -73,6 +73,7 @@ class Understood:
     who: str | None = None  # the account that a login claims to be, unchecked
     answer: SimAnswer | None = None
     weight: float = 1  # what the message costs in the venue's pool
+    path: str = ""  # of its WebSocket, for a venue that has several
 
 
 def json_answer(value: object, status: int = 200, *, ok: bool | None = None) -> SimAnswer:

@@ -108,6 +108,7 @@ class Connection(asyncio.BufferedProtocol):
         self.peer = ""
         self.account: str | None = None  # the account that authenticated on it last, for faults that affect one account
         self.t_ns = 0  # CLOCK_MONOTONIC at the arrival of the latest bytes
+        self.pinged_at = 0.0  # when the last ping frame arrived, in seconds of CLOCK_MONOTONIC
         self._transport = cast(asyncio.Transport, None)
         self._inbox = inbox or ReceiveQueue()
         self._ended = False  # this side has ended it: bytes that are queued or still arrive are ignored
@@ -284,6 +285,9 @@ class Connection(asyncio.BufferedProtocol):
             self.handler.received(self, message)
             if self._ended:
                 return
+        if session.pinged:
+            session.pinged = False
+            self.pinged_at = time.monotonic()
         self._pump(session)
 
     def _pump(self, session: WsSession) -> None:

@@ -18,6 +18,7 @@ from kill_switch.sim.kit.exchange import ExchangeSim, Session
 from kill_switch.sim.kit.faults import Fault, Lane
 from kill_switch.sim.kit.options import Options, unknown
 from kill_switch.sim.kit.protocol import DeferredAnswer, Kind, Request, SimAnswer, Understood, encode
+from kill_switch.sim.kit.request_log import RequestLogEntry
 from kill_switch.sim.kit.server import Connection, PendingReply
 
 _LOG = 200_000
@@ -32,45 +33,27 @@ class Route:
     operation: str
     call: Callable[[Account, Request], SimAnswer | DeferredAnswer]
     weight: float = 1  # what the request costs in the venue's pool
-
-
-@dataclass(slots=True)
-class RequestLogEntry:
-    """A line of the request log."""
-
-    t_ns: int
-    route: str
-    operation: str
-    ok: bool
-    account: str | None
-    weight: float = 1  # what it cost in the venue's pool
-
-    def listing(self) -> dict[str, object]:
-        """Return the line in the admin API's form."""
-        shown = {"t_ns": self.t_ns, "route": self.route, "what": self.operation, "ok": self.ok}
-        return shown | {"account": self.account, "weight": self.weight}
+    public: bool = False  # needs no credentials; `call` gets an account without a name
 
 
 class Venue(ExchangeSim):
     """Serve one venue to any number of accounts. It is a `Handler` of the server."""
 
     options_type: ClassVar[type[Options]]
+    pings_count: ClassVar[bool] = False  # whether a ping frame keeps a WebSocket alive, as a message does
     upgrade_weight: ClassVar[float] = 1  # what a WebSocket upgrade costs in the venue's pool
 
     def __init__(self, options: Options, accounts: int) -> None:
         super().__init__(options, accounts)
         self.log: deque[RequestLogEntry] = deque(maxlen=_LOG)
         self.connections: set[Connection] = set()
+        self.anonymous = Account("", "", {})  # who makes public requests
 
     # implemented by each venue
 
     @abstractmethod
-    def account_options(self) -> Mapping[str, object]:
-        """Return the further configuration keys that an account at this simulator needs."""
-
-    @abstractmethod
     def urls(self, authority: str) -> dict[str, str]:
-        """Return `ws_url` and `rest_url` for a `host:port`."""
+        """Return `ws_url` and `rest_url` for a `host:port`, and further addresses by their configuration keys."""
 
     @abstractmethod
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
@@ -108,13 +91,23 @@ class Venue(ExchangeSim):
     def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return the WebSocket error that corresponds to this HTTP status."""
 
-    @abstractmethod
-    def send_greeting(self, session: Session) -> None:
-        """Send the first frames of a new WebSocket."""
+    # what a venue overrides if it differs
 
-    @abstractmethod
+    def account_options(self) -> Mapping[str, object]:
+        """Return the further configuration keys that an account at this simulator needs."""
+        return {}
+
+    def send_greeting(self, session: Session) -> None:
+        """Send the first frames of a new WebSocket, where the venue has them."""
+
     def reconfigured(self) -> None:
         """Apply options that were changed."""
+
+    def charge_foreign(self, account: Account) -> None:
+        """Charge a request of another program to the rate pool of an account, where programs share one."""
+
+    def login_failed(self, connection: Connection) -> None:
+        """Count a request whose credentials were refused, where the venue locks such clients out."""
 
     def no_account(self) -> SimAnswer:
         """Return the refusal of unknown credentials."""
@@ -152,9 +145,24 @@ class Venue(ExchangeSim):
                 for connection in self._of(fault):
                     connection.abort()
             case "expire_token":
-                for session in tuple(self.sessions.values()):
-                    if session.account is not None and fault.account in (None, session.account.name):
-                        self.expire(session)
+                self.expire_logins(fault.account)
+            case "foreign_use":
+                self._send_foreign(fault)
+
+    def _send_foreign(self, fault: Fault) -> None:
+        """Send one request of another program for each account that the fault affects, and repeat while it is on."""
+        if self.faults.peek("foreign_use") is not fault:
+            return
+        for account in self.accounts.values():
+            if fault.account in (None, account.name):
+                self.charge_foreign(account)
+        self.later(1 / fault.per_s, self._send_foreign, fault)
+
+    def expire_logins(self, account_name: str | None) -> None:
+        """End the logins of an account, or of all."""
+        for session in tuple(self.sessions.values()):
+            if session.account is not None and account_name in (None, session.account.name):
+                self.expire(session)
 
     def clear_faults(self, name: str | None = None) -> None:
         """Switch one fault off, or all. Raises `ValueError` for an unknown name."""
@@ -194,10 +202,16 @@ class Venue(ExchangeSim):
             account_name = self.account_of(request)
             if self._dropped(connection, kind, account_name, after=False):
                 return
-            answer = self._fault(kind, account_name, "http")
-        if answer is None:
+            if kind == "login" and self.faults.hit("hang_login", "login", account_name):
+                return
+            if route is None or not route.public:
+                answer = self._fault(kind, account_name, "http")
+        if answer is None and route is not None and route.public:
+            answer = route.call(self.anonymous, request)
+        elif answer is None:
             account = self.authenticate(request)
             if isinstance(account, SimAnswer):
+                self.login_failed(connection)
                 answer = account
             else:
                 connection.account = seen.account = account.name
@@ -255,7 +269,7 @@ class Venue(ExchangeSim):
         if isinstance(answer, SimAnswer):
             return answer
         seen.ok = True
-        session = self.sessions[connection] = Session(connection, heard_at=time.monotonic())
+        session = self.sessions[connection] = Session(connection, heard_at=time.monotonic(), path=request.path)
         if answer is not None:
             self.attach(session, answer)
             seen.account = answer.name
@@ -273,7 +287,8 @@ class Venue(ExchangeSim):
         connection, idle = session.connection, self.base_options.idle_s
         if connection.closing or idle <= 0:
             return
-        left = session.heard_at + idle - time.monotonic()
+        alive_at = max(session.heard_at, connection.pinged_at) if self.pings_count else session.heard_at
+        left = alive_at + idle - time.monotonic()
         if left <= 0 and not connection.frozen:
             connection.close_websocket(self.base_options.idle_close_code, "idle")
         else:
@@ -346,21 +361,28 @@ class Venue(ExchangeSim):
         if kind == "ping":
             return None
         faults = self.faults
+
+        def fail(status: int, code: str | None, text: str | None) -> SimAnswer:
+            answer = self._failure(heard, status, code, text)
+            if upgrade and answer.status < 300:  # a venue whose every answer is 200 cannot refuse an upgrade so
+                answer.status = status
+            return answer
+
         if faults.hit("ip_refused", None, account_name) and heard is None:  # connections that are open stay open
-            return self._failure(heard, 403, None, "This IP address is not allowed")
+            return fail(403, None, "This IP address is not allowed")
         if faults.hit("rate_limit", kind, account_name, lane):
-            return self._failure(heard, 429, None, None)
+            return fail(429, None, None)
         if faults.hit("maintenance", kind, account_name, lane):
-            return self._failure(heard, 503, None, None)
+            return fail(503, None, None)
         if fault := faults.hit("refuse", kind, account_name, lane):
-            return self._failure(heard, fault.status or 400, fault.code, fault.message)
+            return fail(fault.status or 400, fault.code, fault.message)
         if self.vanished(account_name) and not upgrade:
-            return self._failure(heard, 401, None, None) if heard else self.no_account()
+            return fail(401, None, None) if heard else self.no_account()
         if faults.hit("read_only_key", kind, account_name):
-            return self._failure(heard, 403, None, "This key may read only")
+            return fail(403, None, "This key may read only")
         # a venue that logs in by the upgrade checks this fault itself
         if not upgrade and faults.hit("reject_login", kind, account_name, lane):
-            return self._failure(heard, 401, None, None)
+            return fail(401, None, None)
         return None
 
     def _failure(self, heard: Understood | None, status: int, code: str | None, text: str | None) -> SimAnswer:

@@ -26,6 +26,7 @@ class WsSession:
         self._protocol = ServerProtocol(max_size=_LIMIT)  # no extensions, so nothing is compressed
         self._fragments: list[bytes] = []
         self._is_text = True
+        self.pinged = False  # whether a ping has arrived; the reader of this resets it
         lines = [f"{request.method} {request.target} HTTP/1.1", *(f"{k}: {v}" for k, v in request.headers.items())]
         self._protocol.receive_data("\r\n".join((*lines, "", "")).encode("latin-1"))
         for event in self._protocol.events_received():
@@ -41,6 +42,8 @@ class WsSession:
         """Parse received bytes; yield each complete message, text or binary."""
         self._protocol.receive_data(data)
         for frame in self._protocol.events_received():
+            if isinstance(frame, Frame) and frame.opcode is Opcode.PING:
+                self.pinged = True
             if not isinstance(frame, Frame) or frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 continue
             if frame.opcode is not Opcode.CONT:

@@ -93,6 +93,7 @@ class KunaExchange(Venue):
     lists = ("active", "Pending", "WaitStop")
     reads = ("order", "balance", "trades", "me")
     filled_state = "Closed"
+    cancelled_word = "Canceled"  # (§6)
 
     def __init__(self, options: KunaOptions, accounts: int) -> None:
         self.options = options
@@ -144,16 +145,6 @@ class KunaExchange(Venue):
     def id_format(self, text: str) -> bool:
         """Return whether a text is a UUID (§4)."""
         return wire.is_uuid(text)
-
-    def cancelled_state(self, order: Order) -> str:
-        """Return the state of a cancelled order (§6)."""
-        return "Canceled"
-
-    def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
-        """Do nothing: KUNA has no state for a cancel in progress (§6)."""
-
-    def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
-        """Send nothing: the order's own events have shown its end."""
 
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
         """Return an event for each order (§5)."""

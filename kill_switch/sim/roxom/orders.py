@@ -117,9 +117,6 @@ class RoxomExchange(Venue):
             order.state = "pendingcancel"
         self.push_orders(account, orders, "pending")
 
-    def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
-        """Send nothing: the order's own events have shown its end."""
-
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
         """Return one event for each order (§5)."""
         reason = {"cancelled": "user cancelled", "filled": "fill"}.get(news, "")

@@ -169,6 +169,15 @@ class EquityCourse:
             for is_deposit in (False, True)
         ]
 
+    def transfers_around(self, asked_ns: int) -> tuple[Sequence[Transfer], Sequence[Transfer]]:
+        """Return the transfers that a figure requested at `asked_ns` may contain, and those it does not contain.
+
+        The time of their reports alone decides, as in `Transfer.is_in`.
+        """
+        first = bisect_right(self.transfers, asked_ns - SETTLE_NS, key=_reported_ns)
+        end = bisect_left(self.transfers, asked_ns + SETTLE_NS, key=_reported_ns)
+        return self.transfers[first:end], self.transfers[end:]
+
     def add_transfer(self, transfer: Transfer) -> None:
         """Add a transfer that the venue reports; figures that have come already may contain it."""
         close = (

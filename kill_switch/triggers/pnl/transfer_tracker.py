@@ -98,14 +98,12 @@ class TransferTracker:
             if not course.transfers:
                 continue
             likely = course.likely(figure.asked_ns)
-            later, doubtful = ZERO, []
-            for transfer in course.transfers:
-                is_in = transfer.is_in(figure.asked_ns)
-                if is_in is None and not likely and transfer.shown_ns is not None:
-                    is_in = figure.asked_ns >= transfer.shown_ns
-                if is_in is None:
+            in_doubt, after = course.transfers_around(figure.asked_ns)
+            later, doubtful = _sum(after), []
+            for transfer in in_doubt:
+                if likely or transfer.shown_ns is None:
                     doubtful.append(transfer)
-                elif not is_in:
+                elif figure.asked_ns < transfer.shown_ns:
                     later += transfer.worth
             unfound = [transfer for transfer in doubtful if transfer.shown_ns is None]
             located = frozenset(transfer for transfer in doubtful if transfer.shown_ns is not None)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class BatchLimits(NamedTuple):
-    """What a venue's batch cancel takes, and how many cancels a strike may send."""
+    """The limits of a venue's batch cancel, and of the cancels of one strike."""
 
     is_id: Callable[[str], bool]  # whether an id is well-formed: a malformed one may fail its whole batch
     batch_orders: int  # most orders of a batch
@@ -37,19 +37,18 @@ class BatchPlanner:
 
     def plan(self, ids: Iterable[str]) -> Batches:
         """Plan the cancels of the orders with these ids, and count the tries; the least tried orders go first."""
-        limits, tries = self._limits, self._tries
-        known = dict.fromkeys(ids)
-        self._tries = tries = {order_id: tries.get(order_id, 0) for order_id in known}
-        odd = sorted((one for one in known if self._is_odd(one)), key=lambda one: tries[one])
+        limits, known = self._limits, dict.fromkeys(ids)
+        tries = self._tries = {order_id: self._tries.get(order_id, 0) for order_id in known}
+        odd = sorted((order_id for order_id in known if self._is_odd(order_id)), key=tries.__getitem__)
         singles = tuple(odd[: limits.singles])
-        again = [one for one in odd[limits.singles :] if limits.is_id(one)]
+        again = [order_id for order_id in odd[limits.singles :] if limits.is_id(order_id)]
         odd_ids = frozenset(odd)
-        batched = [one for one in known if one not in odd_ids] + again
-        room = limits.batches * limits.batch_orders
-        batches = tuple(split(batched[:room], limits.batch_orders))
-        for one in (*singles, *batched[:room]):
-            tries[one] += 1
-        return Batches(batches, singles, len(known) - len(singles) - len(batched[:room]))
+        batched = [order_id for order_id in known if order_id not in odd_ids] + again
+        batched = batched[: limits.batches * limits.batch_orders]
+        for order_id in (*singles, *batched):
+            tries[order_id] += 1
+        left = len(known) - len(singles) - len(batched)
+        return Batches(tuple(split(batched, limits.batch_orders)), singles, left)
 
     def _is_odd(self, order_id: str) -> bool:
         return self._tries[order_id] >= self.ALONE_AFTER or not self._limits.is_id(order_id)

@@ -15,7 +15,7 @@ from kill_switch.venues.messages import Outputs, Replied
 
 
 class ReplyOutcome(StrEnum):
-    """What an answer proves about its request."""
+    """The proof that an answer gives about its request."""
 
     ACCEPTED = "accepted"  # the venue has processed the request; `data` holds its result
     REFUSED = "refused"  # the venue has refused it, and has executed nothing
@@ -25,7 +25,7 @@ class ReplyOutcome(StrEnum):
 
 
 class Reply(NamedTuple):
-    """One answer of a venue; `evidence` is for people and holds no secret."""
+    """An answer of a venue; `evidence` is for people and holds no secret."""
 
     outcome: ReplyOutcome
     evidence: str
@@ -49,7 +49,7 @@ class FrameReply(NamedTuple):
 
 
 class CallPart(Protocol):
-    """What waits for the answer of one call; it is the `part` of the `PendingCall`."""
+    """The object that waits for the answer of one call: the `part` of the `PendingCall`."""
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         """Turn the reply into facts; the outcome is neither `NO_ANSWER` nor, at first, `WRONG_TIME`."""

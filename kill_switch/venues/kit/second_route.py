@@ -22,5 +22,5 @@ class SecondRoute:
         return READ_FACTOR * self.cancel_s
 
     def change(self, cancel_s: float) -> None:
-        """Let cancels wait `cancel_s` seconds from the next call on."""
+        """Set how long cancels wait from the next call on, in seconds."""
         self.cancel_s = cancel_s

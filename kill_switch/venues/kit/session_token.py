@@ -31,8 +31,8 @@ class Token(NamedTuple):
 class SessionToken:
     """The newest token of an account; connections that come up later log in with it at once.
 
-    It is fetched when a connection first needs it. It is replaced before its end, so that a valid spare is there
-    whenever a connection is lost, and it is fetched anew when the venue refuses it.
+    It is fetched when a connection first needs it, and again when the venue refuses it. It is replaced before its end:
+    a connection that comes up later finds a valid token, and does not wait for a request.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class SessionToken:
         )
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        """Take the new token into use, and start the logins that wait for it."""
+        """Use the new token from now on, and start the logins that wait for it."""
         token = self._read(reply.data) if reply.ok else None
         if token is None or not token.value:
             why = "the answer cannot be read" if reply.ok else reply.evidence

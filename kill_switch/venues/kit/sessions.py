@@ -33,7 +33,7 @@ class LoginRefused(NamedTuple):
 
 
 class LoginStep(NamedTuple):
-    """One step of a login: send a frame, and go on once a message answers it."""
+    """A step of a login: send a frame, and go on once a message answers it."""
 
     frame: Callable[[int, Instant], bytes | None]  # connection and moment → the frame; None: only wait
     is_answer: Callable[[Message], bool]
@@ -52,7 +52,7 @@ class Ping(NamedTuple):
     beat_within_s: float = 5.0  # a connection that answers pings without such a message is closed
 
 
-class WsSession:
+class SessionState:
     """The state of one connection."""
 
     __slots__ = ("beat_ns", "begun", "opened_ns", "pinged_ns", "step")
@@ -79,7 +79,8 @@ class SessionPool:
         """Make a pool without a session.
 
         `refusal` returns what a message refuses, None if it is no refusal. `on_ready` is called with a connection that
-        has become ready, after its `Ready`. `on_refused` is called with what has made a connection be given up.
+        has become ready, after its `Ready`. `on_refused` is called with each refusal that
+        closes a connection.
         """
         self._steps = tuple(steps)
         self._refusal = refusal
@@ -87,7 +88,7 @@ class SessionPool:
         self._on_ready = on_ready
         self._on_refused = on_refused
         self._ping = ping
-        self._sessions: dict[int, WsSession] = {}
+        self._sessions: dict[int, SessionState] = {}
         self._newest: int | None = None
 
     def __contains__(self, conn: int) -> bool:
@@ -105,7 +106,7 @@ class SessionPool:
 
     def open(self, conn: int, now: Instant) -> None:
         """Add a connection that has come up; `begin` starts its login."""
-        self._sessions[conn] = WsSession(now.mono_ns)
+        self._sessions[conn] = SessionState(now.mono_ns)
 
     def begin(self, conn: int, now: Instant) -> Outputs:
         """Start the login of a connection; ignore a connection that is gone or has begun."""
@@ -123,7 +124,7 @@ class SessionPool:
     def _choose(self) -> None:
         self._newest = max((conn for conn in self._sessions if self.is_ready(conn)), default=None)
 
-    def _go_on(self, conn: int, session: WsSession, now: Instant) -> Outputs:
+    def _go_on(self, conn: int, session: SessionState, now: Instant) -> Outputs:
         number = session.step
         if number >= len(self._steps):
             session.beat_ns = now.mono_ns
@@ -155,7 +156,7 @@ class SessionPool:
         return self._go_on(conn, session, now)
 
     def refuse(self, conn: int, refused: LoginRefused, now: Instant) -> Outputs:
-        """Give up a connection whose session the venue has refused or ended."""
+        """Close a connection whose session the venue has refused or ended."""
         self.close(conn)
         not_ready = NotReady(Route.WS, conn, refused.evidence, refused.fatal)
         return (not_ready, CloseConnection(conn, refused.evidence), *self._on_refused(refused, now))
@@ -176,7 +177,7 @@ class SessionPool:
         session.pinged_ns = now.mono_ns
         return (Send(conn, ping.frame), self._timers.start(ping.within_s, lambda at: self._on_pong_due(conn, at)))
 
-    def _on_pong(self, conn: int, session: WsSession, now: Instant) -> Outputs:
+    def _on_pong(self, conn: int, session: SessionState, now: Instant) -> Outputs:
         pinged_ns, session.pinged_ns = session.pinged_ns, 0
         ping = self._ping
         if not pinged_ns or ping is None:
@@ -196,7 +197,7 @@ class SessionPool:
         wait_s = max(0.0, ping.every_s - ping.within_s)
         return (self._timers.start(wait_s, lambda at: self._send_ping(conn, at)),)
 
-    def _on_silence(self, conn: int, session: WsSession, number: int, now: Instant) -> Outputs:
+    def _on_silence(self, conn: int, session: SessionState, number: int, now: Instant) -> Outputs:
         """Process the end of a step's time: the step may have been answered, and the connection may be gone."""
         if self._sessions.get(conn) is not session or session.step != number:
             return ()

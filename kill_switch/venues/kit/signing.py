@@ -14,7 +14,7 @@ FIRST_LEAP_US = 50_000  # µs that the third try of a command is ahead; each fur
 
 
 class RisingNonce:
-    """Make nonces from our wall clock in microseconds; each is higher than the one before.
+    """Make nonces from our wall clock in microseconds; each is higher than the last.
 
     A nonce is at most `MOST_AHEAD_US` ahead of the wall clock. Another process with the same key, for example a direct
     kill beside the daemon, is then refused for a second at most. After a host clock has stepped back, nonces begin
@@ -29,7 +29,7 @@ class RisingNonce:
         self._refused = 0  # how often the request that is built next was refused
 
     def note_refusal(self, tries: int) -> None:
-        """Note that the venue has refused the nonce of a request `tries` times in a row; it is built anew now."""
+        """Note that the venue has refused the nonce of a request `tries` times in a row; it is now built again."""
         self._refused = tries
 
     def next(self, now: Instant) -> int:

@@ -37,7 +37,7 @@ FrameBuilder = Callable[[int], bytes]
 
 
 class CancelResult(NamedTuple):
-    """What the reply to a command shows of the orders; the ids go to the book."""
+    """The orders that the reply to a command names; the ids go to the book."""
 
     reply: Reply
     cancelled_count: int | None = None  # orders that the command has cancelled; None: the reply does not say
@@ -58,7 +58,7 @@ def nothing_follows(reply: Reply, now: Instant) -> Iterable[CancelCommand]:
 
 
 class CancelCommand(NamedTuple):
-    """One command of a strike."""
+    """A command of a strike: an HTTP request, or a frame with this request as its twin."""
 
     name: str
     build: Build  # builds and signs each copy of the request
@@ -118,15 +118,15 @@ class Strike:
 
     def _worst(self) -> CancelOutcome:
         """Return the worst outcome; a refused list alone does not refuse cancels that were accepted."""
-        given = {outcome for outcome, _, _ in self._answers}
+        outcomes = {outcome for outcome, _, _ in self._answers}
         of_cancels = {outcome for outcome, _, is_list in self._answers if not is_list}
-        if given in ({CancelOutcome.ACCEPTED}, {CancelOutcome.UNSENT}):
-            return next(iter(given))
-        refused = CancelOutcome.REFUSED in (of_cancels if CancelOutcome.ACCEPTED in of_cancels else given)
+        if outcomes in ({CancelOutcome.ACCEPTED}, {CancelOutcome.UNSENT}):
+            return next(iter(outcomes))
+        refused = CancelOutcome.REFUSED in (of_cancels if CancelOutcome.ACCEPTED in of_cancels else outcomes)
         return CancelOutcome.REFUSED if refused else CancelOutcome.UNKNOWN
 
 
-class CancelPart:
+class CommandPart:
     """A command on its way by a frame, a request or both; its first final reply ends it."""
 
     __slots__ = ("_striker", "command", "conn", "framed", "last", "settled", "strike", "twin_ended", "twin_started")
@@ -164,7 +164,7 @@ class Striker:
         self,
         calls: CallStarter,
         book: OrderBook,
-        frames: FrameTracker[CancelPart],
+        frames: FrameTracker[CommandPart],
         timers: TimerTable,
         second_route: SecondRoute,
         carrier: Callable[[], int | None],
@@ -190,6 +190,8 @@ class Striker:
     def prebuild(self, command: CancelCommand, now: Instant) -> Request | Send:
         """Build the first message of the strike that follows, and begins with `command`."""
         conn = None if command.frame is None else self._carrier()
+        if self._begun is not None:
+            self._next = None  # no strike has followed: the answer to that frame must not count for another
         if command.frame is None or conn is None:
             self._begun = command.build(now)
         elif self._next is None or self._next[0].conn != conn:
@@ -231,7 +233,7 @@ class Striker:
             part.settled = True
 
     def _issue(self, strike: Strike, command: CancelCommand, now: Instant, begun: Request | Send | None) -> Outputs:
-        part = CancelPart(self, strike, command)
+        part = CommandPart(self, strike, command)
         is_first = not strike.begun
         strike.begun += 1
         if not command.extra:
@@ -253,7 +255,7 @@ class Striker:
         return (send, self._timers.start(self._second_route.cancel_s, part.on_overdue))
 
     def start_twin(
-        self, part: CancelPart, now: Instant, first: Request | None = None, *, is_first: bool = False
+        self, part: CommandPart, now: Instant, first: Request | None = None, *, is_first: bool = False
     ) -> Outputs:
         """Send the request of a command, unless it was sent or the command is settled."""
         if part.twin_started or part.settled:
@@ -299,7 +301,7 @@ class Striker:
             outputs += self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
         return outputs
 
-    def on_twin_reply(self, part: CancelPart, reply: Reply, now: Instant, *, alone: bool) -> Outputs:
+    def on_twin_reply(self, part: CommandPart, reply: Reply, now: Instant, *, alone: bool) -> Outputs:
         """Apply the reply to a request; a failure is not final while the frame's answer may still come."""
         part.twin_ended = True
         result = part.command.judge(reply)
@@ -311,7 +313,7 @@ class Striker:
             return (self._await_frame(part),)
         return self._settle(part, result, now, alone=alone)
 
-    def on_twin_loss(self, part: CancelPart, why: str, now: Instant, *, sent: bool) -> Outputs:
+    def on_twin_loss(self, part: CommandPart, why: str, now: Instant, *, sent: bool) -> Outputs:
         """Apply the loss of a request: the command is unsent only if no byte of frame and request can have left."""
         part.twin_ended = True
         if part.settled:
@@ -319,10 +321,10 @@ class Striker:
         part.last = part.last or (CancelOutcome.UNKNOWN if sent else CancelOutcome.UNSENT, why)
         return (self._await_frame(part),) if part.conn is not None else self.settle_last(part, now)
 
-    def _await_frame(self, part: CancelPart) -> WakeAfter:
+    def _await_frame(self, part: CommandPart) -> WakeAfter:
         return self._timers.start(FRAME_GRACE_S, part.on_grace_end)
 
-    def settle_last(self, part: CancelPart, now: Instant) -> Outputs:
+    def settle_last(self, part: CommandPart, now: Instant) -> Outputs:
         """End a command with its last outcome, unless it is settled."""
         if part.settled or part.last is None:
             return ()
@@ -330,7 +332,7 @@ class Striker:
         outcome, evidence = part.last
         return self._end(part, outcome, evidence, None)
 
-    def _settle(self, part: CancelPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:
+    def _settle(self, part: CommandPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:
         """End a command with its final reply, and issue the commands that follow from it."""
         part.settled = True
         self._note(result, alone=alone)
@@ -343,7 +345,7 @@ class Striker:
         )  # another copy may have hit what this one did not find
         return (*self._end(part, _outcome(reply), reply.evidence, count), *follow_ups)
 
-    def _end(self, part: CancelPart, outcome: CancelOutcome, evidence: str, count: int | None) -> Outputs:
+    def _end(self, part: CommandPart, outcome: CancelOutcome, evidence: str, count: int | None) -> Outputs:
         if part.command.extra:
             refused = outcome is CancelOutcome.REFUSED
             return (UnexplainedMessage(f"{part.command.name} refused: {evidence}"),) if refused else ()
@@ -363,8 +365,8 @@ class Striker:
 
 def _begin_with(first: Request, build: Build) -> Build:
     """Return a builder whose first copy is `first`, which may have left already."""
-    made = [first]
-    return lambda now: made.pop() if made else build(now)
+    copies = [first]
+    return lambda now: copies.pop() if copies else build(now)
 
 
 def _is_final(reply: Reply) -> bool:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field
+from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import as_decimal, header_safe
-from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
@@ -22,6 +20,8 @@ from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.signing import base64_secret
 from kill_switch.venues.kit.strike import CancelCommand
 from kill_switch.venues.kit_adapter import KitAdapter
+from kill_switch.venues.kraken.key_rights import KeyRights
+from kill_switch.venues.kraken.options import KrakenOptions
 from kill_switch.venues.kraken.replies import (
     MAINTENANCE_HINT,
     count_cancelled,
@@ -29,27 +29,16 @@ from kill_switch.venues.kraken.replies import (
     looked_up_item,
     open_items,
     read_order,
-    why_cannot_cancel,
 )
 from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
 from kill_switch.venues.kraken.transfers import TransferReader
 from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
-from kill_switch.venues.messages import NotReady, Outputs, Replied, Send
-from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.messages import Outputs, Replied, Send
+from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
 
 NO_ORDER = "OAAAAA-AAAAA-AAAAAA"  # well-formed, and no order has it
 BALANCES = 2  # `req_id` of the subscription
-
-
-class KrakenOptions(VenueOptions):
-    """The configuration keys of an account at Kraken spot."""
-
-    ws_url: str = "wss://ws-auth.kraken.com/v2"
-    rest_url: str = "https://api.kraken.com"
-    equity_currency: Literal["USD", "EUR", "GBP", "CAD", "AUD", "JPY"] = Field(
-        default="USD", description="the currency in which the account's equity is measured"
-    )
 
 
 class Kraken(KitAdapter[KrakenOptions]):
@@ -68,6 +57,38 @@ class Kraken(KitAdapter[KrakenOptions]):
     READS_ALONGSIDE: ClassVar[bool] = True
 
     Options = KrakenOptions
+    COMMANDS = (
+        'ws "cancel_all": the whole account',
+        "POST /0/private/CancelAll: its twin, if no answer comes or the WebSocket is down",
+    )
+    COVERED = ("orders of every pair, conditional ones before they trigger too, of every program and of the web page",)
+    NOT_COVERED = (
+        "derivatives: an account of its own, kraken-futures",
+        "sub-accounts: each has its own keys",
+        "positions on margin, earn and transfer requests",
+    )
+    GUESSES = (
+        Guess(
+            "the count in the answer to cancel_all is of all orders, however many (§ 11)",
+            "the count proves nothing: the list is read, and what it shows is struck again",
+        ),
+        Guess(
+            "a full counter of orders refuses no cancel_all (§ 11)",
+            "a refusal is no success: it is repeated, and the list decides",
+        ),
+        Guess(
+            "the contingent leg of a bracket is no order until its primary fills (§ 4.1)",
+            "a later read of the guard finds it, and it is struck",
+        ),
+        Guess(
+            "one answer has all open orders (§ 4.1)",
+            "an order that a push shows alive is looked up by its id",
+        ),
+        Guess(
+            "a token lives as long as its answer says (§ 2.2)",
+            "there is a spare token; a refused one is replaced, with REST beside it",
+        ),
+    )
 
     @classmethod
     def secrets(cls, options: KrakenOptions) -> tuple[str, ...]:
@@ -83,7 +104,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         self._requests = SpotRequests(self.host, key, secret)
         self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
         self._currency = options.equity_currency
-        self._cannot_cancel = ""  # why the key cannot cancel
+        self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
         self._transfers = TransferReader(self._currency, self._public, self.calls, self.evidence)
         self.account_wide = CancelCommand(
             "cancel-all",
@@ -100,7 +121,6 @@ class Kraken(KitAdapter[KrakenOptions]):
         self.harmless = self._post("CancelOrder", txid=NO_ORDER)
         self.harmless_frame = lambda number: self._socket.frame("cancel_order", number, order_id=[NO_ORDER])
         self.equity_request = self._post("TradeBalance", asset=f"Z{self._currency}")
-        self._key_request = self._post("GetApiKeyInfo")
         self.assemble()
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -135,11 +155,13 @@ class Kraken(KitAdapter[KrakenOptions]):
     def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
         """Read `eb` + `n`: all balances and the open result (§ 9).
 
-        `e` has only the currencies that are collateral, so that the purchase of another coin would look like a loss;
-        `eb` alone lacks the result of open margin positions.
+        `e` has only the currencies that are collateral: the purchase of another coin would look like a loss. `eb` alone
+        lacks the result of open margin positions.
         """
-        found = data if isinstance(data, dict) else {}
-        balance, result = as_decimal(found.get("eb")), as_decimal(found.get("n"))
+        if self._transfers.has_unvalued:
+            return "a transfer has no value yet"
+        figures = data if isinstance(data, dict) else {}
+        balance, result = as_decimal(figures.get("eb")), as_decimal(figures.get("n"))
         if balance is None or result is None:
             return "no eb or no n in the answer"
         return {self._currency: balance + result}
@@ -147,25 +169,16 @@ class Kraken(KitAdapter[KrakenOptions]):
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        return (*super().on_opened(route, conn, now), *(self._check_key(now) if route is not Route.WS else ()))
+        is_http = route is not Route.WS and not self.pause_left_s(now)
+        return (*super().on_opened(route, conn, now), *(self._rights.check(now) if is_http else ()))
 
     def keep_warm(self, now: Instant) -> Outputs:
         """Probe; while the key cannot cancel, check its rights again: an operator may have added one."""
-        return (*(self._check_key(now) if self._cannot_cancel else ()), *super().keep_warm(now))
-
-    def _check_key(self, now: Instant) -> Outputs:
-        if self.pause_left_s(now):
-            return ()
-        part = KeyPart(self)
-        return self.calls.start_call("key", self._key_request, now, context=part, on_loss=part.on_loss)
-
-    def note_rights(self, data: Any) -> Outputs:
-        """Apply the key's rights: without the right to cancel no lane is ready."""
-        self._cannot_cancel = why_cannot_cancel(data)
-        return (NotReady(Route.HTTP, 0, self._cannot_cancel, fatal=True),) if self._cannot_cancel else ()
+        probe = super().keep_warm(now)
+        return (*self._rights.check(now), *probe) if probe and self._rights.why_not else probe
 
     def why_not_ready(self, route: Route) -> str:
-        return self._cannot_cancel
+        return self._rights.why_not
 
     def slow_kill_warning(self, now: Instant) -> str:
         return f"Kraken is in maintenance: {MAINTENANCE_HINT}" if self._socket.in_maintenance else ""
@@ -193,16 +206,3 @@ class Kraken(KitAdapter[KrakenOptions]):
         if route is Route.WS:
             self._socket.forget(conn)
         return super().on_closed(route, conn, why, now)
-
-
-class KeyPart:
-    """The request for the key's rights; an answer that does not name them says nothing."""
-
-    def __init__(self, venue: Kraken) -> None:
-        self._venue = venue
-
-    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        return self._venue.note_rights(reply.data) if reply.ok else ()
-
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return ()

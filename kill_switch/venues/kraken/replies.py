@@ -15,14 +15,13 @@ from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.strike import CancelResult
 
 GONE = frozenset({"filled", "canceled", "expired", "closed"})  # § 4.1; every other status is alive
-CANCEL_RIGHTS = frozenset({"close-trades", "modify-trades"})  # § 9: either one suffices to cancel
 RATE_PAUSE_S = 3.0  # seconds in which the slowest counter falls by one (§ 7)
 TOO_MANY_PAUSE_S = 5.0  # § 10: the least pause after signs of a lockout
 LOCKOUT_PAUSE_S = 30.0  # a lockout lasts about 15 minutes; requests that are refused in it may prolong it (§ 7)
 
 
-class Verdict(NamedTuple):
-    """What an error text proves."""
+class ErrorVerdict(NamedTuple):
+    """The proof that an error text gives."""
 
     outcome: ReplyOutcome
     key_refused: bool = False
@@ -31,25 +30,25 @@ class Verdict(NamedTuple):
     pause_s: float = 0.0
 
 
-_REFUSED = Verdict(ReplyOutcome.REFUSED)
-_KEY_REFUSED = Verdict(ReplyOutcome.REFUSED, key_refused=True)
-_UNKNOWN = Verdict(ReplyOutcome.UNKNOWN)
+_REFUSED = ErrorVerdict(ReplyOutcome.REFUSED)
+_KEY_REFUSED = ErrorVerdict(ReplyOutcome.REFUSED, key_refused=True)
+_UNKNOWN = ErrorVerdict(ReplyOutcome.UNKNOWN)
 
 # The beginnings of error texts in lower case, because the case of "Unavailable" differs (§ 10); the first match counts.
-VERDICTS: tuple[tuple[str, Verdict], ...] = (
-    ("eapi:invalid nonce", Verdict(ReplyOutcome.WRONG_TIME)),
+VERDICTS: tuple[tuple[str, ErrorVerdict], ...] = (
+    ("eapi:invalid nonce", ErrorVerdict(ReplyOutcome.WRONG_TIME)),
     ("eapi:invalid key", _KEY_REFUSED),
     ("eapi:invalid signature", _KEY_REFUSED),
     ("egeneral:permission denied", _KEY_REFUSED),
     ("eaccount:invalid permissions", _KEY_REFUSED),
     ("etrade:user locked", _KEY_REFUSED),
-    ("esession:invalid session", Verdict(ReplyOutcome.REFUSED, session_ended=True)),
-    ("eorder:unknown order", Verdict(ReplyOutcome.REFUSED, not_found=True)),
+    ("esession:invalid session", ErrorVerdict(ReplyOutcome.REFUSED, session_ended=True)),
+    ("eorder:unknown order", ErrorVerdict(ReplyOutcome.REFUSED, not_found=True)),
     ("eorder:rate limit exceeded", _UNKNOWN),  # the counter of one pair
     ("eorder:cancel pending", _UNKNOWN),  # the order is alive until a read shows otherwise
-    ("eapi:rate limit exceeded", Verdict(ReplyOutcome.UNKNOWN, pause_s=RATE_PAUSE_S)),
-    ("egeneral:too many requests", Verdict(ReplyOutcome.UNKNOWN, pause_s=TOO_MANY_PAUSE_S)),
-    ("egeneral:temporary lockout", Verdict(ReplyOutcome.UNKNOWN, pause_s=LOCKOUT_PAUSE_S)),
+    ("eapi:rate limit exceeded", ErrorVerdict(ReplyOutcome.UNKNOWN, pause_s=RATE_PAUSE_S)),
+    ("egeneral:too many requests", ErrorVerdict(ReplyOutcome.UNKNOWN, pause_s=TOO_MANY_PAUSE_S)),
+    ("egeneral:temporary lockout", ErrorVerdict(ReplyOutcome.UNKNOWN, pause_s=LOCKOUT_PAUSE_S)),
     ("egeneral:internal error", _UNKNOWN),
     ("eservice:", _UNKNOWN),  # the command may have been executed
 )
@@ -89,7 +88,7 @@ def judge_errors(errors: Sequence[object], data: Any, evidence: Evidence, *, in_
     )
 
 
-def _verdict(text: str) -> Verdict:
+def _verdict(text: str) -> ErrorVerdict:
     return next((verdict for begin, verdict in VERDICTS if text.startswith(begin)), _REFUSED)
 
 
@@ -108,8 +107,8 @@ def count_cancelled(reply: Reply) -> CancelResult:
 
 def open_items(data: Any) -> object:
     """Return the orders of `OpenOrders`, each with its id; an order that is no object cannot be read."""
-    found = data.get("open") if isinstance(data, dict) else None
-    return [_with_id(order_id, item) for order_id, item in found.items()] if isinstance(found, dict) else None
+    orders = data.get("open") if isinstance(data, dict) else None
+    return [_with_id(order_id, item) for order_id, item in orders.items()] if isinstance(orders, dict) else None
 
 
 def looked_up_item(data: Any, order_id: str) -> object:
@@ -145,11 +144,3 @@ def read_execution(item: object, known: Mapping[str, Order]) -> Order | None:
     before = known.get(order_id)
     symbol = as_text(item.get("symbol")) or ("" if before is None else before.symbol)
     return Order(order_id, symbol, OrderState.GONE if is_gone else OrderState.LIVE, status)
-
-
-def why_cannot_cancel(data: Any) -> str:
-    """Return why a key cannot cancel by its `GetApiKeyInfo`; "" if it can, or if the answer does not say (§ 9)."""
-    rights = data.get("permissions") if isinstance(data, dict) else None
-    if not isinstance(rights, list) or CANCEL_RIGHTS & set(map(as_text, rights)):
-        return ""
-    return 'the key cannot cancel: give it the right "Cancel & close orders", or use another key'

@@ -1,7 +1,7 @@
 """Separate deposits, withdrawals and transfers from profit and loss (docs/venues/kraken.md § 9).
 
-The account's equity is in one currency. A transfer of another asset is valued at the venue's last price, and until
-then no equity is reported: the pnl trigger is blind, and neither shows a loss that is none nor hides one.
+The account's equity is in one currency. A transfer of another asset is valued at the venue's last price. Until then no
+equity is reported, and the pnl trigger is blind: the transfer neither looks like a loss nor hides one.
 """
 
 from __future__ import annotations

@@ -13,17 +13,16 @@ import orjson
 from kill_switch.core.domain import Instant
 from kill_switch.venues.decode import as_decimal, as_text
 from kill_switch.venues.kit.replies import FrameReply, Reply
-from kill_switch.venues.kit.sequences import SequenceTracker
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
 from kill_switch.venues.kit_adapter import KitAdapter
-from kill_switch.venues.kraken.replies import judge_errors, read_execution
-from kill_switch.venues.messages import CloseConnection, Outputs, Send, UnexplainedMessage
+from kill_switch.venues.kraken.executions import ExecutionStream
+from kill_switch.venues.kraken.replies import judge_errors
+from kill_switch.venues.messages import Outputs, UnexplainedMessage
 
 TOKEN_LIFE_S = 900.0  # § 2.2, if the answer does not say
 MAX_TOKEN_LIFE_S = 1000.0  # so that a token is renewed every ten minutes at most
 PING_EVERY_S = 15.0
-RESUBSCRIBED_WITHIN_S = 5.0
 EXECUTIONS = 1  # `req_id` of the subscription; the adapter's other subscriptions have others
 
 
@@ -48,8 +47,9 @@ class WebSocketV2:
         self._adapter = adapter
         self._params = params
         self._optional = optional
-        self._sequences = SequenceTracker()
-        self._resubscribing: set[int] = set()  # connections whose subscription begins again after a gap
+        self._executions = ExecutionStream(
+            adapter.book, adapter.read_backs, lambda: adapter.timers, self._resubscription
+        )
 
     def frame(self, method: str, number: int, **params: object) -> bytes:
         """Return a private frame with the newest token."""
@@ -59,6 +59,9 @@ class WebSocketV2:
 
     def _subscribe(self) -> bytes:
         return self.frame("subscribe", EXECUTIONS, channel="executions", snap_orders=True, snap_trades=False)
+
+    def _resubscription(self) -> tuple[bytes, bytes]:
+        return (self.frame("unsubscribe", EXECUTIONS, channel="executions"), self._subscribe())
 
     def frame_reply(self, message: Message) -> FrameReply | None:
         """Judge the answer to the frame of a command or a drill; return None for any other message."""
@@ -90,65 +93,25 @@ class WebSocketV2:
         """Process a message of the channels that both WebSockets have, or the answer to a later subscription."""
         match message.get("channel"), message.get("method"):
             case "executions", _:
-                return self._on_executions(conn, message, now)
+                return self._executions.on_message(conn, message)
             case "status", _:
                 self._note_status(message.get("data"))
                 return ()
             case ("heartbeat", _) | (None, "unsubscribe"):
                 return ()
             case None, "subscribe":
-                return self._on_subscribed(conn, message, now)
+                return self._executions.on_subscribed(conn, now) if _is_subscribed(message) else ()
             case _:
                 return (UnexplainedMessage("a message that no document explains"),)
 
     def _note_status(self, data: object) -> None:
-        found = data if isinstance(data, list) else []
-        systems = [as_text(each.get("system")) for each in found if isinstance(each, dict)]
-        self.in_maintenance = systems[-1] == "maintenance" if systems else self.in_maintenance
-
-    def _on_executions(self, conn: int, message: Message, now: Instant) -> Outputs:
-        """Apply pushed orders; a snapshot is not applied, because the lists are read when pushes begin."""
-        is_snapshot = message.get("type") == "snapshot"
-        gap = self._sequences.is_gap(conn, message.get("sequence"), restarts=is_snapshot)
-        items = message.get("data")
-        if is_snapshot:
-            return ()
-        if not isinstance(items, list):
-            return (UnexplainedMessage("an order push without a list"),)
-        book = self._adapter.book
-        outputs: Outputs = ()
-        for item in items:
-            order = read_execution(item, book.orders)
-            unread = UnexplainedMessage("an order push that cannot be read")
-            outputs += (unread,) if order is None else book.apply_push(order)
-        return (*self._resubscribe(conn, now), *outputs) if gap else outputs
-
-    def _resubscribe(self, conn: int, now: Instant) -> Outputs:
-        """Subscribe again after a gap in the sequence: an order may have been missed (§ 5.1)."""
-        adapter = self._adapter
-        if conn in self._resubscribing or not adapter.sessions.is_ready(conn):
-            return ()
-        self._resubscribing.add(conn)
-        adapter.book.end_pushes(conn)
-        end = self.frame("unsubscribe", EXECUTIONS, channel="executions")
-        timer = adapter.timers.start(RESUBSCRIBED_WITHIN_S, lambda at: self._on_resubscribe_due(conn))
-        return (Send(conn, end), Send(conn, self._subscribe()), timer)
-
-    def _on_subscribed(self, conn: int, message: Message, now: Instant) -> Outputs:
-        if conn not in self._resubscribing or not _is_subscribed(message):
-            return ()
-        self._resubscribing.discard(conn)
-        self._sequences.forget(conn)
-        return self._adapter.read_backs.begin_pushes(conn, now)
-
-    def _on_resubscribe_due(self, conn: int) -> Outputs:
-        why = "no answer to the subscription after a gap in the pushes"
-        return (CloseConnection(conn, why),) if conn in self._resubscribing else ()
+        for item in data if isinstance(data, list) else ():
+            if isinstance(item, dict) and (system := as_text(item.get("system"))):
+                self.in_maintenance = system == "maintenance"
 
     def forget(self, conn: int) -> None:
         """Forget a connection that is gone."""
-        self._sequences.forget(conn)
-        self._resubscribing.discard(conn)
+        self._executions.forget(conn)
 
 
 def read_token(data: Any) -> Token | None:

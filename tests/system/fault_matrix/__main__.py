@@ -21,7 +21,8 @@ from pathlib import Path
 import uvloop
 
 from kill_switch.daemon.daemon import COLLECT
-from kill_switch.sim.main import VENUES
+from kill_switch.sim.main import VENUES as SIMULATORS
+from kill_switch.venues import VENUES
 
 from .case import Outcome, play
 from .catalog import FAULTS, MOMENTS, plays
@@ -114,7 +115,7 @@ def cells(faults: Sequence[str], venues: Sequence[str], moments: Sequence[str]) 
         for name in faults
         for venue in venues
         for moment in moments
-        if plays(VENUES[venue].supported, FAULTS[name])
+        if plays(SIMULATORS[venue].supported, FAULTS[name])
     ]
 
 

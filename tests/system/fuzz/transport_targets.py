@@ -21,7 +21,7 @@ from kill_switch.transports.http_connection import MAX_BODY_BYTES, HttpConnectio
 from kill_switch.transports.lane import READ_INTO
 from kill_switch.transports.ws_connection import MAX_MESSAGE_BYTES, WsConnection
 from kill_switch.venues.messages import Call, CallLost, Closed, Event, Opened, Received, Replied
-from kill_switch.venues.request import Request
+from kill_switch.venues.request import Request, Upgrade
 from tests.harness.venue_playbook import PAYLOADS
 
 from .mutate import mutate_bytes
@@ -275,7 +275,7 @@ class WsTarget(Wire):
                 raise AssertionError("nobody is idle")
 
         pipe = Pipe()
-        connection = WsConnection("wss://venue.example/ws", {"X-Key": "hidden"}, Sink())
+        connection = WsConnection("wss://venue.example/ws", Upgrade(headers={"X-Key": "hidden"}), Sink())
         connection.connection_made(cast(asyncio.BaseTransport, pipe))
         key = re.search(rb"(?i)sec-websocket-key: (\S+)", bytes(pipe.written))
         must(key, "an upgrade without a key")

@@ -8,6 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from kill_switch.config import flag_paths
 from kill_switch.config.loader import load
 from kill_switch.errors import ConfigError
 from kill_switch.journal.journal import NAME as JOURNAL
@@ -216,7 +217,10 @@ def test_a_state_directory_that_goes_with_the_runtime_directory_is_refused_by_an
     assert str(problem).startswith("daemon.state_dir: inside of runtime_dir; ")
 
 
-def test_a_flags_file_system_that_hangs_keeps_no_daemon_from_starting(home: Home) -> None:
+def test_a_flags_file_system_that_hangs_keeps_no_daemon_from_starting(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flag_paths, "LOOK_WITHIN_S", 0.2)
     try:
         with hung(home.root / "elsewhere"):
             assert home.problems("elsewhere/KILL") == []

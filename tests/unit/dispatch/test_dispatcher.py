@@ -26,6 +26,7 @@ from kill_switch.venues.messages import (
     CancelAnswered,
     CloseConnection,
     Closed,
+    ConnectNow,
     Drilled,
     Equity,
     NotReady,
@@ -169,7 +170,7 @@ def test_where_lists_lag_the_push_of_an_orders_end_begins_the_span_of_clean_read
     assert floor.phase() == "CLEAR"
 
 
-def test_a_venue_is_told_the_number_of_a_strike_in_its_kill() -> None:
+def test_a_venue_gets_the_number_of_each_strike_in_its_kill() -> None:
     floor = Floor(("a",))
     floor.fire()
     floor.time.advance(30_000)
@@ -329,7 +330,7 @@ def test_one_lane_that_raises_keeps_the_other_lane_from_nothing(caplog: pytest.L
     floor.venues["a"].on_kill = lambda now: (Send(1, b"cancel", command=True), *calls)
     broken, whole = Lane("a", floor.trace), floor.lanes["a"]
     broken.raises = True
-    floor.session("a").attach(broken, whole, whole)
+    floor.connect("a", floor.venues["a"], ws=broken, http=whole)
     floor.fire()
     assert floor.trace[1:4] == ["latch reason", "b http POST /cancel-all", "a http POST /cancel-all"]
     assert floor.recorder.of("answer")[0]["evidence"] == "internal error: RuntimeError"
@@ -354,7 +355,7 @@ def test_a_second_message_that_fails_is_the_accounts_answer_and_delays_no_accoun
     floor.venues["a"].on_kill = lambda now: (*calls, Send(1, b"more"), Send(1, b"still more"))
     broken, whole = Lane("a", floor.trace), floor.lanes["a"]
     broken.raises = True
-    floor.session("a").attach(broken, whole, whole)
+    floor.connect("a", floor.venues["a"], ws=broken, http=whole)
     floor.fire()
     assert floor.trace[2:4] == ["a http POST /cancel-all", "b http POST /cancel-all"]
     assert floor.recorder.of("answer")[0]["evidence"] == "internal error: RuntimeError"
@@ -785,6 +786,13 @@ def test_a_connection_that_the_adapter_drops_is_closed() -> None:
     assert floor.trace == ["a drop 4 silent"]
 
 
+def test_an_adapter_that_has_a_token_has_its_lane_connect_now() -> None:
+    floor = Floor()
+    floor.venues["a"].will(ConnectNow())
+    floor.session().on_lane_event(PUSH)
+    assert floor.trace == ["a connects now"]
+
+
 def test_a_timer_of_the_venues_comes_back_to_it() -> None:
     floor = Floor()
     floor.venues["a"].will(WakeAfter("ping", 5.0))
@@ -948,9 +956,7 @@ def reconfigured(floor: Floor, *accounts: str, anew: tuple[str, ...] = ()) -> di
     for name in accounts:
         if name in anew or name not in floor.lanes:
             lane = lanes[name] = Lane(f"new {name}", floor.trace)
-            session = sessions[name] = AccountSession(name, Venue(), floor.dispatcher)
-            session.attach(lane, lane, lane)
-            lane.session = session
+            sessions[name] = AccountSession(name, Venue(), floor.dispatcher, lane.serve)
     event = Reconfigured(dict.fromkeys(accounts, TIMING), frozenset(anew), 1, floor.time.now())
     floor.dispatcher.reconfigure(event, sessions)
     floor.lanes.update(lanes)
@@ -1083,8 +1089,7 @@ def test_results_of_a_drill_and_a_measurement_are_reported_by_account_and_change
     floor = Floor(state=clear("a"))
     told: list[tuple[str, object]] = []
     floor.dispatcher.on_fact = lambda account, fact, now: told.append((account, fact))
-    lane, session = floor.lanes["a"], AccountSession("a", Drillable(), floor.dispatcher)
-    session.attach(lane, lane, lane)
+    session = AccountSession("a", Drillable(), floor.dispatcher, floor.lanes["a"].serve)
     before = floor.dispatcher.state
     session.drill()
     session.request_equity()
@@ -1099,8 +1104,7 @@ def test_who_fails_to_hear_of_it_disturbs_no_lane(caplog: pytest.LogCaptureFixtu
 
     floor = Floor()
     floor.dispatcher.on_fact = deaf
-    lane, session = floor.lanes["a"], AccountSession("a", Drillable(), floor.dispatcher)
-    session.attach(lane, lane, lane)
+    session = AccountSession("a", Drillable(), floor.dispatcher, floor.lanes["a"].serve)
     session.drill()
     session.request_equity()
     assert session.status.unexplained_messages == 2

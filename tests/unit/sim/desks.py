@@ -18,6 +18,8 @@ from websockets.asyncio.client import ClientConnection
 
 from .clients import Sim, receive, roxom_headers
 from .test_crosstrade import Cross, rpc
+from .test_kraken import Kraken
+from .test_kraken_futures import Futures, subscribe
 from .test_kuna import call as kuna_call
 from .test_kuna import socket as kuna_socket
 
@@ -26,6 +28,7 @@ class Desk(ABC):
     """One account at one simulated venue."""
 
     name: str
+    errors_are_200 = False  # whether every HTTP answer has the status 200
     id_key = '"orderId":"?([^",}]+)'
 
     def __init__(self, sim: Sim) -> None:
@@ -46,6 +49,10 @@ class Desk(ABC):
     @abstractmethod
     def listening(self) -> AbstractAsyncContextManager[ClientConnection]:
         """Open a WebSocket that is logged in and subscribed to order events."""
+
+    def status(self, usual: int) -> int:
+        """Return the HTTP status of an error that has the status `usual` elsewhere."""
+        return 200 if self.errors_are_200 else usual
 
     async def ids(self) -> set[str]:
         answer = await self.ask()
@@ -108,6 +115,68 @@ class RoxomDesk(Desk):
             yield ws
 
 
+class KrakenDesk(Desk):
+    name = "kraken"
+    errors_are_200 = True
+    id_key = '"(O[A-Z2-7]{5}-[A-Z2-7]{5}-[A-Z2-7]{6})"'
+
+    def __init__(self, sim: Sim) -> None:
+        super().__init__(sim)
+        self.client = Kraken(sim)
+
+    async def ask(self) -> httpx.Response:
+        return await self.client.send("OpenOrders")
+
+    async def look_up(self, one: str) -> httpx.Response:
+        return await self.client.send("QueryOrders", txid=one)
+
+    async def cancel(self, *ids: str) -> httpx.Response:
+        return await self.client.send("CancelAll")
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ClientConnection]:
+        async with self.client.subscribed() as (ws, _):
+            assert (await receive(ws))["type"] == "snapshot"
+            yield ws
+
+    async def heard(self, ws: ClientConnection, within_s: float = 5.0) -> str | None:
+        with anyio.move_on_after(within_s):
+            while True:
+                text = str(await ws.recv())
+                again = '"exec_type":"new"' in text  # the second event of a new order
+                if not again and (match := re.search(self.id_key, text)):
+                    return match[1]
+        return None
+
+
+class KrakenFuturesDesk(Desk):
+    name = "kraken-futures"
+    id_key = '"order_id":"([^"]+)"'
+
+    def __init__(self, sim: Sim) -> None:
+        super().__init__(sim)
+        self.client = Futures(sim)
+
+    def status(self, usual: int) -> int:
+        return 500 if usual == 500 else 200
+
+    async def ask(self) -> httpx.Response:
+        return await self.client.send("GET", "openorders")
+
+    async def look_up(self, one: str) -> httpx.Response:
+        return await self.client.send("POST", "orders/status", f"orderIds={one}")
+
+    async def cancel(self, *ids: str) -> httpx.Response:
+        return await self.client.send("POST", "cancelallorders")
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ClientConnection]:
+        async with self.client.v1() as (ws, signed):
+            assert (await subscribe(ws, "open_orders", signed))["event"] == "subscribed"
+            assert (await receive(ws))["feed"] == "open_orders_snapshot"
+            yield ws
+
+
 class KunaDesk(Desk):
     name = "kuna"
     id_key = '"id":"([^"]+)"'
@@ -162,5 +231,12 @@ async def upgraded(sim: Sim, venue: str) -> AsyncIterator[ClientConnection]:
         yield ws
 
 
-DESKS: Mapping[str, type[Desk]] = {desk.name: desk for desk in (CrossTradeDesk, KunaDesk, OxfunDesk, RoxomDesk)}
-OPTIONS = {"crosstrade": {"order_events": "on", "lists_terminal": "off", "engine_ms": "0"}, "oxfun": {"engine_ms": "0"}}
+DESKS: Mapping[str, type[Desk]] = {
+    desk.name: desk for desk in (CrossTradeDesk, KrakenDesk, KrakenFuturesDesk, KunaDesk, OxfunDesk, RoxomDesk)
+}
+OPTIONS = {
+    "kraken": {"tier": "unlimited"},
+    "kraken-futures": {"pool": "0"},
+    "crosstrade": {"order_events": "on", "lists_terminal": "off", "engine_ms": "0"},
+    "oxfun": {"engine_ms": "0"},
+}

@@ -68,3 +68,46 @@ async def test_ccxts_oxfun_client_pings_at_once_and_is_logged_in_all_the_same() 
             task.cancel()
             lines = [(line["what"], line["ok"]) for line in await sim.requests("oxfun") if line["what"] != "connect"]
             assert lines == [("ping", True), ("login", True)]
+
+
+async def test_ccxts_kraken_client_lists_places_and_cancels() -> None:
+    async with running("kraken") as sim:
+        entry = sim.venue("kraken")
+        keys = {"apiKey": entry["credentials"]["api_key"], "secret": entry["credentials"]["api_secret"]}
+        urls = {"public": entry["rest_url"], "private": entry["rest_url"]}
+        async with client(sim, ccxt.kraken, keys, **urls) as kraken:
+            assert "BTC/USD" in await kraken.load_markets()
+            placed = await kraken.create_order("BTC/USD", "limit", "buy", 0.001, 100)
+            await asyncio.sleep(0.002)  # its nonce is a millisecond, and goes up
+            stop = await kraken.create_order("BTC/USD", "market", "sell", 0.001, params={"stopLossPrice": 90})
+            await asyncio.sleep(0.002)
+            listed = {order["id"]: order["symbol"] for order in await kraken.fetch_open_orders("BTC/USD")}
+            assert listed == {placed["id"]: "BTC/USD", stop["id"]: "BTC/USD"}
+            await asyncio.sleep(0.002)
+            await kraken.cancel_order(placed["id"], "BTC/USD")
+            await asyncio.sleep(0.002)
+            await sim.rest_orders("kraken", 2)
+            assert (await kraken.cancel_all_orders())[0]["info"]["result"]["count"] == 3
+            assert await sim.open("kraken") == 0
+            await asyncio.sleep(0.002)
+            with pytest.raises(ccxt.OrderNotFound):
+                await kraken.cancel_order(placed["id"], "BTC/USD")
+
+
+async def test_ccxts_client_of_kraken_derivatives_lists_places_and_cancels() -> None:
+    async with running("kraken-futures") as sim:
+        entry = sim.venue("kraken-futures")
+        keys = {"apiKey": entry["credentials"]["api_key"], "secret": entry["credentials"]["api_secret"]}
+        api = f"{entry['rest_url']}/derivatives/api/"
+        async with client(sim, ccxt.krakenfutures, keys, public=api, private=api) as futures:
+            market = "BTC/USD:USD"
+            assert market in await futures.load_markets()
+            placed = await futures.create_order(market, "limit", "buy", 1, 100)
+            await sim.rest_orders("kraken-futures", 2, kind="stop")
+            listed = await futures.fetch_open_orders()
+            assert len(listed) == 3 and placed["id"] in {order["id"] for order in listed}
+            await futures.cancel_order(placed["id"])
+            with pytest.raises(ccxt.OrderNotFound):
+                await futures.cancel_order(placed["id"])
+            assert len(await futures.cancel_all_orders()) == 2
+            assert await sim.open("kraken-futures") == 0

@@ -17,7 +17,14 @@ from .desks import DESKS, OPTIONS, CrossTradeDesk, Desk, upgraded
 pytestmark = pytest.mark.anyio
 
 SOON_S = 0.1  # in which nothing comes
-LIST = {"oxfun": "orders", "roxom": "perpetual", "kuna": "active", "crosstrade": "all-orders"}
+LIST = {
+    "oxfun": "orders",
+    "roxom": "perpetual",
+    "kuna": "active",
+    "crosstrade": "all-orders",
+    "kraken": "orders",
+    "kraken-futures": "orders",
+}
 
 
 @pytest.fixture(params=sorted(DESKS))
@@ -42,6 +49,8 @@ async def test_a_lost_push_never_comes_and_the_order_is_listed(desk: Desk) -> No
 
 
 async def test_a_share_of_the_pushes_is_lost_evenly(desk: Desk) -> None:
+    if desk.name == "kraken":
+        pytest.skip("a new order has two events")
     async with desk.listening() as ws:
         await desk.fault("lose_push", share=0.5)
         ids = await desk.rest(4)
@@ -121,9 +130,9 @@ async def test_a_stale_read_from_before_the_first_order_shows_nothing(desk: Desk
 async def test_any_list_and_any_other_read_can_fail_alone(desk: Desk) -> None:
     [one] = await desk.rest()
     await desk.fault("partial_list", list=LIST[desk.name])
-    assert ((await desk.ask()).status_code, (await desk.look_up(one)).status_code) == (500, 200)
+    assert ((await desk.ask()).status_code, (await desk.look_up(one)).status_code) == (desk.status(500), 200)
     await desk.fault("partial_list", list="order")
-    assert ((await desk.ask()).status_code, (await desk.look_up(one)).status_code) == (200, 500)
+    assert ((await desk.ask()).status_code, (await desk.look_up(one)).status_code) == (200, desk.status(500))
 
 
 async def test_a_list_that_there_is_not_cannot_fail(desk: Desk) -> None:
@@ -151,7 +160,7 @@ async def test_an_account_that_has_vanished_keeps_its_orders_and_comes_back(desk
         if desk.name == "crosstrade":  # the user is there; it is the NT account that is not
             assert (answer.json()["orders"], cancelled.json()["error"]) == ([], "invalid_account")
         else:
-            assert (answer.status_code, cancelled.status_code) == (401, 401)
+            assert (answer.status_code, cancelled.status_code) == (desk.status(401),) * 2
             ids += await desk.rest()
             assert await desk.heard(ws, SOON_S) is None
         assert await desk.sim.open(desk.name) == len(ids)
@@ -192,13 +201,13 @@ async def test_a_key_that_may_only_read_reads_and_cancels_nothing(desk: Desk) ->
     ids = await desk.rest()
     await desk.fault("read_only_key")
     assert await desk.ids() == set(ids)
-    assert (await desk.cancel(*ids)).status_code == 403
+    assert (await desk.cancel(*ids)).status_code == desk.status(403)
     assert await desk.ids() == set(ids)
 
 
 async def test_an_address_that_is_not_allowed_is_refused_on_both_lanes(desk: Desk) -> None:
     await desk.fault("ip_refused")
-    assert (await desk.ask()).status_code == 403
+    assert (await desk.ask()).status_code == desk.status(403)
     with pytest.raises(Exception, match="403"):
         async with upgraded(desk.sim, desk.name):
             pass
@@ -283,6 +292,6 @@ async def test_a_fault_of_one_lane_spares_the_other(desk: Desk) -> None:
         async with upgraded(desk.sim, desk.name):
             pass
     await desk.fault("maintenance", on="http")
-    assert (await desk.ask()).status_code == 503
-    async with desk.listening():
+    assert (await desk.ask()).status_code == desk.status(503)
+    async with upgraded(desk.sim, desk.name) if desk.name == "kraken" else desk.listening():  # its token is of REST
         pass

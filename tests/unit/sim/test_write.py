@@ -14,9 +14,10 @@ import pytest
 
 from kill_switch.config import loader
 from kill_switch.errors import CannotCreate
-from kill_switch.sim.main import VENUES, serve
+from kill_switch.sim.main import serve
 from kill_switch.testbed import config_files
 from kill_switch.testbed.sim_directory import MARK, claimed
+from kill_switch.venues import VENUES
 
 READY: dict[str, Any] = {
     "ca_file": "/ca.pem",
@@ -138,6 +139,19 @@ def test_a_configuration_whose_first_line_was_changed_is_no_longer_ours(tmp_path
     with pytest.raises(CannotCreate, match=r"config\.toml was not written by"), claimed(tmp_path):
         pass
     assert config.read_text().startswith("# mine\n")
+
+
+@pytest.mark.parametrize("name", ["keys", "state", "run", "tls"])
+def test_a_part_of_our_directory_that_has_become_a_link_is_refused(tmp_path: Path, name: str) -> None:
+    lab, elsewhere = tmp_path / "lab", tmp_path / "elsewhere"
+    with claimed(lab) as place:
+        place.fill(READY)
+    elsewhere.mkdir()
+    shutil.rmtree(lab / name, ignore_errors=True)
+    (lab / name).symlink_to(elsewhere)
+    with pytest.raises(CannotCreate, match=f"lab/{name} was not written by"), claimed(lab):
+        pass
+    assert contents(elsewhere) == {}
 
 
 def test_files_beside_those_of_the_directory_are_nobodys_business(tmp_path: Path) -> None:

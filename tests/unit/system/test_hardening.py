@@ -147,7 +147,8 @@ def test_check_has_the_refusals_and_warnings_of_run(site: Site, people: Callable
     assert done.exit_code == 0 and f"chmod g-w {site.state}" in done.output
 
 
-def test_a_daemon_asks_who_is_in_a_group_before_its_event_loop_and_not_on_it(
+@pytest.mark.anyio
+async def test_a_daemon_asks_who_is_in_a_group_before_its_event_loop_and_not_on_it(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory service may take seconds, and the sockets are open by then."""

@@ -107,7 +107,7 @@ async def test_a_process_that_was_stopped_finds_nothing_hanging(monkeypatch: pyt
     async with anyio.create_task_group() as group:
         group.start_soon(files.run, over.wait)
         await anyio.sleep(0.01)
-        over.wait(1.0)  # the loop stands still for much longer than a call may take
+        over.wait(0.4)  # the loop stands still for much longer than a call may take
         await anyio.lowlevel.checkpoint()
         assert not files.hangs
         over.set()

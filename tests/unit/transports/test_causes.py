@@ -24,6 +24,7 @@ from kill_switch.transports.lane import ConnectionNotWanted
 from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.messages import Call, CallLost, Opened, Replied
+from kill_switch.venues.request import Upgrade
 from tests.harness.lane_listeners import RecordingListener, get, running, until
 from tests.harness.scripted_server import Certificates, Peer, Script, Server, silent
 
@@ -162,7 +163,7 @@ async def said(route: str, port: int, ca_file: str, host: str = "127.0.0.1", net
         assert isinstance(end, CallLost) and not end.sent
         return end.why
     lane = (
-        WsLane(f"wss://{host}:{port}/ws", dict, ear, ca_file=ca_file, network=network)
+        WsLane(f"wss://{host}:{port}/ws", Upgrade, ear, ca_file=ca_file, network=network)
         if route == "ws"
         else HttpLane(https, ear, ca_file=ca_file, network=network)
     )
@@ -277,7 +278,7 @@ UPGRADES: dict[str, tuple[Script, str]] = {
 async def test_an_upgrade_that_fails_says_how(fault: str, server: Server, ca_file: str) -> None:
     server.script, sentence = UPGRADES[fault]
     ear = RecordingListener()
-    lane = WsLane(server.wss, dict, ear, ca_file=ca_file)
+    lane = WsLane(server.wss, Upgrade, ear, ca_file=ca_file)
     async with running(lane.run):
         await until(lambda: lane.trouble)
         assert lane.trouble == sentence
@@ -310,7 +311,7 @@ async def test_a_refusal_that_echoes_our_request_is_shown_without_it(server: Ser
     server.script = echoes
     lane = WsLane(
         server.wss,
-        lambda: {"Authorization": f"Bearer {SECRET}", "X-K": SECRET[:8]},
+        lambda: Upgrade(headers={"Authorization": f"Bearer {SECRET}", "X-K": SECRET[:8]}),
         RecordingListener(),
         ca_file=ca_file,
     )
@@ -338,7 +339,7 @@ async def test_a_lane_knows_when_the_certificate_that_it_was_verified_by_ends(ce
 
         server.script = lives
         ear = RecordingListener()
-        socket_lane = WsLane(server.wss, dict, ear, ca_file=certificates.ca_file)
+        socket_lane = WsLane(server.wss, Upgrade, ear, ca_file=certificates.ca_file)
         ear.on_event = lambda event: socket_lane.authenticated(event.conn) if isinstance(event, Opened) else None
         async with running(socket_lane.run):
             await until(lambda: socket_lane.certificate)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import anyio
 import httpx
 import pytest
@@ -16,6 +14,7 @@ from kill_switch.transports.lane import ConnectionNotWanted
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.messages import Closed
+from kill_switch.venues.request import Upgrade
 from tests.harness.lane_listeners import RecordingListener, until
 
 pytestmark = pytest.mark.anyio
@@ -27,13 +26,13 @@ async def test_a_lane_that_is_to_keep_away_makes_no_attempt_and_comes_back_when_
         token = {"Authorization": f"Bearer {entry['credentials']['token']}"}
         away = ["somebody else has it"]
 
-        def headers() -> Mapping[str, str]:
+        def upgrade() -> Upgrade:
             if away:
                 raise ConnectionNotWanted(away[0])
-            return token
+            return Upgrade(headers=token)
 
         ear = RecordingListener()
-        lane = WsLane(entry["ws_url"], headers, ear, ca_file=ready["ca_file"])
+        lane = WsLane(entry["ws_url"], upgrade, ear, ca_file=ready["ca_file"])
         async with anyio.create_task_group() as group, httpx.AsyncClient(trust_env=False) as admin:
             group.start_soon(lane.run)
             await until(lambda: lane.trouble)
@@ -49,9 +48,9 @@ def test_the_adapter_decides_before_each_attempt(monkeypatch: pytest.MonkeyPatch
     adapter = CrossTrade(CrossTrade.Options(nt_accounts=("Sim101",)), {"token": "token-0123456789"}, 0.06)
     now = Instant(5_000_000_000, 1_700_000_000_000_000_000)
     monkeypatch.setattr(clock, "now", lambda: now)
-    headers = connect._headers(adapter)
-    assert headers() == {"Authorization": "Bearer token-0123456789"}
+    upgrade = connect._upgrade(adapter)
+    assert upgrade().headers == {"Authorization": "Bearer token-0123456789"}
     adapter.on_opened(Route.WS, 1, now)
     adapter.handle(Closed(Route.WS, 1, "closed by the venue: 1008 Session active elsewhere"), now)
     with pytest.raises(ConnectionNotWanted, match="REST only for 30 s"):
-        headers()
+        upgrade()

@@ -14,7 +14,7 @@ from kill_switch.transports.http import HttpLane
 from kill_switch.transports.inflate import MAX_MEMBERS, inflated
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.messages import Call, Replied
-from kill_switch.venues.request import Request
+from kill_switch.venues.request import Request, Upgrade
 from tests.harness.lane_listeners import RecordingListener, running, until
 from tests.harness.scripted_server import Peer, Server, frame
 
@@ -49,7 +49,7 @@ async def test_an_upgrade_that_is_redirected_takes_the_key_nowhere(
         await peer.say(redirect(third_party))
 
     server.script = script
-    lane = WsLane(server.wss, lambda: HEADERS, ear, ca_file=ca_file)
+    lane = WsLane(server.wss, lambda: Upgrade(headers=HEADERS), ear, ca_file=ca_file)
     async with running(lane.run):
         await until(lambda: len(server.peers) >= 2, 5.0)
         assert lane.state is not LaneState.UP and "307" in lane.trouble
@@ -89,7 +89,7 @@ async def test_warm_lanes_ask_no_proxy_of_the_environment(
 
     server.script = script
     upgrade, call = (
-        WsLane(server.wss, lambda: HEADERS, ear, ca_file=ca_file),
+        WsLane(server.wss, lambda: Upgrade(headers=HEADERS), ear, ca_file=ca_file),
         HttpLane(server.https, ear, ca_file=ca_file),
     )
     async with running(upgrade.run, call.run):
@@ -115,7 +115,7 @@ async def test_a_compressed_message_is_not_asked_for_and_ends_the_connection_unr
         await peer.stay()
 
     server.script = script
-    lane = WsLane(server.wss, lambda: HEADERS, ear, ca_file=ca_file)
+    lane = WsLane(server.wss, lambda: Upgrade(headers=HEADERS), ear, ca_file=ca_file)
     async with running(lane.run):
         await until(lambda: len(server.peers) >= 2, 5.0)
         assert ear.texts() == []

@@ -27,7 +27,7 @@ from kill_switch.transports.network import Network
 from kill_switch.transports.resolver import HostAddress, ResolvedHost
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues.messages import Call, CallLost, Replied
-from kill_switch.venues.request import Request
+from kill_switch.venues.request import Request, Upgrade
 from tests.harness.lane_listeners import RecordingListener, elapsed_s, get, running, until
 from tests.harness.scripted_server import Certificates, Peer, Server, ok
 
@@ -352,7 +352,7 @@ async def test_one_address_of_two_that_does_not_work_keeps_nothing_down(
     server.script = answers
     names = Names(OTHER, "127.0.0.1")
     lane, wslane_ear = lane_to(server, names, ear, ca_file), RecordingListener()
-    wslane = WsLane(f"wss://{HOST}:{server.port}/ws", dict, wslane_ear, ca_file=ca_file, network=Network(names))
+    wslane = WsLane(f"wss://{HOST}:{server.port}/ws", Upgrade, wslane_ear, ca_file=ca_file, network=Network(names))
     async with dead(how, server.port, certificates), running(lane.run, wslane.run) as group:
         fresh = FreshRoute(
             f"https://{HOST}:{server.port}", ear, group.start_soon, ca_file=ca_file, network=Network(names)

@@ -21,6 +21,7 @@ from kill_switch.transports.http import HttpLane
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues import retry_after
 from kill_switch.venues.messages import Call, CallLost, Event, Opened, Replied
+from kill_switch.venues.request import Upgrade
 from tests.harness.lane_listeners import RecordingListener, get, running
 from tests.harness.scripted_server import Peer, Script, Server, ok
 from tests.harness.virtual_time import VirtualTimeLoop
@@ -96,7 +97,7 @@ class Venue:
         self.at_s: list[float] = []  # when each connection came
         self.ear = RecordingListener()
         self.peers: list[Peer] = []
-        self.lane = WsLane(server.wss, dict, self.ear, ca_file=ca_file, max_age_s=max_age_s)
+        self.lane = WsLane(server.wss, Upgrade, self.ear, ca_file=ca_file, max_age_s=max_age_s)
         self.ear.on_event = self._trust
         server.script = self._script
 

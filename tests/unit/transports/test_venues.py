@@ -259,7 +259,7 @@ async def test_real_lanes_show_no_secret_anywhere_at_debug_level(
         assert any(call.route is Route.FRESH for call in stage.facts(Call)) or venue in WS_FIRST
         assert stage.facts(UnexplainedMessage | CloseConnection | NotReady | RoundTrip)
         headers = [call.request.headers for call in stage.facts(Call)]
-        headers.append(stage.driver.adapter.upgrade_headers(clock.now()))
+        headers.append(stage.driver.adapter.upgrade(clock.now()).headers)
     secrets = {value for value in stage.entry["credentials"].values() if "\n" not in value}
     secrets |= {line for value in stage.entry["credentials"].values() for line in value.splitlines() if len(line) > 30}
     secrets |= {value for header in headers for name, value in header.items() if "ignature" in name}

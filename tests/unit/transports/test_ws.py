@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -14,6 +13,7 @@ from kill_switch.transports import ws, ws_connection
 from kill_switch.transports.ws import WsLane
 from kill_switch.transports.ws_connection import WsConnection
 from kill_switch.venues.messages import Closed, Event, Opened, Received
+from kill_switch.venues.request import Upgrade
 from tests.harness.lane_listeners import RecordingListener, elapsed_s, running, until
 from tests.harness.scripted_server import Certificates, Peer, Script, Server, frame
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 def make(server: Server, ear: RecordingListener, ca_file: str, *, trust: bool = True, **more: Any) -> WsLane:
     """Make a lane; with `trust` a connection is authenticated as soon as it is open."""
-    lane = WsLane(server.wss, lambda: {"X-API-Key": "k"}, ear, ca_file=ca_file, **more)
+    lane = WsLane(server.wss, lambda: Upgrade(headers={"X-API-Key": "k"}), ear, ca_file=ca_file, **more)
 
     def authenticate(event: Event) -> None:
         if trust and isinstance(event, Opened):
@@ -286,7 +286,7 @@ async def test_a_venue_that_never_stops_talking_is_left_and_one_that_says_much_a
 
 
 def test_frames_are_read_little_by_little() -> None:
-    connection = WsConnection("wss://h.test/ws", {}, RecordingListener())
+    connection = WsConnection("wss://h.test/ws", Upgrade(), RecordingListener())
     assert len(connection.get_buffer(-1)) <= 4 << 10  # small frames are slow to read: then it is the others' turn
 
 
@@ -514,15 +514,15 @@ async def test_headers_that_cannot_be_made_are_trouble_and_no_end(
 ) -> None:
     asked = 0
 
-    def headers() -> Mapping[str, str]:
+    def upgrade() -> Upgrade:
         nonlocal asked
         asked += 1
         if asked == 1:
             raise ValueError("not shown")
-        return {}
+        return Upgrade()
 
     server.script = lives
-    lane = WsLane(server.wss, headers, ear, ca_file=ca_file)
+    lane = WsLane(server.wss, upgrade, ear, ca_file=ca_file)
     async with running(lane.run):
         await until(lambda: ear.opened())
         assert lane.trouble == "ValueError"
@@ -644,7 +644,7 @@ async def test_a_broken_lane_does_not_disturb_another(server: Server, ear: Recor
     server.script = lives
     good = make(server, ear, ca_file)
     addresses = ("wss://127.0.0.1:1/ws", "wss://host.invalid/ws", "wss://a" + "b" * 70 + ".invalid/ws")
-    others = [WsLane(url, dict, RecordingListener(), ca_file=ca_file) for url in addresses]
+    others = [WsLane(url, Upgrade, RecordingListener(), ca_file=ca_file) for url in addresses]
     async with running(good.run, *(lane.run for lane in others)):
         await until(lambda: good.state is LaneState.UP and all(lane.trouble for lane in others))
         assert good.send(ear.opened()[0], b"still here")

@@ -78,8 +78,7 @@ async def test_a_flag_that_is_there_after_a_restart_fires_again_though_it_has_fi
 async def test_an_account_with_one_lane_up_is_reached(tmp_path: Path) -> None:
     async with watching(tmp_path, LINK) as watched:
         http = Lane("a", [])
-        session = watched.floor.session("a")
-        session.attach(session.ws, http, http)
+        watched.floor.connect("a", watched.floor.venues["a"], http=http)
         await anyio.sleep(1.0)
         http.state = LaneState.DOWN
         await anyio.sleep(60.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kill_switch.core.domain import Instant
@@ -150,6 +150,7 @@ def test_the_evidence_of_a_sample_has_every_figure_and_its_age() -> None:
     }
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # both measure real time
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 100), st.integers(-5, 60)), max_size=60))
 def test_any_figures_make_samples_of_one_window_with_news_of_every_account(
     told: list[tuple[str, int, int]],

@@ -7,7 +7,7 @@ from kill_switch.venues.kit.batches import BatchLimits, BatchPlanner
 LIMITS = BatchLimits(str.isdigit, batch_orders=2, batches=2, singles=1)
 
 
-def test_orders_go_in_batches_and_what_exceeds_a_strike_waits() -> None:
+def test_orders_go_in_batches_and_those_beyond_a_strikes_limit_wait() -> None:
     batches = BatchPlanner(LIMITS).plan(map(str, range(5)))
     assert (batches.batches, batches.singles, batches.left) == ((("0", "1"), ("2", "3")), (), 1)
 

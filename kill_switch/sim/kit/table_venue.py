@@ -1,0 +1,211 @@
+"""A venue that states tables: routes, WebSockets, rate pools, error codes; the rest has defaults.
+
+It owns its parts (an `Authenticator`, a `WsProtocol` for each path, the pools) and passes requests on to them. A venue
+states `routes`, `sockets`, `auth`, `make_account`, `make_order`, `id_format`, `good` and `bad`.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+from urllib.parse import parse_qsl
+
+import orjson
+
+from kill_switch.sim.kit.auth import Authenticator
+from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.exchange import Session
+from kill_switch.sim.kit.faults import SPECS
+from kill_switch.sim.kit.limits import PoolSpec, RatePools
+from kill_switch.sim.kit.options import Options
+from kill_switch.sim.kit.protocol import DeferredAnswer, Request, SimAnswer, Understood, json_answer
+from kill_switch.sim.kit.server import Connection
+from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
+from kill_switch.sim.kit.venue import Route, Venue
+from kill_switch.sim.kit.ws_protocol import WsProtocol
+
+
+class TableVenue(Venue):
+    """Answer REST calls and WebSocket messages by tables."""
+
+    errors: ClassVar[Mapping[int, str]] = {}  # the venue's codes, by the HTTP status that the kit's faults speak in
+    cancelled_word = "canceled"
+    filled_state = "filled"
+    supported = frozenset(SPECS)
+
+    auth: Authenticator
+
+    def __init__(self, options: Options, accounts: int) -> None:
+        self.keys: dict[str, Account] = {}  # the accounts, by API key
+        self.routes: dict[tuple[str, str], RouteSpec] = {}  # by method and path
+        self.sockets: dict[str, WsProtocol] = {}  # by path; the first is the private WebSocket of `ws_url`
+        super().__init__(options, accounts)
+        self.reconfigured()
+
+    @abstractmethod
+    def good(self, result: object) -> object:
+        """Return the body of an answer that succeeded."""
+
+    @abstractmethod
+    def bad(self, code: str, text: str = "") -> object:
+        """Return the body of a refusal; an empty text stands for the code's usual one."""
+
+    # what a venue overrides if it differs
+
+    def pool_specs(self) -> Iterable[PoolSpec]:
+        """Return the rate pools; each request is charged its route's weight."""
+        return ()
+
+    def spec_of(self, request: Request) -> RouteSpec | None:
+        """Return the row of `routes` that a request has; None if its path is unknown."""
+        return self.routes.get((request.method, request.path))
+
+    def error_status(self, status: int) -> int:
+        """Return the HTTP status of an error."""
+        return status
+
+    def parameters(self, request: Request) -> Params:
+        """Parse a request's parameters: a JSON object, or a form and the query. Raises `Refused`."""
+        if request.headers.get("content-type", "").startswith("application/json"):
+            try:
+                data = orjson.loads(request.body)
+            except orjson.JSONDecodeError:
+                data = None
+            if not isinstance(data, dict):
+                raise Refused(self.errors.get(400, "malformed"), 400)
+            return data
+        form = parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
+        return dict(form) | request.parameters()
+
+    # what handlers use
+
+    def cancel_ids(self, account: Account, ids: Sequence[object], unknown: str) -> list[Order]:
+        """Cancel orders by id. Raises `Refused` with the code `unknown`, and cancels nothing, if one is not open."""
+        orders = [order for order_id in ids if (order := account.open.get(str(order_id)))]
+        if len(orders) < len(ids):
+            raise Refused(unknown)
+        return self.cancel(account, orders, whole=False)
+
+    def list_open(
+        self,
+        account: Account,
+        name: str,
+        render: Callable[[Order], object],
+        *,
+        start: int = 0,
+        count: int | None = None,
+    ) -> list[object]:
+        """Return a page of a list of open orders; `name` is the list's name in `lists`."""
+        orders = self.listed(account, name)
+        return [render(order) for order in orders[start : None if count is None else start + count]]
+
+    def place(self, account: Account, order: Order) -> Order:
+        """Rest a new order, and send its events; a market order is filled at once."""
+        account.rest([order])
+        self.push_orders(account, [order], "opened")
+        if order.kind == "market":
+            account.trade(order, self.now_ns(), self.filled_state)
+            self.push_orders(account, [order], "filled")
+        return order
+
+    # the hooks of the kit
+
+    def urls(self, authority: str) -> dict[str, str]:
+        """Return the addresses of the private WebSocket and of REST."""
+        return {"ws_url": f"wss://{authority}{next(iter(self.sockets))}", "rest_url": f"https://{authority}"}
+
+    def reconfigured(self) -> None:
+        """Empty the rate pools."""
+        self.pools = RatePools(self.pool_specs())
+
+    def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
+        """Charge a private request's weight to the rate pools."""
+        spec = self.spec_of(request)
+        if spec is None or spec.public:
+            return None
+        account = self.account_of(request) or connection.peer
+        fits = self.pools.charge(spec.weight, time.monotonic(), account=account, address=connection.peer)
+        return None if fits else self.http_error(429, None, None)
+
+    def charge_foreign(self, account: Account) -> None:
+        """Charge a request of another program to the account's pools."""
+        self.pools.charge(1, time.monotonic(), account=account.name, address="")
+
+    def account_of(self, request: Request) -> str | None:
+        """Return the account of the key."""
+        account = self.keys.get(self.auth.key_of(request))
+        return account.name if account else None
+
+    def authenticate(self, request: Request) -> Account | SimAnswer:
+        """Check a request's key and signature."""
+        account = self.keys.get(self.auth.key_of(request))
+        if account is None:
+            return self.no_account()
+        try:
+            code = self.auth.check(request, account)
+        except Refused as refused:
+            return self.http_error(refused.status, refused.code, refused.text)
+        return account if code is None else self.http_error(401, code, None)
+
+    def route(self, request: Request) -> Route | None:
+        """Look the request up in `routes`."""
+        spec = self.spec_of(request)
+        if spec is None:
+            return None
+
+        def call(account: Account, asked: Request) -> SimAnswer | DeferredAnswer:
+            try:
+                result = spec.handler(account, self.parameters(asked))
+            except Refused as refused:
+                return json_answer(self.bad(refused.code, refused.text), self.error_status(refused.status), ok=False)
+            return result if isinstance(result, SimAnswer | DeferredAnswer) else json_answer(self.good(result))
+
+        return Route(spec.kind, spec.operation, call, spec.weight, spec.public)
+
+    def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
+        """Return an error with the venue's code for this status."""
+        shown = code or self.errors.get(status) or text or f"HTTP {status}"
+        return json_answer(self.bad(shown, text or ""), self.error_status(status), ok=False)
+
+    def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
+        """Return the error that the message's WebSocket has for this status."""
+        socket = self.sockets[heard.path]
+        return socket.error(heard, code or socket.errors.get(status) or text or f"HTTP {status}", text or "")
+
+    def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
+        """Accept the upgrade at a path of `sockets`; the login comes later."""
+        return None if request.path in self.sockets else self.http_error(404, None, "no such path")
+
+    def send_greeting(self, session: Session) -> None:
+        """Send the greeting of the WebSocket's protocol."""
+        self.sockets[session.path].greet(session)
+
+    def parse_message(self, session: Session, message: str | bytes) -> Understood:
+        """Parse by the WebSocket's protocol."""
+        heard = self.sockets[session.path].parse(session, message)
+        heard.path = session.path
+        return heard
+
+    def handle_message(self, session: Session, heard: Understood) -> SimAnswer:
+        """Answer by the WebSocket's protocol."""
+        return self.sockets[session.path].handle(session, heard, self.anonymous)
+
+    def push_orders(self, account: Account, orders: Sequence[Order], news: str) -> None:
+        """Send the order events: those that each session gets, then those of each session's protocol."""
+        super().push_orders(account, orders, news)
+        for session in tuple(self.listeners[account.name].values()):
+            self.sockets[session.path].push_orders(session, orders, news)
+
+    def tell_equity(self, account: Account) -> None:
+        """Send the change of money, by the protocol of each session."""
+        for session in tuple(self.listeners[account.name].values()):
+            self.sockets[session.path].push_equity(session, account)
+
+
+def text_ids(value: object) -> list[Any]:
+    """Return the ids of a list, or of a text with commas; empty if there are none."""
+    if isinstance(value, str):
+        return [part for part in value.split(",") if part]
+    return value if isinstance(value, list) else []

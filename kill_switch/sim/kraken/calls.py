@@ -1,0 +1,245 @@
+"""Kraken's REST calls (docs/venues/kraken.md §3, §4, §9): the table of routes, and their handlers."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.table_venue import text_ids
+from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
+from kill_switch.sim.kraken import payloads as wire
+from kill_switch.sim.kraken.desk import UNKNOWN_ORDER
+from kill_switch.sim.kraken.v2 import find_order
+
+if TYPE_CHECKING:
+    from kill_switch.sim.kraken.venue import Kraken
+
+PRIVATE = "/0/private/"
+_PUBLIC = "/0/public/"
+_MOST_IDS = 50
+
+
+def routes(venue: Kraken) -> dict[tuple[str, str], RouteSpec]:
+    """Return the routes of the venue."""
+    cancels, reads, public = CancelCalls(venue), ReadCalls(venue), PublicCalls(venue)
+    private = {
+        "CancelAll": RouteSpec("cancel", "cancel-all", cancels.cancel_all),
+        "CancelOrder": RouteSpec("cancel", "cancel", cancels.cancel_order, weight=0),
+        "CancelOrderBatch": RouteSpec("cancel", "cancel-batch", cancels.cancel_order_batch),
+        "CancelAllOrdersAfter": RouteSpec("other", "dead-man", cancels.cancel_after),
+        "AddOrder": RouteSpec("other", "place", PlaceCalls(venue).add_order, weight=0),
+        "OpenOrders": RouteSpec("read", "orders", reads.open_orders),
+        "QueryOrders": RouteSpec("read", "order", reads.query_orders),
+        "ClosedOrders": RouteSpec("read", "closed", reads.closed_orders),
+        "TradeBalance": RouteSpec("read", "balance", reads.trade_balance),
+        "Balance": RouteSpec("read", "balances", reads.balance),
+        "GetApiKeyInfo": RouteSpec("read", "key", reads.key_info),
+        "GetWebSocketsToken": RouteSpec("login", "token", reads.token),
+    }
+    anyone = {
+        "Time": RouteSpec("other", "time", public.time, 0, public=True),
+        "SystemStatus": RouteSpec("other", "status", public.system_status, 0, public=True),
+        "AssetPairs": RouteSpec("other", "pairs", public.asset_pairs, 0, public=True),
+        "Assets": RouteSpec("other", "assets", public.assets, 0, public=True),
+        "Ticker": RouteSpec("other", "ticker", public.ticker, 0, public=True),
+    }
+    table = {("POST", PRIVATE + name): spec for name, spec in private.items()}
+    return table | {("GET", _PUBLIC + name): spec for name, spec in anyone.items()}
+
+
+class CancelCalls:
+    """The calls that cancel."""
+
+    def __init__(self, venue: Kraken) -> None:
+        self._desk = venue.desk
+        self._venue = venue
+
+    def cancel_all(self, account: Account, params: Params) -> object:
+        """Answer CancelAll."""
+        self._desk.permit(account, "cancel-all")
+        return self._cancelled(self._desk.cancel_every(account))
+
+    def cancel_order(self, account: Account, params: Params) -> object:
+        """Answer CancelOrder: one order by `txid` or `cl_ord_id`, or all of a `userref`."""
+        self._desk.permit(account, "cancel")
+        key = "cl_ord_id" if "cl_ord_id" in params else "txid"
+        name = str(params.get(key, ""))
+        if not name or (key == "txid" and not (name.isdigit() or self._venue.id_format(name))):
+            raise Refused(f"EGeneral:Invalid arguments:{key}")
+        orders: list[Order | None] = [find_order(account, key, name)]
+        if key == "txid" and name.isdigit():
+            orders = [order for order in account.open.values() if order.category == name] or [None]
+        codes = self._desk.cancel_named(account, orders)
+        if None not in codes:
+            raise Refused(codes[0] or UNKNOWN_ORDER)
+        return self._cancelled(codes.count(None))
+
+    def cancel_order_batch(self, account: Account, params: Params) -> object:
+        """Answer CancelOrderBatch."""
+        self._desk.permit(account, "cancel-batch")
+        names = [("orders", name) for name in text_ids(params.get("orders"))]
+        names += [("cl_ord_id", name) for name in text_ids(params.get("cl_ord_ids"))]
+        if not 1 <= len(names) <= _MOST_IDS or not all(isinstance(name, str | int) for _, name in names):
+            raise Refused("EGeneral:Invalid arguments:orders")
+        orders = [find_order(account, key, name) for key, name in names]
+        return self._cancelled(self._desk.cancel_batch(account, orders))
+
+    def cancel_after(self, account: Account, params: Params) -> object:
+        """Answer CancelAllOrdersAfter."""
+        self._desk.permit(account, "dead-man")
+        return self._desk.set_countdown(account, params.get("timeout"))
+
+    def _cancelled(self, count: int) -> dict[str, object]:
+        return {"count": count, "pending": True} if self._desk.holds_up and count else {"count": count}
+
+
+class ReadCalls:
+    """The calls that read, and the call that hands out tokens."""
+
+    def __init__(self, venue: Kraken) -> None:
+        self._desk = venue.desk
+        self._venue = venue
+
+    def open_orders(self, account: Account, params: Params) -> object:
+        """Answer OpenOrders: one page (§4.1)."""
+        self._desk.permit(account, "orders")
+        orders = self._venue.listed(account, "orders")
+        userref, client = params.get("userref"), params.get("cl_ord_id")
+        shown = [order for order in orders if userref is None or order.category == str(userref)]
+        return {"open": {order.id: wire.listed(order) for order in shown if client in (None, order.client_id)}}
+
+    def query_orders(self, account: Account, params: Params) -> object:
+        """Answer QueryOrders, for at most 50 ids."""
+        self._desk.permit(account, "order")
+        ids = [str(order_id) for order_id in text_ids(params.get("txid"))]
+        if not 1 <= len(ids) <= _MOST_IDS or not all(map(self._venue.id_format, ids)):
+            raise Refused("EGeneral:Invalid arguments:txid")
+        known = account.closed | account.open
+        orders = {order_id: wire.listed(known[order_id]) for order_id in ids if order_id in known}
+        if not orders:
+            raise Refused(UNKNOWN_ORDER)
+        return orders
+
+    def closed_orders(self, account: Account, params: Params) -> object:
+        """Answer ClosedOrders, paged by 50."""
+        self._desk.permit(account, "closed")
+        orders = [*account.closed.values()][::-1]
+        start = int(params["ofs"]) if str(params.get("ofs", "")).isdigit() else 0
+        page = orders[start : start + _MOST_IDS]
+        return {"closed": {order.id: wire.listed(order) for order in page}, "count": len(orders)}
+
+    def trade_balance(self, account: Account, params: Params) -> object:
+        """Answer TradeBalance (§9)."""
+        self._desk.permit(account, "balance")
+        if params.get("asset", "ZUSD") not in (*wire.ASSETS, *wire.ASSETS.values()):
+            raise Refused("EQuery:Unknown asset")
+        return wire.trade_balance(account)
+
+    def balance(self, account: Account, params: Params) -> object:
+        """Answer Balance."""
+        self._desk.permit(account, "balances")
+        return {"ZUSD": f"{account.cash:.4f}"}
+
+    def key_info(self, account: Account, params: Params) -> object:
+        """Answer GetApiKeyInfo, which needs no right (§9)."""
+        self._desk.permit(account, "key")
+        now = str(int(self._venue.now()))
+        return {
+            "api_key_name": account.name, "api_key": account.credentials["api_key"], "nonce": str(params["nonce"]),
+            "nonce_window": str(self._venue.options.nonce_window), "permissions": self._desk.rights(account),
+            "valid_until": "0", "query_from": "0", "query_to": "0", "created_time": now, "modified_time": now,
+            "ip_allowlist": [""], "last_used": now,
+        }  # fmt: skip
+
+    def token(self, account: Account, params: Params) -> object:
+        """Answer GetWebSocketsToken (§2.2)."""
+        self._desk.permit(account, "token")
+        if self._venue.options.token_single:
+            self._venue.tokens.revoke(account)
+        return {"token": self._venue.tokens.issue(account), "expires": int(self._venue.options.token_s)}
+
+
+class PlaceCalls:
+    """The call that places an order."""
+
+    def __init__(self, venue: Kraken) -> None:
+        self._desk = venue.desk
+        self._venue = venue
+
+    def add_order(self, account: Account, params: Params) -> object:
+        """Answer AddOrder; the mode may refuse it (§8)."""
+        self._desk.permit(account, "place")
+        pair = wire.BY_NAME.get(str(params.get("pair")))
+        if pair is None:
+            raise Refused("EQuery:Unknown asset pair")
+        mode = self._venue.mode
+        is_post = "post" in str(params.get("oflags", "")).split(",")
+        if mode == "cancel_only" or (mode == "post_only" and not is_post):
+            raise Refused(f"EService:Market in {mode} mode")
+        order = self._new_order(account, pair, params)
+        self._desk.charge_placing(account, pair)
+        described = wire.listed(order)["descr"]["order"]
+        if str(params.get("validate", "false")).lower() == "true":
+            return {"descr": {"order": described}}
+        self._venue.place(account, order)
+        return {"descr": {"order": described}, "txid": [order.id]}
+
+    def _new_order(self, account: Account, pair: wire.Pair, params: Params) -> Order:
+        kind, side = str(params.get("ordertype")), str(params.get("type"))
+        if side not in ("buy", "sell"):
+            raise Refused("EGeneral:Invalid arguments:type")
+        if kind == "stop" or kind not in (*wire.KINDS, "market", "stop-loss"):
+            raise Refused("EGeneral:Invalid arguments:ordertype")
+        order = self._venue.make_order(account, pair.alt, kind, str(params.get("userref", "")), 0)
+        order.side, order.client_id = side, str(params.get("cl_ord_id", ""))
+        order.qty = positive(params, "volume", "EGeneral:Invalid arguments:volume")
+        if kind != "market":
+            first = positive(params, "price", "EGeneral:Invalid arguments:price")
+            has_two = kind.endswith("-limit")
+            order.price = positive(params, "price2", "EGeneral:Invalid arguments:price2") if has_two else first
+            order.stop_price = None if kind == "limit" else first
+        return order
+
+
+class PublicCalls:
+    """The calls that need no key."""
+
+    def __init__(self, venue: Kraken) -> None:
+        self._venue = venue
+
+    def time(self, account: Account, params: Params) -> object:
+        """Answer Time, in seconds (§9)."""
+        now = self._venue.now()
+        return {"unixtime": int(now), "rfc1123": formatdate(now, usegmt=True)}
+
+    def system_status(self, account: Account, params: Params) -> object:
+        """Answer SystemStatus (§8)."""
+        return {"status": self._venue.mode, "timestamp": wire.iso_s(self._venue.now_ns())}
+
+    def asset_pairs(self, account: Account, params: Params) -> object:
+        """Answer AssetPairs."""
+        return wire.asset_pairs(self._venue.mode)
+
+    def assets(self, account: Account, params: Params) -> object:
+        """Answer Assets."""
+        return wire.assets()
+
+    def ticker(self, account: Account, params: Params) -> object:
+        """Answer Ticker, of some pairs or all."""
+        names = text_ids(params.get("pair")) or [pair.code for pair in wire.PAIRS]
+        if unknown := [name for name in names if name not in wire.BY_NAME]:
+            raise Refused(f"EQuery:Unknown asset pair:{unknown[0]}")
+        return {wire.BY_NAME[name].code: wire.ticker(wire.BY_NAME[name]) for name in names}
+
+
+def positive(params: Params, name: str, code: str) -> Decimal:
+    """Return a parameter that is a number above 0. Raises `Refused` with `code`."""
+    try:
+        value = Decimal(str(params[name]))
+    except (KeyError, InvalidOperation):
+        value = Decimal("NaN")
+    if not value.is_finite() or value <= 0:
+        raise Refused(code)
+    return value

@@ -1,0 +1,191 @@
+"""Kraken derivatives' REST v3 (docs/venues/kraken.md §3.4, §4.2, §6, §7): the table of routes, and their handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
+from kill_switch.sim.kraken.calls import positive
+from kill_switch.sim.kraken_futures import payloads as wire
+
+if TYPE_CHECKING:
+    from kill_switch.sim.kraken_futures.venue import KrakenFutures
+
+_API = "/derivatives/api/v3/"
+TOKEN_PATH = "/0/private/GetWebSocketsToken"  # noqa: S105 - the path of a call
+_KINDS = {"lmt": "limit", "post": "post", "stp": "stop", "take_profit": "take_profit", "mkt": "market"}
+_BATCH_WEIGHT = 9
+
+
+def routes(venue: KrakenFutures) -> dict[tuple[str, str], RouteSpec]:
+    """Return the routes of the venue; weights are costs in the pool of 500 per 10 s (§7)."""
+    cancels, reads = CancelCalls(venue), ReadCalls(venue)
+    posts = {
+        "cancelallorders": RouteSpec("cancel", "cancel-all", cancels.cancel_all_orders, 25),
+        "cancelorder": RouteSpec("cancel", "cancel", cancels.cancel_order, 10),
+        "batchorder": RouteSpec("cancel", "cancel-batch", cancels.batch_order, _BATCH_WEIGHT),
+        "cancelallordersafter": RouteSpec("other", "dead-man", cancels.cancel_after, 25),
+        "sendorder": RouteSpec("other", "place", cancels.send_order, 10),
+        "orders/status": RouteSpec("read", "order", reads.order_status, 1),
+    }
+    gets = {
+        "openorders": RouteSpec("read", "orders", reads.open_orders, 2),
+        "accounts": RouteSpec("read", "accounts", reads.accounts, 2),
+        "openpositions": RouteSpec("read", "positions", reads.open_positions, 2),
+        "instruments": RouteSpec("other", "instruments", reads.instruments, 0, public=True),
+        "instruments/status": RouteSpec("other", "status", reads.instrument_status, 0, public=True),
+    }
+    table = {("POST", _API + name): spec for name, spec in posts.items()}
+    table |= {("GET", _API + name): spec for name, spec in gets.items()}
+    return table | {("POST", TOKEN_PATH): RouteSpec("login", "token", reads.token)}
+
+
+class CancelCalls:
+    """The calls that cancel, place, or arm the countdown."""
+
+    def __init__(self, venue: KrakenFutures) -> None:
+        self._venue = venue
+
+    def cancel_all_orders(self, account: Account, params: Params) -> object:
+        """Answer cancelallorders, of the account or of a symbol in any case."""
+        self._venue.permit_rest(account)
+        symbol, only = params.get("symbol"), "all"
+        orders = self._venue.covered(account)
+        if symbol is not None:
+            only = str(symbol).upper()
+            if only not in wire.SYMBOLS:
+                raise Refused("contractNotFound")
+            orders = [order for order in orders if order.symbol.upper() == only]
+        claimed = self._venue.cancel(account, orders, whole=True)
+        status = "cancelled" if claimed else "noOrdersToCancel"
+        return {
+            "cancelStatus": {
+                "receivedTime": self._now(), "cancelOnly": only, "status": status,
+                "cancelledOrders": [{"order_id": order.id} for order in claimed],
+                "orderEvents": [wire.order_event(order, "CANCEL") for order in claimed],
+            }
+        }  # fmt: skip
+
+    def cancel_order(self, account: Account, params: Params) -> object:
+        """Answer cancelorder: a miss is a success whose status is `notFound`."""
+        self._venue.permit_rest(account)
+        return {"cancelStatus": self._cancel_one(account, params) | {"receivedTime": self._now()}}
+
+    def batch_order(self, account: Account, params: Params) -> object:
+        """Answer batchorder, for cancels and placements; it costs one more for each (§7)."""
+        self._venue.permit_rest(account)
+        try:
+            batch = orjson.loads(str(params.get("json", "")))
+        except orjson.JSONDecodeError:
+            raise Refused("Json Parse Error") from None
+        items = batch.get("batchOrder") if isinstance(batch, dict) else None
+        if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
+            raise Refused("requiredArgumentMissing")
+        self._venue.charge(account, len(items))
+        statuses: list[dict[str, object]] = []
+        for item in items:
+            match item.get("order"):
+                case "cancel":
+                    statuses.append(self._cancel_one(account, item))
+                case "send":
+                    statuses.append({"order_tag": item.get("order_tag"), **self._place(account, item)})
+                case _:
+                    raise Refused("invalidArgument")
+        return {"batchStatus": statuses}
+
+    def _cancel_one(self, account: Account, params: Params) -> dict[str, object]:
+        order_id, client = params.get("order_id"), params.get("cliOrdId")
+        if not order_id and not client:
+            raise Refused("requiredArgumentMissing")
+        name = {"order_id": order_id} if order_id else {"cliOrdId": client}
+        order = _find(account.open.values(), order_id, client)
+        if order is None:
+            ended = _find(account.closed.values(), order_id, client)
+            return {"status": "filled" if ended and ended.state == "filled" else "notFound", **name}
+        self._venue.cancel(account, [order], whole=False, single=True)
+        return {"status": "cancelled", "order_id": order.id, "orderEvents": [wire.order_event(order, "CANCEL")]}
+
+    def cancel_after(self, account: Account, params: Params) -> object:
+        """Answer cancelallordersafter (§6)."""
+        self._venue.permit_rest(account)
+        return {"status": self._venue.arm(account, params.get("timeout"), "invalidArgument", wire.iso_ms)}
+
+    def send_order(self, account: Account, params: Params) -> object:
+        """Answer sendorder."""
+        self._venue.permit_rest(account)
+        return {"sendStatus": self._place(account, params)}
+
+    def _place(self, account: Account, params: Params) -> dict[str, object]:
+        kind, side, symbol = params.get("orderType"), params.get("side"), str(params.get("symbol", "")).upper()
+        if symbol not in wire.SYMBOLS:
+            raise Refused("contractNotFound")
+        if side not in ("buy", "sell") or str(kind) not in _KINDS:
+            raise Refused("invalidArgument")
+        order = self._venue.make_order(account, symbol, _KINDS[str(kind)], "", 0)
+        order.side, order.client_id = str(side), str(params.get("cliOrdId", ""))
+        order.qty = positive(params, "size", "invalidArgument")
+        if order.stop_price is not None:
+            order.stop_price = positive(params, "stopPrice", "requiredArgumentMissing")
+        elif order.kind != "market":
+            order.price = positive(params, "limitPrice", "requiredArgumentMissing")
+        self._venue.place(account, order)
+        event = wire.order_event(order, "PLACE")
+        return {"order_id": order.id, "status": "placed", "receivedTime": self._now(), "orderEvents": [event]}
+
+    def _now(self) -> str:
+        return wire.iso_ms(self._venue.now_ns())
+
+
+class ReadCalls:
+    """The calls that read, and the call of the spot API that hands out tokens."""
+
+    def __init__(self, venue: KrakenFutures) -> None:
+        self._venue = venue
+
+    def open_orders(self, account: Account, params: Params) -> object:
+        """Answer openorders: one page, triggers included."""
+        return {"openOrders": self._venue.list_open(account, "orders", wire.listed)}
+
+    def order_status(self, account: Account, params: Params) -> object:
+        """Answer orders/status; ids that are unknown are left out."""
+        ids = params.get("orderIds")
+        if not isinstance(ids, list) or not ids:
+            raise Refused("requiredArgumentMissing")
+        known = account.closed | account.open
+        return {"orders": [wire.order_status(known[order_id]) for order_id in ids if order_id in known]}
+
+    def accounts(self, account: Account, params: Params) -> object:
+        """Answer accounts (§9)."""
+        return {"accounts": wire.accounts(account)}
+
+    def open_positions(self, account: Account, params: Params) -> object:
+        """Answer openpositions."""
+        return {"openPositions": wire.positions(account)}
+
+    def instruments(self, account: Account, params: Params) -> object:
+        """Answer instruments."""
+        return {"instruments": wire.instruments()}
+
+    def instrument_status(self, account: Account, params: Params) -> object:
+        """Answer instruments/status (§8)."""
+        is_down = self._venue.mode == "maintenance"
+        shown = {"isSuspended": is_down, "isExperiencingDislocation": False, "isExperiencingExtremeVolatility": False}
+        return {"instrumentStatus": [{"tradeable": symbol, **shown} for symbol in wire.SYMBOLS]}
+
+    def token(self, account: Account, params: Params) -> object:
+        """Answer the spot API's GetWebSocketsToken (§2.2)."""
+        return {"token": self._venue.tokens.issue(account), "expires": int(self._venue.options.token_s)}
+
+
+def _find(orders: Any, order_id: object, client: object) -> Order | None:
+    return next((order for order in orders if order.id == order_id or (client and order.client_id == client)), None)
+
+
+def id_list(values: Sequence[str]) -> list[str]:
+    """Return the ids of a repeated parameter, each of which may be a JSON list or have commas."""
+    text = ",".join(value.strip("[]") for value in values)
+    return [part.strip('" ') for part in text.split(",") if part.strip('" ')]

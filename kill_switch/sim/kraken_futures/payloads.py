@@ -1,0 +1,132 @@
+"""The shapes of Kraken derivatives' messages, from the documents' examples (docs/venues/kraken.md §3.4, §4.2, §5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.tables import OMIT, fill
+
+SYMBOLS = ("PF_XBTUSD", "PF_ETHUSD", "PF_SOLUSD", "PI_XBTUSD", "PI_ETHUSD")
+KINDS = ("limit", "post", "stop", "take_profit")
+_TYPES = {"limit": "lmt", "market": "mkt"}
+
+_LISTED = {  # openorders; triggers are called `stop` here, and `stp` in events
+    "order_id": "{id}", "symbol": "{either_case}", "side": "{side}", "orderType": "{kind}",
+    "limitPrice": "{limit_or_none}", "stopPrice": "{stop_or_none}", "unfilledSize": "{left}", "filledSize": "{filled}",
+    "triggerSignal": "{signal}", "receivedTime": "{opened}", "lastUpdateTime": "{opened}", "status": "{list_state}",
+    "reduceOnly": False, "cliOrdId": "{client_id}",
+}  # fmt: skip
+_EVENT_ORDER = {
+    "orderId": "{id}", "cliOrdId": "{client_or_null}", "type": "{event_kind}", "symbol": "{symbol}", "side": "{side}",
+    "quantity": "{qty}", "filled": "{filled}", "limitPrice": "{limit_or_none}", "stopPrice": "{stop_or_none}",
+    "reduceOnly": False, "timestamp": "{opened}", "lastUpdateTimestamp": "{updated}",
+}  # fmt: skip
+_FEED_ORDER = {  # WebSocket v1
+    "instrument": "{either_case}", "time": "{opened_ms}", "last_update_time": "{opened_ms}", "qty": "{left}",
+    "filled": "{filled}", "limit_price": "{limit}", "stop_price": "{stop}", "type": "{feed_kind}", "order_id": "{id}",
+    "cli_ord_id": "{client_id}", "direction": "{direction}", "reduce_only": False, "triggerSignal": "{signal}",
+}  # fmt: skip
+
+
+def iso_ms(at_ns: int) -> str:
+    """Format a wall-clock time in milliseconds."""
+    return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _values(order: Order) -> Mapping[str, object]:
+    is_trigger = order.stop_price is not None
+    stop = float(order.stop_price) if order.stop_price is not None else 0.0
+    limit = float(order.price)
+    is_lower = int(order.id[0], 16) % 2 == 1  # the case differs by endpoint and age (§1)
+    kind = _TYPES.get(order.kind, order.kind)
+    return {
+        "id": order.id, "symbol": order.symbol, "side": order.side, "kind": kind,
+        "either_case": order.symbol.lower() if is_lower else order.symbol,
+        "event_kind": {"stop": "stp"}.get(kind, kind), "feed_kind": {"lmt": "limit"}.get(kind, kind),
+        "limit": limit, "stop": stop, "limit_or_none": OMIT if is_trigger else limit,
+        "stop_or_none": stop if is_trigger else OMIT, "signal": "mark" if is_trigger else OMIT,
+        "left": float(order.left), "filled": float(order.filled), "qty": float(order.qty),
+        "opened": iso_ms(order.created_ns), "updated": iso_ms(order.closed_ns or order.created_ns),
+        "opened_ms": order.created_ns // 1_000_000, "direction": int(order.side == "sell"),
+        "list_state": "partiallyFilled" if order.filled else "untouched",
+        "client_id": order.client_id or OMIT, "client_or_null": order.client_id or None,
+    }  # fmt: skip
+
+
+def listed(order: Order) -> Any:
+    """Return an order as openorders lists it."""
+    return fill(_LISTED, _values(order))
+
+
+def order_event(order: Order, kind: str) -> dict[str, object]:
+    """Return an element of `orderEvents`; `kind` is PLACE or CANCEL."""
+    return {"type": kind, "uid": order.id, "order": fill(_EVENT_ORDER, _values(order))}
+
+
+def order_status(order: Order) -> dict[str, object]:
+    """Return an order as orders/status describes it."""
+    ended = {"cancelled": "CANCELLED", "filled": "FULLY_EXECUTED"}.get(order.state)
+    live = "ENTERED_BOOK" if order.stop_price is None else "TRIGGER_PLACED"
+    return {"order": fill(_EVENT_ORDER, _values(order)), "status": ended or live, "updateReason": None, "error": None}
+
+
+def feed_order(order: Order) -> Any:
+    """Return an order as WebSocket v1 has it."""
+    return fill(_FEED_ORDER, _values(order))
+
+
+def feed_news(order: Order, news: str) -> dict[str, object] | None:
+    """Return the event of the feed `open_orders`; `is_cancel` means that the order left the book, a fill too."""
+    match news:
+        case "opened":
+            shown = {"order": feed_order(order), "is_cancel": False, "reason": "new_placed_order_by_user"}
+        case "cancelled":
+            shown = {"order_id": order.id, "is_cancel": True, "reason": "cancelled_by_user"}
+            shown |= {"cli_ord_id": order.client_id} if order.client_id else {}
+        case "filled":
+            whole = feed_order(order) | {"qty": 0.0}
+            shown = {"order": whole, "is_cancel": True, "reason": "full_fill"}
+        case _:
+            return None
+    return {"feed": "open_orders", **shown}
+
+
+def accounts(account: Account) -> dict[str, object]:
+    """Return `accounts` (§9): the flex account holds the money."""
+    cash, equity, unrealised = (float(money) for money in (account.cash, account.equity, account.unrealised))
+    currency = {"quantity": cash, "value": cash, "collateral": cash, "available": cash}
+    flex = {
+        "type": "multiCollateralMarginAccount", "currencies": {"USD": currency}, "balanceValue": cash,
+        "portfolioValue": equity, "collateralValue": cash, "pnl": unrealised, "unrealizedFunding": 0.0,
+        "totalUnrealized": unrealised, "totalUnrealizedAsMargin": unrealised, "initialMargin": 0.0,
+        "initialMarginWithOrders": 0.0, "maintenanceMargin": 0.0, "availableMargin": equity, "marginEquity": equity,
+    }  # fmt: skip
+    return {"cash": {"type": "cashAccount", "balances": {}}, "flex": flex}
+
+
+def positions(account: Account) -> list[dict[str, object]]:
+    """Return the open positions."""
+    return [
+        {
+            "side": "long" if position.qty > 0 else "short", "symbol": position.symbol,
+            "price": float(position.entry), "size": float(abs(position.qty)), "unrealizedFunding": 0.0,
+        }
+        for position in account.positions.values()
+    ]  # fmt: skip
+
+
+def instruments() -> list[dict[str, object]]:
+    """Return the instruments, as far as clients read them."""
+    return [
+        {
+            "symbol": symbol, "type": "flexible_futures" if symbol.startswith("PF_") else "futures_inverse",
+            "tradeable": True, "tickSize": 1, "contractSize": 1, "impactMidSize": 1, "maxPositionSize": 1_000_000,
+            "contractValueTradePrecision": 4 if symbol.startswith("PF_") else 0, "underlying": f"rr_{symbol[3:]}",
+            "openingDate": "2022-01-01T00:00:00.000Z", "base": symbol[3:-3], "quote": "USD", "postOnly": False,
+            "marginLevels": [], "category": "",
+        }
+        for symbol in SYMBOLS
+    ]  # fmt: skip

@@ -1,0 +1,42 @@
+"""Check whether an account's key may cancel orders (docs/venues/kraken.md § 9); the check changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kill_switch.core.domain import Instant, Route
+from kill_switch.venues.decode import as_text
+from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.messages import NotReady, Outputs, Replied
+
+CANCEL_RIGHTS = frozenset({"close-trades", "modify-trades"})  # either one suffices
+
+
+class KeyRights:
+    """The rights of a key, as `GetApiKeyInfo` has named them last."""
+
+    def __init__(self, build: Build, calls: CallStarter) -> None:
+        """Make a check that has not been made; `build` builds its request."""
+        self.why_not = ""  # why the key cannot cancel; "": it can, or nothing is known
+        self._build = build
+        self._calls = calls
+
+    def check(self, now: Instant) -> Outputs:
+        """Request the rights; ends in `NotReady` if the key cannot cancel."""
+        return self._calls.start_call("key", self._build, now, context=self, on_loss=self.on_loss)
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        """Apply the rights; an answer that does not name them changes nothing."""
+        rights: Any = reply.data.get("permissions") if reply.ok and isinstance(reply.data, dict) else None
+        if not isinstance(rights, list):
+            return ()
+        self.why_not = ""
+        if CANCEL_RIGHTS & set(map(as_text, rights)):
+            return ()
+        self.why_not = 'the key cannot cancel: give it the right "Cancel & close orders", or use another key'
+        return (NotReady(Route.HTTP, 0, self.why_not, fatal=True),)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        """Return nothing: the lanes report their own faults."""
+        return ()
