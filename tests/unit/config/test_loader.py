@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 import re
 import subprocess
@@ -903,7 +904,8 @@ def credentials(tmp_path: Path) -> dict[str, str]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     for name in re.findall(r'credential = "([a-z-]+)"', EXAMPLE.read_text()):
-        (tmp_path / name).write_text(SECRET + "\n")
+        is_base64 = name.startswith("kraken")
+        (tmp_path / name).write_text((base64.b64encode(SECRET.encode()).decode() if is_base64 else SECRET) + "\n")
     (tmp_path / "roxom-private-key").write_text(pem)
     return {"CREDENTIALS_DIRECTORY": str(tmp_path)}
 
