@@ -963,7 +963,8 @@ def test_the_example_names_every_key_that_there_is() -> None:
     assert set(parsed["triggers"]["panic"]) >= shown_once
     for account in parsed["accounts"].values():
         adapter = venues.VENUES[account["venue"]]
-        secrets = adapter.secrets(adapter.Options.model_construct(**account))
+        options = adapter.Options.model_construct(**account)
+        secrets = (*adapter.secrets(options), *(each for group in adapter.optional_secrets(options) for each in group))
         keys = {"venue", "tags", *keys_of(adapter.Options), *secrets}
         assert set(account) - keys == set()
         assert keys - set(account) <= {"ws_url", "rest_url", "ca_file"}  # shown once, at the first account
