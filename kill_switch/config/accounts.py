@@ -125,8 +125,8 @@ def _why_missing(key: str, needed: Sequence[str], optional: Sequence[Sequence[st
     """Return what is wrong with a secret that the table does not have; "" if the account can do without."""
     if key in needed:
         return "missing"
-    given = next((other for together in optional if key in together for other in together if other in table), "")
-    return f"missing, although {given} is given" if given else ""
+    other = next((name for together in optional if key in together for name in together if name in table), "")
+    return f"missing, although {other} is given" if other else ""
 
 
 def _digest(ca_file: str | None) -> str:

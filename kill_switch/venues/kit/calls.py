@@ -57,8 +57,8 @@ class CallStarter:
 
     A call leaves on the warm lane. If no answer comes in time, or the lane is down, a second copy leaves on a fresh
     connection, built and signed again. The first answer that proves something ends the call. A request with an
-    `origin` of its own leaves on a fresh connection from the start; it takes no read from the pool, and its answer says
-    nothing of the venue's clock.
+    `origin` leaves on a fresh connection from the start. It takes no read from the pool, and its answer says nothing of
+    the venue's clock.
     """
 
     def __init__(

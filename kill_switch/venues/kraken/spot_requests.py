@@ -29,19 +29,19 @@ class SpotRequests:
         self._nonce = RisingNonce()
 
     def post(self, path: str, **values: object) -> Build:
-        """Return the builder of a request, signed anew for each copy."""
-        signed_path, more = path.encode(), f"&{form(**values)}" if values else ""
+        """Return the builder of a request; each copy has a nonce and a signature of its own."""
+        signed_path, arguments = path.encode(), f"&{form(**values)}" if values else ""
 
         def build(now: Instant) -> Request:
             nonce = self._nonce.next(now)
-            body = f"nonce={nonce}{more}".encode()
+            body = f"nonce={nonce}{arguments}".encode()
             signature = api_sign(self._secret, signed_path, nonce, body)
             return Request("POST", path, {**self._headers, "API-Sign": signature}, body, origin=self._origin)
 
         return build
 
     def note_refusal(self, tries: int) -> None:
-        """Note that the venue has refused the nonce of a request, which is built anew now."""
+        """Note that the venue has refused the nonce of a request `tries` times in a row; its next copy is built now."""
         self._nonce.note_refusal(tries)
 
 

@@ -116,10 +116,10 @@ class WebSocketV2:
 
 def read_token(data: Any) -> Token | None:
     """Read the token of `GetWebSocketsToken` (§ 2.2); a lifetime that cannot be right is the documented one."""
-    found = data if isinstance(data, dict) else {}
-    life = as_decimal(found.get("expires"))
+    fields = data if isinstance(data, dict) else {}
+    life = as_decimal(fields.get("expires"))
     life_s = TOKEN_LIFE_S if not life or life < 0 else min(float(life), MAX_TOKEN_LIFE_S)
-    return Token(as_text(found.get("token")), life_s)
+    return Token(as_text(fields.get("token")), life_s)
 
 
 def _is_subscribed(message: Message) -> bool:

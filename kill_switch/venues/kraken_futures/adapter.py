@@ -273,8 +273,8 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         return super().on_message(conn, message, now)
 
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:
-        more = self._socket.on_ready(conn) if isinstance(self._socket, WebSocketV1) else ()
-        return (*super().on_session_ready(conn, now), *more)
+        log = self._socket.on_ready(conn) if isinstance(self._socket, WebSocketV1) else ()
+        return (*super().on_session_ready(conn, now), *log)
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
         return self._socket.login_refusal(message)
@@ -305,10 +305,10 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
 
     def on_figures(self, data: Any, asked_ns: int) -> Outputs | str:
         """Report the equity of `accounts`, and before it the transfers that it values; or return why there is none."""
-        found = read_equity(data)
-        if isinstance(found, str):
-            return found
-        usd, inverse = found
+        figures = read_equity(data)
+        if isinstance(figures, str):
+            return figures
+        usd, inverse = figures
         values = {name: value for name, (_, value) in inverse.items()}
         if why := self._inverse.why_incomplete(values):
             return why
@@ -330,8 +330,8 @@ class FiguresPart:
         self._venue = venue
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        found = self._venue.on_figures(reply.data, call.asked_ns) if reply.ok else reply.evidence
-        return (UnexplainedMessage(f"the account cannot be measured: {found}"),) if isinstance(found, str) else found
+        facts = self._venue.on_figures(reply.data, call.asked_ns) if reply.ok else reply.evidence
+        return (UnexplainedMessage(f"the account cannot be measured: {facts}"),) if isinstance(facts, str) else facts
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         return ()  # the lanes report their own faults

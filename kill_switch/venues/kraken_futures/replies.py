@@ -44,8 +44,8 @@ def judge_http(status: int, body: Any, evidence: Evidence, *, in_maintenance: bo
 
     A body in another shape, such as `{"errors":[…]}` with HTTP 500, proves nothing.
     """
-    found = body if isinstance(body, dict) else {}
-    result, error = as_text(found.get("result")), as_text(found.get("error"))
+    answer = body if isinstance(body, dict) else {}
+    result, error = as_text(answer.get("result")), as_text(answer.get("error"))
     if status == 429:
         return Reply(ReplyOutcome.UNKNOWN, evidence("HTTP 429", error), pause_s=RATE_PAUSE_S)
     if status >= 500 or result not in ("success", "error"):
@@ -53,7 +53,7 @@ def judge_http(status: int, body: Any, evidence: Evidence, *, in_maintenance: bo
     if result == "success":
         accepted = Reply(ReplyOutcome.ACCEPTED, "accepted", body)
         return accepted if status == 200 else Reply(ReplyOutcome.UNKNOWN, f"HTTP {status}", body)
-    words = evidence(*(text for text in (error, as_text(found.get("message"))) if text)) or "error"
+    words = evidence(*(text for text in (error, as_text(answer.get("message"))) if text)) or "error"
     if in_maintenance and "unavailable" in error.lower():
         words = f"{words} ({MAINTENANCE_HINT})"
     return VERDICTS.get(error.lower(), _REFUSED)._replace(evidence=words, data=body)
@@ -65,13 +65,13 @@ def judge_http(status: int, body: Any, evidence: Evidence, *, in_maintenance: bo
 def judge_cancel_all(reply: Reply) -> CancelResult:
     """Judge `cancelallorders` by its status and by every order that its lists name (§ 3.4).
 
-    An error that no order was found is no success here: only a status says that the account has been searched.
+    An error that no order was cancel is no success here: only a status says that the account has been searched.
     """
     if not reply.ok:
         return CancelResult(reply._replace(not_found=False))
-    found = _cancel_status(reply.data)
-    word, only = as_text(found.get("status")), as_text(found.get("cancelOnly"))
-    ids, refused, is_whole = _named_orders(found)
+    cancel = _cancel_status(reply.data)
+    word, only = as_text(cancel.get("status")), as_text(cancel.get("cancelOnly"))
+    ids, refused, is_whole = _named_orders(cancel)
     words = ""
     if only.lower() not in ("", "all"):
         words = f"a success for {only} alone"
@@ -90,13 +90,13 @@ def judge_cancel_all(reply: Reply) -> CancelResult:
 
 
 def _cancel_status(data: Any) -> Mapping[str, Any]:
-    found = data.get("cancelStatus") if isinstance(data, dict) else None
-    return found if isinstance(found, dict) else {}
+    cancel = data.get("cancelStatus") if isinstance(data, dict) else None
+    return cancel if isinstance(cancel, dict) else {}
 
 
-def _named_orders(found: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+def _named_orders(cancel: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Return the orders that both lists name as cancelled, those whose cancel was rejected, and whether all is read."""
-    listed, events = found.get("cancelledOrders"), found.get("orderEvents")
+    listed, events = cancel.get("cancelledOrders"), cancel.get("orderEvents")
     is_whole = isinstance(listed, list) and isinstance(events, list)
     ids: dict[str, None] = {}
     refused: dict[str, None] = {}
@@ -130,8 +130,8 @@ def judge_single(order_id: str, reply: Reply) -> CancelResult:
 
 def judge_batch(ids: tuple[str, ...], reply: Reply) -> CancelResult:
     """Judge a `batchorder` of cancels, whose statuses are in the order of the request."""
-    found = reply.data.get("batchStatus") if isinstance(reply.data, dict) else None
-    return _result_of(ids, found if isinstance(found, list) else (), reply)
+    statuses = reply.data.get("batchStatus") if isinstance(reply.data, dict) else None
+    return _result_of(ids, statuses if isinstance(statuses, list) else (), reply)
 
 
 def _result_of(ids: tuple[str, ...], statuses: Iterable[Any], reply: Reply) -> CancelResult:
@@ -139,8 +139,8 @@ def _result_of(ids: tuple[str, ...], statuses: Iterable[Any], reply: Reply) -> C
         return CancelResult(reply)
     words: dict[str, list[str]] = {"cancelled": [], "filled": []}
     for order_id, status in zip(ids, statuses, strict=False):
-        found = status if isinstance(status, dict) else {}
-        word, named = as_text(found.get("status")).lower(), as_text(found.get("order_id")) or order_id
+        fields = status if isinstance(status, dict) else {}
+        word, named = as_text(fields.get("status")).lower(), as_text(fields.get("order_id")) or order_id
         if word in words and named in ids:
             words[word].append(named)
     return CancelResult(reply, len(words["cancelled"]), words["cancelled"], words["filled"])
@@ -161,13 +161,13 @@ def read_order(item: object) -> Order | None:
 
 def read_looked_up(data: Any, order_id: str) -> Order | None:
     """Read the order of `orders/status`, which leaves out orders that ended more than 5 s ago."""
-    found = data.get("orders") if isinstance(data, dict) else None
-    if not isinstance(found, list):
+    entries = data.get("orders") if isinstance(data, dict) else None
+    if not isinstance(entries, list):
         return None
-    if not found:
-        return Order(order_id, "", OrderState.GONE, "not found")
-    entries = (entry for entry in found if isinstance(entry, dict))
-    orders = (_order(entry.get("order"), "orderId", entry.get("status")) for entry in entries)
+    if not entries:
+        return Order(order_id, "", OrderState.GONE, "not entries")
+    objects = (entry for entry in entries if isinstance(entry, dict))
+    orders = (_order(entry.get("order"), "orderId", entry.get("status")) for entry in objects)
     return next((order for order in orders if order is not None and order.id == order_id), None)
 
 
@@ -185,13 +185,13 @@ def _order(item: object, key: str, status: object) -> Order | None:
 def read_push(message: Mapping[str, Any], known: Mapping[str, Order]) -> Order | None:
     """Read a message of the feed `open_orders`: `is_cancel` says that the order has left the book, by a fill too."""
     order = message.get("order")
-    found = order if isinstance(order, dict) else {}
-    order_id = as_text(message.get("order_id")) or as_text(found.get("order_id"))
+    fields = order if isinstance(order, dict) else {}
+    order_id = as_text(message.get("order_id")) or as_text(fields.get("order_id"))
     if not order_id:
         return None
     reason = as_text(message.get("reason"))
     before = known.get(order_id)
-    symbol = as_text(found.get("instrument")).upper() or ("" if before is None else before.symbol)
+    symbol = as_text(fields.get("instrument")).upper() or ("" if before is None else before.symbol)
     if message.get("is_cancel") is not True:
         return Order(order_id, symbol, OrderState.LIVE, reason)
     return Order(order_id, symbol, OrderState.GONE, ENDS.get(reason.lower(), reason))
@@ -203,8 +203,8 @@ def read_push(message: Mapping[str, Any], known: Mapping[str, Order]) -> Order |
 def flex_of(data: Any) -> Mapping[str, Any]:
     """Return the multi-collateral account of `accounts`; empty if there is none."""
     accounts = data.get("accounts") if isinstance(data, dict) else None
-    found = accounts.get("flex") if isinstance(accounts, dict) else None
-    return found if isinstance(found, dict) else {}
+    flex = accounts.get("flex") if isinstance(accounts, dict) else None
+    return flex if isinstance(flex, dict) else {}
 
 
 def read_equity(data: Any) -> tuple[Decimal, Mapping[str, tuple[str, Decimal]]] | str:

@@ -37,13 +37,13 @@ class AccountLogReader:
 
     def on_snapshot(self, entries: object, now: Instant) -> Outputs:
         """Process the log so far: of a later connection, its new entries were lost in between."""
-        found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-        numbers = [number for entry in found if (number := as_decimal(entry.get("id"))) is not None]
+        log = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+        numbers = [number for entry in log if (number := as_decimal(entry.get("id"))) is not None]
         if self._last is None:
             self._last = max(numbers, default=Decimal(0))
             return ()
-        found.sort(key=lambda entry: as_decimal(entry.get("id")) or Decimal(0))
-        return tuple(output for entry in found for output in self.on_entry(entry, now))
+        log.sort(key=lambda entry: as_decimal(entry.get("id")) or Decimal(0))
+        return tuple(output for entry in log for output in self.on_entry(entry, now))
 
     def on_entry(self, entry: object, now: Instant) -> Outputs:
         """Process one entry of the log."""
@@ -81,8 +81,8 @@ class AccountLogReader:
         return tuple(Transferred("USD", each.amount * self._prices[each.asset]) for each in valued)
 
     def _note_prices(self, currencies: object) -> None:
-        for asset, found in currencies.items() if isinstance(currencies, dict) else ():
-            figures = found if isinstance(found, dict) else {}
+        for asset, item in currencies.items() if isinstance(currencies, dict) else ():
+            figures = item if isinstance(item, dict) else {}
             quantity, value = as_decimal(figures.get("quantity")), as_decimal(figures.get("value"))
             if quantity and value is not None and value / quantity > 0:
                 self._prices[str(asset).upper()] = value / quantity
