@@ -65,7 +65,7 @@ def judge_http(status: int, body: Any, evidence: Evidence, *, in_maintenance: bo
 def judge_cancel_all(reply: Reply) -> CancelResult:
     """Judge `cancelallorders` by its status and by every order that its lists name (§ 3.4).
 
-    An error that no order was cancel is no success here: only a status says that the account has been searched.
+    An error that no order was found is no success here: only a status says that the account has been searched.
     """
     if not reply.ok:
         return CancelResult(reply._replace(not_found=False))
