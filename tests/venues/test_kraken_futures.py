@@ -44,7 +44,7 @@ from tests.harness import venue_profiles
 from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
 from tests.harness.venue_profiles import SECOND_ROUTE_S, STANDS
 
-from . import test_conformance
+from . import test_conformance, test_secrets_do_not_leak
 
 SECRET = "7zxMEF5p/Z8l2p2U7Ghv6x14Af+Fx+92tPgUdVQ748FOIrEoT9bgT+bTRfXc5pz8na+hL/QdrCVG7bh9KpT0eMTm"
 CHALLENGE = "c100b894-1729-464d-ace1-52dbce11db42"
@@ -144,7 +144,8 @@ def push(**message: object) -> Received:
 
 RULES = [
     rule
-    for name, rule in vars(test_conformance).items()
+    for module in (test_conformance, test_secrets_do_not_leak)
+    for name, rule in vars(module).items()
     if name.startswith("test_") and list(inspect.signature(rule).parameters) == ["stand"]
 ]
 
@@ -155,6 +156,10 @@ def test_with_a_spot_key_the_account_keeps_every_rule_of_all_venues(
 ) -> None:
     monkeypatch.setitem(venue_profiles.STANDS, "kraken-futures", UNIFIED)
     rule(UNIFIED)
+
+
+def test_with_a_spot_key_no_output_and_no_log_line_has_a_secret_or_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    test_secrets_do_not_leak.test_no_output_or_log_line_of_an_adapter_has_a_secret(UNIFIED, caplog)
 
 
 # ── signatures ────────────────────────────────────────────────────────────────────────────────────────────────────
