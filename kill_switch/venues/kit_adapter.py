@@ -190,8 +190,13 @@ class KitAdapter(Adapter[OptionsT]):
 
     def describe_strike(self) -> tuple[str, ...]:
         framed = self.carrier() is not None
-        commands = self.cancels(Instant(0, 0))
-        return tuple(f"ws {each.frame_line}" if framed and each.frame else each.line for each in commands)
+        lines: list[str] = []
+        for command in self.cancels(Instant(0, 0)):
+            if framed and command.frame is not None:
+                lines.append(f"ws {command.frame_line}")
+            if not framed or command.frame is None or command.twin_at_once:
+                lines.append(command.line)
+        return tuple(lines)
 
     def _note_settled(self, made_ns: int) -> None:
         self.answers_ns = made_ns

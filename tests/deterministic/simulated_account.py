@@ -87,6 +87,7 @@ _OPTIONS = {
                    ("errors", ("new", "old")), ("nt_accounts", ("Sim101", "Sim101,Sim102"))),
     "kraken": (("token_kept", (False, True)), ("token_single", (False, True)), ("token_s", (120, 900)),
                ("nonce_window", (0, 5000)), ("cancel_all_charged", (False, True)), ("tier", ("pro", "unlimited"))),
+    "kraken-futures": (("unified", (True, False)), ("token_s", (120, 900)), ("nonce_window", (0, 100))),
     "kuna": (("wrap", (True, False)), ("id_key", ("id", "orderId")), ("active_has_stops", (False, True)),
              ("auth", ("api-key", "hmac")), ("nonce", ("increasing", "unique", "any")),
              ("numbered_pushes", (False, True)), ("token", ("before", "after", "none")), ("batch_max", (0, 0, 2))),
