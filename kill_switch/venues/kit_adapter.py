@@ -29,7 +29,7 @@ from kill_switch.venues.kit.readback import ReadBack
 from kill_switch.venues.kit.replies import CallPart, FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.session_token import SessionToken, Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping, SessionPool
-from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker, StrikeStep
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Drilled,
@@ -85,9 +85,7 @@ class KitAdapter(Adapter[OptionsT]):
             self.carrier,
             self._note_settled,
         )
-        self.reader = ListReader(
-            self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
-        )
+        self.reader = self.make_reader()
         self.token: SessionToken | None = None
         if self.token_request is not None:
             self.token = SessionToken(
@@ -107,6 +105,12 @@ class KitAdapter(Adapter[OptionsT]):
         self._paused_until_ns = 0  # until then only the commands of kills may leave
         self._pause_why = ""
 
+    def make_reader(self) -> ListReader:
+        """Make the reader of the account's lists."""
+        return ListReader(
+            self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
+        )
+
     # ── what a venue states ───────────────────────────────────────────────────────────────────────────────────────
 
     @abstractmethod
@@ -117,7 +121,7 @@ class KitAdapter(Adapter[OptionsT]):
     def read_order(self, item: object) -> Order | None:
         """Read an order of a list; return None if it cannot be read. An unknown status is alive."""
 
-    def cancels(self, now: Instant) -> Iterable[CancelCommand]:
+    def cancels(self, now: Instant) -> Iterable[StrikeStep]:
         """Yield the commands of a strike, the widest first; with `account_wide`, that is the first."""
         return () if self.account_wide is None else (self.account_wide,)
 
@@ -153,6 +157,10 @@ class KitAdapter(Adapter[OptionsT]):
         """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
         return ""
 
+    def may_sign_again(self, call: PendingCall) -> bool:
+        """Return whether a call whose signature was refused is signed anew once more."""
+        return call.retries < (COMMAND_RETRIES if call.command else 1)
+
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         """Correct the time or nonce that was refused `tries` times in a row; the request is then signed again."""
         self.clock.note_reply(reply, now, refused=True)
@@ -180,7 +188,7 @@ class KitAdapter(Adapter[OptionsT]):
 
     def describe_strike(self) -> tuple[str, ...]:
         framed = self.carrier() is not None
-        commands = self.cancels(Instant(0, 0))
+        commands = (step for step in self.cancels(Instant(0, 0)) if isinstance(step, CancelCommand))
         return tuple(f"ws {each.frame_line}" if framed and each.frame else each.line for each in commands)
 
     def _note_settled(self, made_ns: int) -> None:
@@ -250,7 +258,7 @@ class KitAdapter(Adapter[OptionsT]):
             return None
         if judged.pause_s:
             self._pause(judged, now)
-        if judged.outcome is ReplyOutcome.WRONG_TIME and call.retries < (COMMAND_RETRIES if call.command else 1):
+        if judged.outcome is ReplyOutcome.WRONG_TIME and self.may_sign_again(call):
             self.on_wrong_time(reply, call.retries + 1, now)
             return self.calls.start_again(call, now)
         part: CallPart = call.part

@@ -51,8 +51,14 @@ def no_detail(reply: Reply) -> CancelResult:
     return CancelResult(reply)
 
 
-def nothing_follows(reply: Reply, now: Instant) -> Iterable[CancelCommand]:
-    """Return that no command follows."""
+class LeftOut(NamedTuple):
+    """Known orders that no command of this strike cancels: the strike is not accepted, and the next one tries them."""
+
+    evidence: str
+
+
+def nothing_follows(reply: Reply, now: Instant) -> Iterable[StrikeStep]:
+    """Return that nothing follows."""
     return ()
 
 
@@ -62,34 +68,56 @@ class CancelCommand(NamedTuple):
     name: str
     build: Build  # builds and signs each copy of the request
     judge: Callable[[Reply], CancelResult] = no_detail  # looks closer at any reply
-    then: Callable[[Reply, Instant], Iterable[CancelCommand]] = nothing_follows  # the commands that its reply leads to
+    then: Callable[[Reply, Instant], Iterable[StrikeStep]] = nothing_follows  # what its judged reply leads to
     frame: FrameBuilder | None = None  # a frame's number → its text; the request is its twin
     extra: bool = False  # beside the strike's answer: a cancel of one order beside a mass cancel
     reads: bool = False  # it reads a list, to find what to cancel
+    instead: bool = False  # it repeats a part of the command that it follows, whose failure then does not count
     line: str = ""  # the request as `describe_strike` shows it, without key and signature
     frame_line: str = ""  # the same of the frame
+
+
+StrikeStep = CancelCommand | LeftOut | Output  # what a strike does, or what its adapter states meanwhile
 
 
 class Strike:
     """A strike in progress: how many commands are not answered, and the outcomes of the others."""
 
-    __slots__ = ("_answers", "_count", "_names_count", "begun", "made_ns", "waiting")
+    __slots__ = ("_answers", "_count", "_ended", "_left_out", "_names_count", "_sent", "begun", "made_ns", "waiting")
 
     def __init__(self, made_ns: int) -> None:
         self.made_ns = made_ns  # monotonic
         self.begun = 0  # commands that were issued
         self.waiting = 1  # the strike itself, until all its first commands are issued
         self._answers: list[tuple[CancelOutcome, str, bool]] = []  # outcome, evidence, and whether it is a list's
-        self._count = 0
+        self._left_out: list[str] = []
+        self._count = self._ended = 0  # orders that were cancelled, and that had ended before, as far as replies say
         self._names_count = True
+        self._sent = False  # a byte of a cancel, or of the strike's first command, may have left
 
-    def settle(self, command: CancelCommand, outcome: CancelOutcome, evidence: str, count: int | None) -> Outputs:
-        """Apply the final outcome of a command; the last command's returns the strike's answer."""
-        self._answers.append((outcome, evidence, command.reads))
+    def leave_out(self, evidence: str) -> None:
+        """Note that known orders have to wait for the next strike."""
+        self._left_out.append(evidence)
+
+    def settle(
+        self, part: CommandPart, outcome: CancelOutcome, evidence: str, count: int | None, ended: int
+    ) -> Outputs:
+        """Apply the final outcome of a command; the last command's returns the strike's answer.
+
+        `count` is how many orders the command has cancelled, None if unknown; `ended` is how many had ended before.
+        """
+        self._sent = self._sent or (part.is_cancel and outcome is not CancelOutcome.UNSENT)
+        self._answers.append((outcome, evidence, part.command.reads))
+        self._ended += ended
         if count is not None:
             self._count += count
-        elif not command.reads:
+        elif not part.command.reads:
             self._names_count = False
+        return self.end_one()
+
+    def replace(self) -> Outputs:
+        """Apply the refusal of a command that others repeat in parts."""
+        self._sent = True
         return self.end_one()
 
     def end_one(self) -> Outputs:
@@ -98,41 +126,59 @@ class Strike:
         return () if self.waiting else (self._answer(),)
 
     def _answer(self) -> CancelAnswered:
-        answers = self._answers
-        if len(answers) == 1:
-            outcome, evidence, _ = answers[0]
-            accepted = outcome is CancelOutcome.ACCEPTED and self._names_count
-            return CancelAnswered(outcome, evidence, self._count if accepted else None)
-        if not answers:
+        if not self._answers:
             return CancelAnswered(CancelOutcome.UNSENT, "no command is known that would cancel an order")
-        worst = self._worst()
-        if worst is CancelOutcome.ACCEPTED:
-            count = self._count if self._names_count else None
-            words = "accepted" if count is None else f"{count} order(s) cancelled"
-            return CancelAnswered(worst, f"{len(answers)} commands: {words}", count)
-        failed = [evidence for outcome, evidence, _ in answers if outcome is not CancelOutcome.ACCEPTED]
-        text = f"{len(failed)} of {len(answers)} commands: {'; '.join(dict.fromkeys(failed))}"
-        return CancelAnswered(worst, truncate(text, MAX_EVIDENCE))
+        outcome = self._outcome()
+        if outcome is CancelOutcome.ACCEPTED:
+            return CancelAnswered(outcome, self._describe_success(), self._count if self._names_count else None)
+        return CancelAnswered(outcome, truncate(self._describe_failure(), MAX_EVIDENCE), self._count or None)
 
-    def _worst(self) -> CancelOutcome:
+    def _outcome(self) -> CancelOutcome:
         """Return the worst outcome; a refused list alone does not refuse cancels that were accepted."""
         outcomes = {outcome for outcome, _, _ in self._answers}
         of_cancels = {outcome for outcome, _, is_list in self._answers if not is_list}
-        if outcomes in ({CancelOutcome.ACCEPTED}, {CancelOutcome.UNSENT}):
-            return next(iter(outcomes))
-        refused = CancelOutcome.REFUSED in (of_cancels if CancelOutcome.ACCEPTED in of_cancels else outcomes)
+        if outcomes == {CancelOutcome.ACCEPTED} and not self._left_out:
+            return CancelOutcome.ACCEPTED
+        if not self._sent:
+            return CancelOutcome.UNSENT
+        accepted = CancelOutcome.ACCEPTED in of_cancels or self._count or self._ended
+        refused = CancelOutcome.REFUSED in (of_cancels if accepted else outcomes)
         return CancelOutcome.REFUSED if refused else CancelOutcome.UNKNOWN
+
+    def _describe_success(self) -> str:
+        evidences = [evidence for _, evidence, is_list in self._answers if not is_list]
+        if len(evidences) < 2:
+            return evidences[0] if evidences else "the lists show nothing to cancel"
+        counts = self._describe_counts() if self._names_count else []
+        words = "; ".join(counts) or ("0 order(s) cancelled" if self._names_count else "accepted")
+        return f"{len(evidences)} commands: {words}"
+
+    def _describe_failure(self) -> str:
+        cancels = sum(not is_list for _, _, is_list in self._answers)
+        failed = [each for each in self._answers if each[0] is not CancelOutcome.ACCEPTED]
+        of_cancels = [evidence for _, evidence, is_list in failed if not is_list]
+        of_lists = [evidence for _, evidence, is_list in failed if is_list]
+        if of_cancels and cancels > 1:
+            of_cancels[0] = f"{len(of_cancels)} of {cancels} commands: {of_cancels[0]}"
+        return "; ".join(dict.fromkeys([*self._describe_counts(), *self._left_out, *of_cancels, *of_lists]))
+
+    def _describe_counts(self) -> list[str]:
+        counts = [f"{self._count} order(s) cancelled"] if self._count else []
+        return [*counts, f"{self._ended} had ended"] if self._ended else counts
 
 
 class CommandPart:
     """A command on its way by a frame, a request or both; its first final reply ends it."""
 
-    __slots__ = ("_striker", "command", "conn", "framed", "last", "settled", "strike", "twin_ended", "twin_started")
+    __slots__ = (
+        "_striker", "command", "conn", "framed", "is_cancel", "last", "settled", "strike", "twin_ended", "twin_started",
+    )  # fmt: skip
 
     def __init__(self, striker: Striker, strike: Strike, command: CancelCommand) -> None:
         self._striker = striker
         self.strike = strike
         self.command = command
+        self.is_cancel = not command.extra and (not command.reads or not strike.begun)  # the first command counts too
         self.conn: int | None = None  # the connection whose answer may still come
         self.framed = False  # its frame may have left
         self.twin_started = False
@@ -213,12 +259,12 @@ class Striker:
 
     # strikes
 
-    def strike(self, commands: Iterable[CancelCommand], now: Instant) -> Iterator[Output]:
+    def strike(self, steps: Iterable[StrikeStep], now: Instant) -> Iterator[Output]:
         """Yield the commands of a strike as they are built; the first is the prebuilt message, if there is one."""
         strike = Strike(now.mono_ns)
         begun, self._begun = self._begun, None
-        for command in commands:
-            yield from self._issue(strike, command, now, begun)
+        for step in steps:
+            yield from self._take_step(strike, step, now, begun)
             begun = None
         yield from strike.end_one()
 
@@ -228,16 +274,25 @@ class Striker:
         for part in self._frames.take_all():
             part.settled = True
 
+    def _take_step(
+        self, strike: Strike, step: StrikeStep, now: Instant, begun: Request | Send | None = None
+    ) -> Outputs:
+        if isinstance(step, CancelCommand):
+            return self._issue(strike, step, now, begun)
+        if not isinstance(step, LeftOut):
+            return (step,)
+        strike.leave_out(step.evidence)
+        return ()
+
     def _issue(self, strike: Strike, command: CancelCommand, now: Instant, begun: Request | Send | None) -> Outputs:
         part = CommandPart(self, strike, command)
-        is_first = not strike.begun
         strike.begun += 1
         if not command.extra:
             strike.waiting += 1
         conn = None if command.frame is None else self._carrier()
         if command.frame is None or conn is None:
             first = begun if isinstance(begun, Request) else None
-            return self.start_twin(part, now, first, is_first=is_first)
+            return self.start_twin(part, now, first)
         prepared = self._next
         if begun is not None and prepared is not None and prepared[0] is begun and prepared[0].conn == conn:
             send, number = prepared
@@ -248,9 +303,7 @@ class Striker:
         self._frames.add(number, conn, part)
         return (send, self._timers.start(self._second_route.cancel_s, part.on_overdue))
 
-    def start_twin(
-        self, part: CommandPart, now: Instant, first: Request | None = None, *, is_first: bool = False
-    ) -> Outputs:
+    def start_twin(self, part: CommandPart, now: Instant, first: Request | None = None) -> Outputs:
         """Send the request of a command, unless it was sent or the command is settled."""
         if part.twin_started or part.settled:
             return ()
@@ -261,7 +314,7 @@ class Striker:
             command.build if first is None else _begin_with(first, command.build),
             now,
             urgent=True,
-            cancel=not command.extra and (is_first or not command.reads),
+            cancel=part.is_cancel,
             command=True,
             second_route_after_s=None if command.extra else self._second_route.cancel_s,
             context=part,
@@ -324,27 +377,34 @@ class Striker:
             return ()
         part.settled = True
         outcome, evidence = part.last
-        return self._end(part, outcome, evidence, None)
+        return self._end(part, outcome, evidence)
 
     def _settle(self, part: CommandPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:
-        """End a command with its final reply, and issue the commands that follow from it."""
+        """End a command with its final reply, and carry out what follows from it."""
         part.settled = True
-        self._note(result, alone=alone)
         reply, strike = result.reply, part.strike
+        self._note(result._replace(refused=()), alone=alone)
+        steps = tuple(part.command.then(reply, now))
+        is_replaced = any(isinstance(step, CancelCommand) and step.instead for step in steps)
         follow_ups: Outputs = ()
-        for command in part.command.then(reply, now):
-            follow_ups += self._issue(strike, command, now, None)
+        for step in steps:
+            follow_ups += self._take_step(strike, step, now)
+        if is_replaced:
+            return (*strike.replace(), *follow_ups)
+        self._note(CancelResult(reply, refused=result.refused), alone=alone)
         count = (
             result.cancelled_count if alone or result.cancelled_count else None
         )  # another copy may have hit what this one did not find
-        return (*self._end(part, _outcome(reply), reply.evidence, count), *follow_ups)
+        return (*self._end(part, _outcome(reply), reply.evidence, count, len(result.ended)), *follow_ups)
 
-    def _end(self, part: CommandPart, outcome: CancelOutcome, evidence: str, count: int | None) -> Outputs:
+    def _end(
+        self, part: CommandPart, outcome: CancelOutcome, evidence: str, count: int | None = None, ended: int = 0
+    ) -> Outputs:
         if part.command.extra:
             refused = outcome is CancelOutcome.REFUSED
             return (UnexplainedMessage(f"{part.command.name} refused: {evidence}"),) if refused else ()
         self._on_settled(part.strike.made_ns)
-        return part.strike.settle(part.command, outcome, evidence, count)
+        return part.strike.settle(part, outcome, evidence, count, ended)
 
     def _note(self, result: CancelResult, *, alone: bool) -> None:
         """Pass the orders that a reply names to the book."""
