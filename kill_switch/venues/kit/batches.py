@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class BatchLimits(NamedTuple):
-    """What a venue's batch cancel takes, and how many cancels of one order a strike may send."""
+    """The limits of a venue's batch cancel, and of the cancels of one strike."""
 
     is_id: Callable[[str], bool]  # whether an id is well-formed: a malformed one may fail its whole batch
     batch_orders: int  # most orders of a batch
@@ -36,7 +36,7 @@ class BatchPlanner:
         self.tries: dict[str, int] = {}  # order → cancels that have named it
 
     def copy(self) -> BatchPlanner:
-        """Return a planner that knows the same, to see what a strike would do."""
+        """Return a planner that knows the same, to preview a strike."""
         other = BatchPlanner(self.limits)
         other.batch_orders, other.tries = self.batch_orders, dict(self.tries)
         return other
@@ -57,7 +57,7 @@ class BatchPlanner:
 
 
 class StrikeBatches:
-    """The cancels by id of one strike: each order is named once, unless its batch is divided anew."""
+    """The cancels by id of one strike: each order is named once, unless its batch is split again."""
 
     def __init__(self, planner: BatchPlanner) -> None:
         self.left = 0  # malformed ids that have to wait for the next strike
@@ -94,8 +94,6 @@ class StrikeBatches:
 
     def split(self, ids: Iterable[str]) -> Iterator[Batch]:
         """Yield batches of these orders, whether the strike has named them or not."""
-        rest = tuple(ids)
-        while rest:
-            most = self._planner.batch_orders
-            yield self._planner.note_try(Batch(rest[:most]))
-            rest = rest[most:]
+        orders, most = tuple(ids), self._planner.batch_orders
+        for start in range(0, len(orders), most):
+            yield self._planner.note_try(Batch(orders[start : start + most]))

@@ -232,7 +232,7 @@ class LookUpPart(NamedTuple):
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         if reply.not_found:
-            gone = Order(self.order_id, "", OrderState.GONE, reply.evidence)
+            gone = Order(self.order_id, "", OrderState.GONE, "not found")  # the venue's words may name a cancel
             return self.read_backs.looked_up(call, gone)
         if not reply.ok:
             return self.read_backs.looked_up(call, None, reply.evidence)

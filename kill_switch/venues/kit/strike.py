@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kill_switch.core.domain import CancelOutcome, Instant
-from kill_switch.venues.decode import truncate
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.frames import FrameTracker
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.second_route import SecondRoute
+from kill_switch.venues.kit.strike_tally import StrikeTally
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
-    CancelAnswered,
     Output,
     Outputs,
     PrepareFrame,
@@ -30,7 +29,6 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.request import Request
 
 FRAME_GRACE_S = 1.0  # how long a twin that has failed waits for the frame's answer
-MAX_EVIDENCE = 200  # characters of a strike's evidence
 
 FrameBuilder = Callable[[int], bytes]
 
@@ -80,93 +78,6 @@ class CancelCommand(NamedTuple):
 StrikeStep = CancelCommand | LeftOut | Output  # what a strike does, or what its adapter states meanwhile
 
 
-class Strike:
-    """A strike in progress: how many commands are not answered, and the outcomes of the others."""
-
-    __slots__ = ("_answers", "_count", "_ended", "_left_out", "_names_count", "_sent", "begun", "made_ns", "waiting")
-
-    def __init__(self, made_ns: int) -> None:
-        self.made_ns = made_ns  # monotonic
-        self.begun = 0  # commands that were issued
-        self.waiting = 1  # the strike itself, until all its first commands are issued
-        self._answers: list[tuple[CancelOutcome, str, bool]] = []  # outcome, evidence, and whether it is a list's
-        self._left_out: list[str] = []
-        self._count = self._ended = 0  # orders that were cancelled, and that had ended before, as far as replies say
-        self._names_count = True
-        self._sent = False  # a byte of a cancel, or of the strike's first command, may have left
-
-    def leave_out(self, evidence: str) -> None:
-        """Note that known orders have to wait for the next strike."""
-        self._left_out.append(evidence)
-
-    def settle(
-        self, part: CommandPart, outcome: CancelOutcome, evidence: str, count: int | None, ended: int
-    ) -> Outputs:
-        """Apply the final outcome of a command; the last command's returns the strike's answer.
-
-        `count` is how many orders the command has cancelled, None if unknown; `ended` is how many had ended before.
-        """
-        self._sent = self._sent or (part.is_cancel and outcome is not CancelOutcome.UNSENT)
-        self._answers.append((outcome, evidence, part.command.reads))
-        self._ended += ended
-        if count is not None:
-            self._count += count
-        elif not part.command.reads:
-            self._names_count = False
-        return self.end_one()
-
-    def replace(self) -> Outputs:
-        """Apply the refusal of a command that others repeat in parts."""
-        self._sent = True
-        return self.end_one()
-
-    def end_one(self) -> Outputs:
-        """Count one of those that the strike waits for, and return the answer if it was the last."""
-        self.waiting -= 1
-        return () if self.waiting else (self._answer(),)
-
-    def _answer(self) -> CancelAnswered:
-        if not self._answers:
-            return CancelAnswered(CancelOutcome.UNSENT, "no command is known that would cancel an order")
-        outcome = self._outcome()
-        if outcome is CancelOutcome.ACCEPTED:
-            return CancelAnswered(outcome, self._describe_success(), self._count if self._names_count else None)
-        return CancelAnswered(outcome, truncate(self._describe_failure(), MAX_EVIDENCE), self._count or None)
-
-    def _outcome(self) -> CancelOutcome:
-        """Return the worst outcome; a refused list alone does not refuse cancels that were accepted."""
-        outcomes = {outcome for outcome, _, _ in self._answers}
-        of_cancels = {outcome for outcome, _, is_list in self._answers if not is_list}
-        if outcomes == {CancelOutcome.ACCEPTED} and not self._left_out:
-            return CancelOutcome.ACCEPTED
-        if not self._sent:
-            return CancelOutcome.UNSENT
-        accepted = CancelOutcome.ACCEPTED in of_cancels or self._count or self._ended
-        refused = CancelOutcome.REFUSED in (of_cancels if accepted else outcomes)
-        return CancelOutcome.REFUSED if refused else CancelOutcome.UNKNOWN
-
-    def _describe_success(self) -> str:
-        evidences = [evidence for _, evidence, is_list in self._answers if not is_list]
-        if len(evidences) < 2:
-            return evidences[0] if evidences else "the lists show nothing to cancel"
-        counts = self._describe_counts() if self._names_count else []
-        words = "; ".join(counts) or ("0 order(s) cancelled" if self._names_count else "accepted")
-        return f"{len(evidences)} commands: {words}"
-
-    def _describe_failure(self) -> str:
-        cancels = sum(not is_list for _, _, is_list in self._answers)
-        failed = [each for each in self._answers if each[0] is not CancelOutcome.ACCEPTED]
-        of_cancels = [evidence for _, evidence, is_list in failed if not is_list]
-        of_lists = [evidence for _, evidence, is_list in failed if is_list]
-        if of_cancels and cancels > 1:
-            of_cancels[0] = f"{len(of_cancels)} of {cancels} commands: {of_cancels[0]}"
-        return "; ".join(dict.fromkeys([*self._describe_counts(), *self._left_out, *of_cancels, *of_lists]))
-
-    def _describe_counts(self) -> list[str]:
-        counts = [f"{self._count} order(s) cancelled"] if self._count else []
-        return [*counts, f"{self._ended} had ended"] if self._ended else counts
-
-
 class CommandPart:
     """A command on its way by a frame, a request or both; its first final reply ends it."""
 
@@ -174,7 +85,7 @@ class CommandPart:
         "_striker", "command", "conn", "framed", "is_cancel", "last", "settled", "strike", "twin_ended", "twin_started",
     )  # fmt: skip
 
-    def __init__(self, striker: Striker, strike: Strike, command: CancelCommand) -> None:
+    def __init__(self, striker: Striker, strike: StrikeTally, command: CancelCommand) -> None:
         self._striker = striker
         self.strike = strike
         self.command = command
@@ -261,7 +172,7 @@ class Striker:
 
     def strike(self, steps: Iterable[StrikeStep], now: Instant) -> Iterator[Output]:
         """Yield the commands of a strike as they are built; the first is the prebuilt message, if there is one."""
-        strike = Strike(now.mono_ns)
+        strike = StrikeTally(now.mono_ns)
         begun, self._begun = self._begun, None
         for step in steps:
             yield from self._take_step(strike, step, now, begun)
@@ -275,7 +186,7 @@ class Striker:
             part.settled = True
 
     def _take_step(
-        self, strike: Strike, step: StrikeStep, now: Instant, begun: Request | Send | None = None
+        self, strike: StrikeTally, step: StrikeStep, now: Instant, begun: Request | Send | None = None
     ) -> Outputs:
         if isinstance(step, CancelCommand):
             return self._issue(strike, step, now, begun)
@@ -284,7 +195,9 @@ class Striker:
         strike.leave_out(step.evidence)
         return ()
 
-    def _issue(self, strike: Strike, command: CancelCommand, now: Instant, begun: Request | Send | None) -> Outputs:
+    def _issue(
+        self, strike: StrikeTally, command: CancelCommand, now: Instant, begun: Request | Send | None
+    ) -> Outputs:
         part = CommandPart(self, strike, command)
         strike.begun += 1
         if not command.extra:
@@ -404,7 +317,7 @@ class Striker:
             refused = outcome is CancelOutcome.REFUSED
             return (UnexplainedMessage(f"{part.command.name} refused: {evidence}"),) if refused else ()
         self._on_settled(part.strike.made_ns)
-        return part.strike.settle(part, outcome, evidence, count, ended)
+        return part.strike.settle(outcome, evidence, count, ended, is_cancel=part.is_cancel, is_list=part.command.reads)
 
     def _note(self, result: CancelResult, *, alone: bool) -> None:
         """Pass the orders that a reply names to the book."""

@@ -52,7 +52,7 @@ def test_an_order_that_was_gone_for_a_while_begins_anew() -> None:
     assert divided(planner, "1", "2") == [Batch(("1",)), Batch(("2",), alone=True)]
 
 
-def test_what_a_copy_of_the_planner_would_do_changes_nothing() -> None:
+def test_a_preview_by_a_copy_of_the_planner_changes_nothing() -> None:
     planner = BatchPlanner(LIMITS)
     planner.batch_orders = 1
     assert [batch.ids for batch in divided(planner.copy(), "1", "2")] == [("1",), ("2",)]
