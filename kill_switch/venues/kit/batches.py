@@ -13,7 +13,7 @@ from typing import NamedTuple
 class BatchLimits(NamedTuple):
     """The limits of a venue's batch cancel, and of the cancels of one strike."""
 
-    is_id: Callable[[str], bool]  # whether an id is well-formed: a malformed one may fail its whole batch
+    is_id: Callable[[str], object]  # true for a well-formed id: a malformed one may fail its whole batch
     batch_orders: int  # most orders of a batch
     singles: int  # most cancels of one order of a strike
 
@@ -41,14 +41,11 @@ class BatchPlanner:
         other.batch_orders, other.tries = self.batch_orders, dict(self.tries)
         return other
 
-    def is_odd(self, order_id: str) -> bool:
-        """Return whether an order should be cancelled alone: its id is malformed, or it has outlived its batches."""
-        return self.tries.get(order_id, 0) >= self.ALONE_AFTER or not self.limits.is_id(order_id)
-
     def note_try(self, batch: Batch) -> Batch:
         """Note that the orders of a batch are cancelled now; return the batch."""
+        tries = self.tries
         for order_id in batch.ids:
-            self.tries[order_id] = self.tries.get(order_id, 0) + 1
+            tries[order_id] = tries.get(order_id, 0) + 1
         return batch
 
     def forget_gone(self, book: Container[str]) -> None:
@@ -71,18 +68,22 @@ class StrikeBatches:
         The orders to cancel alone come last, the least tried first. Those that exceed the limit go into a batch again,
         if their ids are well-formed; the others are counted in `left`.
         """
-        planner, is_id = self._planner, self._planner.limits.is_id
+        planner, named = self._planner, self._named
+        tries, is_id, alone_after = planner.tries, planner.limits.is_id, planner.ALONE_AFTER
         odd: list[str] = []
         batched: list[str] = []
-        for order_id in ids:
-            if order_id in self._named:
+        for order_id in ids:  # there may be thousands
+            if order_id in named:
                 continue
-            self._named.add(order_id)
-            (odd if planner.is_odd(order_id) else batched).append(order_id)
+            named.add(order_id)
+            if tries.get(order_id, 0) >= alone_after or not is_id(order_id):
+                odd.append(order_id)
+                continue
+            batched.append(order_id)
             if len(batched) >= planner.batch_orders:
-                yield from self.split(batched)
+                yield planner.note_try(Batch(tuple(batched)))
                 batched = []
-        odd.sort(key=lambda order_id: planner.tries.get(order_id, 0))
+        odd.sort(key=lambda order_id: tries.get(order_id, 0))
         room = planner.limits.singles - self._singles
         alone, others = odd[:room], odd[room:]
         again = [order_id for order_id in others if is_id(order_id)]

@@ -46,10 +46,7 @@ class KunaCommands:
         self, signer: KunaSigner, lists: Sequence[OrderList], book: OrderBook, evidence: Evidence, batch_orders: int
     ) -> None:
         """Make the commands' maker; `batch_orders` is the most orders of a batch."""
-        limits = BatchLimits(
-            lambda order_id: _UUID.fullmatch(order_id) is not None, batch_orders, MAX_SINGLES_PER_STRIKE
-        )
-        self._planner = BatchPlanner(limits)
+        self._planner = BatchPlanner(BatchLimits(_UUID.fullmatch, batch_orders, MAX_SINGLES_PER_STRIKE))
         self._signer = signer
         self._lists = lists
         self._book = book
