@@ -14,7 +14,15 @@ from typing import Any
 import click
 
 from kill_switch import __version__, unexpected
-from kill_switch.cli import daemon_commands, exit_codes, help_commands, operator_commands, record_commands, sim_commands
+from kill_switch.cli import (
+    daemon_commands,
+    exit_codes,
+    help_commands,
+    operator_commands,
+    record_commands,
+    sim_commands,
+    venue_commands,
+)
 from kill_switch.cli.common import say
 from kill_switch.errors import ConfigError, KillSwitchError, Unreachable
 
@@ -66,7 +74,7 @@ def main() -> None:
     """Cancel every resting order on every venue, at once, with proof, and stay tripped until a person re-arms."""
 
 
-for _module in (daemon_commands, operator_commands, record_commands, sim_commands, help_commands):
+for _module in (daemon_commands, operator_commands, record_commands, venue_commands, sim_commands, help_commands):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             main.add_command(_command)

@@ -50,8 +50,8 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
     """Validate the configuration and the secrets; start nothing.
 
     All problems are reported at once. The next three times of every schedule, drill and reset are printed, in their
-    zone and in UTC. Also reported is everything that would keep `run` from starting on this machine:
-    directories, sockets, ports, the group.
+    zone and in UTC. A line behind each account names the orders out of a kill's reach. Also reported is everything
+    that would keep `run` from starting on this machine: directories, sockets, ports, the group.
 
     With --connect, two more questions are answered. Is every account ready? Does every lane carry a harmless command
     within the budget? The running daemon's connections are used; without a daemon, this command opens its own. Exit
@@ -77,6 +77,7 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
         raise
     accounts = {name: account.venue for name, account in loaded.accounts.items()}
     answer: dict[str, object] = {"ok": True, "source": str(loaded.source), "accounts": accounts}
+    answer["not_covered"] = {n: a.adapter_class.not_covered(a.options) for n, a in loaded.accounts.items()}
     answer["triggers"] = {name: trigger.kind for name, trigger in loaded.triggers.items()}
     times = schedules.upcoming(loaded, datetime.now(UTC))
     answer["schedules"] = times
@@ -121,6 +122,8 @@ def _print_check(loaded: Config, notes: Sequence[str]) -> None:
     say(f"{loaded.source}: good; {len(loaded.accounts)} account(s), {len(loaded.triggers)} trigger(s)")
     for name, account in loaded.accounts.items():
         say(f"  account {name}: {account.venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
+        if not_covered := account.adapter_class.not_covered(account.options):
+            say(f"    a kill does not reach: {'; '.join(not_covered)}")
     for name, trigger in loaded.triggers.items():
         say(f"  trigger {name}: {trigger.kind}, for {', '.join(trigger.accounts)}")
     for note in notes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 _MOST_PARTS = 64  # parts left out one after the other; each costs a parse of the whole file
@@ -69,9 +69,7 @@ def salvage(text: str) -> SalvagedDocument:
         if any(quotes in line for line in lines[first:end] for quotes in ('"""', "'''")):
             # because it is unclear where a text over several lines ends: tables after it may be part of the text
             parts[-1] = where = f"lines {first + 1} to {len(lines)}"
-            for number in (number for number in starts if number >= end):
-                if account := _named(lines[number])[1]:
-                    lost[account] = where
+            lost.update(dict.fromkeys(_accounts(lines[number] for number in starts if number >= end), where))
             end = len(lines)
         left[first:end] = [""] * (end - first)
     accounts = document.get("accounts")
@@ -101,6 +99,11 @@ def _named(line: str) -> tuple[str, str]:
         return "", ""
     table, name = (_plain(header[group] or "") for group in ("table", "name"))
     return table, name if table == "accounts" else ""
+
+
+def _accounts(lines: Iterable[str]) -> list[str]:
+    """Return the accounts whose tables these lines begin."""
+    return [account for _, account in map(_named, lines) if account]
 
 
 def _keys(lines: Sequence[str], prefix: str) -> list[str]:

@@ -20,9 +20,9 @@ from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.core.commands import RearmGranted, RearmPending
 from kill_switch.core.domain import LaneState, Phase, Reason
 from kill_switch.core.events import RearmAsked
+from kill_switch.core.list_lag import describe_wait, proved_ns
 from kill_switch.core.outcome import Problem, daemon_problems
 from kill_switch.core.state import AccountState, describe_login_mismatch
-from kill_switch.core.sweep import describe_wait, proved_ns
 from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.health.clock_skew import ClockSkewMonitor
@@ -84,8 +84,7 @@ class ControlHandlers:
             self._intake_trouble,
             self._write_ahead_trouble,
             self._login_mismatches,
-            self._slow_accounts,
-            self._lagging_lists,
+            self._account_warnings,
             self._degraded_lanes,
             *troubles,
         ]
@@ -167,17 +166,17 @@ class ControlHandlers:
         )
         return (f"account {name}: {mismatch}: only rearm --force arms it" for name, mismatch in differences if mismatch)
 
-    def _slow_accounts(self) -> Iterable[str]:
-        """Yield a line for each account whose kill would be slow now, although its lanes are ready."""
-        now = self._dispatcher.clock()
-        cautions = ((name, session.status.caution(now)) for name, session in self._dispatcher.sessions.items())
-        return [f"{name}: {caution}" for name, caution in cautions if caution]
-
-    def _lagging_lists(self) -> Iterable[str]:
-        """Yield a line for each account that is not clear only because its lists may show a past state."""
-        sweeps = ((name, account.sweep) for name, account in self._dispatcher.state.accounts.items())
-        waits = ((name, describe_wait(sweep)) for name, sweep in sweeps if sweep is not None)
-        return (f"{name}: {wait}" for name, wait in waits if wait)
+    def _account_warnings(self) -> Iterable[str]:
+        """Yield the accounts' warnings: a slow kill, an order out of reach, a wait for lists that lag."""
+        now, accounts = self._dispatcher.clock(), self._dispatcher.state.accounts
+        for name, session in self._dispatcher.sessions.items():
+            sweep, out_of_reach = accounts[name].sweep, session.status.out_of_reach
+            if caution := session.status.caution(now):
+                yield f"{name}: {caution}"
+            if out_of_reach:
+                yield f"{name}: a kill does not reach: {'; '.join(out_of_reach)}"
+            if sweep is not None and (wait := describe_wait(sweep)):
+                yield f"{name}: {wait}"
 
     def _reasons(self) -> list[dict[str, object]]:
         """Return the first reasons of the kills that hold an account tripped now."""

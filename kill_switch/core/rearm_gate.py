@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kill_switch.core.domain import Phase
 from kill_switch.core.events import RearmAsked
+from kill_switch.core.list_lag import proved_ns
 from kill_switch.core.state import AccountState, State, describe_login_mismatch
-from kill_switch.core.sweep import proved_ns
 
 
 def find_rearm_blockers(state: State, event: RearmAsked, tripped: tuple[str, ...]) -> tuple[str, ...]:

@@ -159,23 +159,6 @@ def read_may_wait(sweep: Sweep, at_ns: int) -> bool:
     return sweep.phase is not Phase.CLEAR and needless and at_ns - sweep.began_ns > AT_ONCE_NS
 
 
-def proved_ns(sweep: Sweep) -> int:
-    """Return when the last read that proves the account clean was asked for; 0: none has proven it.
-
-    The first reads of a resumed guard may show the time before the process, in which nobody saw the pushes.
-    """
-    return sweep.last_proof_ns if sweep.last_proof_ns >= sweep.began_ns + _to_ns(sweep.timing.list_lag_s) else 0
-
-
-def describe_wait(sweep: Sweep) -> str:
-    """Describe why an account without a visible order is not clear yet; "" unless only the lag of its lists is why."""
-    timing = sweep.timing
-    if not timing.list_lag_s or sweep.phase is Phase.CLEAR or sweep.clean_reads_in_a_row < timing.clean_reads:
-        return ""
-    lag = f"its lists may lag by {timing.list_lag_s:g} s"
-    return f"no order is shown; {lag}, and have to show none for so long, with no order pushed"
-
-
 def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
     """Return the sweep after an event, and the actions to carry out now in their order."""
     match event:

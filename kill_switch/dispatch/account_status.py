@@ -66,6 +66,11 @@ class AccountStatus:
         return self._venue.slow_kill_warning(now)
 
     @property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """Machines and orders that the adapter has found at the account, and that a kill does not reach now."""
+        return self._venue.out_of_reach
+
+    @property
     def http_trouble(self) -> str:
         """Newest trouble of the HTTP lane itself; "" if there is none."""
         return self._http.trouble

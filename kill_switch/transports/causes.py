@@ -20,6 +20,13 @@ MAX_CAUSES = 10
 MAX_WORDS = 300
 # the texts of h11 and httpcore, which raise one class for every violation
 _CLOSED_EARLY = ("peer closed connection", "Server disconnected")
+_WORDS: dict[type[BaseException], str] = {  # a subclass before its class
+    TimeoutError: "timed out",
+    ConnectionRefusedError: "Connection refused",
+    EOFError: "closed by the venue before a whole answer",
+    InvalidMessage: "the answer to the upgrade is not HTTP",
+    InvalidHandshake: "the answer to the upgrade accepts no WebSocket",
+}
 
 
 def describe_error(error: BaseException) -> str:
@@ -59,23 +66,16 @@ def _words(error: BaseException) -> str:
             return "connection reset by the venue"
         case OSError(strerror=str() as text) if text:
             return text
-        case TimeoutError():
-            return "timed out"
-        case ConnectionRefusedError():
-            return "Connection refused"
-        case EOFError():
-            return "closed by the venue before a whole answer"
-        case InvalidMessage():
-            return "the answer to the upgrade is not HTTP"
-        case InvalidHandshake():
-            return "the answer to the upgrade accepts no WebSocket"
+        case InvalidMessage() | InvalidHandshake() | TimeoutError() | ConnectionRefusedError() | EOFError():
+            return next(words for kind, words in _WORDS.items() if isinstance(error, kind))
         case WebSocketException():
             return f"a violation of the WebSocket protocol: {type(error).__name__}"
-        case h11.ProtocolError() if str(error).startswith(_CLOSED_EARLY):
-            return "closed by the venue before a whole answer"
-        case h11.ProtocolError():
-            return "the answer is not HTTP"
-        case _ if type(error).__module__.startswith("httpcore") and str(error).startswith(_CLOSED_EARLY):
-            return "closed by the venue before a whole answer"
         case _:
-            return ""
+            return _http_words(error)
+
+
+def _http_words(error: BaseException) -> str:
+    is_h11 = isinstance(error, h11.ProtocolError)
+    if (is_h11 or type(error).__module__.startswith("httpcore")) and str(error).startswith(_CLOSED_EARLY):
+        return _WORDS[EOFError]
+    return "the answer is not HTTP" if is_h11 else ""

@@ -233,14 +233,9 @@ class FreshRoute:
                         return CallLost(call.tag, True, TOO_LARGE)
                     if pieces > MAX_PIECES:
                         return CallLost(call.tag, True, TOO_MANY_PIECES)
-            if encoding := headers.get("content-encoding", ""):
-                packed, body = body, bytearray()
-                self._held_bytes -= len(packed)
-                for piece in inflated(encoding, bytes(packed)):
-                    body += piece
-                    if not self._hold(len(piece), len(body)):
-                        return CallLost(call.tag, True, TOO_LARGE)
-                    await self._turn(len(piece))
+            encoding = headers.get("content-encoding", "")
+            if encoding and not await self._inflate(body, encoding):
+                return CallLost(call.tag, True, TOO_LARGE)
         except (OSError, httpcore.NetworkError, httpcore.ProtocolError):
             if head is None or not 400 <= head.status < 500:
                 raise
@@ -250,6 +245,18 @@ class FreshRoute:
         rtt_us = (time.monotonic_ns() - stream.sent_ns) // 1000
         complete_body = b"" if cut and "content-encoding" in headers else bytes(body)
         return Replied(call.tag, response.status, headers, complete_body, rtt_us)
+
+    async def _inflate(self, body: bytearray, encoding: str) -> bool:
+        """Replace a compressed body by its content, in place; return False if that is too large."""
+        packed = bytes(body)
+        body.clear()
+        self._held_bytes -= len(packed)
+        for piece in inflated(encoding, packed):
+            body += piece
+            if not self._hold(len(piece), len(body)):
+                return False
+            await self._turn(len(piece))
+        return True
 
     def _hold(self, more_bytes: int, whole_bytes: int) -> bool:
         """Count received bytes; return False if one answer, or all incomplete answers together, are too large."""

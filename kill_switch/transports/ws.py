@@ -103,7 +103,7 @@ class WsLane:
             connection.abort(reason)
 
     def connect_now(self) -> None:
-        """Make the next attempt without a wait, but for one that the venue has asked for; an open connection stays."""
+        """Make the next attempt without a wait, unless the venue has asked for the wait; an open connection stays."""
         self._hurry.set()
 
     async def run(self) -> None:

@@ -62,6 +62,8 @@ class Adapter(VenueProfile[OptionsT]):
             self.PUSHES_ORDERS
         )  # with these options; then no order placed on a ready lane lacks its `OrderPlaced`
         self.closes_positions = False  # once its cancels are answered, a strike closes positions
+        # what the adapter has found at the account that a kill does not reach now, as phrases: a running TWAP
+        self.out_of_reach: tuple[str, ...] = ()
         self.answers_ns = 0  # when the strike was made whose WebSocket answer came last
         self.clock = ClockOffset()
         self.evidence = Evidence(secrets.values())
@@ -112,8 +114,8 @@ class Adapter(VenueProfile[OptionsT]):
     def strike(self, now: Instant, number: int) -> Iterable[Output]:
         """Yield the commands of one strike, which cancels every order of the account; the widest command is first.
 
-        `number` is 1 for the first strike since the account was armed, and counts on until the re-arm, whatever the
-        pause and whatever other reason comes. It may begin above 1: a new process goes on with a kill.
+        `number` is 1 for the first strike since the account was armed. It counts on until the re-arm, through pauses
+        and other reasons. It may begin above 1, because a new process goes on with a kill.
         A generator lets the first command leave before the next is built: there may be thousands of orders. The
         strike ends in one `CancelAnswered`, which proves nothing. Mark each message that changes the account as
         `command`.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple
 
 from kill_switch.core.domain import Route, SweepTiming
 from kill_switch.venues.messages import NOT_PROCESSED
@@ -21,6 +21,13 @@ else:
     from typing import TypeVar
 
     OptionsT = TypeVar("OptionsT", bound=VenueOptions)
+
+
+class Guess(NamedTuple):
+    """A fact that decides whether an order survives, and that nobody has confirmed."""
+
+    fact: str
+    covered_by: str  # what the adapter does in case the guess is wrong; "nothing: …" if nothing can be done
 
 
 class VenueProfile(ABC, Generic[OptionsT]):
@@ -51,6 +58,12 @@ class VenueProfile(ABC, Generic[OptionsT]):
         tuple[str, ...]
     ] = ()  # options that name sub-accounts: the same login with others is another account
     Options: ClassVar[type[VenueOptions]]  # the class that `OptionsT` names
+    # what a kill reaches, in short phrases for people; `kill-switch venues` shows all of it
+    COMMANDS: ClassVar[tuple[str, ...]] = ()  # that a kill sends, the widest first
+    COVERED: ClassVar[tuple[str, ...]] = ()  # orders that it cancels, and that reads prove gone
+    NOT_COVERED: ClassVar[tuple[str, ...]] = ()  # what it does not reach: other parts, machines that place orders again
+    GUESSES: ClassVar[tuple[Guess, ...]] = ()
+    VERIFIED: ClassVar[str | None] = None  # date of a proof against the live venue, "2026-11-29"; None: never
 
     @classmethod
     @abstractmethod
@@ -64,6 +77,11 @@ class VenueProfile(ABC, Generic[OptionsT]):
         By default it is the first of `secrets`.
         """
         return cls.secrets(options)[0]
+
+    @classmethod
+    def not_covered(cls, options: OptionsT) -> tuple[str, ...]:
+        """Return what a kill of an account with these options does not reach; options may leave more out."""
+        return cls.NOT_COVERED
 
     @classmethod
     def currencies(cls, options: OptionsT) -> tuple[str, ...]:

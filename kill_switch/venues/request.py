@@ -1,4 +1,4 @@
-"""Hold what a lane sends over HTTP: a request as its bytes, and what a WebSocket upgrade needs.
+"""Hold the content of HTTP requests: a request as its bytes, and the path and headers of a WebSocket upgrade.
 
 Adapters build both; transports never change them.
 """
@@ -53,7 +53,7 @@ def _lines(headers: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What one WebSocket connection is requested with: it may hold secrets, which its repr does not show.
+    """Hold the path and the headers of one WebSocket upgrade; they may be secret, and the repr shows none.
 
     `target` is the path and the query, on the host of the configured address; "" is the configured address.
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.events import RearmAsked
-from kill_switch.core.sweep import proved_ns
+from kill_switch.core.list_lag import proved_ns
 from kill_switch.errors import CannotCreate
 from kill_switch.journal.latch_file import leave_latch, sync_latch
 from kill_switch.venues import VENUES

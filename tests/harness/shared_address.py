@@ -16,21 +16,18 @@ from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
-from kill_switch.sim.crosstrade import orders
 from kill_switch.sim.crosstrade import venue as crosstrade
-from kill_switch.sim.kit import exchange as floor
-from kill_switch.sim.kit import faults, venue
 from kill_switch.sim.kit.protocol import Request as Heard
 from kill_switch.sim.kit.server import PendingReply
 from kill_switch.sim.kuna import venue as kuna
 from kill_switch.sim.oxfun import venue as oxfun
-from kill_switch.sim.roxom import payloads
 from kill_switch.sim.roxom import venue as roxom
 from kill_switch.triggers.pnl.poller import EquityPoller
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, Opened, Replied
 from tests.harness.core_playbook import START
 from tests.harness.dispatch_doubles import Lane, Recorder, Time
+from tests.harness.simulator_modules import modules_that_import
 
 TRIP_MS = 40.0
 SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
@@ -39,7 +36,6 @@ SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
     "kuna": (kuna.Kuna, "BTC_USDT"),
     "crosstrade": (crosstrade.CrossTrade, "ES 09-26"),
 }
-_TIMED = (floor, faults, oxfun, kuna, roxom, payloads, orders, venue)
 
 
 class Asked(NamedTuple):
@@ -92,7 +88,7 @@ class Address:
             time=lambda: (START.wall_ns + self.time.ns - START.mono_ns) / 1e9,
             time_ns=lambda: START.wall_ns + self.time.ns - START.mono_ns,
         )
-        for module in _TIMED:
+        for module in modules_that_import("time"):
             patch.setattr(module, "time", clock)
         simulator, self._symbol = SIMULATORS[name]
         users = 1 if one_key else accounts

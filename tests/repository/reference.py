@@ -1,4 +1,5 @@
-"""Make the reference pages from the code: commands, exit codes, configuration, metrics, journal records.
+"""Make the reference pages from the code: commands, exit codes, configuration, metrics, journal
+records, venues.
 
 `python -m tests.repository.reference --write` writes them below `docs/reference`; `tests/repository/test_docs.py`
 compares. What a page says of a key is the comment behind the key's field; of a venue's option, its description.
@@ -294,6 +295,26 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
+# ── what a kill reaches ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def venue_page() -> str:
+    """Return the page of what a kill sends at each venue, and of what it covers."""
+    lines = ["# What a kill reaches", ""]
+    lines += ["From the venues' documents; `kill-switch venues` prints the same. `check` has a line for each account."]
+    for name, venue in VENUES.items():
+        lines += ["", f"## {name}", "", f"Verified against the live venue: {venue.VERIFIED or 'never'}."]
+        for title, phrases in (
+            ("A kill sends", venue.COMMANDS),
+            ("Covered", venue.COVERED),
+            ("Not covered", venue.NOT_COVERED),
+        ):
+            lines += ["", f"{title}:", "", *(f"- {phrase}" for phrase in phrases)]
+        lines += ["", "| a guess | what covers a wrong one |", "|---|---|"]
+        lines += [f"| {_cell(fact)} | {_cell(cover)} |" for fact, cover in venue.GUESSES]
+    return "\n".join(lines) + "\n"
+
+
 # ── all ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -305,6 +326,7 @@ def pages() -> dict[Path, str]:
         PAGES / "exit-codes.md": HEAD + exit_code_page(),
         PAGES / "journal-records.md": HEAD + journal_records(),
         PAGES / "metrics.md": HEAD + metrics(),
+        PAGES / "venues.md": HEAD + venue_page(),
         simulator_tables.PAGE: simulator_tables.made(simulator_tables.PAGE.read_text("utf-8")),
     }
 

@@ -257,6 +257,19 @@ def test_a_strike_begins_with_one_account_wide_command_that_may_use_every_connec
 
 @every_venue
 @pytest.mark.parametrize("ready", [False, True], ids=["not ready", "ready"])
+def test_a_new_process_that_goes_on_with_a_kill_sends_all_that_a_first_strike_sends(
+    stand: VenueProfile, ready: bool
+) -> None:
+    sent = []
+    for number in (1, 7):
+        outputs = (stand.ready() if ready else stand.player()).put(Kill(number))
+        calls = [(one.request.method, one.request.target) for one in outputs if isinstance(one, Call)]
+        sent.append((calls, [one.text for one in outputs if isinstance(one, Send)]))
+    assert sent[0] == sent[1] and any(sent[0])
+
+
+@every_venue
+@pytest.mark.parametrize("ready", [False, True], ids=["not ready", "ready"])
 def test_the_prebuilt_command_is_the_first_that_a_strike_sends(stand: VenueProfile, ready: bool) -> None:
     player = stand.ready() if ready else stand.player()
     for _ in range(2):

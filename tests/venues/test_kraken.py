@@ -427,6 +427,14 @@ def test_a_transfer_of_another_asset_is_valued_first_and_until_then_there_is_no_
     assert calls_of(player.put(Measure()))[0].request.target == "/0/private/TradeBalance"
 
 
+def test_figures_that_were_requested_before_a_transfer_and_may_contain_it_are_not_reported() -> None:
+    player = KRAKEN.ready()
+    [call] = calls_of(player.put(Measure()))
+    player.put(moved("withdrawal", "BTC", -0.5))
+    [fact] = player.put(answer(call.tag, {"error": [], "result": {"eb": "1", "n": "0"}}))
+    assert isinstance(fact, UnexplainedMessage) and "a transfer has no value yet" in fact.why
+
+
 def test_the_balances_that_a_subscription_refuses_do_not_cost_the_connection() -> None:
     player = KRAKEN.ready()
     refused = {"method": "subscribe", "req_id": 2, "success": False, "error": "EGeneral:Permission denied"}

@@ -386,7 +386,7 @@ def test_an_order_cancelled_by_a_strike_is_counted_though_another_strike_follows
     assert read.cancelled == 1
 
 
-def test_a_kill_soon_after_a_re_arm_neither_counts_nor_repeats_what_concerned_the_kill_before_it() -> None:
+def test_a_kill_soon_after_a_re_arm_neither_counts_nor_repeats_cancels_of_the_kill_before_it() -> None:
     player = ready()
     know(player, working("1", "2"))
     player.put(Kill())

@@ -47,7 +47,7 @@ from kill_switch.venues.messages import (
     Replied,
     Send,
 )
-from kill_switch.venues.profile import shared_timing
+from kill_switch.venues.profile import Guess, shared_timing
 from kill_switch.venues.request import Upgrade
 
 NO_ORDER = "0" * 32  # the empty GUID: no order can have it
@@ -90,6 +90,32 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     PUSHES_ORDERS = False  # § 6: not documented for NT8 accounts; a push that comes is applied
 
     Options = CrossTradeOptions
+    COMMANDS = (
+        'ws "CancelOrders": each NT account',
+        "POST /v1/api/accounts/{account}/orders/cancel: its twin, if no answer comes or the WebSocket is down",
+        'ws "Cancel", or POST /v1/api/accounts/{account}/orders/{id}/cancel: orders that outlive a strike, by id',
+        'ws "Flatten": each NT account of which a read shows a position, with flatten = true',
+    )
+    COVERED = ("orders of the accounts in nt_accounts, of every program, strategy and person, as NinjaTrader has them",)
+    NOT_COVERED = (
+        "NT accounts that nt_accounts does not name",
+        "strategies in NinjaTrader, which may place orders again",
+        "orders at the broker that NinjaTrader does not have",
+        "CrossTrade's other destination, Tradovate",
+        "positions, unless flatten is true",
+    )
+    GUESSES = (
+        Guess(
+            "GET /orders lists the orders of every account (§ 5)",
+            "it is proof only with a snapshot that shows each account connected; without it each account is listed",
+        ),
+        Guess("each state of an order has a name that is known (§ 7)", "an unknown state counts as alive"),
+        Guess("no order is pushed (§ 6)", "lists alone are proof, and a probe reads them every 4 s"),
+        Guess(
+            "an error over the WebSocket has one of three forms (§ 6)",
+            "a frame whose answer cannot be read has its twin over REST",
+        ),
+    )
 
     @classmethod
     def timing(cls, together: int) -> SweepTiming:

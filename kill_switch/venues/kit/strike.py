@@ -145,6 +145,8 @@ class Striker:
     def prebuild(self, command: CancelCommand, now: Instant) -> Request | Send:
         """Build the first message of the strike that follows, and begins with `command`."""
         conn = None if command.frame is None else self._carrier()
+        if self._begun is not None:
+            self._next = None  # no strike has followed: the answer to that frame must not count for another
         if command.frame is None or conn is None:
             self._begun = command.build(now)
         elif self._next is None or self._next[0].conn != conn:

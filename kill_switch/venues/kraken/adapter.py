@@ -36,6 +36,7 @@ from kill_switch.venues.kraken.replies import (
 )
 from kill_switch.venues.kraken.transfers import TransferReader
 from kill_switch.venues.messages import Outputs, Replied, Send, UnexplainedMessage
+from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
 
 NO_ORDER = "OAAAAA-AAAAA-AAAAAA"  # well-formed, and no order has it
@@ -61,6 +62,38 @@ class Kraken(KitAdapter[KrakenOptions]):
     READS_ALONGSIDE: ClassVar[bool] = True
 
     Options = KrakenOptions
+    COMMANDS = (
+        'ws "cancel_all": the whole account',
+        "POST /0/private/CancelAll: its twin, if no answer comes or the WebSocket is down",
+    )
+    COVERED = ("orders of every pair, conditional ones before they trigger too, of every program and of the web page",)
+    NOT_COVERED = (
+        "derivatives: an account of its own, kraken-futures",
+        "sub-accounts: each has its own keys",
+        "positions on margin, earn and transfer requests",
+    )
+    GUESSES = (
+        Guess(
+            "the count in the answer to cancel_all is of all orders, however many (§ 11)",
+            "the count proves nothing: the list is read, and what it shows is struck again",
+        ),
+        Guess(
+            "a full counter of orders refuses no cancel_all (§ 11)",
+            "a refusal is no success: it is repeated, and the list decides",
+        ),
+        Guess(
+            "the contingent leg of a bracket is no order until its primary fills (§ 4.1)",
+            "a later read of the guard finds it, and it is struck",
+        ),
+        Guess(
+            "one answer has all open orders (§ 4.1)",
+            "an order that a push shows alive is looked up by its id",
+        ),
+        Guess(
+            "a token lives as long as its answer says (§ 2.2)",
+            "there is a spare token; a refused one is replaced, with REST beside it",
+        ),
+    )
 
     @classmethod
     def secrets(cls, options: KrakenOptions) -> tuple[str, ...]:
@@ -167,6 +200,8 @@ class Kraken(KitAdapter[KrakenOptions]):
         `e` has only the currencies that are collateral: the purchase of another coin would look like a loss. `eb` alone
         lacks the result of open margin positions.
         """
+        if self._transfers.has_unvalued:
+            return "a transfer has no value yet"
         figures = data if isinstance(data, dict) else {}
         balance, result = as_decimal(figures.get("eb")), as_decimal(figures.get("n"))
         if balance is None or result is None:

@@ -45,7 +45,7 @@ from kill_switch.venues.kuna.socketcluster import (
 )
 from kill_switch.venues.kuna.strike import MULTI, KunaCommands
 from kill_switch.venues.messages import Output, Outputs, Replied, Send, UnexplainedMessage
-from kill_switch.venues.profile import shared_timing
+from kill_switch.venues.profile import Guess, shared_timing
 
 DETAILS = "/v4/order/private/details"
 NO_ORDER = "00000000-0000-4000-8000-000000000000"  # well-formed but not random: no order can have it
@@ -81,6 +81,33 @@ class Kuna(KitAdapter[KunaOptions]):
 
     Options = KunaOptions
     reader: QueuedListReader
+    COMMANDS = (
+        "POST /v4/order/private/cancel/multi: batches of the known orders",
+        "GET /v4/order/private/active and /v4/order/private/history beside them: what they add is cancelled too",
+    )
+    COVERED = ("Open, Pending and WaitStop orders of the key's account type, of every program and of the web page",)
+    NOT_COVERED = ("the other account type, Pro or not: it needs an account of its own",)
+    GUESSES = (
+        Guess("the active list lacks WaitStop and Pending orders (§ 6)", "they are listed by their status too"),
+        Guess(
+            "some list has each Pending order (§ 6)",
+            "nothing: one that no list has, and no push has shown, is not seen",
+        ),
+        Guess("a batch may have as many orders as a page (§ 3.2)", "a batch that is refused is halved"),
+        Guess(
+            "an error for a batch says nothing of its other orders (§ 3.2)",
+            "the next read shows what is left, which is struck again",
+        ),
+    )
+
+    @classmethod
+    def not_covered(cls, options: KunaOptions) -> tuple[str, ...]:
+        unread = (
+            ("WaitStop orders that the active list lacks: stop_orders is false", options.stop_orders),
+            ("Pending orders that the active list lacks: pending_orders is false", options.pending_orders),
+            ("orders older than two weeks: since is empty", options.since),
+        )
+        return (*cls.NOT_COVERED, *(phrase for phrase, read in unread if not read))
 
     @classmethod
     def timing(cls, together: int) -> SweepTiming:

@@ -46,6 +46,7 @@ from kill_switch.venues.oxfun.replies import (
 from kill_switch.venues.oxfun.session import SessionPool
 from kill_switch.venues.oxfun.signing import OxFunSigner
 from kill_switch.venues.oxfun.strike import MARKET, NO_ORDER, OxFunStriker
+from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
 
 REST = 2500, 300.0  # requests within seconds, of an address (§ 3.4); besides, 100 within one second
@@ -92,6 +93,27 @@ class OxFun(Adapter[OxFunOptions]):
     CLOCK_WINDOW_S: ClassVar[float | None] = 30.0  # § 8 documents that there is a window (20024), but not its width
 
     Options = OxFunOptions
+    COMMANDS = (
+        "DELETE /v3/orders/cancel-all: the key's sub-account",
+        'ws "cancelorders": batches of the known orders beside it',
+        "DELETE /v3/orders/cancel: orders that outlive a strike, by id",
+    )
+    COVERED = ("limit and stop orders of the key's sub-account in all markets, of every program and of the web page",)
+    NOT_COVERED = ("other sub-accounts: each has its own key",)
+    GUESSES = (
+        Guess(
+            "cancel-all without a market is for the whole sub-account (§ 4.3)",
+            "known orders are cancelled in batches beside it, and by id if they outlive a strike",
+        ),
+        Guess(
+            "cancel-all includes stop orders (§ 12)",
+            "known orders are cancelled in batches beside it, and by id if they outlive a strike",
+        ),
+        Guess(
+            "the list of working orders has stop orders, on one page (§ 5, § 12)",
+            "only an empty list is proof; an order that a push shows alive is looked up by its id",
+        ),
+    )
 
     @classmethod
     def timing(cls, together: int) -> SweepTiming:

@@ -28,6 +28,7 @@ from kill_switch.venues.messages import (
     UnexplainedMessage,
 )
 from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request, Upgrade
 from kill_switch.venues.roxom.equity_reader import RoxomEquityReader
 from kill_switch.venues.roxom.replies import (
@@ -101,6 +102,32 @@ class Roxom(Adapter[RoxomOptions]):
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)
 
     Options = RoxomOptions
+    COMMANDS = (
+        "POST /orders/cancel-all: the whole account",
+        "POST /orders/{id}/cancel: each known order that the answer does not name",
+    )
+    COVERED = ("limit and stop orders of all instrument types, of every program and of the web page",)
+    NOT_COVERED = ("stop-loss and take-profit orders of a position, unless a list, a push or the position names them",)
+    GUESSES = (
+        Guess(
+            "cancel-all includes orders that wait for their trigger (§ 6)",
+            "known orders that its answer does not name are cancelled by id, and each type's list is read",
+        ),
+        Guess(
+            "a list has every open order of its type, on one page (§ 4.4)",
+            "an order that a push shows alive, or whose cancel is refused, is looked up by its id",
+        ),
+        Guess(
+            "the signature of cancel-all has no body part (§ 3.3)",
+            "a drill signs another cancel by the same rule; REFUSED is reported, and RESIDUE",
+        ),
+    )
+
+    @classmethod
+    def not_covered(cls, options: RoxomOptions) -> tuple[str, ...]:
+        unread = [kind for kind in ALL_TYPES if kind not in options.inst_types]
+        left_out = (f"a proof for {', '.join(unread)}: inst_types leaves them out",) if unread else ()
+        return (*cls.NOT_COVERED, *left_out)
 
     @classmethod
     def secrets(cls, options: RoxomOptions) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from kill_switch.core.domain import Reason
 from kill_switch.journal import latch_file, segments
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.write_ahead import WriteAheadNote
+from kill_switch.venues import VENUES
 from tests.harness.fake_daemon import answering
 
 CONFIG = """
@@ -64,6 +65,38 @@ def test_check_summarises_a_valid_configuration(config: Path) -> None:
     assert "1 account(s), 1 trigger(s)" in done.output
     assert "account mm1: oxfun, tags desk:mm" in done.output
     assert "environment" not in done.output
+
+
+def test_check_names_the_orders_out_of_a_kills_reach_in_one_line_an_account(config: Path) -> None:
+    more = '[accounts.nt]\nvenue = "crosstrade"\nnt_accounts = ["Sim101"]\ntoken = { env = "MM1_KEY" }\n'
+    config.write_text(f"{config.read_text()}\n{more}")
+    lines = invoke("check", "-c", config).output.splitlines()
+    behind = {
+        name: lines[lines.index(line) + 1] for line in lines for name in ("mm1", "nt") if f"account {name}:" in line
+    }
+    assert behind["mm1"] == "    a kill does not reach: other sub-accounts: each has its own key"
+    assert "strategies in NinjaTrader" in behind["nt"] and behind["nt"].endswith("; positions, unless flatten is true")
+    told = json.loads(invoke("check", "-c", config, "--json").stdout)["not_covered"]
+    assert set(told) == {"mm1", "nt"} and told["mm1"] == ["other sub-accounts: each has its own key"]
+
+
+def test_venues_shows_the_commands_the_reach_and_the_guesses_of_each_venue() -> None:
+    done = invoke("venues")
+    assert done.exit_code == 0
+    for name, venue in VENUES.items():
+        assert f"{name} (verified against the live venue: never)" in done.output
+        phrases = (*venue.COMMANDS, *venue.COVERED, *venue.NOT_COVERED, *map(": ".join, venue.GUESSES))
+        assert all(f"    {phrase}\n" in done.output for phrase in phrases)
+    told = json.loads(invoke("venues", "--json").stdout)["venues"]
+    assert set(told) == set(VENUES)
+    assert told["kuna"]["verified"] is None and told["kuna"]["sends"] == list(VENUES["kuna"].COMMANDS)
+    assert set(told["kuna"]["guesses"][0]) == {"fact", "covered_by"}
+
+
+def test_a_venue_that_was_verified_has_the_date_of_its_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VENUES["oxfun"], "VERIFIED", "2026-11-29")
+    assert "oxfun (verified against the live venue: 2026-11-29)" in invoke("venues").output
+    assert json.loads(invoke("venues", "--json").stdout)["venues"]["oxfun"]["verified"] == "2026-11-29"
 
 
 def test_check_says_every_problem_at_once_and_ends_with_78(config: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
-from kill_switch.core.domain import Phase, Route
+from kill_switch.core import list_lag, sweep
+from kill_switch.core.domain import Phase, Route, SweepTiming
 from kill_switch.journal import segments
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.triggers.flag.trigger import FlagState, FlagTrigger
@@ -139,6 +141,26 @@ async def test_a_dry_run_adds_the_orders_to_the_status(opened: Opened) -> None:
     assert account["orders_known"] is False
     assert office.dispatcher.state.phase == "ARMED"
     assert (await office.ask("status"))["last_kill"] is None
+
+
+async def test_an_order_out_of_a_kills_reach_that_an_adapter_has_found_is_a_line_of_the_status(opened: Opened) -> None:
+    office = opened("a", "b")
+    office.venues["b"].out_of_reach = ("a running TWAP", "an order on margin")
+    assert (await office.ask("status"))["trouble"] == ["b: a kill does not reach: a running TWAP; an order on margin"]
+    office.venues["b"].out_of_reach = ()
+    assert (await office.ask("status"))["trouble"] == []
+
+
+async def test_an_account_that_only_waits_for_its_lists_has_a_line_of_the_status(opened: Opened) -> None:
+    office = opened("a", "b")
+    timing = replace(SweepTiming(), list_lag_s=2.0)
+    waiting = sweep.start_sweep(timing, 0)._replace(phase=Phase.CONFIRMING, clean_reads_in_a_row=2)
+    state = office.dispatcher.state
+    account = state.accounts["a"]._replace(timing=timing, sweep=waiting, kill="k1")
+    office.dispatcher.state = state._replace(accounts={**state.accounts, "a": account})
+    status = await office.ask("status")
+    assert status["trouble"] == [f"a: {list_lag.describe_wait(waiting)}"] and status["trouble"][0] != "a: "
+    assert status["accounts"]["a"]["state"] == "CONFIRMING"
 
 
 async def test_an_account_with_a_slow_kill_is_reported_although_its_lanes_are_ready(opened: Opened) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kill_switch.core import engine, sweep
+from kill_switch.core import engine, list_lag, sweep
 from kill_switch.core.commands import RearmRefused
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, SweepTiming
 from kill_switch.core.events import RearmAsked
@@ -90,11 +90,11 @@ def test_reads_may_wait_for_room_while_only_the_lag_keeps_an_account_from_being_
 
 def test_an_account_that_waits_for_its_lists_says_so() -> None:
     state = after(begun(), read(200))
-    assert sweep.describe_wait(state) == ""  # a clean read is missing too
-    assert sweep.describe_wait(after(state, read(500))) == (
+    assert list_lag.describe_wait(state) == ""  # a clean read is missing too
+    assert list_lag.describe_wait(after(state, read(500))) == (
         "no order is shown; its lists may lag by 2 s, and have to show none for so long, with no order pushed"
     )
-    assert sweep.describe_wait(after(state, read(500), read(2500))) == ""
+    assert list_lag.describe_wait(after(state, read(500), read(2500))) == ""
 
 
 def test_a_deadline_within_the_lag_is_refused() -> None:
@@ -104,11 +104,11 @@ def test_a_deadline_within_the_lag_is_refused() -> None:
 
 def test_a_guard_resumed_by_a_new_process_proves_nothing_while_lists_may_show_the_time_before_it() -> None:
     state = after(sweep.resume_guard(LAGS, ns(0)), due(0), read(2, asked=0))
-    assert state.phase is Phase.CLEAR and sweep.proved_ns(state) == 0
+    assert state.phase is Phase.CLEAR and list_lag.proved_ns(state) == 0
     state = after(state, due(2010), read(2020, asked=2010))
-    assert sweep.proved_ns(state) == ns(2010)
+    assert list_lag.proved_ns(state) == ns(2010)
     at_once = after(sweep.resume_guard(TIMING, ns(0)), due(0), read(2, asked=0))
-    assert sweep.proved_ns(at_once) == ns(0)
+    assert list_lag.proved_ns(at_once) == ns(0)
 
 
 def test_a_resumed_guard_whose_lists_lag_is_not_re_armed_at_once() -> None:

@@ -170,7 +170,7 @@ def test_where_lists_lag_the_push_of_an_orders_end_begins_the_span_of_clean_read
     assert floor.phase() == "CLEAR"
 
 
-def test_a_venue_is_told_the_number_of_a_strike_in_its_kill() -> None:
+def test_a_venue_gets_the_number_of_each_strike_in_its_kill() -> None:
     floor = Floor(("a",))
     floor.fire()
     floor.time.advance(30_000)
@@ -786,7 +786,7 @@ def test_a_connection_that_the_adapter_drops_is_closed() -> None:
     assert floor.trace == ["a drop 4 silent"]
 
 
-def test_an_adapter_that_has_what_a_connection_waited_for_has_its_lane_connect_now() -> None:
+def test_an_adapter_that_has_a_token_has_its_lane_connect_now() -> None:
     floor = Floor()
     floor.venues["a"].will(ConnectNow())
     floor.session().on_lane_event(PUSH)

@@ -100,7 +100,7 @@ async def test_a_path_that_no_request_line_can_carry_is_trouble_that_does_not_sh
     assert not server.peers
 
 
-async def test_a_lane_that_waits_for_a_token_connects_as_soon_as_it_is_told_that_there_is_one(
+async def test_a_lane_that_waits_for_a_token_connects_as_soon_as_the_token_has_come(
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     tokens: list[str] = []

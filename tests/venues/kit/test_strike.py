@@ -73,6 +73,16 @@ def test_a_prebuilt_frame_whose_connection_is_gone_is_not_sent_again() -> None:
     assert isinstance(first, Send) and call.cancel and call.route is Route.HTTP
 
 
+def test_a_prebuilt_frame_that_no_strike_has_followed_lends_its_number_to_no_other_frame() -> None:
+    player = ready()
+    abandoned = player.adapter.prebuilt_command(player.now)
+    first = player.adapter.prebuilt_command(player.now)
+    assert isinstance(abandoned, Send) and isinstance(first, Send) and abandoned.text != first.text
+    assert frames_of(player.put(Kill()))[0] is first
+    assert not facts(player.put(hears(1, {"id": 1, "data": {}})))  # the answer to the abandoned frame
+    assert facts(player.put(hears(1, {"id": 2, "data": {}})))
+
+
 def test_a_prebuilt_request_is_the_first_copy_and_the_second_copy_is_built_anew() -> None:
     player = ready()
     player.put(Closed(Route.WS, 1, "gone"))
