@@ -58,6 +58,7 @@ class KitAdapter(Adapter[OptionsT]):
     """
 
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
+    READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
 
     account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
     lists: Sequence[OrderList]
@@ -85,7 +86,9 @@ class KitAdapter(Adapter[OptionsT]):
             self.carrier,
             self._note_settled,
         )
-        self.reader = self.make_reader()
+        self.reader = self.READER(
+            self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
+        )
         self.token: SessionToken | None = None
         if self.token_request is not None:
             self.token = SessionToken(
@@ -104,12 +107,6 @@ class KitAdapter(Adapter[OptionsT]):
             self.read_backs.look_up_part = self._look_up_part
         self._paused_until_ns = 0  # until then only the commands of kills may leave
         self._pause_why = ""
-
-    def make_reader(self) -> ListReader:
-        """Make the reader of the account's lists."""
-        return ListReader(
-            self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
-        )
 
     # ── what a venue states ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -158,7 +155,7 @@ class KitAdapter(Adapter[OptionsT]):
         return ""
 
     def may_sign_again(self, call: PendingCall) -> bool:
-        """Return whether a call whose signature was refused is signed anew once more."""
+        """Return whether a call whose signature was refused may be signed again."""
         return call.retries < (COMMAND_RETRIES if call.command else 1)
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:

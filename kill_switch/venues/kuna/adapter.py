@@ -80,6 +80,7 @@ class Kuna(KitAdapter[KunaOptions]):
     DRILLS = (Route.HTTP,)  # § 5: the WebSocket is push only
 
     Options = KunaOptions
+    READER = QueuedListReader
     reader: QueuedListReader
     COMMANDS = (
         "POST /v4/order/private/cancel/multi: batches of the known orders",
@@ -154,11 +155,6 @@ class Kuna(KitAdapter[KunaOptions]):
     @staticmethod
     def _order_list(name: str, build: Build) -> OrderList:
         return OrderList(name, lambda cursor: build, lambda data: items_of(data.body), full=PAGE)
-
-    def make_reader(self) -> QueuedListReader:
-        return QueuedListReader(
-            self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
-        )
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
