@@ -122,12 +122,12 @@ class AccountStatus:
     @property
     def drill_routes(self) -> tuple[Route, ...]:
         """Routes that a drill covers."""
-        return self._venue.DRILLS
+        return self._venue.drill_routes
 
     @property
     def measure_every_s(self) -> float:
         """Seconds between two measurements of the account's equity."""
-        return self._venue.MEASURE_EVERY_S
+        return self._venue.equity_every_s
 
     def describe_strike(self) -> tuple[str, ...]:
         """Return a line for each command that a strike would send; may raise any exception of the adapter."""

@@ -29,7 +29,7 @@ AGAIN_S = 0.25
 LATE_ANSWERS = 8  # of a strike, a cancel by id, a look-up and two reads, some of them twice
 RESTART_S = 1.0
 COVERS_LESS = frozenset({"partial_list", "unlisted"})  # faults that `_plan_lists` plans
-ONE_LIST = ("crosstrade", "kraken", "oxfun")  # at which a read has one list of all orders
+ONE_LIST = ("crosstrade", "kraken", "kraken-futures", "oxfun")  # at which a read has one list of all orders
 FIRST_VENUES = ("crosstrade", "kuna", "oxfun", "roxom")
 SHOWS_LESS = frozenset(  # faults that `_plan_sessions` plans; what lists of a past moment hide, nobody can know
     "lose_push late_push vanish expire_token hang_login read_only_key ip_refused stale_reads empty_reads".split()

@@ -17,3 +17,6 @@ class KrakenOptions(VenueOptions):
     equity_currency: Literal["USD", "EUR", "GBP", "CAD", "AUD", "JPY"] = Field(
         default="USD", description="Kraken values the account in it"
     )
+    tier: Literal["starter", "intermediate", "pro"] = Field(
+        default="starter", description="the account's verification level, which sets its rate limit"
+    )

@@ -41,8 +41,9 @@ every_timed_venue = pytest.mark.parametrize("venue", [name for name in VENUES if
 STAGED: Mapping[str, Mapping[str, str]] = {  # orders are pushed, and the driver may probe as often as it likes
     "crosstrade": {"order_events": "true"},
     "kraken": {"tier": "unlimited"},
+    "kraken-futures": {"pool": "0"},
 }
-WS_FIRST = {"crosstrade", "kraken"}  # a strike is frames, and calls are its second copies
+WS_FIRST = {"crosstrade", "kraken", "kraken-futures"}  # a strike is frames, and calls are its second copies
 TOKEN = re.compile(r'"token":"([^"]+)"')  # in a frame
 MOST_TO_HIDE: Mapping[str, Mapping[str, str]] = {"kuna": {"auth": "hmac"}}
 
@@ -189,7 +190,7 @@ async def test_a_drill_proves_every_lane_that_carries_a_kill_and_fails_where_the
         AdapterDriver, "use_idle_http_lane", lambda driver: None
     )  # the drivers' probes leave some venues' drills no room
     async with on_stage(venue) as stage:
-        lanes = set(stage.driver.adapter.DRILLS)
+        lanes = set(stage.driver.adapter.drill_routes)
         ids = (await stage.post("/orders", count=3))["ids"]
         for fault, good in (("", True), ("refuse", False)):
             if fault:
