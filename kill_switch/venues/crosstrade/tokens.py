@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import quote
 
 import orjson
 
 from kill_switch.core.domain import Instant
-from kill_switch.venues.messages import Send
+from kill_switch.venues.kit.frames import FrameTracker
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.messages import Outputs, Send
 from kill_switch.venues.request import Request
 
 BURST = 20.0  # tokens of one user, REST and WebSocket together (§ 3)
@@ -30,8 +33,8 @@ ANSWER_S = 5.0  # a WebSocket command without an answer after this has not arriv
 PROOF_COSTS = 4  # tokens: two clean reads, each of orders and of accounts
 AWAY_S = 30.0  # off the WebSocket after another session displaced ours; doubled each time
 MAX_AWAY_S = 3600.0
-STEADY_S = 600.0  # a session that lasted this long resets the doubling
 READS = frozenset({"GetAllOrders"})  # RPCs that change nothing
+STEADY_S = 600.0  # a session that lasted this long resets the doubling
 
 
 class TokenBucket:
@@ -147,6 +150,14 @@ class SocketLease:
         return (self._until_ns - now.mono_ns) / 1e9
 
 
+class FramePart(Protocol):
+    """The object that waits for the reply to one RPC."""
+
+    def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
+        """Turn the reply into facts; it may prove nothing."""
+        ...
+
+
 @dataclass(slots=True)
 class SocketLoad:
     """A WebSocket connection: when it opened, and the commands that count towards the venue's limit on refusals."""
@@ -169,6 +180,7 @@ class RequestFactory:
     def __init__(self, host: str, bearer: Mapping[str, str]) -> None:
         self.bucket = TokenBucket()
         self.links: dict[int, SocketLoad] = {}  # by connection
+        self.frames: FrameTracker[FramePart] = FrameTracker()
         self._headers = {"Host": host, **bearer, "Content-Type": "application/json"}
 
     @property
@@ -216,9 +228,10 @@ class RequestFactory:
 
         return build
 
-    def rpc(self, conn: int, tag: str, api: str, args: Mapping[str, str], now: Instant) -> Send:
-        """Build a command's frame, and count its token; every RPC outside `READS` is marked as a command."""
+    def rpc(self, conn: int, tag: str, api: str, args: Mapping[str, str], part: FramePart, now: Instant) -> Send:
+        """Build the frame of an RPC whose reply `part` waits for, and count its token."""
         self.note_sent(conn, tag, now)
+        self.frames.add(tag, conn, part)
         return Send(conn, rpc_frame(api, args, tag), command=api not in READS)
 
 
