@@ -31,6 +31,7 @@ from kill_switch.errors import Problem
 if TYPE_CHECKING:  # because a venue's module is slow to import, only its users import it
     from kill_switch.venues.adapter import Adapter
     from kill_switch.venues.options import VenueOptions
+    from kill_switch.venues.sharing import Member
 
 NO_HINTS: Mapping[str, str] = {}  # because the description of a venue's option is its meaning
 Tags = Mapping[str, Sequence[str]]  # account → its tags, in the file's order
@@ -54,6 +55,15 @@ class AccountConfig:
         kind, options = self.adapter_class, self.options
         scope = {name: getattr(options, name) for name in kind.SCOPE}
         return Login(self.venue, options.ws_url, options.rest_url, self.secrets[kind.key_name(options)], scope)
+
+    @property
+    def member(self) -> Member:
+        """Return the account as its venue's limits see it."""
+        from kill_switch.venues.sharing import Member
+
+        kind = self.adapter_class
+        key = self.secrets[kind.key_name(self.options)] if kind.secrets(self.options) else ""
+        return Member(kind, self.options, key)
 
     def build_adapter(self, second_route_after_s: float) -> Adapter:
         """Build a new adapter; raise `ValueError` for a secret that the venue cannot use."""

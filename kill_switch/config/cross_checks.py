@@ -5,8 +5,9 @@ The loader calls `problems` once accounts and triggers are read. Nothing is chan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from kill_switch.config.accounts import AccountConfig
 from kill_switch.config.messages import config_path
@@ -22,6 +23,9 @@ from kill_switch.config.schema import (
 )
 from kill_switch.errors import Problem
 
+if TYPE_CHECKING:
+    from kill_switch.venues.kit.cadence import Cadence
+
 MEASURES_TO_STALE = 3  # measurements within `stale_after`: one answer may be lost and the next one be late
 
 
@@ -29,11 +33,14 @@ def problems(
     triggers: Mapping[str, AnyTrigger], accounts: Mapping[str, AccountConfig], second_route_after_s: float
 ) -> Iterator[Problem]:
     """Yield a problem for each contradiction; accounts that could not be read are left out."""
+    from kill_switch.venues.sharing import plan_cadences
+
+    cadences = plan_cadences({name: account.member for name, account in accounts.items()})
     for name, trigger in triggers.items():
         watched = [accounts[account] for account in trigger.accounts if account in accounts]
         match trigger:
             case PnlConfig():
-                yield from _pnl(config_path("triggers", name), trigger, watched)
+                yield from _pnl(config_path("triggers", name), trigger, watched, cadences)
             case OrderRateConfig():
                 yield from _order_rate(config_path("triggers", name), trigger, watched, second_route_after_s)
             case FlagConfig() | HeartbeatConfig() | ScheduleConfig() | LinkConfig():
@@ -42,7 +49,7 @@ def problems(
                 assert_never(trigger)
 
 
-def _pnl(path: str, pnl: PnlConfig, watched: list[AccountConfig]) -> Iterator[Problem]:
+def _pnl(path: str, pnl: PnlConfig, watched: list[AccountConfig], cadences: Mapping[str, Cadence]) -> Iterator[Problem]:
     if pnl.max_loss is None and pnl.max_drawdown is None and pnl.floor is None:
         yield Problem(path, "no limit", "expected at least one of max_loss, max_drawdown, floor")
     if pnl.currency in pnl.rates:
@@ -63,11 +70,13 @@ def _pnl(path: str, pnl: PnlConfig, watched: list[AccountConfig]) -> Iterator[Pr
         description = f"no rate for {currency}, in which {account.name} at {account.venue} is measured"
         hint = f'expected {currency} = "…": what one {currency} is worth in {pnl.currency}'
         yield Problem(config_path(path, "rates"), description, hint)
-    slowest = max(watched, key=lambda account: account.adapter_class.MEASURE_EVERY_S, default=None)
-    if slowest is not None and pnl.stale_after_s < MEASURES_TO_STALE * slowest.adapter_class.MEASURE_EVERY_S:
-        every_s = slowest.adapter_class.MEASURE_EVERY_S
+    slowest = max(watched, key=lambda account: cadences[account.name].equity_every_s, default=None)
+    every_s = 0.0 if slowest is None else math.ceil(cadences[slowest.name].equity_every_s)
+    if slowest is not None and pnl.stale_after_s < MEASURES_TO_STALE * every_s:
         least = format_duration(MEASURES_TO_STALE * every_s)
         hint = f"expected {least} or more: {slowest.name} is measured every {format_duration(every_s)}"
+        if every_s > slowest.adapter_class.MEASURE_EVERY_S:
+            hint += ", because of its venue's limits"
         yield Problem(config_path(path, "stale_after"), format_duration(pnl.stale_after_s), hint)
 
 

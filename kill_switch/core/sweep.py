@@ -23,10 +23,11 @@ The sweep is pure: `step(sweep, event) -> (sweep, actions)`, with the time in th
 #     answers are slow       –                                           time-outs are two of the longest round trips
 #     an order is left       the account is RESIDUE                      reads keep a quarter of the strikes' gap
 #     lists may lag          `list_lag_s` is stated                       clean reads span it, and no order is pushed
-#     the limit has no room  `read_may_wait` holds                       the read leaves later, no other beside it
+#     the limit has no room  `read_may_wait_s` holds                     the read leaves later, no other beside it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple, assert_never
@@ -88,7 +89,14 @@ class Restruck(NamedTuple):
     at_ns: int
 
 
-Event = StrikeAnswered | ReadCounted | StrikeSentLate | OrderAppeared | SweepTimerFired | Restruck
+class Paced(NamedTuple):
+    """The venue's limits leave less or more than before: this timing counts from now on."""
+
+    at_ns: int
+    timing: SweepTiming
+
+
+Event = StrikeAnswered | ReadCounted | StrikeSentLate | OrderAppeared | SweepTimerFired | Restruck | Paced
 
 
 class Sweep(NamedTuple):
@@ -149,14 +157,18 @@ def count_read(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: in
     return ReadCounted(at_ns, asked_ns, live, pending, complete, pushed_ns)
 
 
-def read_may_wait(sweep: Sweep, at_ns: int) -> bool:
-    """Return whether a read may wait until the venue's limit has room, because the sweep makes no progress.
+def read_may_wait_s(sweep: Sweep, at_ns: int) -> float:
+    """Return for how long a read may wait until the venue's limit has room, in seconds; 0: it leaves at once.
 
-    A read that may prove the account clear never waits: the first reads, a read after a clean read, the guard's reads.
+    A read of a kill that may prove the account clear never waits: the first reads, a read after a clean read. The other
+    reads of a kill wait for as long as it takes. A guard's read waits one more interval: it then comes in time.
     Where lists lag, a read after a clean read proves nothing before the span is over.
     """
-    needless = not sweep.clean_reads_in_a_row or at_ns - sweep.clean_since_ns < _to_ns(sweep.timing.list_lag_s)
-    return sweep.phase is not Phase.CLEAR and needless and at_ns - sweep.began_ns > AT_ONCE_NS
+    if sweep.phase is Phase.CLEAR:
+        return sweep.timing.guard_every_s
+    lagging = at_ns - sweep.clean_since_ns < _to_ns(sweep.timing.list_lag_s)
+    may_prove = sweep.clean_reads_in_a_row and not lagging
+    return 0.0 if may_prove or at_ns - sweep.began_ns <= AT_ONCE_NS else math.inf
 
 
 def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
@@ -164,6 +176,8 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
     match event:
         case StrikeAnswered():
             return _with_residue_check(*_on_answer(sweep, event), event.at_ns)
+        case Paced(_, timing):
+            return sweep._replace(timing=timing), ()
         case Restruck(at_ns):
             return _strike(_restarted_if_clear(sweep, at_ns), at_ns)
         case OrderAppeared(at_ns):

@@ -14,11 +14,14 @@ from pathlib import Path
 
 from kill_switch.config.loader import Config
 from kill_switch.config.messages import config_path
+from kill_switch.config.parsers import format_duration
 from kill_switch.config.schema import DaemonConfig, FlagConfig, directories
 from kill_switch.control import client, paths
 from kill_switch.errors import NotAllowed, Problem
 from kill_switch.system.hardening import why_doubtful, why_untrusted
 from kill_switch.system.unix_sockets import MAX_PATH
+from kill_switch.venues.kit.cadence import GUARD_FIRST_S
+from kill_switch.venues.sharing import plan_cadences
 
 _FILES = ("lock", "journal.jsonl", "intent.jsonl")
 _SOCKETS = (paths.CONTROL_SOCKET, paths.INTAKE_SOCKET)
@@ -58,6 +61,13 @@ def notes(config: Config) -> Iterator[str]:
         yield "intake.udp: without [intake] key, every user of this machine can send heartbeats for a bot that is dead"
     if udp is not None and not _runs(config.daemon) and (why := _unbindable(udp.host, udp.port)):
         yield f"intake.udp: {why}: until then, the triggers that need it are blind"
+    for name, cadence in plan_cadences({name: account.member for name, account in config.accounts.items()}).items():
+        if cadence.timing.guard_every_s > GUARD_FIRST_S:
+            guard, equity = (format_duration(round(s)) for s in (cadence.timing.guard_every_s, cadence.equity_every_s))
+            yield (
+                f"{config_path('accounts', name)}: too many accounts share a limit of its venue: while it is tripped, "
+                f"its orders are read every {guard} only; its equity is read every {equity}"
+            )
     for name, trigger in config.triggers.items():
         if not isinstance(trigger, FlagConfig):
             continue

@@ -23,7 +23,9 @@ from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
 from kill_switch.unexpected import brief
 from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.request import Upgrade
+from kill_switch.venues.sharing import plan_cadences
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -43,21 +45,18 @@ def build_adapters(
 
 
 def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
-    """Return each account's sweep timing; make accounts that share a venue's limit share the count and the timing.
+    """Return each account's sweep timing; make accounts that a venue counts together share their counts.
 
-    `adapters` is account → adapter. If an adapter of the group has started calls, its count goes on.
+    `adapters` is account → adapter. The count of an adapter that has started calls goes on, through reloads too.
     """
-    together: dict[Hashable, list[str]] = {}
+    counts: dict[Hashable, PoolCount] = {}
+    for adapter in sorted(adapters.values(), key=lambda adapter: not adapter.calls.has_started):
+        for pool, key in adapter.member.pool_keys().items():
+            counts.setdefault(key, adapter.budget.counts[pool])
+    cadences = plan_cadences({name: adapter.member for name, adapter in adapters.items()})
     for name, adapter in adapters.items():
-        together.setdefault(adapter.limited_by, []).append(name)
-    timings: dict[str, SweepTiming] = {}
-    for names in together.values():
-        sharing = [adapters[name] for name in names]
-        first = next((adapter for adapter in sharing if adapter.calls.has_started), sharing[0])
-        for adapter in sharing:
-            adapter.share_limit(first)
-        timings.update(dict.fromkeys(names, first.timing(len(names))))
-    return {name: timings[name] for name in adapters}
+        adapter.share_budget(cadences[name], {pool: counts[key] for pool, key in adapter.member.pool_keys().items()})
+    return {name: cadence.timing for name, cadence in cadences.items()}
 
 
 def connect_accounts(

@@ -17,6 +17,7 @@ from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.early_send import EarlySend
 from kill_switch.dispatch.lane_troubles import LaneTroubles
 from kill_switch.dispatch.order_counter import OrderCounter
+from kill_switch.dispatch.pacer import Pacer
 from kill_switch.dispatch.ports import DispatcherPort, ForwardedFact, FreshPort, HttpPort, WsPort
 from kill_switch.dispatch.strike_numbers import StrikeNumbers
 from kill_switch.dispatch.timers import Appointment
@@ -84,7 +85,7 @@ class AccountSession:
         self.numbers = StrikeNumbers()
         self.sweep_timer = Appointment(dispatcher.timers, lambda: dispatcher.wake_sweep(name))
         self._dispatcher = dispatcher
-        self._read_timer = Appointment(dispatcher.timers, lambda: self.read_back() if self._is_tripped else None)
+        self._pacer = Pacer(name, venue, dispatcher, lambda: self._request(self.venue.read))
         self._cancels: set[str] = (
             set()
         )  # tags of cancel calls of the last strike; the time at which each leaves is noted
@@ -134,6 +135,7 @@ class AccountSession:
         `now` is the end of the pass. A failure becomes the cancel outcome `UNKNOWN`. Never raises.
         """
         strike, due = self._strike, None
+        self._pacer.note_use(now)
         try:
             self._carry_out(strike.deferred, now)
             if strike.failure is not None:
@@ -155,17 +157,9 @@ class AccountSession:
         return StrikeSent(self.name, self.numbers.last, tuple(strike.routes), strike.sent_ns, due)
 
     def read_back(self) -> None:
-        """Request a read-back; if the sweep makes no progress, wait until the venue's rate limit has room."""
+        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows."""
         self.numbers.forget_old()
-        now, account = self._dispatcher.clock(), self._dispatcher.state.accounts.get(self.name)
-        waits = account is not None and account.sweep is not None and sweep.read_may_wait(account.sweep, now.mono_ns)
-        wait_s = self.venue.read_wait_s(now) if waits else 0.0
-        if not wait_s:
-            self._read_timer.cancel()
-            self._request(self.venue.read)
-        elif not self._read_timer.is_set:
-            # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
-            self._read_timer.set(now.mono_ns + int(wait_s * 1e9) + 1)
+        self._pacer.read_back()
 
     def drop_strike(self) -> None:
         """Drop pending work of strikes, because the account is armed again or has another session.
@@ -174,7 +168,7 @@ class AccountSession:
         """
         self._strike.in_pass = False
         self._counter.settle()
-        self._read_timer.cancel()
+        self._pacer.cancel()
         self._cancels.clear()
         self.numbers.clear()
         try:
@@ -207,16 +201,22 @@ class AccountSession:
         """Send a harmless command through the order path of each lane, unless the venue refuses calls now."""
 
         def drill(now: Instant) -> Outputs:
-            if not (quiet := self._troubles.quiet()):
+            quiet = self._troubles.quiet()
+            if not quiet and not self.venue.has_room_for_drill(now):
+                quiet = "the requests that the venue's limit leaves are kept for a kill"
+            if not quiet:
                 return self.venue.drill(now)
             return tuple(Drilled(route, False, 0, quiet, tried=False) for route in self.venue.DRILLS)
 
         self._request(drill)
 
-    def request_equity(self) -> None:
-        """Request the account's equity, unless the venue refuses calls now."""
-        if not self._troubles.quiet():
-            self._request(self.venue.request_equity)
+    def request_equity(self) -> bool:
+        """Request the account's equity and return True, unless the venue refuses calls or its limits have no room."""
+        venue = self.venue
+        if self._troubles.quiet() or not venue.has_room(venue.budget.demand.equity, self._dispatcher.clock()):
+            return False
+        self._request(venue.request_equity)
+        return True
 
     # ── for the lanes ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -228,7 +228,10 @@ class AccountSession:
         before = numbers.answered
         numbers.answered = number = numbers.of_command(event.tag) if isinstance(event, _REPLIES) else 0
         try:
-            self._carry_out(self.venue.handle(event, now), now)
+            outputs = self.venue.handle(event, now)
+            if isinstance(event, Replied) and event.status >= 400:
+                self._pacer.keep_pace(now)  # before the sweep gets to know that the venue has refused its read
+            self._carry_out(outputs, now)
             if isinstance(event, Replied) and event.status >= 400:
                 self._troubles.on_refusal(event, now)
         except Exception as error:
@@ -252,8 +255,10 @@ class AccountSession:
             self._troubles.on_trouble(route, why)
 
     def use_idle_http_lane(self) -> None:
-        """Send a harmless call over the HTTP lane, which has been idle."""
-        self._request(self.venue.keep_warm)
+        """Send a harmless call over the HTTP lane, which has been idle, unless the venue's limits forbid it."""
+        if not self._pacer.omits_probe(self.http.state):
+            self._request(self.venue.keep_warm)
+            self._pacer.note_probe()
 
     def should_still_send(self, call: Call) -> bool:
         """Return whether a call that had to wait may leave: it is not answered, and the account is not re-armed."""
@@ -269,6 +274,7 @@ class AccountSession:
     def _request(self, work: Callable[[Instant], Outputs]) -> None:
         """Carry out the outputs that `work` returns; a failure is logged."""
         now = self._dispatcher.clock()
+        self._pacer.note_use(now)
         try:
             self._carry_out(work(now), now)
         except Exception as error:
@@ -356,6 +362,8 @@ class AccountSession:
                 kill = self._dispatcher.kill_of(self.name)
                 changes = None if kill is None else self._counter.on_read(kill, read, now)
                 self._dispatcher.handle(Progress(self.name, counted, now, evidence, cancelled, changes))
+                if complete:
+                    self._pacer.keep_pace(now, proven=True)
             case OrderSeen(order):
                 seen = f"{order.id} {order.symbol} {order.status}"
                 self._dispatcher.handle(Progress(self.name, sweep.OrderAppeared(at_ns), now, seen))

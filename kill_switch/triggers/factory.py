@@ -29,8 +29,9 @@ from kill_switch.triggers.pnl.terms import PnlTerms
 from kill_switch.triggers.pnl.trigger import PnlTrigger
 from kill_switch.triggers.schedule import ScheduleTrigger
 from kill_switch.triggers.stall_clock import StallClock
+from kill_switch.venues.sharing import plan_cadences
 
-SLACK_S = 1.0  # seconds; how much later than `MEASURE_EVERY_S` an equity reply may come
+SLACK_S = 1.0  # seconds; how much later than planned an equity reply may come
 
 
 class TriggerFactory:
@@ -130,6 +131,7 @@ class TriggerFactory:
             self._earlier.pnls[name] = data
             self._dispatcher.record_durably(PnlRecord.kind, data)
 
+        cadences = plan_cadences({account: known.member for account, known in config.accounts.items()})
         terms = PnlTerms(
             pnl_config.currency,
             pnl_config.rates,
@@ -139,7 +141,7 @@ class TriggerFactory:
             pnl_config.warn_at,
             ResetTime(*pnl_config.reset),
             pnl_config.source == "accounts",
-            max(config.accounts[account].adapter_class.MEASURE_EVERY_S for account in pnl_config.accounts) + SLACK_S,
+            max(cadences[account].equity_every_s for account in pnl_config.accounts) + SLACK_S,
         )
         return PnlTrigger(
             name,

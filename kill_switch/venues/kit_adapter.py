@@ -194,8 +194,7 @@ class KitAdapter(Adapter[OptionsT]):
         return self.reader.read(now, urgent=True)
 
     def read_alongside_strike(self, now: Instant) -> Outputs:
-        pool = self.calls.pool
-        if not self.READS_ALONGSIDE or self.pause_left_s(now) or not (pool is None or pool.is_rested(now)):
+        if not self.READS_ALONGSIDE or self.pause_left_s(now) or not self.budget.is_rested(now):
             return ()
         return self.reader.read_alongside(now)
 
@@ -250,6 +249,8 @@ class KitAdapter(Adapter[OptionsT]):
             return None
         if judged.pause_s:
             self._pause(judged, now)
+            if not self.is_over_limit(reply):  # else `handle` has counted the refusal
+                self.budget.on_refusal(judged.pause_s, now)
         if judged.outcome is ReplyOutcome.WRONG_TIME and call.retries < (COMMAND_RETRIES if call.command else 1):
             self.on_wrong_time(reply, call.retries + 1, now)
             return self.calls.start_again(call, now)

@@ -6,10 +6,13 @@ The configuration and `dispatch.connect` read a `VenueProfile` from the adapter'
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
 
 from kill_switch.core.domain import Route, SweepTiming
+from kill_switch.venues.kit.budget import PoolCount
+from kill_switch.venues.kit.cadence import Cadence, plan
+from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.messages import NOT_PROCESSED
 from kill_switch.venues.options import VenueOptions
 
@@ -35,12 +38,13 @@ class VenueProfile(ABC, Generic[OptionsT]):
 
     NAME: ClassVar[str]  # the venue's name in the configuration
     TIMING: ClassVar[SweepTiming] = SweepTiming()  # how fast an account may be struck and read
-    WARM_EVERY_S: ClassVar[float] = 15.0  # an idle HTTP connection is used at least that often
+    WARM_EVERY_S: ClassVar[float] = 15.0  # an idle HTTP connection is used so often, where the limits allow
+    IDLE_S: ClassVar[float] = 45.0  # it is used at least that often: servers close one after 60 s, or later
     CONNECTIONS: ClassVar[int] = 2  # of the HTTP lane: requests of a strike that leave at once
     WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
     WS_OVERLAP: ClassVar[bool] = True  # False: the venue allows one connection, and the old connection closes first
     CURRENCIES: ClassVar[tuple[str, ...]] = ()  # currencies that each `Equity` has; it may have others too
-    MEASURE_EVERY_S: ClassVar[float] = 5.0  # between two `request_equity`, while a trigger needs the account's equity
+    MEASURE_EVERY_S: ClassVar[float] = 5.0  # or more between two `request_equity`, while a trigger needs it
     CLOCK_WINDOW_S: ClassVar[float | None] = (
         None  # a signature whose time is further off is refused; None: signatures have no time
     )
@@ -49,10 +53,10 @@ class VenueProfile(ABC, Generic[OptionsT]):
         NOT_PROCESSED  # statuses that count as no answer: the call takes its second route
     )
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.WS, Route.HTTP)  # lanes that carry a kill: `drill` tries each
-    LIMIT: ClassVar[tuple[int, float] | None] = None  # requests within seconds that the venue allows; None: unknown
-    LIMITED_BY: ClassVar[Literal["address", "key"]] = (
-        "key"  # the requests of one address, or of one key, count together
-    )
+    POOLS: ClassVar[tuple[Pool, ...]] = ()  # the venue's limits; (): unknown
+    COSTS: ClassVar[tuple[Cost, ...]] = ()  # the first that matches a request counts; without one it takes 1 of each
+    DEMAND: ClassVar[Demand] = Demand()  # the requests of each activity
+    COUNT: ClassVar[type[PoolCount]] = PoolCount  # counts a pool; a venue with its own book-keeping has a subclass
     SCOPE: ClassVar[tuple[str, ...]] = ()  # options that select the part of an account that is struck and read
     PARTS: ClassVar[
         tuple[str, ...]
@@ -89,18 +93,18 @@ class VenueProfile(ABC, Generic[OptionsT]):
         return cls.CURRENCIES
 
     @classmethod
-    def timing(cls, together: int) -> SweepTiming:
-        """Return the sweep timing of an account if `together` accounts share the venue's limit."""
-        return cls.TIMING
+    def pools(cls, options: OptionsT) -> tuple[Pool, ...]:
+        """Return the venue's limits for an account with these options: a tier may be one of them."""
+        return cls.POOLS
 
+    @classmethod
+    def demand(cls, options: OptionsT) -> Demand:
+        """Return the requests of each activity of an account with these options."""
+        return cls.DEMAND
 
-def shared_timing(pace: SweepTiming, together: int) -> SweepTiming:
-    """Return `pace` slowed down for `together` accounts that share a limit of one account: each has its turn."""
-    if together == 1:
-        return pace
-    return replace(
-        pace,
-        guard_every_s=together * pace.guard_every_s,
-        strike_gap_s=together * pace.strike_gap_s,
-        gap_cap_s=together * pace.gap_cap_s,
-    )
+    @classmethod
+    def plan(cls, options: OptionsT, sharers: Mapping[str, int]) -> Cadence:
+        """Return the cadence of an account if so many accounts share each pool, by the pool's name."""
+        bound = Cadence(cls.TIMING, cls.WARM_EVERY_S / cls.CONNECTIONS, cls.MEASURE_EVERY_S)
+        idle_s = max(cls.IDLE_S, cls.WARM_EVERY_S) / cls.CONNECTIONS
+        return plan(bound, idle_s, cls.pools(options), cls.COSTS, cls.demand(options), sharers)

@@ -64,6 +64,7 @@ class Link:
         self.peer = "127.0.0.1"
         self.account: str | None = None
         self.t_ns = 0
+        self.pinged_at = 0.0
         self.frozen = False
         self._here = True  # as far as the venue knows
         self._closing = False

@@ -18,16 +18,9 @@ from typing import TYPE_CHECKING, Any
 from kill_switch import clock
 from kill_switch.core.domain import Instant
 from kill_switch.journal import condenser, fsync, journal, latch_file, opening, writer
-from kill_switch.sim.crosstrade import orders
-from kill_switch.sim.kit import exchange, faults, venue
-from kill_switch.sim.kuna import orders as kuna_floor
-from kill_switch.sim.kuna import payloads
-from kill_switch.sim.kuna import venue as kuna
-from kill_switch.sim.oxfun import orders as oxfun_floor
-from kill_switch.sim.oxfun import venue as oxfun
-from kill_switch.sim.roxom import orders as roxom_floor
+from kill_switch.sim.kit import exchange
 from kill_switch.sim.roxom import payloads as roxom_wire
-from kill_switch.sim.roxom import venue as roxom
+from tests.harness.simulator_modules import modules_that_import
 
 from . import disk as disks
 
@@ -177,11 +170,17 @@ class _Secrets:
         return _here[-1].ids.randbytes(size)
 
     @staticmethod
+    def choice(letters: str) -> str:
+        return _here[-1].ids.choice(letters)
+
+    @staticmethod
     def randbelow(limit: int) -> int:
         return _here[-1].ids.randrange(limit)
 
 
 class _Uuid:
+    UUID = uuid.UUID
+
     @staticmethod
     def uuid4() -> uuid.UUID:
         return uuid.UUID(int=_here[-1].ids.getrandbits(128), version=4)
@@ -193,10 +192,9 @@ class _Os:
 
 _disk_os = disks.standin(_here)
 _STANDINS: tuple[tuple[ModuleType, str, object], ...] = (
-    *((module, "time", _Time) for module in (orders, faults, exchange, kuna, oxfun, roxom, roxom_wire, venue)),
-    *((module, "secrets", _Secrets) for module in (orders, kuna, kuna_floor, payloads)),
-    *((module, "secrets", _Secrets) for module in (oxfun, oxfun_floor, roxom_floor)),
-    *((module, "uuid", _Uuid) for module in (orders, exchange, kuna_floor, roxom_floor)),
+    *((module, "time", _Time) for module in modules_that_import("time")),
+    *((module, "secrets", _Secrets) for module in modules_that_import("secrets")),
+    *((module, "uuid", _Uuid) for module in modules_that_import("uuid")),
     *((module, "os", _disk_os) for module in (journal, latch_file, fsync, opening, writer)),
     (writer, "time", _NoPause),
     (exchange, "asyncio", _Asyncio),

@@ -11,26 +11,23 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from kill_switch.core.domain import Reason, Route
+from kill_switch.core.domain import Reason, Route, SweepTiming
 from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
-from kill_switch.sim.crosstrade import orders
 from kill_switch.sim.crosstrade import venue as crosstrade
-from kill_switch.sim.kit import exchange as floor
-from kill_switch.sim.kit import faults, venue
 from kill_switch.sim.kit.protocol import Request as Heard
 from kill_switch.sim.kit.server import PendingReply
 from kill_switch.sim.kuna import venue as kuna
 from kill_switch.sim.oxfun import venue as oxfun
-from kill_switch.sim.roxom import payloads
 from kill_switch.sim.roxom import venue as roxom
 from kill_switch.triggers.pnl.poller import EquityPoller
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, Opened, Replied
 from tests.harness.core_playbook import START
 from tests.harness.dispatch_doubles import Lane, Recorder, Time
+from tests.harness.simulator_modules import modules_that_import
 
 TRIP_MS = 40.0
 SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
@@ -39,7 +36,6 @@ SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
     "kuna": (kuna.Kuna, "BTC_USDT"),
     "crosstrade": (crosstrade.CrossTrade, "ES 09-26"),
 }
-_TIMED = (floor, faults, oxfun, kuna, roxom, payloads, orders, venue)
 
 
 class Asked(NamedTuple):
@@ -49,6 +45,7 @@ class Asked(NamedTuple):
     account: str
     what: str
     refused: bool  # by a rate limit
+    command: bool = False  # a kill's
 
     @property
     def cancels(self) -> bool:
@@ -92,7 +89,7 @@ class Address:
             time=lambda: (START.wall_ns + self.time.ns - START.mono_ns) / 1e9,
             time_ns=lambda: START.wall_ns + self.time.ns - START.mono_ns,
         )
-        for module in _TIMED:
+        for module in modules_that_import("time"):
             patch.setattr(module, "time", clock)
         simulator, self._symbol = SIMULATORS[name]
         users = 1 if one_key else accounts
@@ -103,6 +100,8 @@ class Address:
             self.venue, "later", lambda s, call, *rest: self.time.later(s, call, *rest) if s > 0 else call(*rest)
         )
         self.asked: list[Asked] = []
+        self._heard: dict[str, Heard] = {}  # the latest request of each account
+        self.bot_refused = 0
         self._connection = types.SimpleNamespace(peer="198.51.100.7", account=None)
         kind = VENUES[name]
         held = list(self.venue.accounts.values()) * (accounts // users)
@@ -110,7 +109,9 @@ class Address:
         for number, account in enumerate(held):
             told = {**self.venue.account_options(), **({"nt_accounts": (parts[number],)} if given else {})}
             adapters[f"a{number}"] = kind(kind.Options(**told), account.credentials, 0.06)
-        pace = {one: kind.timing(1) for one in adapters} if alone else sweep_timings(adapters)
+        pace: dict[str, SweepTiming] = {}
+        for group in [{one: adapter} for one, adapter in adapters.items()] if alone else [adapters]:
+            pace |= sweep_timings(group)
         self.recorder = Recorder([])
         state = State({one: AccountState(pace[one]) for one in adapters})
         self.dispatcher = Dispatcher(state, self.recorder, self.time.now, self.time.later, lambda announcement: None)
@@ -133,16 +134,30 @@ class Address:
         headers = {key.lower(): value for key, value in made.headers.items()}
         request = Heard(made.method, made.target, path, query, headers, made.body, self.time.ns, True)
         at = len(self.asked)
+        self._heard[account] = request
 
         def reply(status: int, body: bytes, told: Mapping[str, str]) -> None:
             if status == 429:
                 self.asked[at] = self.asked[at]._replace(refused=True)
             answered(call, status, body, told)
 
-        self.asked.append(Asked(self.time.ns, account, "", False))
+        self.asked.append(Asked(self.time.ns, account, "", False, call.command))
         exchange = types.SimpleNamespace(request=request, connection=self._connection, reply=reply)
         self.venue.requested(cast(PendingReply, exchange))
         self.asked[at] = self.asked[at]._replace(what=self.venue.log[-1].operation)
+
+    def start_bot(self, part: float = 0.5) -> None:
+        """Let the accounts' bots use this part of what the venue allows, with the same keys and at the same address."""
+        keys: dict[object, str] = {}  # of the pool that refills most slowly → an account that draws from it
+        for name, session in self.dispatcher.sessions.items():
+            pool = min((count.pool for count in session.venue.budget.counts.values()), key=lambda pool: pool.rate)
+            if keys.setdefault(session.venue.member.pool_keys()[pool.name], name) == name:
+                self._bot(name, 1 / (part * pool.rate))
+
+    def _bot(self, name: str, every_s: float) -> None:
+        if name in self._heard and self.venue.throttle(self._connection, self._heard[name]) is not None:
+            self.bot_refused += 1
+        self.time.later(every_s, self._bot, name, every_s)
 
     def rest(self, count: int = 3) -> None:
         """Rest so many orders in each account's book, in each of its parts at CrossTrade."""

@@ -1433,6 +1433,6 @@ def test_an_adapter_without_timers_texts_and_an_upgrade_of_its_own_needs_none() 
     assert Adapter.reason_to_stay_disconnected(adapter, START) == Adapter.slow_kill_warning(adapter, START) == ""
     assert Adapter.drill(adapter, START) == Adapter.request_equity(adapter, START) == ()
     assert Adapter.describe_strike(adapter) == ()
-    assert Adapter.timing(3) is Adapter.TIMING
+    assert (Adapter.usage(adapter, Replied("x", 200, {}, b"")), Adapter.POOLS) == ((), ())
     assert adapter.pushes_orders
     assert issubclass(type(adapter).Options, VenueOptions)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from kill_switch.dispatch.connect import sweep_timings
+from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.crosstrade.adapter import CrossTrade
-from kill_switch.venues.kuna.adapter import Kuna
+from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.oxfun.adapter import OxFun
-from tests.harness.shared_address import Address
+from tests.harness.shared_address import SIMULATORS, Address
 from tests.harness.venue_playbook import START
 from tests.harness.venue_profiles import STANDS
 
@@ -29,8 +29,10 @@ Make = Callable[..., Address]
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Make:
-    def made(name: str, accounts: int, *, alone: bool = False, one_key: bool = False) -> Address:
+    def made(name: str, accounts: int, *, alone: bool = False, one_key: bool = False, bots: bool = False) -> Address:
         address = Address(name, accounts, monkeypatch, alone=alone, one_key=one_key)
+        if bots:
+            address.start_bot()
         address.run(20)
         assert address.refused == 0
         return address
@@ -54,6 +56,60 @@ def chase(address: Address, fault: str, seconds: float) -> None:
     address.fire()
     address.run(seconds)
     assert address.phases() == {"RESIDUE"}
+
+
+NAMES = sorted(VENUES.keys() & SIMULATORS)
+HOUR_S = 3600.0
+SITUATIONS = ["guard", "residue"]
+
+
+def endure(address: Address, situation: str, seconds: float) -> None:
+    """Kill, guard or chase for so long, then require the last cancel and its proof; no read is refused meanwhile."""
+    if situation == "residue":
+        address.rest(1)
+        address.venue.put_fault("accept_but_keep", {})
+    address.fire()
+    address.run(seconds)
+    assert address.phases() == {"CLEAR" if situation == "guard" else "RESIDUE"}
+    assert [one for one in address.asked if one.refused and not one.command] == []
+    assert len(address.recorder.of("strike")) == 1 or situation == "residue"  # no guard has become unreadable
+    address.venue.clear_faults()
+    if not address.open:
+        address.rest(1)
+        address.fire()
+    address.run(max(account.timing.gap_cap_s for account in address.dispatcher.state.accounts.values()) + 1)
+    assert address.open == 0
+    address.run(SETTLE_S)
+    assert address.phases() == {"CLEAR"}
+    assert [one for one in address.asked if one.refused and not one.command] == []
+
+
+def test_every_venue_is_in_this_table() -> None:
+    assert VENUES.keys() <= SIMULATORS.keys()
+    assert all(kind.POOLS for kind in VENUES.values())
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_three_accounts_beside_bots_that_use_half_of_the_limit_have_no_read_refused(
+    make: Make, name: str, situation: str
+) -> None:
+    address = make(name, 3, bots=True)
+    windows_s = [pool.window_s for pool in VENUES[name].POOLS]
+    endure(address, situation, max(windows_s) + 60.0)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("bots", [False, True], ids=["alone", "beside bots"])
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("accounts", [1, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_hour_in_which_no_read_is_refused_ends_with_the_last_cancel_gone_through(
+    make: Make, name: str, accounts: int, situation: str, bots: bool
+) -> None:
+    address = make(name, accounts, bots=bots)
+    endure(address, situation, HOUR_S)
+    assert bots or address.refused == 0
 
 
 @pytest.mark.long
@@ -142,18 +198,33 @@ def test_parts_of_one_crosstrade_user_share_its_tokens(make: Make) -> None:
     assert (address.phases(), address.open) == ({"CLEAR"}, 0)
 
 
+def cadence(name: str, together: int, **options: object) -> Cadence:
+    kind = VENUES[name]
+    made = kind.Options(**{**STANDS[name].options, **options})
+    return kind.plan(made, {pool.name: together for pool in kind.pools(made)})
+
+
 def test_a_few_accounts_are_guarded_and_chased_as_closely_as_one() -> None:
-    assert OxFun.timing(1) is OxFun.timing(5) is OxFun.TIMING
-    closer, wider = OxFun.timing(8), OxFun.timing(200)
-    assert OxFun.TIMING.guard_every_s < closer.guard_every_s < wider.guard_every_s == 10.0
-    assert OxFun.TIMING.gap_cap_s < closer.gap_cap_s < wider.gap_cap_s == 30.0
-    assert closer.read_gap_s == wider.read_gap_s == OxFun.TIMING.read_gap_s  # a kill is as fast as ever
+    assert cadence("oxfun", 1).timing is cadence("oxfun", 4).timing is OxFun.TIMING
+    closer, wider = cadence("oxfun", 8), cadence("oxfun", 200)
+    assert OxFun.TIMING.guard_every_s < closer.timing.guard_every_s < wider.timing.guard_every_s
+    assert OxFun.TIMING.gap_cap_s < closer.timing.gap_cap_s < wider.timing.gap_cap_s == 30.0
+    assert closer.timing.read_gap_s == wider.timing.read_gap_s == OxFun.TIMING.read_gap_s  # a kill is as fast as ever
+    assert closer.equity_every_s == OxFun.MEASURE_EVERY_S < wider.equity_every_s
+    assert wider.probe_every_s == OxFun.IDLE_S / OxFun.CONNECTIONS  # a connection must not be closed as idle
 
 
 def test_parts_of_one_login_are_guarded_and_chased_in_turn() -> None:
-    assert (Kuna.timing(1), CrossTrade.timing(1)) == (Kuna.TIMING, CrossTrade.TIMING)
-    assert CrossTrade.timing(3).guard_every_s == 3 * CrossTrade.TIMING.guard_every_s
-    assert Kuna.timing(2).gap_cap_s == 2 * Kuna.TIMING.gap_cap_s
+    for name, together in (("kuna", 3), ("crosstrade", 5)):
+        alone, shared = cadence(name, 1).timing, cadence(name, together).timing
+        assert alone.guard_every_s < 1.3 * VENUES[name].TIMING.guard_every_s
+        assert shared.guard_every_s > 2 * alone.guard_every_s
+        assert shared.strike_gap_s > alone.strike_gap_s == VENUES[name].TIMING.strike_gap_s
+
+
+def test_roxoms_six_lists_are_read_as_often_as_its_plan_allows() -> None:
+    assert cadence("roxom", 1).timing.guard_every_s > 2 * VENUES["roxom"].TIMING.guard_every_s
+    assert cadence("roxom", 1, inst_types=("perpetual",)).timing.guard_every_s == 2.0
 
 
 def oxfun(host: str, number: int = 0) -> Adapter:
@@ -165,27 +236,31 @@ def test_accounts_on_other_addresses_and_of_other_venues_are_not_counted_togethe
     hosts = ("one.test", "two.test")
     adapters = {f"{host}{n}": oxfun(host, n) for host in hosts for n in range(5)}
     found = sweep_timings({**adapters, "kuna": STANDS["kuna"].make()})
-    assert {found[name].guard_every_s for name in adapters} == {2.0}
-    assert len({id(adapter.calls.pool) for adapter in adapters.values()}) == 2
+    assert {found[name] for name in adapters} == {cadence("oxfun", 5).timing}
+    assert len({id(adapter.budget.counts["second"]) for adapter in adapters.values()}) == 2
     found = sweep_timings({f"a{n}": oxfun("one.test", n) for n in range(16)})
     assert len({id(pace) for pace in found.values()}) == 1
-    assert found["a0"] == OxFun.timing(16)
+    assert found["a0"] == cadence("oxfun", 16).timing
 
 
-@pytest.mark.parametrize(("name", "shared"), [("oxfun", True), ("kuna", False), ("roxom", False)])
+@pytest.mark.parametrize(
+    ("name", "shared"), [("oxfun", True), ("kuna", False), ("roxom", False), ("crosstrade", False)]
+)
 def test_a_limit_is_shared_by_address_or_by_key_as_the_venue_counts(name: str, shared: bool) -> None:
     stand = STANDS[name]
     adapter = stand.make()
     key = type(adapter).key_name(type(adapter).Options(**stand.options))
     other = stand.make({**stand.secrets(), key: "another-key-0123456789"})
     sweep_timings({"one": adapter, "other": other})
-    assert (adapter.calls.pool is other.calls.pool) is shared
+    pairs = zip(adapter.budget.counts.values(), other.budget.counts.values(), strict=True)
+    assert {one is same for one, same in pairs} == {shared}
 
 
 def test_an_account_that_joins_shares_the_pool_that_running_accounts_have_used() -> None:
     new, old = oxfun("one.test", 1), oxfun("one.test", 2)
     sweep_timings({"old": old})
-    pool = old.calls.pool
+    pool = old.budget.counts["second"]
     old.keep_warm(START)
     sweep_timings({"new": new, "old": old})
-    assert new.calls.pool is old.calls.pool is pool
+    assert new.budget.counts["second"] is old.budget.counts["second"] is pool
+    assert pool.fullness(START.mono_ns) == 0.01

@@ -74,9 +74,9 @@ class NonceLedger:
 class TokenStore:
     """The tokens that REST hands out for a WebSocket; each ends `life_s()` seconds after it was issued."""
 
-    def __init__(self, life_s: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, life_s: Callable[[], float], clock: Callable[[], float] | None = None) -> None:
         self._life_s = life_s
-        self._clock = clock
+        self._clock = clock or (lambda: time.monotonic())
         self._tokens: dict[str, tuple[Account, float]] = {}
 
     def issue(self, account: Account) -> str:

@@ -289,6 +289,10 @@ class ExchangeSim(ABC):
             self.later(wait / 1000, self._settle, account, orders, fill, single)
         return orders
 
+    def cancel_all(self, account: Account) -> list[Order]:
+        """Cancel all orders; return those that the venue claims to cancel."""
+        return self.cancel(account, self.covered(account), whole=True)
+
     def cancel_at_once(self, account: Account) -> None:
         """Cancel all orders as the engine itself does, untouched by faults: a countdown has ended."""
         self._settle(account, list(account.open.values()), fill=False, single=False)

@@ -58,6 +58,10 @@ class TableVenue(Venue):
         """Return the rate pools; each request is charged its route's weight."""
         return ()
 
+    def spec_of(self, request: Request) -> RouteSpec | None:
+        """Return the row of `routes` that a request has; None if its path is unknown."""
+        return self.routes.get((request.method, request.path))
+
     def error_status(self, status: int) -> int:
         """Return the HTTP status of an error."""
         return status
@@ -76,10 +80,6 @@ class TableVenue(Venue):
         return dict(form) | request.parameters()
 
     # what handlers use
-
-    def cancel_all(self, account: Account) -> list[Order]:
-        """Cancel all orders; return those that the venue claims to cancel."""
-        return self.cancel(account, self.covered(account), whole=True)
 
     def cancel_ids(self, account: Account, ids: Sequence[object], unknown: str) -> list[Order]:
         """Cancel orders by id. Raises `Refused` with the code `unknown`, and cancels nothing, if one is not open."""
@@ -122,7 +122,7 @@ class TableVenue(Venue):
 
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Charge a private request's weight to the rate pools."""
-        spec = self.routes.get((request.method, request.path))
+        spec = self.spec_of(request)
         if spec is None or spec.public:
             return None
         account = self.account_of(request) or connection.peer
@@ -151,7 +151,7 @@ class TableVenue(Venue):
 
     def route(self, request: Request) -> Route | None:
         """Look the request up in `routes`."""
-        spec = self.routes.get((request.method, request.path))
+        spec = self.spec_of(request)
         if spec is None:
             return None
 
@@ -193,7 +193,8 @@ class TableVenue(Venue):
         return self.sockets[session.path].handle(session, heard, self.anonymous)
 
     def push_orders(self, account: Account, orders: Sequence[Order], news: str) -> None:
-        """Send the order events, by the protocol of each session."""
+        """Send the order events: those that each session gets, then those of each session's protocol."""
+        super().push_orders(account, orders, news)
         for session in tuple(self.listeners[account.name].values()):
             self.sockets[session.path].push_orders(session, orders, news)
 

@@ -148,7 +148,7 @@ class ReadCalls:
 
     def open_orders(self, account: Account, params: Params) -> object:
         """Answer openorders: one page, triggers included."""
-        return {"openOrders": [wire.listed(order) for order in self._venue.listed(account, "orders")]}
+        return {"openOrders": self._venue.list_open(account, "orders", wire.listed)}
 
     def order_status(self, account: Account, params: Params) -> object:
         """Answer orders/status; ids that are unknown are left out."""

@@ -9,94 +9,90 @@ import itertools
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.protocol import DeferredAnswer, Request, SimAnswer, json_answer
-from kill_switch.sim.kit.venue import Route
+from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
 from kill_switch.sim.oxfun import payloads as wire
-from kill_switch.sim.oxfun.orders import OxfunExchange, OxfunOptions
+
+if TYPE_CHECKING:
+    from kill_switch.sim.oxfun.venue import Oxfun
 
 _ITEMS = 8  # the maximum of orders in a cancel or place request (§4.3, §5)
 
 
-class OxfunRest(OxfunExchange):
+LEGACY = "/v2/cancel/orders"
+
+
+def routes(venue: Oxfun) -> dict[tuple[str, str], RouteSpec]:
+    """Return the table of calls (§4.3, §5)."""
+    calls = RestCalls(venue)
+    return {
+        ("DELETE", "/v3/orders/cancel-all"): RouteSpec("cancel", "cancel-all", calls.cancel_all),
+        ("DELETE", "/v3/orders/cancel"): RouteSpec("cancel", "cancel", calls.cancel_some),
+        ("DELETE", LEGACY): RouteSpec("cancel", "cancel-all-v2", calls.cancel_legacy),
+        ("POST", "/v3/orders/place"): RouteSpec("other", "place", calls.place),
+        ("GET", "/v3/orders/working"): RouteSpec("read", "orders", calls.working),
+        ("GET", "/v3/orders/status"): RouteSpec("read", "order", calls.status),
+        ("GET", "/v3/positions"): RouteSpec("read", "positions", calls.positions),
+        ("GET", "/v3/balances"): RouteSpec("read", "balances", calls.balances),
+        ("GET", "/v3/account"): RouteSpec("read", "account", calls.account),
+    }
+
+
+class RestCalls:
     """Answer REST calls."""
 
-    def __init__(self, options: OxfunOptions, accounts: int) -> None:
-        super().__init__(options, accounts)
-        self._routes: dict[tuple[str, str], Route] = {
-            ("DELETE", "/v3/orders/cancel-all"): Route("cancel", "cancel-all", self._cancel_all),
-            ("DELETE", "/v3/orders/cancel"): Route("cancel", "cancel", self._cancel_some),
-            ("DELETE", "/v2/cancel/orders"): Route("cancel", "cancel-all-v2", self._cancel_legacy),
-            ("POST", "/v3/orders/place"): Route("other", "place", self._place),
-            ("GET", "/v3/orders/working"): Route("read", "orders", self._working),
-            ("GET", "/v3/orders/status"): Route("read", "order", self._status),
-            ("GET", "/v3/positions"): Route("read", "positions", self._positions),
-            ("GET", "/v3/balances"): Route("read", "balances", self._balances),
-            ("GET", "/v3/account"): Route("read", "account", self._account),
-        }
-
-    def route(self, request: Request) -> Route | None:
-        """Return the request's route (§4.3, §5)."""
-        route = self._routes.get((request.method, request.path))
-        if route is None and request.path.startswith("/v2/cancel/orders/"):
-            return self._routes.get((request.method, "/v2/cancel/orders"))
-        return route
+    def __init__(self, venue: Oxfun) -> None:
+        self._venue = venue
 
     # REST: cancels
 
-    def _body(self, request: Request) -> dict[str, Any] | None:
-        try:
-            body = orjson.loads(request.body or b"{}")
-        except orjson.JSONDecodeError:
-            return None
-        return body if isinstance(body, dict) else None
-
     def _queue(self, account: Account, market: str | None) -> bool:
-        stops = self.options.cancel_all_includes_stops
-        orders = [order for order in self.covered(account) if market is None or order.symbol == market]
+        stops = self._venue.options.cancel_all_includes_stops
+        orders = [order for order in self._venue.covered(account) if market is None or order.symbol == market]
         orders = [order for order in orders if stops or order.kind != "stop"]
-        self.cancel(account, orders, whole=True)
+        self._venue.cancel(account, orders, whole=True)
         if orders:  # every authenticated WebSocket of the account gets this frame, whatever its subscriptions (§4.3)
-            text = orjson.dumps({"event": "CANCEL", "submitted": True, "timestamp": wire.ms(self.now())})
-            self.broadcast(account, text, "order")
+            text = orjson.dumps({"event": "CANCEL", "submitted": True, "timestamp": wire.ms(self._venue.now())})
+            self._venue.broadcast(account, text, "order")
         return bool(orders)
 
-    def _cancel_all(self, account: Account, request: Request) -> SimAnswer:
-        body = self._body(request)
+    def cancel_all(self, account: Account, params: Params) -> object:
+        body = params["body"]
         if body is None:
-            return self.http_error(400, "20001", "The body is not a JSON object")
+            raise Refused("20001", 400, "The body is not a JSON object")
         market = body.get("marketCode")
         if not isinstance(market, str | None):
-            return self.http_error(400, "20001", "marketCode is invalid")
-        if market is None and self.options.cancel_all == "market":
-            return self.http_error(400, "20011", None)
+            raise Refused("20001", 400, "marketCode is invalid")
+        if market is None and self._venue.options.cancel_all == "market":
+            raise Refused("20011", 400)
         queued = self._queue(account, market)
         notice = "Orders queued for cancelation" if queued else "No working orders found"
-        return json_answer({"success": True, "data": {"notice": notice}})
+        return {"notice": notice}
 
-    def _cancel_legacy(self, account: Account, request: Request) -> SimAnswer:
-        self._queue(account, request.path.removeprefix("/v2/cancel/orders").strip("/") or None)
+    def cancel_legacy(self, account: Account, params: Params) -> object:
+        self._queue(account, params["market"])
         text = "All open orders for the account have been queued for cancellation"
-        stamp = wire.ms(self.now())
+        stamp = wire.ms(self._venue.now())
         return json_answer(
             {"event": "orders", "timestamp": stamp, "accountId": account.venue_id, "data": {"msg": text}}
         )
 
-    def _items(self, request: Request) -> tuple[list[dict[str, Any]], dict[str, Any]] | SimAnswer:
+    def _items(self, params: Params) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """Parse the body of cancel and place: `orders`, at most 8, `timestamp` and `recvWindow` (§4.3, §5).
 
-        Return the orders and the body, or a refusal.
+        Return the orders and the body. Raises `Refused`.
         """
-        body = self._body(request)
+        body = params["body"]
         items = body.get("orders") if body else None
         if body is None or not isinstance(items, list) or not items or not all(isinstance(i, dict) for i in items):
-            return self.http_error(400, "30001", "Missing parameter: orders")
+            raise Refused("30001", 400, "Missing parameter: orders")
         if len(items) > _ITEMS:
-            return self.http_error(400, "20001", f"orders may not be more than {_ITEMS}")
+            raise Refused("20001", 400, f"orders may not be more than {_ITEMS}")
         return items, body
 
     def _late(self, body: Mapping[str, Any]) -> bool:
@@ -105,15 +101,12 @@ class OxfunRest(OxfunExchange):
             return False
         window = body.get("recvWindow", 1000)  # 1 s by default (§4.3)
         try:
-            return self.now() * 1000 > float(stamp) + float(window)
+            return self._venue.now() * 1000 > float(stamp) + float(window)
         except (TypeError, ValueError):
             return True
 
-    def _cancel_some(self, account: Account, request: Request) -> SimAnswer | DeferredAnswer:
-        envelope = self._items(request)
-        if isinstance(envelope, SimAnswer):
-            return envelope
-        items, body = envelope
+    def cancel_some(self, account: Account, params: Params) -> object:
+        items, body = self._items(params)
         late = self._late(body)
         orders: list[Order] = []
         rows: list[Order | tuple[dict[str, Any], str]] = []
@@ -124,19 +117,19 @@ class OxfunRest(OxfunExchange):
                 rows.append((item, "20011"))
             elif late:
                 rows.append((item, "100015"))
-            elif order := self.find(account, item):
+            elif order := self._venue.find(account, item):
                 orders.append(order)
                 rows.append(order)
             else:
                 rows.append((item, "40035"))
-        accepted = {order.id for order in self.cancel(account, orders, whole=False)}
+        accepted = {order.id for order in self._venue.cancel(account, orders, whole=False)}
         # the FULL answer shows the engine's result, so it is sent after the engine's work
-        return DeferredAnswer(self.options.engine_ms / 1000, partial(self._cancelled, account, rows, accepted))
+        return DeferredAnswer(self._venue.options.engine_ms / 1000, partial(self._cancelled, account, rows, accepted))
 
     def _cancelled(
         self, account: Account, rows: list[Order | tuple[dict[str, Any], str]], accepted: set[str]
     ) -> SimAnswer:
-        now = self.now()
+        now = self._venue.now()
         data: list[dict[str, object]] = []
         for row in rows:
             if isinstance(row, Order) and row.id in accepted:
@@ -146,55 +139,52 @@ class OxfunRest(OxfunExchange):
                 shown = {key: str(item[key]) for key in ("orderId", "clientOrderId", "marketCode") if key in item}
                 text = wire.TEXTS[code]
                 data.append({"code": code, "message": text, "submitted": False, **shown, "closedAt": wire.ms(now)})
-        return json_answer({"success": True, "data": data})
+        return json_answer(self._venue.good(data))
 
     # REST: reads
 
-    def _data(self, data: object) -> SimAnswer:
-        return json_answer({"success": True, "data": data})
-
-    def _working(self, account: Account, request: Request) -> SimAnswer:
-        wanted = request.parameters()
+    def working(self, account: Account, params: Params) -> object:
+        wanted = params
         pairs = (("marketCode", "symbol"), ("orderId", "id"), ("clientOrderId", "client_id"))
         tests = [(field, wanted[name]) for name, field in pairs if wanted.get(name)]
-        orders = self.listed(account, "orders")
+        orders = self._venue.listed(account, "orders")
         orders = [order for order in orders if all(getattr(order, field) == value for field, value in tests)]
-        if self.options.page_limit:
-            orders = orders[: self.options.page_limit]
-        return self._data([wire.working_item(order) for order in orders])
+        if self._venue.options.page_limit:
+            orders = orders[: self._venue.options.page_limit]
+        return [wire.working_item(order) for order in orders]
 
-    def _status(self, account: Account, request: Request) -> SimAnswer:
-        wanted = request.parameters()
+    def status(self, account: Account, params: Params) -> object:
+        wanted = params
         order_id, client = wanted.get("orderId"), wanted.get("clientOrderId")
         if not order_id and not client:
-            return self.http_error(400, "20010", None)
+            raise Refused("20010", 400)
         for order in itertools.chain(account.open.values(), account.closed.values()):
             if order.id == order_id or (client and order.client_id == client):
-                return self._data(wire.status_item(order))
-        return self.http_error(400, "40035", None)
+                return wire.status_item(order)
+        raise Refused("40035", 400)
 
-    def _positions(self, account: Account, request: Request) -> SimAnswer:
-        market = request.parameters().get("marketCode")
-        held = [item for item in wire.positions(account, self.now()) if market in (None, item["marketCode"])]
-        return self._data([{"accountId": account.venue_id, "name": "main", "positions": held}] if held else [])
+    def positions(self, account: Account, params: Params) -> object:
+        market = params.get("marketCode")
+        held = [item for item in wire.positions(account, self._venue.now()) if market in (None, item["marketCode"])]
+        return [{"accountId": account.venue_id, "name": "main", "positions": held}] if held else []
 
     def _money(self, account: Account) -> list[dict[str, object]]:
         cash = wire.plain(account.cash)
-        stamp = wire.ms(self.now())
+        stamp = wire.ms(self._venue.now())
         return [{"asset": "OX", "total": cash, "available": cash, "reserved": "0", "lastUpdatedAt": stamp}]
 
-    def _balances(self, account: Account, request: Request) -> SimAnswer:
-        asset = request.parameters().get("asset")
+    def balances(self, account: Account, params: Params) -> object:
+        asset = params.get("asset")
         money = [item for item in self._money(account) if asset in (None, item["asset"])]
-        return self._data([{"accountId": account.venue_id, "name": "main", "balances": money}])
+        return [{"accountId": account.venue_id, "name": "main", "balances": money}]
 
-    def _account(self, account: Account, request: Request) -> SimAnswer:
+    def account(self, account: Account, params: Params) -> object:
         shown = {
             "accountId": account.venue_id,
             "name": "main",
             "accountType": "LINEAR",
             "balances": self._money(account),
-            "positions": wire.positions(account, self.now()),
+            "positions": wire.positions(account, self._venue.now()),
             "collateral": wire.plain(account.equity),
             "notionalPositionSize": "0",
             "portfolioVarMargin": "0",
@@ -205,17 +195,14 @@ class OxfunRest(OxfunExchange):
             "feeTier": "0",
             "createdAt": "1700000000000",
         }
-        return self._data([shown])
+        return [shown]
 
     # REST: place
 
-    def _place(self, account: Account, request: Request) -> SimAnswer:
-        envelope = self._items(request)
-        if isinstance(envelope, SimAnswer):
-            return envelope
-        items, body = envelope
+    def place(self, account: Account, params: Params) -> object:
+        items, body = self._items(params)
         late = self._late(body)
-        return self._data([self._place_one(account, item, late) for item in items])
+        return [self._place_one(account, item, late) for item in items]
 
     def _place_one(self, account: Account, item: Mapping[str, Any], late: bool) -> dict[str, object]:
         shown = {key: str(item[key]) for key in ("clientOrderId", "marketCode", "side", "price") if key in item}
@@ -223,13 +210,13 @@ class OxfunRest(OxfunExchange):
         if order is None:
             return {"code": code, "message": wire.TEXTS.get(code, "Refused"), "submitted": False, **shown}
         account.rest([order])
-        self.push_orders(account, [order], "opened")
+        self._venue.push_orders(account, [order], "opened")
         news = "OrderOpened"
         if order.kind == "market":
-            account.trade(order, self.now_ns(), self.filled_state)
-            self.push_orders(account, [order], "filled")
+            account.trade(order, self._venue.now_ns(), self._venue.filled_state)
+            self._venue.push_orders(account, [order], "filled")
             news = "OrderMatched"
-        return wire.closed_item(account, order, self.now()) | {"notice": news}
+        return wire.closed_item(account, order, self._venue.now()) | {"notice": news}
 
     def _new(self, account: Account, item: Mapping[str, Any]) -> tuple[str, Order | None]:
         kinds = {"LIMIT": "limit", "STOP_LIMIT": "stop", "MARKET": "market"}
@@ -246,9 +233,18 @@ class OxfunRest(OxfunExchange):
             return "20001", None
         if not (qty > 0 and qty.is_finite()):
             return "20006", None
-        order = self.make_order(account, market, kind, "", 0)
+        order = self._venue.make_order(account, market, kind, "", 0)
         order.side, order.qty, order.stop_price = side.lower(), qty, stop
         order.price = price if price is not None else order.price
         order.client_id = str(item.get("clientOrderId", order.client_id))
         order.tif = str(item.get("timeInForce", "GTC")).lower()
         return "", order
+
+
+def json_body(request: Request) -> dict[str, Any] | None:
+    """Return the JSON object of a request's body, empty without a body; None if it is something else."""
+    try:
+        body = orjson.loads(request.body or b"{}")
+    except orjson.JSONDecodeError:
+        return None
+    return body if isinstance(body, dict) else None

@@ -1,4 +1,4 @@
-"""The simulated OX.FUN: URLs, authentication, WebSocket messages.
+"""The simulated OX.FUN: accounts, orders, events, limits, errors.
 
 `sim.main` starts it. It has no call that docs/venues/oxfun.md does not document; § numbers below are those of that
 file.
@@ -6,45 +6,123 @@ file.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar
 
 import orjson
 
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.exchange import Session
-from kill_switch.sim.kit.limits import Limiter, Window
-from kill_switch.sim.kit.protocol import Kind, Request, SimAnswer, Understood
+from kill_switch.sim.kit.faults import SPECS
+from kill_switch.sim.kit.limits import Limiter
+from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood
 from kill_switch.sim.kit.server import Connection
+from kill_switch.sim.kit.table_venue import TableVenue
+from kill_switch.sim.kit.tables import Params, RouteSpec
 from kill_switch.sim.oxfun import payloads as wire
-from kill_switch.sim.oxfun.calls import OxfunRest
-from kill_switch.sim.oxfun.orders import OxfunOptions
+from kill_switch.sim.oxfun.calls import LEGACY, json_body, routes
+from kill_switch.sim.oxfun.options import OxfunOptions
+from kill_switch.sim.oxfun.signing import OxfunSignature
+from kill_switch.sim.oxfun.socket import OxfunSocket
 
-_NONCES = 100_000
-_PRIVATE = {"order", "position", "balance"}
-_PUBLIC = {"ticker", "depth", "depthL5", "depthL10", "depthL25", "trade", "candles60s", "bestBidAsk", "market"}
-_OPS: Mapping[str, Kind] = {
-    "login": "login",
-    "subscribe": "other",
-    "unsubscribe": "other",
-    "cancelorder": "cancel",
-    "cancelorders": "cancel",
-}
+_CHUNK = 20
+_FIRST = 300_000_000_000_000_101  # the first order id: above 2**53, as the venue's ids are (§4.4)
+_CLIENT = 1_700_000_000_011
 
 
-class Oxfun(OxfunRest):
+class Oxfun(TableVenue):
     """OX.FUN, with its REST API and its WebSocket."""
 
-    def __init__(self, options: OxfunOptions, accounts: int) -> None:
-        super().__init__(options, accounts)
-        self._nonces: dict[tuple[str, str], None] = {}
-        self.reconfigured()
+    name = "oxfun"
+    options_type = OxfunOptions
+    symbols = ("BTC-USD-SWAP-LIN", "ETH-USD-SWAP-LIN", "BCH-USDT")
+    filled_state = "FILLED"
+    cancelled_word = "CANCELED_BY_USER"  # (§7); it has no pending state, an order reads OPEN until it is closed
+    lists = ("orders",)
+    reads = ("order", "positions", "balances", "account")
+    supported = frozenset(SPECS) - {"foreign_use"}  # the rate limit counts per connection
+    errors: ClassVar[Mapping[int, str]] = {401: "20000", 403: "05001", 429: "429", 503: "000101"}
 
-    def urls(self, authority: str) -> dict[str, str]:
-        """Return the addresses (§1)."""
-        return {"ws_url": f"wss://{authority}/v2/websocket", "rest_url": f"https://{authority}"}
+    def __init__(self, options: OxfunOptions, accounts: int) -> None:
+        self.options = options
+        self.auth = OxfunSignature(options, self.now)
+        self._ids = itertools.count(_FIRST)
+        super().__init__(options, accounts)
+        self.sockets["/v2/websocket"] = OxfunSocket(self)
+        self.routes |= routes(self)
+
+    def make_account(self, number: int) -> Account:
+        """Create an account; an API key belongs to one sub-account (§1)."""
+        credentials = {"api_key": secrets.token_urlsafe(24), "api_secret": secrets.token_urlsafe(32)}
+        account = Account(f"{self.name}-{number}", str(12344 + number), credentials)
+        self.keys[credentials["api_key"]] = account
+        return account
+
+    def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
+        """Create an order; its id is a whole number, as text."""
+        at = self.now_ns()
+        order_number = next(self._ids)
+        price, stop = Decimal("30000.0"), Decimal("29000.0") if kind == "stop" else None
+        side = "sell" if number % 2 else "buy"
+        client = str(order_number - _FIRST + _CLIENT)  # a number that differs for each order (§4.3)
+        return Order(str(order_number), symbol, kind, side, Decimal("0.001"), price, "OPEN", at, stop, client_id=client)
+
+    def id_format(self, text: str) -> bool:
+        """Return whether a text is a whole number (§4.1)."""
+        return text.isascii() and text.isdigit() and len(text) < 20
+
+    def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
+        """Send the late rejection of accepted cancels that came too late (§4.4)."""
+        for order in orders:
+            self.broadcast(account, orjson.dumps(wire.late_reject(order, self.now())), "order")
+
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Return order events, several orders in a frame (§4.4, §6)."""
+        size, now = self.chunk(_CHUNK), self.now()
+        for start in range(0, len(orders), size):
+            data = [wire.notice(account, order, news, now) for order in orders[start : start + size]]
+            yield orjson.dumps({"table": "order", "data": data})
+
+    def tell_equity(self, account: Account) -> None:
+        """Send the balance and the positions (§6); profit is in OX."""
+        now = self.now()
+        base = {"accountId": account.venue_id, "timestamp": wire.ms(now)}
+        cash = wire.plain(account.cash)
+        asset = {"total": cash, "reserved": "0", "instrumentId": "OX", "available": cash, "locked": "0"}
+        balance = [asset | {"quantityLastUpdated": wire.ms(now)}]
+        self.emit(
+            account, "balance", orjson.dumps({"table": "balance", **base, "tradeType": "LINEAR", "data": balance})
+        )
+        if account.positions:
+            held = wire.position_events(account, now)
+            self.emit(account, "position", orjson.dumps({"table": "position", **base, "data": held}))
+
+    def find(self, account: Account, item: Mapping[str, Any]) -> Order | None:
+        """Return an open order by either of its ids; its market must match as well."""
+        if item.get("orderId") is not None:
+            order = account.open.get(str(item["orderId"]))
+        else:
+            wanted = str(item["clientOrderId"])
+            order = next((order for order in account.open.values() if order.client_id == wanted), None)
+        return order if order is not None and order.symbol == item["marketCode"] else None
+
+    # the tables
+
+    def spec_of(self, request: Request) -> RouteSpec | None:
+        """Return the request's row; the market may be part of the old cancel's path (§4.3)."""
+        path = LEGACY if request.path.startswith(f"{LEGACY}/") else request.path
+        return self.routes.get((request.method, path))
+
+    def parameters(self, request: Request) -> Params:
+        """Return a query's parameters; otherwise `body`, None if it is no JSON object, and the path's market."""
+        if request.method == "GET":
+            return request.parameters()
+        return {"body": json_body(request), "market": request.path.removeprefix(LEGACY).strip("/") or None}
+
+    # limits, authentication, errors
 
     def reconfigured(self) -> None:
         """Reset the rate limits (§3.4)."""
@@ -69,226 +147,36 @@ class Oxfun(OxfunRest):
                 fits = self._posts.allow(client, now)
         return None if fits else self.http_error(429, None, None)
 
-    def account_of(self, request: Request) -> str | None:
-        """Return the account of the key."""
-        account = self.keys.get(request.headers.get("accesskey", ""))
-        return account.name if account else None
-
     def authenticate(self, request: Request) -> Account | SimAnswer:
         """Check the four headers (§2)."""
-        headers = request.headers
         for name in ("AccessKey", "Timestamp", "Signature", "Nonce"):
-            if not headers.get(name.lower()):
+            if not request.headers.get(name.lower()):
                 return self.http_error(401, "30001", f"Missing parameter: {name}")
-        if request.body and not headers.get("content-type", "").startswith("application/json"):
+        if request.body and not request.headers.get("content-type", "").startswith("application/json"):
             return self.http_error(400, "20001", "Content-Type must be application/json")
-        account = self.keys.get(headers["accesskey"])
-        if account is None:
-            return self.http_error(401, "20025", None)
-        stamp, nonce = headers["timestamp"], headers["nonce"]
-        at = wire.rest_time(stamp)
-        if at is None:
-            return self.http_error(400, "20001", "Timestamp must be YYYY-MM-DDThh:mm:ss")
-        payload = request.query.encode() if request.method == "GET" else request.body
-        host = headers.get("host", "")
-        # §2 signs the host alone, of a venue on the default port; a host with a port is accepted as well
-        hosts = (host if host.endswith("]") else host.rsplit(":", 1)[0], host)
-        texts = (wire.rest_text(stamp, nonce, request.method, name, request.path, payload) for name in hosts)
-        if not any(wire.signed(account.credentials["api_secret"], text, headers["signature"]) for text in texts):
-            return self.http_error(401, "20000", None)
-        if abs(self.now() - at) > self.options.max_skew_s:
-            return self.http_error(401, "20024", None)
-        if self.options.nonce_unique:
-            if (account.name, nonce) in self._nonces:
-                return self.http_error(401, "20001", "Nonce was used before")
-            self._nonces[account.name, nonce] = None
-            if len(self._nonces) > _NONCES:
-                del self._nonces[next(iter(self._nonces))]
-        return account
+        return super().authenticate(request)
+
+    def no_account(self) -> SimAnswer:
+        """Return the refusal of an unknown key (§8)."""
+        return self.http_error(401, "20025", None)
+
+    def good(self, result: object) -> object:
+        """Return a REST success (§5)."""
+        return {"success": True, "data": result}
+
+    def bad(self, code: str, text: str = "") -> object:
+        """Return a REST error (§5)."""
+        return {"success": False, "code": code, "message": text or wire.TEXTS.get(code, "Refused")}
+
+    def error_status(self, status: int) -> int:
+        """Return the status of an error; an option may state one for all (§5)."""
+        forced = self.options.error_status
+        return forced if forced and status not in (429, 503) else status
+
+    def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
+        """Return a REST error; 20001 is its code where no other fits."""
+        return super().http_error(status, code or self.errors.get(status, "20001"), text)
 
     def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
-        """Return a WebSocket error; errors of orders have `submitted`, all others `success` (§3.2, §4.1)."""
-        code = code or {401: "20025", 403: "05001", 429: "20007", 503: "000101"}.get(status, "20001")
-        body: dict[str, object] = {"event": heard.op} if heard.op else {}
-        body["submitted" if heard.kind == "cancel" else "success"] = False
-        body |= {"code": code, "message": text or wire.TEXTS.get(code, "Refused"), "timestamp": wire.ms(self.now())}
-        if heard.tag is not None:
-            body["tag"] = heard.tag
-        if heard.kind == "cancel" and isinstance(data := heard.data.get("data"), dict):
-            body["data"] = {key: value if key == "marketCode" else str(value) for key, value in data.items()}
-        return SimAnswer((orjson.dumps(body),), ok=False)
-
-    # WebSocket
-
-    def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
-        """Accept every upgrade; the login is a message (§3.2)."""
-        return None if request.path == "/v2/websocket" else self.http_error(404, None, "No such path")
-
-    def send_greeting(self, session: Session) -> None:
-        """Send a greeting with an unused nonce (§3.1); the limit is one message a second until the login (§3.4)."""
-        session.window = Window(1, 1.0)
-        if self.options.greeting:
-            nonce, stamp = secrets.token_hex(8), wire.ms(self.now())
-            session.connection.say(
-                orjson.dumps({"event": "Welcome", "nonce": nonce, "success": True, "timestamp": stamp})
-            )
-
-    def parse_message(self, session: Session, message: str | bytes) -> Understood:
-        """Parse a message (§3.2–§3.4): `ping`, or a JSON object with `op` and perhaps `tag`."""
-        window, now, fits = session.window, time.monotonic(), True
-        free = message == "ping" and session.account is None and not self.options.counts_pings
-        if window is not None and not free:
-            fits = not window.full(now)
-            if fits:
-                window.add(now)
-        if message == "ping" and fits:
-            return Understood("ping", "ping", answer=SimAnswer((b"pong",)))
-        heard, code = self._parse(message)
-        if not fits:
-            code = "20007"
-        if code:
-            heard.answer = self.ws_error(heard, 400, code, None)
-        return heard
-
-    def _parse(self, message: str | bytes) -> tuple[Understood, str]:
-        heard = Understood("other", "unreadable")
-        try:
-            data = orjson.loads(message)
-        except orjson.JSONDecodeError:
-            return heard, "20009"
-        if not isinstance(data, dict):
-            return heard, "20002"
-        op, tag = data.get("op"), data.get("tag")
-        if not isinstance(op, str):
-            return heard, "20003"
-        known = op in _OPS
-        heard = Understood(_OPS.get(op, "other"), op if known else f"unknown {op[:32]}", op, data=data)
-        if len(message) > self.options.max_message:
-            return heard, "20027"
-        if tag is not None:
-            if len(str(tag)) > 32 or isinstance(tag, bool | dict | list):
-                return heard, "20034"
-            heard.tag = str(tag)  # returned as text (§3.2)
-        if op == "login" and isinstance(data.get("data"), dict):
-            account = self.keys.get(str(data["data"].get("apiKey")))
-            heard.who = account.name if account else None
-        return heard, "" if known else "20003"
-
-    def handle_message(self, session: Session, heard: Understood) -> SimAnswer:
-        """Carry out a command; order commands need a login (§4)."""
-        if heard.op == "login":
-            return self._login(session, heard)
-        if heard.op in ("subscribe", "unsubscribe"):
-            return self._subscribe(session, heard)
-        account = session.account
-        if account is None:
-            return self.ws_error(heard, 400, "05001", None)
-        if heard.op == "cancelorder":
-            return self._cancel_frames(account, heard, [heard.data.get("data")])
-        items = heard.data.get("dataArray")
-        if not isinstance(items, list) or not items:
-            return self.ws_error(heard, 400, "20002", None)
-        return self._cancel_frames(account, heard, items)
-
-    def _login(self, session: Session, heard: Understood) -> SimAnswer:
-        account = self._credentials(session, heard.data.get("data"))
-        if isinstance(account, str):
-            return self.ws_error(heard, 400, account, None)
-        self.attach(session, account)
-        session.window = Window(self.options.ws_limit, 1.0)
-        if self.options.login_s > 0:
-            self.later(self.options.login_s, self.expire, session)
-        body = {"event": "login", "success": True, "timestamp": wire.ms(self.now())}
-        return SimAnswer((orjson.dumps(body | ({} if heard.tag is None else {"tag": heard.tag})),))
-
-    def _credentials(self, session: Session, data: object) -> Account | str:
-        """Check a login (§3.2); return its account, or the code of the refusal."""
-        if session.account is not None:
-            return "20005"
-        if not isinstance(data, dict):
-            return "20002"
-        stamp = data.get("timestamp")
-        if stamp is None or stamp == "":
-            return "20023"
-        account = self.keys.get(str(data.get("apiKey")))
-        if account is None:
-            return "20025"
-        # documented as text; the number that ccxt sends is accepted as well
-        if isinstance(stamp, bool) or not str(stamp).isdigit():
-            return "20024"
-        if abs(self.now() - int(stamp) / 1000) > self.options.max_skew_s:
-            return "20024"
-        right = wire.signed(account.credentials["api_secret"], wire.login_text(str(stamp)), str(data.get("signature")))
-        return account if right else "20000"
-
-    def _subscribe(self, session: Session, heard: Understood) -> SimAnswer:
-        """Answer each channel separately (§6); private channels need a login."""
-        channels = heard.data.get("args")
-        if not isinstance(channels, list) or not channels:
-            return self.ws_error(heard, 400, "20002", None)
-        frames: list[bytes] = []
-        good = True
-        for channel in channels:
-            base = str(channel).partition(":")[0]
-            code = "" if base in _PRIVATE | _PUBLIC else "20001"
-            if base in _PRIVATE and session.account is None:
-                code = "05001"
-            body: dict[str, object] = {"event": heard.op, "success": not code}
-            body |= {} if heard.tag is None else {"tag": heard.tag}
-            body |= {"channel": str(channel), "timestamp": wire.ms(self.now())}
-            if code:
-                good = False
-                body |= {"code": code, "message": wire.TEXTS[code]}
-            elif heard.op == "subscribe":
-                session.channels.add(base)
-                if base == "order":
-                    self.later(0.001, self.subscribed, session)
-            else:
-                session.channels.discard(base)
-            frames.append(orjson.dumps(body))
-        return SimAnswer(tuple(frames), ok=good)
-
-    def _cancel_frames(self, account: Account, heard: Understood, items: Sequence[Any]) -> SimAnswer:
-        """Answer with one frame per order, all with the same tag (§4.1, §4.2); the engine cancels later."""
-        orders: list[Order] = []
-        rows: list[tuple[str, dict[str, str]]] = []
-        for item in items:
-            code, order = self._check(account, item)
-            shown: dict[str, str] = {}
-            if isinstance(item, dict):
-                shown = {key: str(item[key]) for key in ("marketCode", "clientOrderId", "orderId") if key in item}
-            if order is not None:
-                orders.append(order)
-                shown |= {"clientOrderId": order.client_id, "orderId": order.id}
-            rows.append((code, shown))
-        self.cancel(account, orders, whole=False, single=True)
-        stamp = wire.ms(self.now())
-        frames: list[bytes] = []
-        for code, shown in rows:
-            body: dict[str, object] = {"event": "cancelorder", "submitted": not code}
-            body |= {} if heard.tag is None else {"tag": heard.tag}
-            body |= {"message": wire.TEXTS[code], "code": code} if code else {}
-            frames.append(orjson.dumps(body | {"timestamp": stamp, "data": shown}))
-        return SimAnswer(tuple(frames), ok=any(not code for code, _ in rows))
-
-    def _check(self, account: Account, item: object) -> tuple[str, Order | None]:
-        if not isinstance(item, dict):
-            return "20002", None
-        if not isinstance(item.get("marketCode"), str):
-            return "20011", None
-        order_id = item.get("orderId")
-        if order_id is None and item.get("clientOrderId") is None:
-            return "20010", None
-        text = self.options.string_ids and isinstance(order_id, str) and order_id.isdigit()
-        if (
-            order_id is not None
-            and not text
-            and (not isinstance(order_id, int) or isinstance(order_id, bool) or order_id < 0)
-        ):
-            return "20019", None
-        order = self.find(account, item)
-        if order is not None:
-            return "", order
-        if any(str(order_id) in other.open for other in self.accounts.values() if other is not account):
-            return "100006", None
-        return "100005", None
+        """Return a WebSocket error; 20001 is its code where no other fits."""
+        return super().ws_error(heard, status, code or OxfunSocket.errors.get(status, "20001"), text)

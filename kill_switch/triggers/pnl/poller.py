@@ -43,5 +43,5 @@ class EquityPoller:
             due_ns = self._due_ns.setdefault(name, now_ns + every_ns * number // len(wanted))
             if now_ns < due_ns or name in busy or not session.status.is_reachable:
                 continue
-            self._due_ns[name] = now_ns + every_ns
-            session.request_equity()
+            if session.request_equity():  # else at the next look
+                self._due_ns[name] = now_ns + every_ns

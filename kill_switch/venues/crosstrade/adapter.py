@@ -8,7 +8,7 @@ clear by a reply, because every reply means "submitted": only reads do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
@@ -27,16 +27,21 @@ from kill_switch.venues.crosstrade.strike import CrossTradeStriker
 from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS, StrikePlanner
 from kill_switch.venues.crosstrade.tokens import (
     BURST,
+    TOKENS,
     RequestFactory,
     SocketLease,
     SocketLoad,
+    TokenBucket,
     rpc_frame,
     single_target,
 )
 from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
+from kill_switch.venues.kit.budget import Budget, PoolCount
+from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.pools import Calls, Demand, Pool
 from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.kit_adapter import DrillPart
@@ -51,7 +56,7 @@ from kill_switch.venues.messages import (
     Send,
     UnexplainedMessage,
 )
-from kill_switch.venues.profile import Guess, shared_timing
+from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Upgrade
 
 NO_ORDER = "0" * 32  # the empty GUID: no order can have it
@@ -89,6 +94,8 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         answer_within_s=1.5, read_after_s=0.025, read_within_s=4.0, read_gap_s=1.0, clean_reads=2, strike_gap_s=1.0
     )
     WARM_EVERY_S = 8.0  # a probe every 4 s: no order is pushed, and the add-on may disconnect at any time
+    POOLS: ClassVar[tuple[Pool, ...]] = (TOKENS,)
+    COUNT: ClassVar[type[PoolCount]] = TokenBucket
     WS_OVERLAP = False  # § 6: a second connection closes the first
     CURRENCIES = (CURRENCY,)
     SCOPE = ("nt_accounts", "flatten")
@@ -125,8 +132,16 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     )
 
     @classmethod
-    def timing(cls, together: int) -> SweepTiming:
-        return shared_timing(cls.TIMING, together)
+    def demand(cls, options: CrossTradeOptions) -> Demand:
+        """Return the requests: orders and snapshot, positions too with `flatten`; two for each account in a strike."""
+        orders, snapshot = "GET /v1/api/orders", "GET /v1/api/accounts/snapshot"
+        return Demand(
+            read=(orders, snapshot, "GET /v1/api/positions") if options.flatten else (orders, snapshot),
+            probe=(orders,),
+            equity=(snapshot,),
+            drill=("POST /v1/api/accounts",) * 2,
+            strike=("POST /v1/api/accounts",) * len(options.nt_accounts),
+        )
 
     @classmethod
     def secrets(cls, options: CrossTradeOptions) -> tuple[str, ...]:
@@ -134,6 +149,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
 
     def __init__(self, options: CrossTradeOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
+        self.calls.budget = Budget((), (), Demand())  # because `_wire` counts the tokens of both lanes
         self._bearer = {"Authorization": f"Bearer {header_safe('token', secrets['token'])}"}
         self._accounts = options.nt_accounts
         self._subscribes = options.order_events
@@ -141,7 +157,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         ours = AccountDirectory(self._accounts)
         doubts = DoubtedOrders()
         self.timers = TimerTable()
-        self._wire = RequestFactory(self.host, self._bearer)
+        self._wire = RequestFactory(self.host, self._bearer, self._bucket())
         snapshot = self._wire.request("GET", "/v1/api/accounts/snapshot")
         self._lease = SocketLease()
         self._planner = StrikePlanner(self._accounts)
@@ -187,13 +203,34 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         )
         self._drilled = 0  # drills so far
 
-    def share_limit(self, other: Adapter) -> None:
-        super().share_limit(other)
-        assert isinstance(other, CrossTrade)  # noqa: S101 - only accounts of one venue share a limit
-        self._wire.bucket = self._turns.bucket = other._wire.bucket
+    def share_budget(self, cadence: Cadence, counts: Mapping[str, PoolCount]) -> None:
+        super().share_budget(cadence, counts)
+        self._wire.bucket = self._turns.bucket = self._bucket()
+
+    def _bucket(self) -> TokenBucket:
+        bucket = self.budget.counts[TOKENS.name]
+        assert isinstance(bucket, TokenBucket)  # noqa: S101 - `COUNT` makes it
+        return bucket
 
     def read_wait_s(self, now: Instant) -> float:
-        return 0.0 if self._wire.bucket.contended(now) else self._wire.bucket.wait_s(READ_KEEPS + 1, now)
+        bucket = self._wire.bucket
+        if bucket.contended(now):
+            return 0.0
+        return max(bucket.tokens_wait_s(READ_KEEPS + 1, now), super().read_wait_s(now))
+
+    def first_read_wait_s(self, now: Instant) -> float:
+        return 0.0
+
+    def has_room(self, calls: Calls, now: Instant) -> bool:
+        """Return True: each activity asks the bucket itself, because a contended bucket has rules of its own."""
+        return True
+
+    def has_room_for_drill(self, now: Instant) -> bool:
+        return True
+
+    def is_over_limit(self, reply: Replied) -> bool:
+        """Return False: `on_reply` and `_on_rpc_reply` drain the bucket, on both lanes."""
+        return False
 
     def _on_strike_answered(self, made_ns: int) -> None:
         self.answers_ns = made_ns

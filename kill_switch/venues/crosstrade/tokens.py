@@ -15,15 +15,18 @@ from urllib.parse import quote
 import orjson
 
 from kill_switch.core.domain import Instant
+from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.kit.frames import FrameTracker
+from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.messages import Outputs, Send
 from kill_switch.venues.request import Request
 
-BURST = 20.0  # tokens of one user, REST and WebSocket together (§ 3)
-PER_S = 3.0  # tokens that come back in a second (§ 3)
+TOKENS = Pool("tokens", 20.0, per_s=3.0, shared_by="account")  # of one user, REST and WebSocket together (§ 3)
+BURST, PER_S = TOKENS.size, TOKENS.per_s
 KEPT = 15.0  # tokens that polling leaves for a kill
 DRAINED_S = 5.0  # a longer Retry-After is cut to this: the kill repeats its commands sooner anyway
+UNCOUNTED_MOST = 64  # requests that are noted and not yet counted for the reads of a kill
 TURN_S = 0.36  # between two requests while tokens are short; a token takes 1/3 s to come back
 SURPRISE = 2.0  # a refusal at this count or above shows another program; below it our own count may be wrong
 CONTENDED_S = 60.0  # so long without a refusal, and no other program counts as using the tokens any more
@@ -37,7 +40,7 @@ READS = frozenset({"GetAllOrders"})  # RPCs that change nothing
 STEADY_S = 600.0  # a session that lasted this long resets the doubling
 
 
-class TokenBucket:
+class TokenBucket(PoolCount):
     """Count the user's tokens as far as the adapter can know them.
 
     CrossTrade states no level (§ 3), and other programs of the user may spend tokens too. A refusal while our count
@@ -49,14 +52,15 @@ class TokenBucket:
     concluded from the second. The counts meet when the bucket must be full again, or when a refusal shows it empty.
     """
 
-    __slots__ = ("_at_ns", "_contended_ns", "_heard", "_level", "_sure", "refused", "until_ns")
+    __slots__ = ("_contended_ns", "_counted_ns", "_heard", "_level", "_sure", "refused", "until_ns")
 
-    def __init__(self) -> None:
+    def __init__(self, pool: Pool = TOKENS) -> None:
+        super().__init__(pool)
         self.until_ns = 0  # the venue wants no request before this moment, monotonic
         self.refused = 0  # refusals in a row, up to the latest answer
         self._level = BURST
         self._sure = 0.0  # the level if the bucket was empty at our first request
-        self._at_ns = 0
+        self._counted_ns = 0
         self._contended_ns: int | None = None  # the latest refusal that another program caused
         self._heard: deque[bool] = deque(maxlen=HEARD)  # of each answer: was a token there?
 
@@ -69,16 +73,19 @@ class TokenBucket:
         """Return whether so many tokens can be spent without touching the `KEPT` tokens of a kill."""
         return self.left(now) >= KEPT + tokens
 
-    def wait_s(self, tokens: float, now: Instant) -> float:
+    def tokens_wait_s(self, tokens: float, now: Instant) -> float:
         """Return in how many seconds so many tokens are there, by our count; 0: now."""
         return max(0.0, (tokens - self._count(now)) / PER_S)
 
     def spend(self, now: Instant, tokens: int = 1) -> None:
         """Count the tokens of requests that are sent now."""
+        self.commands.append((tokens, now.mono_ns))
+        if len(self.commands) > UNCOUNTED_MOST:
+            self.settle(now.mono_ns)
         left, sure = self._count(now), self._count_sure(now)
         self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing
         self._sure = min(sure, max(0.0, sure - tokens))
-        self._at_ns = now.mono_ns
+        self._counted_ns = now.mono_ns
 
     def note_accepted(self) -> None:
         """Record an answer that is no refusal for want of tokens: a token was there."""
@@ -95,7 +102,7 @@ class TokenBucket:
         self.refused = min(self.refused + 1, HEARD)
         wait_s = min(float(retry_after), DRAINED_S) if retry_after.isascii() and retry_after.isdigit() else 0.0
         self._level = self._sure = min(self._count(now), 0.0, 1 - wait_s * PER_S)
-        self._at_ns = now.mono_ns
+        self._counted_ns = now.mono_ns
         if wait_s > 1:  # 1 is the least that whole seconds can state; a token is back after a third of it
             self.until_ns = max(self.until_ns, now.mono_ns + int(wait_s * 1e9))
 
@@ -117,10 +124,10 @@ class TokenBucket:
         return f"another program uses up this user's requests: a kill of {named} takes about {took_s:.0f} s"
 
     def _count(self, now: Instant) -> float:
-        return min(BURST, self._level + max(0, now.mono_ns - self._at_ns) * PER_S / 1e9)
+        return min(BURST, self._level + max(0, now.mono_ns - self._counted_ns) * PER_S / 1e9)
 
     def _count_sure(self, now: Instant) -> float:
-        return min(self._count(now), self._sure + max(0, now.mono_ns - (self._at_ns or now.mono_ns)) * PER_S / 1e9)
+        return min(self._count(now), self._sure + max(0, now.mono_ns - (self._counted_ns or now.mono_ns)) * PER_S / 1e9)
 
 
 class SocketLease:
@@ -177,8 +184,8 @@ class SocketLoad:
 class RequestFactory:
     """Build requests and WebSocket commands, and count the token of each."""
 
-    def __init__(self, host: str, bearer: Mapping[str, str]) -> None:
-        self.bucket = TokenBucket()
+    def __init__(self, host: str, bearer: Mapping[str, str], bucket: TokenBucket | None = None) -> None:
+        self.bucket = bucket or TokenBucket()
         self.links: dict[int, SocketLoad] = {}  # by connection
         self.frames: FrameTracker[FramePart] = FrameTracker()
         self._headers = {"Host": host, **bearer, "Content-Type": "application/json"}

@@ -11,7 +11,7 @@ from typing import Any
 
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.clock_offset import ClockOffset
-from kill_switch.venues.kit.rate_pool import RatePool
+from kill_switch.venues.kit.budget import Budget
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Outputs, Replied, WakeAfter
 from kill_switch.venues.request import Request
 
@@ -66,17 +66,17 @@ class CallStarter:
         *,
         connections: int,
         not_processed: frozenset[int],
-        pool: RatePool | None,
+        budget: Budget,
     ) -> None:
         """Make a starter without pending calls.
 
         `on_reply` returns the facts of a reply, or None if the reply proves nothing: then the call takes its second
         route. `on_loss` returns the facts of a lost call. `connections` is the largest number of warm connections
-        that carry copies of an urgent call. A reply whose status is in `not_processed` counts as no reply. Each GET
-        takes a read from `pool`.
+        that carry copies of an urgent call. A reply whose status is in `not_processed` counts as no reply. Each copy
+        of a call is charged to `budget`.
         """
         self.pending: dict[str, PendingCall] = {}  # by tag
-        self.pool = pool
+        self.budget = budget
         self._clock = clock
         self._on_reply = on_reply
         self._on_loss = on_loss
@@ -221,6 +221,5 @@ class CallStarter:
     def _copy(self, tag: str, call: PendingCall, route: Route, now: Instant) -> Call:
         within_s = LATE_WITHIN_S if call.urgent else ANSWER_WITHIN_S
         request = call.build(now)
-        if self.pool is not None and request.method == "GET":
-            self.pool.take(now)
+        self.budget.charge(request, now, command=call.command)
         return Call(tag, request, route, call.urgent, call.cancel, call.command, within_s)

@@ -16,6 +16,7 @@ from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import as_decimal, as_text, header_safe
 from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.order_list import OrderList
+from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
@@ -43,6 +44,8 @@ NO_ORDER = "OAAAAA-AAAAA-AAAAAA"  # well-formed, and no order has it
 TOKEN_LIFE_S = 900.0  # § 2.2, if the answer does not say
 MAX_TOKEN_LIFE_S = 1000.0  # so that a token is renewed every ten minutes at most
 PING_EVERY_S = 15.0
+COUNTER = "counter"
+TIERS = {"starter": (15, 0.33), "intermediate": (20, 0.5), "pro": (20, 1.0)}  # § 7: size, and decay a second
 EXECUTIONS, BALANCES = 1, 2  # `req_id` of the subscriptions
 
 
@@ -54,10 +57,19 @@ class Kraken(KitAdapter[KrakenOptions]):
     """
 
     NAME = "kraken"
-    LIMIT: ClassVar[tuple[int, float] | None] = (75, 180.0)  # § 7: 15 at once and 0.33 a second, at the lowest tier
-    TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0, guard_every_s=10.0)
-    WARM_EVERY_S: ClassVar[float] = 30.0
-    MEASURE_EVERY_S: ClassVar[float] = 15.0
+    TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0)
+    COSTS: ClassVar[tuple[Cost, ...]] = (  # § 7
+        Cost("POST", "/0/private/CancelOrder", ()),
+        Cost("POST", "/0/private/", ((COUNTER, 1.0),)),
+        Cost("GET", "/0/public/", ()),
+    )
+    DEMAND: ClassVar[Demand] = Demand(
+        read=("POST /0/private/OpenOrders",),
+        probe=("POST /0/private/OpenOrders",),
+        equity=("POST /0/private/TradeBalance",),
+        drill=("POST /0/private/CancelOrder",),
+        strike=("POST /0/private/CancelAll",),
+    )
     CURRENCIES: ClassVar[tuple[str, ...]] = ("USD",)
     READS_ALONGSIDE: ClassVar[bool] = True
 
@@ -98,6 +110,11 @@ class Kraken(KitAdapter[KrakenOptions]):
     @classmethod
     def secrets(cls, options: KrakenOptions) -> tuple[str, ...]:
         return ("api_key", "api_secret")
+
+    @classmethod
+    def pools(cls, options: KrakenOptions) -> tuple[Pool, ...]:
+        size, decay = TIERS[options.tier]
+        return (Pool(COUNTER, size, per_s=decay),)
 
     @classmethod
     def currencies(cls, options: KrakenOptions) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from kill_switch.venues.options import VenueOptions
 
 
@@ -12,4 +14,9 @@ class KrakenOptions(VenueOptions):
 
     ws_url: str = "wss://ws-auth.kraken.com/v2"
     rest_url: str = "https://api.kraken.com"
-    equity_currency: Literal["USD", "EUR", "GBP", "CAD", "AUD", "JPY"] = "USD"  # Kraken values the account in it
+    equity_currency: Literal["USD", "EUR", "GBP", "CAD", "AUD", "JPY"] = Field(
+        default="USD", description="Kraken values the account in it"
+    )
+    tier: Literal["starter", "intermediate", "pro"] = Field(
+        default="starter", description="the account's verification level, which sets its rate limit"
+    )

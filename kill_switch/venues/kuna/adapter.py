@@ -7,7 +7,7 @@ WebSocket, because KUNA has none there. § numbers are those of docs/venues/kuna
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
@@ -16,6 +16,7 @@ from kill_switch.venues.decode import header_safe, parse_json
 from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.pools import Demand, Pool
 from kill_switch.venues.kit.readback import LOOK_UP, ReadBack
 from kill_switch.venues.kuna.options import KunaOptions
 from kill_switch.venues.kuna.read_queue import ACTIVE, TURN, ReadQueue
@@ -33,7 +34,7 @@ from kill_switch.venues.kuna.signing import KunaSigner
 from kill_switch.venues.kuna.socketcluster import SocketClusterSession
 from kill_switch.venues.kuna.strike import MULTI, KunaStriker
 from kill_switch.venues.messages import Drilled, Equity, NotReady, Output, Outputs, Ready, Replied, UnexplainedMessage
-from kill_switch.venues.profile import Guess, shared_timing
+from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
 
 NO_ORDER = "00000000-0000-4000-8000-000000000000"  # well-formed but not random: no order can have it
@@ -59,8 +60,7 @@ class Kuna(Adapter[KunaOptions]):
     """
 
     NAME = "kuna"
-    # GETs of one key in 60 s (§ 7, inferred); even a sweep that clears nothing fits: 4 to 7 calls a strike, 3 a read
-    LIMIT = 300, 60.0
+    POOLS: ClassVar[tuple[Pool, ...]] = (Pool("minute", 300, window_s=60.0),)  # of one key (§ 7, inferred)
     TIMING = SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
     CONNECTIONS = 5  # a strike is a batch, three lists, and a cancel of a single order
     SCOPE = ("account_type", "stop_orders", "since")
@@ -97,8 +97,16 @@ class Kuna(Adapter[KunaOptions]):
         return (*cls.NOT_COVERED, *(phrase for phrase, read in unread if not read))
 
     @classmethod
-    def timing(cls, together: int) -> SweepTiming:
-        return shared_timing(cls.TIMING, together)
+    def demand(cls, options: KunaOptions) -> Demand:
+        """Return the requests: a list for each status, and in a strike a batch, singles and the lists again."""
+        lists = ("GET /v4/order/private/active",) * (1 + options.stop_orders + options.pending_orders)
+        return Demand(
+            read=lists,
+            probe=lists[:1],
+            equity=("GET /v4/private/getBalance",),
+            drill=(f"POST {MULTI}",),
+            strike=(f"POST {MULTI}",) * 3 + lists,
+        )
 
     @classmethod
     def secrets(cls, options: KunaOptions) -> tuple[str, ...]:

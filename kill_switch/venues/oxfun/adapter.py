@@ -7,8 +7,7 @@ single sub-account, so each sub-account needs an account of its own in the confi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import orjson
@@ -18,6 +17,7 @@ from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.decode import as_text, parse_json
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.readback import LOOK_UP, READ_SECOND_ROUTE_FACTOR, ReadBack
 from kill_switch.venues.messages import (
     CancelAnswered,
@@ -49,13 +49,9 @@ from kill_switch.venues.oxfun.strike import MARKET, NO_ORDER, OxFunStriker
 from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
 
-REST = 2500, 300.0  # requests within seconds, of an address (§ 3.4); besides, 100 within one second
-KEPT_FOR_CANCELS = 0.5  # part of that limit
-STRIKE = 2  # requests of a strike after the first one: cancel-all, and cancels by id
-FIRST_STRIKES = 20  # of a kill that cancels nothing, before its state is RESIDUE
-GUARD_AT_LEAST_EVERY_S = 10.0  # the warm lane reads more often
-MAX_GAP_S = 30.0  # between two strikes, for any number of accounts
-STRIKE_GAP_EACH_S = 0.06  # per account: a strike and its reads make up to six of the 100 requests a second
+REST = ("five minutes", 1.0), ("second", 1.0)  # what each REST request takes (§ 3.4)
+TOO_FAST_CODE = b'"20007"'  # § 9; it may come with HTTP 200
+ERROR_BYTES = 512  # the longest body that is looked at for it
 
 
 class OxFunOptions(VenueOptions):
@@ -87,8 +83,19 @@ class OxFun(Adapter[OxFunOptions]):
 
     NAME = "oxfun"
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.25, strike_gap_s=0.5)
-    LIMIT: ClassVar[tuple[int, float] | None] = REST
-    LIMITED_BY: ClassVar[Literal["address", "key"]] = "address"
+    POOLS: ClassVar[tuple[Pool, ...]] = (  # § 3.4
+        Pool("five minutes", 2500, window_s=300.0, shared_by="address"),
+        Pool("second", 100, window_s=1.0, shared_by="address"),
+        Pool("posts", 20, window_s=1.0, shared_by="address"),
+    )
+    COSTS: ClassVar[tuple[Cost, ...]] = (Cost("POST", "/v3/orders", (*REST, ("posts", 1.0))), Cost("", "", REST))
+    DEMAND: ClassVar[Demand] = Demand(  # a strike is cancel-all, and cancels by id
+        read=("GET /v3/orders/working",),
+        probe=("GET /v3/orders/working",),
+        equity=("GET /v3/account",),
+        drill=("DELETE /v3/orders/cancel",),
+        strike=("DELETE /v3/orders/cancel-all", "DELETE /v3/orders/cancel"),
+    )
     CURRENCIES: ClassVar[tuple[str, ...]] = ("OX",)
     CLOCK_WINDOW_S: ClassVar[float | None] = 30.0  # § 8 documents that there is a window (20024), but not its width
 
@@ -114,28 +121,6 @@ class OxFun(Adapter[OxFunOptions]):
             "only an empty list is proof; an order that a push shows alive is looked up by its id",
         ),
     )
-
-    @classmethod
-    def timing(cls, together: int) -> SweepTiming:
-        """Return longer intervals between reads and between strikes if many accounts share an address's limit.
-
-        Half of the limit is for cancels. Each account's warm lane reads the list every few seconds, and a trigger may
-        request its equity. From twelve accounts on, these reads alone take the other half.
-        """
-        count, within_s = REST
-        each_per_s = cls.CONNECTIONS / cls.WARM_EVERY_S + 1 / cls.MEASURE_EVERY_S
-        left_per_s = (1 - KEPT_FOR_CANCELS) * count / within_s - together * each_per_s
-        guard_every_s = min(GUARD_AT_LEAST_EVERY_S, together / left_per_s) if left_per_s > 0 else GUARD_AT_LEAST_EVERY_S
-        strikes = KEPT_FOR_CANCELS * count / (together * STRIKE) - FIRST_STRIKES  # of an account, within `within_s`
-        gap_cap_s = min(MAX_GAP_S, within_s / strikes) if strikes > 0 else MAX_GAP_S
-        pace = cls.TIMING
-        shared_pace = replace(
-            pace,
-            guard_every_s=max(pace.guard_every_s, guard_every_s),
-            gap_cap_s=max(pace.gap_cap_s, gap_cap_s),
-            strike_gap_s=max(pace.strike_gap_s, together * STRIKE_GAP_EACH_S),
-        )
-        return pace if shared_pace == pace else shared_pace
 
     @classmethod
     def secrets(cls, options: OxFunOptions) -> tuple[str, ...]:
@@ -179,7 +164,7 @@ class OxFun(Adapter[OxFunOptions]):
         """Request the list if the shared limit has room: the strikes of many accounts need the requests."""
         if any(call.kind == "beside" for call in self.calls.pending.values()):
             return ()
-        if self.calls.pool is not None and not self.calls.pool.is_rested(now):
+        if not self.budget.is_rested(now):
             return ()
         return self.calls.start_call(
             "beside", self._working, now, urgent=True, second_route_after_s=self.second_route_after_s
@@ -205,6 +190,9 @@ class OxFun(Adapter[OxFunOptions]):
         return self.calls.start_call("account", self._account, now)
 
     # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def is_over_limit(self, reply: Replied) -> bool:
+        return reply.status == 429 or (len(reply.body) < ERROR_BYTES and TOO_FAST_CODE in reply.body)
 
     def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
         body = parse_json(reply.body)

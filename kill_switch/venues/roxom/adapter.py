@@ -17,6 +17,7 @@ from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.decode import parse_json
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.pools import Demand, Pool
 from kill_switch.venues.kit.readback import LOOK_UP, READ_SECOND_ROUTE_FACTOR, ReadBack
 from kill_switch.venues.messages import (
     CancelAnswered,
@@ -95,7 +96,7 @@ class Roxom(Adapter[RoxomOptions]):
     """
 
     NAME = "roxom"
-    LIMIT: ClassVar[tuple[int, float] | None] = (300, 60.0)  # of a key; § 7 has none. Two reads a second
+    POOLS: ClassVar[tuple[Pool, ...]] = (Pool("minute", 300, window_s=60.0),)  # of a key; § 7 has none, only a plan
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
     CURRENCIES: ClassVar[tuple[str, ...]] = ("BTC",)
     SCOPE: ClassVar[tuple[str, ...]] = ("inst_types",)
@@ -128,6 +129,13 @@ class Roxom(Adapter[RoxomOptions]):
         unread = [kind for kind in ALL_TYPES if kind not in options.inst_types]
         left_out = (f"a proof for {', '.join(unread)}: inst_types leaves them out",) if unread else ()
         return (*cls.NOT_COVERED, *left_out)
+
+    @classmethod
+    def demand(cls, options: RoxomOptions) -> Demand:
+        """Return the requests: a list for each instrument type; figures of the balance and of two positions."""
+        lists = ("GET /orders",) * len(options.inst_types)
+        figures = ("GET /accounts/balance", "GET /positions", "GET /positions")
+        return Demand(read=lists, probe=lists[:1], equity=figures, strike=("POST /orders/cancel-all",) * 3)
 
     @classmethod
     def secrets(cls, options: RoxomOptions) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from kill_switch.config.schema import OrderRateConfig, PnlConfig
 from kill_switch.errors import ConfigError
 
 ENVIRON = {"KEY": "a-key-of-the-account", "SECRET": "a-secret-of-the-account"}
+ENVIRON |= {f"KEY{number}": f"a-key-of-account-{number}-of-many" for number in range(15)}
 KEYS = 'api_key = { env = "KEY" }\napi_secret = { env = "SECRET" }\n'
 OX = f'[accounts.ox]\nvenue = "oxfun"\n{KEYS}'
 RX = '[accounts.rx]\nvenue = "roxom"\nauth = "api-key"\napi_key = { env = "KEY" }\n'
@@ -140,6 +141,14 @@ def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
         (
             pnl(LOSS + 'stale_after = "14.9s"'),
             ["triggers.x.stale_after: 14.9s; expected 15s or more: ox is measured every 5s"],
+        ),
+        (
+            "".join(OX.replace(".ox]", f".ox{n}]").replace('"KEY"', f'"KEY{n}"') for n in range(15))
+            + pnl(LOSS + 'stale_after = "25s"'),
+            [
+                "triggers.x.stale_after: 25s; expected 27s or more: ox is measured every 9s, "
+                "because of its venue's limits"
+            ],
         ),
         (
             rate('window = "1s"'),

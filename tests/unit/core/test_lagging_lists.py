@@ -81,11 +81,11 @@ def test_without_a_lag_pushes_and_spans_change_nothing() -> None:
 
 def test_reads_may_wait_for_room_while_only_the_lag_keeps_an_account_from_being_clear() -> None:
     state = after(begun(), read(1500), read(1800))
-    assert not sweep.read_may_wait(state, ns(1900))  # the sweep has just begun
-    assert sweep.read_may_wait(state, ns(2500))
-    assert not sweep.read_may_wait(state, ns(3500))  # a read from now on may complete the proof
+    assert not sweep.read_may_wait_s(state, ns(1900))  # the sweep has just begun
+    assert sweep.read_may_wait_s(state, ns(2500))
+    assert not sweep.read_may_wait_s(state, ns(3500))  # a read from now on may complete the proof
     without = after(begun(TIMING), read(2500))
-    assert not sweep.read_may_wait(without, ns(2600))
+    assert not sweep.read_may_wait_s(without, ns(2600))
 
 
 def test_an_account_that_waits_for_its_lists_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -509,13 +510,32 @@ def test_reads_in_residue_keep_a_quarter_of_the_strikes_gap(play: Theatre) -> No
 
 def test_reads_of_a_sweep_that_gets_nowhere_may_wait_and_none_of_a_proof() -> None:
     nowhere = after(begun(), answered(100), read(200, live=1))
-    assert not sweep.read_may_wait(nowhere, ns(2000))  # a kill's first reads
-    assert sweep.read_may_wait(nowhere, ns(2001))
-    assert sweep.read_may_wait(after(nowhere, due(10_000)), ns(10_001))
+    assert sweep.read_may_wait_s(nowhere, ns(2000)) == 0  # a kill's first reads
+    assert sweep.read_may_wait_s(nowhere, ns(2001)) == math.inf
+    assert sweep.read_may_wait_s(after(nowhere, due(10_000)), ns(10_001)) == math.inf
     clean = after(nowhere, due(500), answered(600), read(5000, asked=4999))
-    assert clean.clean_reads_in_a_row == 1 and not sweep.read_may_wait(clean, ns(5001))
-    assert not sweep.read_may_wait(guarding(), ns(60_000))
-    assert not sweep.read_may_wait(after(guarding(), seen(60_000)), ns(61_000))  # it begins anew
+    assert clean.clean_reads_in_a_row == 1 and sweep.read_may_wait_s(clean, ns(5001)) == 0
+    assert sweep.read_may_wait_s(after(guarding(), seen(60_000)), ns(61_000)) == 0  # it begins anew
+
+
+def test_a_guard_read_that_waits_one_more_interval_still_comes_before_the_account_is_struck_again() -> None:
+    guard = guarding()
+    may_wait_s = sweep.read_may_wait_s(guard, ns(60_000))
+    assert may_wait_s == TIMING.guard_every_s
+    asked, actions = sweep.step(guard, SweepTimerFired(guard.due_ns))
+    assert actions == (SweepAction.READ,)
+    waited_ns = guard.due_ns + int(may_wait_s * 1e9)
+    late, actions = sweep.step(asked, SweepTimerFired(waited_ns + int(TIMING.read_within_s * 0.9e9)))
+    assert (late.phase, SweepAction.STRIKE in actions) == (Phase.CLEAR, False)
+
+
+def test_a_longer_interval_counts_from_now_on_and_moves_the_limit_for_an_old_proof() -> None:
+    slow = replace(TIMING, guard_every_s=60.0)
+    paced, actions = sweep.step(guarding(), sweep.Paced(ns(60_000), slow))
+    assert (actions, paced.timing, paced.due_ns) == ((), slow, guarding().due_ns)
+    unread = read(100_000, asked=99_999, complete=False)
+    assert sweep.step(paced, unread)[0].phase is Phase.CLEAR
+    assert sweep.step(guarding(), unread)[0].phase is not Phase.CLEAR
 
 
 def test_silence_alone_leads_to_residue(play: Theatre) -> None:

@@ -151,6 +151,24 @@ def test_default_directories_that_only_systemd_can_make_are_a_note(
     assert "/nonexistent/state does not exist" in note
 
 
+def test_accounts_that_share_a_limit_so_that_the_guard_looks_rarely_are_a_note(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = ""
+    for number in range(15):
+        monkeypatch.setenv(f"KEY{number}", f"key-of-account-{number}-of-many")
+        keys = f'api_key = {{ env = "KEY{number}" }}\napi_secret = {{ env = "SECRET" }}'
+        others += f'[accounts.b{number}]\nvenue = "oxfun"\n{keys}\n'
+    assert list(preflight.notes(load(site.file))) == []
+    site.write(accounts=others)
+    found = list(preflight.notes(load(site.file)))
+    assert len(found) == 16
+    assert found[0] == (
+        "accounts.a: too many accounts share a limit of its venue: while it is tripped, its orders are read every 17s "
+        "only; its equity is read every 9s"
+    )
+
+
 def test_a_port_of_another_process_is_a_note(site: Site) -> None:
     site.taken.bind(("127.0.0.1", 0))
     site.write(more=f'[intake]\nudp = "127.0.0.1:{site.taken.getsockname()[1]}"')

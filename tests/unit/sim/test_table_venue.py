@@ -134,7 +134,7 @@ async def call(sim: Sim, path: str, *, sign: str | None = None, **params: Any) -
     return await sim.web.post(sim.venue("corner")["rest_url"] + path, content=body, headers=headers)
 
 
-async def test_routes_answer_by_the_table_and_refuse_what_is_not_in_it(sim: Sim) -> None:
+async def test_routes_answer_by_the_table_and_other_paths_are_refused(sim: Sim) -> None:
     ids = await sim.rest_orders("corner", 3)
     public = await sim.web.get(sim.venue("corner")["rest_url"] + "/time")
     assert (public.json(), (await call(sim, "/nowhere")).status_code) == ({"result": ""}, 404)
@@ -185,20 +185,20 @@ def test_a_template_is_filled_where_it_names_a_value() -> None:
     assert shown == {"id": 7, "kept": "x", "none": None, "list": [{"price": "1.5"}]}
 
 
-def test_a_decaying_counter_refuses_what_does_not_fit_and_falls_with_time() -> None:
+def test_a_decaying_counter_refuses_a_cost_that_does_not_fit_and_falls_with_time() -> None:
     counter = DecayingCounter(15, 0.5)
     assert counter.charge(14, 0.0) and not counter.charge(2, 0.0) and counter.charge(1, 0.0)
     assert not counter.charge(1, 1.0) and counter.charge(1, 2.0)
     assert counter.level(100.0) == 0
 
 
-def test_a_window_of_costs_forgets_what_is_older() -> None:
+def test_a_window_of_costs_forgets_older_ones() -> None:
     window = CostWindow(500, 10)
     assert window.charge(475, 0.0) and window.charge(25, 5.0) and not window.charge(1, 9.9)
     assert window.charge(475, 10.0) and not window.charge(1, 14.9) and window.charge(25, 15.0)
 
 
-def test_a_pool_is_shared_by_what_its_specification_says() -> None:
+def test_a_pool_is_shared_by_accounts_or_addresses() -> None:
     pools = RatePools([PoolSpec("account", 2, seconds=1), PoolSpec("address", 3, seconds=1, shared_by="address")])
     assert pools.charge(2, 0.0, account="a", address="x") and not pools.charge(1, 0.0, account="a", address="y")
     assert pools.charge(1, 0.0, account="b", address="x") and not pools.charge(1, 0.0, account="b", address="x")

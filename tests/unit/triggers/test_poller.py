@@ -101,6 +101,7 @@ def test_a_loop_that_was_late_makes_up_for_nothing() -> None:
 
 def test_venues_that_may_be_asked_less_often_are() -> None:
     scale = Scale("a", "b")
-    scale.floor.venues["b"].MEASURE_EVERY_S = 30.0  # type: ignore[misc]
+    venue = scale.floor.venues["b"]
+    venue.cadence = venue.cadence._replace(equity_every_s=30.0)
     scale.run(61)
     assert (len(scale.asked["a"]), len(scale.asked["b"])) == (13, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kill_switch.core.domain import Route
 from kill_switch.venues.kit.order_list import MAX_PAGES
-from kill_switch.venues.messages import CallLost, NotReady, OrdersRead, Ready
+from kill_switch.venues.messages import CallLost, NotReady, OrdersRead, Ready, VenueTimerFired
 from tests.harness.venue_playbook import Pause, Player, Probe, Read, answer
 
 from .tiny_venue import Tiny, accepted, calls_of, ready
@@ -43,6 +43,13 @@ def test_a_page_that_fails_hides_no_order_of_the_pages_before() -> None:
     [second] = calls_of(player.put(accepted(tag, orders=["1"], next="b")))
     player.put(CallLost(second.tag, True, "down"))
     assert ids(the_read(player.put(CallLost(second.tag, True, "down")))) == ["1"]
+
+
+def test_the_orders_of_the_first_page_do_not_wait_for_a_second_page_that_is_late() -> None:
+    player, [tag] = reading()
+    [second] = calls_of(player.put(accepted(tag, orders=["1"], next="b")))
+    fact = the_read(player.put(VenueTimerFired(second.tag)))
+    assert (ids(fact), fact.complete) == (["1"], False) and fact.why == "list0: no answer yet"
 
 
 def test_an_entry_that_cannot_be_read_hides_no_other() -> None:

@@ -1,0 +1,324 @@
+"""Count what an account's requests take of its venue's limits; at least half of each limit is kept for cancels.
+
+`pools` has the venue's limits as data. `venues.sharing` makes accounts that a venue counts together share
+one `PoolCount`. A kill's commands and first reads are counted and never wait; everything else asks `Budget.wait_s`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from kill_switch.core.domain import Instant
+from kill_switch.venues.kit.pools import Calls, Cost, Demand, Pool, weights_of
+from kill_switch.venues.request import Request
+
+RESTED = 7.5  # units: if more have left at once, a kill omits the reads that it can do without
+OVERDRAWN_MOST = 5.0  # times a request's weight: the largest debt that a read which never waits leaves to the others
+FULLEST = 0.9  # part of the other half, of all that we use: above it only a kill's commands go on
+OVERDRAWN_BY_COMMANDS = 2.0  # the same, by a kill's commands: reads go on beside strikes that are repeated
+SLOTS = 20  # parts of a window, in which its requests are counted
+LEAST_SHARE = 1 / 16  # of the pool that other programs are taken to leave
+SHARES = 8  # the share follows the venue's usage headers in steps of 1/8
+RECOVERS_AFTER_S = 600.0  # without a refusal the share doubles; the time doubles with each refusal
+RECOVERS_AT_LATEST_S = 3600.0
+UNNAMED_PAUSE_S = 2.0  # after a refusal that names no pause; doubled with each refusal
+MAX_UNNAMED_PAUSE_S = 30.0
+MAX_NAMED_PAUSE_S = 120.0  # a longer pause is cut to this, as `retry_after.MAX_PAUSE_S`
+
+
+class _Decay:
+    """The units in use of a counter that decays, or that a token bucket lacks."""
+
+    __slots__ = ("_at_ns", "_per_ns", "_used")
+
+    def __init__(self, pool: Pool) -> None:
+        self._per_ns = pool.per_s / 1e9
+        self._used = 0.0
+        self._at_ns = 0
+
+    def add(self, weight: float, at_ns: int) -> None:
+        self._used = self.at(at_ns) + weight
+        self._at_ns = max(self._at_ns, at_ns)
+
+    def at(self, now_ns: int) -> float:
+        return max(0.0, self._used - max(0, now_ns - self._at_ns) * self._per_ns)
+
+    def falls_to_s(self, limit: float, now_ns: int) -> float:
+        """Return in how many seconds no more than `limit` is in use."""
+        return max(0.0, (self.at(now_ns) - limit) / self._per_ns / 1e9)
+
+
+class _Window:
+    """The units used within the last seconds, counted in `SLOTS` parts of the window and one more."""
+
+    __slots__ = ("_slot_ns", "_slots", "_used")
+
+    def __init__(self, pool: Pool) -> None:
+        self._slot_ns = max(1, int(pool.window_s * 1e9 / SLOTS))
+        self._slots: deque[tuple[int, float]] = deque()  # (number of the part, units)
+        self._used = 0.0
+
+    def add(self, weight: float, at_ns: int) -> None:
+        slot = at_ns // self._slot_ns
+        if self._slots and self._slots[-1][0] >= slot:
+            last, held = self._slots.pop()
+            self._slots.append((last, held + weight))
+        else:
+            self._slots.append((slot, weight))
+        self._used += weight
+
+    def at(self, now_ns: int) -> float:
+        first = now_ns // self._slot_ns - SLOTS
+        while self._slots and self._slots[0][0] < first:
+            self._used -= self._slots.popleft()[1]
+        if not self._slots:
+            self._used = 0.0
+        return self._used
+
+    def falls_to_s(self, limit: float, now_ns: int) -> float:
+        """Return in how many seconds no more than `limit` is in use."""
+        used = self.at(now_ns)
+        for slot, weight in self._slots:
+            if used <= limit:
+                break
+            used -= weight
+            ends_ns = (slot + SLOTS + 1) * self._slot_ns
+            if used <= limit:
+                return max(0.0, (ends_ns - now_ns) / 1e9)
+        return 0.0
+
+
+class PoolCount:
+    """The use of one pool, by the requests of all accounts that share it and by the venue's own statements.
+
+    `share` is the part of the pool that other programs leave. The venue's usage headers show it; without them each
+    refusal halves it. All but a kill's commands use at most `1 - kept` of that part.
+    """
+
+    __slots__ = (
+        "_at_ns",
+        "_backoff",
+        "_foreign",
+        "_foreign_ns",
+        "_reads",
+        "_recovers_ns",
+        "_refusals",
+        "_until_ns",
+        "_used",
+        "commands",
+        "named_s",
+        "pool",
+        "share",
+    )
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.share = 1.0
+        self.named_s = 0.0  # seconds between requests that the venue named at the last refusal; 0: none
+        self._used = _Window(pool) if pool.window_s else _Decay(pool)
+        self.commands: list[tuple[float, int]] = []  # (weight, when) of a kill's commands that are not counted yet
+        self._reads = pool.read_burst
+        self._at_ns = 0
+        self._foreign = 0.0  # units in use by other programs, as the venue's last statement showed
+        self._foreign_ns = 0  # until when a smaller use does not replace it, monotonic
+        self._backoff = 1.0
+        self._refusals = 0
+        self._recovers_ns = 0
+        self._until_ns = 0  # end of the pause after a refusal, monotonic
+
+    def take(self, weight: float, now_ns: int) -> None:
+        """Count any other request."""
+        self.settle(now_ns)
+        self._used.add(weight, now_ns)
+        self._draw(weight, -OVERDRAWN_MOST * weight)
+
+    def wait_s(self, weight: float, now_ns: int, spare: float = 0.0) -> float:
+        """Return in how many seconds a request of this weight may leave and leave `spare` units; 0: now."""
+        self.settle(now_ns)
+        wanted = min(weight + spare, self._burst())
+        wait_s = max(0.0, (wanted - self._reads) / (self.pool.read_rate * self.share))
+        allowed = FULLEST * (1 - self.pool.kept) * self._free()
+        if self._used.at(now_ns) + weight > allowed:
+            wait_s = max(wait_s, self._used.falls_to_s(max(0.0, allowed - weight), now_ns))
+        return max(wait_s, self.pause_s(now_ns))
+
+    def wait_for_cancels_s(self, weight: float, now_ns: int) -> float:
+        """Return in how many seconds a request of this weight leaves the part that is kept for cancels; 0: now."""
+        self.settle(now_ns)
+        return self._used.falls_to_s(max(0.0, (1 - self.pool.kept) * self._free() - weight), now_ns)
+
+    def pause_s(self, now_ns: int) -> float:
+        """Return how long the pause after a refusal still lasts, in seconds; 0: there is none."""
+        return max(0.0, (self._until_ns - now_ns) / 1e9)
+
+    def is_rested(self, now_ns: int) -> bool:
+        """Return whether the requests at once are nearly all there: an optional read then delays no other."""
+        self.settle(now_ns)
+        return self._reads >= self._burst() - RESTED and now_ns >= self._until_ns
+
+    def fullness(self, now_ns: int) -> float:
+        """Return the part of the pool that is in use by our count."""
+        self.settle(now_ns)
+        return (self._used.at(now_ns) + self._foreign) / self.pool.size
+
+    def on_usage(self, used: float, now_ns: int) -> None:
+        """Correct the count by the venue's own: other programs use the units that we have not counted.
+
+        The largest use counts for as long as the pool takes to refill: a venue's own window may just have begun.
+        """
+        self.settle(now_ns)
+        foreign = max(0.0, used - self._used.at(now_ns))
+        if foreign >= self._foreign or now_ns >= self._foreign_ns:
+            self._foreign = foreign
+            self._foreign_ns = now_ns + int(self.pool.size / self.pool.rate * 1e9)
+            self._set_share()
+
+    def on_refusal(self, asked_s: float, now_ns: int) -> None:
+        """Pause after a refusal, and halve the share; `asked_s` is the pause that the venue names, 0: it names none.
+
+        A pause that the venue does not name grows from refusal to refusal, up to the pool's decay to half.
+        """
+        self.settle(now_ns)
+        pool = self.pool
+        if now_ns >= self._until_ns:  # others that were under way are refused too
+            self._backoff = max(LEAST_SHARE, self._backoff / 2)
+            self._refusals += 1
+        decay_s = min(
+            pool.kept * pool.size / pool.rate, MAX_UNNAMED_PAUSE_S, UNNAMED_PAUSE_S * 2.0 ** (self._refusals - 1)
+        )
+        pause_s = min(asked_s, MAX_NAMED_PAUSE_S) or decay_s
+        self.named_s = asked_s
+        recovers_s = min(RECOVERS_AFTER_S * 2.0 ** (self._refusals - 1), RECOVERS_AT_LATEST_S)
+        self._recovers_ns = now_ns + int(recovers_s * 1e9)
+        self._until_ns = max(self._until_ns, now_ns + int(pause_s * 1e9))
+        self._set_share()
+
+    def settle(self, now_ns: int) -> None:
+        """Count the commands, and the units that have come back since the last call."""
+        if self.commands:
+            for weight, at_ns in self.commands:
+                self._used.add(weight, at_ns)
+                self._draw(weight, -OVERDRAWN_BY_COMMANDS * weight)
+            self.commands.clear()
+        if self._recovers_ns and now_ns >= self._recovers_ns:
+            self._backoff = min(1.0, 2 * self._backoff)
+            if self._backoff == 1:
+                self._recovers_ns = self._refusals = 0
+            else:
+                self._recovers_ns = now_ns + int(RECOVERS_AFTER_S * 1e9)
+            self._set_share()
+        elapsed_s = max(0, now_ns - self._at_ns) / 1e9
+        self._reads = min(self._burst(), self._reads + elapsed_s * self.pool.read_rate * self.share)
+        self._at_ns = max(self._at_ns, now_ns)
+
+    def _free(self) -> float:
+        return max(self.pool.size - self._foreign, self.pool.size * LEAST_SHARE)
+
+    def _draw(self, weight: float, least: float) -> None:
+        self._reads = min(self._reads, max(self._reads - weight, least))
+
+    def _burst(self) -> float:
+        return self.pool.read_burst * self.share
+
+    def _set_share(self) -> None:
+        free = int(SHARES * max(0.0, 1 - self._foreign / self.pool.size)) / SHARES
+        self.share = max(LEAST_SHARE, min(free, self._backoff))
+
+
+class Budget:
+    """An account's pools, and the units that its requests take of them."""
+
+    __slots__ = ("_activities", "_costs", "_default", "_table", "counts", "demand")
+
+    def __init__(
+        self,
+        pools: Sequence[Pool],
+        costs: Sequence[Cost],
+        demand: Demand,
+        make: Callable[[Pool], PoolCount] = PoolCount,
+    ) -> None:
+        """Count in pools of its own, made by `make`, until `use` assigns others."""
+        self._costs = tuple(costs)
+        self.demand = demand
+        self.use({pool.name: make(pool) for pool in pools})
+
+    def use(self, counts: Mapping[str, PoolCount]) -> None:
+        """Count in these counts from now on, by the names of the pools."""
+        self.counts = dict(counts)
+        self._table = [
+            (method, prefix, [(self.counts[name], weight) for name, weight in weights])
+            for method, prefix, weights in self._costs
+        ]
+        self._default = [(count, 1.0) for count in self.counts.values()]
+        self._activities: dict[Calls, list[tuple[PoolCount, float]]] = {}
+
+    def charge(self, request: Request, now: Instant, *, command: bool) -> None:
+        """Count one copy of a request; `command`: it is a kill's."""
+        now_ns, weights = now.mono_ns, self._default
+        for method, prefix, matched in self._table:
+            if (not method or method == request.method) and request.target.startswith(prefix):
+                weights = matched
+                break
+        if command:  # a kill waits for this, so the rest of the work comes later
+            for count, weight in weights:
+                count.commands.append((weight, now_ns))
+        else:
+            for count, weight in weights:
+                count.take(weight, now_ns)
+
+    def wait_s(self, calls: Calls, now: Instant, *, leaves: Calls = ()) -> float:
+        """Return in how many seconds these requests may leave, so that `leaves` could follow at once; 0: now."""
+        now_ns, spares = now.mono_ns, dict(self._weights(leaves))
+        return max([c.wait_s(w, now_ns, spares.get(c, 0.0)) for c, w in self._weights(calls)], default=0.0)
+
+    def wait_for_cancels_s(self, calls: Calls, now: Instant) -> float:
+        """Return in how many seconds these requests leave the part that is kept for cancels; 0: now."""
+        return max([count.wait_for_cancels_s(w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
+
+    def is_rested(self, now: Instant) -> bool:
+        """Return whether an optional read of a kill delays no other read."""
+        return all(count.is_rested(now.mono_ns) for count in self.counts.values())
+
+    @property
+    def share(self) -> float:
+        """The smallest share of a pool that other programs leave; 1: all of it."""
+        return min([count.share for count in self.counts.values()], default=1.0)
+
+    def pause_s(self, now: Instant) -> float:
+        """Return how long no request but a kill's commands should leave, in seconds; 0: there is no pause."""
+        return max([count.pause_s(now.mono_ns) for count in self.counts.values()], default=0.0)
+
+    def on_usage(self, usage: Iterable[tuple[str, float]], now: Instant) -> None:
+        """Correct the counts by the units that the venue states to be in use, by pool."""
+        for name, used in usage:
+            if name in self.counts:
+                self.counts[name].on_usage(used, now.mono_ns)
+
+    def on_refusal(self, asked_s: float, now: Instant) -> None:
+        """Note that the venue refuses requests; `asked_s` is the pause that it names, 0: it names none.
+
+        The venue does not say which pool is empty: by assumption the pool that is fullest by our count.
+        """
+        now_ns = now.mono_ns
+        if self.counts:
+            max(self.counts.values(), key=lambda count: count.fullness(now_ns)).on_refusal(asked_s, now_ns)
+
+    def strike_gap_s(self, now: Instant) -> float:
+        """Return the gap between strikes that a refusal has named, while its pause lasts; 0: none.
+
+        If the venue names none, it is the time in which a strike's requests come back.
+        """
+        now_ns, gap_s = now.mono_ns, 0.0
+        for count, weight in self._weights(self.demand.strike):
+            if count.pause_s(now_ns):
+                gap_s = max(gap_s, count.named_s, weight / count.pool.rate)
+        return gap_s
+
+    def _weights(self, calls: Calls) -> list[tuple[PoolCount, float]]:
+        known = self._activities.get(calls)
+        if known is None:
+            pools = [count.pool for count in self.counts.values()]
+            weights = weights_of(pools, self._costs, calls)
+            known = self._activities[calls] = [(self.counts[name], weight) for name, weight in weights.items()]
+        return known

@@ -1,0 +1,93 @@
+"""State a venue's limits as data: pools, the costs of requests, the requests of each activity.
+
+Adapters state them; `budget` counts and `cadence` plans by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+AT_ONCE = 0.1  # part of a window's other half: requests that may leave at once
+AT_ONCE_IN_SHORT = 0.5  # the same, of a window of up to `SHORT_S`
+SHORT_S = 10.0
+IN_ALL = 0.94  # part of the other half that is used within a window; the rest is for reads that never wait
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A limit of a venue, in units of its own weight.
+
+    `per_s` units come back each second: a token bucket, or a counter that decays. With `window_s` instead, any so many
+    seconds have at most `size` units; state a window where the kind is unknown, because it allows least.
+    """
+
+    name: str
+    size: float
+    per_s: float = 0.0
+    window_s: float = 0.0
+    shared_by: Literal["key", "account", "address"] = "key"  # whose requests the venue counts together
+    product: str = ""  # a name of several APIs that the venue counts as one; "": the API of `rest_url` alone
+    kept: float = 0.5  # part that only a kill's commands may use; half at least
+
+    def __post_init__(self) -> None:
+        if self.size <= 0 or (self.per_s > 0) == (self.window_s > 0) or not 0.5 <= self.kept < 1:
+            raise ValueError(f"pool {self.name}: a size, one of per_s and window_s, and at least half kept")
+
+    @property
+    def rate(self) -> float:
+        """Units that come back in a second, on average."""
+        return self.per_s or self.size / self.window_s
+
+    @property
+    def read_rate(self) -> float:
+        """Units a second that all but a kill's commands may use for long."""
+        return self.rate * (1 - self.kept) * (IN_ALL - self._at_once if self.window_s else IN_ALL)
+
+    @property
+    def read_burst(self) -> float:
+        """Units that all but a kill's commands may use at once."""
+        return self.size * (1 - self.kept) * self._at_once
+
+    @property
+    def _at_once(self) -> float:
+        return AT_ONCE if self.window_s > SHORT_S else AT_ONCE_IN_SHORT
+
+
+class Cost(NamedTuple):
+    """The units that a request takes, by pool; method "" is any method, and the target begins with `prefix`."""
+
+    method: str
+    prefix: str
+    weights: tuple[tuple[str, float], ...]
+
+
+Calls = tuple[str, ...]  # the requests of one activity, each as "METHOD target"
+
+
+class Demand(NamedTuple):
+    """The requests of each activity of an account, as far as they can be stated beforehand."""
+
+    read: Calls = ("GET /",)  # a read-back
+    probe: Calls = ("GET /",)  # of the warm lane
+    equity: Calls = ("GET /",)
+    drill: Calls = ("POST /",)
+    strike: Calls = ("POST /",)  # on orders that outlive strikes
+
+
+def weights_of(pools: Iterable[Pool], costs: Iterable[Cost], calls: Calls) -> dict[str, float]:
+    """Return the units that requests take of each pool; a request that no `Cost` matches takes 1 of every pool."""
+    names, total = [pool.name for pool in pools], dict[str, float]()
+    for call in calls:
+        method, _, target = call.partition(" ")
+        for name, weight in _match(costs, method, target) or [(name, 1.0) for name in names]:
+            total[name] = total.get(name, 0.0) + weight
+    return total
+
+
+def _match(costs: Iterable[Cost], method: str, target: str) -> tuple[tuple[str, float], ...] | None:
+    for cost in costs:
+        if cost.method in ("", method) and target.startswith(cost.prefix):
+            return cost.weights
+    return None

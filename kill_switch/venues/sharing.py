@@ -1,0 +1,44 @@
+"""Find the accounts that a venue counts together, and plan the cadence of each from how many there are.
+
+`dispatch.connect` uses it for the accounts that run, the configuration for those that are to run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from kill_switch.venues.kit.cadence import Cadence
+from kill_switch.venues.kit.pools import Pool
+from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.profile import VenueProfile
+
+
+class Member(NamedTuple):
+    """An account as its venue's limits see it; `key` is any value that only the same key has."""
+
+    kind: type[VenueProfile[Any]]
+    options: VenueOptions
+    key: Hashable
+
+    def pool_keys(self) -> dict[str, Hashable]:
+        """Return, by the name of each pool, a value that is equal for accounts that share the pool."""
+        return {pool.name: self._key_of(pool) for pool in self.kind.pools(self.options)}
+
+    def _key_of(self, pool: Pool) -> Hashable:
+        api = pool.product or (self.kind.NAME, urlsplit(self.options.rest_url).netloc)
+        return (api, pool.name, None if pool.shared_by == "address" else self.key)
+
+
+def plan_cadences(members: Mapping[str, Member]) -> dict[str, Cadence]:
+    """Return each account's cadence, by the accounts' names; equal timings are the same object."""
+    sharers = Counter(key for member in members.values() for key in member.pool_keys().values())
+    timings: dict[object, Any] = {}
+    cadences = {}
+    for name, member in members.items():
+        counts = {pool: sharers[key] for pool, key in member.pool_keys().items()}
+        cadence = member.kind.plan(member.options, counts)
+        cadences[name] = cadence._replace(timing=timings.setdefault(cadence.timing, cadence.timing))
+    return cadences

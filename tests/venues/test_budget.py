@@ -1,0 +1,302 @@
+"""The requests that may leave are decided by its venue's pools, by who shares them and by what the venue shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from kill_switch.core.domain import Instant
+from kill_switch.dispatch.connect import sweep_timings
+from kill_switch.venues.kit.budget import Budget, PoolCount
+from kill_switch.venues.kit.pools import IN_ALL, Cost, Demand, Pool, weights_of
+from kill_switch.venues.messages import Replied
+from kill_switch.venues.request import Request
+from tests.harness.limited_venue import LimitedStreet, LimitedVenue
+
+WINDOW = Pool("minute", 300, window_s=60.0)
+COUNTER = Pool("counter", 15, per_s=0.33)
+
+
+def ns(seconds: float) -> int:
+    return int((1000 + seconds) * 1e9)
+
+
+def after(seconds: float) -> Instant:
+    return Instant(ns(seconds), 0)
+
+
+# ── one pool ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": 0, "per_s": 1.0},
+        {"size": 5},
+        {"size": 5, "per_s": 1.0, "window_s": 1.0},
+        {"size": 5, "per_s": 1.0, "kept": 0.4},
+    ],
+)
+def test_a_pool_that_is_no_limit_or_keeps_less_than_half_for_cancels_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="pool minute"):
+        Pool("minute", **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("pool", [WINDOW, COUNTER, Pool("second", 100, window_s=1.0)], ids=lambda pool: pool.name)
+def test_a_caller_that_waits_for_room_uses_less_than_half_of_a_pool_at_any_time(pool: Pool) -> None:
+    count, taken, now_s = PoolCount(pool), list[float](), 0.0
+    period_s = pool.window_s or 60.0
+    while now_s < 6 * period_s:
+        now_s += count.wait_s(1, ns(now_s)) + 1e-6
+        count.take(1, ns(now_s))
+        taken.append(now_s)
+    most = max(sum(one <= other < one + period_s for other in taken) for one in taken)
+    assert most <= 0.5 * (pool.size if pool.window_s else pool.size + period_s * pool.per_s)
+    assert len(taken) >= 0.4 * 0.5 * IN_ALL * pool.rate * 6 * period_s  # and it does get on
+
+
+def test_requests_that_do_not_wait_put_the_others_off_by_a_few_only() -> None:
+    count = PoolCount(WINDOW)
+    for _ in range(100):
+        count.take(1, ns(0))
+    assert 0 < count.wait_s(1, ns(0)) <= 6 / WINDOW.read_rate
+
+
+@pytest.mark.parametrize("pool", [WINDOW, COUNTER], ids=lambda pool: pool.name)
+def test_reads_yield_once_cancels_have_used_half_of_a_pool_and_go_on_when_it_is_back(pool: Pool) -> None:
+    count = PoolCount(pool)
+    for _ in range(int(pool.size / 2)):
+        count.commands.append((1, ns(0)))
+    wait_s = count.wait_s(1, ns(1))
+    assert 1 < wait_s <= (pool.window_s or pool.size / pool.per_s) * 1.1
+    assert count.wait_s(1, ns(1 + wait_s + 0.001)) == 0
+
+
+def test_a_request_heavier_than_all_that_reads_may_use_at_once_leaves_when_that_is_there() -> None:
+    count = PoolCount(Pool("weight", 100, window_s=60.0))
+    assert count.wait_s(40, ns(0)) == 0
+    count.take(40, ns(0))
+    assert 0 < count.wait_s(40, ns(0)) < 300
+
+
+# ── what the venue shows ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_units_that_only_the_venue_has_counted_belong_to_other_programs_until_its_window_has_passed() -> None:
+    count = PoolCount(WINDOW)
+    for _ in range(30):
+        count.take(1, ns(0))
+    count.on_usage(180, ns(1))  # 150 are another program's
+    assert count.share == 0.5
+    count.on_usage(40, ns(2))  # the venue's own window has just begun
+    assert count.share == 0.5
+    count.on_usage(0, ns(62))
+    assert count.share == 1
+
+
+@pytest.mark.parametrize(("named_s", "pause_s"), [(7.0, 7.0), (0.0, 2.0), (9999.0, 120.0)])
+def test_a_refusal_pauses_all_but_cancels_for_the_time_that_the_venue_names_or_for_two_seconds(
+    named_s: float, pause_s: float
+) -> None:
+    count = PoolCount(WINDOW)
+    count.on_refusal(named_s, ns(0))
+    assert count.wait_s(1, ns(0)) == pytest.approx(pause_s)
+    assert count.wait_s(1, ns(pause_s)) == 0
+
+
+def test_a_pause_that_the_venue_does_not_name_grows_with_each_refusal_up_to_the_decay_to_half() -> None:
+    count, now_s, pauses = PoolCount(WINDOW), 0.0, list[float]()
+    for _ in range(6):
+        count.on_refusal(0.0, ns(now_s))
+        pauses.append(round(count.pause_s(ns(now_s)), 3))
+        now_s += pauses[-1]
+    assert pauses == [2, 4, 8, 16, 30, 30]
+
+
+def test_each_refusal_halves_the_share_and_time_without_one_restores_it() -> None:
+    count = PoolCount(WINDOW)
+    count.on_refusal(1.0, ns(0))
+    count.on_refusal(1.0, ns(0.5))  # of a request that was under way
+    assert count.share == 0.5
+    count.on_refusal(1.0, ns(5))
+    assert count.share == 0.25
+    for at_s, share in ((1000, 0.25), (1206, 0.5), (1807, 1.0)):
+        count.wait_s(1, ns(at_s))
+        assert count.share == share
+
+
+def test_the_pool_that_is_fullest_by_our_count_is_the_one_that_has_refused() -> None:
+    pools = (Pool("long", 1000, window_s=100.0), Pool("short", 10, window_s=1.0))
+    budget = Budget(pools, (), Demand())
+    for _ in range(9):
+        budget.charge(Request("GET", "/", {}), after(0), command=False)
+    budget.on_refusal(0.0, after(0.1))
+    assert budget.counts["short"].share == 0.5 and budget.counts["long"].share == 1
+    assert budget.pause_s(after(0.1)) == pytest.approx(0.5)
+
+
+# ── costs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+COSTS = (
+    Cost("GET", "/openOrders?symbol=", (("weight", 1.0),)),
+    Cost("GET", "/openOrders", (("weight", 40.0),)),
+    Cost("POST", "/order", (("weight", 1.0), ("orders", 1.0))),
+)
+BOTH = (Pool("weight", 2400, window_s=60.0, shared_by="address"), Pool("orders", 100, window_s=10.0))
+
+
+def test_the_first_cost_that_matches_counts_and_a_request_without_one_takes_of_every_pool() -> None:
+    assert weights_of(BOTH, COSTS, ("GET /openOrders", "GET /openOrders?symbol=X")) == {"weight": 41}
+    assert weights_of(BOTH, COSTS, ("POST /order", "PUT /order")) == {"weight": 2, "orders": 2}
+
+
+def test_a_request_is_charged_the_units_of_its_row_in_the_table() -> None:
+    budget = Budget(BOTH, COSTS, Demand())
+    budget.charge(Request("GET", "/openOrders", {}), after(0), command=False)
+    budget.charge(Request("POST", "/order", {}), after(0), command=True)
+    assert [round(count.fullness(ns(0)) * count.pool.size) for count in budget.counts.values()] == [41, 1]
+
+
+# ── who shares ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Usdm(LimitedVenue):
+    NAME = "usdm"
+    POOLS = (Pool("weight", 2400, window_s=60.0, shared_by="address", product="futures"), Pool("orders", 10, per_s=1.0))
+
+
+class Coinm(Usdm):
+    NAME = "coinm"
+
+
+def test_apis_that_the_venue_counts_as_one_share_their_pool_and_no_other() -> None:
+    adapters = {"a": Usdm(), "b": Coinm()}
+    sweep_timings(adapters)
+    a, b = (adapter.budget.counts for adapter in adapters.values())
+    assert a["weight"] is b["weight"] and a["orders"] is not b["orders"]
+
+
+# ── an hour ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Starter(LimitedVenue):
+    """Kraken's REST counter of the lowest tier: each private call adds 1, 0.33 a second are taken off."""
+
+    NAME = "starter"
+    POOLS = (COUNTER,)
+
+
+class Weighted(LimitedVenue):
+    """An address pool as Binance's: two lists of all symbols cost 40 each; cancels go by symbol, ten of them."""
+
+    NAME = "weighted"
+    POOLS = (Pool("weight", 2400, window_s=60.0, shared_by="address"),)
+    COSTS = (Cost("GET", "/open", (("weight", 40.0),)), Cost("GET", "", (("weight", 5.0),)))
+    DEMAND = Demand(
+        read=("GET /openOrders", "GET /openAlgoOrders"),
+        probe=("GET /account",),
+        equity=("GET /account",),
+        strike=("DELETE /allOpenOrders",) * 20,
+    )
+
+
+class Stating(Weighted):
+    """The same, with a header that states the use."""
+
+    NAME = "stating"
+
+    def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
+        return (("weight", float(reply.headers["x-used"])),)
+
+
+HOUR_S = 3600.0
+KINDS = [(Starter, 1), (Starter, 3), (Weighted, 1), (Weighted, 3), (Stating, 3)]
+
+
+@pytest.mark.parametrize(("kind", "accounts"), KINDS, ids=lambda one: getattr(one, "NAME", one))
+def test_an_hour_of_the_guard_fills_no_pool_and_strikes_no_account_again(
+    kind: type[LimitedVenue], accounts: int
+) -> None:
+    street = LimitedStreet(kind, accounts)
+    street.run(60)
+    street.fire()
+    street.run(HOUR_S)
+    assert (street.refused, street.phases(), street.strikes()) == ([], {"CLEAR"}, 1)
+    assert all(limit.fullest <= limit.pool.size / 2 + 2 * street_kill(kind) for limit in street.limits.values())
+
+
+def street_kill(kind: type[LimitedVenue]) -> float:
+    """Return what a kill takes of the first pool at once: one strike and two reads."""
+    demand = kind.DEMAND
+    return sum(weights_of(kind.POOLS, kind.COSTS, (*demand.strike, *demand.read * 2)).values())
+
+
+@pytest.mark.parametrize(("kind", "accounts"), KINDS, ids=lambda one: getattr(one, "NAME", one))
+def test_an_hour_in_residue_refuses_nothing_and_ends_soon_after_the_venue_cancels_again(
+    kind: type[LimitedVenue], accounts: int
+) -> None:
+    street = LimitedStreet(kind, accounts)
+    street.run(60)
+    street.keeps = street.has_order = True
+    street.fire()
+    street.run(HOUR_S)
+    assert (street.refused, street.phases()) == ([], {"RESIDUE"})
+    street.keeps = False
+    street.run(35, until=lambda: not street.has_order)
+    assert not street.has_order
+    street.run(120, until=lambda: street.phases() == {"CLEAR"})
+    assert (street.refused, street.phases()) == ([], {"CLEAR"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "every_s"),
+    [(Starter, 1.0, 2 / 0.33), (Weighted, 5.0, 0.25), (Stating, 5.0, 0.25)],
+    ids=["starter", "weighted", "stating"],
+)
+@pytest.mark.parametrize("keeps", [False, True], ids=["guard", "residue"])
+def test_a_bot_that_uses_half_of_the_pool_has_none_of_our_reads_refused_and_the_last_cancel_goes_through(
+    kind: type[LimitedVenue], weight: float, every_s: float, keeps: bool
+) -> None:
+    street = LimitedStreet(kind, 1)
+    street.start_bot(weight, every_s)
+    street.run(60)
+    street.keeps = street.has_order = keeps
+    street.fire()
+    street.run(HOUR_S)
+    assert [one for one in street.refused if not one[2]] == []
+    street.keeps, street.has_order = False, True
+    street.fire()
+    street.run(60, until=lambda: not street.has_order)
+    assert not street.has_order
+    street.run(90, until=lambda: street.phases() == {"CLEAR"})
+    assert street.phases() == {"CLEAR"}
+
+
+def test_a_bot_that_uses_up_nearly_all_slows_the_guard_and_strikes_no_account_again() -> None:
+    street = LimitedStreet(Stating, 1)
+    street.start_bot(5.0, 0.15)  # 2,000 of 2,400
+    street.run(90)
+    street.fire()
+    street.run(600)
+    session = street.dispatcher.sessions["a0"]
+    assert session.venue.budget.share == 1 / 8
+    sweep = street.dispatcher.state.accounts["a0"].sweep
+    assert sweep is not None
+    assert sweep.timing.guard_every_s > session.venue.cadence.timing.guard_every_s
+    assert (street.refused, street.phases(), street.strikes()) == ([], {"CLEAR"}, 1)
+
+
+def test_a_refused_guard_read_pauses_the_guards_of_all_accounts_and_strikes_none_again() -> None:
+    street = LimitedStreet(Weighted, 3, retry_after="20")
+    street.run(60)
+    street.fire()
+    street.run(60)
+    street.start_bot(5.0, 0.02)  # another program, which takes whatever is there
+    street.run(65)
+    street.bot_stops = True
+    refusals = [at_s for at_s, _, _ in street.refused]
+    assert 0 < len(refusals) <= 3 * 3 * 2  # a read of two lists each, every 20 s until the window has passed
+    street.run(600)
+    assert len(street.refused) == len(refusals)
+    assert (street.phases(), street.strikes()) == ({"CLEAR"}, 1)
