@@ -28,10 +28,10 @@ from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS, StrikePlanner
 from kill_switch.venues.crosstrade.tokens import (
     BURST,
     TOKENS,
-    RequestFactory,
     SocketLease,
     SocketLoad,
     TokenBucket,
+    UserWire,
     rpc_frame,
     single_target,
 )
@@ -43,7 +43,6 @@ from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.pools import Calls, Demand, Pool
 from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
-from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.kit_adapter import DrillPart
 from kill_switch.venues.messages import (
     NOT_PROCESSED,
@@ -156,51 +155,22 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self.closes_positions = options.flatten
         ours = AccountDirectory(self._accounts)
         doubts = DoubtedOrders()
-        self.timers = TimerTable()
-        self._wire = RequestFactory(self.host, self._bearer, self._bucket())
-        snapshot = self._wire.request("GET", "/v1/api/accounts/snapshot")
+        headers = {"Host": self.host, **self._bearer, "Content-Type": "application/json"}
+        self._wire = UserWire(headers, self._bucket(), self.calls, self.second_route, self.evidence)
         self._lease = SocketLease()
         self._planner = StrikePlanner(self._accounts)
-        self._flattens = Flattener(self._wire, self.calls, on=options.flatten)
+        self._flattens = Flattener(self._wire, on=options.flatten)
         self._turns = RequestQueue(self._wire.bucket)
         reach = AccountReach(ours, self.evidence)
         self._knowledge = OrderKnowledge(self.book, ours, self._planner, doubts, self._flattens, reach, self.evidence)
         self._strikes = CrossTradeStriker(
-            self._wire,
-            self._accounts,
-            self._turns,
-            self.calls,
-            self.timers,
-            self.second_route,
-            self._knowledge.on_cancel_settled,
-            self._on_strike_answered,
+            self._wire, self._accounts, self._turns, self._knowledge.on_cancel_settled, self._on_strike_answered
         )
         self._reads = UserReader(
-            self._wire,
-            ours,
-            doubts,
-            self._turns,
-            snapshot,
-            self.calls,
-            self.timers,
-            self.second_route,
-            self._knowledge,
-            reach,
-            self.evidence,
-            positions=options.flatten,
+            self._wire, ours, doubts, self._turns, self._knowledge, reach, positions=options.flatten
         )
-        self._equity = EquityReader(self._wire, ours, self.calls, self.evidence, snapshot)
-        self._prober = Prober(
-            self._wire,
-            self._turns,
-            self.calls,
-            snapshot,
-            self._reads,
-            self._knowledge,
-            reach,
-            self.book,
-            self.evidence,
-        )
+        self._equity = EquityReader(self._wire, ours)
+        self._prober = Prober(self._wire, self._turns, self._reads, self._knowledge, reach, self.book)
         self._drilled = 0  # drills so far
 
     def share_budget(self, cadence: Cadence, counts: Mapping[str, PoolCount]) -> None:
@@ -360,7 +330,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         return (NotReady(route, conn, why, fatal=displaced), *twins, *lists)
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
-        return self._turns.on_timer(now) if tag == TURN else self.timers.on_timer(tag, now)
+        return self._turns.on_timer(now) if tag == TURN else self._wire.timers.on_timer(tag, now)
 
     def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         if conn not in self._wire.links:

@@ -15,18 +15,16 @@ from kill_switch.core.domain import Instant
 from kill_switch.venues.crosstrade.replies import (
     AccountDirectory,
     NoEquity,
-    Words,
     equity_of_watermarks,
     is_limited,
     is_offline,
 )
-from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of
+from kill_switch.venues.crosstrade.tokens import SNAPSHOT, UserWire, path_of
 from kill_switch.venues.decode import as_decimal, as_text
-from kill_switch.venues.kit.calls import CallStarter, PendingCall
+from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit_adapter import EquityPart
 from kill_switch.venues.messages import Equity, Outputs, Replied, Send, UnexplainedMessage
-from kill_switch.venues.request import Request
 
 CURRENCY = "USD"
 FRESH_S = 3.0  # after so long without a pushed figure the snapshot is requested; the stream's interval is 1 s
@@ -43,14 +41,9 @@ class EquityReader:
     states its moment (`epoch`, in milliseconds); a second message of one moment yields no second figure.
     """
 
-    def __init__(
-        self, wire: RequestFactory, ours: AccountDirectory, calls: CallStarter, words: Words, snapshot: Request
-    ) -> None:
+    def __init__(self, wire: UserWire, ours: AccountDirectory) -> None:
         self._wire = wire
         self._ours = ours
-        self._calls = calls
-        self._words = words
-        self._snapshot = snapshot
         self._streams: dict[int, int] = {}  # connection → when the stream was requested, monotonic
         self._pushed_ns: int | None = None  # when the latest figure was pushed
         self._odd: set[int] = set()  # connections whose unreadable pushes have been reported
@@ -69,7 +62,7 @@ class EquityReader:
             self._streams[conn] = now.mono_ns
             outputs = (Send(conn, STREAM),)
         if self._wire.bucket.spare(now, 1) or self._wire.bucket.contended(now):  # a refusal costs nothing
-            outputs += self._calls.start_call("measure", self._wire.paid(self._snapshot), now, context=self)
+            outputs += self._wire.get("measure", SNAPSHOT, self, now)
         return outputs
 
     def _wants_stream(self, conn: int, now: Instant) -> bool:
@@ -87,7 +80,7 @@ class EquityReader:
         if conn in self._odd:
             return ()
         self._odd.add(conn)
-        return (UnexplainedMessage(self._words("a push of figures:", worth.why)),)
+        return (UnexplainedMessage(self._wire.words("a push of figures:", worth.why)),)
 
     def on_closed(self, conn: int) -> None:
         self._streams.pop(conn, None)
@@ -99,7 +92,7 @@ class EquityReader:
             return () if is_limited(reply) or is_offline(reply) else self._request_watermarks(now)
         total = self._ours.worth(reply.data)
         if isinstance(total, NoEquity):
-            outputs = self._report(self._words("the snapshot:", total.why))
+            outputs = self._report(self._wire.words("the snapshot:", total.why))
             return outputs if total.away else (*outputs, *self._request_watermarks(now))
         if self._is_newer(reply.data, now):
             self._reported = ""
@@ -140,9 +133,7 @@ class EquityReader:
         [name, *others] = self._ours.names
         if others or not self._wire.bucket.spare(now, 1):
             return ()
-        request = self._wire.request("GET", f"{path_of(name)}/watermarks")
-        part = EquityPart(_read_watermarks)
-        return self._calls.start_call("watermarks", self._wire.paid(request), now, context=part)
+        return self._wire.get("watermarks", f"{path_of(name)}/watermarks", EquityPart(_read_watermarks), now)
 
 
 def _read_watermarks(body: Any) -> Mapping[str, Decimal] | str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kill_switch.core.domain import Instant, Order, OrderState, Route
 from kill_switch.venues.crosstrade.replies import AccountOrder, is_limited
-from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of
+from kill_switch.venues.crosstrade.tokens import UserWire, path_of
 from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
@@ -46,9 +46,8 @@ class Flattener:
     account-wide cancel would cancel the closing order too. Only reads show the outcome of a flatten.
     """
 
-    def __init__(self, wire: RequestFactory, calls: CallStarter, *, on: bool) -> None:
+    def __init__(self, wire: UserWire, *, on: bool) -> None:
         self._wire = wire
-        self._calls = calls
         self._on = on
         self._wanted: dict[str, int] = {}  # account → a read that was requested from then on may flatten it
         self._latest: dict[str, Flatten] = {}
@@ -118,12 +117,12 @@ class Flattener:
         """Flatten an account, over one lane only."""
         self._count += 1
         latest = self._latest[account] = Flatten(now.mono_ns + int(UNANSWERED_S * 1e9))
-        part = FlattenPart(latest, self._calls)
+        part = FlattenPart(latest, self._wire.calls)
         conn = self._wire.carrier(now)
         if conn is not None:
             return (self._wire.rpc(conn, f"f{self._count}", "Flatten", {"account": account}, part, now),)
         build = self._wire.paid(self._wire.request("POST", f"{path_of(account)}/positions/flatten"))
-        return self._calls.start_call("flatten", build, now, urgent=True, command=True, context=part)
+        return self._wire.calls.start_call("flatten", build, now, urgent=True, command=True, context=part)
 
 
 class FlattenPart(NamedTuple):

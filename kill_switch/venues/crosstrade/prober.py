@@ -12,15 +12,13 @@ from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.crosstrade.account_reach import AccountReach
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
 from kill_switch.venues.crosstrade.readback import UserReader
-from kill_switch.venues.crosstrade.replies import Words, is_limited, is_offline, warning
+from kill_switch.venues.crosstrade.replies import is_limited, is_offline, warning
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
-from kill_switch.venues.crosstrade.tokens import RequestFactory
+from kill_switch.venues.crosstrade.tokens import SNAPSHOT, UserWire
 from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.kit.book import OrderBook
-from kill_switch.venues.kit.calls import CallStarter
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.messages import NotReady, Outputs, Ready, Send
-from kill_switch.venues.request import Request
 
 SNAPSHOT_EVERY = 4  # probes
 PROBE_AGAIN_S = 4.0  # a lane that comes up so soon after a probe is probed only with tokens to spare
@@ -33,25 +31,19 @@ class Prober:
 
     def __init__(
         self,
-        wire: RequestFactory,
+        wire: UserWire,
         turns: RequestQueue,
-        calls: CallStarter,
-        snapshot: Request,
         reads: UserReader,
         knowledge: OrderKnowledge,
         reach: AccountReach,
         book: OrderBook,
-        words: Words,
     ) -> None:
         self._wire = wire
         self._turns = turns
-        self._calls = calls
-        self._snapshot = snapshot
         self._reads = reads
         self._knowledge = knowledge
         self._reach = reach
         self._book = book
-        self._words = words
         self._probes = 0
         self._probed_ns = self._read_ns = 0  # when the latest probe began, and the latest read, monotonic
 
@@ -100,7 +92,7 @@ class Prober:
         if listed is None:
             self._reads.has_rpc = is_limited(reply)
             return (ready,)
-        why = warning(reply.data, self._words) or listed.why
+        why = warning(reply.data, self._wire.words) or listed.why
         read = UserRead(since_ns, probe=True, conn=conn, orders=listed.orders, ordered=not why)
         read.troubles += [why] if why else []
         return (ready, *self._knowledge.on_read(read, now))
@@ -111,7 +103,7 @@ class Prober:
         return idle_ns >= PROBE_ANYWAY_S * 1e9 and self._wire.bucket.contended(now) and not self._turns.cancels
 
     def _request_snapshot(self, now: Instant) -> Outputs:
-        return self._calls.start_call("snapshot", self._wire.paid(self._snapshot), now, context=self._reach)
+        return self._wire.get("snapshot", SNAPSHOT, self._reach, now)
 
 
 class HelloPart(NamedTuple):

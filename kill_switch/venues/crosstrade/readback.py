@@ -18,7 +18,6 @@ from kill_switch.venues.crosstrade.replies import (
     AccountDirectory,
     AccountOrder,
     OrderList,
-    Words,
     describe_unreached,
     is_account_unknown,
     is_limited,
@@ -27,14 +26,11 @@ from kill_switch.venues.crosstrade.replies import (
     warning,
 )
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
-from kill_switch.venues.crosstrade.tokens import RequestFactory, is_id, path_of
+from kill_switch.venues.crosstrade.tokens import SNAPSHOT, UserWire, is_id, path_of
 from kill_switch.venues.crosstrade.user_read import UserRead
-from kill_switch.venues.kit.calls import CallStarter, PendingCall
+from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.replies import Reply
-from kill_switch.venues.kit.second_route import SecondRoute
-from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import Outputs, Replied
-from kill_switch.venues.request import Request
 
 READ_AGAIN_S = 1.0  # a slow read takes its second route no sooner: the relay to the add-on may need most of a second
 LIST_WITHIN_S = 1.5  # after this GetAllOrders over the WebSocket counts as unanswered
@@ -62,36 +58,26 @@ class UserReader:
 
     def __init__(
         self,
-        wire: RequestFactory,
+        wire: UserWire,
         ours: AccountDirectory,
         doubts: DoubtedOrders,
         turns: RequestQueue,
-        snapshot: Request,
-        calls: CallStarter,
-        timers: TimerTable,
-        second_route: SecondRoute,
         knowledge: OrderKnowledge,
         reach: AccountReach,
-        words: Words,
         *,
         positions: bool,
     ) -> None:
         """Make a reader with no read in progress; `knowledge` gets each read that has ended, `reach` each snapshot."""
         self.has_path = True  # REST has GET /orders
         self.has_rpc = True  # the WebSocket has GetAllOrders
-        self.orders = wire.request("GET", "/v1/api/orders")
         self._wire = wire
         self._ours = ours
         self._doubts = doubts
         self._turns = turns
-        self._snapshot = snapshot
-        self._calls = calls
-        self._timers = timers
-        self._second_route = second_route
         self._knowledge = knowledge
         self._reach = reach
-        self._words = words
-        self._positions = wire.request("GET", "/v1/api/positions") if positions else None
+        self._words = wire.words
+        self._has_positions = positions
         self._repeated: dict[UserRead, None] = {}  # reads with requests in the queue
         self._count = 0
 
@@ -112,37 +98,28 @@ class UserReader:
     def list_orders(self, read: UserRead, now: Instant) -> Outputs:
         """Request a read's orders in the way that is left: over REST, the WebSocket, or account by account."""
         if self.has_path:
-            return self._get("orders", self.orders, read, partial(self._on_orders, read), now)
+            return self._get("orders", "/v1/api/orders", read, partial(self._on_orders, read), now)
         conn = self._wire.carrier(now)
         if self.has_rpc and conn is not None and not read.tried:
             read.tried, read.conn = True, conn
             self._count += 1
             tag = f"r{self._count}"
             frame = self._wire.rpc(conn, tag, "GetAllOrders", {}, RpcList(self, read), now)
-            return (frame, self._timers.start(LIST_WITHIN_S, partial(self._on_silence, tag, conn, read)))
+            return (frame, self._wire.timers.start(LIST_WITHIN_S, partial(self._on_silence, tag, conn, read)))
         read.missing = set(self._ours.names)
         outputs: Outputs = ()
         for name in self._ours.names:
             go_on, fail = partial(self._on_account_list, name, read), partial(self._gather, name, read, [])
-            outputs += self._get("list", self._own(name), read, go_on, now, fail)
+            outputs += self._get("list", _own_list(name), read, go_on, now, fail)
         return outputs
 
-    def _own(self, account: str) -> Request:
-        return self._wire.request("GET", f"{path_of(account)}/orders")
-
     def _get(
-        self, kind: str, request: Request, read: UserRead, go_on: GoOn, now: Instant, fail: Fail | None = None
+        self, kind: str, target: str, read: UserRead, go_on: GoOn, now: Instant, fail: Fail | None = None
     ) -> Outputs:
-        again_s = max(READ_AGAIN_S, self._second_route.read_s)
+        again_s = max(READ_AGAIN_S, self._wire.second_route.read_s)
         once = read.probe or self._wire.bucket.contended(now)
-        return self._calls.start_call(
-            kind,
-            self._wire.paid(request),
-            now,
-            urgent=not read.probe,
-            second_route_after_s=None if once else again_s,
-            context=ReadPart(self, read, go_on, fail or partial(self._fail, read)),
-        )
+        part = ReadPart(self, read, go_on, fail or partial(self._fail, read))
+        return self._wire.get(kind, target, part, now, urgent=not read.probe, again_s=None if once else again_s)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -153,7 +130,7 @@ class UserReader:
 
     def _repeat(self, read: UserRead, call: PendingCall, now: Instant) -> Outputs:
         self._repeated.pop(read, None)
-        return self._calls.start_call(call.kind, call.build, now, urgent=True, context=call.part)
+        return self._wire.calls.start_call(call.kind, call.build, now, urgent=True, context=call.part)
 
     def on_rpc_reply(self, read: UserRead, reply: Reply, now: Instant) -> Outputs:
         """Continue a read with the reply to its RPC, or request the lists over REST if it has none."""
@@ -218,9 +195,9 @@ class UserReader:
     def _on_every_order(self, read: UserRead, now: Instant) -> Outputs:
         read.ordered = True
         self._doubts.on_list(read.orders)
-        if self._positions is None or read.probe:
+        if not self._has_positions or read.probe:
             return self._check_reach(read, now)
-        return self._get("positions", self._positions, read, partial(self._on_positions, read), now)
+        return self._get("positions", "/v1/api/positions", read, partial(self._on_positions, read), now)
 
     def _on_positions(self, read: UserRead, reply: Reply, status: int, now: Instant) -> Outputs:
         if not reply.ok:
@@ -240,7 +217,7 @@ class UserReader:
             return self._knowledge.on_read(read, now)
         return self._get(
             "reach",
-            self._snapshot,
+            SNAPSHOT,
             read,
             partial(self._on_snapshot, read),
             now,
@@ -273,9 +250,9 @@ class UserReader:
         read.missing = {order or account for order, account in asked}
         outputs: Outputs = ()
         for order, account in asked:
-            request = self._wire.request("GET", f"{path_of(account)}/orders/{order}") if order else self._own(account)
+            path = f"{_own_list(account)}/{order}" if order else _own_list(account)
             go_on = partial(self._on_looked_up if order else self._on_account_looked_up, (order, account), read)
-            outputs += self._get("look", request, read, go_on, now, partial(self._end_look_up, (order, account), read))
+            outputs += self._get("look", path, read, go_on, now, partial(self._end_look_up, (order, account), read))
         return outputs
 
     def _on_account_looked_up(
@@ -329,6 +306,10 @@ class UserReader:
         if why := self._doubts.why():
             read.troubles.append(why)
         return self._knowledge.on_read(read, now)
+
+
+def _own_list(account: str) -> str:
+    return f"{path_of(account)}/orders"
 
 
 class ReadPart(NamedTuple):

@@ -15,11 +15,8 @@ from kill_switch.venues.crosstrade.cancel_part import CancelPart, CrossTradeStri
 from kill_switch.venues.crosstrade.replies import is_limited, is_offline
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
 from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS
-from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of, rpc_frame, single_target
-from kill_switch.venues.kit.calls import CallStarter
+from kill_switch.venues.crosstrade.tokens import UserWire, path_of, rpc_frame, single_target
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.second_route import SecondRoute
-from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import CancelAnswered, Output, Outputs, PrepareFrame, Send, UnexplainedMessage
 
 CANCEL = "CancelOrders"  # the RPC that cancels all of an NT account's orders (§ 4)
@@ -39,12 +36,9 @@ class CrossTradeStriker:
 
     def __init__(
         self,
-        wire: RequestFactory,
+        wire: UserWire,
         accounts: tuple[str, ...],
         turns: RequestQueue,
-        calls: CallStarter,
-        timers: TimerTable,
-        second_route: SecondRoute,
         settled: Callable[[str, str, Reply, Instant], None],
         answered: Callable[[int], None],
     ) -> None:
@@ -59,9 +53,6 @@ class CrossTradeStriker:
         self._wire = wire
         self._accounts = accounts
         self._turns = turns
-        self._calls = calls
-        self._timers = timers
-        self._second_route = second_route
         self._settled = settled
         self._answered = answered
         self._parts: dict[CancelPart, None] = {}  # account-wide cancels with a frame that are not settled
@@ -179,13 +170,13 @@ class CrossTradeStriker:
         for number, part in enumerate(sent):
             if part.order and part.framed:
                 continue
-            wait_s = self._second_route.cancel_s + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
+            wait_s = self._wire.second_route.cancel_s + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
             if part.framed:
-                outputs.append(self._timers.start(wait_s, partial(self._on_overdue, part)))
+                outputs.append(self._wire.timers.start(wait_s, partial(self._on_overdue, part)))
             else:
                 outputs.extend(self._twin(part, now, wait_s, paid=True))
         if framed and wait_s > SILENT_S:
-            outputs.append(self._timers.start(SILENT_S, partial(self._on_silence, framed[0])))
+            outputs.append(self._wire.timers.start(SILENT_S, partial(self._on_silence, framed[0])))
         return outputs
 
     def _twin(self, part: CancelPart, now: Instant, again_s: float, *, paid: bool = False) -> Outputs:
@@ -196,9 +187,9 @@ class CrossTradeStriker:
         if part.order:
             request = self._wire.request("POST", single_target(part.account, part.order))
             build = self._wire.paid(request, paid=paid)
-            return self._calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
+            return self._wire.calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
         build = self._wire.paid(self.cancels[part.account], paid=paid)
-        return self._calls.start_call(
+        return self._wire.calls.start_call(
             "cancel", build, now, urgent=True, cancel=True, second_route_after_s=again_s, context=part
         )
 
@@ -249,7 +240,7 @@ class CrossTradeStriker:
             part.last = reply
         if part.twin_ended:
             return self._settle(part, part.last, now)
-        return self._start_twin(part, now, self._second_route.cancel_s)
+        return self._start_twin(part, now, self._wire.second_route.cancel_s)
 
     def on_twin_reply(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
         """Apply the reply to a REST twin; a refusal is not final while the WebSocket's reply may still accept."""
@@ -272,7 +263,7 @@ class CrossTradeStriker:
         if is_final or part.conn is None:
             return self._settle(part, reply, now)
         part.last = reply
-        return (self._timers.start(SETTLE_S, partial(self._on_settle_timer, part)),)
+        return (self._wire.timers.start(SETTLE_S, partial(self._on_settle_timer, part)),)
 
     def _settle(self, part: CancelPart, reply: Reply | None, now: Instant) -> Outputs:
         """Apply the final reply to a cancel; an acceptance is final for a queued cancel of the same target too."""
@@ -323,14 +314,14 @@ class CrossTradeStriker:
                 outputs += self._settle(part, part.last, now)
             elif not part.twin_started and (allowed > 0 or not part.strike.answered_over_ws):
                 allowed -= 1
-                outputs += self._start_twin(part, now, self._second_route.cancel_s)
+                outputs += self._start_twin(part, now, self._wire.second_route.cancel_s)
         return outputs
 
     # ── timers and twins ──────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def _again_s(self) -> float:
-        return max(self._second_route.cancel_s, 1 / SECONDS_PER_S)
+        return max(self._wire.second_route.cancel_s, 1 / SECONDS_PER_S)
 
     def _on_settle_timer(self, part: CancelPart, now: Instant) -> Outputs:
         return self._settle(part, part.last, now) if part in self._parts else ()
