@@ -1189,7 +1189,7 @@ def test_an_undocumented_message_is_unexplained() -> None:
     assert player.adapter._wire.bucket.left(player.now) == 0  # type: ignore[attr-defined]
 
 
-def test_a_late_reply_with_an_error_and_a_timer_that_nobody_started_are_nothing_strange() -> None:
+def test_a_late_reply_with_an_error_and_the_end_of_an_unknown_timer_are_ignored() -> None:
     ready()(hears(1, {"id": "k9-0", "error": "no"}), VenueTimerFired("timer 9"))
 
 

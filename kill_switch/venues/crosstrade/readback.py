@@ -17,7 +17,7 @@ from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
 from kill_switch.venues.crosstrade.replies import (
     AccountDirectory,
     AccountOrder,
-    OrderList,
+    AccountOrders,
     describe_unreached,
     is_account_unknown,
     is_limited,
@@ -140,7 +140,7 @@ class UserReader:
         self.has_rpc = is_limited(reply) or is_offline(reply)
         return self.list_orders(read, now)
 
-    def rpc_orders(self, reply: Reply) -> OrderList | None:
+    def rpc_orders(self, reply: Reply) -> AccountOrders | None:
         """Return the list in an RPC's reply, None if it has none."""
         listed = self._ours.orders(reply.data) if reply.ok else None
         return listed if listed is not None and (listed.orders or not listed.why) else None
@@ -164,7 +164,7 @@ class UserReader:
             return self.list_orders(read, now)
         return self._on_list(read, self._ours.orders(reply.data), reply, now)
 
-    def _on_list(self, read: UserRead, listed: OrderList, reply: Reply, now: Instant) -> Outputs:
+    def _on_list(self, read: UserRead, listed: AccountOrders, reply: Reply, now: Instant) -> Outputs:
         read.orders.extend(listed.orders)
         if not reply.ok:
             return self._fail(read, reply.evidence, now, reply)

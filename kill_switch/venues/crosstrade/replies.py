@@ -46,7 +46,7 @@ class AccountOrder(NamedTuple):
     kind: str = ""  # the order type in lower case, "" if the venue does not state it
 
 
-class OrderList(NamedTuple):
+class AccountOrders(NamedTuple):
     """A list's orders, as far as it can be parsed."""
 
     orders: list[AccountOrder]
@@ -159,14 +159,14 @@ class AccountDirectory:
         self.names = names
         self._by_key = {name.casefold(): name for name in names}
 
-    def orders(self, body: object, account: str | None = None) -> OrderList:
+    def orders(self, body: object, account: str | None = None) -> AccountOrders:
         """Parse a list of orders. An unreadable entry makes the list incomplete: it may be a live order of ours.
 
         `account` is the owner of entries that name none, for a list of one account.
         """
         items = _items(body, "orders")
         if items is None:
-            return OrderList([], "the order list cannot be read")
+            return AccountOrders([], "the order list cannot be read")
         account_orders: list[AccountOrder] = []
         unread = 0
         for item in items:
@@ -175,7 +175,7 @@ class AccountDirectory:
                 unread += self._may_rest(item, account)
             elif account_order.account:
                 account_orders.append(account_order)
-        return OrderList(
+        return AccountOrders(
             account_orders, f"{unread} of the orders listed cannot be read" if unread else _missing(body, items)
         )
 

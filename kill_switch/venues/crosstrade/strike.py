@@ -267,6 +267,8 @@ class CrossTradeStriker:
 
     def _settle(self, part: CancelPart, reply: Reply | None, now: Instant) -> Outputs:
         """Apply the final reply to a cancel; an acceptance is final for a queued cancel of the same target too."""
+        if part.settled:
+            return ()
         part.settled = True
         self._parts.pop(part, None)
         last = reply or Reply(ReplyOutcome.UNKNOWN, "no answer")
@@ -319,10 +321,6 @@ class CrossTradeStriker:
 
     # ── timers and twins ──────────────────────────────────────────────────────────────────────────────────────────
 
-    @property
-    def _again_s(self) -> float:
-        return max(self._wire.second_route.cancel_s, 1 / SECONDS_PER_S)
-
     def _on_settle_timer(self, part: CancelPart, now: Instant) -> Outputs:
         return self._settle(part, part.last, now) if part in self._parts else ()
 
@@ -332,15 +330,16 @@ class CrossTradeStriker:
             return ()
         if self._is_superseded(part):
             return self._settle(part, part.last, now)
-        return self._start_twin(part, now, self._again_s)
+        return self._start_twin(part, now, max(self._wire.second_route.cancel_s, 1 / SECONDS_PER_S))
 
     def _on_silence(self, first: CancelPart, now: Instant) -> Outputs:
         """Start all twins of a strike of which no frame is answered: the frames have not arrived."""
         strike = first.strike
         if first not in self._parts or strike.answered_over_ws:
             return ()
+        again_s = max(self._wire.second_route.cancel_s, 1 / SECONDS_PER_S)
         silent = [part for part in self._parts if part.strike is strike]
-        return tuple(output for part in silent for output in self._start_twin(part, now, self._again_s))
+        return tuple(output for part in silent for output in self._start_twin(part, now, again_s))
 
     def _start_twin(self, part: CancelPart, now: Instant, again_s: float) -> Outputs:
         """Send the REST twin now, or queue it if tokens are short."""

@@ -1,4 +1,4 @@
-"""What a CrossTrade read has shown so far. The reader fills it; nothing here sends."""
+"""Hold the orders and positions that a CrossTrade read has shown so far. The reader fills it; nothing here sends."""
 
 from __future__ import annotations
 
