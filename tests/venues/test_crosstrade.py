@@ -251,6 +251,16 @@ def test_the_websockets_answer_may_come_after_the_twin_went_out() -> None:
     )
 
 
+def test_a_frame_that_finds_nothing_beside_its_twin_counts_nothing() -> None:
+    one()(
+        VenueTimerFired("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        reply("k1-0", payload("crosstrade/cancelled-none")),  # the twin may have cancelled every order before
+        CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled", None),
+    )
+
+
 def test_a_twin_that_is_lost_everywhere_waits_a_little_for_the_websocket() -> None:
     player = one()
     player(

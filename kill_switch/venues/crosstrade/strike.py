@@ -286,6 +286,7 @@ class CrossTradeStriker:
         if outputs:
             self._answered(part.strike.made_ns)
         if waiting is not None and waiting is not part and last.ok and not waiting.from_queue:
+            waiting.alone = part.alone
             outputs += self._settle(waiting, last, now)
         return outputs
 
