@@ -74,7 +74,13 @@ class KitAdapter(Adapter[OptionsT]):
         self.timers = TimerTable()
         self.frames: FrameTracker[CommandPart] = FrameTracker()
         self.sessions = SessionPool(
-            self.login, self.login_refusal, self.timers, self.on_session_ready, self._on_login_refused, self.ping
+            self.login,
+            self.login_refusal,
+            self.timers,
+            self.on_session_ready,
+            self._on_login_refused,
+            self.on_session_closed,
+            self.ping,
         )
         self.striker = Striker(
             self.calls,
@@ -153,6 +159,10 @@ class KitAdapter(Adapter[OptionsT]):
         """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
         return ""
 
+    def may_sign_again(self, call: PendingCall) -> bool:
+        """Return whether a call whose signature was refused is signed again."""
+        return call.retries < (COMMAND_RETRIES if call.command else 1)
+
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         """Correct the time or nonce that was refused `tries` times in a row; the request is then signed again."""
         self.clock.note_reply(reply, now, refused=True)
@@ -180,8 +190,13 @@ class KitAdapter(Adapter[OptionsT]):
 
     def describe_strike(self) -> tuple[str, ...]:
         framed = self.carrier() is not None
-        commands = self.cancels(Instant(0, 0))
-        return tuple(f"ws {each.frame_line}" if framed and each.frame else each.line for each in commands)
+        lines: list[str] = []
+        for command in self.cancels(Instant(0, 0)):
+            if framed and command.frame is not None:
+                lines.append(f"ws {command.frame_line}")
+            if not framed or command.frame is None or command.twin_at_once:
+                lines.append(command.line)
+        return tuple(lines)
 
     def _note_settled(self, made_ns: int) -> None:
         self.answers_ns = made_ns
@@ -251,7 +266,7 @@ class KitAdapter(Adapter[OptionsT]):
             self._pause(judged, now)
             if not self.is_over_limit(reply):  # else `handle` has counted the refusal
                 self.budget.on_refusal(judged.pause_s, now)
-        if judged.outcome is ReplyOutcome.WRONG_TIME and call.retries < (COMMAND_RETRIES if call.command else 1):
+        if judged.outcome is ReplyOutcome.WRONG_TIME and self.may_sign_again(call):
             self.on_wrong_time(reply, call.retries + 1, now)
             return self.calls.start_again(call, now)
         part: CallPart = call.part
@@ -281,6 +296,10 @@ class KitAdapter(Adapter[OptionsT]):
         """Use a connection whose login is complete."""
         pushes = self.read_backs.begin_pushes(conn, now) if self.pushes_orders else ()
         return (*self.prepare_frame(), *pushes)
+
+    def on_session_closed(self, conn: int) -> None:
+        """Note that a connection is gone, or was given up, so that its messages are ignored."""
+        self.book.end_pushes(conn)
 
     def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
         if conn not in self.sessions:

@@ -26,6 +26,21 @@ class Batches(NamedTuple):
     left: int  # orders that have to wait for the next strike
 
 
+class TryCounter:
+    """How often each order of the last choice was tried: an order that no cancel ends takes no other one's turn."""
+
+    def __init__(self) -> None:
+        self._tries: dict[str, int] = {}
+
+    def choose(self, ids: Iterable[str], most: int) -> list[str]:
+        """Return the least tried of these ids, at most `most`, and count a try of each; forget all other ids."""
+        self._tries = tries = {order_id: self._tries.get(order_id, 0) for order_id in ids}
+        chosen = sorted(tries, key=tries.__getitem__)[:most]
+        for order_id in chosen:
+            tries[order_id] += 1
+        return chosen
+
+
 class BatchPlanner:
     """Plan batches, and remember how often an order was in one: an order that outlives them is cancelled alone."""
 

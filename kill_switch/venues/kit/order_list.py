@@ -16,6 +16,7 @@ from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.messages import NotReady, Outputs, Ready, Replied
 
+BESIDE = "beside"  # the kind of the calls for lists beside a strike
 MAX_PAGES = 50  # pages of a list that are read at most: a venue's cursor must not lead on for ever
 
 ReadOrder = Callable[[object], Order | None]
@@ -24,6 +25,11 @@ ReadOrder = Callable[[object], Order | None]
 def last_page(data: Any) -> str:
     """Return that no page follows, for a list of one page."""
     return ""
+
+
+def one_page(build: Build) -> Callable[[str], Build]:
+    """Return the `page` of a list of one page, whose request is always the same."""
+    return lambda cursor: build
 
 
 class OrderList(NamedTuple):
@@ -127,12 +133,17 @@ class ListReader:
         return outputs
 
     def read_alongside(self, now: Instant) -> Outputs:
-        """Request every list beside a strike, for the orders that it hits; nothing waits for the answers."""
+        """Request every list beside a strike, for the orders that it hits; nothing waits for the answers.
+
+        While an earlier such request is not answered, request nothing.
+        """
+        if any(call.kind == BESIDE for call in self._calls.pending.values()):
+            return ()
         outputs: Outputs = ()
         for each in self._by_name.values():
             part = AlongsidePart(each, self)
             outputs += self._calls.start_call(
-                "beside",
+                BESIDE,
                 each.page(""),
                 now,
                 urgent=True,
@@ -224,7 +235,7 @@ class LookUpPart(NamedTuple):
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         if reply.not_found:
-            gone = Order(self.order_id, "", OrderState.GONE, reply.evidence)
+            gone = Order(self.order_id, "", OrderState.GONE, "not found")  # the venue's words are no status
             return self.read_backs.looked_up(call, gone)
         if not reply.ok:
             return self.read_backs.looked_up(call, None, reply.evidence)

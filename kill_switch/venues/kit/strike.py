@@ -1,7 +1,8 @@
 """Carry out strikes of one or many commands; each strike ends in one `CancelAnswered`, and the worst outcome counts.
 
 A command is an HTTP request, or a WebSocket frame with such a request as its twin. The twin leaves if the frame is not
-answered in time, is not accepted, or loses its connection. An adapter states its commands; it owns one `Striker`.
+answered in time, is not accepted, or loses its connection, or leaves at once if the command says so. An adapter states
+its commands; it owns one `Striker`.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ class CancelCommand(NamedTuple):
     judge: Callable[[Reply], CancelResult] = no_detail  # looks closer at any reply
     then: Callable[[Reply, Instant], Iterable[CancelCommand]] = nothing_follows  # the commands that its reply leads to
     frame: FrameBuilder | None = None  # a frame's number → its text; the request is its twin
+    twin_at_once: bool = False  # the twin leaves beside the frame: what the frame covers is not documented
     extra: bool = False  # beside the strike's answer: a cancel of one order beside a mass cancel
     reads: bool = False  # it reads a list, to find what to cancel
     line: str = ""  # the request as `describe_strike` shows it, without key and signature
@@ -224,6 +226,10 @@ class Striker:
             begun = None
         yield from strike.end_one()
 
+    def issue_extra(self, command: CancelCommand, now: Instant) -> Outputs:
+        """Issue an `extra` command that leaves later in a strike than other messages of its adapter."""
+        return self._issue(Strike(now.mono_ns), command, now, None)
+
     def drop(self) -> None:
         """Drop all strikes, because the account is armed again: no twin and no follow-up leaves any more."""
         self._begun = None
@@ -248,6 +254,8 @@ class Striker:
             send, number = self._build_frame(command.frame, conn)
         part.conn, part.framed = conn, True
         self._frames.add(number, conn, part)
+        if command.twin_at_once:
+            return (send, *self.start_twin(part, now, is_first=is_first))
         return (send, self._timers.start(self._second_route.cancel_s, part.on_overdue))
 
     def start_twin(

@@ -52,6 +52,46 @@ def facts(outputs: tuple[Output, ...]) -> list[CancelAnswered]:
     return [output for output in outputs if isinstance(output, CancelAnswered)]
 
 
+# ── a frame whose twin leaves at once ─────────────────────────────────────────────────────────────────────────────
+
+
+def both_at_once() -> tuple[Player, str]:
+    """Strike with a frame (number 2) and its twin at once; return the tag of the twin."""
+    player = ready()
+    account_wide = tiny(player).account_wide
+    assert account_wide is not None
+    tiny(player).account_wide = account_wide._replace(twin_at_once=True)
+    assert player.adapter.describe_strike() == ("ws all", "POST /all")
+    outputs = player.put(Kill())
+    [frame], [twin] = frames_of(outputs), calls_of(outputs)
+    assert (frame.command, twin.route, twin.urgent, twin.cancel) == (True, Route.HTTP, True, True)
+    assert timers_of(outputs, HEDGE_S) == [output for output in outputs if getattr(output, "tag", "") == twin.tag][1:]
+    return player, twin.tag
+
+
+def test_a_frame_and_its_twin_at_once_are_one_command_and_the_first_success_answers_the_strike() -> None:
+    player, twin = both_at_once()
+    [fact] = facts(player.put(hears(1, {"id": 2, "code": 0, "data": {"count": 3}})))
+    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
+    [again] = calls_of(player.put(VenueTimerFired(twin)))
+    assert again.route is Route.FRESH  # the twin still takes its second route: it covers what the frame may not
+    assert not facts(player.put(accepted(twin, count=3)))
+
+
+@pytest.mark.parametrize("code", [1, 2, 3])
+def test_of_a_frame_and_its_twin_at_once_a_failure_waits_for_the_other(code: int) -> None:
+    player, twin = both_at_once()
+    failed = facts(player.put(hears(1, {"id": 2, "code": code})))
+    assert bool(failed) == (code == 3)
+    if not failed:
+        [fact] = facts(player.put(accepted(twin, count=3)))
+        assert fact.answer is CancelOutcome.ACCEPTED
+    player, twin = both_at_once()
+    assert not facts(player.put(Closed(Route.WS, 1, "gone")))
+    [fact] = facts(player.put(accepted(twin, count=3)))
+    assert fact.answer is CancelOutcome.ACCEPTED
+
+
 # ── the first message ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

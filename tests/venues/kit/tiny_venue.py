@@ -107,7 +107,12 @@ class Tiny(KitAdapter[TinyOptions]):
     def login_refusal(self, message: Message) -> LoginRefused | None:
         if message.get("login") != "refused":
             return None
-        return LoginRefused("refused", session_ended="token" in message, optional="optional" in message)
+        return LoginRefused(
+            "refused",
+            session_ended="token" in message,
+            optional="optional" in message,
+            before_ready="before ready" in message,
+        )
 
     def read_order(self, item: object) -> Order | None:
         return Order(item, "X", OrderState.LIVE, "open") if isinstance(item, str) else None
