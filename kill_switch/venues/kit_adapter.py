@@ -29,7 +29,7 @@ from kill_switch.venues.kit.readback import ReadBack
 from kill_switch.venues.kit.replies import CallPart, FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.session_token import SessionToken, Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping, SessionPool
-from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker, StrikeStep
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Drilled,
@@ -58,6 +58,7 @@ class KitAdapter(Adapter[OptionsT]):
     """
 
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
+    READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
 
     account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
     lists: Sequence[OrderList]
@@ -91,7 +92,7 @@ class KitAdapter(Adapter[OptionsT]):
             self.carrier,
             self._note_settled,
         )
-        self.reader = ListReader(
+        self.reader = self.READER(
             self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
         )
         self.token: SessionToken | None = None
@@ -123,7 +124,7 @@ class KitAdapter(Adapter[OptionsT]):
     def read_order(self, item: object) -> Order | None:
         """Read an order of a list; return None if it cannot be read. An unknown status is alive."""
 
-    def cancels(self, now: Instant) -> Iterable[CancelCommand]:
+    def cancels(self, now: Instant) -> Iterable[StrikeStep]:
         """Yield the commands of a strike, the widest first; with `account_wide`, that is the first."""
         return () if self.account_wide is None else (self.account_wide,)
 
@@ -160,7 +161,7 @@ class KitAdapter(Adapter[OptionsT]):
         return ""
 
     def may_sign_again(self, call: PendingCall) -> bool:
-        """Return whether a call whose signature was refused is signed again."""
+        """Return whether a call whose signature was refused may be signed again."""
         return call.retries < (COMMAND_RETRIES if call.command else 1)
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
@@ -192,6 +193,8 @@ class KitAdapter(Adapter[OptionsT]):
         framed = self.carrier() is not None
         lines: list[str] = []
         for command in self.cancels(Instant(0, 0)):
+            if not isinstance(command, CancelCommand):
+                continue
             if framed and command.frame is not None:
                 lines.append(f"ws {command.frame_line}")
             if not framed or command.frame is None or command.twin_at_once:

@@ -599,7 +599,7 @@ _KRAKEN = VenueProfile(
         "api_secret": base64.b64encode(b"kraken-secret-0123456789").decode(),
     },
     addresses=("wss://ws-auth.kraken.com/v2", "https://api.kraken.com"),
-    timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0, guard_every_s=10.0),
+    timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0),
     granted=_kraken_granted,
     token=_KRAKEN_TOKEN,
     worded=lambda words: _kraken_error("EGeneral:Invalid arguments", words),
@@ -727,7 +727,7 @@ _FUTURES = VenueProfile(
     },
     addresses=("wss://futures.kraken.com/ws/v1", "https://futures.kraken.com"),
     # §7: 500 in 10 s; with a strike's 25, the cancels by id behind it and the reads, eight strikes cost less
-    timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.25, guard_every_s=5.0),
+    timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.25),
     worded=_futures_error,
     reads_by_post=True,
     signature="Authent",

@@ -311,7 +311,7 @@ def test_an_order_that_outlives_its_batches_is_cancelled_alone_and_a_miss_proves
 def test_many_orders_that_outlive_a_strike_cost_less_than_the_pool_allows() -> None:
     ids = [f"{ONE[:-4]}{number:04d}" for number in range(500)]
     player = outliving(*ids)
-    cost, timing = 0, Futures.TIMING
+    cost, timing = 0.0, Futures.TIMING
     for _ in range(int(10 / timing.strike_gap_s)):
         for call in calls_of(player.put(Kill())):
             batched = orjson.loads(arguments(call).get("json", "{}")).get("batchOrder", ())

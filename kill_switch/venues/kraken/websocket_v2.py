@@ -84,7 +84,7 @@ class WebSocketV2:
         if method != "subscribe" and not reply.session_ended:
             return None
         optional = message.get("req_id") in self._optional and not reply.session_ended
-        words = f"{as_text(method)} refused: {reply.evidence}"
+        words = f"{self._adapter.evidence(as_text(method))} refused: {reply.evidence}"
         return LoginRefused(words, reply.key_refused and not optional, optional, reply.session_ended)
 
     # pushes

@@ -7,7 +7,7 @@ WebSocket v1 shows orders and carries no commands. Kraken ends REST v3 and WebSo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import header_safe
 from kill_switch.venues.kit.balances import BalanceChecker
-from kill_switch.venues.kit.batches import BatchLimits, BatchPlanner
+from kill_switch.venues.kit.batches import BatchLimits, BatchPlanner, StrikeBatches
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
@@ -28,7 +28,7 @@ from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.signing import base64_secret
-from kill_switch.venues.kit.strike import CancelCommand, CancelResult
+from kill_switch.venues.kit.strike import CancelCommand, CancelResult, StrikeStep
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.kraken.replies import MAINTENANCE_HINT, count_cancelled
 from kill_switch.venues.kraken.replies import judge_http as judge_spot
@@ -57,7 +57,7 @@ NO_ORDER = "00000000-0000-4000-8000-000000000000"  # well-formed, and no order h
 IS_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 PATH = "/derivatives/api/v3/"
 POOL = "ten seconds"
-BATCH = BatchLimits(lambda order_id: IS_ID(order_id) is not None, batch_orders=10, batches=1, singles=1)
+BATCH = BatchLimits(lambda order_id: IS_ID(order_id) is not None, batch_orders=10, singles=1)
 ENDS_NS = int(datetime(2027, 3, 1, tzinfo=UTC).timestamp()) * 10**9  # wall time
 WARNED_FROM_NS = int(datetime(2027, 1, 1, tzinfo=UTC).timestamp()) * 10**9
 
@@ -260,20 +260,24 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         yield from self.striker.strike(self._commands(now, number), now)
         yield from self.prepare_frame()
 
-    def _commands(self, now: Instant, number: int) -> Iterator[CancelCommand]:
+    def _commands(self, now: Instant, number: int) -> Iterator[StrikeStep]:
         yield from self.cancels(now)
         if number > 1 and self.book.orders:
             yield from self._by_id()
 
-    def _by_id(self) -> Iterable[CancelCommand]:
-        plan, post = self._batches.plan(self.book.orders), self._requests.post
-        for ids in plan.batches:
-            batch = [{"order": "cancel", "order_id": order_id} for order_id in ids]
-            build = post("batchorder", json=orjson.dumps({"batchOrder": batch}).decode())
-            yield CancelCommand("cancel-batch", build, partial(judge_batch, ids), extra=True)
-        for order_id in plan.singles:
-            build = post("cancelorder", order_id=order_id)
-            yield CancelCommand("cancel-order", build, partial(judge_single, order_id), extra=True)
+    def _by_id(self) -> Iterator[CancelCommand]:
+        """Yield the cancels of ten orders, the least tried first; those of more would take what later strikes need."""
+        planner, post = self._batches, self._requests.post
+        planner.forget_gone(self.book.orders)
+        least_tried = sorted(self.book.orders, key=lambda order_id: planner.tries.get(order_id, 0))
+        for batch in StrikeBatches(planner).divide(least_tried[: BATCH.batch_orders]):
+            if batch.alone:
+                build = post("cancelorder", order_id=batch.ids[0])
+                yield CancelCommand("cancel-order", build, partial(judge_single, batch.ids[0]), extra=True)
+                continue
+            items = [{"order": "cancel", "order_id": order_id} for order_id in batch.ids]
+            build = post("batchorder", json=orjson.dumps({"batchOrder": items}).decode())
+            yield CancelCommand("cancel-batch", build, partial(judge_batch, batch.ids), extra=True)
 
     # ── lanes and pushes ──────────────────────────────────────────────────────────────────────────────────────────
 

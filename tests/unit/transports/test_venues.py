@@ -119,9 +119,7 @@ async def test_a_kill_on_warm_lanes_empties_the_book_and_is_read_back(venue: str
         assert stage.facts(OrdersRead)[-1].complete and stage.facts(OrdersRead)[-1].orders == ()
         assert not stage.driver.adapter.book.orders
         assert not stage.facts(NotReady)
-        routes = {
-            route for route, tag in stage.driver.sents if not tag.startswith("token")
-        }  # a login may precede the lane
+        routes = {route for route, tag in stage.driver.sents if not tag.startswith("token")}  # it precedes the lane
         assert routes == {Route.HTTP}
         await until(lambda: any(route is Route.WS for route, _ in stage.driver.rtts))
 
