@@ -68,7 +68,7 @@ class Pacer:
     # the sweep's timing
 
     def keep_pace(self, now: Instant, *, proven: bool = False) -> sweep.Sweep | None:
-        """Set the sweep's timing to what the limits allow now; return the sweep with it, None without a sweep.
+        """Set the sweep's timing by the limits' present room; return the sweep with it, None without a sweep.
 
         The guard's interval becomes shorter only once a read has `proven` that the venue answers again. Otherwise a
         proof that is as old as the longer interval would count as too old.

@@ -104,10 +104,10 @@ class KunaSocket(WsProtocol):
         token, options = wire.token(), self._venue.options
         self._tokens[token] = account
         self._venue.log_in(session, account, options.token_s)
-        told: tuple[object, ...] = ({"event": "#setAuthToken", "data": {"token": token}},)
+        token_event: tuple[object, ...] = ({"event": "#setAuthToken", "data": {"token": token}},)
         reply = self.good(Understood("login", "login", tag=self.op_of(data)[1]), None)
         replied = () if reply is None else (reply,)
-        return Frames({"before": told + replied, "after": replied + told, "none": replied}[options.token])
+        return Frames({"before": token_event + replied, "after": replied + token_event, "none": replied}[options.token])
 
     def revoke(self, account: Account) -> None:
         """End the tokens of an account."""

@@ -33,7 +33,7 @@ class RoxomSignature:
         return request.headers.get("x-api-key", "")
 
     def check(self, request: Request, account: Account) -> str | None:
-        """Refuse a body that is not said to be JSON, and a wrong signature."""
+        """Refuse a body without the content type of JSON, and a wrong signature."""
         # §3.2 requires Content-Type in every request; it is checked where a body is possible
         if request.method == "POST" and not request.is_json:
             raise Refused("", 415, "Content-Type must be application/json")
