@@ -229,7 +229,7 @@ class AccountSession:
         numbers.answered = number = numbers.of_command(event.tag) if isinstance(event, _REPLIES) else 0
         try:
             outputs = self.venue.handle(event, now)
-            if isinstance(event, Replied) and event.status >= 400:
+            if isinstance(event, Replied) and (event.status >= 400 or self.venue.budget.pause_s(now)):
                 self._pacer.keep_pace(now)  # before the sweep gets to know that the venue has refused its read
             self._carry_out(outputs, now)
             if isinstance(event, Replied) and event.status >= 400:

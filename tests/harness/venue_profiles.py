@@ -599,7 +599,7 @@ _KRAKEN = VenueProfile(
         "api_secret": base64.b64encode(b"kraken-secret-0123456789").decode(),
     },
     addresses=("wss://ws-auth.kraken.com/v2", "https://api.kraken.com"),
-    timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0, guard_every_s=10.0),
+    timing=SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0),
     granted=_kraken_granted,
     token=_KRAKEN_TOKEN,
     worded=lambda words: _kraken_error("EGeneral:Invalid arguments", words),
