@@ -97,7 +97,8 @@ def read_account(
     sure = options is not None  # because the options may decide which secrets are needed
     if options is None:
         options, _, _ = validate(kind.Options, {k: v for k, v in table.items() if k not in at_fault}, path)
-    names = kind.secrets(options) if options is not None else ()
+    needed, optional = (kind.secrets(options), kind.optional_secrets(options)) if options is not None else ((), ())
+    names = (*needed, *(name for together in optional for name in together))
     known = ["venue", *keys_of(CommonConfig), *names, *keys_of(kind.Options)]
     maybe = [] if sure else [key for key, value in table.items() if isinstance(value, dict)]
     problems += unknown_keys({key: value for key, value in table.items() if key not in maybe}, known, path)
@@ -111,8 +112,8 @@ def read_account(
                     secrets.refuse_unlikely(values[key], table[key], is_typed=key == "passphrase")
             except InvalidValue as error:
                 problems.append(Problem(config_path(path, key), error.description, error.hint))
-        elif sure:
-            problems.append(Problem(config_path(path, key), "missing", secrets.WHERE))
+        elif sure and (why := _why_missing(key, needed, optional, table)):
+            problems.append(Problem(config_path(path, key), why, secrets.WHERE))
     if options is not None and options.ca_file:
         try:
             authorities.examine(options.ca_file)
@@ -128,6 +129,14 @@ def read_account(
     except ValueError as error:
         return None, [_unusable(path, str(error), values)]
     return account, []
+
+
+def _why_missing(key: str, needed: Sequence[str], optional: Sequence[Sequence[str]], table: Raw) -> str:
+    """Return what is wrong with a secret that the table does not have; "" if the account can do without."""
+    if key in needed:
+        return "missing"
+    other = next((name for together in optional if key in together for name in together if name in table), "")
+    return f"missing, although {other} is given" if other else ""
 
 
 def _digest(ca_file: str | None) -> str:

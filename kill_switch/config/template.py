@@ -74,8 +74,9 @@ def _file_name(kind: type[Adapter], key: str) -> str:
 
 
 def _secrets(kind: type[Adapter]) -> Mapping[str, str]:
-    """Map the account's secrets to comments; a key that only another choice of an option needs begins with "#"."""
-    plain = kind.secrets(kind.Options.model_construct())
+    """Map the account's secrets to comments; a key that it can do without begins with "#"."""
+    defaults = kind.Options.model_construct()
+    plain = kind.secrets(defaults)
     notes: defaultdict[str, list[str]] = defaultdict(list)
     for name, field in kind.Options.model_fields.items():
         for choice in get_args(field.annotation) if get_origin(field.annotation) is Literal else ():
@@ -84,6 +85,10 @@ def _secrets(kind: type[Adapter]) -> Mapping[str, str]:
                 notes[key].append(f"not with {name} = {_toml(choice)}")
             for key in (key for key in needed if key not in plain):
                 notes[f"#{key}"].append(f"only with {name} = {_toml(choice)}")
+    for together in kind.optional_secrets(defaults):
+        for key in together:
+            others = " and ".join(other for other in together if other != key)
+            notes[f"#{key}"] += ["optional", *([f"only with {others}"] if others else [])]
     return {**{key: "; ".join(notes.pop(key, ())) for key in plain}, **{key: "; ".join(notes[key]) for key in notes}}
 
 

@@ -122,7 +122,7 @@ class AccountStatus:
     @property
     def drill_routes(self) -> tuple[Route, ...]:
         """Routes that a drill covers."""
-        return self._venue.DRILLS
+        return self._venue.drill_routes
 
     @property
     def measure_every_s(self) -> float:

@@ -99,7 +99,7 @@ def connect_account(
 
     def make_lanes(session: AccountSession) -> tuple[WsLane, HttpLane, FreshRoute]:
         ws = WsLane(
-            options.ws_url,
+            adapter.ws_url,
             _upgrade(adapter),
             session,
             ca_file=options.ca_file,

@@ -206,7 +206,7 @@ class AccountSession:
                 quiet = "the requests that the venue's limit leaves are kept for a kill"
             if not quiet:
                 return self.venue.drill(now)
-            return tuple(Drilled(route, False, 0, quiet, tried=False) for route in self.venue.DRILLS)
+            return tuple(Drilled(route, False, 0, quiet, tried=False) for route in self.venue.drill_routes)
 
         self._request(drill)
 
@@ -227,13 +227,14 @@ class AccountSession:
         now, numbers = self._dispatcher.clock(), self.numbers
         before = numbers.answered
         numbers.answered = number = numbers.of_command(event.tag) if isinstance(event, _REPLIES) else 0
+        refused = isinstance(event, Replied) and event.status >= 400 and not self.venue.calls.is_elsewhere(event.tag)
         try:
             outputs = self.venue.handle(event, now)
-            if isinstance(event, Replied) and (event.status >= 400 or self.venue.budget.pause_s(now)):
+            if refused or (isinstance(event, Replied) and self.venue.budget.pause_s(now)):
                 self._pacer.keep_pace(now)  # before the sweep gets to know that the venue has refused its read
             self._carry_out(outputs, now)
-            if isinstance(event, Replied) and event.status >= 400:
-                self._troubles.on_refusal(event, now)
+            if refused:
+                self._troubles.on_refusal(event, now)  # type: ignore[arg-type]
         except Exception as error:
             self.status.log_unexpected(error)
         if number and event.tag not in self.venue.calls.pending:  # type: ignore[union-attr]

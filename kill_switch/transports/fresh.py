@@ -30,7 +30,7 @@ from kill_switch.transports.http_connection import (
 )
 from kill_switch.transports.inflate import inflated
 from kill_switch.transports.lane import LaneListener, tune
-from kill_switch.transports.network import Network
+from kill_switch.transports.network import Dialer, Network
 from kill_switch.transports.second_parser import refuse_framing
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Event, Replied
 
@@ -119,6 +119,9 @@ class FreshRoute:
     Answers are parsed by h11 through httpcore, so that a fault of the warm lane's httptools does not affect them. h11
     is written in Python and slow. Therefore answers are read in small pieces, other tasks run in between, and the total
     is bounded.
+
+    A request with an `origin` of its own goes there, over TLS to that host, verified by the same `ca_file`. The pause
+    that the account's venue asks for does not hold it back.
     """
 
     def __init__(
@@ -141,9 +144,10 @@ class FreshRoute:
         only urgent calls and commands are sent. `network` is shared by a process's routes; by default the route creates
         its own. Raises `OSError` if `ca_file` cannot be read.
         """
-        network = network or Network()
-        self._address = HostPort.of_url(url)
-        self._dialer = network.dialer(url, ca_file)
+        self._network = network = network or Network()
+        self._ca_file = ca_file
+        self._own = (HostPort.of_url(url), network.dialer(url, ca_file))
+        self._others: dict[str, tuple[HostPort, Dialer]] = {}  # origins of requests → address and dialer
         self._turns = network.turns
         self._sink = sink
         self._spawn = spawn
@@ -162,13 +166,14 @@ class FreshRoute:
         stream: _Stream | None = None
         self._calls += 1
         try:
-            if not (call.urgent or call.command) and (quiet := self._quiet()):
+            if not (call.urgent or call.command or call.request.origin) and (quiet := self._quiet()):
                 raise OSError(0, quiet)
+            address, dialer = self._way(call.request.origin)
             # for connecting, and for an answer that comes byte by byte
             async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):
-                stream = await self._connect()
+                stream = await self._connect(dialer)
                 try:
-                    end: Event = await self._exchange(call, stream)
+                    end: Event = await self._exchange(call, stream, address)
                 finally:
                     await stream.aclose()
         except asyncio.CancelledError:
@@ -184,18 +189,26 @@ class FreshRoute:
             end = end._replace(spare=self._spare())
         self._sink.on_lane_event(end)
 
-    async def _connect(self) -> _Stream:
+    def _way(self, origin: str) -> tuple[HostPort, Dialer]:
+        """Return the address of an origin, "" for the account's own, and the dialer that connects to it."""
+        if not origin:
+            return self._own
+        if origin not in self._others:
+            self._others[origin] = (HostPort.of_url(origin), self._network.dialer(origin, self._ca_file))
+        return self._others[origin]
+
+    async def _connect(self, dialer: Dialer) -> _Stream:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(loop=loop)
         protocol = _Protocol(reader, loop=loop)
-        await self._dialer.connect(protocol, within_s=TIMEOUT_S, patience_s=0.0, name_within_s=TIMEOUT_S)
+        await dialer.connect(protocol, within_s=TIMEOUT_S, patience_s=0.0, name_within_s=TIMEOUT_S)
         return _Stream(reader, asyncio.StreamWriter(protocol.transport, protocol, reader, loop), self._turn)
 
     async def _turn(self, piece_bytes: int) -> None:
         self._had_bytes += piece_bytes
         await self._turns.wait_turn(self._had_bytes)
 
-    async def _exchange(self, call: Call, stream: _Stream) -> Replied | CallLost:
+    async def _exchange(self, call: Call, stream: _Stream, address: HostPort) -> Replied | CallLost:
         if not self._wanted(call):
             return CallLost(call.tag, False, NOT_WANTED)
 
@@ -206,7 +219,7 @@ class FreshRoute:
         request, body, pieces = call.request, bytearray(), 0
         head: httpcore.Response | None = None
         cut = False
-        host, port = self._address.host, self._address.port
+        host, port = address.host, address.port
         target = request.target.encode("latin-1")
         connection = httpcore.AsyncHTTP11Connection(httpcore.Origin(b"https", host.encode(), port), stream)
         try:

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.kraken.adapter import Kraken
+from kill_switch.venues.kraken_futures.adapter import KrakenFutures
 from kill_switch.venues.kuna.adapter import Kuna
 from kill_switch.venues.oxfun.adapter import OxFun
 from kill_switch.venues.roxom.adapter import Roxom
 
-VENUES: Mapping[str, type[Adapter]] = {adapter.NAME: adapter for adapter in (CrossTrade, Kraken, Kuna, OxFun, Roxom)}
+VENUES: Mapping[str, type[Adapter]] = {
+    adapter.NAME: adapter for adapter in (CrossTrade, Kraken, KrakenFutures, Kuna, OxFun, Roxom)
+}

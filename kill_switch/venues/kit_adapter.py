@@ -29,7 +29,7 @@ from kill_switch.venues.kit.readback import ReadBack
 from kill_switch.venues.kit.replies import CallPart, FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.session_token import SessionToken, Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping, SessionPool
-from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker, StrikeStep
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Drilled,
@@ -58,6 +58,7 @@ class KitAdapter(Adapter[OptionsT]):
     """
 
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
+    READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
 
     account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
     lists: Sequence[OrderList]
@@ -74,7 +75,13 @@ class KitAdapter(Adapter[OptionsT]):
         self.timers = TimerTable()
         self.frames: FrameTracker[CommandPart] = FrameTracker()
         self.sessions = SessionPool(
-            self.login, self.login_refusal, self.timers, self.on_session_ready, self._on_login_refused, self.ping
+            self.login,
+            self.login_refusal,
+            self.timers,
+            self.on_session_ready,
+            self._on_login_refused,
+            self.on_session_closed,
+            self.ping,
         )
         self.striker = Striker(
             self.calls,
@@ -85,7 +92,7 @@ class KitAdapter(Adapter[OptionsT]):
             self.carrier,
             self._note_settled,
         )
-        self.reader = ListReader(
+        self.reader = self.READER(
             self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
         )
         self.token: SessionToken | None = None
@@ -115,7 +122,7 @@ class KitAdapter(Adapter[OptionsT]):
     def read_order(self, item: object) -> Order | None:
         """Read an order of a list; return None if it cannot be read. An unknown status is alive."""
 
-    def cancels(self, now: Instant) -> Iterable[CancelCommand]:
+    def cancels(self, now: Instant) -> Iterable[StrikeStep]:
         """Yield the commands of a strike, the widest first; with `account_wide`, that is the first."""
         return () if self.account_wide is None else (self.account_wide,)
 
@@ -151,6 +158,10 @@ class KitAdapter(Adapter[OptionsT]):
         """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
         return ""
 
+    def may_sign_again(self, call: PendingCall) -> bool:
+        """Return whether a call whose signature was refused may be signed again."""
+        return call.retries < (COMMAND_RETRIES if call.command else 1)
+
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         """Correct the time or nonce that was refused `tries` times in a row; the request is then signed again."""
         self.clock.note_reply(reply, now, refused=True)
@@ -178,8 +189,15 @@ class KitAdapter(Adapter[OptionsT]):
 
     def describe_strike(self) -> tuple[str, ...]:
         framed = self.carrier() is not None
-        commands = self.cancels(Instant(0, 0))
-        return tuple(f"ws {each.frame_line}" if framed and each.frame else each.line for each in commands)
+        lines: list[str] = []
+        for command in self.cancels(Instant(0, 0)):
+            if not isinstance(command, CancelCommand):
+                continue
+            if framed and command.frame is not None:
+                lines.append(f"ws {command.frame_line}")
+            if not framed or command.frame is None or command.twin_at_once:
+                lines.append(command.line)
+        return tuple(lines)
 
     def _note_settled(self, made_ns: int) -> None:
         self.answers_ns = made_ns
@@ -251,7 +269,7 @@ class KitAdapter(Adapter[OptionsT]):
             self.budget.on_refusal(judged.pause_s, now, judged.evidence)
         elif self.budget.refused_ns and call.cancel and judged.ok:
             self.budget.on_accepted(call.asked_ns, now)
-        if judged.outcome is ReplyOutcome.WRONG_TIME and call.retries < (COMMAND_RETRIES if call.command else 1):
+        if judged.outcome is ReplyOutcome.WRONG_TIME and self.may_sign_again(call):
             self.on_wrong_time(reply, call.retries + 1, now)
             return self.calls.start_again(call, now)
         part: CallPart = call.part
@@ -281,6 +299,10 @@ class KitAdapter(Adapter[OptionsT]):
         """Use a connection whose login is complete."""
         pushes = self.read_backs.begin_pushes(conn, now) if self.pushes_orders else ()
         return (*self.prepare_frame(), *pushes)
+
+    def on_session_closed(self, conn: int) -> None:
+        """Note that a connection is gone, or was given up, so that its messages are ignored."""
+        self.book.end_pushes(conn)
 
     def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
         if conn not in self.sessions:

@@ -32,18 +32,19 @@ class VenueOptions(BaseModel):
     @field_validator("ws_url")
     @classmethod
     def _wss(cls, url: str) -> str:
-        return _secure(url, "wss")
+        return secure(url, "wss")
 
     @field_validator("rest_url")
     @classmethod
     def _https(cls, url: str) -> str:
-        url = _secure(url, "https").rstrip("/")
+        url = secure(url, "https").rstrip("/")
         if urlsplit(url).path:
             raise ValueError("must be https://HOST[:PORT] without a path: the paths are the venue's, and are signed")
         return url
 
 
-def _secure(url: str, scheme: str) -> str:
+def secure(url: str, scheme: str) -> str:
+    """Return an address that TLS protects; raise ValueError for any other."""
     parts = urlsplit(url)
     host_is_fine = (
         parts.hostname and parts.netloc.isascii() and parts.port != 0

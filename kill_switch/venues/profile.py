@@ -52,7 +52,10 @@ class VenueProfile(ABC, Generic[OptionsT]):
     NOT_PROCESSED: ClassVar[frozenset[int]] = (
         NOT_PROCESSED  # statuses that count as no answer: the call takes its second route
     )
-    DRILLS: ClassVar[tuple[Route, ...]] = (Route.WS, Route.HTTP)  # lanes that carry a kill: `drill` tries each
+    DRILLS: ClassVar[tuple[Route, ...]] = (
+        Route.WS,
+        Route.HTTP,
+    )  # lanes that carry a kill: `drill` tries each. `drill_routes` are those of one account
     POOLS: ClassVar[tuple[Pool, ...]] = ()  # the venue's limits; (): unknown
     COSTS: ClassVar[tuple[Cost, ...]] = ()  # the first that matches a request counts; without one it takes 1 of each
     DEMAND: ClassVar[Demand] = Demand()  # the requests of each activity
@@ -73,6 +76,11 @@ class VenueProfile(ABC, Generic[OptionsT]):
     @abstractmethod
     def secrets(cls, options: OptionsT) -> tuple[str, ...]:
         """Return the names of the secrets that an account with these options needs."""
+
+    @classmethod
+    def optional_secrets(cls, options: OptionsT) -> tuple[tuple[str, ...], ...]:
+        """Return sets of secrets that an account with these options can do without; each is given whole or left out."""
+        return ()
 
     @classmethod
     def key_name(cls, options: OptionsT) -> str:

@@ -44,7 +44,7 @@ SYNC_WITHIN_S = 5.0
 RECORDED_WITHIN_S = 1.0
 HEDGED_WITHIN_S = 0.001
 TWIN_AFTER_S = 0.5  # a frame that nothing answers has its twin by then, however few tokens there are
-UNSTATED = ("crosstrade", "kuna")
+UNSTATED = ("crosstrade", "kraken", "kraken-futures", "kuna")
 """Venues that may tell us to wait: the one has a bucket for which that is the protocol, the other states no number, and
 the simulator's is what others assume."""
 

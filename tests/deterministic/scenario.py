@@ -16,13 +16,12 @@ from kill_switch.core.events import RearmAsked
 from kill_switch.core.list_lag import proved_ns
 from kill_switch.errors import CannotCreate
 from kill_switch.journal.latch_file import leave_latch, sync_latch
-from kill_switch.venues import VENUES
 
 from .daemon_under_test import Crashed, Life
 from .disk import Disk
 from .oracle import STUCK_S, Judge
 from .scheduler import World, installed
-from .simulated_account import House
+from .simulated_account import VENUES, House
 
 MEMORY = Path("/dev/shm")  # a directory in memory; each seed has its own, of mode 0700, in it
 CALM_S = 3.0  # the guard has looked once more by then
@@ -30,7 +29,9 @@ AGAIN_S = 0.25
 LATE_ANSWERS = 8  # of a strike, a cancel by id, a look-up and two reads, some of them twice
 RESTART_S = 1.0
 COVERS_LESS = frozenset({"partial_list", "unlisted"})  # faults that `_plan_lists` plans
-ONE_LIST = ("crosstrade", "oxfun")  # at which a read has one list of all orders
+ONE_LIST = ("crosstrade", "kraken", "kraken-futures", "oxfun")  # at which a read has one list of all orders
+FEW_READS = ("kraken",)  # whose limit leaves too few for a proof that spans a lag, or whose answers come too late
+FIRST_VENUES = ("crosstrade", "kuna", "oxfun", "roxom")
 SHOWS_LESS = frozenset(  # faults that `_plan_sessions` plans; what lists of a past moment hide, nobody can know
     "lose_push late_push vanish expire_token hang_login read_only_key ip_refused stale_reads empty_reads".split()
 )
@@ -84,12 +85,19 @@ class Story:
         chance = self.chance
         self.calm_s = chance.uniform(6, 18)
         self.approvals = 2 if chance.random() < 0.15 else 1
-        kinds = [venue or chance.choice(sorted(VENUES)) for _ in range(chance.choice((1, 2, 2, 3)))]
+        self._newer = Random(f"newer venues of {self.world.seed}")  # noqa: S311 - to be repeated
+        kinds = [venue or self._kind(chance) for _ in range(chance.choice((1, 2, 2, 3)))]
         self.houses = {
             f"{kind}-{number}": House(self.world, f"{kind}-{number}", kind, self.judge, chance, options)
             for number, kind in enumerate(kinds, 1)
         }
         self.judge.houses = self.houses
+
+    def _kind(self, chance: Random) -> str:
+        """Return the venue of an account; the newer ones are drawn apart, so that other stories are as they were."""
+        kind = chance.choice(FIRST_VENUES)
+        newer = [name for name in VENUES if name not in FIRST_VENUES]
+        return self._newer.choice(newer) if newer and self._newer.random() < 0.3 else kind
 
     # the plan
 
@@ -122,7 +130,9 @@ class Story:
         if self.world.more.random() < 0.15:
             self._plan_held(self.world.more.choice(list(self.houses.values())))
         if self.world.later_still.random() < 0.15:
-            self._plan_late(self.world.later_still.choice(list(self.houses.values())))
+            house = self.world.later_still.choice(list(self.houses.values()))
+            if house.kind not in FEW_READS:
+                self._plan_late(house)
         clocks = Random(f"clocks of {self.world.seed}")  # noqa: S311 - drawn apart: the rest of a story is as it was
         if clocks.random() < 0.15:
             self._plan_wrong_start(clocks)
@@ -134,7 +144,8 @@ class Story:
                 self._plan_relay(house, Random(f"relay {self.world.seed} {house.name}"))  # noqa: S311 - to be repeated
         lags = Random(f"lists of {self.world.seed} lag")  # noqa: S311 - drawn apart: other stories are as they were
         for house in self.houses.values():
-            if "stale_reads" in house.venue.supported and lags.random() < 0.15:
+            lag = "stale_reads" in house.venue.supported and lags.random() < 0.15
+            if lag and house.kind not in FEW_READS:
                 self._plan_lag(house, lags)
         self._at(self.calm_s, self._calm)
 
@@ -618,7 +629,7 @@ class Story:
                 other = chance.choice([one for one in names if one != name])
                 houses[name], houses[other] = houses[other], houses[name]
             case "another":  # another login under the same name; the old one is in no file any more
-                houses[name] = self._another(name, chance.choice(sorted(VENUES)), chance)
+                houses[name] = self._another(name, self._kind(chance), chance)
             case _:
                 self.edits += 1
                 houses = {f"{one}-{self.edits}" if one == name else one: house for one, house in houses.items()}
@@ -652,7 +663,7 @@ class Story:
         elif how == "back" and former:
             houses[name] = chance.choice(former)
         elif how == "place":
-            houses[name] = self._another(name, chance.choice(sorted(VENUES)), chance)
+            houses[name] = self._another(name, self._kind(chance), chance)
         else:
             houses[name] = self._another(name, now.kind, chance, now.host)
         self.life.enter(self.life.reload, houses, lambda: self._edited(houses))

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from kill_switch.sim.main import VENUES as SIMULATORS
-from kill_switch.venues import VENUES
 
 from .scenario import tell
+from .simulated_account import VENUES
 
 BEYOND: Mapping[str, Mapping[str, object]] = {
     # Harsh facts under which no client can do what is promised here. What it says is true all the same: the orders
@@ -27,7 +27,7 @@ HARSH = [
 
 
 @pytest.mark.parametrize("how", ["kind", "harsh"])
-@pytest.mark.parametrize("venue", sorted(VENUES))
+@pytest.mark.parametrize("venue", VENUES)
 def test_every_promise_is_kept_with_all_that_is_unknown_decided_one_way(venue: str, how: str) -> None:
     for seed in range(300_000, 300_006):
         found = tell(seed, venue, options={"unknown": how, **BEYOND.get(venue, {})}).found

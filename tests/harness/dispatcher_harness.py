@@ -36,7 +36,7 @@ class Drillable(Venue):
 
     def drill(self, now: Instant) -> Outputs:
         self.drills_made += 1
-        waits = {route: ms for route, ms in self.after_ms.items() if ms is not None and route in self.DRILLS}
+        waits = {route: ms for route, ms in self.after_ms.items() if ms is not None and route in self.drill_routes}
         return tuple(WakeAfter(f"{route} {ms}", ms / 1000) for route, ms in waits.items())
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:

@@ -20,6 +20,7 @@ from kill_switch.sim.crosstrade import venue as crosstrade
 from kill_switch.sim.kit.protocol import Request as Heard
 from kill_switch.sim.kit.server import PendingReply
 from kill_switch.sim.kraken import venue as kraken
+from kill_switch.sim.kraken_futures import venue as kraken_futures
 from kill_switch.sim.kuna import venue as kuna
 from kill_switch.sim.oxfun import venue as oxfun
 from kill_switch.sim.roxom import venue as roxom
@@ -37,6 +38,7 @@ SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
     "oxfun": (oxfun.Oxfun, "BTC-USD-SWAP-LIN"),
     "roxom": (roxom.Roxom, "US500-BTC"),
     "kraken": (kraken.Kraken, "XBTUSD"),
+    "kraken-futures": (kraken_futures.KrakenFutures, "PF_XBTUSD"),
     "kuna": (kuna.Kuna, "BTC_USDT"),
     "crosstrade": (crosstrade.CrossTrade, "ES 09-26"),
 }
@@ -150,7 +152,7 @@ class Address:
         self._heard[account] = request
 
         def reply(status: int, body: bytes, told: Mapping[str, str]) -> None:
-            if status == 429 or b"ate limit exceeded" in body:
+            if status == 429 or b"ate limit exceeded" in body or b"apiLimitExceeded" in body:
                 self.asked[at] = self.asked[at]._replace(refused=True)
             answered(call, status, body, told)
 
@@ -174,7 +176,9 @@ class Address:
         for _ in range(at_once):
             if name in self._heard and self.venue.throttle(self._connection, self._heard[name]) is not None:
                 self.bot_refused += 1
-        self.time.later(every_s, self._bot, name, every_s, at_once)
+        spec = self.venue.spec_of(self._heard[name]) if name in self._heard and hasattr(self.venue, "spec_of") else None
+        weight = max(1.0, spec.weight) if spec is not None else 1.0
+        self.time.later(every_s * weight, self._bot, name, every_s, at_once)
 
     def rest(self, count: int = 3) -> None:
         """Rest so many orders in each account's book, in each of its parts at CrossTrade."""

@@ -176,11 +176,18 @@ def configuration() -> str:
     lines += _table("[accounts.NAME]", schema.CommonConfig)
     lines += ["", *textwrap.wrap(ACCOUNTS, 118, break_on_hyphens=False)]
     for name, venue in sorted(VENUES.items()):
-        wanted = ", ".join(f"`{key}`" for key in venue.secrets(venue.Options.model_construct()))
-        lines += [*_table(f'[accounts.NAME], venue = "{name}"', venue.Options), "", f"Secrets: {wanted}."]
+        defaults = venue.Options.model_construct()
+        wanted = [_codes(venue.secrets(defaults))]
+        wanted += [f"optional, all or none: {_codes(together)}" for together in venue.optional_secrets(defaults)]
+        secrets = "; ".join(wanted)
+        lines += [*_table(f'[accounts.NAME], venue = "{name}"', venue.Options), "", f"Secrets: {secrets}."]
     for kind, trigger in schema.KINDS.items():
         lines += _table(f'[triggers.NAME], kind = "{kind}"', trigger, kind)
     return "\n".join(lines) + "\n"
+
+
+def _codes(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _table(title: str, model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -207,7 +207,7 @@ def test_nothing_that_a_venue_sends_raises_and_every_urgent_request_ends_once(
     waits = {0, 1} if fuzz.patient else {1}
     assert all(fuzz.found[asked_ns] in waits for asked_ns in fuzz.reads)
     assert not fuzz.player.adapter.calls.pending
-    assert fuzz.drilled == Counter({route: fuzz.drills for route in fuzz.player.adapter.DRILLS})
+    assert fuzz.drilled == Counter({route: fuzz.drills for route in fuzz.player.adapter.drill_routes})
     if (stand.ws_first and len(fuzz.conns) > 1) or fuzz.patient:  # then a timer or a frame may lead to an answer
         return
     assert fuzz.answers == Counter(range(1, fuzz.strikes + 1))

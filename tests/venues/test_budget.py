@@ -76,6 +76,16 @@ def test_reads_yield_once_cancels_have_used_half_of_a_pool_and_go_on_when_it_is_
     assert count.wait_s(1, ns(1 + wait_s + 0.001)) == 0
 
 
+def test_requests_that_a_full_counter_cannot_have_counted_put_reads_off_no_longer_than_a_full_one() -> None:
+    waits = []
+    for requests in (15, 60):  # most of these were lost on the way, or refused
+        count = PoolCount(COUNTER)
+        for _ in range(requests):
+            count.take(1, ns(0))
+        waits.append(count.wait_s(1, ns(0)))
+    assert waits[0] == pytest.approx(waits[1])
+
+
 def test_a_request_heavier_than_all_that_reads_may_use_at_once_leaves_when_that_is_there() -> None:
     count = PoolCount(Pool("weight", 100, window_s=60.0))
     assert count.wait_s(40, ns(0)) == 0

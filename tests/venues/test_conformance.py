@@ -107,7 +107,9 @@ def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: Venue
     options = kind.Options(**stand.options)
     assert (options.ws_url, options.rest_url) == stand.addresses
     assert kind.TIMING == stand.timing
-    assert set(kind.secrets(kind.Options(**{**stand.options, **stand.strong}))) == set(stand.secrets())
+    strong = kind.Options(**{**stand.options, **stand.strong})
+    needed, optional = kind.secrets(strong), kind.optional_secrets(strong)
+    assert set(needed) <= set(stand.secrets()) <= {*needed, *(name for together in optional for name in together)}
 
 
 @every_venue
@@ -307,7 +309,7 @@ def test_an_accepted_strike_is_accepted_and_never_the_end_of_the_work(stand: Ven
 def test_the_orders_that_an_answer_names_as_cancelled_are_kept_for_the_count_of_a_kill_and_of_no_other_time(
     stand: VenueProfile,
 ) -> None:
-    names = {"roxom", "kuna", "crosstrade"}  # the answer of the others is a sentence
+    names = {"roxom", "kuna", "crosstrade", "kraken-futures"}  # the answer of the others is a sentence
     for traced in (False, True):
         player = stand.ready()
         read(stand, player, *stand.ids)
@@ -1156,7 +1158,7 @@ def drill(stand: VenueProfile, player: Player) -> tuple[Call, Send | None]:
     assert not [output for output in outputs if not isinstance(output, Call | Send | WakeAfter)]
     [call], frames = calls_of(outputs), [output for output in outputs if isinstance(output, Send)]
     assert not call.urgent and not call.command and not any(frame.command for frame in frames)
-    assert (Route.WS in player.adapter.DRILLS) == bool(frames) and Route.HTTP in player.adapter.DRILLS
+    assert (Route.WS in player.adapter.drill_routes) == bool(frames) and Route.HTTP in player.adapter.drill_routes
     return call, frames[0] if frames else None
 
 
@@ -1199,11 +1201,11 @@ def test_a_drill_that_is_refused_or_proves_nothing_has_failed(stand: VenueProfil
 def test_a_drill_without_an_answer_ends_as_failed_on_every_lane(stand: VenueProfile) -> None:
     player = stand.ready()
     wakes = [output for output in player.put(Drill()) if isinstance(output, WakeAfter)]
-    assert {wake.seconds for wake in wakes} == {DRILL_WITHIN_S} and len(wakes) == len(player.adapter.DRILLS)
+    assert {wake.seconds for wake in wakes} == {DRILL_WITHIN_S} and len(wakes) == len(player.adapter.drill_routes)
     player.put(Pause(DRILL_WITHIN_S))
     facts = [fact for wake in wakes for fact in player.put(VenueTimerFired(wake.tag))]
     assert [fact for fact in facts if not isinstance(fact, Drilled) or fact.ok or not fact.evidence] == []
-    assert {fact.route for fact in facts if isinstance(fact, Drilled)} == set(player.adapter.DRILLS)
+    assert {fact.route for fact in facts if isinstance(fact, Drilled)} == set(player.adapter.drill_routes)
     assert not [fact for wake in wakes for fact in player.put(VenueTimerFired(wake.tag))]
 
 

@@ -114,6 +114,12 @@ def ready(player: Player | None = None, conn: int = 1) -> Player:
     return player
 
 
+def timers(player: Player) -> list[VenueTimerFired]:
+    """Return the ends of the timers that the adapter itself has started so far, in their order."""
+    started = [output.tag for output in player.outputs if isinstance(output, WakeAfter)]
+    return [VenueTimerFired(tag) for tag in started if "#" not in tag]
+
+
 def know(player: Player, body: dict[str, Any]) -> None:
     """Let a read-back put orders into the book."""
     player.put(Read())
@@ -242,6 +248,16 @@ def test_the_websockets_answer_may_come_after_the_twin_went_out() -> None:
         reply("k1-0", payload("crosstrade/cancelled")),
         CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
         answer("cancel#1", payload("crosstrade/invalid-request"), 400),
+    )
+
+
+def test_a_frame_that_finds_nothing_beside_its_twin_counts_nothing() -> None:
+    one()(
+        VenueTimerFired("hedge k1-0"),
+        twin("cancel#1"),
+        WakeAfter("cancel#1", 0.5),
+        reply("k1-0", payload("crosstrade/cancelled-none")),  # the twin may have cancelled every order before
+        CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled", None),
     )
 
 
@@ -485,14 +501,14 @@ def test_fifteen_accounts_go_at_once_over_both_lanes_and_their_second_copies_as_
     *waits, silent = [output for output in outputs if isinstance(output, WakeAfter)]
     assert [wake.seconds for wake in waits[:3]] == [0.06, 0.06, pytest.approx(0.56)]  # 4 are left, 2 of them for reads
     assert waits[14].tag == "cancel#8" and waits[14].seconds == pytest.approx(0.06 + 13 / 2)
-    assert silent == WakeAfter("silent k1-0", 0.5)
+    assert silent.seconds == 0.5 and timers(player)[-1].tag == silent.tag
 
 
 def test_unanswered_frames_count_as_not_arrived_and_cost_no_tokens() -> None:
     player = Player(make(*FIFTEEN))
     player.put(Opened(Route.WS, 1))
     player.put(Kill())
-    assert sum(isinstance(output, Call) for output in player.put(VenueTimerFired("silent k1-0"))) == 7
+    assert sum(isinstance(output, Call) for output in player.put(timers(player)[-1])) == 7
 
 
 def test_one_reply_proves_that_the_frames_arrived() -> None:
@@ -500,7 +516,7 @@ def test_one_reply_proves_that_the_frames_arrived() -> None:
     player.put(Opened(Route.WS, 1))
     player.put(Kill())
     player.put(reply("k1-3", payload("crosstrade/cancelled-none")))
-    assert player.put(VenueTimerFired("silent k1-0")) == ()
+    assert player.put(timers(player)[-1]) == ()
 
 
 def test_a_strike_over_rest_spaces_its_second_copies_in_the_same_way() -> None:
@@ -563,7 +579,7 @@ def test_a_later_strike_takes_over_the_unanswered_cancels_of_an_earlier_one() ->
     player.put(Kill())
     player.put(Kill())
     player(
-        VenueTimerFired("hedge k1-0"),
+        timers(player)[0],
         Closed(Route.WS, 1, "gone"),
         NotReady(Route.WS, 1, "gone"),
         CancelAnswered(CancelOutcome.UNKNOWN, "not accepted for Sim101, Live1: no answer"),
@@ -583,7 +599,7 @@ def test_a_lost_connection_that_had_answered_brings_twins_as_tokens_allow(heard:
         player.put(reply("k1-6", payload("crosstrade/cancelled-none")))
     outputs = player.put(Closed(Route.WS, 1, "gone"))
     assert sum(isinstance(output, Call) for output in outputs) == calls  # 4 by our count
-    assert len(player.put(VenueTimerFired("hedge k1-5"))) == (2 if heard else 0)  # the others' timers go on
+    assert len(player.put(timers(player)[5])) == (2 if heard else 0)  # the others' timers go on
 
 
 def test_polling_leaves_fifteen_tokens_for_the_kill() -> None:
@@ -608,7 +624,18 @@ def test_a_guard_and_its_probes_leave_the_bucket_nearly_full() -> None:
 # ── leftovers (§9.5) ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_an_order_that_still_rests_after_a_read_is_also_cancelled_by_its_id() -> None:
+@pytest.mark.parametrize(
+    ("message", "facts"),
+    [
+        ({"data": {}}, ()),
+        ({"data": payload("crosstrade/cancelled-one")}, ()),
+        ({"data": payload("crosstrade/not-found")}, ()),
+        ({"error": "no"}, (UnexplainedMessage("cancel of one order refused: no"),)),
+    ],
+)
+def test_an_order_that_still_rests_after_a_read_is_also_cancelled_by_its_id(
+    message: dict[str, Any], facts: tuple[UnexplainedMessage, ...]
+) -> None:
     player = ready()
     know(player, listed(GUID, OTHER))
     player(Kill(), strike_frame("k1-0"), WakeAfter("hedge k1-0", 0.06))
@@ -619,11 +646,8 @@ def test_an_order_that_still_rests_after_a_read_is_also_cancelled_by_its_id() ->
         strike_frame("k3-0"),
         rpc(f"one {GUID}", "Cancel", account="Sim101", orderId=GUID),
         WakeAfter("hedge k3-0", 0.06),
-        reply(f"one {GUID}", {}),
-        reply(f"one {GUID}", payload("crosstrade/cancelled-one")),
-        reply(f"one {GUID}", payload("crosstrade/not-found")),
-        hears(1, {"id": f"one {GUID}", "error": "no"}),
-        UnexplainedMessage("cancel of one order refused: no"),
+        hears(1, {"id": f"one {GUID}", **message}),
+        *facts,
     )
 
 
@@ -967,7 +991,7 @@ NOT_SHOWN = f"NinjaTrader does not show NT account Sim101{REMEDY}"
         (payload("crosstrade/addon"), 408, NotReady(Route.HTTP, 0, OFFLINE_TOLD)),
         (b"", 401, NotReady(Route.HTTP, 0, "HTTP 401", fatal=True)),
         (b"", 403, NotReady(Route.HTTP, 0, "HTTP 403", fatal=True)),
-        (b"", 500, NotReady(Route.HTTP, 0, "a reply that proves nothing")),
+        (b"", 500, NotReady(Route.HTTP, 0, "HTTP 500 proves nothing")),
         (snapshot(), 200, NotReady(Route.HTTP, 0, NOT_SHOWN)),
         ({"accounts": 1}, 200, NotReady(Route.HTTP, 0, NOT_SHOWN)),
         (snapshot(1, {"account": 1}, {"account": {"name": "Sim999"}}), 200, NotReady(Route.HTTP, 0, NOT_SHOWN)),
@@ -1175,13 +1199,8 @@ def test_an_undocumented_message_is_unexplained() -> None:
     assert player.adapter._wire.bucket.left(player.now) == 0  # type: ignore[attr-defined]
 
 
-def test_a_late_reply_with_an_error_is_nothing_strange() -> None:
-    ready()(
-        hears(1, {"id": "k9-0", "error": "no"}),
-        VenueTimerFired("hedge k9-0"),
-        VenueTimerFired("settle k9-0"),
-        VenueTimerFired("list r9"),
-    )
+def test_a_late_reply_with_an_error_and_the_end_of_an_unknown_timer_are_ignored() -> None:
+    ready()(hears(1, {"id": "k9-0", "error": "no"}), VenueTimerFired("timer 9"))
 
 
 # ── flatten (§4, §9) ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -1789,20 +1808,21 @@ def test_without_the_add_on_the_venues_figures_are_stale_and_ignored(status: int
 
 
 @pytest.mark.parametrize(
-    ("status", "body"),
+    ("status", "body", "why"),
     [
-        (200, {"data": {}}),
-        (200, {"data": {"stats": {"netliq": 0}}}),
-        (200, {"data": 1}),
-        (200, b"[]"),
-        (400, {}),
-        (500, b""),
+        (200, {"data": {}}, ["the watermarks cannot be read"]),
+        (200, {"data": {"stats": {"netliq": 0}}}, ["the watermarks cannot be read"]),
+        (200, {"data": 1}, ["the watermarks cannot be read"]),
+        (400, {}, ["HTTP 400"]),
+        (200, b"[]", []),  # no answer of the venue: the trigger requests the figures again
+        (500, b"", []),
     ],
 )
-def test_watermarks_that_say_nothing_are_no_figure(status: int, body: object) -> None:
+def test_watermarks_that_say_nothing_are_no_figure(status: int, body: object, why: list[str]) -> None:
     player = measured(ready())
     player.put(answer("measure#1", UNREAD))
-    player(answer("watermarks#2", body, status), UnexplainedMessage("the watermarks cannot be read"))
+    facts = [UnexplainedMessage(f"the account cannot be measured: {text}") for text in why]
+    player(answer("watermarks#2", body, status), *facts)
 
 
 def connection(status: object) -> str:

@@ -12,10 +12,11 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.kit_adapter import COMMAND_RETRIES
-from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken, api_sign
+from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken
 from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
 from kill_switch.venues.kraken.options import KrakenOptions
 from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S
+from kill_switch.venues.kraken.spot_requests import api_sign
 from kill_switch.venues.messages import (
     Call,
     CancelAnswered,

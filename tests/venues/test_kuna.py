@@ -244,18 +244,41 @@ def test_every_signed_request_has_a_greater_nonce_and_a_hedge_is_signed_anew() -
 
 
 @pytest.mark.parametrize("status", [400, 401, 200])
-def test_a_nonce_that_another_request_overtook_is_signed_anew_at_once_and_then_on_the_second_route(status: int) -> None:
+def test_a_command_whose_nonce_another_request_overtook_is_signed_anew_at_once_and_again(status: int) -> None:
     player = play(auth="hmac")
     multi, found = struck(player, UUID_1)
     again, wake = player.put(answer(multi.tag, errors("Nonce is too small"), status))
     assert isinstance(again, Call) and again.route is Route.HTTP and again.cancel and again.urgent
     assert isinstance(wake, WakeAfter) and wake.seconds == 0.06
-    [third] = player.put(answer(again.tag, errors("Nonce is too small"), status))
-    assert isinstance(third, Call) and third.route is Route.FRESH
+    [third] = calls(player.put(answer(again.tag, errors("Nonce is too small"), status)))
+    assert third.route is Route.HTTP and third.cancel and third.urgent
     nonces = [int(call.request.headers["nonce"]) for call in (multi, found, again, third)]
     assert nonces == sorted(set(nonces))
     player.put(answer(found.tag, listed(UUID_1)))
     player(answer(third.tag, done(UUID_1)), CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) cancelled", 1))
+
+
+def test_a_list_whose_nonce_is_refused_is_signed_anew_with_the_venues_time_and_then_above_the_highest() -> None:
+    player = play(auth="hmac")
+    [read] = calls(player.put(Read()))
+    for _ in range(2):
+        [read] = calls(player.put(answer(read.tag, errors("Nonce is too small"), 401)))
+    player(answer(read.tag, listed()), OrdersRead((), True, START.mono_ns))
+
+
+def test_a_nonce_that_is_refused_again_and_again_is_no_wrong_key_and_no_batch_too_long() -> None:
+    player = play(auth="hmac")
+    [probe] = calls(player.put(Probe()))
+    for _ in range(2):
+        [probe] = calls(player.put(answer(probe.tag, errors("Nonce is too small"), 401)))
+    [unready] = player.put(answer(probe.tag, errors("Nonce is too small"), 401))
+    assert isinstance(unready, NotReady) and not unready.fatal
+    multi, found = struck(player, *(uuid(n) for n in range(90)))
+    player.put(answer(found.tag, listed()))
+    while again := calls(outputs := player.put(answer(multi.tag, errors("Nonce is too small"), 400))):
+        [multi] = again
+        assert len(ids_of(multi)) == 90
+    assert told(outputs).answer is CancelOutcome.REFUSED
 
 
 def nonce(player: Player) -> int:
@@ -330,8 +353,10 @@ def test_a_clock_that_ran_ahead_does_not_lock_us_out_of_a_venue_that_wants_highe
     [again, _] = player.put(dated(multi.tag, -3600, errors("Nonce is too small"), 401))  # overtaken, or too far off?
     assert abs(nonce(player) + 3_600_000) <= 1000
     assert isinstance(again, Call)
-    [third] = player.put(answer(again.tag, errors("Nonce is too small"), 401))
-    assert isinstance(third, Call) and nonce(player) > int(call.request.headers["nonce"]) - START.wall_ms
+    assert (
+        calls(player.put(answer(again.tag, errors("Nonce is too small"), 401)))
+        and nonce(player) > int(call.request.headers["nonce"]) - START.wall_ms
+    )
 
 
 def test_two_requests_whose_nonces_are_refused_together_do_not_turn_them_down_and_up_again_for_ever() -> None:
@@ -395,7 +420,7 @@ def test_a_strike_cancels_known_orders_at_once_and_then_the_orders_that_the_list
         WakeAfter("cancel-multi#7", 0.06),
         answer("cancel-multi#3", done(UUID_1)),
         answer("cancel-multi#7", done(uuid(3))),
-        CancelAnswered(CancelOutcome.ACCEPTED, "4 order(s) cancelled", 4),
+        CancelAnswered(CancelOutcome.ACCEPTED, "3 commands: 4 order(s) cancelled", 4),
     )
     assert set(player.adapter.book.orders) == {UUID_1, uuid(1), uuid(2), uuid(3)}  # only a read-back takes them out
 
@@ -498,6 +523,22 @@ def test_one_error_for_a_batch_proves_nothing_of_its_other_orders() -> None:
     assert fact == CancelAnswered(CancelOutcome.UNKNOWN, words)  # no second attempt: the next read decides
 
 
+def test_the_text_order_not_found_settles_no_cancel_and_no_list() -> None:
+    """It may stand for one order of a hundred."""
+    player = play()
+    multi, call = struck(player, UUID_1, UUID_2)
+    player.put(answer(call.tag, errors("Order not found"), 404))
+    assert told(player.put(answer(multi.tag, errors("Order not found"), 404))).answer is CancelOutcome.REFUSED
+    player = play()
+    player.adapter.book.orders = {"1": order("1")}
+    single, call = calls(player.put(Kill()))
+    player.put(answer(single.tag, errors("Order not found"), 404))
+    assert told(player.put(answer(call.tag, listed()))).answer is CancelOutcome.REFUSED
+    player = play()
+    [call] = calls(player.put(Kill()))
+    assert told(player.put(answer(call.tag, errors("Order not found"), 404))).answer is CancelOutcome.REFUSED
+
+
 def test_http_200_with_errors_is_a_failure() -> None:
     player = play()
     multi, call = struck(player, UUID_1)
@@ -563,7 +604,7 @@ def test_a_strike_is_unsent_if_no_byte_of_a_cancel_has_left_though_the_list_was_
     player.put(answer(call.tag, listed(UUID_1)))
     [again] = player.put(CallLost(multi.tag, False, "down"))
     assert isinstance(again, Call) and again.route is Route.FRESH and again.cancel
-    player(CallLost(multi.tag, sent, "refused"), CancelAnswered(verdict, "1 cancel(s) without an answer: refused"))
+    player(CallLost(multi.tag, sent, "refused"), CancelAnswered(verdict, "refused"))
 
 
 def test_two_strikes_under_way_do_not_mix() -> None:
@@ -612,7 +653,8 @@ def test_a_malformed_id_never_gets_into_a_batch() -> None:
     for call in singles[1:]:
         assert player.put(answer(call.tag, errors(CLOSED), 400)) == ()
     words = (
-        "2 order(s) cancelled; 2 had ended; 5 malformed id(s) left for the next strike; 1 of 1 cancels failed: HTTP 404"
+        "2 order(s) cancelled; 2 had ended; 5 malformed id(s) left for the next strike; "
+        "1 of 4 commands: 1 of 1 cancels failed: HTTP 404"
     )
     assert told(player.put(answer(singles[0].tag, {}, 404))) == CancelAnswered(CancelOutcome.REFUSED, words, 2)
     next_time = [call for call in calls(player.put(Kill())) if call.cancel][1:]
@@ -693,7 +735,7 @@ def test_a_batch_that_may_be_too_long_is_halved_within_the_strike(status: int) -
     for call in others:
         assert player.put(answer(call.tag, done(*ids_of(call)))) == ()
     fact = told(player.put(answer(last.tag, done(*ids_of(last)))))
-    assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "90 order(s) cancelled", 90)
+    assert fact == CancelAnswered(CancelOutcome.ACCEPTED, "4 commands: 90 order(s) cancelled", 90)
     know(player, *(uuid(n) for n in range(100, 150)))
     assert [len(ids_of(call)) for call in calls(player.put(Kill())) if call.cancel] == [23, 23, 4]  # it has learnt
 
@@ -799,7 +841,7 @@ def test_a_full_page_is_no_proof_that_there_are_no_more() -> None:
     [read] = player.put(answer(call.tag, listed(*ids)))
     assert isinstance(read, OrdersRead)
     assert (read.complete, [one.id for one in read.orders]) == (False, ids)
-    assert read.why == "the active list is full: 100 orders, there may be more"
+    assert read.why == "active: the active list is full: 100 orders, there may be more"
     assert set(player.adapter.book.orders) == {UUID_1, *ids}
     [call] = calls(player.put(Read()))  # not even if none of them is alive
     player(answer(call.tag, listed(*ids, status="Closed")), OrdersRead((), False, START.mono_ns, read.why))
@@ -815,7 +857,7 @@ def test_a_list_that_cannot_be_read_proves_nothing(body: object) -> None:
     [call] = calls(player.put(Read()))
     [read] = player.put(answer(call.tag, body))
     assert isinstance(read, OrdersRead) and (read.orders, read.complete) == ((), False)
-    assert read.why.startswith("the active list cannot be read")
+    assert read.why.startswith("active: the active list cannot be read")
     assert set(player.adapter.book.orders) == {UUID_1}
 
 
@@ -823,7 +865,7 @@ def test_an_order_that_cannot_be_read_hides_no_other_one_of_its_list() -> None:
     player = play()
     [call] = calls(player.put(Read()))
     body = {"data": [{"status": "Open"}, *listed(UUID_1)["data"], None]}
-    why = "the active list cannot be read: 2 of 3 orders"
+    why = "active: the active list cannot be read: 2 of 3 orders"
     player(answer(call.tag, body), OrdersRead((order(UUID_1),), False, START.mono_ns, why))
     [found] = calls(player.put(Kill()))[1:]
     player.adapter.book.orders.clear()
@@ -994,6 +1036,18 @@ def test_a_refusal_that_comes_behind_a_clean_list_brings_its_order_back() -> Non
     assert len(calls(player.put(answer(read.tag, listed())))) == 1
 
 
+def test_a_look_up_that_finds_no_order_does_not_count_it_as_cancelled_whatever_its_words() -> None:
+    player = hearing()
+    know(player)
+    player.adapter.book.trace()
+    player.put(push("Open"))
+    [read] = calls(player.put(Read()))
+    [call] = calls(player.put(answer(read.tag, listed())))
+    player.put(answer(call.tag, errors("Order to cancel not found"), 404))
+    assert UUID_1 in player.adapter.book.entered and not player.adapter.book.ended
+    assert not player.adapter.book.orders
+
+
 def test_a_probe_takes_no_order_out_of_the_book_that_a_push_has_shown_alive() -> None:
     player = hearing()
     know(player, UUID_2)
@@ -1049,26 +1103,29 @@ def subscribe(channel: str, cid: int) -> dict[str, Any]:
 
 
 def opened(player: Player, conn: int = 1) -> Player:
-    player(Opened(Route.WS, conn), Frame(conn, HELLO), WakeAfter(f"beat {conn}", 8.0))
+    player(
+        Opened(Route.WS, conn), Frame(conn, HELLO), WakeAfter(f"handshake {conn}", 5.0), WakeAfter(f"beat {conn}", 8.0)
+    )
     return player
 
 
 def logging_in(player: Player | None = None, conn: int = 1) -> Player:
     player = opened(player or play(), conn)
-    player(hears(conn, payload("kuna/handshake")), Frame(conn, LOGIN))
+    player(hears(conn, payload("kuna/handshake")), Frame(conn, LOGIN), WakeAfter(f"login {conn}", 5.0))
     return player
 
 
 def subscribing(conn: int = 1) -> Player:
     player = logging_in(conn=conn)
-    player(hears(conn, TOKEN), Frame(conn, subscribe("order", 3)), Frame(conn, subscribe("accounts", 4)))
+    player(hears(conn, TOKEN), Frame(conn, subscribe("order", 3)), WakeAfter(f"order {conn}", 5.0))
     player(hears(conn, {"rid": 2}))
     return player
 
 
 def ready(conn: int = 1) -> Player:
     player = subscribing(conn)
-    player(hears(conn, {"rid": 3}), Ready(Route.WS, conn), hears(conn, {"rid": 4}))
+    player(hears(conn, {"rid": 3}), Ready(Route.WS, conn), Frame(conn, subscribe("accounts", 4)))
+    player(hears(conn, {"rid": 4}))
     return player
 
 
@@ -1086,10 +1143,11 @@ def test_the_token_may_come_after_the_answer_to_the_login() -> None:
     player(
         hears(1, {"rid": 2}),
         Frame(1, subscribe("order", 3)),
-        Frame(1, subscribe("accounts", 4)),
+        WakeAfter("order 1", 5.0),
         hears(1, TOKEN),
         hears(1, {"rid": 3}),
         Ready(Route.WS, 1),
+        Frame(1, subscribe("accounts", 4)),
     )
 
 
@@ -1110,17 +1168,32 @@ def test_the_pair_does_not_log_in_on_the_websocket() -> None:
 
 
 def test_a_subscription_without_a_snapshot_is_followed_by_a_read_if_the_other_lane_is_up() -> None:
-    player = play()
+    player = Player(make())
     player.put(Opened(Route.HTTP, 0))
     player.put(Opened(Route.WS, 1))
     for message in (payload("kuna/handshake"), {"rid": 2}):
         player.put(hears(1, message))
-    player(hears(1, {"rid": 3}), Ready(Route.WS, 1), Asked("orders#3", ACTIVE), WakeAfter("orders#3", 0.24))
+    player(
+        hears(1, {"rid": 3}),
+        Ready(Route.WS, 1),
+        Frame(1, subscribe("accounts", 4)),
+        Asked("orders#4", ACTIVE),
+        WakeAfter("orders#4", 0.24),
+        Asked("orders#5", STOPS),
+        WakeAfter("orders#5", 0.24),
+    )
     player.put(Closed(Route.HTTP, 0, "gone"))
     player.put(Opened(Route.WS, 2))
     for message in (payload("kuna/handshake"), {"rid": 2}):
         player.put(hears(2, message))
-    player(hears(2, {"rid": 3}), Ready(Route.WS, 2))
+    player(hears(2, {"rid": 3}), Ready(Route.WS, 2), Frame(2, subscribe("accounts", 4)))
+
+
+def test_a_login_that_is_not_answered_gives_the_connection_up_though_the_venue_sends_pings() -> None:
+    player = logging_in()
+    player.put(Received(1, b""))
+    why = "no answer to the login within 5 s"
+    player(Pause(5), VenueTimerFired("login 1"), CloseConnection(1, why))
 
 
 def test_a_refused_key_is_fatal_even_after_the_token() -> None:
@@ -1142,12 +1215,7 @@ def test_another_refusal_gives_the_connection_up(rid: int, what: str) -> None:
 
 
 def test_a_subscription_that_no_kill_needs_may_be_refused() -> None:
-    subscribing()(
-        hears(1, {"rid": 4, "error": "no"}),
-        UnexplainedMessage("accounts refused:  no"),
-        hears(1, {"rid": 3}),
-        Ready(Route.WS, 1),
-    )
+    ready()(hears(1, {"rid": 4, "error": "no"}), UnexplainedMessage("accounts refused:  no"))
 
 
 @pytest.mark.parametrize("rid", [9, 1, "2", None, 2.0, [2], {"a": 1}])
@@ -1168,27 +1236,27 @@ def test_an_empty_frame_is_answered_by_one_and_no_storm_comes_of_it() -> None:
 
 def test_beats_go_out_unasked_for() -> None:
     ready()(
-        Pause(8), Received(1, b""), Frame(1, b""), VenueTimerFired("beat 1"), Frame(1, b""), WakeAfter("beat 1", 8.0)
+        Pause(8), Received(1, b""), Frame(1, b""), VenueTimerFired("beat 1"), Frame(1, b""), WakeAfter("next beat", 8.0)
     )
 
 
 def test_no_beat_goes_out_before_the_handshake() -> None:
-    opened(play())(Pause(8), VenueTimerFired("beat 1"), WakeAfter("beat 1", 8.0))
+    opened(play())(Pause(8), VenueTimerFired("beat 1"), WakeAfter("next beat", 8.0))
 
 
 @pytest.mark.parametrize(("said", "timeout_s"), [(20000, 20.0), (10500, 10.5), (0, 20.0), (None, 20.0), ("5", 20.0)])
 def test_a_connection_that_is_silent_for_the_venues_timeout_is_given_up(said: object, timeout_s: float) -> None:
     player = opened(play())
-    player(hears(1, {"rid": 1, "data": {"pingTimeout": said}}), Frame(1, LOGIN))
+    player(hears(1, {"rid": 1, "data": {"pingTimeout": said}}), Frame(1, LOGIN), WakeAfter("login 1", 5.0))
     first = min(8.0, timeout_s)
-    player(Pause(first), VenueTimerFired("beat 1"), Frame(1, b""), WakeAfter("beat 1", min(8.0, timeout_s - first)))
+    player(Pause(first), VenueTimerFired("beat 1"), Frame(1, b""), WakeAfter("beat 2", min(8.0, timeout_s - first)))
     rest = timeout_s - first
-    player(Pause(rest - 0.5), VenueTimerFired("beat 1"), Frame(1, b""), WakeAfter("beat 1", 0.5))
-    player(Pause(0.5), VenueTimerFired("beat 1"), CloseConnection(1, f"silent for {timeout_s:g} s"))
+    player(Pause(rest - 0.5), VenueTimerFired("beat 2"), Frame(1, b""), WakeAfter("beat 3", 0.5))
+    player(Pause(0.5), VenueTimerFired("beat 3"), CloseConnection(1, f"silent for {timeout_s:g} s"))
 
 
 def test_a_handshake_without_data_is_one() -> None:
-    opened(play())(hears(1, {"rid": 1}), Frame(1, LOGIN))
+    opened(play())(hears(1, {"rid": 1}), Frame(1, LOGIN), WakeAfter("login 1", 5.0))
 
 
 @pytest.mark.parametrize("frame", [Received(1, b""), Received(1, b"x"), hears(1, {"event": "#publish", "data": {}})])
@@ -1289,7 +1357,7 @@ def test_a_drill_cancels_a_well_formed_id_that_no_order_has() -> None:
         Asked("drill#1", MULTI, body=orjson.dumps({"orderIds": [NOBODYS]})),
         WakeAfter("drill#1", DRILL_WITHIN_S),
         answer("drill#1", done(NOBODYS, success=False)),
-        Drilled(Route.HTTP, True, 0, "the venue has judged the order"),
+        Drilled(Route.HTTP, True, 0, "HTTP 200"),
     )
     assert Kuna.DRILLS == (Route.HTTP,)
 
@@ -1335,7 +1403,7 @@ def test_balances_that_are_not_whole_are_none(status: int, body: object, why: st
         Measure(),
         Asked("balance#1", "GET /v4/private/getBalance"),
         answer("balance#1", body, status),
-        UnexplainedMessage(f"the balances: {why}"),
+        UnexplainedMessage(f"the account cannot be measured: {why}"),
     )
 
 

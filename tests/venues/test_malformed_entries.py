@@ -28,11 +28,13 @@ FIELDS = {  # as the venues document an order of a list
     "oxfun": "orderId clientOrderId marketCode status side price stopPrice isTriggered quantity orderType",
     "roxom": "id orderId symbol instType status side orderType limitPrice remainingQty",
     "kuna": "id orderId type quantity side pair price stopPrice status createdAt updatedAt closedAt",
+    "kraken-futures": "order_id symbol side orderType limitPrice stopPrice unfilledSize filledSize status cliOrdId",
     "kraken": "refid userref status opentm starttm expiretm descr vol vol_exec price stopprice misc oflags",
     "crosstrade": "orderId id account instrument instrumentType orderType orderState quantity filled gtd",
 }
 STATUS = {"oxfun": "status", "roxom": "status", "kuna": "status", "crosstrade": "orderState"}  # Kraken's id is a key
-ID = {"oxfun": "orderId", "roxom": "id", "kuna": "id", "crosstrade": "orderId"}
+STATUS["kraken-futures"] = "status"
+ID = {"oxfun": "orderId", "roxom": "id", "kuna": "id", "crosstrade": "orderId", "kraken-futures": "order_id"}
 
 
 def ids(stand: VenueProfile) -> list[str]:
@@ -53,6 +55,8 @@ class Values(UserList[Any]):
 
 def entries(body: Any) -> Any:
     """Find a body's list of orders."""
+    if "openOrders" in body:
+        return body["openOrders"]
     if "result" in body:
         return Values(body["result"]["open"])
     data = body.get("orders", body.get("data"))
@@ -122,6 +126,7 @@ REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {
     "kuna": (200, {"errors": [{"code": "BAD_REQUEST", "message": "half of it"}]}),
     "crosstrade": (400, {"success": False, "error": "half of it"}),
     "kraken": (200, {"error": ["EGeneral:half of it"]}),
+    "kraken-futures": (200, {"result": "error", "error": "half of it"}),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -39,9 +40,8 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
-from kill_switch.venues.oxfun.adapter import OxFun
+from kill_switch.venues.oxfun.adapter import NO_ORDER, OxFun
 from kill_switch.venues.oxfun.replies import ALREADY_GONE_CODES
-from kill_switch.venues.oxfun.strike import NO_ORDER
 from tests.harness.venue_playbook import (
     START,
     Asked,
@@ -74,10 +74,16 @@ def sign(text: str) -> str:
     return base64.b64encode(hmac.new(b"secret", text.encode(), hashlib.sha256).digest()).decode()
 
 
-def login_frame(conn: int, now: Instant = START) -> Frame:
+def login_frames(conn: int, now: Instant = START) -> tuple[Frame, WakeAfter]:
+    """Return the login, and the timer within which it is answered."""
     stamp = str(now.wall_ns // 1_000_000)
     data = {"apiKey": "key", "timestamp": stamp, "signature": sign(f"{stamp}GET/auth/self/verify")}
-    return Frame(conn, {"op": "login", "tag": 1, "data": data})
+    return Frame(conn, {"op": "login", "tag": 1, "data": data}), WakeAfter(f"login {conn} {now.wall_ns}", 5.0)
+
+
+def subscribe_frames(conn: int = 1) -> tuple[Frame, WakeAfter]:
+    """Return the subscription, and the timer within which it is answered."""
+    return Frame(conn, SUBSCRIBE), WakeAfter(f"subscribe {conn}", 5.0)
 
 
 def logged_in(now: Instant = START) -> dict[str, Any]:
@@ -102,9 +108,9 @@ def ready(conn: int = 1, player: Player | None = None) -> Player:
         Opened(Route.WS, conn),
         WakeAfter(f"greeting {conn}", 0.5),
         hears(conn, payload("oxfun/greeting")),
-        login_frame(conn, player.now),
+        *login_frames(conn, player.now),
         hears(conn, logged_in(player.now)),
-        Frame(conn, SUBSCRIBE),
+        *subscribe_frames(conn),
         told_time(player.now),
         hears(conn, subscribed()),
         Ready(Route.WS, conn),
@@ -158,6 +164,7 @@ def test_the_login_is_the_vector_of_the_venue_file() -> None:
         WakeAfter("greeting 1", 0.5),
         hears(1, payload("oxfun/greeting")),
         Frame(1, expected),
+        WakeAfter("login 1", 5.0),
     )
 
 
@@ -168,7 +175,7 @@ def test_without_a_greeting_it_logs_in_after_half_a_second() -> None:
         WakeAfter("greeting 1", 0.5),
         Pause(0.5),
         VenueTimerFired("greeting 1"),
-        login_frame(1, Instant(START.mono_ns + 500_000_000, START.wall_ns + 500_000_000)),
+        *login_frames(1, Instant(START.mono_ns + 500_000_000, START.wall_ns + 500_000_000)),
         hears(1, payload("oxfun/greeting")),  # late: it does not log in twice
     )
 
@@ -179,30 +186,42 @@ def test_after_a_greeting_the_timer_does_nothing() -> None:
 
 @pytest.mark.parametrize("greeting", [{"nonce": "7f"}, {"event": "Welcome"}, {"event": "Hello", "nonce": 1}])
 def test_any_frame_with_a_nonce_or_a_welcome_is_a_greeting(greeting: dict[str, Any]) -> None:
-    Player(make())(Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5), hears(1, greeting), login_frame(1))
+    Player(make())(Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5), hears(1, greeting), *login_frames(1))
 
 
 def logging_in() -> Player:
     player = Player(make())
     player(
-        Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5), hears(1, payload("oxfun/greeting")), login_frame(1),
+        Opened(Route.WS, 1), WakeAfter("greeting 1", 0.5), hears(1, payload("oxfun/greeting")), *login_frames(1),
     )  # fmt: skip
     return player
+
+
+@pytest.mark.parametrize("player", [logging_in, lambda: subscribing()])
+def test_a_login_or_subscription_without_an_answer_gives_the_connection_up(player: Callable[[], Player]) -> None:
+    """Without it, the connection would never become ready, and nothing would replace it."""
+    waiting = player()
+    waiting(waiting.newest_timer, CloseConnection(1, "no answer to the login within 5 s"))
 
 
 def test_already_logged_in_is_logged_in() -> None:
     logging_in()(
         hears(1, {"event": "login", "success": False, "code": "20005", "message": "Already logged in"}),
-        Frame(1, SUBSCRIBE),
+        *subscribe_frames(),
     )
 
 
 @pytest.mark.parametrize(
-    "message", [payload("oxfun/login"), payload("oxfun/login-refused"), {"event": "login", "code": "20005"}]
+    ("message", "why"),
+    [
+        (payload("oxfun/login"), "a login answer without a login"),
+        (payload("oxfun/login-refused"), "login refused: 20000 Signature is invalid"),
+        ({"event": "login", "code": "20005"}, "a login answer without a login"),
+    ],
 )
-def test_a_second_answer_to_a_login_does_not_make_a_ready_lane_unready(message: dict[str, Any]) -> None:
+def test_a_second_answer_to_a_login_does_not_make_a_ready_lane_unready(message: dict[str, Any], why: str) -> None:
     player = ready()
-    player(hears(1, message), UnexplainedMessage("a login answer without a login"))
+    player(hears(1, message), UnexplainedMessage(why))
     know(player, working("1"))
     assert len(frames(player)) == 1
 
@@ -218,7 +237,7 @@ def test_a_login_answer_before_the_login_is_noise() -> None:
 
 def subscribing() -> Player:
     player = logging_in()
-    player(hears(1, logged_in()), Frame(1, SUBSCRIBE), told_time())
+    player(hears(1, logged_in()), *subscribe_frames(), told_time())
     return player
 
 
@@ -264,11 +283,11 @@ def test_ping_and_pong_measure_the_round_trip_and_go_on() -> None:
         Received(1, "pong"),  # nobody asked for a second one
         Pause(5),
         VenueTimerFired("pong 1"),
-        WakeAfter("ping 1", 10.0),
+        WakeAfter("the next ping 1", 10.0),
         Pause(10),
-        VenueTimerFired("ping 1"),
+        VenueTimerFired("the next ping 1"),
         Frame(1, b"ping"),
-        WakeAfter("pong 1", 5.0),
+        WakeAfter("the next pong 1", 5.0),
     )
 
 
@@ -479,7 +498,7 @@ def test_a_probe_whose_list_cannot_be_read_whole_still_shows_the_others() -> Non
     player = Player(make())
     player.put(Probe())
     body = {"success": True, "data": [{}, *working("1")["data"]]}
-    why = "the order list cannot be read: 1 of 2 orders"
+    why = "the working list cannot be read: 1 of 2 orders"
     player(answer("probe#1", body), NotReady(Route.HTTP, 0, why), OrderSeen(order("1")))
 
 
@@ -810,7 +829,7 @@ def test_a_read_back_shows_live_orders_stops_and_foreign_ones_too() -> None:
     "data", [None, {}, "none", [None], [[]], [{"status": "OPEN"}], [{"orderId": ""}], [{"orderId": {}}]]
 )
 def test_a_list_of_which_any_part_cannot_be_read_is_incomplete(data: object) -> None:
-    player, why = reading(), "the order list cannot be read"
+    player, why = reading(), "working: the working list cannot be read"
     shown: tuple[Order, ...] = ()
     if isinstance(data, list):
         data, shown, why = [*working("1")["data"], *data], (order("1"),), f"{why}: 1 of 2 orders"
@@ -903,14 +922,14 @@ def test_a_login_takes_the_time_of_a_refused_one() -> None:
         Opened(Route.WS, 2),
         WakeAfter("greeting 2", 0.5),
         hears(2, payload("oxfun/greeting")),
-        login_frame(2, Instant(START.mono_ns, START.wall_ns + 20_000_500_000)),
+        *login_frames(2, Instant(START.mono_ns, START.wall_ns + 20_000_500_000)),
     )
 
 
 @pytest.mark.parametrize("stamp", [None, "", "0", "soon", "\u0663" * 13, "1" * 400, 1.5e12, [1]])
 def test_a_login_answer_without_a_time_says_nothing_of_the_clock(stamp: object) -> None:
     player = logging_in()
-    player(hears(1, {"event": "login", "success": True, "timestamp": stamp}), Frame(1, SUBSCRIBE))
+    player(hears(1, {"event": "login", "success": True, "timestamp": stamp}), *subscribe_frames())
     assert player.adapter.clock.bounds_ns is None
 
 
@@ -930,7 +949,7 @@ def test_a_drill_cancels_an_order_that_cannot_exist_on_both_lanes() -> None:
         WakeAfter("the frame's timer", 4.0),
         Pause(0.01),
         answer("drill#1", payload("oxfun/cancel-not-found"))._replace(rtt_us=900),
-        Drilled(Route.HTTP, True, 900, "40035 Open order not found with id"),
+        Drilled(Route.HTTP, True, 900, "HTTP 200 40035 Open order not found with id"),
         hears(1, payload("oxfun/cancelorder-not-found") | {"tag": f"{DRILL}-1"}),
         Drilled(Route.WS, True, 10_000, "100005 Open order not found"),
         hears(1, payload("oxfun/cancel-late-reject")),  # the engine's own word on the same order, later
@@ -951,7 +970,7 @@ def test_a_drill_whose_order_the_gateway_has_taken_proves_the_lane() -> None:
         hears(1, payload("oxfun/cancelorder") | {"tag": f"{DRILL}-1"}),
         Drilled(Route.WS, True, 0, "submitted"),
         answer("drill#1", {"success": False, "code": "20000", "message": "Signature is invalid"}, 401),
-        Drilled(Route.HTTP, False, 0, "20000 Signature is invalid"),
+        Drilled(Route.HTTP, False, 0, "HTTP 401 20000 Signature is invalid"),
     )
 
 
@@ -979,11 +998,11 @@ def test_an_account_without_a_usable_figure_is_reported_and_has_no_equity(collat
         Measure(),
         Asked("account#1", "GET /v3/account"),
         answer("account#1", {"success": True, "data": [{"collateral": collateral}]}),
-        UnexplainedMessage("the account cannot be measured: HTTP 200"),
+        UnexplainedMessage("the account cannot be measured: the answer has no collateral of one account"),
         Measure(),
         Asked("account#2", "GET /v3/account"),
         answer("account#2", {"success": True, "data": [{"collateral": "1"}, {"collateral": "2"}]}),
-        UnexplainedMessage("the account cannot be measured: HTTP 200"),
+        UnexplainedMessage("the account cannot be measured: the answer has no collateral of one account"),
         Measure(),
         Asked("account#3", "GET /v3/account"),
         CallLost("account#3", True, "down"),

@@ -321,6 +321,17 @@ def test_orders_that_no_list_shows_are_the_first_that_are_cancelled_one_by_one()
     assert list(outputs[1:]) == [cancel_one(f"cancel-one#{n}", one) for n, one in enumerate(expected, 3)]
 
 
+def test_the_words_by_which_an_order_is_not_found_count_as_no_cancel_of_it() -> None:
+    player = ready()
+    player.adapter.book.trace()
+    player.put(event("submitted"))
+    player.put(Read())
+    player.put(answer(player.calls[-1].tag, listed()))
+    body = {"error": {"code": 404, "message": "Order Not Found: filled or cancelled"}}
+    player(answer(player.calls[-1].tag, body, 404), OrdersRead((), True, START.mono_ns))
+    assert not player.adapter.book.orders and not player.adapter.book.ended
+
+
 def test_an_order_that_is_inactive_is_open_where_a_list_of_open_orders_shows_it() -> None:
     assert read_one(row(UUID_1, "inactive")).orders == (order(UUID_1, "inactive"),)
 
@@ -403,7 +414,7 @@ def test_a_refused_single_cancel_is_reported(status: int, body: object, words: s
         CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled", 0),
         cancel_one("cancel-one#3", UUID_1),
         answer("cancel-one#3", body, status),
-        UnexplainedMessage(f"cancel of one order refused: {words}"),
+        UnexplainedMessage(f"cancel-one refused: {words}"),
     )
 
 
@@ -531,6 +542,18 @@ def test_the_timer_of_a_connection_that_is_ready_or_gone_does_nothing() -> None:
 @pytest.mark.parametrize("code", ["60014", "60015", "60018", "60019", 60016, "1"])
 def test_an_error_on_a_ready_lane_is_only_reported(code: object) -> None:
     ready()(hears(1, {"event": "error", "code": code, "msg": "no"}), UnexplainedMessage(f"{code} no"))
+
+
+def test_once_an_authentication_has_ended_the_pushes_of_its_connection_are_missing_and_are_not_waited_for() -> None:
+    player = flat()
+    know(player)
+    pushing = [player.adapter.book.is_current]
+    player.put(hears(1, payload("roxom/ws-error")))
+    assert (*pushing, player.adapter.book.is_current) == (True, False)
+    player(Measure())
+    ready(2, player)
+    player.put(Pause(1))
+    assert [type(fact) for fact in measure(player, "US500-BTC", "GOLD-BTC")] == [Equity]
 
 
 def test_an_authentication_that_ends_later_is_fatal_too() -> None:

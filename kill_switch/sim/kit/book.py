@@ -6,6 +6,7 @@ so no fault ever changes what it shows.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ class Order:
     category: str = ""  # what a venue needs to find the order, such as Roxom's instType
     closed_ns: int = 0
     rested_as: str = ""  # its state when it came to rest
+    # when it came to rest and ended, monotonic: the venue's own times jump with the `skew` fault
+    rested_s: float = 0.0
+    ended_s: float = 0.0
 
     @property
     def left(self) -> Decimal:
@@ -94,7 +98,7 @@ class Account:
     def rest(self, orders: Iterable[Order]) -> None:
         """Add orders to the book."""
         for order in orders:
-            order.rested_as = order.state
+            order.rested_as, order.rested_s = order.state, time.monotonic()
             self.open[order.id] = order
 
     def end(self, order: Order, state: str, at_ns: int) -> bool:
@@ -102,7 +106,7 @@ class Account:
         if self.open.pop(order.id, None) is None:
             return False
         order.state = state
-        order.closed_ns = at_ns
+        order.closed_ns, order.ended_s = at_ns, time.monotonic()
         self.closed[order.id] = order
         self.ended[state] += 1
         if len(self.closed) > _HISTORY:

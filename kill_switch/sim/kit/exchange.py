@@ -134,6 +134,12 @@ class ExchangeSim(ABC):
             for text in self.order_events(account, orders, news):
                 self.emit(account, self.order_channel, text)
 
+    def subscribe(self, session: Session, channel: str) -> None:
+        """Add a private channel to a session; after the answer, `subscribed` is called for that of order events."""
+        session.channels.add(channel)
+        if channel == self.order_channel:
+            self.later(0.001, self.subscribed, session)
+
     def subscribed(self, session: Session) -> None:
         """Send the resting orders as events to a session that has subscribed to them.
 
@@ -225,17 +231,17 @@ class ExchangeSim(ABC):
         stale = self.faults.on("stale_reads", account.name)
         if stale is None or stale.list not in (None, name):
             return [*done, *self.covered(account)]
-        return self._past(account, done, self.now_ns() - int(stale.seconds * 1e9))
+        return self._past(account, done, time.monotonic() - stale.seconds)
 
-    def _past(self, account: Account, done: Sequence[Order], at_ns: int) -> list[Order]:
-        """Return the orders that were open at `at_ns`, as they came to rest.
+    def _past(self, account: Account, done: Sequence[Order], at_s: float) -> list[Order]:
+        """Return the orders that were open at `at_s`, monotonic, as they came to rest.
 
         The orders of `done` that had ended by then come first.
         """
-        there = [order for order in account.closed.values() if order.created_ns <= at_ns < order.closed_ns]
-        there += [order for order in self.covered(account) if order.created_ns <= at_ns]
+        there = [order for order in account.closed.values() if order.rested_s <= at_s < order.ended_s]
+        there += [order for order in self.covered(account) if order.rested_s <= at_s]
         shown = [replace(order, state=order.rested_as or order.state, closed_ns=0) for order in there]
-        return [*(order for order in done if order.closed_ns <= at_ns), *shown]
+        return [*(order for order in done if order.ended_s <= at_s), *shown]
 
     def vanished(self, who: str | None) -> bool:
         """Return whether the `vanish` fault hides an account."""

@@ -99,7 +99,7 @@ class V2Socket(WsProtocol):
         self._asset_class = asset_class
         self.ops |= {
             "ping": Op("ping", lambda session, account, data: None, private=False),
-            "subscribe": Op("other", self._subscribe),
+            "subscribe": Op("login", self._subscribe),  # with the token, which is the login
             "unsubscribe": Op("other", self._unsubscribe),
             "cancel_all": Op("cancel", self._cancel_all, operation="cancel-all"),
             "cancel_order": Op("cancel", self._cancel_order, operation="cancel"),

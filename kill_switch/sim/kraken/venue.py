@@ -132,6 +132,10 @@ class Kraken(TableVenue):
 
     # limits and modes
 
+    def account_options(self) -> Mapping[str, object]:
+        """Return the tier, where Kraken has one of this name."""
+        return {} if self.options.tier == "unlimited" else {"tier": self.options.tier}
+
     def pool_specs(self) -> Iterable[PoolSpec]:
         """Return the REST counter (§7)."""
         tier = TIERS[self.options.tier]

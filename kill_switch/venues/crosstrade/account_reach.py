@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kill_switch.core.domain import Route
-from kill_switch.venues.crosstrade.replies import AccountDirectory, Words, describe_unreached, failure
-from kill_switch.venues.messages import NotReady, Outputs, Ready
+from kill_switch.core.domain import Instant, Route
+from kill_switch.venues.crosstrade.replies import AccountDirectory, Words, describe_unreached, is_limited
+from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.messages import NotReady, Outputs, Ready, Replied
 
 MAX_TROUBLE = 600  # characters of a line that may name 15 NT accounts
 
 
 class AccountReach:
-    """Keep the accounts that the latest snapshot does not show connected."""
+    """Keep the accounts that the latest snapshot does not show connected.
+
+    It waits for the snapshots of probes: it is the part of their calls.
+    """
 
     def __init__(self, ours: AccountDirectory, words: Words) -> None:
         self._ours = ours
@@ -40,15 +45,18 @@ class AccountReach:
         before = {name: f"until now, {why}" for name, why in self.unseen.items()}
         return {**before, **self.on_snapshot(snapshot)}
 
-    def on_probe_reply(self, body: Any, status: int) -> Outputs:
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         """Turn the snapshot of a probe into the readiness of the HTTP lane."""
-        wrong = failure(status, body, self._words)
-        if wrong is not None:
+        if not reply.ok:
             # limited: another program uses the tokens up, and the lane itself works
-            return () if wrong.limited else (NotReady(Route.HTTP, 0, wrong.words, fatal=wrong.key),)
-        why = describe_unreached(self.on_snapshot(body))
+            is_fault = not is_limited(reply)
+            return (NotReady(Route.HTTP, 0, reply.evidence, fatal=reply.key_refused),) if is_fault else ()
+        why = describe_unreached(self.on_snapshot(reply.data))
         self._reported = self.unseen
         return (NotReady(Route.HTTP, 0, self._words(why, limit=MAX_TROUBLE)) if why else Ready(Route.HTTP, 0),)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return (NotReady(Route.HTTP, 0, why),)
 
     def report_change(self) -> Outputs:
         """Return `NotReady` if other accounts are out of reach than at the latest report."""

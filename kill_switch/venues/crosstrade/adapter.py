@@ -10,38 +10,40 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from kill_switch.core.domain import CancelOutcome, Instant, Route, SweepTiming
+from kill_switch.core.domain import Instant, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.crosstrade.account_reach import AccountReach
+from kill_switch.venues.crosstrade.cancel_part import CancelPart
 from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
 from kill_switch.venues.crosstrade.equity import CURRENCY, EquityReader
 from kill_switch.venues.crosstrade.flatten import Flattener
 from kill_switch.venues.crosstrade.options import CrossTradeOptions
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
-from kill_switch.venues.crosstrade.prober import HELLO, Prober
-from kill_switch.venues.crosstrade.pushes import PushReader
-from kill_switch.venues.crosstrade.read_facts import ReadFactBuilder
-from kill_switch.venues.crosstrade.readback import UserRead, UserReader
-from kill_switch.venues.crosstrade.replies import AccountDirectory, CancelReply, parse_reply
+from kill_switch.venues.crosstrade.prober import HelloPart, Prober
+from kill_switch.venues.crosstrade.readback import RpcList, UserReader
+from kill_switch.venues.crosstrade.replies import AccountDirectory, command_reply, is_limited, list_reply
 from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
 from kill_switch.venues.crosstrade.strike import CrossTradeStriker
 from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS, StrikePlanner
 from kill_switch.venues.crosstrade.tokens import (
     BURST,
     TOKENS,
-    RequestFactory,
     SocketLease,
     SocketLoad,
     TokenBucket,
+    UserWire,
     rpc_frame,
     single_target,
 )
-from kill_switch.venues.decode import as_text, header_safe, parse_json
+from kill_switch.venues.crosstrade.user_read import UserRead
+from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
 from kill_switch.venues.kit.budget import Budget, PoolCount
 from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.pools import Calls, Demand, Pool
+from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
+from kill_switch.venues.kit_adapter import DrillPart
 from kill_switch.venues.messages import (
     NOT_PROCESSED,
     CloseConnection,
@@ -51,6 +53,7 @@ from kill_switch.venues.messages import (
     Outputs,
     Replied,
     Send,
+    UnexplainedMessage,
 )
 from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Upgrade
@@ -59,6 +62,9 @@ NO_ORDER = "0" * 32  # the empty GUID: no order can have it
 CLOSING_ONLY = "orders that close positions are not cancelled"
 TAKEN = "the venue has accepted every cancel; a read comes before any is repeated"
 ELSEWHERE = "session active elsewhere"  # § 6: in the notice to a session that another session displaces
+IGNORED = frozenset(  # frames without content for a kill; their gaps in the sequence count all the same
+    "marketData pong status resync executionUpdate positionUpdate executionReportUpdate".split()
+)
 POLICY = "1008"  # close code of a displaced session, and of one with ten refusals in a row (§ 3, § 6)
 
 
@@ -149,51 +155,22 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self.closes_positions = options.flatten
         ours = AccountDirectory(self._accounts)
         doubts = DoubtedOrders()
-        self._wire = RequestFactory(self.host, self._bearer, self._bucket())
-        snapshot = self._wire.request("GET", "/v1/api/accounts/snapshot")
+        headers = {"Host": self.host, **self._bearer, "Content-Type": "application/json"}
+        self._wire = UserWire(headers, self._bucket(), self.calls, self.second_route, self.evidence)
         self._lease = SocketLease()
         self._planner = StrikePlanner(self._accounts)
-        self._flattens = Flattener(self._wire, self.calls, on=options.flatten)
+        self._flattens = Flattener(self._wire, on=options.flatten)
         self._turns = RequestQueue(self._wire.bucket)
-        self._reach = AccountReach(ours, self.evidence)
-        knowledge = OrderKnowledge(self.book, ours, self._planner, doubts, self._flattens, self._reach)
-        facts = ReadFactBuilder(knowledge, self._planner, self._flattens, self._reach, self.evidence)
+        reach = AccountReach(ours, self.evidence)
+        self._knowledge = OrderKnowledge(self.book, ours, self._planner, doubts, self._flattens, reach, self.evidence)
         self._strikes = CrossTradeStriker(
-            self._wire,
-            self._accounts,
-            self._turns,
-            self.calls,
-            knowledge.on_cancel_settled,
-            lambda: self.second_route_after_s,  # a reload may change it
-            self._on_strike_answered,
+            self._wire, self._accounts, self._turns, self._knowledge.on_cancel_settled, self._on_strike_answered
         )
         self._reads = UserReader(
-            self._wire,
-            ours,
-            doubts,
-            self._turns,
-            snapshot,
-            self.calls,
-            self.evidence,
-            facts.on_read,
-            facts.on_failed_probe,
-            self._reach.on_read_snapshot,
-            positions=options.flatten,
-            second_route_after_s=lambda: self.second_route_after_s,
+            self._wire, ours, doubts, self._turns, self._knowledge, reach, positions=options.flatten
         )
-        self._equity = EquityReader(self._wire, ours, self.calls, self.evidence, snapshot)
-        self._prober = Prober(
-            self._wire,
-            self._turns,
-            self.calls,
-            snapshot,
-            self._reads,
-            facts,
-            self._reach,
-            self.book,
-            self.evidence,
-        )
-        self._pushes = PushReader(self._wire, knowledge, self._equity, self._prober, self.evidence)
+        self._equity = EquityReader(self._wire, ours)
+        self._prober = Prober(self._wire, self._turns, self._reads, self._knowledge, reach, self.book)
         self._drilled = 0  # drills so far
 
     def share_budget(self, cadence: Cadence, counts: Mapping[str, PoolCount]) -> None:
@@ -253,7 +230,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     def is_pending(self, tag: str) -> bool:
         """Return whether a request is still to be sent; a cancel that must wait in the queue is not."""
         call = self.calls.pending.get(tag)
-        return call is not None and not (call.kind in CrossTradeStriker.KINDS and self._strikes.holds(call))
+        return call is not None and not (isinstance(call.part, CancelPart) and call.part.must_wait)
 
     def describe_strike(self) -> tuple[str, ...]:
         chosen, order_ids = self._planner.choose(self.book.orders, BURST, first=True)
@@ -286,8 +263,9 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         if conn is not None:
             self._wire.note_sent(conn, tag, now)
         frame = rpc_frame("Cancel", {"account": account, "orderId": NO_ORDER}, tag)
-        request = self._wire.request("POST", single_target(account, NO_ORDER))
-        return (*self.drills.start_frame(conn, tag, frame, now), *self.drills.start_call(self._wire.paid(request), now))
+        build = self._wire.paid(self._wire.request("POST", single_target(account, NO_ORDER)))
+        framed = self.drills.start_frame(conn, tag, frame, now)
+        return (*framed, *self.drills.start_call(build, now, context=DrillPart(_has_passed)))
 
     def request_equity(self, now: Instant) -> Outputs:
         return self._equity.start_read(now)
@@ -305,41 +283,20 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     # ── REST replies ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
-        body = parse_json(reply.body)
-        cancel_reply = parse_reply(reply.status, body, self.evidence)
-        if cancel_reply is not None and cancel_reply.limited:
+        judge = command_reply if call.command or call.kind == DRILL else list_reply
+        judged = judge(reply.status, parse_json(reply.body), self.evidence)
+        if judged.outcome is ReplyOutcome.NO_ANSWER:
+            return None
+        if is_limited(judged):
             self._wire.bucket.drain(now, reply.headers.get("retry-after", ""))
-        elif cancel_reply is not None:
+        else:
             self._wire.bucket.note_accepted()
-        match call.kind:
-            case kind if kind in CrossTradeStriker.KINDS:
-                return self._strikes.on_twin_reply(call, cancel_reply, now)
-            case kind if kind in Flattener.KINDS:
-                self._flattens.on_reply(call.part, cancel_reply, now)
-                return None if cancel_reply is None else ()
-            case kind if kind in UserReader.KINDS:
-                return self._reads.on_reply(call, body, reply.status, now)
-            case kind if kind in EquityReader.KINDS:
-                return self._equity.on_reply(call, body, reply.status, now)
-            case kind if kind == DRILL:
-                if cancel_reply is None:
-                    return None
-                return (Drilled(Route.HTTP, _has_passed(cancel_reply), reply.rtt_us, cancel_reply.words),)
-            case _:
-                return self._reach.on_probe_reply(body, reply.status)
+        part: CallPart = call.part
+        return part.on_reply(call, judged, reply, now)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        match call.kind:
-            case kind if kind in CrossTradeStriker.KINDS:
-                return self._strikes.on_twin_loss(call, why, now)
-            case kind if kind in Flattener.KINDS:
-                return self._flattens.on_loss(call, why, now)
-            case kind if kind in UserReader.KINDS:
-                return self._reads.on_loss(call, why, now)
-            case "snapshot":
-                return (NotReady(Route.HTTP, 0, why),)
-            case _:  # equity: the trigger requests it again
-                return ()
+        part: CallPart = call.part
+        return part.on_loss(call, why, now)
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -366,14 +323,14 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             away_s = self._lease.on_displaced(link.since_ns, now)
             why = self.evidence(f"{why}: another program has this user's one WebSocket; REST only for {away_s:.0f} s")
         self._equity.on_closed(conn)
-        unready = NotReady(route, conn, why, fatal=displaced)
-        return (unready, *self._strikes.on_closed(conn, now, limited=limited), *self._reads.on_closed(conn, now))
+        lost = self._wire.frames.take_lost(conn)
+        cancels = [part for part in lost if isinstance(part, CancelPart)]
+        twins = self._strikes.on_lost_frames(cancels, now, limited=limited)
+        lists = [output for part in lost if isinstance(part, RpcList) for output in part.on_lost(now)]
+        return (NotReady(route, conn, why, fatal=displaced), *twins, *lists)
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
-        if tag == TURN:
-            return self._turns.on_timer(now)
-        kind, _, rpc_id = tag.partition(" ")
-        return self._reads.on_timer(rpc_id, now) if kind == "list" else self._strikes.on_timer(kind, rpc_id, now)
+        return self._turns.on_timer(now) if tag == TURN else self._wire.timers.on_timer(tag, now)
 
     def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         if conn not in self._wire.links:
@@ -388,29 +345,41 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             return (unready, CloseConnection(conn, why), *outputs)
         if isinstance(tag, str) and ("data" in message or "error" in message):
             return self._on_rpc_reply(conn, tag, message, now)
-        return self._pushes.on_push(conn, message, now)
+        is_gap = message.get("type") == "resync" or bool(message.get("dropped"))
+        read = self._prober.on_lost_frames(now) if is_gap else ()
+        return (*self._on_push(conn, message, now), *read)
 
     def _on_rpc_reply(self, conn: int, tag: str, message: dict[str, Any], now: Instant) -> Outputs:
-        """Hand the reply to an RPC to the part that sent it; a reply to an RPC that was given up changes nothing."""
-        error = message.get("error")
-        body = {**message, "success": False} if error else message.get("data")
-        reply = parse_reply(None, body, self.evidence)
-        self._wire.on_answered(conn, tag, now, limited=reply is not None and reply.limited)
-        if tag == HELLO:
-            return self._prober.on_hello_reply(conn, body, reply, now)
-        if tag.startswith(DRILL):
-            words = "a reply that proves nothing" if reply is None else reply.words
-            return self.drills.end_frame(tag, reply is not None and _has_passed(reply), words, now)
-        struck = self._strikes.on_rpc_reply(conn, tag, reply, now)
-        if struck is not None:
-            return struck
-        self._flattens.on_reply(tag, reply, now)
-        return self._reads.on_rpc_reply(conn, tag, body, reply, now)
+        """Hand the reply to an RPC to the part that waits for it; a reply that nothing waits for changes nothing."""
+        body = {**message, "success": False} if message.get("error") else message.get("data")
+        part = self._wire.frames.take(tag, conn)
+        judge = list_reply if isinstance(part, RpcList | HelloPart) else command_reply
+        reply = judge(None, body, self.evidence)
+        self._wire.on_answered(conn, tag, now, limited=is_limited(reply))
+        if part is not None:
+            return part.on_frame_reply(reply, now)
+        return self.drills.end_frame(tag, _has_passed(reply), reply.evidence, now)
+
+    def _on_push(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
+        """Process a frame that is no reply to an RPC."""
+        match message.get("type"):
+            case "orderUpdate":
+                return self._knowledge.on_push(message)
+            case "pnlUpdate":
+                return self._equity.on_push(conn, message, now)
+            case str() as kind if kind in IGNORED:
+                return ()
+            case _ if message.get("status") == "subscribed" or message.get("success") is True:
+                return ()
+        texts = [message[key] for key in ("error", "message", "detail") if message.get(key)]
+        if "rate limit" in " ".join(map(to_text, texts)).lower():
+            self._wire.on_answered(conn, "", now, limited=True)
+        return (UnexplainedMessage(self.evidence(*texts) if texts else "a message that no document explains"),)
 
 
-def _has_passed(reply: CancelReply) -> bool:
+def _has_passed(reply: Reply) -> bool:
     """Return whether a drill has passed: the venue answers it with "not found or already terminal" (§ 4)."""
-    return reply.answer is CancelOutcome.ACCEPTED
+    return reply.ok
 
 
 def _frame_line(api: str, **args: str) -> str:

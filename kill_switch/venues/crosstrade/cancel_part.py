@@ -7,44 +7,58 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from kill_switch.core.domain import CancelOutcome
-from kill_switch.venues.crosstrade.replies import CancelReply
-from kill_switch.venues.messages import CancelAnswered
+from kill_switch.core.domain import CancelOutcome, Instant
+from kill_switch.venues.crosstrade.replies import named_orders
+from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.messages import CancelAnswered, Outputs, Replied
+
+if TYPE_CHECKING:
+    from kill_switch.venues.crosstrade.strike import CrossTradeStriker
+
+OUTCOMES = {
+    ReplyOutcome.ACCEPTED: CancelOutcome.ACCEPTED,
+    ReplyOutcome.REFUSED: CancelOutcome.REFUSED,
+    ReplyOutcome.UNKNOWN: CancelOutcome.UNKNOWN,
+}
 
 
 @dataclass(slots=True, eq=False)
 class CrossTradeStrike:
-    """A strike: the NT accounts that it cancels account-wide, and the final reply of each so far."""
+    """A strike: the NT accounts that it cancels account-wide, and the final answer of each so far."""
 
     accounts: tuple[str, ...]
     made_ns: int = 0  # monotonic
     answered_over_ws: bool = False  # a reply has come over the WebSocket
     short: bool = False  # a cancel was refused for want of tokens: cancels that are not sent yet go into the queue
-    replies: dict[str, CancelReply] = field(default_factory=dict)
+    answers: dict[str, CancelAnswered] = field(default_factory=dict)
 
     def answer(self) -> tuple[CancelAnswered, ...]:
-        """Return the strike's one answer once every account has a reply; ACCEPTED only if every reply is."""
-        if len(self.replies) < len(self.accounts):
+        """Return the strike's one answer once every account has one; ACCEPTED only if every account's is."""
+        if len(self.answers) < len(self.accounts):
             return ()
-        answers = [self.replies[name] for name in self.accounts]
-        if len(self.accounts) == 1:
-            [only] = answers
-            accepted = only.answer is CancelOutcome.ACCEPTED
-            return (CancelAnswered(only.answer, only.words, only.cancelled if accepted else None),)
-        short = [name for name in self.accounts if self.replies[name].answer is not CancelOutcome.ACCEPTED]
+        answers = [self.answers[name] for name in self.accounts]
+        if len(answers) == 1:
+            return (answers[0],)
+        short = [name for name in self.accounts if self.answers[name].answer is not CancelOutcome.ACCEPTED]
         if not short:
-            total = _sum(reply.cancelled for reply in answers)
+            total = _sum(answer.cancelled for answer in answers)
             words = "accepted" if total is None else f"{total} order(s) named as cancelled"
             return (CancelAnswered(CancelOutcome.ACCEPTED, f"{len(answers)} NT accounts: {words}", total),)
-        text = f"not accepted for {', '.join(short)}: {self.replies[short[0]].words}"
-        return (CancelAnswered(_worst({reply.answer for reply in answers}), text),)
+        text = f"not accepted for {', '.join(short)}: {self.answers[short[0]].evidence}"
+        return (CancelAnswered(_worst({answer.answer for answer in answers}), text),)
 
 
 @dataclass(slots=True, eq=False)
 class CancelPart:
-    """A single cancel of a strike: of all orders of an NT account, or of one order by its id."""
+    """A single cancel of a strike: of all orders of an NT account, or of one order by its id.
 
+    It waits for the reply to its frame, and for the reply to its REST twin.
+    """
+
+    striker: CrossTradeStriker
     strike: CrossTradeStrike
     account: str
     id: str  # the id of its RPC
@@ -55,13 +69,39 @@ class CancelPart:
     twin_started: bool = False
     from_queue: bool = False  # it was sent from the queue
     twin_ended: bool = False  # the REST twin is answered or lost
-    reply: CancelReply | None = None  # the latest reply that was not final
+    alone: bool = True  # no other copy may have cancelled orders that the replying copy did not find
+    last: Reply | None = None  # the latest reply that was not final
+    unsent: Reply | None = None  # the loss of its twin, if provably no byte was sent
     settled: bool = False  # its final reply is known
 
     @property
     def target(self) -> str:
         """The key of the cancel in the queue: its account and its order."""
         return f"{self.account} {self.order}"
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether its request, if it is not sent yet, must wait in the queue."""
+        return self.strike.short and not self.from_queue
+
+    def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
+        self.alone = not self.twin_started
+        return self.striker.on_frame_reply(self, reply, now)
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        self.alone = not self.framed and call.second_route_allowed
+        return self.striker.on_twin_reply(self, reply, now)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return self.striker.on_twin_loss(self, why, now, sent=call.sent)
+
+    def answer(self, reply: Reply) -> CancelAnswered:
+        """Return the answer that the final reply makes."""
+        if reply is self.unsent:
+            return CancelAnswered(CancelOutcome.UNSENT, reply.evidence)
+        named = named_orders(reply)
+        count = None if named is None or not (named or self.alone) else len(named)
+        return CancelAnswered(OUTCOMES[reply.outcome], reply.evidence, count)
 
 
 def _worst(answers: set[CancelOutcome]) -> CancelOutcome:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from kill_switch.core.domain import OrderState
-from kill_switch.venues.crosstrade.replies import AccountOrder, CancelReply
+from kill_switch.venues.crosstrade.replies import AccountOrder, is_account_unknown, is_order_ended, named_orders
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 
 MAX_DOUBTED = 1000  # orders; one alone already keeps a read from being a proof, so more would change nothing
 MAX_NAMED = 3  # orders that a line of evidence names
@@ -55,28 +56,28 @@ class DoubtedOrders:
             if account_order.order.state is OrderState.GONE:
                 self.on_ended(account_order.order.id)
 
-    def on_account_cancelled(self, account: str, reply: CancelReply, known: Iterable[str]) -> None:
+    def on_account_cancelled(self, account: str, reply: Reply, known: Iterable[str]) -> None:
         """Apply the final reply to an account-wide cancel; `known` are the account's orders in the book."""
-        if reply.accepted:
+        if reply.ok:
             self.on_account_shown(account)
             self._refused = {order_id: owner for order_id, owner in self._refused.items() if owner != account}
-            self._on_named(reply.ids)
-        elif reply.refused:
+            self._on_named(named_orders(reply) or ())
+        elif reply.outcome is ReplyOutcome.REFUSED:
             for order_id in known:
                 _keep(self._refused, order_id, account)
-            if reply.no_account:
-                self.on_account_unknown(account, reply.words)
+            if is_account_unknown(reply):
+                self.on_account_unknown(account, reply.evidence)
 
-    def on_order_cancelled(self, account: str, order: str, reply: CancelReply) -> None:
+    def on_order_cancelled(self, account: str, order: str, reply: Reply) -> None:
         """Apply the final reply to the cancel of one order."""
-        if reply.gone:
+        if is_order_ended(reply):
             self.on_ended(order)
-        elif reply.accepted:
+        elif reply.ok:
             self._refused.pop(order, None)
-        elif reply.refused:
+        elif reply.outcome is ReplyOutcome.REFUSED:
             _keep(self._refused, order, account)
-            if reply.no_account:
-                self.on_account_unknown(account, reply.words)
+            if is_account_unknown(reply):
+                self.on_account_unknown(account, reply.evidence)
 
     def on_ended(self, order: str) -> None:
         """Drop an order that a message has shown in a terminal state."""

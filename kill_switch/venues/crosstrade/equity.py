@@ -1,22 +1,30 @@
 """CrossTrade's equity figures: a pushed stream, the snapshot while the stream is silent, the watermarks at last.
 
-The adapter calls `start_read` and hands over replies and pushes; each readable sum becomes one `Equity`. The
+The adapter calls `start_read` and hands over pushes; each readable sum becomes one `Equity`. The
 watermarks serve one account alone, and not while the add-on is away or the account is not connected. They would stand
 still then, and no figure is safer than a stale one (docs/venues/crosstrade.md § 5, § 6).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from kill_switch.core.domain import Instant
-from kill_switch.venues.crosstrade.replies import AccountDirectory, NoEquity, Words, equity_of_watermarks, failure
-from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of
+from kill_switch.venues.crosstrade.replies import (
+    AccountDirectory,
+    NoEquity,
+    equity_of_watermarks,
+    is_limited,
+    is_offline,
+)
+from kill_switch.venues.crosstrade.tokens import SNAPSHOT, UserWire, path_of
 from kill_switch.venues.decode import as_decimal, as_text
-from kill_switch.venues.kit.calls import CallStarter, PendingCall
-from kill_switch.venues.messages import Equity, Outputs, Send, UnexplainedMessage
-from kill_switch.venues.request import Request
+from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit_adapter import EquityPart
+from kill_switch.venues.messages import Equity, Outputs, Replied, Send, UnexplainedMessage
 
 CURRENCY = "USD"
 FRESH_S = 3.0  # after so long without a pushed figure the snapshot is requested; the stream's interval is 1 s
@@ -33,16 +41,9 @@ class EquityReader:
     states its moment (`epoch`, in milliseconds); a second message of one moment yields no second figure.
     """
 
-    KINDS = frozenset({"measure", "watermarks"})
-
-    def __init__(
-        self, wire: RequestFactory, ours: AccountDirectory, calls: CallStarter, words: Words, snapshot: Request
-    ) -> None:
+    def __init__(self, wire: UserWire, ours: AccountDirectory) -> None:
         self._wire = wire
         self._ours = ours
-        self._calls = calls
-        self._words = words
-        self._snapshot = snapshot
         self._streams: dict[int, int] = {}  # connection → when the stream was requested, monotonic
         self._pushed_ns: int | None = None  # when the latest figure was pushed
         self._odd: set[int] = set()  # connections whose unreadable pushes have been reported
@@ -61,7 +62,7 @@ class EquityReader:
             self._streams[conn] = now.mono_ns
             outputs = (Send(conn, STREAM),)
         if self._wire.bucket.spare(now, 1) or self._wire.bucket.contended(now):  # a refusal costs nothing
-            outputs += self._calls.start_call("measure", self._wire.paid(self._snapshot), now)
+            outputs += self._wire.get("measure", SNAPSHOT, self, now)
         return outputs
 
     def _wants_stream(self, conn: int, now: Instant) -> bool:
@@ -79,30 +80,29 @@ class EquityReader:
         if conn in self._odd:
             return ()
         self._odd.add(conn)
-        return (UnexplainedMessage(self._words("a push of figures:", worth.why)),)
+        return (UnexplainedMessage(self._wire.words("a push of figures:", worth.why)),)
 
     def on_closed(self, conn: int) -> None:
         self._streams.pop(conn, None)
         self._odd.discard(conn)
 
-    def on_reply(self, call: PendingCall, body: Any, status: int, now: Instant) -> Outputs:
-        """Turn the reply to one of `KINDS` into `Equity`; after an unusable snapshot request the watermarks."""
-        wrong = failure(status, body, self._words)
-        if call.kind == "watermarks":
-            worth = equity_of_watermarks(body) if wrong is None else None
-            return (_equity(worth, call) if worth else UnexplainedMessage("the watermarks cannot be read"),)
-        if wrong is not None:
-            return () if wrong.limited or wrong.offline or wrong.nothing else self._request_watermarks(now)
-        total = self._ours.worth(body)
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        """Turn the snapshot into `Equity`; after an unusable one request the watermarks."""
+        if not reply.ok:
+            return () if is_limited(reply) or is_offline(reply) else self._request_watermarks(now)
+        total = self._ours.worth(reply.data)
         if isinstance(total, NoEquity):
-            outputs = self._report(self._words("the snapshot:", total.why))
+            outputs = self._report(self._wire.words("the snapshot:", total.why))
             return outputs if total.away else (*outputs, *self._request_watermarks(now))
-        if self._is_newer(body, now):
+        if self._is_newer(reply.data, now):
             self._reported = ""
-            return (_equity(total, call),)
+            return (Equity({CURRENCY: total}, call.asked_ns),)
         if now.mono_ns - (self._pushed_ns or 0) <= FRESH_S * 1e9:
             return ()  # a newer push came while the snapshot was under way
         return self._report("the snapshot stands still: it is of the same moment as the figures before")
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return ()  # the trigger requests it again
 
     def _report(self, why: str) -> Outputs:
         """Report why a snapshot yields no figure, unless the snapshot before had the same reason."""
@@ -133,9 +133,9 @@ class EquityReader:
         [name, *others] = self._ours.names
         if others or not self._wire.bucket.spare(now, 1):
             return ()
-        request = self._wire.request("GET", f"{path_of(name)}/watermarks")
-        return self._calls.start_call("watermarks", self._wire.paid(request), now)
+        return self._wire.get("watermarks", f"{path_of(name)}/watermarks", EquityPart(_read_watermarks), now)
 
 
-def _equity(worth: Decimal, call: PendingCall) -> Equity:
-    return Equity({CURRENCY: worth}, call.asked_ns)
+def _read_watermarks(body: Any) -> Mapping[str, Decimal] | str:
+    worth = equity_of_watermarks(body)
+    return {CURRENCY: worth} if worth else "the watermarks cannot be read"

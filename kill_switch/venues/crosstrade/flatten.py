@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
-from kill_switch.venues.crosstrade.readback import UserRead
-from kill_switch.venues.crosstrade.replies import AccountOrder, CancelReply
-from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of
+from kill_switch.core.domain import Instant, Order, OrderState, Route
+from kill_switch.venues.crosstrade.replies import AccountOrder, is_limited
+from kill_switch.venues.crosstrade.tokens import UserWire, path_of
+from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
-from kill_switch.venues.messages import Call, Output, Outputs
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.messages import Call, Output, Outputs, Replied
 
 CANCELLED_WITHIN_S = 1.5  # a strike without an answer by then counts as sent and answered
 WANTED_S = 5.0  # the age at which a strike's request expires: a sweep reads sooner, and strikes again
@@ -28,7 +30,6 @@ MARKET = "market"
 class Flatten:
     """The latest flatten of one NT account; times are monotonic."""
 
-    tag: str
     until_ns: int  # a read that was requested before this may show a position that the flatten is closing
     stuck_ns: int = 0  # until then its market orders may be working
     words: str = "flatten sent"
@@ -45,11 +46,8 @@ class Flattener:
     account-wide cancel would cancel the closing order too. Only reads show the outcome of a flatten.
     """
 
-    KINDS = frozenset({"flatten", "flatten-again"})
-
-    def __init__(self, wire: RequestFactory, calls: CallStarter, *, on: bool) -> None:
+    def __init__(self, wire: UserWire, *, on: bool) -> None:
         self._wire = wire
-        self._calls = calls
         self._on = on
         self._wanted: dict[str, int] = {}  # account → a read that was requested from then on may flatten it
         self._latest: dict[str, Flatten] = {}
@@ -118,38 +116,48 @@ class Flattener:
     def _flatten(self, account: str, now: Instant) -> Outputs:
         """Flatten an account, over one lane only."""
         self._count += 1
-        tag = f"f{self._count}"
-        self._latest[account] = Flatten(tag, now.mono_ns + int(UNANSWERED_S * 1e9))
+        latest = self._latest[account] = Flatten(now.mono_ns + int(UNANSWERED_S * 1e9))
+        part = FlattenPart(latest, self._wire.calls)
         conn = self._wire.carrier(now)
         if conn is not None:
-            return (self._wire.rpc(conn, tag, "Flatten", {"account": account}, now),)
+            return (self._wire.rpc(conn, f"f{self._count}", "Flatten", {"account": account}, part, now),)
         build = self._wire.paid(self._wire.request("POST", f"{path_of(account)}/positions/flatten"))
-        return self._calls.start_call("flatten", build, now, urgent=True, command=True, context=tag)
+        return self._wire.calls.start_call("flatten", build, now, urgent=True, command=True, context=part)
 
-    def on_reply(self, tag: str, reply: CancelReply | None, now: Instant) -> None:
-        """Apply the answer to a flatten: an acceptance bounds its duration, a refusal ends it."""
-        latest = next((flatten for flatten in self._latest.values() if flatten.tag == tag), None)
-        if latest is None or reply is None:
-            return
-        if reply.answer is CancelOutcome.ACCEPTED:
+
+class FlattenPart(NamedTuple):
+    """The command of a flatten, over one lane; `is_again`: on its second route."""
+
+    latest: Flatten
+    calls: CallStarter
+    is_again: bool = False
+
+    def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
+        """Apply the answer: an acceptance bounds the flatten's duration, a refusal ends it."""
+        latest = self.latest
+        if reply.ok:
             latest.until_ns = now.mono_ns + int(SETTLE_S * 1e9)
             latest.stuck_ns = now.mono_ns + int(CLOSING_S * 1e9)
-            latest.words = f"flatten {reply.words}"
-            return
-        latest.words = f"flatten not accepted: {reply.words}"
-        if reply.answer is not CancelOutcome.UNKNOWN or reply.limited:
-            latest.until_ns = 0
+            latest.words = f"flatten {reply.evidence}"
+        elif reply.outcome is not ReplyOutcome.NO_ANSWER:
+            latest.words = f"flatten not accepted: {reply.evidence}"
+            if reply.outcome is ReplyOutcome.REFUSED or is_limited(reply):
+                latest.until_ns = 0
+        return ()
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        return self.on_frame_reply(reply, now)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         """Send a lost flatten on the second route, if provably no byte of it was sent on the first."""
         if call.sent:
             return ()
-        if call.kind == "flatten":
-            again, context = "flatten-again", call.part
-            outputs = self._calls.start_call(again, call.build, now, urgent=True, command=True, context=context)
-            return tuple(output._replace(route=Route.FRESH) for output in outputs if isinstance(output, Call))
-        self.on_reply(call.part, CancelReply(CancelOutcome.UNSENT, why), now)
-        return ()
+        if self.is_again:
+            self.latest.words, self.latest.until_ns = f"flatten not accepted: {why}", 0
+            return ()
+        part = self._replace(is_again=True)
+        outputs = self.calls.start_call("flatten-again", call.build, now, urgent=True, command=True, context=part)
+        return tuple(output._replace(route=Route.FRESH) for output in outputs if isinstance(output, Call))
 
 
 def _accounts_at_market(read: UserRead) -> set[str]:

@@ -1,22 +1,24 @@
 """The known orders of a CrossTrade user: the book, the orders' NT accounts, doubts, and closing orders.
 
-Reads, pushes and the replies to cancels are applied here, to all of these at once. Nothing here sends.
+Reads, pushes and the replies to cancels are applied here, to all of these at once; a read's facts are returned. Nothing
+here sends, except the flattens that a read's positions release.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from kill_switch.core.domain import Instant, Order, OrderState
-from kill_switch.venues.crosstrade.account_reach import AccountReach
+from kill_switch.core.domain import Instant, Order, OrderState, Route
+from kill_switch.venues.crosstrade.account_reach import MAX_TROUBLE, AccountReach
 from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
 from kill_switch.venues.crosstrade.flatten import Flattener
-from kill_switch.venues.crosstrade.readback import UserRead
-from kill_switch.venues.crosstrade.replies import AccountDirectory, AccountOrder, CancelReply
+from kill_switch.venues.crosstrade.replies import AccountDirectory, AccountOrder, Words, is_limited, named_orders
 from kill_switch.venues.crosstrade.strike_plan import StrikePlanner
+from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.book import OrderBook
-from kill_switch.venues.messages import Outputs, UnexplainedMessage
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.messages import NotReady, OrdersRead, Outputs, Ready, UnexplainedMessage
 
 
 class OrderKnowledge:
@@ -30,6 +32,7 @@ class OrderKnowledge:
         doubts: DoubtedOrders,
         flattens: Flattener,
         reach: AccountReach,
+        words: Words,
     ) -> None:
         self._book = book
         self._ours = ours
@@ -37,17 +40,18 @@ class OrderKnowledge:
         self._doubts = doubts
         self._flattens = flattens
         self._reach = reach
+        self._words = words
         self._closing: dict[str, Order] = {}  # orders that close positions, as the latest reads showed them
 
-    def on_cancel_settled(self, account: str, order: str, reply: CancelReply, now: Instant) -> None:
+    def on_cancel_settled(self, account: str, order: str, reply: Reply, now: Instant) -> None:
         """Apply the final reply to the cancel of an order, or of all of an account's orders (`order` is "")."""
-        if reply.accepted:
-            self._book.note_cancelled(order_id for order_id in map(as_text, reply.ids) if order_id)
+        if named := named_orders(reply):
+            self._book.note_cancelled(order_id for order_id in map(as_text, named) if order_id)
         if order:
             self._doubts.on_order_cancelled(account, order, reply)
             return
         self._flattens.on_cancels_answered(account, now)
-        if reply.accepted:
+        if reply.ok:
             self._planner.on_cancel_accepted(account, now)
         theirs = (order_id for order_id in self._book.orders if self._planner.owner(order_id) == account)
         self._doubts.on_account_cancelled(account, reply, theirs)
@@ -63,7 +67,46 @@ class OrderKnowledge:
         self._doubts.on_push(account_order)
         return self._book.apply_push(account_order.order)
 
-    def on_read(self, read: UserRead) -> tuple[tuple[Order, ...], Outputs]:
+    # ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_read(self, read: UserRead, now: Instant) -> Outputs:
+        """Return the facts of a read; a probe without orders yields no `OrdersRead`, because it proves nothing clear.
+
+        A probe reads neither accounts nor positions, so it reports open orders only.
+        """
+        alive, outputs = self._apply(read)
+        unknown = [
+            UnexplainedMessage(self._words("order", order.id, "is in state Unknown"))
+            for order in alive
+            if order.status == "unknown"
+        ]
+        why = self._words("; ".join(read.troubles), limit=MAX_TROUBLE) if read.troubles else ""
+        if read.probe:
+            fact = OrdersRead(alive, not why, read.asked_ns, why)
+            return (*self._lane_facts(read, why), *((fact,) if alive else ()), *unknown, *outputs)
+        positions: tuple[Order, ...] = ()
+        flattened: Outputs = ()
+        if read.positioned:
+            positions, flattened = self._flattens.on_read(read, now)
+            self._planner.on_positions((held.account for held in read.positions), whole=not read.troubles)
+        lost = self._reach.report_change()
+        return (*flattened, OrdersRead((*positions, *alive), not why, read.asked_ns, why), *lost, *unknown, *outputs)
+
+    def on_failed_probe(self, why: str, reply: Reply | None) -> Outputs:
+        """Return the HTTP lane's readiness after a probe that has shown nothing."""
+        if reply is not None and is_limited(reply):
+            return ()  # another program uses the tokens up; the lane itself works
+        return (NotReady(Route.HTTP, 0, why, fatal=reply is not None and reply.key_refused),)
+
+    def _lane_facts(self, read: UserRead, why: str) -> Outputs:
+        """Return what a probe over HTTP has shown of that lane; `why` is what kept it from being complete."""
+        if read.conn is not None:
+            return ()
+        if why:
+            return (NotReady(Route.HTTP, 0, why),)
+        return () if self._reach.is_owed or self._reach.unseen else (Ready(Route.HTTP, 0),)
+
+    def _apply(self, read: UserRead) -> tuple[tuple[Order, ...], Outputs]:
         """Apply the orders of a read to the book; return the open orders, and the book's facts.
 
         A whole list ends every order that it lacks, except the orders that are in doubt and those of accounts out of

@@ -6,17 +6,19 @@ alone, and never proves an account clear.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.crosstrade.account_reach import AccountReach
-from kill_switch.venues.crosstrade.read_facts import ReadFactBuilder
-from kill_switch.venues.crosstrade.readback import UserRead, UserReader
-from kill_switch.venues.crosstrade.replies import CancelReply, Words, warning
+from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
+from kill_switch.venues.crosstrade.readback import UserReader
+from kill_switch.venues.crosstrade.replies import is_limited, is_offline, warning
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
-from kill_switch.venues.crosstrade.tokens import RequestFactory
+from kill_switch.venues.crosstrade.tokens import SNAPSHOT, UserWire
+from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.kit.book import OrderBook
-from kill_switch.venues.kit.calls import CallStarter
+from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.messages import NotReady, Outputs, Ready, Send
-from kill_switch.venues.request import Request
 
 SNAPSHOT_EVERY = 4  # probes
 PROBE_AGAIN_S = 4.0  # a lane that comes up so soon after a probe is probed only with tokens to spare
@@ -29,25 +31,19 @@ class Prober:
 
     def __init__(
         self,
-        wire: RequestFactory,
+        wire: UserWire,
         turns: RequestQueue,
-        calls: CallStarter,
-        snapshot: Request,
         reads: UserReader,
-        facts: ReadFactBuilder,
+        knowledge: OrderKnowledge,
         reach: AccountReach,
         book: OrderBook,
-        words: Words,
     ) -> None:
         self._wire = wire
         self._turns = turns
-        self._calls = calls
-        self._snapshot = snapshot
         self._reads = reads
-        self._facts = facts
+        self._knowledge = knowledge
         self._reach = reach
         self._book = book
-        self._words = words
         self._probes = 0
         self._probed_ns = self._read_ns = 0  # when the latest probe began, and the latest read, monotonic
 
@@ -83,23 +79,23 @@ class Prober:
     def start_hello(self, conn: int, now: Instant) -> Send:
         """Return the RPC that proves a new connection: a harmless read that goes through to the add-on."""
         self._reads.has_rpc = True
-        return self._wire.rpc(conn, HELLO, "GetAllOrders", {}, now)
+        return self._wire.rpc(conn, HELLO, "GetAllOrders", {}, HelloPart(self, conn), now)
 
-    def on_hello_reply(self, conn: int, body: object, reply: CancelReply | None, now: Instant) -> Outputs:
+    def on_hello_reply(self, conn: int, reply: Reply, now: Instant) -> Outputs:
         """Apply the reply to the hello: any reply proves the connection; it may show orders, or the add-on offline."""
         ready = Ready(Route.WS, conn)
         since_ns = self._wire.links[conn].since_ns
         self._book.start_pushes(conn, since_ns)
-        if reply is not None and reply.offline:
-            return (ready, NotReady(Route.HTTP, 0, reply.words))
-        listed = self._reads.rpc_orders(body)
+        if is_offline(reply):
+            return (ready, NotReady(Route.HTTP, 0, reply.evidence))
+        listed = self._reads.rpc_orders(reply)
         if listed is None:
-            self._reads.has_rpc = reply is not None and reply.limited
+            self._reads.has_rpc = is_limited(reply)
             return (ready,)
-        why = warning(body, self._words) or listed.why
+        why = warning(reply.data, self._wire.words) or listed.why
         read = UserRead(since_ns, probe=True, conn=conn, orders=listed.orders, ordered=not why)
         read.troubles += [why] if why else []
-        return (ready, *self._facts.on_read(read, now))
+        return (ready, *self._knowledge.on_read(read, now))
 
     def _may_probe_anyway(self, now: Instant) -> bool:
         """Return whether to probe without tokens: another program uses them up, and no kill is in progress."""
@@ -107,4 +103,14 @@ class Prober:
         return idle_ns >= PROBE_ANYWAY_S * 1e9 and self._wire.bucket.contended(now) and not self._turns.cancels
 
     def _request_snapshot(self, now: Instant) -> Outputs:
-        return self._calls.start_call("snapshot", self._wire.paid(self._snapshot), now)
+        return self._wire.get("snapshot", SNAPSHOT, self._reach, now)
+
+
+class HelloPart(NamedTuple):
+    """The RPC that proves a new connection."""
+
+    prober: Prober
+    conn: int
+
+    def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
+        return self.prober.on_hello_reply(self.conn, reply, now)

@@ -1,4 +1,4 @@
-"""Parse CrossTrade's replies: cancels, lists of orders and positions, the snapshot of the accounts.
+"""Judge CrossTrade's replies, and parse lists of orders and positions and the snapshot of the accounts.
 
 Every part of the adapter that gets a reply uses these functions; § numbers are those of docs/venues/crosstrade.md.
 Nothing here sends or keeps anything.
@@ -12,8 +12,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from kill_switch.core.domain import CancelOutcome, Order, OrderState
+from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import as_decimal, as_text, to_text
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 
 TERMINAL = frozenset({"filled", "cancelled", "canceled", "rejected"})  # § 7
 CANCELLING = frozenset({"cancelpending", "cancelsubmitted"})  # may still fill (§ 7)
@@ -26,6 +27,8 @@ NOTHING_RESTING = (  # § 4: the reply to a cancel of all orders while none is w
     "no active orders",
     "nothing to cancel",
 )
+PROVES_NOTHING = "a reply that proves nothing"
+TOKEN_S = 1 / 3  # until a token comes back (§ 3)
 CONNECTED = "connected"  # any other connection status is no proof that an account's orders are shown (§ 5)
 NO_ACCOUNT = "invalid_account"  # the code of an unknown account (§ 2)
 NO_ACCOUNT_TEXT = re.compile(r"\baccount\b.{0,80}\bnot found\b")  # the old envelope has no code, only a text
@@ -33,29 +36,6 @@ DOLLARS = frozenset({"usdollar", "usd", ""})  # denominations; the snapshot need
 OFFLINE = "the XT add-on in NinjaTrader is not connected: nothing here can cancel, use the broker's own platform"
 
 Words = Callable[..., str]  # turns a venue's texts into one line of evidence, without our secrets
-
-
-class CancelReply(NamedTuple):
-    """The content of one reply to a cancel, or of a failed read."""
-
-    answer: CancelOutcome
-    words: str
-    cancelled: int | None = None  # orders; None: the reply has no count
-    offline: bool = False  # the add-on is not connected: no route reaches NinjaTrader
-    limited: bool = False  # refused for want of tokens: every route costs one
-    nothing: bool = False  # it proves nothing: the other route is tried
-    key: bool = False  # the bearer token was refused
-    no_account: bool = False  # NinjaTrader does not know the NT account: its orders may be alive all the same
-    gone: bool = False  # the order has ended, by the documented text `ENDED`
-    ids: Sequence[object] = ()  # the orders that are named as cancelled
-
-    @property
-    def accepted(self) -> bool:
-        return self.answer is CancelOutcome.ACCEPTED
-
-    @property
-    def refused(self) -> bool:
-        return self.answer is CancelOutcome.REFUSED
 
 
 class AccountOrder(NamedTuple):
@@ -66,7 +46,7 @@ class AccountOrder(NamedTuple):
     kind: str = ""  # the order type in lower case, "" if the venue does not state it
 
 
-class OrderList(NamedTuple):
+class AccountOrders(NamedTuple):
     """A list's orders, as far as it can be parsed."""
 
     orders: list[AccountOrder]
@@ -81,51 +61,79 @@ class OpenPosition(NamedTuple):
     words: str
 
 
-def parse_reply(status: int | None, body: object, words: Words) -> CancelReply | None:
-    """Parse a reply in any of the shapes of § 2 and § 6; return None if it proves nothing.
+def command_reply(status: int | None, body: object, words: Words) -> Reply:
+    """Judge the answer to a cancel or a flatten, in any of the shapes of § 2 and § 6; its data is the body.
 
-    `status` is the HTTP status, None for a WebSocket frame.
+    `status` is the HTTP status, None for a WebSocket frame. The outcome is UNKNOWN for two reasons: `is_limited`,
+    `is_offline`. A cancel that finds nothing is ACCEPTED and `not_found`.
     """
     if not isinstance(body, dict):
         body = {} if status is not None and 400 <= status < 500 else None
     if body is None or (status is not None and (status < 200 or 300 <= status < 400 or status >= 500)):
-        return None
-    error = body.get("error")
-    if (status or 200) < 400 and body.get("success") is not False and error in (None, False, ""):
-        ids = body.get("orderIds")
-        named = len(ids) if isinstance(ids, list) else None
-        if named is None and body.get("success") is not True:
-            return None
-        line = "accepted" if named is None else f"{named} order(s) named as cancelled"
-        warned = body.get("warning")
-        evidence = words(line, "with a warning:", warned) if warned else line
-        return CancelReply(CancelOutcome.ACCEPTED, evidence, named, ids=ids if isinstance(ids, list) else ())
-    refusal = [text for text in (error, body.get("detail"), body.get("message")) if text]
-    line = words(*(() if status is None else (f"HTTP {status}",)), *refusal)
-    lower = " ".join(map(to_text, refusal)).lower()
+        return Reply(ReplyOutcome.NO_ANSWER, PROVES_NOTHING)
+    if (status or 200) < 400 and body.get("success") is not False and body.get("error") in (None, False, ""):
+        ids, warned = body.get("orderIds"), body.get("warning")
+        if not isinstance(ids, list) and body.get("success") is not True:
+            return Reply(ReplyOutcome.NO_ANSWER, PROVES_NOTHING)
+        line = f"{len(ids)} order(s) named as cancelled" if isinstance(ids, list) else "accepted"
+        return Reply(ReplyOutcome.ACCEPTED, words(line, "with a warning:", warned) if warned else line, body)
+    line = words(*(() if status is None else (f"HTTP {status}",)), *_refusal(body))
+    lower = _lower(body)
     if status == 408 or "addon" in lower or "add-on" in lower:
-        return CancelReply(CancelOutcome.UNKNOWN, f"{OFFLINE} ({line})", offline=True)
+        return Reply(ReplyOutcome.UNKNOWN, f"{OFFLINE} ({line})", body)
     if status == 429 or "rate limit" in lower:
-        return CancelReply(CancelOutcome.UNKNOWN, line, limited=True)
-    if NO_ACCOUNT in lower:
-        return CancelReply(CancelOutcome.REFUSED, line, no_account=True)
-    if any(text in lower for text in NOTHING_RESTING):
-        return CancelReply(CancelOutcome.ACCEPTED, line, 0, gone=ENDED in lower)
-    return CancelReply(
-        CancelOutcome.REFUSED, line, key=status in (401, 403), no_account=NO_ACCOUNT_TEXT.search(lower) is not None
-    )
+        return Reply(ReplyOutcome.UNKNOWN, line, body, pause_s=TOKEN_S)
+    if NO_ACCOUNT not in lower and any(text in lower for text in NOTHING_RESTING):
+        return Reply(ReplyOutcome.ACCEPTED, line, body, not_found=True)
+    return Reply(ReplyOutcome.REFUSED, line, body, key_refused=NO_ACCOUNT not in lower and status in (401, 403))
 
 
-def failure(status: int | None, body: object, words: Words) -> CancelReply | None:
-    """Return what is wrong with the reply to a read, None if nothing is; a list may lack the field `success`."""
+def list_reply(status: int | None, body: object, words: Words) -> Reply:
+    """Judge the answer to a read: it may lack the field `success`, and is no list if it names cancelled orders."""
     if isinstance(body, dict) and status in (None, 200) and "success" not in body:
         body = {"success": True, **body}
-    reply = parse_reply(status, body, words)
-    if reply is None:
-        return CancelReply(CancelOutcome.UNKNOWN, "a reply that proves nothing", nothing=True)
-    return (
-        None if status in (None, 200) and reply.answer is CancelOutcome.ACCEPTED and reply.cancelled is None else reply
-    )
+    reply = command_reply(status, body, words)
+    is_list = status in (None, 200) and named_orders(reply) is None
+    return reply._replace(outcome=ReplyOutcome.REFUSED) if reply.ok and not is_list else reply
+
+
+def named_orders(reply: Reply) -> Sequence[object] | None:
+    """Return the orders that an accepted reply names as cancelled; None: it has no list of them."""
+    if not reply.ok or reply.not_found:
+        return () if reply.ok else None
+    ids = reply.data.get("orderIds")
+    return ids if isinstance(ids, list) else None
+
+
+def is_limited(reply: Reply) -> bool:
+    """Return whether a request was refused for want of tokens: every route costs one."""
+    return reply.pause_s > 0
+
+
+def is_offline(reply: Reply) -> bool:
+    """Return whether the venue answers that the add-on is not connected: no route reaches NinjaTrader."""
+    return reply.outcome is ReplyOutcome.UNKNOWN and not is_limited(reply)
+
+
+def is_order_ended(reply: Reply) -> bool:
+    """Return whether the venue answers with the documented text that the order has ended."""
+    return reply.not_found and ENDED in _lower(reply.data)
+
+
+def is_account_unknown(reply: Reply) -> bool:
+    """Return whether NinjaTrader does not know the NT account; its orders may be alive all the same."""
+    if reply.outcome is not ReplyOutcome.REFUSED or reply.not_found:
+        return False
+    lower = _lower(reply.data)
+    return NO_ACCOUNT in lower or NO_ACCOUNT_TEXT.search(lower) is not None
+
+
+def _refusal(body: dict[str, Any]) -> list[Any]:
+    return [text for text in (body.get("error"), body.get("detail"), body.get("message")) if text]
+
+
+def _lower(body: Any) -> str:
+    return " ".join(map(to_text, _refusal(body))).lower() if isinstance(body, dict) else ""
 
 
 def warning(body: object, words: Words) -> str:
@@ -151,14 +159,14 @@ class AccountDirectory:
         self.names = names
         self._by_key = {name.casefold(): name for name in names}
 
-    def orders(self, body: object, account: str | None = None) -> OrderList:
+    def orders(self, body: object, account: str | None = None) -> AccountOrders:
         """Parse a list of orders. An unreadable entry makes the list incomplete: it may be a live order of ours.
 
         `account` is the owner of entries that name none, for a list of one account.
         """
         items = _items(body, "orders")
         if items is None:
-            return OrderList([], "the order list cannot be read")
+            return AccountOrders([], "the order list cannot be read")
         account_orders: list[AccountOrder] = []
         unread = 0
         for item in items:
@@ -167,7 +175,7 @@ class AccountDirectory:
                 unread += self._may_rest(item, account)
             elif account_order.account:
                 account_orders.append(account_order)
-        return OrderList(
+        return AccountOrders(
             account_orders, f"{unread} of the orders listed cannot be read" if unread else _missing(body, items)
         )
 

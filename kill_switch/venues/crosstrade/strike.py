@@ -7,24 +7,17 @@ answer. Which accounts and orders are cancelled is decided by `strike_plan`, nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from kill_switch.core.domain import CancelOutcome, Instant
 from kill_switch.venues.crosstrade.cancel_part import CancelPart, CrossTradeStrike
-from kill_switch.venues.crosstrade.replies import CancelReply
+from kill_switch.venues.crosstrade.replies import is_limited, is_offline
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
 from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS
-from kill_switch.venues.crosstrade.tokens import RequestFactory, path_of, rpc_frame, single_target
-from kill_switch.venues.kit.calls import CallStarter, PendingCall
-from kill_switch.venues.messages import (
-    CancelAnswered,
-    Output,
-    Outputs,
-    PrepareFrame,
-    Send,
-    UnexplainedMessage,
-    WakeAfter,
-)
+from kill_switch.venues.crosstrade.tokens import UserWire, path_of, rpc_frame, single_target
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.messages import CancelAnswered, Output, Outputs, PrepareFrame, Send, UnexplainedMessage
 
 CANCEL = "CancelOrders"  # the RPC that cancels all of an NT account's orders (§ 4)
 SECONDS_PER_S = 2.0  # second copies per second once the tokens are spent: the rest of the 3 that come back is for reads
@@ -41,23 +34,18 @@ class CrossTradeStriker:
     refused and unsent cancels then go over REST, from the queue.
     """
 
-    KINDS = frozenset({"cancel", "cancel-one"})
-
     def __init__(
         self,
-        wire: RequestFactory,
+        wire: UserWire,
         accounts: tuple[str, ...],
         turns: RequestQueue,
-        calls: CallStarter,
-        settled: Callable[[str, str, CancelReply, Instant], None],
-        second_route_after_s: Callable[[], float],
+        settled: Callable[[str, str, Reply, Instant], None],
         answered: Callable[[int], None],
     ) -> None:
         """Make a striker with no strike in progress.
 
         `settled` is called with the final reply to each cancel: NT account, order ("": all orders), reply, moment.
         `answered` is called with the moment, monotonic, at which a strike was made that is now answered.
-        `second_route_after_s` returns the seconds after which a cancel takes its second route.
         """
         self.cancels = {name: wire.request("POST", f"{path_of(name)}/orders/cancel") for name in accounts}
         for request in self.cancels.values():
@@ -65,13 +53,10 @@ class CrossTradeStriker:
         self._wire = wire
         self._accounts = accounts
         self._turns = turns
-        self._calls = calls
         self._settled = settled
         self._answered = answered
-        self._second_route_after_s = second_route_after_s
-        self._parts: dict[str, CancelPart] = {}  # unanswered account-wide cancels, by the id of their RPC
+        self._parts: dict[CancelPart, None] = {}  # account-wide cancels with a frame that are not settled
         self._waiting: dict[str, CancelPart] = {}  # in the queue, or sent from it and unanswered, by target
-        self._singles: dict[str, CancelPart] = {}  # cancels by id of the latest strike, by the id of their RPC
         self._latest = CrossTradeStrike(())
         self._count = 0
         self._next: Send | None = None  # the prepared first frame of the next strike
@@ -80,7 +65,6 @@ class CrossTradeStriker:
     def drop_strikes(self) -> None:
         """Drop the strikes in progress: none of their twins is sent any more."""
         self._parts.clear()
-        self._singles.clear()
         self._waiting.clear()
         self._turns.drop_cancels()
         self._latest = CrossTradeStrike(())
@@ -161,22 +145,22 @@ class CrossTradeStriker:
         self._count += 1
         self._next = None
         strike = self._latest = CrossTradeStrike(chosen, now.mono_ns)
-        self._singles.clear()
-        parts = [CancelPart(strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
-        parts += [CancelPart(strike, account, f"one {order_id}", order_id, rank=2) for account, order_id in singles]
+        parts = [CancelPart(self, strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
+        parts += [CancelPart(self, strike, account, f"one {order_id}", order_id, 2) for account, order_id in singles]
         return parts
 
     def _send_frame(self, part: CancelPart, conn: int, early: Send | None, now: Instant) -> Send:
         """Return the frame of a cancel, and count its token; `early` is the part's own frame if it was sent early."""
         part.conn, part.framed = conn, True
         if part.order:
-            self._singles[part.id] = part
-            return self._wire.rpc(conn, part.id, "Cancel", {"account": part.account, "orderId": part.order}, now)
-        self._parts[part.id] = part
-        if early is not None:
-            self._wire.note_sent(early.conn, part.id, now)
-            return early
-        return self._wire.rpc(conn, part.id, CANCEL, {"account": part.account}, now)
+            args = {"account": part.account, "orderId": part.order}
+            return self._wire.rpc(conn, part.id, "Cancel", args, part, now)
+        self._parts[part] = None
+        if early is None:
+            return self._wire.rpc(conn, part.id, CANCEL, {"account": part.account}, part, now)
+        self._wire.note_sent(early.conn, part.id, now)
+        self._wire.frames.add(part.id, conn, part)
+        return early
 
     def _start_twins(self, sent: Sequence[CancelPart], framed: Sequence[CancelPart], now: Instant) -> list[Output]:
         """Send the cancels without a frame over REST, and time the second copies: each waits for a token of its own."""
@@ -186,13 +170,13 @@ class CrossTradeStriker:
         for number, part in enumerate(sent):
             if part.order and part.framed:
                 continue
-            wait_s = self._second_route_after_s() + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
+            wait_s = self._wire.second_route.cancel_s + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
             if part.framed:
-                outputs.append(WakeAfter(f"hedge {part.id}", wait_s))
+                outputs.append(self._wire.timers.start(wait_s, partial(self._on_overdue, part)))
             else:
                 outputs.extend(self._twin(part, now, wait_s, paid=True))
         if framed and wait_s > SILENT_S:
-            outputs.append(WakeAfter(f"silent {framed[0].id}", SILENT_S))
+            outputs.append(self._wire.timers.start(SILENT_S, partial(self._on_silence, framed[0])))
         return outputs
 
     def _twin(self, part: CancelPart, now: Instant, again_s: float, *, paid: bool = False) -> Outputs:
@@ -203,18 +187,13 @@ class CrossTradeStriker:
         if part.order:
             request = self._wire.request("POST", single_target(part.account, part.order))
             build = self._wire.paid(request, paid=paid)
-            return self._calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
+            return self._wire.calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
         build = self._wire.paid(self.cancels[part.account], paid=paid)
-        return self._calls.start_call(
+        return self._wire.calls.start_call(
             "cancel", build, now, urgent=True, cancel=True, second_route_after_s=again_s, context=part
         )
 
     # ── tokens are short ──────────────────────────────────────────────────────────────────────────────────────────
-
-    def holds(self, call: PendingCall) -> bool:
-        """Return whether a request that is not sent yet must wait in the queue instead."""
-        part = call.part
-        return call.kind in self.KINDS and part.strike.short and not part.from_queue
 
     def _wait(self, part: CancelPart, now: Instant) -> Outputs:
         """Queue a cancel for REST; it replaces an earlier strike's cancel of the same target."""
@@ -224,98 +203,90 @@ class CrossTradeStriker:
         outputs = self._turns.queue_cancel(part.target, part.rank, lambda at: self._send_queued(part, at), now)
         if before is None or before is part:
             return outputs
-        return (*outputs, *self._settle(before, before.reply, now))
+        return (*outputs, *self._settle(before, before.last, now))
 
     def _send_queued(self, part: CancelPart, now: Instant) -> Outputs:
         part.from_queue = True
         return self._twin(part, now, LAST_AGAIN_S)
 
-    def _on_limited(self, part: CancelPart, reply: CancelReply, now: Instant) -> Outputs:
+    def _on_limited(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
         """Apply a refusal for want of tokens: from now on this strike's cancels are sent from the queue only."""
         part.strike.short = True
-        part.reply = part.reply or reply
+        part.last = part.last or reply
         return self._wait(part, now)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def on_rpc_reply(self, conn: int, tag: str, reply: CancelReply | None, now: Instant) -> Outputs | None:
-        """Apply a reply over the WebSocket; None if it is not a strike's."""
-        part = self._parts.get(tag) or self._singles.get(tag)
-        if part is None or part.conn != conn:
-            return None
-        if not part.order:
-            return self._on_frame_reply(part, reply, now)
-        if reply is None:
-            return ()
-        return self._on_limited(part, reply, now) if reply.limited else self._end_single(part, reply, now)
+    def on_frame_reply(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
+        """Apply the reply to a frame: unless it is final, an account's REST twin is tried.
 
-    def _on_frame_reply(self, part: CancelPart, reply: CancelReply | None, now: Instant) -> Outputs:
-        """Apply the reply to an account's frame: unless it is final, the REST twin is tried.
-
-        Final are an acceptance, and "the add-on is not connected": REST would fail in the same way.
+        Final are an acceptance, and "the add-on is not connected": REST would fail in the same way. The reply to a
+        cancel of one order counts only until the next strike.
         """
-        part.conn, part.strike.answered_over_ws = None, True
-        if reply is not None:
-            if reply.answer is CancelOutcome.ACCEPTED or reply.offline:
-                return self._settle(part, reply, now)
-            if reply.limited and not part.twin_started:
-                return self._on_limited(part, reply, now)
-            part.reply = reply
-        if part.twin_ended:
-            return self._settle(part, part.reply, now)
-        return self._start_twin(part, now, self._second_route_after_s())
-
-    def on_twin_reply(self, call: PendingCall, reply: CancelReply | None, now: Instant) -> Outputs | None:
-        """Apply the reply to a REST twin; None if it proves nothing and another route is to be tried."""
-        part: CancelPart = call.part
-        if reply is None:
-            return None
-        if reply.limited and not part.settled:
+        part.conn = None
+        proves_nothing = reply.outcome is ReplyOutcome.NO_ANSWER
+        if part.order:
+            if proves_nothing or part.strike is not self._latest:
+                return ()
+            return self._on_limited(part, reply, now) if is_limited(reply) else self._end_single(part, reply, now)
+        if part not in self._parts:
+            return ()
+        part.strike.answered_over_ws = True
+        if reply.ok or is_offline(reply):
+            return self._settle(part, reply, now)
+        if is_limited(reply) and not part.twin_started:
             return self._on_limited(part, reply, now)
-        if reply.cancelled == 0 and (part.framed or not call.second_route_allowed):
-            reply = reply._replace(
-                cancelled=None
-            )  # the other copy may have cancelled orders that this copy did not find
-        return self._end_twin(part, reply, now)
+        if not proves_nothing:
+            part.last = reply
+        if part.twin_ended:
+            return self._settle(part, part.last, now)
+        return self._start_twin(part, now, self._wire.second_route.cancel_s)
 
-    def on_twin_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        """Apply the loss of a REST twin; a twin that the lane withheld for `holds` goes into the queue."""
-        part: CancelPart = call.part
-        if not call.sent and self.holds(call) and not part.settled:
+    def on_twin_reply(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
+        """Apply the reply to a REST twin; a refusal is not final while the WebSocket's reply may still accept."""
+        if is_limited(reply) and not part.settled:
+            return self._on_limited(part, reply, now)
+        return self._end_twin(part, reply, now, is_final=reply.ok)
+
+    def on_twin_loss(self, part: CancelPart, why: str, now: Instant, *, sent: bool) -> Outputs:
+        """Apply the loss of a REST twin; a twin that the lane withheld for `must_wait` goes into the queue."""
+        if not sent and part.must_wait and not part.settled:
             return self._wait(part, now)
-        answer = CancelOutcome.UNKNOWN if call.sent or part.framed else CancelOutcome.UNSENT
-        return self._end_twin(part, CancelReply(answer, why), now, lost=True)
+        loss = Reply(ReplyOutcome.UNKNOWN, why)
+        part.unsent = None if sent or part.framed else loss
+        return self._end_twin(part, loss if part.last is None or part.conn is not None else part.last, now)
 
-    def _end_twin(self, part: CancelPart, reply: CancelReply, now: Instant, *, lost: bool = False) -> Outputs:
-        """End a REST twin; a refusal is not final while the WebSocket's reply may still accept."""
+    def _end_twin(self, part: CancelPart, reply: Reply, now: Instant, *, is_final: bool = False) -> Outputs:
         part.twin_ended = True
         if part.settled:
             return ()
-        if reply.answer is not CancelOutcome.ACCEPTED and part.conn is not None:
-            part.reply = reply
-            return (WakeAfter(f"settle {part.id}", SETTLE_S),)
-        return self._settle(part, part.reply if lost and part.reply is not None else reply, now)
+        if is_final or part.conn is None:
+            return self._settle(part, reply, now)
+        part.last = reply
+        return (self._wire.timers.start(SETTLE_S, partial(self._on_settle_timer, part)),)
 
-    def _settle(self, part: CancelPart, reply: CancelReply | None, now: Instant) -> Outputs:
+    def _settle(self, part: CancelPart, reply: Reply | None, now: Instant) -> Outputs:
         """Apply the final reply to a cancel; an acceptance is final for a queued cancel of the same target too."""
+        if part.settled:
+            return ()
         part.settled = True
-        if self._parts.get(part.id) is part:
-            del self._parts[part.id]
-        last = reply or CancelReply(CancelOutcome.UNKNOWN, "no answer")
+        self._parts.pop(part, None)
+        last = reply or Reply(ReplyOutcome.UNKNOWN, "no answer")
         waiting = self._waiting.get(part.target)
         if waiting is part:
             del self._waiting[part.target]
             self._turns.drop(part.target)
         if part.order:
             return self._end_single(part, last, now)
-        if last.accepted:
+        if last.ok:
             self._drop_singles(part.account)
         self._settled(part.account, "", last, now)
-        part.strike.replies[part.account] = last
+        part.strike.answers[part.account] = part.answer(last)
         outputs: Outputs = part.strike.answer()
         if outputs:
             self._answered(part.strike.made_ns)
-        if waiting is not None and waiting is not part and last.accepted and not waiting.from_queue:
+        if waiting is not None and waiting is not part and last.ok and not waiting.from_queue:
+            waiting.alone = part.alone
             outputs += self._settle(waiting, last, now)
         return outputs
 
@@ -325,46 +296,55 @@ class CrossTradeStriker:
             del self._waiting[target]
             self._turns.drop(target)
 
-    def _end_single(self, part: CancelPart, reply: CancelReply, now: Instant) -> Outputs:
+    def _end_single(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
         """Apply the final reply to the cancel of one order; it is no part of the strike's answer."""
         self._settled(part.account, part.order, reply, now)
-        return (UnexplainedMessage(f"cancel of one order refused: {reply.words}"),) if reply.refused else ()
+        is_refused = reply.outcome is ReplyOutcome.REFUSED
+        return (UnexplainedMessage(f"cancel of one order refused: {reply.evidence}"),) if is_refused else ()
 
-    def on_closed(self, conn: int, now: Instant, *, limited: bool) -> Outputs:
+    def on_lost_frames(self, lost: Iterable[CancelPart], now: Instant, *, limited: bool) -> Outputs:
         """Start the twins of the frames that a closed connection left unanswered, as far as there are tokens.
 
         `limited`: the venue closed it for want of tokens. The timers of the other cancels are running.
         """
-        outputs: list[Output] = []
+        outputs: Outputs = ()
         allowed = max(1, int(self._wire.bucket.left(now)))
-        for part in [part for part in self._parts.values() if part.conn == conn]:
+        for part in lost:
+            if part not in self._parts:
+                continue
             part.conn, part.strike.short = None, part.strike.short or limited
             if part.twin_ended or self._is_superseded(part):
-                outputs.extend(self._settle(part, part.reply, now))
+                outputs += self._settle(part, part.last, now)
             elif not part.twin_started and (allowed > 0 or not part.strike.answered_over_ws):
                 allowed -= 1
-                outputs.extend(self._start_twin(part, now, self._second_route_after_s()))
-        return tuple(outputs)
+                outputs += self._start_twin(part, now, self._wire.second_route.cancel_s)
+        return outputs
 
-    def on_timer(self, kind: str, tag: str, now: Instant) -> Outputs:
-        """Handle the timer of a cancel: `hedge` starts its twin, `silent` every twin, `settle` ends it."""
-        part = self._parts.get(tag)
-        if part is None:
+    # ── timers and twins ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _on_settle_timer(self, part: CancelPart, now: Instant) -> Outputs:
+        return self._settle(part, part.last, now) if part in self._parts else ()
+
+    def _on_overdue(self, part: CancelPart, now: Instant) -> Outputs:
+        """Start the twin of a frame that is not answered in time."""
+        if part not in self._parts:
             return ()
-        if kind == "settle":
-            return self._settle(part, part.reply, now)
-        again_s = max(self._second_route_after_s(), 1 / SECONDS_PER_S)
-        if kind == "silent":
-            strike = part.strike
-            silent = [each for each in self._parts.values() if each.strike is strike and not strike.answered_over_ws]
-            return tuple(output for each in silent for output in self._start_twin(each, now, again_s))
         if self._is_superseded(part):
-            return self._settle(part, part.reply, now)
-        return self._start_twin(part, now, again_s)
+            return self._settle(part, part.last, now)
+        return self._start_twin(part, now, max(self._wire.second_route.cancel_s, 1 / SECONDS_PER_S))
+
+    def _on_silence(self, first: CancelPart, now: Instant) -> Outputs:
+        """Start all twins of a strike of which no frame is answered: the frames have not arrived."""
+        strike = first.strike
+        if first not in self._parts or strike.answered_over_ws:
+            return ()
+        again_s = max(self._wire.second_route.cancel_s, 1 / SECONDS_PER_S)
+        silent = [part for part in self._parts if part.strike is strike]
+        return tuple(output for part in silent for output in self._start_twin(part, now, again_s))
 
     def _start_twin(self, part: CancelPart, now: Instant, again_s: float) -> Outputs:
         """Send the REST twin now, or queue it if tokens are short."""
-        if part.strike.short and not part.twin_started and not part.from_queue:
+        if part.must_wait and not part.twin_started:
             return () if self._waiting.get(part.target) is part else self._wait(part, now)
         return self._twin(part, now, again_s)
 

@@ -9,14 +9,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import quote
 
 import orjson
 
 from kill_switch.core.domain import Instant
+from kill_switch.venues.crosstrade.replies import Words
 from kill_switch.venues.kit.budget import PoolCount
+from kill_switch.venues.kit.calls import CallStarter
+from kill_switch.venues.kit.frames import FrameTracker
 from kill_switch.venues.kit.pools import Pool
-from kill_switch.venues.messages import Send
+from kill_switch.venues.kit.replies import CallPart, Reply
+from kill_switch.venues.kit.second_route import SecondRoute
+from kill_switch.venues.kit.timers import TimerTable
+from kill_switch.venues.messages import Outputs, Send
 from kill_switch.venues.request import Request
 
 TOKENS = Pool("tokens", 20.0, per_s=3.0, shared_by="account")  # of one user, REST and WebSocket together (§ 3)
@@ -33,8 +40,9 @@ ANSWER_S = 5.0  # a WebSocket command without an answer after this has not arriv
 PROOF_COSTS = 4  # tokens: two clean reads, each of orders and of accounts
 AWAY_S = 30.0  # off the WebSocket after another session displaced ours; doubled each time
 MAX_AWAY_S = 3600.0
-STEADY_S = 600.0  # a session that lasted this long resets the doubling
+SNAPSHOT = "/v1/api/accounts/snapshot"  # of all the user's NT accounts (§ 5)
 READS = frozenset({"GetAllOrders"})  # RPCs that change nothing
+STEADY_S = 600.0  # a session that lasted this long resets the doubling
 
 
 class TokenBucket(PoolCount):
@@ -154,6 +162,14 @@ class SocketLease:
         return (self._until_ns - now.mono_ns) / 1e9
 
 
+class FramePart(Protocol):
+    """The object that waits for the reply to one RPC."""
+
+    def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
+        """Turn the reply into facts; it may prove nothing."""
+        ...
+
+
 @dataclass(slots=True)
 class SocketLoad:
     """A WebSocket connection: when it opened, and the commands that count towards the venue's limit on refusals."""
@@ -170,13 +186,25 @@ class SocketLoad:
         return max(0, MAX_REFUSED - self.refused - len(self.waiting))
 
 
-class RequestFactory:
-    """Build requests and WebSocket commands, and count the token of each."""
+class UserWire:
+    """The user's two lanes: build requests and RPCs, count the token of each, and start the calls of reads."""
 
-    def __init__(self, host: str, bearer: Mapping[str, str], bucket: TokenBucket | None = None) -> None:
-        self.bucket = bucket or TokenBucket()
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        bucket: TokenBucket,
+        calls: CallStarter,
+        second_route: SecondRoute,
+        words: Words,
+    ) -> None:
+        self.bucket = bucket
+        self.calls = calls
+        self.second_route = second_route
+        self.words = words
+        self.timers = TimerTable()
         self.links: dict[int, SocketLoad] = {}  # by connection
-        self._headers = {"Host": host, **bearer, "Content-Type": "application/json"}
+        self.frames: FrameTracker[FramePart] = FrameTracker()
+        self._headers = headers
 
     @property
     def newest(self) -> int | None:
@@ -223,9 +251,24 @@ class RequestFactory:
 
         return build
 
-    def rpc(self, conn: int, tag: str, api: str, args: Mapping[str, str], now: Instant) -> Send:
-        """Build a command's frame, and count its token; every RPC outside `READS` is marked as a command."""
+    def get(
+        self,
+        kind: str,
+        target: str,
+        part: CallPart,
+        now: Instant,
+        *,
+        urgent: bool = False,
+        again_s: float | None = None,
+    ) -> Outputs:
+        """Start the call of a read; without an answer after `again_s` seconds it takes its second route."""
+        build = self.paid(self.request("GET", target))
+        return self.calls.start_call(kind, build, now, urgent=urgent, second_route_after_s=again_s, context=part)
+
+    def rpc(self, conn: int, tag: str, api: str, args: Mapping[str, str], part: FramePart, now: Instant) -> Send:
+        """Build the frame of an RPC whose reply `part` waits for, and count its token."""
         self.note_sent(conn, tag, now)
+        self.frames.add(tag, conn, part)
         return Send(conn, rpc_frame(api, args, tag), command=api not in READS)
 
 

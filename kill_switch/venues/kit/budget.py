@@ -314,7 +314,7 @@ class Budget:
             weight = read.get(count, 1.0)
             count.on_accepted(weight, asked_ns, now.mono_ns)
             wait_s = max(wait_s, weight / count.pool.rate)
-        if self._last_refused_ns - self.refused_ns >= OUTAGE_S * 1e9:
+        if asked_ns - self.refused_ns >= OUTAGE_S * 1e9:
             self.proof_ns = now.mono_ns + int(wait_s * 1e9)
         self.refused_ns = 0
 

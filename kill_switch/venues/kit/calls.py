@@ -40,6 +40,7 @@ class PendingCall:
     is_only_copy: bool = False  # it is answered, and the venue cannot have executed another copy
     spares: int = 0  # copies that may still leave on a spare warm connection
     sent: bool = False  # a byte of one of its copies may have left
+    elsewhere: bool = False  # it goes to another host than the account's, each copy on a fresh connection
 
     @property
     def is_retry(self) -> bool:
@@ -55,7 +56,9 @@ class CallStarter:
     """Start an account's calls, and keep the calls that may still be answered.
 
     A call leaves on the warm lane. If no answer comes in time, or the lane is down, a second copy leaves on a fresh
-    connection, built and signed again. The first answer that proves something ends the call.
+    connection, built and signed again. The first answer that proves something ends the call. A request with an
+    `origin` leaves on a fresh connection from the start. It takes no read from the pool, and its answer says nothing of
+    the venue's clock.
     """
 
     def __init__(
@@ -88,6 +91,11 @@ class CallStarter:
     def has_started(self) -> bool:
         """Return whether any call was started."""
         return self._started > 0
+
+    def is_elsewhere(self, tag: str) -> bool:
+        """Return whether a pending call goes to another host: what that host refuses concerns no lane."""
+        call = self.pending.get(tag)
+        return call is not None and call.elsewhere
 
     def start_call(
         self,
@@ -175,7 +183,7 @@ class CallStarter:
         if facts is None:  # such a reply may come from a proxy, and so may its clock
             return self._take_other_route(reply.tag, call, f"HTTP {reply.status} proves nothing", now)
         self.pending.pop(reply.tag, None)
-        times = self._clock.note_reply(reply, now)
+        times = () if call.elsewhere else self._clock.note_reply(reply, now)
         return facts if call.cancel else (*facts, *times)  # after a strike's own call only the facts are urgent
 
     def on_lost(self, lost: CallLost, now: Instant) -> Outputs:
@@ -221,5 +229,8 @@ class CallStarter:
     def _copy(self, tag: str, call: PendingCall, route: Route, now: Instant) -> Call:
         within_s = LATE_WITHIN_S if call.urgent else ANSWER_WITHIN_S
         request = call.build(now)
-        self.budget.charge(request, now, command=call.command)
+        if request.origin:
+            call.elsewhere, route = True, Route.FRESH
+        else:
+            self.budget.charge(request, now, command=call.command)
         return Call(tag, request, route, call.urgent, call.cancel, call.command, within_s)

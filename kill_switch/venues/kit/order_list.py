@@ -16,6 +16,7 @@ from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.messages import NotReady, Outputs, Ready, Replied
 
+BESIDE = "beside"  # the kind of the calls for lists beside a strike
 MAX_PAGES = 50  # pages of a list that are read at most: a venue's cursor must not lead on for ever
 
 ReadOrder = Callable[[object], Order | None]
@@ -24,6 +25,11 @@ ReadOrder = Callable[[object], Order | None]
 def last_page(data: Any) -> str:
     """Return that no page follows, for a list of one page."""
     return ""
+
+
+def one_page(build: Build) -> Callable[[str], Build]:
+    """Return the `page` of a list of one page, whose request is always the same."""
+    return lambda cursor: build
 
 
 class OrderList(NamedTuple):
@@ -42,6 +48,7 @@ class ListPage(NamedTuple):
     orders: tuple[Order, ...]
     why: str = ""
     cursor: str = ""  # of the next page
+    full: str = ""  # why another page may follow that nobody can request; the page itself was read
 
 
 def read_page(order_list: OrderList, reply: Reply, read_order: ReadOrder) -> ListPage:
@@ -60,12 +67,10 @@ def read_page(order_list: OrderList, reply: Reply, read_order: ReadOrder) -> Lis
             orders.append(order)
     if not reply.ok:
         return ListPage(tuple(orders), reply.evidence)
-    why = ""
-    if unreadable:
-        why = f"the {name} list cannot be read: {unreadable} of {len(items)} orders"
-    elif 0 < order_list.full <= len(items):
-        why = f"the {name} list is full: there may be more"
-    return ListPage(tuple(orders), why, order_list.cursor(reply.data))
+    why = f"the {name} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
+    is_full = 0 < order_list.full <= len(items)
+    full = f"the {name} list is full: {len(items)} orders, there may be more" if is_full else ""
+    return ListPage(tuple(orders), why, order_list.cursor(reply.data), full)
 
 
 class ListReader:
@@ -86,22 +91,22 @@ class ListReader:
         self.book = book
         self.read_backs = read_backs
         self.why_not_ready = why_not_ready
-        self._by_name = {each.name: each for each in lists}
+        self.by_name = {each.name: each for each in lists}
         self._calls = calls
         self._second_route = second_route
-        book.lists = tuple(self._by_name)
+        book.lists = tuple(self.by_name)
 
     @property
     def is_single(self) -> bool:
         """Whether one list shows every order."""
-        return len(self._by_name) == 1
+        return len(self.by_name) == 1
 
     def read(self, now: Instant, *, urgent: bool) -> Outputs:
         """Request every list; ends in one `OrdersRead`."""
-        read = ReadBack(now.mono_ns, set(self._by_name), urgent)
+        read = ReadBack(now.mono_ns, set(self.by_name), urgent)
         return tuple(
             output
-            for each in self._by_name.values()
+            for each in self.by_name.values()
             for output in self.request(ListPart(each.name, read, each, self), now)
         )
 
@@ -117,22 +122,48 @@ class ListReader:
             on_loss=part.on_loss,
         )
 
+    def on_page(self, part: ListPart, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        """Add a page to its read-back's list, and request the next page or end the list."""
+        page = read_page(part.order_list, reply, self.read_order)
+        orders, trouble = part.earlier + page.orders, part.trouble or page.why or page.full
+        if page.cursor and part.number < MAX_PAGES:
+            part.read.orders.update((order.id, order) for order in page.orders)  # a page that is late hides none
+            following = part._replace(number=part.number + 1, earlier=orders, trouble=trouble)
+            return self.request(following, now, page.cursor)
+        if page.cursor and not trouble:
+            trouble = f"the {part.name} list has over {MAX_PAGES} pages: there may be more"
+        return self.end_list(part, orders, trouble, now)
+
+    def on_page_lost(self, part: ListPart, call: PendingCall, why: str, now: Instant) -> Outputs:
+        """End a list whose page will not come, with the orders of the pages before."""
+        return self.end_list(part, part.earlier, why, now)
+
+    def end_list(self, part: ListPart, orders: Sequence[Order], why: str, now: Instant) -> Outputs:
+        """Pass a list's orders to its read-back; `why` is the reason why there may be more, "" if it is whole."""
+        why = f"{part.name}: {why}" if why else ""
+        return self.read_backs.take_list(part.read, part.name, orders, why, now)
+
     def probe(self, now: Instant) -> Outputs:
         """Request the first page of the lists that are due; each call ends in `Ready` or `NotReady`."""
         outputs: Outputs = ()
         for name in self.book.lists_due():
-            part = ProbePart(self._by_name[name], self)
+            part = ProbePart(self.by_name[name], self)
             build = part.order_list.page("")
             outputs += self._calls.start_call("probe", build, now, context=part, on_loss=part.on_loss)
         return outputs
 
     def read_alongside(self, now: Instant) -> Outputs:
-        """Request every list beside a strike, for the orders that it hits; nothing waits for the answers."""
+        """Request every list beside a strike, for the orders that it hits; nothing waits for the answers.
+
+        While an earlier such request is not answered, request nothing.
+        """
+        if any(call.kind == BESIDE for call in self._calls.pending.values()):
+            return ()
         outputs: Outputs = ()
-        for each in self._by_name.values():
+        for each in self.by_name.values():
             part = AlongsidePart(each, self)
             outputs += self._calls.start_call(
-                "beside",
+                BESIDE,
                 each.page(""),
                 now,
                 urgent=True,
@@ -155,22 +186,10 @@ class ListPart(NamedTuple):
     trouble: str = ""  # why one of these was incomplete
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        page = read_page(self.order_list, reply, self.reader.read_order)
-        orders, trouble = self.earlier + page.orders, self.trouble or page.why
-        if page.cursor and self.number < MAX_PAGES:
-            self.read.orders.update((order.id, order) for order in page.orders)  # a page that is late hides none
-            part = self._replace(number=self.number + 1, earlier=orders, trouble=trouble)
-            return self.reader.request(part, now, page.cursor)
-        if page.cursor and not trouble:
-            trouble = f"the {self.name} list has over {MAX_PAGES} pages: there may be more"
-        return self._end(orders, trouble, now)
+        return self.reader.on_page(self, call, reply, replied, now)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return self._end(self.earlier, why, now)
-
-    def _end(self, orders: Sequence[Order], why: str, now: Instant) -> Outputs:
-        why = f"{self.name}: {why}" if why else ""
-        return self.reader.read_backs.take_list(self.read, self.name, orders, why, now)
+        return self.reader.on_page_lost(self, call, why, now)
 
 
 class ProbePart(NamedTuple):
@@ -181,14 +200,14 @@ class ProbePart(NamedTuple):
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         reader, name = self.reader, self.order_list.name
-        orders, why, cursor = read_page(self.order_list, reply, reader.read_order)
+        orders, why, cursor, full = read_page(self.order_list, reply, reader.read_order)
         trouble = why or reader.why_not_ready(Route.HTTP)
         lane = (
             Ready(Route.HTTP, 0)
             if not trouble
             else NotReady(Route.HTTP, 0, trouble, fatal=reply.key_refused or not why)
         )
-        whole = not why and not cursor
+        whole = not (why or cursor or full)
         if whole and reader.is_single:
             read = ReadBack(call.asked_ns, set(), urgent=False)
             return (lane, *reader.read_backs.take_list(read, name, orders, "", now))
@@ -224,7 +243,7 @@ class LookUpPart(NamedTuple):
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         if reply.not_found:
-            gone = Order(self.order_id, "", OrderState.GONE, reply.evidence)
+            gone = Order(self.order_id, "", OrderState.GONE, "not found")  # the venue's words may name a cancel
             return self.read_backs.looked_up(call, gone)
         if not reply.ok:
             return self.read_backs.looked_up(call, None, reply.evidence)

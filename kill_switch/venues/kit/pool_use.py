@@ -13,17 +13,18 @@ SLOTS = 20  # parts of a window, in which its requests are counted
 
 
 class DecayingUse:
-    """The units in use of a counter that decays, or that a token bucket lacks."""
+    """The units in use of a counter that decays, or that a token bucket lacks: never more than the pool's size."""
 
-    __slots__ = ("_at_ns", "_per_ns", "_used")
+    __slots__ = ("_at_ns", "_most", "_per_ns", "_used")
 
     def __init__(self, pool: Pool) -> None:
+        self._most = pool.size
         self._per_ns = pool.per_s / 1e9
         self._used = 0.0
         self._at_ns = 0
 
     def add(self, weight: float, at_ns: int) -> None:
-        self._used = self.at(at_ns) + weight
+        self._used = min(self.at(at_ns) + weight, self._most)
         self._at_ns = max(self._at_ns, at_ns)
 
     def at(self, now_ns: int) -> float:

@@ -30,6 +30,7 @@ class LoginRefused(NamedTuple):
     fatal: bool = False  # a wrong key: another attempt cannot help
     optional: bool = False  # a kill does not need what was refused: the session goes on
     session_ended: bool = False  # because the token is not valid any more
+    before_ready: bool = False  # it ends a login that goes on; on a connection that is ready it is only reported
 
 
 class LoginStep(NamedTuple):
@@ -74,19 +75,21 @@ class SessionPool:
         timers: TimerTable,
         on_ready: Callable[[int, Instant], Outputs],
         on_refused: Callable[[LoginRefused, Instant], Outputs],
+        on_closed: Callable[[int], None],
         ping: Ping | None = None,
     ) -> None:
         """Make a pool without a session.
 
         `refusal` returns what a message refuses, None if it is no refusal. `on_ready` is called with a connection that
-        has become ready, after its `Ready`. `on_refused` is called with each refusal that
-        closes a connection.
+        has become ready, after its `Ready`. `on_refused` is called with each refusal that closes a connection.
+        `on_closed` is called with each connection whose messages are ignored from now on.
         """
         self._steps = tuple(steps)
         self._refusal = refusal
         self._timers = timers
         self._on_ready = on_ready
         self._on_refused = on_refused
+        self._on_closed = on_closed
         self._ping = ping
         self._sessions: dict[int, SessionState] = {}
         self._newest: int | None = None
@@ -118,8 +121,9 @@ class SessionPool:
 
     def close(self, conn: int) -> None:
         """Forget a connection that is gone."""
-        self._sessions.pop(conn, None)
-        self._choose()
+        if self._sessions.pop(conn, None) is not None:
+            self._choose()
+            self._on_closed(conn)
 
     def _choose(self) -> None:
         self._newest = max((conn for conn in self._sessions if self.is_ready(conn)), default=None)
@@ -147,7 +151,7 @@ class SessionPool:
                 session.beat_ns = now.mono_ns
         refused = self._refusal(message)
         if refused is not None:
-            if refused.optional:
+            if refused.optional or (refused.before_ready and self.is_ready(conn)):
                 return (UnexplainedMessage(refused.evidence),)
             return self.refuse(conn, refused, now)
         if not session.begun or session.step >= len(self._steps) or not self._steps[session.step].is_answer(message):
@@ -163,10 +167,10 @@ class SessionPool:
 
     def on_raw_frame(self, conn: int, text: str | bytes, now: Instant) -> Outputs | None:
         """Process a pong that is no JSON object; return None for any other frame."""
-        session = self._sessions.get(conn)
-        if self._ping is None or session is None or not self._ping.is_pong(text):
+        if self._ping is None or not self._ping.is_pong(text):
             return None
-        return self._on_pong(conn, session, now)
+        session = self._sessions.get(conn)
+        return () if session is None else self._on_pong(conn, session, now)
 
     # keep-alive
 

@@ -1,7 +1,8 @@
 """Carry out strikes of one or many commands; each strike ends in one `CancelAnswered`, and the worst outcome counts.
 
 A command is an HTTP request, or a WebSocket frame with such a request as its twin. The twin leaves if the frame is not
-answered in time, is not accepted, or loses its connection. An adapter states its commands; it owns one `Striker`.
+answered in time, is not accepted, or loses its connection, or leaves at once if the command says so. An adapter states
+its commands; it owns one `Striker`.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kill_switch.core.domain import CancelOutcome, Instant
-from kill_switch.venues.decode import truncate
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.frames import FrameTracker
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.second_route import SecondRoute
+from kill_switch.venues.kit.strike_tally import StrikeTally
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
-    CancelAnswered,
     Output,
     Outputs,
     PrepareFrame,
@@ -30,7 +30,6 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.request import Request
 
 FRAME_GRACE_S = 1.0  # how long a twin that has failed waits for the frame's answer
-MAX_EVIDENCE = 200  # characters of a strike's evidence
 
 FrameBuilder = Callable[[int], bytes]
 
@@ -51,8 +50,14 @@ def no_detail(reply: Reply) -> CancelResult:
     return CancelResult(reply)
 
 
-def nothing_follows(reply: Reply, now: Instant) -> Iterable[CancelCommand]:
-    """Return that no command follows."""
+class LeftOut(NamedTuple):
+    """Known orders that no command of this strike cancels: the strike is not accepted, and the next one tries them."""
+
+    evidence: str
+
+
+def nothing_follows(reply: Reply, now: Instant) -> Iterable[StrikeStep]:
+    """Return that nothing follows."""
     return ()
 
 
@@ -62,77 +67,31 @@ class CancelCommand(NamedTuple):
     name: str
     build: Build  # builds and signs each copy of the request
     judge: Callable[[Reply], CancelResult] = no_detail  # looks closer at any reply
-    then: Callable[[Reply, Instant], Iterable[CancelCommand]] = nothing_follows  # the commands that its reply leads to
+    then: Callable[[Reply, Instant], Iterable[StrikeStep]] = nothing_follows  # what its judged reply leads to
     frame: FrameBuilder | None = None  # a frame's number → its text; the request is its twin
+    twin_at_once: bool = False  # the twin leaves beside the frame: what the frame covers is not documented
     extra: bool = False  # beside the strike's answer: a cancel of one order beside a mass cancel
     reads: bool = False  # it reads a list, to find what to cancel
+    instead: bool = False  # it repeats a part of the command that it follows, whose failure then does not count
     line: str = ""  # the request as `describe_strike` shows it, without key and signature
     frame_line: str = ""  # the same of the frame
 
 
-class Strike:
-    """A strike in progress: how many commands are not answered, and the outcomes of the others."""
-
-    __slots__ = ("_answers", "_count", "_names_count", "begun", "made_ns", "waiting")
-
-    def __init__(self, made_ns: int) -> None:
-        self.made_ns = made_ns  # monotonic
-        self.begun = 0  # commands that were issued
-        self.waiting = 1  # the strike itself, until all its first commands are issued
-        self._answers: list[tuple[CancelOutcome, str, bool]] = []  # outcome, evidence, and whether it is a list's
-        self._count = 0
-        self._names_count = True
-
-    def settle(self, command: CancelCommand, outcome: CancelOutcome, evidence: str, count: int | None) -> Outputs:
-        """Apply the final outcome of a command; the last command's returns the strike's answer."""
-        self._answers.append((outcome, evidence, command.reads))
-        if count is not None:
-            self._count += count
-        elif not command.reads:
-            self._names_count = False
-        return self.end_one()
-
-    def end_one(self) -> Outputs:
-        """Count one of those that the strike waits for, and return the answer if it was the last."""
-        self.waiting -= 1
-        return () if self.waiting else (self._answer(),)
-
-    def _answer(self) -> CancelAnswered:
-        answers = self._answers
-        if len(answers) == 1:
-            outcome, evidence, _ = answers[0]
-            accepted = outcome is CancelOutcome.ACCEPTED and self._names_count
-            return CancelAnswered(outcome, evidence, self._count if accepted else None)
-        if not answers:
-            return CancelAnswered(CancelOutcome.UNSENT, "no command is known that would cancel an order")
-        worst = self._worst()
-        if worst is CancelOutcome.ACCEPTED:
-            count = self._count if self._names_count else None
-            words = "accepted" if count is None else f"{count} order(s) cancelled"
-            return CancelAnswered(worst, f"{len(answers)} commands: {words}", count)
-        failed = [evidence for outcome, evidence, _ in answers if outcome is not CancelOutcome.ACCEPTED]
-        text = f"{len(failed)} of {len(answers)} commands: {'; '.join(dict.fromkeys(failed))}"
-        return CancelAnswered(worst, truncate(text, MAX_EVIDENCE))
-
-    def _worst(self) -> CancelOutcome:
-        """Return the worst outcome; a refused list alone does not refuse cancels that were accepted."""
-        outcomes = {outcome for outcome, _, _ in self._answers}
-        of_cancels = {outcome for outcome, _, is_list in self._answers if not is_list}
-        if outcomes in ({CancelOutcome.ACCEPTED}, {CancelOutcome.UNSENT}):
-            return next(iter(outcomes))
-        refused = CancelOutcome.REFUSED in (of_cancels if CancelOutcome.ACCEPTED in of_cancels else outcomes)
-        return CancelOutcome.REFUSED if refused else CancelOutcome.UNKNOWN
+StrikeStep = CancelCommand | LeftOut | Output  # what a strike does, or what its adapter states meanwhile
 
 
 class CommandPart:
     """A command on its way by a frame, a request or both; its first final reply ends it."""
 
-    __slots__ = ("_striker", "command", "conn", "framed", "last", "settled", "strike", "twin_ended", "twin_started")
+    __slots__ = (
+        "_striker", "command", "conn", "framed", "is_cancel", "last", "settled", "strike", "twin_ended", "twin_started",
+    )  # fmt: skip
 
-    def __init__(self, striker: Striker, strike: Strike, command: CancelCommand) -> None:
+    def __init__(self, striker: Striker, strike: StrikeTally, command: CancelCommand) -> None:
         self._striker = striker
         self.strike = strike
         self.command = command
+        self.is_cancel = not command.extra and (not command.reads or not strike.begun)  # the first command counts too
         self.conn: int | None = None  # the connection whose answer may still come
         self.framed = False  # its frame may have left
         self.twin_started = False
@@ -215,14 +174,18 @@ class Striker:
 
     # strikes
 
-    def strike(self, commands: Iterable[CancelCommand], now: Instant) -> Iterator[Output]:
+    def strike(self, steps: Iterable[StrikeStep], now: Instant) -> Iterator[Output]:
         """Yield the commands of a strike as they are built; the first is the prebuilt message, if there is one."""
-        strike = Strike(now.mono_ns)
+        strike = StrikeTally(now.mono_ns)
         begun, self._begun = self._begun, None
-        for command in commands:
-            yield from self._issue(strike, command, now, begun)
+        for step in steps:
+            yield from self._take_step(strike, step, now, begun)
             begun = None
         yield from strike.end_one()
+
+    def issue_extra(self, command: CancelCommand, now: Instant) -> Outputs:
+        """Issue an `extra` command that leaves later in a strike than other messages of its adapter."""
+        return self._issue(StrikeTally(now.mono_ns), command, now, None)
 
     def drop(self) -> None:
         """Drop all strikes, because the account is armed again: no twin and no follow-up leaves any more."""
@@ -230,16 +193,27 @@ class Striker:
         for part in self._frames.take_all():
             part.settled = True
 
-    def _issue(self, strike: Strike, command: CancelCommand, now: Instant, begun: Request | Send | None) -> Outputs:
+    def _take_step(
+        self, strike: StrikeTally, step: StrikeStep, now: Instant, begun: Request | Send | None = None
+    ) -> Outputs:
+        if isinstance(step, CancelCommand):
+            return self._issue(strike, step, now, begun)
+        if not isinstance(step, LeftOut):
+            return (step,)
+        strike.leave_out(step.evidence)
+        return ()
+
+    def _issue(
+        self, strike: StrikeTally, command: CancelCommand, now: Instant, begun: Request | Send | None
+    ) -> Outputs:
         part = CommandPart(self, strike, command)
-        is_first = not strike.begun
         strike.begun += 1
         if not command.extra:
             strike.waiting += 1
         conn = None if command.frame is None else self._carrier()
         if command.frame is None or conn is None:
             first = begun if isinstance(begun, Request) else None
-            return self.start_twin(part, now, first, is_first=is_first)
+            return self.start_twin(part, now, first)
         prepared = self._next
         if begun is not None and prepared is not None and prepared[0] is begun and prepared[0].conn == conn:
             send, number = prepared
@@ -248,11 +222,11 @@ class Striker:
             send, number = self._build_frame(command.frame, conn)
         part.conn, part.framed = conn, True
         self._frames.add(number, conn, part)
+        if command.twin_at_once:
+            return (send, *self.start_twin(part, now))
         return (send, self._timers.start(self._second_route.cancel_s, part.on_overdue))
 
-    def start_twin(
-        self, part: CommandPart, now: Instant, first: Request | None = None, *, is_first: bool = False
-    ) -> Outputs:
+    def start_twin(self, part: CommandPart, now: Instant, first: Request | None = None) -> Outputs:
         """Send the request of a command, unless it was sent or the command is settled."""
         if part.twin_started or part.settled:
             return ()
@@ -263,7 +237,7 @@ class Striker:
             command.build if first is None else _begin_with(first, command.build),
             now,
             urgent=True,
-            cancel=not command.extra and (is_first or not command.reads),
+            cancel=part.is_cancel,
             command=True,
             second_route_after_s=None if command.extra else self._second_route.cancel_s,
             context=part,
@@ -326,27 +300,34 @@ class Striker:
             return ()
         part.settled = True
         outcome, evidence = part.last
-        return self._end(part, outcome, evidence, None)
+        return self._end(part, outcome, evidence)
 
     def _settle(self, part: CommandPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:
-        """End a command with its final reply, and issue the commands that follow from it."""
+        """End a command with its final reply, and carry out what follows from it."""
         part.settled = True
-        self._note(result, alone=alone)
         reply, strike = result.reply, part.strike
+        self._note(result._replace(refused=()), alone=alone)
+        steps = tuple(part.command.then(reply, now))
+        is_replaced = any(isinstance(step, CancelCommand) and step.instead for step in steps)
         follow_ups: Outputs = ()
-        for command in part.command.then(reply, now):
-            follow_ups += self._issue(strike, command, now, None)
+        for step in steps:
+            follow_ups += self._take_step(strike, step, now)
+        if is_replaced:
+            return (*strike.replace(), *follow_ups)
+        self._note(CancelResult(reply, refused=result.refused), alone=alone)
         count = (
             result.cancelled_count if alone or result.cancelled_count else None
         )  # another copy may have hit what this one did not find
-        return (*self._end(part, _outcome(reply), reply.evidence, count), *follow_ups)
+        return (*self._end(part, _outcome(reply), reply.evidence, count, len(result.ended)), *follow_ups)
 
-    def _end(self, part: CommandPart, outcome: CancelOutcome, evidence: str, count: int | None) -> Outputs:
+    def _end(
+        self, part: CommandPart, outcome: CancelOutcome, evidence: str, count: int | None = None, ended: int = 0
+    ) -> Outputs:
         if part.command.extra:
             refused = outcome is CancelOutcome.REFUSED
             return (UnexplainedMessage(f"{part.command.name} refused: {evidence}"),) if refused else ()
         self._on_settled(part.strike.made_ns)
-        return part.strike.settle(part.command, outcome, evidence, count)
+        return part.strike.settle(outcome, evidence, count, ended, is_cancel=part.is_cancel, is_list=part.command.reads)
 
     def _note(self, result: CancelResult, *, alone: bool) -> None:
         """Pass the orders that a reply names to the book."""

@@ -10,43 +10,38 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
-import orjson
-
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
-from kill_switch.venues.decode import as_decimal, as_text, header_safe
+from kill_switch.venues.decode import as_decimal, header_safe
 from kill_switch.venues.kit.calls import Build
-from kill_switch.venues.kit.order_list import OrderList
+from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
-from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
-from kill_switch.venues.kit.signing import RisingNonce, base64_hmac, base64_secret, form, sha256
+from kill_switch.venues.kit.sessions import LoginRefused, Message
+from kill_switch.venues.kit.signing import base64_secret
 from kill_switch.venues.kit.strike import CancelCommand
 from kill_switch.venues.kit_adapter import KitAdapter
-from kill_switch.venues.kraken.executions import ExecutionStream
 from kill_switch.venues.kraken.key_rights import KeyRights
 from kill_switch.venues.kraken.options import KrakenOptions
 from kill_switch.venues.kraken.replies import (
     MAINTENANCE_HINT,
     count_cancelled,
-    judge_errors,
     judge_http,
     looked_up_item,
     open_items,
     read_order,
 )
+from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
 from kill_switch.venues.kraken.transfers import TransferReader
-from kill_switch.venues.messages import Outputs, Replied, Send, UnexplainedMessage
+from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
+from kill_switch.venues.messages import Outputs, Replied, Send
 from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
 
 NO_ORDER = "OAAAAA-AAAAA-AAAAAA"  # well-formed, and no order has it
-TOKEN_LIFE_S = 900.0  # § 2.2, if the answer does not say
-MAX_TOKEN_LIFE_S = 1000.0  # so that a token is renewed every ten minutes at most
-PING_EVERY_S = 15.0
 COUNTER = "counter"
 TIERS = {"starter": (15, 0.33), "intermediate": (20, 0.5), "pro": (20, 1.0)}  # § 7: size, and decay a second
-EXECUTIONS, BALANCES = 1, 2  # `req_id` of the subscriptions
+BALANCES = 2  # `req_id` of the subscription
 
 
 class Kraken(KitAdapter[KrakenOptions]):
@@ -123,83 +118,48 @@ class Kraken(KitAdapter[KrakenOptions]):
 
     def __init__(self, options: KrakenOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
-        self._secret = base64_secret("api_secret", secrets["api_secret"])
-        self._headers = {
-            "Host": self.host,
-            "User-Agent": "kill-switch",
-            "API-Key": header_safe("api_key", secrets["api_key"]),
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        self._nonce = RisingNonce()
+        key, secret = header_safe("api_key", secrets["api_key"]), base64_secret("api_secret", secrets["api_secret"])
+        self._requests = SpotRequests(self.host, key, secret)
+        self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
         self._currency = options.equity_currency
-        self._executions = ExecutionStream(self.book, self.read_backs, lambda: self.timers, self._resubscription)
-        self._in_maintenance = False
         self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
         self._transfers = TransferReader(self._currency, self._public, self.calls, self.evidence)
         self.account_wide = CancelCommand(
             "cancel-all",
             self._post("CancelAll"),
             count_cancelled,
-            frame=lambda number: self._frame("cancel_all", number),
+            frame=lambda number: self._socket.frame("cancel_all", number),
             line="POST /0/private/CancelAll",
             frame_line='{"method":"cancel_all",…}',
         )
-        self.lists = (OrderList("open", lambda cursor: self._post("OpenOrders"), open_items),)
+        self.lists = (OrderList("open", one_page(self._post("OpenOrders")), open_items),)
         self.look_up = lambda order_id: self._post("QueryOrders", txid=order_id)
-        self.token_request = self._post("GetWebSocketsToken")
-        self.login = (LoginStep(lambda conn, now: self._subscribe(), _is_subscribed),)
-        self.ping = Ping(PING_EVERY_S, b'{"method":"ping"}', _is_pong, is_beat=lambda message: "channel" in message)
+        self.token_request = self._requests.post(TOKEN_PATH)
+        self.login, self.ping = self._socket.login, self._socket.ping
         self.harmless = self._post("CancelOrder", txid=NO_ORDER)
-        self.harmless_frame = lambda number: self._frame("cancel_order", number, order_id=[NO_ORDER])
+        self.harmless_frame = lambda number: self._socket.frame("cancel_order", number, order_id=[NO_ORDER])
         self.equity_request = self._post("TradeBalance", asset=f"Z{self._currency}")
         self.assemble()
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _post(self, method: str, **values: object) -> Build:
-        """Return the builder of a private request; each copy has a nonce and a signature of its own (§ 2.1)."""
-        path = f"/0/private/{method}"
-        signed_path, arguments = path.encode(), f"&{form(**values)}" if values else ""
-
-        def build(now: Instant) -> Request:
-            nonce = self._nonce.next(now)
-            body = f"nonce={nonce}{arguments}".encode()
-            signature = api_sign(self._secret, signed_path, nonce, body)
-            return Request("POST", path, {**self._headers, "API-Sign": signature}, body)
-
-        return build
+        return self._requests.post(f"/0/private/{method}", **values)
 
     def _public(self, target: str) -> Build:
         request = Request("GET", target, {"Host": self.host, "User-Agent": "kill-switch"})
         return lambda now: request
 
-    def _frame(self, method: str, number: int, **params: object) -> bytes:
-        token = "" if self.token is None else self.token.value
-        return orjson.dumps({"method": method, "params": {**params, "token": token}, "req_id": number})
-
-    def _subscribe(self) -> bytes:
-        return self._frame("subscribe", EXECUTIONS, channel="executions", snap_orders=True, snap_trades=False)
-
-    def _resubscription(self) -> tuple[bytes, bytes]:
-        return (self._frame("unsubscribe", EXECUTIONS, channel="executions"), self._subscribe())
-
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
-        self._nonce.note_refusal(tries)
+        self._requests.note_refusal(tries)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read_reply(self, status: int, body: Any) -> Reply:
-        return judge_http(status, body, self.evidence, in_maintenance=self._in_maintenance)
+        return judge_http(status, body, self.evidence, in_maintenance=self._socket.in_maintenance)
 
     def frame_reply(self, message: Message) -> FrameReply | None:
-        number = message.get("req_id")
-        if message.get("method") not in ("cancel_all", "cancel_order") or not isinstance(number, int):
-            return None
-        return FrameReply(number, self._judge_frame(message))
-
-    def _judge_frame(self, message: Message) -> Reply:
-        errors = () if message.get("success") is True else (message.get("error", "no success"),)
-        return judge_errors(errors, message.get("result"), self.evidence, in_maintenance=self._in_maintenance)
+        return self._socket.frame_reply(message)
 
     def read_order(self, item: object) -> Order | None:
         return read_order(item)
@@ -208,9 +168,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         return read_order(looked_up_item(data, order_id))
 
     def read_token(self, data: Any) -> Token | None:
-        value = as_text(data.get("token")) if isinstance(data, dict) else ""
-        life = as_decimal(data.get("expires")) if isinstance(data, dict) else None
-        return Token(value, TOKEN_LIFE_S if not life or life < 0 else min(float(life), MAX_TOKEN_LIFE_S))
+        return read_token(data)
 
     def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
         """Read `eb` + `n`: all balances and the open result (§ 9).
@@ -241,7 +199,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         return self._rights.why_not
 
     def slow_kill_warning(self, now: Instant) -> str:
-        return f"Kraken is in maintenance: {MAINTENANCE_HINT}" if self._in_maintenance else ""
+        return MAINTENANCE_HINT if self._socket.in_maintenance else ""
 
     def request_equity(self, now: Instant) -> Outputs:
         if self._transfers.has_unvalued and not self.pause_left_s(now):
@@ -249,60 +207,19 @@ class Kraken(KitAdapter[KrakenOptions]):
         return super().request_equity(now)
 
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:
-        balances = Send(conn, self._frame("subscribe", BALANCES, channel="balances"))
+        balances = Send(conn, self._socket.frame("subscribe", BALANCES, channel="balances"))
         return (*super().on_session_ready(conn, now), balances)
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
-        method = message.get("method")
-        if message.get("success") is not False or method in ("cancel_all", "cancel_order"):
-            return None
-        reply = self._judge_frame(message)
-        if method != "subscribe" and not reply.session_ended:
-            return None
-        optional = message.get("req_id") == BALANCES and not reply.session_ended
-        words = f"{as_text(method)} refused: {reply.evidence}"
-        return LoginRefused(words, reply.key_refused and not optional, optional, reply.session_ended)
+        return self._socket.login_refusal(message)
 
     # ── pushes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
-        data = message.get("data")
-        match message.get("channel"), message.get("method"):
-            case "executions", _:
-                return self._executions.on_message(conn, message)
-            case "balances", _:
-                return self._transfers.on_update(data) if message.get("type") == "update" else ()
-            case "status", _:
-                self._note_system(data)
-                return ()
-            case ("heartbeat", _) | (None, "unsubscribe"):
-                return ()
-            case None, "subscribe":
-                return self._executions.on_subscribed(conn, now) if _is_subscribed(message) else ()
-            case _:
-                return (UnexplainedMessage("a message that no document explains"),)
+        if message.get("channel") == "balances":
+            return self._transfers.on_update(message.get("data")) if message.get("type") == "update" else ()
+        return self._socket.on_push(conn, message, now)
 
-    def _note_system(self, data: object) -> None:
-        for item in data if isinstance(data, list) else ():
-            if isinstance(item, dict) and (system := as_text(item.get("system"))):
-                self._in_maintenance = system == "maintenance"
-
-    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
-        if route is Route.WS:
-            self._executions.forget(conn)
-        return super().on_closed(route, conn, why, now)
-
-
-def api_sign(secret: bytes, path: bytes, nonce: int, body: bytes) -> str:
-    """Return the `API-Sign` of a request; `body` has the same nonce (§ 2.1)."""
-    return base64_hmac(secret, path + sha256(b"%d%b" % (nonce, body)))
-
-
-def _is_subscribed(message: Message) -> bool:
-    result = message.get("result")
-    channel = result.get("channel") if isinstance(result, dict) else None
-    return message.get("method") == "subscribe" and message.get("success") is True and channel == "executions"
-
-
-def _is_pong(message: object) -> bool:
-    return isinstance(message, dict) and message.get("method") == "pong"
+    def on_session_closed(self, conn: int) -> None:
+        self._socket.forget(conn)
+        super().on_session_closed(conn)

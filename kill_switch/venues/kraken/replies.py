@@ -15,7 +15,7 @@ from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.strike import CancelResult
 
 GONE = frozenset({"filled", "canceled", "expired", "closed"})  # § 4.1; every other status is alive
-RATE_PAUSE_S = 3.0  # seconds in which the slowest counter falls by one (§ 7)
+RATE_PAUSE_S = 9.5  # the slowest counter falls by three (§ 7): a proof's two reads, and a look-up between them
 TOO_MANY_PAUSE_S = 5.0  # § 10: the least pause after signs of a lockout
 LOCKOUT_PAUSE_S = 30.0  # a lockout lasts about 15 minutes; requests that are refused in it may prolong it (§ 7)
 

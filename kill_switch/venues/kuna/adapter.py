@@ -1,46 +1,58 @@
 """The KUNA adapter: lists and batch cancels over REST, order pushes over SocketCluster (API v4).
 
-The dispatcher drives it through `Adapter`; the other modules of this folder are its parts. It sends no cancel over the
+It is made of the kit's parts; the other modules of this folder state what only KUNA has. It sends no cancel over the
 WebSocket, because KUNA has none there. § numbers are those of docs/venues/kuna.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+import orjson
+
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
-from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.decode import header_safe, parse_json
+from kill_switch.venues.decode import header_safe
 from kill_switch.venues.kit.balances import BalanceChecker
-from kill_switch.venues.kit.calls import PendingCall
-from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.pools import Demand, Pool
-from kill_switch.venues.kit.readback import LOOK_UP, ReadBack
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit.sessions import LoginRefused, Message
+from kill_switch.venues.kit.strike import StrikeStep
+from kill_switch.venues.kit_adapter import COMMAND_RETRIES, KitAdapter
 from kill_switch.venues.kuna.options import KunaOptions
-from kill_switch.venues.kuna.read_queue import ACTIVE, TURN, ReadQueue
+from kill_switch.venues.kuna.read_queue import ACTIVE, TURN, QueuedListReader
 from kill_switch.venues.kuna.replies import (
     PAGE,
-    Body,
-    KunaError,
     balances_of,
-    error_of_reply,
     has_drill_passed,
-    parse_list,
-    parse_look_up,
+    items_of,
+    judge_http,
+    listed_order_of,
+    order_of,
 )
 from kill_switch.venues.kuna.signing import KunaSigner
-from kill_switch.venues.kuna.socketcluster import SocketClusterSession
-from kill_switch.venues.kuna.strike import MULTI, KunaStriker
-from kill_switch.venues.messages import Drilled, Equity, NotReady, Output, Outputs, Ready, Replied, UnexplainedMessage
+from kill_switch.venues.kuna.socketcluster import (
+    ACCOUNTS,
+    LOGIN,
+    Heartbeat,
+    login_steps,
+    refusal_of,
+    rid_of,
+    subscription,
+)
+from kill_switch.venues.kuna.strike import MULTI, KunaCommands
+from kill_switch.venues.messages import Output, Outputs, Replied, Send, UnexplainedMessage
 from kill_switch.venues.profile import Guess
-from kill_switch.venues.request import Request
 
+DETAILS = "/v4/order/private/details"
 NO_ORDER = "00000000-0000-4000-8000-000000000000"  # well-formed but not random: no order can have it
 
 
-class Kuna(Adapter[KunaOptions]):
+class Kuna(KitAdapter[KunaOptions]):
     """An account at KUNA.
 
     KUNA has no cancel-all (§ 3.3). A strike sends the known orders to `cancel/multi` at once and requests the lists
@@ -68,6 +80,8 @@ class Kuna(Adapter[KunaOptions]):
     DRILLS = (Route.HTTP,)  # § 5: the WebSocket is push only
 
     Options = KunaOptions
+    READER = QueuedListReader
+    reader: QueuedListReader
     COMMANDS = (
         "POST /v4/order/private/cancel/multi: batches of the known orders",
         "GET /v4/order/private/active and /v4/order/private/history beside them: what they add is cancelled too",
@@ -126,190 +140,136 @@ class Kuna(Adapter[KunaOptions]):
         else:
             headers["api-key"] = header_safe("api_key", secrets["api_key"])
         self._signer = KunaSigner(headers, secret, self.clock.venue_ms)
-        self._login = header_safe("api_key", secrets["api_key"]) if options.ws_login == "api-key" else ""
+        key = header_safe("api_key", secrets["api_key"]) if options.ws_login == "api-key" else ""
         query = f"limit={PAGE}&sort=desc" + (f"&start={options.since}" if options.since else "")
         targets = {ACTIVE: f"/v4/order/private/active?{query}"}
         for status, wanted in (("WaitStop", options.stop_orders), ("Pending", options.pending_orders)):
             if wanted:
                 targets[status] = f"/v4/order/private/history?status={status}&{query}"
-        self._lists = {kind: self._signer.build("GET", target) for kind, target in targets.items()}
-        self.book.lists = tuple(self._lists)
-        self._strikes = KunaStriker(
-            self.calls,
-            self.evidence,
-            self._signer,
-            self._lists,
-            options.batch_orders,
-            lambda: self.second_route_after_s,  # a reload may change it
-            self.book,
-        )
-        self._turns = ReadQueue(self._ask_list)
         self._targets = tuple(targets.values())
-        self._balance = self._signer.build("GET", "/v4/private/getBalance")
+        self.lists = tuple(
+            self._order_list(name, self._signer.build("GET", target)) for name, target in targets.items()
+        )
+        self.look_up = lambda order_id: self._signer.build("GET", f"{DETAILS}/{quote(order_id, safe='')}")
+        self.login = login_steps(key)
+        self.pushes_orders = bool(key)  # without a login nothing is subscribed
+        self.harmless = self._signer.build("POST", MULTI, {"orderIds": [NO_ORDER]})
+        self.equity_request = self._signer.build("GET", "/v4/private/getBalance")
+        self._commands = KunaCommands(self._signer, self.lists, self.book, self.evidence, options.batch_orders)
         self._balances = BalanceChecker()
-        self._harmless = self._signer.build("POST", MULTI, {"orderIds": [NO_ORDER]})
-        self._sessions: dict[int, SocketClusterSession] = {}
-        self.read_backs.order_request = self._order_request
-        self.pushes_orders = bool(self._login)  # without a login nothing is subscribed
+        self._heartbeats: dict[int, Heartbeat] = {}
+        self.assemble()
+
+    @staticmethod
+    def _order_list(name: str, build: Build) -> OrderList:
+        return OrderList(name, lambda cursor: build, lambda data: items_of(data.body), full=PAGE)
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        self._turns.drop()
-        return self._strikes.strike(list(self.book.orders), now)
+        self.reader.drop()
+        return super().strike(now, number)
+
+    def cancels(self, now: Instant) -> Iterator[StrikeStep]:
+        return self._commands.strike(list(self.book.orders), now)
 
     def describe_strike(self) -> tuple[str, ...]:
         lists = (f"GET {target} (orders that it adds are cancelled too)" for target in self._targets)
-        return (*self._strikes.describe(self.book.orders), *lists)
-
-    def drill(self, now: Instant) -> Outputs:
-        """Cancel an order that nobody has placed, in a batch of its own."""
-        return self.drills.start_call(self._harmless, now)
-
-    def request_equity(self, now: Instant) -> Outputs:
-        return self.calls.start_call("balance", self._balance, now)
-
-    def read(self, now: Instant) -> Outputs:
-        return () if self._turns.join() else self._read(now, urgent=True)
-
-    def refresh(self, now: Instant) -> Outputs:
-        return self._read(now, urgent=False)
-
-    def keep_warm(self, now: Instant) -> Outputs:
-        calls = (self.calls.start_call("probe", self._lists[kind], now, context=kind) for kind in self.book.lists_due())
-        return tuple(output for outputs in calls for output in outputs)
-
-    def _read(self, now: Instant, *, urgent: bool) -> Outputs:
-        read = ReadBack(now.mono_ns, set(self._lists), urgent)
-        return tuple(output for kind in self._lists for output in self._ask_list(read, kind, now))
-
-    def _ask_list(self, read: ReadBack, kind: str, now: Instant) -> Outputs:
-        second_route_after_s = 4 * self.second_route_after_s
-        build, context = self._lists[kind], (kind, read)
-        return self.calls.start_call(
-            "orders", build, now, urgent=read.urgent, second_route_after_s=second_route_after_s, context=context
-        )
-
-    def _order_request(self, order_id: str) -> Callable[[Instant], Request]:
-        return self._signer.build("GET", f"/v4/order/private/details/{quote(order_id, safe='')}")
-
-    def _apply_list(self, read: ReadBack, name: str, orders: Iterable[Order], why: str, now: Instant) -> Outputs:
-        outputs = self.read_backs.take_list(read, name, orders, why, now)
-        if read.whole:
-            self._strikes.forget_gone(self.book.orders)
-        return outputs
+        return (*self._commands.describe(self.book.orders), *lists)
 
     # ── REST replies ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
-        body = parse_json(reply.body)
-        if not isinstance(body, dict | list):
-            return None
-        refusal = error_of_reply(reply.status, body, self.evidence)
-        if refusal is not None and refusal.status >= 500 and not refusal.mistake:
-            return None  # a failure of the venue: the other route is tried
-        if refusal is not None and self._signer.needs_signature and "nonce" in refusal.words.lower():
-            self.clock.note_reply(reply, now, refused=True)
-            self._signer.nonce_refused(call.asked_ns, now)
-            return None if call.is_retry else self.calls.start_again(call, now)
-        match call.kind:
-            case kind if kind in KunaStriker.CANCELS:
-                return self._strikes.on_reply(call, body, refusal, now)
-            case "find":
-                kind = call.part[1]
-                orders, why, full = parse_list(kind, body, refusal)
-                # only a read ends the orders that a list lacks
-                facts = self.book.apply_listing(kind, orders, call.asked_ns, whole=False)
-                return (*self._strikes.on_list(call, orders, why or full, refusal, now), *facts)
-            case "orders":
-                kind, read = call.part
-                if refusal is not None and refusal.status == 429 and not read.orders and not read.troubles:
-                    return self._turns.on_refused(read, kind, call.asked_ns, reply.headers.get("retry-after", ""))
-                orders, why, full = parse_list(kind, body, refusal)
-                return self._on_list(call, orders, (why or full) if refusal is None else f"{kind}: {why}", now)
-            case kind if kind == LOOK_UP:
-                return self.read_backs.looked_up(call, *parse_look_up(call.part[1], body, refusal))
-            case "balance":
-                return self._on_balances(call, body, refusal)
-            case kind if kind == DRILL:
-                words = "the venue has judged the order" if refusal is None else refusal.words
-                return (Drilled(Route.HTTP, has_drill_passed(body, refusal, NO_ORDER), reply.rtt_us, words),)
-            case _:
-                orders, why, full = parse_list(call.part, body, refusal)
-                seen = self.book.apply_probe(call.part, orders, call.asked_ns, whole=not why and not full)
-                if why:
-                    return (NotReady(Route.HTTP, 0, why, fatal=refusal is not None and refusal.key), *seen)
-                return (Ready(Route.HTTP, 0), *seen, *self.read_backs.look_over(now))
+    def read_reply(self, status: int, body: Any) -> Reply:
+        return judge_http(status, body, self.evidence, signed=self._signer.needs_signature)
 
-    def _on_list(self, call: PendingCall, orders: Sequence[Order], why: str, now: Instant) -> Outputs:
-        """Apply a list to its read-back, and continue or end the queue.
+    def may_sign_again(self, call: PendingCall) -> bool:
+        """Return whether a refused nonce has a successor: after the venue's time comes one above the highest."""
+        return call.retries < (COMMAND_RETRIES if call.command else 2)
 
-        A read-back waits for its refused lists only while no order is open and nothing has failed.
-        """
-        kind, read = call.part
-        in_turn = self._turns.on_list(read, kind, call.asked_ns)
-        outputs = self._apply_list(read, kind, orders, why, now)
-        if orders or why:
-            for name in self._turns.end(read):
-                outputs += self._apply_list(read, name, (), f"{name}: HTTP 429", now)
-            return outputs
-        return (*outputs, *self._turns.ask_next(now)) if in_turn else outputs
+    def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
+        super().on_wrong_time(reply, tries, now)
+        self._signer.nonce_refused(self.calls.pending[reply.tag].asked_ns, now)
 
-    def _on_balances(self, call: PendingCall, body: Body, refusal: KunaError | None) -> Outputs:
-        """Turn the balances into `Equity`; an account that holds nothing has a zero of each listed currency."""
-        amounts = refusal.words if refusal is not None else balances_of(body)
+    def read_order(self, item: object) -> Order | None:
+        return listed_order_of(item)
+
+    def read_looked_up(self, data: Any, order_id: str) -> Order | None:
+        return order_of(data.body.get("data", data.body)) if isinstance(data.body, dict) else None
+
+    def is_drill_passed(self, reply: Reply) -> bool:
+        return has_drill_passed(reply.data, NO_ORDER)
+
+    def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
+        """Read the balances; an account that holds nothing has a zero of each listed currency."""
+        amounts = balances_of(data.body)
         why = amounts if isinstance(amounts, str) else self._balances.why_incomplete(amounts)
         if isinstance(amounts, str) or why:
-            return (UnexplainedMessage(self.evidence(f"the balances: {why}")),)
+            return self.evidence(why)
         self._balances.remember(amounts)
-        held = {currency: amount for currency, amount in amounts.items() if amount}
-        return (Equity(held or amounts, call.asked_ns),)
-
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        match call.kind:
-            case kind if kind in KunaStriker.KINDS:
-                return self._strikes.on_loss(call, why)
-            case "orders":
-                return self._on_list(call, (), f"{call.part[0]}: {why}", now)
-            case "balance":
-                return ()
-            case _:
-                return (NotReady(Route.HTTP, 0, why),)
+        return {currency: amount for currency, amount in amounts.items() if amount} or amounts
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
+        outputs = super().on_opened(route, conn, now)
         if route is not Route.WS:
-            return (*self.keep_warm(now), *self._read(now, urgent=False))
-        session = self._sessions[conn] = SocketClusterSession(
-            conn, self._login, self.evidence, self.book.apply_push, now
-        )
-        return session.start()
+            return outputs
+        heartbeat = self._heartbeats[conn] = Heartbeat(conn, self.timers, now)
+        return (*outputs, *heartbeat.start())
 
     def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
-        if route is Route.WS:
-            self._sessions.pop(conn, None)
-        return (NotReady(route, conn, why),)
+        if route is Route.WS and (heartbeat := self._heartbeats.pop(conn, None)) is not None:
+            heartbeat.is_closed = True
+        return super().on_closed(route, conn, why, now)
+
+    def on_session_ready(self, conn: int, now: Instant) -> Outputs:
+        if not self.pushes_orders:
+            return super().on_session_ready(conn, now)
+        return (Send(conn, subscription(ACCOUNTS)), *super().on_session_ready(conn, now))
+
+    def login_refusal(self, message: Message) -> LoginRefused | None:
+        return refusal_of(message, self.evidence)
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
-        if tag == TURN:
-            return self._turns.on_timer(now)
-        session = self._sessions.get(int(tag.partition(" ")[2]))
-        return () if session is None else session.on_timer(now)
+        return self.reader.on_turn(now) if tag == TURN else super().on_timer(tag, now)
 
     def handle_raw_frame(self, conn: int, text: str | bytes, now: Instant) -> Outputs | None:
         if text not in (b"", ""):
             return None
-        session = self._sessions.get(conn)
-        return () if session is None else session.on_ping(now)
+        heartbeat = self._heartbeats.get(conn)
+        return () if heartbeat is None else heartbeat.on_ping(now)
 
-    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
-        session = self._sessions.get(conn)
-        if session is None:
+    def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
+        """Process a message; an event with a `cid` is acknowledged."""
+        heartbeat, cid = self._heartbeats.get(conn), message.get("cid")
+        if heartbeat is None:
             return ()
-        outputs = session.on_message(message, now)
-        if not any(isinstance(output, Ready) for output in outputs):
+        heartbeat.on_message(message, now)
+        outputs = super().on_message(conn, message, now)
+        if type(cid) is not int or ("rid" in message and message.get("event") is None):
             return outputs
-        if not self.pushes_orders:
-            return outputs
-        return (*outputs, *self.read_backs.begin_pushes(conn, now))  # § 5: a subscription begins without a snapshot
+        return (Send(conn, orjson.dumps({"rid": cid})), *outputs)
+
+    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
+        event, data = message.get("event"), message.get("data")
+        if event is None and "rid" in message:
+            # the answer to the login comes behind the token, and a kill needs no balances
+            expected = rid_of(message) in (LOGIN, ACCOUNTS)
+            return () if expected else (UnexplainedMessage("an answer to no request of ours"),)
+        if event == "#publish" and isinstance(data, dict):
+            return self._on_published(data.get("channel"), data.get("data"))
+        if event in ("#setAuthToken", "#kickOut"):
+            return ()
+        return (UnexplainedMessage("a message that no document explains"),)
+
+    def _on_published(self, channel: object, data: object) -> Outputs:
+        """Apply a push by its channel; the object is three levels deep, and the inner event's name is unknown (§ 5)."""
+        if channel in ("accounts", "trade"):
+            return ()
+        if channel != "order":
+            return (UnexplainedMessage("a push on a channel that is not subscribed"),)
+        inner = data.get("data") if isinstance(data, dict) else None
+        order = order_of(inner if isinstance(inner, dict) else data)
+        return (
+            (UnexplainedMessage("an order push that cannot be read"),) if order is None else self.book.apply_push(order)
+        )

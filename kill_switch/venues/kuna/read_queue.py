@@ -1,16 +1,18 @@
-"""The queue of a KUNA read-back's lists, once the rate limit has refused one of them: they are requested one by one.
+"""Request the lists of a KUNA read-back one by one, once the rate limit has refused one of them.
 
-The adapter uses it with the timer `TURN`; `ReadQueue` makes no requests itself.
-§ numbers are those of docs/venues/kuna.md.
+The adapter's `reader` is a `QueuedListReader`. § numbers are those of docs/venues/kuna.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from kill_switch.core.domain import Instant
+from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.order_list import ListPart, ListReader
 from kill_switch.venues.kit.readback import ReadBack
-from kill_switch.venues.messages import Outputs, WakeAfter
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.messages import Outputs, Replied, WakeAfter
 
 TURN = "turn"  # the timer's tag
 TURN_S = 0.5  # from a refusal to the next request: at 300 requests a minute one fits every 0.2 s on average
@@ -18,35 +20,35 @@ MAX_WAIT_S = 5.0  # a longer Retry-After is cut to this: a kill asks again soone
 ACTIVE = "active"
 
 
-class ReadQueue:
+class QueuedListReader(ListReader):
     """Hold the single read-back whose lists are requested in turn.
 
     The limit, 300 requests a minute, is assumed to be a sliding window (§ 7 has no number). When the window is full,
     three simultaneous requests would rarely all be accepted. A read-back that ended with the first refusal would leave
-    the account unproven for as long.
+    the account unproven for as long. It waits only while no order is open and nothing has failed.
 
     An order moves from the other lists to the active list, and never back. So the active list is requested last, and
     again if it came before another list was refused: no order can be missed between two lists.
     """
 
-    def __init__(self, ask: Callable[[ReadBack, str, Instant], Outputs]) -> None:
-        """Make an empty queue; `ask` requests a list, by its name, for a read-back."""
-        self._ask = ask
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         self._read: ReadBack | None = None
-        self._waiting: list[str] = []  # lists that are still to come; the first is next
+        self._waiting: dict[str, ListPart] = {}  # lists that are still to come; the first is next
         self._out = False  # the next list has been requested
         self._timed = False  # the timer runs
 
-    def join(self) -> bool:
-        """Return whether a read-back is in the queue, and make it urgent: the caller begins no other.
+    def read(self, now: Instant, *, urgent: bool) -> Outputs:
+        """Request every list; a read-back in the queue becomes urgent instead, and no other begins.
 
         A routine read-back whose next list has been requested is dropped: its request may be held up for minutes.
         """
-        if self._read is not None and self._out and not self._read.urgent:
+        if urgent and self._read is not None:
+            if not self._out or self._read.urgent:
+                self._read.urgent = True
+                return ()
             self.drop()
-        if self._read is not None:
-            self._read.urgent = True
-        return self._read is not None
+        return super().read(now, urgent=urgent)
 
     def drop(self) -> None:
         """Drop the read-back: a strike is sent now, and lists that were requested before it may be outdated."""
@@ -54,54 +56,65 @@ class ReadQueue:
         self._waiting.clear()
         self._out = False
 
-    def on_refused(self, read: ReadBack, name: str, asked_ns: int, retry_after: str) -> Outputs:
-        """Queue a refused list; `asked_ns` is when it was requested, `retry_after` the header, in seconds.
+    def on_page(self, part: ListPart, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        read = part.read
+        if replied.status == 429 and not read.orders and not read.troubles:
+            return self._queue(part, call, replied.headers.get("retry-after", ""))
+        is_in_turn = self._take_turn(part, call)
+        return (*super().on_page(part, call, reply, replied, now), *self._go_on(read, is_in_turn, now))
 
-        A second read-back is not queued beside the first: it gets no further list.
-        """
+    def on_page_lost(self, part: ListPart, call: PendingCall, why: str, now: Instant) -> Outputs:
+        is_in_turn = self._take_turn(part, call)
+        return (*super().on_page_lost(part, call, why, now), *self._go_on(part.read, is_in_turn, now))
+
+    def on_turn(self, now: Instant) -> Outputs:
+        """Process the end of the timer `TURN`."""
+        self._timed = False
+        return self._ask_next(now)
+
+    def _queue(self, part: ListPart, call: PendingCall, retry_after: str) -> Outputs:
+        """Queue a refused list; a second read-back is not queued beside the first: it gets no further list."""
         if self._read is None:
-            self._read = read
-            self._waiting = [ACTIVE]
-        if self._read is not read:
+            self._read = part.read
+            self._waiting = {ACTIVE: part._replace(name=ACTIVE, order_list=self.by_name[ACTIVE])}
+        if self._read is not part.read:
             return ()
-        if asked_ns > read.asked_ns:
+        if call.asked_ns > part.read.asked_ns:
             self._out = False
-        if name not in self._waiting:
-            self._waiting.insert(len(self._waiting) - 1, name)
+        if part.name not in self._waiting:
+            active = self._waiting.pop(ACTIVE)
+            self._waiting |= {part.name: part, ACTIVE: active}
         if self._timed:
             return ()
         self._timed = True
         stated_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
         return (WakeAfter(TURN, max(TURN_S, min(stated_s, MAX_WAIT_S))),)
 
-    def on_list(self, read: ReadBack, name: str, asked_ns: int) -> bool:
-        """Record a list that has come, before its read-back gets it; return whether it was requested from the queue."""
-        if self._read is not read:
+    def _take_turn(self, part: ListPart, call: PendingCall) -> bool:
+        """Note a list that has come, before its read-back gets it; return whether it was requested from the queue."""
+        if self._read is not part.read:
             return False
-        in_turn = asked_ns > read.asked_ns and name in self._waiting
-        if in_turn:
-            self._waiting.remove(name)
+        is_in_turn = call.asked_ns > part.read.asked_ns and part.name in self._waiting
+        if is_in_turn:
+            del self._waiting[part.name]
             self._out = False
-        read.missing.update(self._waiting)
+        part.read.missing.update(self._waiting)
         if not self._waiting:
             self._read = None
-        return in_turn
+        return is_in_turn
 
-    def end(self, read: ReadBack) -> tuple[str, ...]:
-        """Remove the read-back from the queue; return the lists that are not requested any more."""
+    def _go_on(self, read: ReadBack, is_in_turn: bool, now: Instant) -> Outputs:
+        """Request the next list; once an order is open or a list has failed, end the read-back without others."""
+        if not (read.orders or read.troubles):
+            return self._ask_next(now) if is_in_turn else ()
         if self._read is not read:
             return ()
-        left = tuple(name for name in self._waiting if name in read.missing)
+        left = [part for part in self._waiting.values() if part.name in read.missing]
         self.drop()
-        return left
+        return tuple(output for part in left for output in self.end_list(part, (), "HTTP 429", now))
 
-    def ask_next(self, now: Instant) -> Outputs:
-        """Request the next list, if one waits."""
+    def _ask_next(self, now: Instant) -> Outputs:
         if self._read is None or self._out:
             return ()
         self._out = True
-        return self._ask(self._read, self._waiting[0], now)
-
-    def on_timer(self, now: Instant) -> Outputs:
-        self._timed = False
-        return self.ask_next(now)
+        return self.request(next(iter(self._waiting.values())), now)

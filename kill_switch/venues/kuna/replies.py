@@ -1,17 +1,20 @@
-"""Parse KUNA's replies: errors, lists, single orders, balances.
+"""Judge KUNA's replies, and read their orders and balances.
 
-The adapter and its striker use these functions; § numbers are those of docs/venues/kuna.md. Nothing here sends.
+The adapter and its commands use these functions; § numbers are those of docs/venues/kuna.md. Nothing here sends.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from kill_switch.core.domain import CancelOutcome, Order, OrderState
-from kill_switch.venues.decode import as_decimal, as_text
+from kill_switch.core.domain import Order, OrderState
+from kill_switch.venues.decode import Evidence, as_decimal, as_text
+from kill_switch.venues.kit.order_list import OrderList, read_page
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.kit.strike import CancelResult
 
 PAGE = 100  # the longest list, and the most open orders of an account (§ 3.2)
 TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})  # § 6
@@ -22,6 +25,7 @@ _JUDGED = re.compile(rf"{_NOT_THERE}|^\s*order\b.*can't be cancel", re.IGNORECAS
 _FORGOTTEN = re.compile(_NOT_THERE, re.IGNORECASE)
 MAX_ERRORS = 1000  # errors or items of a reply that are parsed: a batch has a hundred orders
 KEY_REFUSED = frozenset({"REQUEST_INVALID_KEY"})  # § 5
+NOT_NAMED = "not named in the answer"
 
 Body = dict[str, Any] | list[Any]
 
@@ -39,18 +43,41 @@ class KunaError(NamedTuple):
     forgotten: bool  # every error states that there is no order of this id
 
     @property
-    def answer(self) -> CancelOutcome:
-        """The outcome of the cancels that the reply does not name.
+    def outcome(self) -> ReplyOutcome:
+        """The outcome of the request, and of the cancels that the reply does not name.
 
         An ended order tells nothing about the others of its batch, nor does HTTP 429.
         """
-        return CancelOutcome.UNKNOWN if self.status == 429 or self.ended else CancelOutcome.REFUSED
+        return ReplyOutcome.UNKNOWN if self.status == 429 or self.ended else ReplyOutcome.REFUSED
 
     @property
     def too_long(self) -> bool:
         """Whether the batch may have been too long; the maximum is not documented (§ 3.2)."""
         hurried = "too_many_requests" in self.words.lower().replace(" ", "_")
         return self.status in (200, 400, 413) and not self.ended and not self.key and not hurried
+
+
+class KunaData(NamedTuple):
+    """The `data` of each `Reply`: a reply's body, and its errors."""
+
+    body: Body
+    error: KunaError | None
+
+
+def judge_http(status: int, body: Any, evidence: Evidence, *, signed: bool) -> Reply:
+    """Judge an HTTP answer; a failure of the venue proves nothing, but HTTP 500 may be a mistake of ours (§ 4)."""
+    if not isinstance(body, dict | list):
+        return Reply(ReplyOutcome.NO_ANSWER, f"HTTP {status}")
+    error = error_of_reply(status, body, evidence)
+    data = KunaData(body, error)
+    if error is None:
+        return Reply(ReplyOutcome.ACCEPTED, f"HTTP {status}", data)
+    if status >= 500 and not error.mistake:
+        return Reply(ReplyOutcome.NO_ANSWER, error.words)
+    if signed and "nonce" in error.words.lower():
+        return Reply(ReplyOutcome.WRONG_TIME, error.words, data)
+    not_found = error.forgotten and status != 429 and not error.key
+    return Reply(error.outcome, error.words, data, key_refused=error.key, not_found=not_found)
 
 
 def error_of_reply(status: int, body: Body, words: Callable[..., str]) -> KunaError | None:
@@ -124,48 +151,100 @@ def order_of(item: object) -> Order | None:
     )
 
 
-def orders_of(items: list[Any]) -> tuple[list[Order], int]:
-    """Parse a list: return its open orders, and the number of unreadable items that may be open orders."""
-    orders: list[Order] = []
-    unreadable = 0
-    for item in items:
-        order = order_of(item)
-        if order is None:
-            unreadable += not (isinstance(item, dict) and as_text(item.get("status")).lower() in TERMINAL)
-        elif order.state is not OrderState.GONE:
-            orders.append(order)
-    return orders, unreadable
+def listed_order_of(item: object) -> Order | None:
+    """Parse one order of a list; an order that has ended needs no id."""
+    order = order_of(item)
+    if order is None and isinstance(item, dict) and as_text(item.get("status")).lower() in TERMINAL:
+        return Order("", "", OrderState.GONE, as_text(item.get("status")))
+    return order
 
 
-class ParsedList(NamedTuple):
-    """A list of orders, as far as it can be parsed; orders beside an error count too."""
+class BatchItems(NamedTuple):
+    """The orders of a batch, by the items of its reply."""
 
-    orders: list[Order]
-    why: str = ""  # why it, or a part of it, cannot be read
-    full: str = ""  # why there may be a further page
+    cancelled: list[str]
+    ended: list[str]
+    left: dict[str, tuple[str, object] | None]  # the other orders → the code and text of their failure; None: not named
 
-
-def parse_list(kind: str, body: Body, refusal: KunaError | None) -> ParsedList:
-    """Parse the list `kind` ("active", or a status)."""
-    refused = "" if refusal is None else refusal.words
-    items = items_of(body)
-    if items is None:
-        return ParsedList([], refused or f"the {kind} list cannot be read")
-    orders, unreadable = orders_of(items)
-    lacking = f"the {kind} list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
-    full = f"the {kind} list is full: {len(items)} orders, there may be more" if len(items) >= PAGE else ""
-    return ParsedList(orders, refused or lacking, full)
+    @property
+    def any_settled(self) -> bool:
+        """Whether the reply names an order of the batch that is cancelled or had ended."""
+        return bool(self.cancelled or self.ended)
 
 
-def parse_look_up(order_id: str, body: Body, refusal: KunaError | None) -> tuple[Order | None, str]:
-    """Parse the look-up of one order: return the order, GONE if the venue does not know it, or None and the reason."""
-    if refusal is not None:
-        gone = refusal.forgotten and refusal.status != 429 and not refusal.key
-        return Order(order_id, "", OrderState.GONE, "not found") if gone else None, refusal.words
-    order = order_of(body.get("data", body)) if isinstance(body, dict) else None
-    if order is None or order.id != order_id:
-        return None, "the answer cannot be read"
-    return order, ""
+def read_items(body: Body, ids: Iterable[str]) -> BatchItems:
+    """Read the items of the reply to a batch of the orders with these ids."""
+    read = BatchItems([], [], dict.fromkeys(ids))
+    for item in items_of(body) or ():
+        order_id = id_of(item)
+        if order_id not in read.left:
+            continue
+        error = error_of(item)
+        if item.get("success") is True:
+            read.cancelled.append(order_id)
+            del read.left[order_id]
+        elif has_ended(error[1]):
+            read.ended.append(order_id)
+            del read.left[order_id]
+        else:
+            read.left[order_id] = error
+    return read
+
+
+def judge_batch(reply: Reply, ids: tuple[str, ...], words: Callable[..., str]) -> CancelResult:
+    """Judge the reply to a batch, whose orders may have fared differently (§ 3.2).
+
+    Errors that state as many ended orders as the reply does not name account for them. No other text about an order
+    settles it, "Order not found" least of all: the batch may have had a hundred.
+    """
+    data: KunaData = reply.data
+    error, (cancelled, ended, left) = data.error, read_items(data.body, ids)
+    if error is not None and not error.others and error.ended >= len(left):
+        ended, left = [*ended, *left], {}
+    outcome, evidence, refused = ReplyOutcome.ACCEPTED, _counts(len(cancelled), len(ended)), list[str]()
+    if left:
+        failures = {order_id: failure for order_id, failure in left.items() if failure is not None}
+        if error is None:
+            outcome = ReplyOutcome.REFUSED if failures else ReplyOutcome.UNKNOWN
+            why = next((words(*failure).strip() or "success false" for failure in failures.values()), NOT_NAMED)
+        else:
+            outcome, why = reply.outcome, error.words
+        evidence = f"{len(left)} of {len(ids)} cancels failed: {why}"
+        refused = list(left if error is not None and outcome is ReplyOutcome.REFUSED else failures)
+    judged = reply._replace(outcome=outcome, evidence=evidence, not_found=False)
+    return CancelResult(judged, len(cancelled), cancelled, ended, refused)
+
+
+def _counts(cancelled: int, ended: int) -> str:
+    counts = [f"{cancelled} order(s) cancelled"] if cancelled else []
+    return "; ".join([*counts, f"{ended} had ended"] if ended else counts)
+
+
+def judge_single(reply: Reply, order_id: str) -> CancelResult:
+    """Judge the reply to the cancel of one order."""
+    data: KunaData = reply.data
+    body, error = data
+    fields = body.get("data", body) if isinstance(body, dict) else None
+    judged, ids = reply._replace(not_found=False), (order_id,)
+    if error is not None and error.ended and not error.others:
+        judged = judged._replace(outcome=ReplyOutcome.ACCEPTED, evidence=_counts(0, 1))
+        return CancelResult(judged, 0, ended=ids)
+    if error is None and isinstance(fields, dict) and fields.get("success") is True:
+        return CancelResult(judged._replace(evidence=_counts(1, 0)), 1, cancelled=ids)
+    outcome = ReplyOutcome.UNKNOWN if error is None else reply.outcome
+    why = "the answer cannot be read" if error is None else error.words
+    judged = judged._replace(outcome=outcome, evidence=f"1 of 1 cancels failed: {why}")
+    return CancelResult(judged, refused=ids if outcome is ReplyOutcome.REFUSED else ())
+
+
+def judge_list(reply: Reply, order_list: OrderList) -> CancelResult:
+    """Judge a list that a strike reads; the judged reply's `data` are its orders, those beside an error too."""
+    page = read_page(order_list, reply, listed_order_of)
+    why = page.why or page.full
+    outcome = ReplyOutcome.UNKNOWN if why and reply.ok else reply.outcome
+    return CancelResult(
+        reply._replace(outcome=outcome, evidence=why or reply.evidence, data=page.orders, not_found=False)
+    )
 
 
 def balances_of(body: Body) -> dict[str, Decimal] | str:
@@ -187,8 +266,9 @@ def balances_of(body: Body) -> dict[str, Decimal] | str:
     return amounts
 
 
-def has_drill_passed(body: Body, refusal: KunaError | None, order: str) -> bool:
+def has_drill_passed(data: KunaData, order_id: str) -> bool:
     """Return whether a drill has passed: the reply shows that the venue has looked at the drill's order."""
-    if refusal is None:
-        return any(id_of(item) == order for item in (items_of(body) or ())[:MAX_ERRORS])
-    return refusal.order and not refusal.key and refusal.status != 429
+    error = data.error
+    if error is None:
+        return any(id_of(item) == order_id for item in (items_of(data.body) or ())[:MAX_ERRORS])
+    return error.order and not error.key and error.status != 429

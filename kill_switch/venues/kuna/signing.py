@@ -1,16 +1,17 @@
 """KUNA's requests: prebuilt with the single key, signed for each copy with the key pair (docs/venues/kuna.md § 2).
 
-The adapter and its striker build every request here. Nothing here sends.
+The adapter and its commands build every request here. Nothing here sends.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping
 
 import orjson
 
 from kill_switch.core.domain import Instant
+from kill_switch.venues.kit.calls import Build
+from kill_switch.venues.kit.signing import hex_hmac
 from kill_switch.venues.request import Request
 
 AHEAD_MS = 1000  # a nonce that is further ahead of the venue's clock may have been refused for that
@@ -42,9 +43,10 @@ class KunaSigner:
 
     @property
     def needs_signature(self) -> bool:
+        """Whether requests are signed."""
         return self._secret is not None
 
-    def build(self, method: str, target: str, body: dict[str, object] | None = None) -> Callable[[Instant], Request]:
+    def build(self, method: str, target: str, body: Mapping[str, object] | None = None) -> Build:
         """Return the builder that is called for each copy of this request."""
         content = b"" if body is None else orjson.dumps(body)
         secret = self._secret
@@ -58,8 +60,8 @@ class KunaSigner:
         """Sign `path?query`, nonce and body (§ 2); a GET signs `{}` and has no body."""
         self._nonce = max(self._nonce + 1, self._own_ms(now) + self._ahead_ms)
         text = f"{target}{self._nonce}".encode() + (body or b"{}")
-        signature = hmac.digest(secret, text, "sha384").hex()
-        return Request(method, target, {**self._headers, "nonce": str(self._nonce), "signature": signature}, body)
+        signed = {"nonce": str(self._nonce), "signature": hex_hmac(secret, text, "sha384")}
+        return Request(method, target, {**self._headers, **signed}, body)
 
     def _own_ms(self, now: Instant) -> int:
         """Return our time in milliseconds, without any forward step of our wall clock since the first request."""

@@ -1,70 +1,101 @@
-"""A SocketCluster session with KUNA: handshake, login, subscriptions, pings (protocol version 2).
+"""KUNA's SocketCluster protocol: the frames of a login and their answers, and the pings of a connection (version 2).
 
-The adapter makes one for each WebSocket connection and hands over its frames and timers. The session carries no
-cancel: KUNA has none over the WebSocket (docs/venues/kuna.md § 5).
+The adapter logs connections in with `login_steps`, and keeps a `Heartbeat` for each. No cancel goes over the WebSocket:
+KUNA has none there (docs/venues/kuna.md § 5).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
 
 import orjson
 
-from kill_switch.core.domain import Instant, Order, Route
-from kill_switch.venues.kuna.replies import KEY_REFUSED, error_of, order_of
-from kill_switch.venues.messages import CloseConnection, NotReady, Outputs, Ready, Send, UnexplainedMessage, WakeAfter
+from kill_switch.core.domain import Instant
+from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message
+from kill_switch.venues.kit.timers import TimerTable
+from kill_switch.venues.kuna.replies import KEY_REFUSED, error_of
+from kill_switch.venues.messages import CloseConnection, Outputs, Send
 
 PING_EVERY_S = 8.0  # working clients send an empty frame every 7 to 8 s, whatever the venue sends (§ 5)
 PONG_EVERY_S = 0.5  # at most: a peer that echoes every pong must not cause a storm
 PING_TIMEOUT_S = 20.0  # until the handshake states another
+HANDSHAKE, LOGIN, ORDER, ACCOUNTS = range(1, 5)  # `cid` of our frames; the answer has it as its `rid`
+_NAMES = {HANDSHAKE: "#handshake", LOGIN: "login", ORDER: "order", ACCOUNTS: "accounts"}
 
 
-class SocketClusterSession:
-    """The session of one connection.
+def _frame(cid: int, event: str, data: object) -> bytes:
+    return orjson.dumps({"event": event, "data": data, "cid": cid})
 
-    Without a key it does not log in: it is ready once the handshake is answered, and gets no pushes.
-    """
 
-    def __init__(
-        self,
-        conn: int,
-        login: str,
-        words: Callable[..., str],
-        push_order: Callable[[Order], Outputs],
-        now: Instant,
-    ) -> None:
-        """Make a session of a connection that has just opened; send `start` first.
+def subscription(cid: int) -> bytes:
+    """Return the frame that subscribes to the channel `ORDER` or `ACCOUNTS`."""
+    return _frame(cid, "#subscribe", {"channel": _NAMES[cid]})
 
-        `login` is the single key, "" for none. `words` makes evidence of the venue's texts. `push_order` is called
-        with each pushed order, and returns its facts.
-        """
+
+def login_steps(key: str) -> tuple[LoginStep, ...]:
+    """Return the steps of a login with the single key; without one a connection gets no pushes."""
+    handshake = _frame(HANDSHAKE, "#handshake", {"authToken": None})
+    login, subscribe = _frame(LOGIN, "login", key), subscription(ORDER)
+    steps = (
+        LoginStep(lambda conn, now: handshake, lambda message: rid_of(message) == HANDSHAKE),
+        LoginStep(lambda conn, now: login, _is_logged_in),
+        LoginStep(lambda conn, now: subscribe, lambda message: rid_of(message) == ORDER),
+    )
+    return steps if key else steps[:1]
+
+
+def rid_of(message: Message) -> int:
+    """Return which of our frames a message answers; 0 if none."""
+    rid = message.get("rid")
+    return rid if type(rid) is int and rid in _NAMES and message.get("event") is None else 0
+
+
+def _is_logged_in(message: Message) -> bool:
+    """Return whether the login is accepted: the token comes before the answer to the login, or after it (§ 5)."""
+    return message.get("event") == "#setAuthToken" or rid_of(message) == LOGIN
+
+
+def refusal_of(message: Message, words: Callable[..., str]) -> LoginRefused | None:
+    """Return which of our frames a message refuses, or why it ends the session; None: neither."""
+    rid, error, event = rid_of(message), message.get("error"), message.get("event")
+    if rid and error:
+        code, text = error_of(error)
+        evidence = words(_NAMES[rid], "refused:", code, text)
+        return LoginRefused(evidence, code in KEY_REFUSED, optional=rid == ACCOUNTS)
+    if event == "#removeAuthToken":
+        return LoginRefused("the venue has logged us out")
+    data = message.get("data")
+    if event == "#kickOut" and isinstance(data, dict) and data.get("channel") == "order":
+        return LoginRefused("the venue has ended the order subscription")
+    return None
+
+
+class Heartbeat:
+    """The pings of one connection, empty frames in both directions, and the watch over its silence (§ 5)."""
+
+    def __init__(self, conn: int, timers: TimerTable, now: Instant) -> None:
         self._conn = conn
-        self._login = login
-        self._words = words
-        self._push_order = push_order
+        self._timers = timers
         self._heard_ns = now.mono_ns  # when the latest frame came
         self._ping_ns = 0  # when our latest empty frame was sent
         self._timeout_s = PING_TIMEOUT_S
-        self._step: Literal["handshake", "login", "subscribe", "ready"] = "handshake"
-        self._asked: dict[int, str] = {}  # cid → the event that was sent with it
-        self._cid = 0
+        self._greeted = False  # the handshake is answered: no ping leaves before
+        self.is_closed = False
 
     def start(self) -> Outputs:
-        """Return the handshake and the first timer."""
-        handshake = self._emit("#handshake", "#handshake", {"authToken": None})
-        return (handshake, WakeAfter(f"beat {self._conn}", PING_EVERY_S))
+        """Return the first timer."""
+        return (self._timers.start(PING_EVERY_S, self._on_due),)
 
-    def on_timer(self, now: Instant) -> Outputs:
-        """Send a ping; close the connection if it has been silent for `pingTimeout`."""
-        silent_s = (now.mono_ns - self._heard_ns) / 1e9
-        if silent_s >= self._timeout_s:
-            return (CloseConnection(self._conn, f"silent for {self._timeout_s:g} s"),)
-        again = WakeAfter(f"beat {self._conn}", min(PING_EVERY_S, self._timeout_s - silent_s))
-        if self._step == "handshake":
-            return (again,)
-        self._ping_ns = now.mono_ns
-        return (Send(self._conn, b""), again)
+    def on_message(self, message: Message, now: Instant) -> None:
+        """Note a sign of life; an answer to the handshake may state a timeout between 1 s and 10 minutes."""
+        self._heard_ns = now.mono_ns
+        if rid_of(message) != HANDSHAKE or message.get("error"):
+            return
+        self._greeted = True
+        data = message.get("data")
+        timeout_ms = data.get("pingTimeout") if isinstance(data, dict) else None
+        if isinstance(timeout_ms, int | float) and 1000 <= timeout_ms <= 600_000:
+            self._timeout_s = timeout_ms / 1000
 
     def on_ping(self, now: Instant) -> Outputs:
         """Answer the protocol's ping, an empty frame, with an empty frame."""
@@ -74,87 +105,15 @@ class SocketClusterSession:
         self._ping_ns = now.mono_ns
         return (Send(self._conn, b""),)
 
-    def on_message(self, message: dict[str, Any], now: Instant) -> Outputs:
-        """Apply a frame; an event with a `cid` is acknowledged."""
-        self._heard_ns = now.mono_ns
-        event, cid = message.get("event"), message.get("cid")
-        if event is None and "rid" in message:
-            return self._on_reply(message["rid"], message.get("error"), message.get("data"))
-        outputs = self._on_event(event, message.get("data"))
-        if type(cid) is not int:
-            return outputs
-        return (Send(self._conn, orjson.dumps({"rid": cid})), *outputs)
-
-    def _on_event(self, event: object, data: object) -> Outputs:
-        channel = data.get("channel") if isinstance(data, dict) else None
-        match event:
-            case "#publish" if isinstance(data, dict):
-                return self._on_push(channel, data.get("data"))
-            case "#setAuthToken":  # comes before the answer to the login, or after it (§ 5)
-                return self._on_login()
-            case "#removeAuthToken":
-                return self._end("the venue has logged us out")
-            case "#kickOut" if channel == "order":
-                return self._end("the venue has ended the order subscription")
-            case "#kickOut":
-                return ()
-            case _:
-                return (UnexplainedMessage("a message that no document explains"),)
-
-    def _on_push(self, channel: object, data: object) -> Outputs:
-        """Apply a push by its channel; the object is three levels deep, and the inner event's name is unknown (§ 5)."""
-        if channel in ("accounts", "trade"):
+    def _on_due(self, now: Instant) -> Outputs:
+        """Send a ping; close the connection if it has been silent for the venue's timeout."""
+        if self.is_closed:
             return ()
-        if channel != "order":
-            return (UnexplainedMessage("a push on a channel that is not subscribed"),)
-        inner = data.get("data") if isinstance(data, dict) else None
-        order = order_of(inner if isinstance(inner, dict) else data)
-        return (UnexplainedMessage("an order push that cannot be read"),) if order is None else self._push_order(order)
-
-    def _on_reply(self, rid: object, error: object, data: object) -> Outputs:
-        event_name = self._asked.pop(rid, "") if isinstance(rid, int) else ""
-        if not event_name:
-            return (UnexplainedMessage("an answer to no request of ours"),)
-        if error:
-            code, text = error_of(error)
-            words = self._words(event_name, "refused:", code, text)
-            if event_name == "accounts":  # a kill does not need balances
-                return (UnexplainedMessage(words),)
-            return self._end(words, fatal=code in KEY_REFUSED)
-        match event_name:
-            case "#handshake":
-                return self._on_handshake(data)
-            case "login":
-                return self._on_login()
-            case "order":
-                return self._ready()
-            case _:
-                return ()
-
-    def _on_handshake(self, data: object) -> Outputs:
-        """Keep the venue's `pingTimeout` if it is between 1 s and 10 minutes, and log in."""
-        timeout_ms = data.get("pingTimeout") if isinstance(data, dict) else None
-        if isinstance(timeout_ms, int | float) and 1000 <= timeout_ms <= 600_000:
-            self._timeout_s = timeout_ms / 1000
-        if not self._login:
-            return self._ready()
-        self._step = "login"
-        return (self._emit("login", "login", self._login),)
-
-    def _on_login(self) -> Outputs:
-        if self._step != "login":
-            return ()
-        self._step = "subscribe"
-        return tuple(self._emit(name, "#subscribe", {"channel": name}) for name in ("order", "accounts"))
-
-    def _ready(self) -> Outputs:
-        self._step = "ready"
-        return (Ready(Route.WS, self._conn),)
-
-    def _end(self, why: str, *, fatal: bool = False) -> Outputs:
-        return (NotReady(Route.WS, self._conn, why, fatal), CloseConnection(self._conn, why))
-
-    def _emit(self, purpose: str, event: str, data: object) -> Send:
-        self._cid += 1
-        self._asked[self._cid] = purpose
-        return Send(self._conn, orjson.dumps({"event": event, "data": data, "cid": self._cid}))
+        silent_s = (now.mono_ns - self._heard_ns) / 1e9
+        if silent_s >= self._timeout_s:
+            return (CloseConnection(self._conn, f"silent for {self._timeout_s:g} s"),)
+        again = self._timers.start(min(PING_EVERY_S, self._timeout_s - silent_s), self._on_due)
+        if not self._greeted:
+            return (again,)
+        self._ping_ns = now.mono_ns
+        return (Send(self._conn, b""), again)

@@ -6,52 +6,55 @@ single sub-account, so each sub-account needs an account of its own in the confi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import orjson
 
-from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
-from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.decode import as_text, parse_json
+from kill_switch.core.domain import Instant, Order, OrderState, SweepTiming
+from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
-from kill_switch.venues.kit.readback import LOOK_UP, READ_SECOND_ROUTE_FACTOR, ReadBack
-from kill_switch.venues.messages import (
-    CancelAnswered,
-    Drilled,
-    Equity,
-    NotReady,
-    Output,
-    Outputs,
-    Ready,
-    Replied,
-    UnexplainedMessage,
-)
+from kill_switch.venues.kit.replies import FrameReply, Reply
+from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
+from kill_switch.venues.kit.strike import CancelCommand
+from kill_switch.venues.kit_adapter import KitAdapter
+from kill_switch.venues.messages import Output, Outputs, Replied, Send, ServerTime, UnexplainedMessage
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.oxfun.replies import (
     ALREADY_GONE_CODES,
-    KEY_REFUSED,
-    NOT_FOUND,
-    NOTHING_WORKING,
-    RETRYABLE_CODES,
-    TOO_FAST,
+    LOGGED_IN_ALREADY,
+    OPTIONAL_CHANNELS,
     WRONG_TIME,
+    cancel_item,
+    judge_cancel_all,
+    judge_cancel_frame,
+    judge_http,
+    login_refusal,
     read_order,
-    read_orders,
     read_worth,
 )
-from kill_switch.venues.oxfun.session import SessionPool
 from kill_switch.venues.oxfun.signing import OxFunSigner
-from kill_switch.venues.oxfun.strike import MARKET, NO_ORDER, OxFunStriker
+from kill_switch.venues.oxfun.strike import KnownOrders
 from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
 
 REST = ("five minutes", 1.0), ("second", 1.0)  # what each REST request takes (§ 3.4)
 TOO_FAST_CODE = b'"20007"'  # § 9; it may come with HTTP 200
 ERROR_BYTES = 512  # the longest body that is looked at for it
+
+GREETING_WITHIN_S = 0.5  # seconds; then log in without a greeting, which is inferred and not documented (§ 3.1)
+PING_EVERY_S = 15.0  # the venue requires a "ping" a minute (§ 3.3)
+MS_DIGITS = 13  # digits of a time in milliseconds, until the year 2286
+SUBSCRIBE = orjson.dumps({"op": "subscribe", "tag": 101, "args": ["order:all", *OPTIONAL_CHANNELS]})
+NO_ORDER = 2**63 - 1  # the largest id that an order can have
+MARKET = "BTC-USD-SWAP-LIN"
+CANCEL_EVENTS = ("cancelorder", "cancelorders", "CANCEL")  # answers about one order of a frame (§ 4)
 
 
 class OxFunOptions(VenueOptions):
@@ -61,7 +64,7 @@ class OxFunOptions(VenueOptions):
     rest_url: str = "https://api.ox.fun"
 
 
-class OxFun(Adapter[OxFunOptions]):
+class OxFun(KitAdapter[OxFunOptions]):
     """Speak one sub-account's protocol at OX.FUN.
 
     A strike is REST `DELETE /v3/orders/cancel-all`, with WebSocket `cancelorders` batches for known orders beside it.
@@ -97,6 +100,7 @@ class OxFun(Adapter[OxFunOptions]):
         strike=("DELETE /v3/orders/cancel-all", "DELETE /v3/orders/cancel"),
     )
     CURRENCIES: ClassVar[tuple[str, ...]] = ("OX",)
+    READS_ALONGSIDE: ClassVar[bool] = True
     CLOCK_WINDOW_S: ClassVar[float | None] = 30.0  # § 8 documents that there is a window (20024), but not its width
 
     Options = OxFunOptions
@@ -129,223 +133,191 @@ class OxFun(Adapter[OxFunOptions]):
     def __init__(self, options: OxFunOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
         self._signer = OxFunSigner(secrets["api_key"], secrets["api_secret"], self.host, self.clock)
-        self.book.lists = ("working",)
-        self._working = self._signer.build("GET", "/v3/orders/working")
-        self._account = self._signer.build("GET", "/v3/account")
-        self._drill_count = 0
-        self._sessions = SessionPool(self._signer, self.clock, self.evidence, self.read_backs.begin_pushes)
-        self._striker = OxFunStriker(
-            self.calls, self.book, self._sessions, self._signer, self.clock, lambda: self.second_route_after_s
+        self._login_sent_ns: dict[int, int] = {}  # connection → when its login was sent, on our wall clock
+        self._known = KnownOrders(self.book)
+        self._cancelled = 0  # pushes of cancelled orders since the last read-back of a sweep
+        self.read_backs.count_cancelled = self._count_cancelled
+        self.account_wide = CancelCommand(
+            "cancel-all",
+            self._signer.build("DELETE", "/v3/orders/cancel-all", b"{}"),  # {} means the whole account (§ 4.3)
+            lambda reply: judge_cancel_all(reply, self.evidence),
+            line="DELETE /v3/orders/cancel-all",
         )
-        self.read_backs.order_request = self._order_request
-        self.read_backs.count_cancelled = self._striker.count_cancelled
+        get = partial(self._signer.build, "GET")
+        self.lists = (OrderList("working", one_page(get("/v3/orders/working")), lambda data: data),)
+        self.look_up = lambda order_id: get(f"/v3/orders/status?orderId={quote(order_id, safe='')}")
+        self.login = (
+            LoginStep(lambda conn, now: None, _is_greeting, GREETING_WITHIN_S, optional=True),
+            LoginStep(self._log_in, _is_logged_in),
+            LoginStep(lambda conn, now: SUBSCRIBE, _is_subscribed),
+        )
+        self.ping = Ping(PING_EVERY_S, b"ping", lambda frame: frame in (b"pong", "pong"))
+        self.harmless = lambda now: self._cancel_by_id(({"marketCode": MARKET, "orderId": str(NO_ORDER)},), now)
+        self.harmless_frame = _harmless_frame
+        self.equity_request = get("/v3/account")
+        self.assemble()
 
-    # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def prebuilt_command(self, now: Instant) -> Request:
-        return self._striker.first(now)
+    # ── strikes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        return self._striker.strike(now, number)
+        """Cancel everything; beside that, cancel known orders by id, whose frames do not answer the strike."""
+        if number == 1:
+            self._cancelled = 0  # earlier cancels are not this kill's
+        yield from super().strike(now, number)
+        if number == 1:  # after the widest command, because a list may come while that one leaves
+            self._known.forget_outlived()
+        conn = self.carrier()
+        if conn is not None:
+            yield from (Send(conn, text, command=True) for text in self._known.frames(f"k{number}"))
+        if orders := self._known.choose_apart(framed=conn is not None):
+            items = [{"marketCode": order.symbol, "orderId": order.id} for order in orders]
+            some = CancelCommand("cancel-some", lambda at: self._cancel_by_id(items, at), extra=True)
+            yield from self.striker.issue_extra(some, now)
+        self._known.note_struck()
 
     def describe_strike(self) -> tuple[str, ...]:
-        return self._striker.plan()
+        lines = super().describe_strike()
+        if self.carrier() is None:
+            return (*lines, "DELETE /v3/orders/cancel") if self._known.apart(framed=False) else lines
+        count = sum(1 for _ in self._known.frames("k"))
+        frames = f'ws {{"op":"cancelorders",…}}, {count} message(s) for the orders that are known'
+        return (*lines, frames) if count else lines
 
-    def read(self, now: Instant) -> Outputs:
-        return self.calls.start_call(
-            "orders",
-            self._working,
-            now,
-            urgent=True,
-            second_route_after_s=READ_SECOND_ROUTE_FACTOR * self.second_route_after_s,
-        )
+    def _cancel_by_id(self, items: Sequence[Mapping[str, str]], now: Instant) -> Request:
+        # a `timestamp` goes with `recvWindow`: without one it is one second, which a busy venue may exceed (100015)
+        body = {"timestamp": self.clock.venue_ms(now), "recvWindow": 5000, "responseType": "FULL", "orders": items}
+        return self._signer.sign(self._signer.template("DELETE", "/v3/orders/cancel", orjson.dumps(body)), now)
 
-    def read_alongside_strike(self, now: Instant) -> Outputs:
-        """Request the list if the shared limit has room: the strikes of many accounts need the requests."""
-        if any(call.kind == "beside" for call in self.calls.pending.values()):
-            return ()
-        if not self.budget.is_rested(now):
-            return ()
-        return self.calls.start_call(
-            "beside", self._working, now, urgent=True, second_route_after_s=self.second_route_after_s
-        )
+    def _count_cancelled(self) -> int | None:
+        """Return how many cancels were pushed, or None for none, and reset the count."""
+        cancelled, self._cancelled = self._cancelled, 0
+        return cancelled or None
 
-    def keep_warm(self, now: Instant) -> Outputs:
-        return self.calls.start_call("probe", self._working, now)
+    # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _order_request(self, order_id: str) -> Callable[[Instant], Request]:
-        return self._signer.build("GET", f"/v3/orders/status?orderId={quote(order_id, safe='')}")
+    def read_reply(self, status: int, body: Any) -> Reply:
+        return judge_http(status, body, self.evidence)
 
-    def drill(self, now: Instant) -> Outputs:
-        """Cancel an order that cannot exist, over REST and over the WebSocket."""
-        self._drill_count += 1
-        tag = f"{DRILL}-{self._drill_count}"
-        frame = {"op": "cancelorder", "tag": tag, "data": {"marketCode": MARKET, "orderId": NO_ORDER}}
-        return (
-            *self.drills.start_call(self._striker.cancel_none, now),
-            *self.drills.start_frame(self._sessions.newest, tag, orjson.dumps(frame), now),
-        )
+    def may_sign_again(self, call: PendingCall) -> bool:
+        """Return whether no attempt has been signed by the clock of a refusal: a second one has the same clock."""
+        return not call.is_retry
 
-    def request_equity(self, now: Instant) -> Outputs:
-        return self.calls.start_call("account", self._account, now)
+    def read_order(self, item: object) -> Order | None:
+        return read_order(item)
 
-    # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
+    def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
+        worth = read_worth(data)
+        return "the answer has no collateral of one account" if worth is None else {"OX": worth}
 
     def is_over_limit(self, reply: Replied) -> bool:
         return reply.status == 429 or (len(reply.body) < ERROR_BYTES and TOO_FAST_CODE in reply.body)
 
-    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
-        body = parse_json(reply.body)
-        success = body.get("success") if isinstance(body, dict) else None
-        code = as_text(body.get("code", "")) if isinstance(body, dict) else ""
-        if reply.status >= 500 or not isinstance(success, bool) or (not success and code in RETRYABLE_CODES):
+    def is_drill_passed(self, reply: Reply) -> bool:
+        item = cancel_item(reply.data)
+        return item.get("submitted") is True or as_text(item.get("code")) in ALREADY_GONE_CODES
+
+    def frame_reply(self, message: Message) -> FrameReply | None:
+        """Judge the answer to a drill; many answers follow a strike's frame, and `on_push` processes them."""
+        prefix, _, number = as_text(message.get("tag")).partition("-")
+        if message.get("event") not in CANCEL_EVENTS or prefix != DRILL or not (number.isascii() and number.isdigit()):
             return None
-        if code == WRONG_TIME and not success and not call.is_retry:
-            self.clock.note_reply(reply, now, refused=True)
-            return self.calls.start_again(call, now)
-        words = f"HTTP {reply.status}" + ("" if success else f" {self.evidence(code, body.get('message', ''))}")
-        if call.kind == DRILL:
-            return (self._cancel_none_answered(body, words, reply),)
-        match call.kind:
-            case "cancel-all":
-                return (self._cancel_all_answered(body, reply.status, code, words, alone=call.is_only_copy),)
-            case "orders":
-                orders, why = read_orders(body, "" if success and reply.status == 200 else words)
-                return self.read_backs.take_list(ReadBack(call.asked_ns, set()), "working", orders, why, now)
-            case kind if kind == LOOK_UP:
-                return self._order_answered(call, body, code, words)
-            case "cancel-some":
-                return ()  # their look-ups show the result
-            case "beside":
-                orders, _ = read_orders(body, "" if success and reply.status == 200 else words)
-                self.book.note_open((order.id for order in orders), call.asked_ns)
-                return self.book.apply_listing("working", orders, call.asked_ns, whole=False)
-            case "account":
-                worth = read_worth(body.get("data")) if success and reply.status == 200 else None
-                if worth is None:
-                    return (UnexplainedMessage(f"the account cannot be measured: {words}"),)
-                return (Equity({"OX": worth}, call.asked_ns),)
-            case _:
-                orders, why = read_orders(body, "" if success and reply.status == 200 else words)
-                if why:
-                    seen = self.book.apply_probe("working", orders, call.asked_ns, whole=False)
-                    return (NotReady(Route.HTTP, 0, why, fatal=code in KEY_REFUSED), *seen)
-                read = ReadBack(call.asked_ns, set(), urgent=False)
-                return (Ready(Route.HTTP, 0), *self.read_backs.take_list(read, "working", orders, "", now))
+        return FrameReply(int(number[:18]), judge_cancel_frame(message, self.evidence))
 
-    def _order_answered(self, call: PendingCall, body: dict[str, Any], code: str, words: str) -> Outputs:
-        """Process the look-up of an order; "no open order of this id" is its end."""
-        _, order_id = call.part
-        if body["success"] is not True:
-            gone = Order(order_id, "", OrderState.GONE, code)
-            return self.read_backs.looked_up(call, gone if code in NOT_FOUND else None, words)
-        order = read_order(body.get("data"))
-        if order is None or order.id != order_id:
-            return self.read_backs.looked_up(call, None, "the answer cannot be read")
-        return self.read_backs.looked_up(call, order)
+    # ── sessions ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _cancel_all_answered(
-        self, body: dict[str, Any], status: int, code: str, words: str, *, alone: bool
-    ) -> CancelAnswered:
-        if status == 200 and body["success"]:
-            data = body.get("data")
-            notice = data.get("notice") if isinstance(data, dict) else None
-            if notice == NOTHING_WORKING:
-                self.book.note_cancelled((), all_of_them=alone)
-            return CancelAnswered(CancelOutcome.ACCEPTED, self.evidence(notice or "accepted"))
-        if status == 429 or code in TOO_FAST:
-            return CancelAnswered(CancelOutcome.UNKNOWN, words)
-        return CancelAnswered(CancelOutcome.REFUSED, words)
+    def _log_in(self, conn: int, now: Instant) -> bytes:
+        self._login_sent_ns[conn] = now.wall_ns
+        stamp = str(self.clock.venue_ms(now))
+        signature = self._signer.hmac(f"{stamp}GET/auth/self/verify")
+        data = {"apiKey": self._signer.key, "timestamp": stamp, "signature": signature}
+        return orjson.dumps({"op": "login", "tag": 1, "data": data})
 
-    def _cancel_none_answered(self, body: dict[str, Any], words: str, reply: Replied) -> Drilled:
-        """Judge a drill: the order path works if the venue has looked for the order."""
-        data = body.get("data") if body["success"] is True and reply.status == 200 else None
-        item = data[0] if isinstance(data, list) and data and isinstance(data[0], dict) else body
-        ok, evidence = self._not_there(item)
-        return Drilled(Route.HTTP, ok, reply.rtt_us, evidence or words)
+    def login_refusal(self, message: Message) -> LoginRefused | None:
+        return login_refusal(message, self.evidence)
 
-    def _not_there(self, item: dict[str, Any]) -> tuple[bool, str]:
-        """Return whether the answer for an order that cannot exist proves the order path, and the venue's words."""
-        if item.get("submitted") is True:
-            return True, "submitted"
-        code = as_text(item.get("code", ""))
-        return code in ALREADY_GONE_CODES, self.evidence(code, item.get("message", "")).strip()
+    def on_session_closed(self, conn: int) -> None:
+        self._login_sent_ns.pop(conn, None)
+        super().on_session_closed(conn)
 
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        match call.kind:
-            case "cancel-all":
-                return (CancelAnswered(CancelOutcome.UNKNOWN if call.sent else CancelOutcome.UNSENT, why),)
-            case "orders":
-                return self.read_backs.take_list(ReadBack(call.asked_ns, set()), "working", (), why, now)
-            case "account" | "cancel-some" | "beside":
-                return ()  # the lanes report their own faults
-            case _:
-                return (NotReady(Route.HTTP, 0, why),)
+    def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
+        """Process a message; the answer to a login shows the venue's clock too."""
+        sent_ns = self._login_sent_ns.pop(conn, None) if message.get("event") == "login" else None
+        outputs = super().on_message(conn, message, now)
+        return outputs if sent_ns is None else (*outputs, *self._note_time(message, sent_ns, now))
 
-    # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        if route is not Route.WS:
-            return self.keep_warm(now)
-        return self._sessions.opened(conn)
-
-    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
-        self._sessions.closed(conn)
-        return (NotReady(route, conn, why),)
-
-    def on_timer(self, tag: str, now: Instant) -> Outputs:
-        return self._sessions.woke(tag, now)
-
-    def handle_raw_frame(self, conn: int, text: str | bytes, now: Instant) -> Outputs | None:
-        return self._sessions.ponged(conn, now) if text in (b"pong", "pong") else None
-
-    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
-        if conn not in self._sessions:
+    def _note_time(self, message: Message, sent_ns: int, now: Instant) -> tuple[ServerTime, ...]:
+        stamp = as_text(message.get("timestamp"))
+        if not (stamp.isascii() and stamp.isdigit() and len(stamp) == MS_DIGITS):
             return ()
-        if message.get("table") == "order":
-            return self._pushed(message.get("data"))
-        session_outputs = self._sessions.received(conn, message, now)
-        if session_outputs is not None:
-            return session_outputs
-        match message.get("event"):
-            case "cancelorder" | "cancelorders" | "CANCEL":
-                return (*self._cancel_reply(message, now), *self._sessions.login_ended(conn, message))
-            case "AMEND":
-                return ()  # a trading system's amendment of an order came too late
-            case _ if message.get("table") in ("position", "balance"):
+        at_ns = int(stamp) * 1_000_000
+        late = message.get("success") is not True and as_text(message.get("code")) == WRONG_TIME
+        return self.clock.note_message(at_ns, at_ns + 1_000_000, sent_ns, now, refused=late)
+
+    # ── pushes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
+        match message.get("table"), message.get("event"):
+            case "order", _:
+                return self._on_orders(message.get("data"))
+            case _, event if event in CANCEL_EVENTS:
+                return self._on_cancel_reply(conn, message, now)
+            case _, "login":
+                return (UnexplainedMessage("a login answer without a login"),)
+            case (("position" | "balance"), _) | (_, ("AMEND" | "subscribe")):
+                return ()  # AMEND: a trading system's amendment of an order came too late
+            case _ if _is_greeting(message):
                 return ()
             case _ if message.get("success") is False:
-                return (
-                    UnexplainedMessage(self.evidence(as_text(message.get("code", "")), message.get("message", ""))),
-                )
+                words = self.evidence(as_text(message.get("code")), message.get("message", ""))
+                return (UnexplainedMessage(words),)
             case _:
                 return (UnexplainedMessage("a message that no document explains"),)
 
-    def _pushed(self, data: object) -> Outputs:
-        if not isinstance(data, list):
+    def _on_orders(self, items: object) -> Outputs:
+        if not isinstance(items, list):
             return (UnexplainedMessage("an order push without a list"),)
-        seen: list[Output] = []
-        for item in data:
+        outputs: list[Output] = []
+        for item in items:
             order = read_order(item)
-            if order is None:
-                seen.append(UnexplainedMessage("an order push that cannot be read"))
+            if order is None or not order.id:
+                outputs.append(UnexplainedMessage("an order push that cannot be read"))
             elif item.get("notice") == "OrderClosed":
-                self._striker.cancelled += order.status.startswith("CANCELED") and order.status != "CANCELED_BY_AMEND"
-                seen.extend(self.book.apply_push(order._replace(state=OrderState.GONE)))
+                self._cancelled += order.status.startswith("CANCELED") and order.status != "CANCELED_BY_AMEND"
+                outputs.extend(self.book.apply_push(order._replace(state=OrderState.GONE)))
             else:
-                seen.extend(self.book.apply_push(order, opened=item.get("notice") == "OrderOpened"))
-        return tuple(seen)
+                outputs.extend(self.book.apply_push(order, opened=item.get("notice") == "OrderOpened"))
+        return tuple(outputs)
 
-    def _cancel_reply(self, message: dict[str, Any], now: Instant) -> Outputs:
-        tag = as_text(message.get("tag", ""))
-        if tag.startswith(DRILL):
-            return self.drills.end_frame(tag, *self._not_there(message), now)
-        if message.get("submitted") is True:
-            return ()  # accepted by the gateway; the order's own push or a read shows its end
-        code = as_text(message.get("code", ""))
-        data = message.get("data")
+    def _on_cancel_reply(self, conn: int, message: Message, now: Instant) -> Outputs:
+        """Process the answer about one order of a frame; an accepted cancel shows in the order's push or in a read."""
+        reply, data = judge_cancel_frame(message, self.evidence), message.get("data")
+        if reply.ok:
+            return ()
         if isinstance(data, dict):
-            self.book.note_cancel_refused(as_text(data.get("orderId", "")), as_text(data.get("marketCode")))
-            if code in ALREADY_GONE_CODES:
+            self.book.note_cancel_refused(as_text(data.get("orderId")), as_text(data.get("marketCode")))
+            if reply.not_found:
                 return ()
-        return (UnexplainedMessage(self.evidence("cancel refused:", code, message.get("message", ""))),)
+        ended = self.end_session(conn, reply, now) if reply.session_ended else ()
+        words = self.evidence("cancel refused:", as_text(message.get("code")), message.get("message", ""))
+        return (UnexplainedMessage(words), *ended)
+
+
+def _harmless_frame(number: int) -> bytes:
+    data = {"marketCode": MARKET, "orderId": NO_ORDER}
+    return orjson.dumps({"op": "cancelorder", "tag": f"{DRILL}-{number}", "data": data})
+
+
+def _is_greeting(message: Message) -> bool:
+    event = message.get("event")
+    return event == "Welcome" or ("nonce" in message and event not in ("login", "subscribe", "AMEND", *CANCEL_EVENTS))
+
+
+def _is_logged_in(message: Message) -> bool:
+    granted = message.get("success") is True or as_text(message.get("code")) == LOGGED_IN_ALREADY
+    return message.get("event") == "login" and granted
+
+
+def _is_subscribed(message: Message) -> bool:
+    """Return whether orders are pushed from now on."""
+    is_order = message.get("channel") == "order:all"
+    return message.get("event") == "subscribe" and message.get("success") is True and is_order

@@ -1,4 +1,7 @@
-"""Read OX.FUN's answers and pushes: orders, the account's equity, error codes (docs/venues/oxfun.md § 5 to § 8)."""
+"""Judge OX.FUN's answers, and read its orders and the account's equity (docs/venues/oxfun.md § 4 to § 8).
+
+The adapter uses these functions. They never send anything.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from decimal import Decimal
 from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
-from kill_switch.venues.decode import as_decimal, as_text
+from kill_switch.venues.decode import Evidence, as_decimal, as_text
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.kit.sessions import LoginRefused, Message
+from kill_switch.venues.kit.strike import CancelResult
 
 TERMINAL = frozenset(
     {
@@ -31,6 +37,73 @@ RETRYABLE_CODES = frozenset(
 )  # § 8: they prove nothing about the command
 TOO_FAST = frozenset({"429", "20007"})
 WRONG_TIME = "20024"
+LOGGED_IN_ALREADY = "20005"  # an earlier login has succeeded without an answer
+OPTIONAL_CHANNELS = ("position:all", "balance:all")  # a kill does not need them
+
+
+def judge_http(status: int, body: Any, evidence: Evidence) -> Reply:
+    """Judge an HTTP answer: `{"success": …, "code": …, "message": …, "data": …}` (§ 4.3, § 8).
+
+    The `data` of a refusal without any are its body. The evidence shows the code of a single order's cancel.
+    """
+    success = body.get("success") if isinstance(body, dict) else None
+    if status >= 500 or not isinstance(body, dict) or not isinstance(success, bool):
+        return Reply(ReplyOutcome.NO_ANSWER, f"HTTP {status}")
+    data = body.get("data")
+    item = cancel_item(data) if success else body
+    code = as_text(item.get("code"))
+    words = f"HTTP {status}" + (f" {evidence(code, item.get('message', ''))}" if code or not success else "")
+    if success:
+        return Reply(ReplyOutcome.ACCEPTED if status == 200 else ReplyOutcome.REFUSED, words, data)
+    if code in RETRYABLE_CODES:
+        return Reply(ReplyOutcome.NO_ANSWER, words)
+    data = body if data is None else data
+    if code == WRONG_TIME:
+        return Reply(ReplyOutcome.WRONG_TIME, words, data)
+    if status == 429 or code in TOO_FAST:
+        return Reply(ReplyOutcome.UNKNOWN, words, data)
+    return Reply(ReplyOutcome.REFUSED, words, data, key_refused=code in KEY_REFUSED, not_found=code in NOT_FOUND)
+
+
+def judge_cancel_all(reply: Reply, evidence: Evidence) -> CancelResult:
+    """Read the notice of a cancel-all; only "no working orders" names the orders that it has hit: none."""
+    if not reply.ok:
+        return CancelResult(reply)
+    notice = reply.data.get("notice") if isinstance(reply.data, dict) else None
+    return CancelResult(reply._replace(evidence=evidence(notice or "accepted")), names_all=notice == NOTHING_WORKING)
+
+
+def cancel_item(data: object) -> dict[str, Any]:
+    """Return the first of the orders that a cancel by id is about, or `data` themselves; {} if there is none."""
+    item = data[0] if isinstance(data, list) and data else data
+    return item if isinstance(item, dict) else {}
+
+
+def judge_cancel_frame(message: Message, evidence: Evidence) -> Reply:
+    """Judge the answer to the cancel of one order over the WebSocket (§ 4.1, § 4.2)."""
+    if message.get("submitted") is True:
+        return Reply(ReplyOutcome.ACCEPTED, "submitted", message)
+    code = as_text(message.get("code"))
+    ended = code in LOGIN_ENDED
+    words = evidence(*(("the login has ended:",) if ended else ()), code, message.get("message", ""))
+    gone = code in ALREADY_GONE_CODES
+    return Reply(ReplyOutcome.REFUSED, words.strip(), message, not_found=gone, session_ended=ended)
+
+
+def login_refusal(message: Message, evidence: Evidence) -> LoginRefused | None:
+    """Return what the answer to a login or a subscription refuses (§ 3.2); None: nothing."""
+    event, code = message.get("event"), as_text(message.get("code"))
+    if event not in ("login", "subscribe") or message.get("success") is True:
+        return None
+    words = (code, message.get("message", ""))
+    if event == "login":
+        if code == LOGGED_IN_ALREADY:
+            return None
+        return LoginRefused(evidence("login refused:", *words), fatal=code in KEY_REFUSED, before_ready=True)
+    channel = as_text(message.get("channel"))
+    if channel in OPTIONAL_CHANNELS:
+        return LoginRefused(evidence(f"subscription to {channel} refused:", *words), optional=True)
+    return LoginRefused(evidence("subscription refused:", *words))
 
 
 def read_worth(data: object) -> Decimal | None:
@@ -48,33 +121,12 @@ def read_worth(data: object) -> Decimal | None:
     return None if has_ox else worth
 
 
-def read_orders(body: dict[str, Any], error: str) -> tuple[list[Order], str]:
-    """Read a working-order list: the orders that are not gone, and why there may be more; "": the list is whole.
-
-    Orders beside an `error` count. An entry without an id may be an order, unless its status is terminal.
-    """
-    items = body.get("data")
-    if not isinstance(items, list):
-        return [], error or "the order list cannot be read"
-    orders: list[Order] = []
-    unreadable = 0
-    for item in items:  # there may be thousands
-        order = read_order(item)
-        if order is None:
-            unreadable += not (isinstance(item, dict) and as_text(item.get("status")) in TERMINAL)
-        elif order.state is not OrderState.GONE:
-            orders.append(order)
-    lacking = f"the order list cannot be read: {unreadable} of {len(items)} orders" if unreadable else ""
-    return orders, error or lacking
-
-
 def read_order(item: object) -> Order | None:
-    """Read one order of a list or a push; None if it has no id. An unknown status counts as alive."""
+    """Read one order of a list or a push; None if it has no id, and may be alive. An unknown status counts as alive."""
     if not isinstance(item, dict):
         return None
-    order_id = as_text(item.get("orderId"))
-    if not order_id:
+    order_id, status = as_text(item.get("orderId")), as_text(item.get("status"))
+    state = OrderState.GONE if status in TERMINAL else OrderState.LIVE
+    if not order_id and state is OrderState.LIVE:
         return None
-    status = as_text(item.get("status", ""))
-    life = OrderState.GONE if status in TERMINAL else OrderState.LIVE
-    return Order(order_id, as_text(item.get("marketCode", "")), life, status)
+    return Order(order_id, as_text(item.get("marketCode")), state, status)

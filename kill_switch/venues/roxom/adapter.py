@@ -1,56 +1,58 @@
 """Speak to Roxom: account-wide `cancel-all` over REST, order and position pushes over a WebSocket.
 
 `docs/venues/roxom.md` has the venue's facts; § numbers in this folder are those of that page. The WebSocket carries no
-command, so a drill tries the HTTP lane alone.
+command, so a drill tries the HTTP lane alone. The upgrade authenticates a connection (§ 3.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import chain
 from typing import Any, ClassVar, Literal
 from urllib.parse import quote
 
+import orjson
 from pydantic import Field, field_validator
 
-from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route, SweepTiming
-from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.decode import parse_json
-from kill_switch.venues.kit.calls import Build, PendingCall
-from kill_switch.venues.kit.drill import DRILL
+from kill_switch.core.domain import Instant, Order, OrderState, Route, SweepTiming
+from kill_switch.venues.decode import as_text
+from kill_switch.venues.kit.batches import TryCounter
+from kill_switch.venues.kit.calls import Build
+from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Demand, Pool
-from kill_switch.venues.kit.readback import LOOK_UP, READ_SECOND_ROUTE_FACTOR, ReadBack
-from kill_switch.venues.messages import (
-    CancelAnswered,
-    Drilled,
-    NotReady,
-    Outputs,
-    Ready,
-    Replied,
-    UnexplainedMessage,
-)
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message
+from kill_switch.venues.kit.strike import CancelCommand
+from kill_switch.venues.kit_adapter import KitAdapter
+from kill_switch.venues.messages import Outputs, UnexplainedMessage
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.profile import Guess
-from kill_switch.venues.request import Request, Upgrade
+from kill_switch.venues.request import Upgrade
 from kill_switch.venues.roxom.equity_reader import RoxomEquityReader
 from kill_switch.venues.roxom.replies import (
-    INACTIVE,
-    KEY_REFUSED,
-    NOT_FOUND,
-    NOT_JUDGED,
+    event_of,
     is_nothing_resting,
-    is_success,
+    is_subscribed,
+    judge_cancel_all,
+    judge_http,
+    judge_single,
+    order_items,
+    read_looked_up,
     read_order,
-    read_orders,
-    refusal_of,
+    read_push,
 )
-from kill_switch.venues.roxom.session import RoxomSessionPool
-from kill_switch.venues.roxom.signing import RoxomSigner, constant
-from kill_switch.venues.roxom.strike import SingleCanceller
+from kill_switch.venues.roxom.signing import RoxomSigner
 
 InstType = Literal["perpetual", "spot", "btc", "digital", "stock", "index"]  # § 4.4
 ALL_TYPES: tuple[InstType, ...] = ("perpetual", "spot", "btc", "digital", "stock", "index")
-EVENTS = ("order", "position", "balance", "account", "snapshot", "delta")  # § 5; each shows that pushes arrive
+CHANNELS = ("orders", "positions", "balance", "account")
+SUBSCRIBE = orjson.dumps({"op": "subscribe", "args": [{"channel": name} for name in CHANNELS]})
+AUTHENTICATION_FAILED = "600010"  # § 5
+SUBSCRIPTION_FAILED = frozenset({"60014", "60016", "60017", "60019"})  # § 5
+ACK_WITHIN_S = 3.0  # seconds; the acknowledgement's shape is not documented, so silence without an error counts as one
 NO_ORDER = "ffffffff-ffff-7fff-bfff-ffffffffffff"  # a UUIDv7 of the year 10889, which no order can have
+MAX_SINGLES_PER_STRIKE = 20  # each costs a signature of 0.3 ms, and the venue's rate limit is not documented
 
 
 class RoxomOptions(VenueOptions):
@@ -83,7 +85,7 @@ class RoxomOptions(VenueOptions):
         return types
 
 
-class Roxom(Adapter[RoxomOptions]):
+class Roxom(KitAdapter[RoxomOptions]):
     """Speak one account's protocol at Roxom.
 
     The answer to `cancel-all` may name orders that are only pending and still fill (§ 4.2). Only reads of the lists of
@@ -148,197 +150,107 @@ class Roxom(Adapter[RoxomOptions]):
         self._prefix = options.path_prefix
         path = options.ws_url.split("://", 1)[1].partition("/")[2]
         self._upgrade = Upgrade(headers=self._signer.headers(f"GET:/{path}"))
-        self._cancel_all = self._request("POST", "/orders/cancel-all")
-        self._lists: dict[str, Request] = {
-            kind: self._request("GET", f"/orders?instType={kind}") for kind in options.inst_types
-        }
-        for request in (self._cancel_all, *self._lists.values()):
-            _ = request.wire  # built now, so that a kill only writes it
-        self._build_cancel_all = constant(self._cancel_all)
-        self._build_drill = constant(self._request("POST", f"/orders/{NO_ORDER}/cancel"))
-        self.book.lists = options.inst_types
-        self.read_backs.order_request = self._order_request
-        self._sessions = RoxomSessionPool(self.evidence, self.read_backs.begin_pushes)
-        self._singles = SingleCanceller(self.calls, self.book, self._request)
-        self._equity = RoxomEquityReader(self.calls, self.book, self.evidence, self._request)
-
-    # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def prebuilt_command(self, now: Instant) -> Request:
-        return self._cancel_all
-
-    def strike(self, now: Instant, number: int) -> Outputs:
-        return self.calls.start_call(
+        self._tries = TryCounter()
+        self.account_wide = CancelCommand(
             "cancel-all",
-            self._build_cancel_all,
-            now,
-            urgent=True,
-            cancel=True,
-            second_route_after_s=self.second_route_after_s,
+            self._once("POST", "/orders/cancel-all"),
+            judge_cancel_all,
+            self._cancel_unnamed,
+            line=f"POST {self._prefix}/orders/cancel-all",
         )
+        self.lists = tuple(
+            OrderList(kind, one_page(self._once("GET", f"/orders?instType={kind}")), order_items)
+            for kind in options.inst_types
+        )
+        self.look_up = lambda order_id: self._once("GET", f"/orders/{quote(order_id, safe='')}")
+        self.login = (LoginStep(lambda conn, now: SUBSCRIBE, is_subscribed, ACK_WITHIN_S, optional=True),)
+        self.harmless = self._once("POST", f"/orders/{NO_ORDER}/cancel")
+        self.assemble()
+        self._equity = RoxomEquityReader(self.calls, self.book, self.timers, self.evidence, self._once)
 
-    def describe_strike(self) -> tuple[str, ...]:
-        return (f"POST {self._cancel_all.target}",)
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def read(self, now: Instant) -> Outputs:
-        return self._read(now, urgent=True)
-
-    def refresh(self, now: Instant) -> Outputs:
-        return self._read(now, urgent=False)
-
-    def keep_warm(self, now: Instant) -> Outputs:
-        calls: Outputs = ()
-        for kind in self.book.lists_due():
-            calls += self.calls.start_call("probe", constant(self._lists[kind]), now, context=kind)
-        return calls
+    def _once(self, method: str, target: str) -> Build:
+        """Return the builder of a request that is signed once; `target` is below the prefix."""
+        return self._signer.once(method, f"{self._prefix}{target}")
 
     def upgrade(self, now: Instant) -> Upgrade:
         return self._upgrade
 
-    def drill(self, now: Instant) -> Outputs:
-        """Cancel an order that cannot exist."""
-        return self.drills.start_call(self._build_drill, now)
+    def _cancel_unnamed(self, reply: Reply, now: Instant) -> Iterator[CancelCommand]:
+        """Cancel by id the known orders that a cancel-all has not named.
+
+        A reply that concerns the key or the rate limit leads to none, because the venue would refuse these too.
+        """
+        if reply.data is None:
+            return
+        unlisted = self.book.unproven  # first, because a cancel-all that names none of these has not covered them
+        listed = (order for order_id, order in self.book.orders.items() if order_id not in unlisted)
+        orders = chain(unlisted.values(), listed)
+        live = (order.id for order in orders if order.state is OrderState.LIVE and order.id not in reply.data)
+        for order_id in self._tries.choose(filter(_is_uuid, live), MAX_SINGLES_PER_STRIKE):
+            build = self._once("POST", f"/orders/{order_id}/cancel")
+            yield CancelCommand("cancel-one", build, partial(judge_single, order_id), extra=True)
+
+    # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read_reply(self, status: int, body: Any) -> Reply:
+        return judge_http(status, body, self.evidence)
+
+    def read_order(self, item: object) -> Order | None:
+        return read_order(item)
+
+    def read_looked_up(self, data: Any, order_id: str) -> Order | None:
+        return read_looked_up(data)
+
+    def is_drill_passed(self, reply: Reply) -> bool:
+        is_success = reply.ok and isinstance(reply.data, dict) and reply.data.get("success") is True  # § 4.1
+        return is_success or is_nothing_resting(reply)
+
+    def login_refusal(self, message: Message) -> LoginRefused | None:
+        if message.get("event") != "error":
+            return None
+        code = as_text(message.get("code"))
+        is_fatal, ends_login = code == AUTHENTICATION_FAILED, code in SUBSCRIPTION_FAILED
+        words = self.evidence(code, message.get("msg", ""))
+        return LoginRefused(words, is_fatal, optional=not is_fatal and not ends_login, before_ready=ends_login)
+
+    # ── pushes ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
+        """Process a push that proves a subscription twice: as its acknowledgement, then as a push."""
+        was_ready = self.sessions.is_ready(conn)
+        outputs = super().on_message(conn, message, now)
+        if was_ready or not self.sessions.is_ready(conn):
+            return outputs
+        return (*outputs, *self.on_push(conn, message, now))
+
+    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
+        data = message.get("data")
+        match event_of(message):
+            case "":
+                return (UnexplainedMessage("a message that no document explains"),)
+            case "order":
+                order = read_push(message)
+                unread = UnexplainedMessage("an order push that cannot be read")
+                return (unread,) if order is None else self.book.apply_push(order)
+            case "balance":
+                return self._equity.tracker.on_balance_event(data, now)
+            case "position" if not self._equity.tracker.on_position_event(data, now):
+                return (UnexplainedMessage("a position push that cannot be read"),)
+            case _:
+                return ()
+
+    def on_session_closed(self, conn: int) -> None:
+        super().on_session_closed(conn)
+        if self.sessions.newest is None:
+            self._equity.on_gap()
 
     def request_equity(self, now: Instant) -> Outputs:
         """Request the figures; return nothing without events, which show whether the figures belong together."""
-        return self._equity.start(now) if self._sessions.is_any_ready else ()
+        return () if self.sessions.newest is None else self._equity.start(now)
 
-    def _read(self, now: Instant, *, urgent: bool) -> Outputs:
-        read = ReadBack(now.mono_ns, set(self._lists), urgent)
-        calls: Outputs = ()
-        for kind, request in self._lists.items():
-            calls += self.calls.start_call(
-                "orders",
-                constant(request),
-                now,
-                urgent=urgent,
-                second_route_after_s=READ_SECOND_ROUTE_FACTOR * self.second_route_after_s,
-                context=(kind, read),
-            )
-        return calls
 
-    def _order_request(self, order_id: str) -> Build:
-        return constant(self._request("GET", f"/orders/{quote(order_id, safe='')}"))
-
-    def _request(self, method: str, target: str) -> Request:
-        return self._signer.request(method, f"{self._prefix}{target}")
-
-    # ── REST answers ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
-        body = parse_json(reply.body)
-        if reply.status >= 500 or not isinstance(body, dict):
-            return None
-        refusal = refusal_of(reply.status, body, self.evidence)
-        data = body.get("data") if refusal is None else None
-        match call.kind:
-            case "cancel-all":
-                return self._singles.on_cancel_all_reply(reply.status, body, refusal, now, alone=call.is_only_copy)
-            case "cancel-one":
-                return self._singles.on_cancel_one_reply(call.part, body, refusal)
-            case "orders":
-                kind, read = call.part
-                orders, why = read_orders(body, kind, refusal)
-                return self.read_backs.take_list(read, kind, orders, f"{kind}: {why}" if why else "", now)
-            case "symbols":
-                return self._equity.on_symbols(data, refusal, now)
-            case "figure":
-                return self._equity.on_figure(call, data, refusal)
-            case kind if kind == LOOK_UP:
-                return self._on_order_reply(call, reply.status, body, refusal)
-            case kind if kind == DRILL:
-                return (self._judge_drill(reply, body, refusal),)
-            case _:
-                return self._on_probe_reply(call, reply.status, body, refusal, now)
-
-    def _on_probe_reply(
-        self, call: PendingCall, status: int, body: dict[str, Any], refusal: str | None, now: Instant
-    ) -> Outputs:
-        orders, why = read_orders(body, call.part, refusal)
-        seen = self.book.apply_probe(call.part, orders, call.asked_ns, whole=not why)
-        if why:
-            return (NotReady(Route.HTTP, 0, why, fatal=status in KEY_REFUSED), *seen)
-        return (Ready(Route.HTTP, 0), *seen, *self.read_backs.look_over(now))
-
-    def _on_order_reply(self, call: PendingCall, status: int, body: dict[str, Any], refusal: str | None) -> Outputs:
-        """Process the look-up of an order; only "Order Not Found" proves that the venue has no order of that id."""
-        _, order_id = call.part
-        if refusal is not None:
-            is_gone = NOT_FOUND in refusal.lower() and status not in NOT_JUDGED
-            gone = Order(order_id, "", OrderState.GONE, NOT_FOUND) if is_gone else None
-            return self.read_backs.looked_up(call, gone, refusal)
-        data = body.get("data")
-        order = read_order(data.get("order"), "id") if isinstance(data, dict) else None
-        if order is None or order.id != order_id:
-            return self.read_backs.looked_up(call, None, "the answer cannot be read")
-        if order.status == INACTIVE:
-            order = order._replace(state=OrderState.GONE)
-        return self.read_backs.looked_up(call, order)
-
-    def _judge_drill(self, reply: Replied, body: dict[str, Any], refusal: str | None) -> Drilled:
-        """Judge a drill: "not found" proves that the venue has looked for the order."""
-        if refusal is None:
-            ok = is_success(body, expected=True)
-            return Drilled(Route.HTTP, ok, reply.rtt_us, "accepted" if ok else "HTTP 200, success false")
-        ok = is_nothing_resting(refusal) and reply.status not in NOT_JUDGED
-        return Drilled(Route.HTTP, ok, reply.rtt_us, refusal)
-
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        match call.kind:
-            case "cancel-all":
-                return (CancelAnswered(CancelOutcome.UNKNOWN if call.sent else CancelOutcome.UNSENT, why),)
-            case "cancel-one" | "symbols" | "figure":
-                return ()  # a read-back shows the orders, and the lanes report their own faults
-            case "orders":
-                kind, read = call.part
-                return self.read_backs.take_list(read, kind, (), f"{kind}: {why}", now)
-            case _:
-                return (NotReady(Route.HTTP, 0, why),)
-
-    # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        if route is Route.WS:
-            return self._sessions.on_opened(conn)
-        lists = self.refresh(now)
-        return (*self.keep_warm(now), *lists)
-
-    def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
-        if route is Route.WS:
-            self._sessions.on_closed(conn)
-            if not self._sessions.is_any_ready:
-                self._equity.on_gap()
-        return (NotReady(route, conn, why),)
-
-    def on_timer(self, tag: str, now: Instant) -> Outputs:
-        timer, _, number = tag.partition(" ")
-        if timer == "measured":
-            return self._equity.on_timer(int(number), now)
-        return self._sessions.mark_ready(int(number), now)  # no error came within `ACK_WITHIN_S`
-
-    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
-        if conn not in self._sessions:
-            return ()
-        if message.get("event") == "error":
-            return self._sessions.on_error(conn, message)
-        if message.get("event") == "subscribe":
-            return self._sessions.mark_ready(conn, now)
-        data, kind = message.get("data"), message.get("type")
-        if kind is None and isinstance(data, dict):
-            kind = data.get("type")  # the documents' own client reads the type there
-        order = read_order(data, "orderId") if kind == "order" else None
-        if kind not in EVENTS:
-            return (UnexplainedMessage("a message that no document explains"),)
-        if kind == "order" and order is None:
-            return (UnexplainedMessage("an order push that cannot be read"),)
-        ready = self._sessions.mark_ready(conn, now)  # first, because the book must know that this connection pushes
-        if order is not None:
-            return (*ready, *self.book.apply_push(order))
-        return (*ready, *self._on_figure_event(kind, data, now))
-
-    def _on_figure_event(self, kind: object, data: object, now: Instant) -> Outputs:
-        if kind == "balance":
-            return self._equity.tracker.on_balance_event(data, now)
-        if kind == "position" and not self._equity.tracker.on_position_event(data, now):
-            return (UnexplainedMessage("a position push that cannot be read"),)
-        return ()
+def _is_uuid(text: str) -> bool:
+    """Return whether a text is an id: ids become part of a path, so nothing else may pass."""
+    return len(text) == 36 and all(character in "0123456789abcdefABCDEF-" for character in text)

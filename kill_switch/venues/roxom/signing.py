@@ -29,9 +29,11 @@ class RoxomSigner:
         self._private_key = None if private_key is None else _load_key(private_key)
         self._host = host
 
-    def request(self, method: str, target: str) -> Request:
-        """Build and sign a request without a body."""
-        return Request(method, target, {"Host": self._host, **self.headers(f"{method}:{target}")})
+    def once(self, method: str, target: str) -> Build:
+        """Sign and serialise a request without a body; each copy that the builder returns is this request."""
+        request = Request(method, target, {"Host": self._host, **self.headers(f"{method}:{target}")})
+        _ = request.wire  # so that a kill only writes it
+        return lambda now: request
 
     def headers(self, payload: str) -> dict[str, str]:
         """Return the headers that authenticate `payload`, which is "METHOD:PATH[?QUERY]" (§ 3.3)."""
@@ -40,11 +42,6 @@ class RoxomSigner:
             signature = self._private_key.sign(payload.encode(), padding.PKCS1v15(), hashes.SHA256())
             headers["X-API-Signature"] = base64.b64encode(signature).decode()
         return headers
-
-
-def constant(request: Request) -> Build:
-    """Return a builder whose copies are all this request: its signature never changes."""
-    return lambda now: request
 
 
 def _load_key(pem: str) -> rsa.RSAPrivateKey:

@@ -19,7 +19,7 @@ from tests.system.e2e.conftest import Play
 
 from .counters import Figures
 
-VENUES = ("oxfun", "roxom", "kuna", "crosstrade")
+VENUES = ("oxfun", "roxom", "kuna", "crosstrade", "kraken")
 # a start costs about 20 requests, and there are a dozen a minute here; a supervisor allows 5 in 90 s (StartLimitBurst)
 ROOM = ("kuna.rest_per_min=1200",)  # of 300, a start could find none left for as long as CLEAR_WITHIN_S
 CLEAR_WITHIN_S = 25.0

@@ -158,7 +158,7 @@ def _write_config(directory: Path, entries: dict[str, Any], venues: dict[str, st
     lines = ["[daemon]", f'state_dir = "{directory}/state"', f'runtime_dir = "{directory}/run"']
     for name, entry in entries.items():
         lines += [f"[accounts.{name}]", f'venue = "{venues[name]}"']
-        for key in ("ws_url", "rest_url", "ca_file"):
+        for key in (*(name for name in entry if name.endswith("_url")), "ca_file"):
             lines.append(f"{key} = {json.dumps(entry[key])}")
         lines += [f"{key} = {json.dumps(value)}" for key, value in entry["options"].items()]
         for key, secret in entry["credentials"].items():

@@ -76,7 +76,9 @@ class VenueTarget(Target):
         self._stand: VenueProfile = replace(STANDS[self.VENUE], options={**STANDS[self.VENUE].options, **self.OPTIONS})
         self._secrets = [value for value in self._stand.secrets().values() if len(value) < 200]
         self._count = 0
-        self._login = [(b"open", b""), *((b"ws", _text(one)) for one in self._stand.login), (b"open-http", b"")]
+        granted = [(b"http 200", _text(body)) for _, body in self._granted(self._stand.make(), START)]
+        self._login = [(b"open", b""), *granted, *((b"ws", _text(one)) for one in self._stand.login)]
+        self._login.append((b"open-http", b""))
         self._login += [(b"http 200", _text(self._stand.listed(*self._stand.ids, status=self._stand.live[0])))] * 2
         self._begin_veteran()
 
@@ -197,7 +199,8 @@ class VenueTarget(Target):
         stand = self._stand
         adapter = stand.make()
         settled = Instant(START.mono_ns - round(stand.settle_s * 1e9), START.wall_ns - round(stand.settle_s * 1e9))
-        adapter.handle(Opened(Route.WS, 1), settled)
+        for call, body in self._granted(adapter, settled):
+            adapter.handle(Replied(call.tag, 200, {}, orjson.dumps(body)), settled)
         for message in stand.login:
             adapter.handle(Received(1, orjson.dumps(message)), settled)
         first = ""
@@ -208,6 +211,12 @@ class VenueTarget(Target):
                 body = orjson.dumps(stand.listed(*ids, status=stand.live[0]))
                 adapter.handle(Replied(output.tag, 200, {}, body), settled)
         return adapter
+
+    def _granted(self, adapter: Adapter, now: Instant) -> list[tuple[Call, object]]:
+        """Open the WebSocket; return the calls that its login needs, and their answers."""
+        calls = [output for output in adapter.handle(Opened(Route.WS, 1), now) if isinstance(output, Call)]
+        grant = self._stand.granted
+        return [] if grant is None else [(call, grant(call)) for call in calls]
 
     @property
     def secret_texts(self) -> list[str]:
@@ -461,6 +470,18 @@ class RoxomTarget(VenueTarget):
         return data.get("orders") if isinstance(data, dict) else None
 
 
+class KrakenTarget(VenueTarget):
+    NAME = VENUE = "kraken"
+    ID, STATUS = "id", "status"
+
+    def items(self, body: Any) -> Any:
+        result = body.get("result") if isinstance(body, dict) else None
+        orders = result.get("open") if isinstance(result, dict) else None
+        if not isinstance(orders, dict):
+            return None
+        return [{**item, "id": one} if isinstance(item, dict) else None for one, item in orders.items()]
+
+
 class KunaTarget(VenueTarget):
     NAME = VENUE = "kuna"
     ID, STATUS = "id", "status"
@@ -501,5 +522,5 @@ class FlatteningCrossTradeTarget(CrossTradeTarget):
 
 VENUE_TARGETS: tuple[type[VenueTarget], ...] = (
     *(OxFunTarget, RoxomTarget, KunaTarget, SignedKunaTarget),
-    *(CrossTradeTarget, FlatteningCrossTradeTarget),
+    *(CrossTradeTarget, FlatteningCrossTradeTarget, KrakenTarget),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 import re
 import subprocess
@@ -97,6 +98,14 @@ class Desk(Adapter):
         return ()
 
 
+class Sparing(Desk):
+    """A venue whose accounts can do without some secrets."""
+
+    @classmethod
+    def optional_secrets(cls, options: VenueOptions) -> tuple[tuple[str, ...], ...]:
+        return (("spot_key", "spot_secret"), ("word",))
+
+
 class Signer(Desk):
     """A venue whose secrets depend on its options, and whose module is careless with what it says."""
 
@@ -140,7 +149,7 @@ class Signer(Desk):
             raise ValueError("no venue of this kind waits\nthat long")
 
 
-VENUES: Mapping[str, type[Adapter]] = {"oxfun": Desk, "roxom": Signer}
+VENUES: dict[str, type[Adapter]] = {"oxfun": Desk, "roxom": Signer}
 
 # ── texts ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,6 +189,38 @@ def refusal(tmp_path: Path, text: str, environ: Mapping[str, str] = ENVIRON) -> 
 
 def lines(error: ConfigError) -> list[str]:
     return [str(problem) for problem in error.problems]
+
+
+# ── secrets that an account can do without ──────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def sparing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VENUES, "oxfun", Sparing)
+
+
+@pytest.mark.usefixtures("sparing")
+def test_secrets_that_an_account_can_do_without_are_read_where_they_are_given(tmp_path: Path) -> None:
+    more = 'spot_key = { env = "KEY" }\nspot_secret = { env = "SECRET" }\n'
+    account = loaded(tmp_path, MM1 + more).accounts["mm1"]
+    assert set(account.secrets) == {"api_key", "api_secret", "spot_key", "spot_secret"}
+    adapter = account.build_adapter(0.06)
+    assert isinstance(adapter, Desk) and set(adapter.held) == set(account.secrets)
+    assert set(loaded(tmp_path, MM1 + 'word = { env = "KEY" }\n').accounts["mm1"].secrets) >= {"word"}
+    assert account.login == loaded(tmp_path, MM1).accounts["mm1"].login
+
+
+@pytest.mark.usefixtures("sparing")
+def test_a_part_of_secrets_that_belong_together_is_refused_and_the_other_part_is_named(tmp_path: Path) -> None:
+    for given, missing in (("spot_key", "spot_secret"), ("spot_secret", "spot_key")):
+        [line] = lines(refusal(tmp_path, MM1 + f'{given} = {{ env = "KEY" }}\n'))
+        assert line.startswith(f"accounts.mm1.{missing}: missing, although {given} is given")
+
+
+@pytest.mark.usefixtures("sparing")
+def test_a_secret_that_the_venue_does_not_know_is_refused_beside_optional_ones(tmp_path: Path) -> None:
+    [line] = lines(refusal(tmp_path, MM1 + 'spot_word = { env = "KEY" }\n'))
+    assert line.startswith("accounts.mm1.spot_word: ")
 
 
 # ── what is right ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -863,7 +904,8 @@ def credentials(tmp_path: Path) -> dict[str, str]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     for name in re.findall(r'credential = "([a-z-]+)"', EXAMPLE.read_text()):
-        (tmp_path / name).write_text(SECRET + "\n")
+        is_base64 = name.startswith("kraken")
+        (tmp_path / name).write_text((base64.b64encode(SECRET.encode()).decode() if is_base64 else SECRET) + "\n")
     (tmp_path / "roxom-private-key").write_text(pem)
     return {"CREDENTIALS_DIRECTORY": str(tmp_path)}
 
@@ -921,7 +963,8 @@ def test_the_example_names_every_key_that_there_is() -> None:
     assert set(parsed["triggers"]["panic"]) >= shown_once
     for account in parsed["accounts"].values():
         adapter = venues.VENUES[account["venue"]]
-        secrets = adapter.secrets(adapter.Options.model_construct(**account))
+        options = adapter.Options.model_construct(**account)
+        secrets = (*adapter.secrets(options), *(each for group in adapter.optional_secrets(options) for each in group))
         keys = {"venue", "tags", *keys_of(adapter.Options), *secrets}
         assert set(account) - keys == set()
         assert keys - set(account) <= {"ws_url", "rest_url", "ca_file"}  # shown once, at the first account

@@ -102,21 +102,33 @@ async def test_partial_leaves_some_orders(sim: Sim) -> None:
 @pytest.mark.parametrize(("fill", "end"), [(False, "cancelled"), (True, "filled")])
 async def test_pending_orders_on_roxom_end_later(sim: Sim, fill: bool, end: str) -> None:
     [one] = await sim.rest_orders("roxom", 1)
-    await sim.fault("roxom", "pending", ms=250, fill=fill)
+    await sim.fault("roxom", "pending", ms=20, fill=fill)
     async with sim.roxom_socket("orders") as ws:
         assert (await sim.roxom_cancel_all()).json()["data"]["cancelledOrderIds"] == [one]
-        [row] = (await sim.roxom("GET", "/orders?instType=perpetual")).json()["data"]["orders"]
-        assert row["status"] == "pendingcancel"
         assert [(await receive(ws))["data"]["status"] for _ in range(2)] == ["pendingcancel", end]
     assert await sim.states("roxom") == {end: 1}
 
 
-async def test_pending_orders_on_oxfun_stay_open_and_may_fill(sim: Sim) -> None:
+async def test_the_list_on_roxom_shows_a_pending_order_as_such(sim: Sim) -> None:
+    await sim.rest_orders("roxom", 1)
+    await sim.fault("roxom", "pending", ms=60_000)
+    await sim.roxom_cancel_all()
+    [row] = (await sim.roxom("GET", "/orders?instType=perpetual")).json()["data"]["orders"]
+    assert row["status"] == "pendingcancel"
+
+
+async def test_pending_orders_on_oxfun_stay_open(sim: Sim) -> None:
     await sim.rest_orders("oxfun", 1)
-    await sim.fault("oxfun", "pending", ms=250, fill=True)
+    await sim.fault("oxfun", "pending", ms=60_000)
+    await sim.oxfun_cancel_all()
+    assert await sim.states("oxfun") == {"OPEN": 1}
+
+
+async def test_pending_orders_on_oxfun_may_fill(sim: Sim) -> None:
+    await sim.rest_orders("oxfun", 1)
+    await sim.fault("oxfun", "pending", ms=20, fill=True)
     async with sim.oxfun_socket("order:all") as ws:
         await sim.oxfun_cancel_all()
-        assert await sim.states("oxfun") == {"OPEN": 1}
         assert (await receive(ws))["event"] == "CANCEL"
         [row] = (await receive(ws))["data"]
     assert (row["notice"], row["status"], row["remainQuantity"]) == ("OrderMatched", "FILLED", "0.000")

@@ -127,6 +127,15 @@ async def test_a_stale_read_from_before_the_first_order_shows_nothing(desk: Desk
     assert await desk.ids() == set(ids)
 
 
+async def test_a_stale_read_shows_an_order_that_rested_while_the_clock_was_skewed(desk: Desk) -> None:
+    if "skew" in VENUES[desk.name].supported:
+        await desk.fault("skew", seconds=60)
+    ids = await desk.rest()
+    await desk.clear()
+    await desk.fault("stale_reads", seconds=0.0)
+    assert await desk.ids() == set(ids)
+
+
 async def test_any_list_and_any_other_read_can_fail_alone(desk: Desk) -> None:
     [one] = await desk.rest()
     await desk.fault("partial_list", list=LIST[desk.name])

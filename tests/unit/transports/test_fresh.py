@@ -54,6 +54,50 @@ async def test_a_call_is_answered_and_says_when_its_last_byte_left(
     assert {b"Host: h.test", b"Key: k", b"Content-Length: 2"} <= set(lines)
 
 
+async def test_a_request_with_an_origin_of_its_own_goes_to_that_host_whatever_pause_the_venue_asks_for(
+    server: Server, ear: RecordingListener, certificates: Certificates
+) -> None:
+    seen: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        seen.append(await peer.request())
+        await peer.say(ok(b'{"token":"t"}'))
+
+    async def unwanted(peer: Peer) -> None:
+        raise AssertionError("the account's own host was asked")
+
+    server.script = unwanted
+    async with Server(certificates.good) as other, running() as group:
+        other.script = script
+        route = FreshRoute(server.https, ear, group.start_soon, ca_file=certificates.ca_file, quiet=lambda: "a pause")
+        origin = f"https://localhost:{other.port}"
+        for tag in ("one", "two"):
+            route.call(Call(tag, Request("POST", "/token", {"Host": "localhost"}, b"n=1", origin=origin), Route.FRESH))
+            end = await ear.end(tag)
+            assert isinstance(end, Replied) and end.body == b'{"token":"t"}', end
+        route.call(get("own"))
+        end = await ear.end("own")
+        assert isinstance(end, CallLost) and end.why == "a pause"
+    assert [head.split(b"\r\n")[0] for head in seen] == [b"POST /token HTTP/1.1"] * 2 and not server.peers
+
+
+@pytest.mark.parametrize("fault", ["another host's certificate", "an unknown authority"])
+async def test_a_request_with_an_origin_of_its_own_leaves_only_for_a_host_that_proves_its_name(
+    server: Server, ear: RecordingListener, certificates: Certificates, elsewhere: str, fault: str
+) -> None:
+    tls, ca_file = certificates.good, certificates.ca_file
+    if fault == "an unknown authority":
+        ca_file = elsewhere
+    else:
+        tls = certificates.other_host
+    async with Server(tls) as other, running() as group:
+        route = FreshRoute(server.https, ear, group.start_soon, ca_file=ca_file)
+        request = Request("POST", "/token", {"Host": "h", "Key": "k"}, origin=f"https://127.0.0.1:{other.port}")
+        route.call(Call("token", request, Route.FRESH))
+        end = await ear.end("token")
+    assert isinstance(end, CallLost) and not end.sent and "certificate" in end.why
+
+
 async def test_an_answer_is_awaited_for_as_long_as_its_call_says(
     server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,3 +96,11 @@ def test_a_lane_that_could_not_carry_a_kill_is_not_ready_although_its_probe_succ
     outputs = player.put(accepted(probe.tag, orders=["1"]))
     assert outputs[0] == NotReady(Route.HTTP, 0, "the key cannot cancel", fatal=True)
     assert ids(the_read(outputs)) == ["1"]
+
+
+def test_a_full_page_is_a_fine_probe_and_takes_no_order_out_of_the_book() -> None:
+    player, [tag] = reading(Tiny(full=2))
+    player.put(accepted(tag, orders=["1"]))
+    [probe] = calls_of(player.put(Probe()))
+    assert player.put(accepted(probe.tag, orders=["2", "3"]))[0] == Ready(Route.HTTP, 0)
+    assert set(player.adapter.book.orders) == {"1", "2", "3"}

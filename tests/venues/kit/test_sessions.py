@@ -51,6 +51,24 @@ def test_an_optional_refusal_is_named_and_another_gives_the_connection_up() -> N
     assert player.adapter.carrier() is None  # type: ignore[attr-defined]
 
 
+def test_a_refusal_of_a_login_closes_a_connection_that_is_not_ready_and_is_named_on_one_that_is() -> None:
+    message = {"login": "refused", "before ready": 1}
+    ready()(hears(1, message), UnexplainedMessage("refused"))
+    player = Player(Tiny())
+    player.put(Opened(Route.WS, 1))
+    player(hears(1, message), NotReady(Route.WS, 1, "refused"), CloseConnection(1, "refused"))
+
+
+def test_a_connection_that_is_given_up_pushes_no_orders_from_then_on() -> None:
+    player = ready()
+    for call in player.calls[-1:]:
+        player.put(answer(call.tag, {"code": 0, "data": {"orders": []}}))
+    before = player.adapter.book.is_current
+    player.put(hears(1, {"login": "refused"}))
+    player(hears(1, {"order": "1"}))
+    assert (before, player.adapter.book.is_current) == (True, False)
+
+
 def test_the_newest_ready_connection_carries_the_commands() -> None:
     player = ready()
     player.put(Opened(Route.WS, 2))

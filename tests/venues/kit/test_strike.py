@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.core.domain import CancelOutcome, Instant, Route
-from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand
+from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
+from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand, CancelResult, LeftOut, StrikeStep
 from kill_switch.venues.kit_adapter import COMMAND_RETRIES
 from kill_switch.venues.messages import (
     CallLost,
@@ -40,7 +40,7 @@ def framed() -> tuple[Player, VenueTimerFired]:
     return player, VenueTimerFired(timer.tag)
 
 
-def over_rest(*more: CancelCommand) -> tuple[Player, list[str]]:
+def over_rest(*more: StrikeStep) -> tuple[Player, list[str]]:
     """Strike without a WebSocket; return the tags of the calls."""
     player = ready()
     player.put(Closed(Route.WS, 1, "gone"))
@@ -50,6 +50,46 @@ def over_rest(*more: CancelCommand) -> tuple[Player, list[str]]:
 
 def facts(outputs: tuple[Output, ...]) -> list[CancelAnswered]:
     return [output for output in outputs if isinstance(output, CancelAnswered)]
+
+
+# ── a frame whose twin leaves at once ─────────────────────────────────────────────────────────────────────────────
+
+
+def both_at_once() -> tuple[Player, str]:
+    """Strike with a frame (number 2) and its twin at once; return the tag of the twin."""
+    player = ready()
+    account_wide = tiny(player).account_wide
+    assert account_wide is not None
+    tiny(player).account_wide = account_wide._replace(twin_at_once=True)
+    assert player.adapter.describe_strike() == ("ws all", "POST /all")
+    outputs = player.put(Kill())
+    [frame], [twin] = frames_of(outputs), calls_of(outputs)
+    assert (frame.command, twin.route, twin.urgent, twin.cancel) == (True, Route.HTTP, True, True)
+    assert timers_of(outputs, HEDGE_S) == [output for output in outputs if getattr(output, "tag", "") == twin.tag][1:]
+    return player, twin.tag
+
+
+def test_a_frame_and_its_twin_at_once_are_one_command_and_the_first_success_answers_the_strike() -> None:
+    player, twin = both_at_once()
+    [fact] = facts(player.put(hears(1, {"id": 2, "code": 0, "data": {"count": 3}})))
+    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
+    [again] = calls_of(player.put(VenueTimerFired(twin)))
+    assert again.route is Route.FRESH  # the twin still takes its second route: it covers what the frame may not
+    assert not facts(player.put(accepted(twin, count=3)))
+
+
+@pytest.mark.parametrize("code", [1, 2, 3])
+def test_of_a_frame_and_its_twin_at_once_a_failure_waits_for_the_other(code: int) -> None:
+    player, twin = both_at_once()
+    failed = facts(player.put(hears(1, {"id": 2, "code": code})))
+    assert bool(failed) == (code == 3)
+    if not failed:
+        [fact] = facts(player.put(accepted(twin, count=3)))
+        assert fact.answer is CancelOutcome.ACCEPTED
+    player, twin = both_at_once()
+    assert not facts(player.put(Closed(Route.WS, 1, "gone")))
+    [fact] = facts(player.put(accepted(twin, count=3)))
+    assert fact.answer is CancelOutcome.ACCEPTED
 
 
 # ── the first message ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -238,6 +278,50 @@ def test_a_refused_list_does_not_refuse_the_cancels_that_were_accepted() -> None
     player, [first, listed] = over_rest(command("find", reads=True))
     player.put(accepted(first, count=1))
     assert facts(player.put(answer(listed, {"code": 1})))[0].answer is CancelOutcome.UNKNOWN
+
+
+def test_a_strike_whose_cancels_are_unsent_is_unsent_though_its_list_was_read() -> None:
+    player, [first, listed] = over_rest(command("find", reads=True))
+    player.put(accepted(listed))
+    player.put(CallLost(first, False, "down"))
+    player(CallLost(first, False, "down"), CancelAnswered(CancelOutcome.UNSENT, "down"))
+
+
+def test_orders_that_a_strike_has_cancelled_are_counted_though_it_fails() -> None:
+    player, [first, second] = over_rest(command("futures"))
+    player.put(accepted(first, count=2))
+    player(
+        answer(second, {"code": 1}),
+        CancelAnswered(CancelOutcome.REFUSED, "2 order(s) cancelled; 1 of 2 commands: no", 2),
+    )
+
+
+def test_a_strike_that_leaves_orders_out_is_not_accepted() -> None:
+    player, [first] = over_rest(LeftOut("2 order(s) left for the next strike"))
+    words = "1 order(s) cancelled; 2 order(s) left for the next strike"
+    player(answer(first, {"code": 0, "data": {"count": 1}}), CancelAnswered(CancelOutcome.UNKNOWN, words, 1))
+
+
+def test_a_refused_command_that_is_repeated_in_parts_does_not_count_nor_do_the_orders_that_it_refuses() -> None:
+    halves = [command(half, instead=True) for half in ("left", "right")]
+    batch = command(
+        "batch", judge=lambda reply: CancelResult(reply, refused=["7", "8"]), then=lambda reply, now: iter(halves)
+    )
+    player, [first, whole] = over_rest(batch)
+    player.adapter.book.orders = {one: Order(one, "X", OrderState.LIVE, "open") for one in ("7", "8")}
+    player.put(accepted(first))
+    calls = calls_of(player.put(answer(whole, {"code": 1})))
+    assert [call.request.target for call in calls] == ["/left", "/right"] and all(call.cancel for call in calls)
+    player.put(accepted(calls[0].tag))
+    [fact] = facts(player.put(accepted(calls[1].tag)))
+    assert fact.answer is CancelOutcome.ACCEPTED and not player.adapter.book.unproven
+
+
+def test_facts_that_follow_from_a_list_come_out() -> None:
+    fact = UnexplainedMessage("something")
+    player, [first, listed] = over_rest(command("find", reads=True, then=lambda reply, now: [fact]))
+    player(answer(listed, {"code": 0}), fact)
+    assert facts(player.put(accepted(first)))[0].answer is CancelOutcome.ACCEPTED
 
 
 def test_a_single_cancel_beside_is_no_part_of_the_answer_and_its_refusal_is_named() -> None:

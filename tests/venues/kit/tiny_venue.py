@@ -14,7 +14,7 @@ from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.replies import FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
-from kill_switch.venues.kit.strike import CancelCommand, CancelResult
+from kill_switch.venues.kit.strike import CancelCommand, CancelResult, StrikeStep
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.messages import Call, Opened, Output, Outputs, Send, WakeAfter
 from kill_switch.venues.options import VenueOptions
@@ -51,7 +51,7 @@ class Tiny(KitAdapter[TinyOptions]):
     def __init__(self, *, token: bool = False, lists: int = 1, full: int = 0) -> None:
         super().__init__(TinyOptions(), {"secret": SECRET}, HEDGE_S)
         self.tries: list[int] = []
-        self.more: list[CancelCommand] = []  # commands of a strike beside the account-wide one
+        self.more: list[StrikeStep] = []  # commands of a strike beside the account-wide one
         self.account_wide = CancelCommand(
             "all",
             self.post("/all"),
@@ -87,7 +87,7 @@ class Tiny(KitAdapter[TinyOptions]):
     def _page(self, number: int) -> Any:
         return lambda cursor: self.get(f"/list{number}?{cursor}")
 
-    def cancels(self, now: Instant) -> Iterable[CancelCommand]:
+    def cancels(self, now: Instant) -> Iterable[StrikeStep]:
         yield from super().cancels(now)
         yield from self.more
 
@@ -107,7 +107,12 @@ class Tiny(KitAdapter[TinyOptions]):
     def login_refusal(self, message: Message) -> LoginRefused | None:
         if message.get("login") != "refused":
             return None
-        return LoginRefused("refused", session_ended="token" in message, optional="optional" in message)
+        return LoginRefused(
+            "refused",
+            session_ended="token" in message,
+            optional="optional" in message,
+            before_ready="before ready" in message,
+        )
 
     def read_order(self, item: object) -> Order | None:
         return Order(item, "X", OrderState.LIVE, "open") if isinstance(item, str) else None
