@@ -38,17 +38,25 @@ class Pacer:
         wait_s = 0.0 if tripped is None else self._wait_s(tripped, now)
         if not wait_s:
             self._timer.cancel()
-            self._send_read()
-        elif not self._timer.is_set:
-            # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
-            self._timer.set(now.mono_ns + int(wait_s * 1e9) + 1)
+            self._send()
+            return
+        # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
+        at_ns = now.mono_ns + int(wait_s * 1e9) + 1
+        if not self._timer.is_set_until(at_ns):
+            self._timer.set(at_ns)
 
     def cancel(self) -> None:
         """Drop the read-back that waits."""
         self._timer.cancel()
 
+    def _send(self) -> None:
+        self._venue.budget.proof_ns = 0
+        self._send_read()
+
     def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
         may_wait_s = sweep.read_may_wait_s(tripped, now.mono_ns)
+        if may_wait_s and tripped.phase is not Phase.CLEAR and self._venue.budget.proof_ns:
+            may_wait_s = min(may_wait_s, self._venue.proof_wait_s(now))
         if may_wait_s:
             return min(may_wait_s, self._venue.read_wait_s(now))
         if tripped.clean_reads_in_a_row or not tripped.orders_left:  # it may complete the proof
@@ -61,7 +69,7 @@ class Pacer:
         if running is None:
             return
         if running.phase is Phase.CLEAR:
-            self._send_read()
+            self._send()
         else:
             self.read_back()
 
