@@ -32,10 +32,11 @@ class Pacer:
 
     # read-backs
 
-    def read_back(self, *, is_prompt: bool = False) -> None:
+    def read_back(self, *, is_prompt: bool = False) -> float:
         """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows.
 
         `is_prompt`: a person waits for it, so that it waits only while cancels would lack their part of a limit.
+        Return in how many seconds it leaves; 0: it has left.
         """
         now = self._dispatcher.clock()
         tripped = self.keep_pace(now)
@@ -48,11 +49,12 @@ class Pacer:
         if not wait_s:
             self._timer.cancel()
             self._send()
-            return
+            return 0.0
         # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
         at_ns = now.mono_ns + int(wait_s * 1e9) + 1
         if not self._timer.is_set_until(at_ns):
             self._timer.set(at_ns)
+        return wait_s
 
     def cancel(self) -> None:
         """Drop the read-back that waits."""
