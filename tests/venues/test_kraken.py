@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
-from kill_switch.venues.kit_adapter import COMMAND_RETRIES
+from kill_switch.venues.described_venue import COMMAND_RETRIES
 from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken
 from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
 from kill_switch.venues.kraken.options import KrakenOptions

@@ -39,11 +39,11 @@ from kill_switch.venues.crosstrade.tokens import (
 from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
 from kill_switch.venues.kit.budget import Budget, PoolCount
+from kill_switch.venues.kit.call_parts import DrillPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.pools import Demand, Pool
 from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
-from kill_switch.venues.kit_adapter import DrillPart
 from kill_switch.venues.messages import (
     NOT_PROCESSED,
     CloseConnection,

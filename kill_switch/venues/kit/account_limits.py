@@ -48,6 +48,11 @@ class AccountLimits:
         """Return whether a drill leaves the cancels their part, and no pause after a refusal is under way."""
         return not self.budget.pause_s(now) and not self.budget.wait_for_cancels_s(self.budget.demand.drill, now)
 
+    def token_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds the token of a login may be requested; it only yields to the next cancels."""
+        budget = self.budget
+        return max(budget.pause_s(now), budget.wait_for_cancels_s(budget.demand.token, now))
+
     def probe_bounds_s(self) -> tuple[float, float]:
         """Return the seconds between two probes: as many as the limits want, and the most that a lane bears."""
         return min(self.cadence.probe_every_s / self.budget.share, self._most_probe_s), self._most_probe_s

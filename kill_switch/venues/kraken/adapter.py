@@ -187,7 +187,7 @@ class Kraken(KitAdapter[KrakenOptions]):
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        is_http = route is not Route.WS and not self.pause_left_s(now)
+        is_http = route is not Route.WS and not self.budget.pause_s(now)
         return (*super().on_opened(route, conn, now), *(self._rights.check(now) if is_http else ()))
 
     def keep_warm(self, now: Instant) -> Outputs:
@@ -202,7 +202,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         return MAINTENANCE_HINT if self._socket.in_maintenance else ""
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self._transfers.has_unvalued and not self.pause_left_s(now):
+        if self._transfers.has_unvalued and not self.budget.pause_s(now):
             return self._transfers.request_price(now)
         return super().request_equity(now)
 
