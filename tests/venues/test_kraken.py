@@ -396,6 +396,19 @@ def test_equity_is_every_balance_and_the_open_result_and_none_if_either_is_missi
     assert isinstance(fact, UnexplainedMessage) and "cannot be measured" in fact.why
 
 
+# ── a cancel-all that names one order ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_unknown_order_is_a_refusal_of_cancel_all_and_its_twin_leaves() -> None:
+    player = KRAKEN.ready()
+    [frame] = frames_of(player.put(Kill()))
+    refused = {"method": "cancel_all", "req_id": frame["req_id"], "success": False, "error": "EOrder:Unknown order"}
+    [twin] = calls_of(player.put(hears(1, refused)))
+    assert twin.request.target == "/0/private/CancelAll"
+    [answered] = player.put(answer(twin.tag, error("EOrder:Unknown order")))
+    assert isinstance(answered, CancelAnswered) and answered.answer is CancelOutcome.REFUSED
+
+
 # ── transfers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

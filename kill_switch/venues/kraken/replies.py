@@ -93,9 +93,12 @@ def _verdict(text: str) -> ErrorVerdict:
 
 
 def count_cancelled(reply: Reply) -> CancelResult:
-    """Read how many orders a cancel-all has hit; a success without a count proves nothing (§ 3.1, § 3.2)."""
+    """Read how many orders a cancel-all has hit; a success without a count proves nothing (§ 3.1, § 3.2).
+
+    An error that one order was not found says nothing of the others, so it is a refusal.
+    """
     if not reply.ok:
-        return CancelResult(reply)
+        return CancelResult(reply._replace(not_found=False))
     count = reply.data.get("count") if isinstance(reply.data, dict) else None
     if not isinstance(count, int) or isinstance(count, bool):
         return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence="accepted, without a count"))
