@@ -433,12 +433,71 @@ def test_a_transfer_of_another_asset_is_valued_first_and_until_then_there_is_no_
     assert isinstance(unexplained, UnexplainedMessage) and "no equity is reported" in unexplained.why
     [price] = calls_of(player.put(Measure()))
     assert (price.request.method, price.request.target) == ("GET", "/0/public/Ticker?pair=XBTUSD")
-    [failed] = player.put(answer(price.tag, error("EQuery:Unknown asset pair")))
+    [failed] = player.put(answer(price.tag, error("EService:Busy")))
     assert isinstance(failed, UnexplainedMessage)
     [price] = calls_of(player.put(Measure()))
     ticker = {"error": [], "result": {"XXBTZUSD": {"c": ["40000.1", "0.01"]}}}
     player(answer(price.tag, ticker), Transferred("USD", Decimal("-20000.05")))
     assert calls_of(player.put(Measure()))[0].request.target == "/0/private/TradeBalance"
+
+
+def price_of(last: str) -> dict[str, object]:
+    return {"error": [], "result": {"PAIR": {"c": [last, "0.01"]}}}
+
+
+def test_a_transfer_whose_asset_is_the_quote_of_its_pair_is_valued_by_the_inverse_pair() -> None:
+    player = KRAKEN.ready()  # Kraken has USDCAD, and no CADUSD: the account would stay without equity
+    player.put(moved("deposit", "CAD", 1500))
+    [price] = calls_of(player.put(Measure()))
+    assert price.request.target == "/0/public/Ticker?pair=CADUSD"
+    [inverse] = calls_of(player.put(answer(price.tag, error("EQuery:Unknown asset pair"))))
+    assert inverse.request.target == "/0/public/Ticker?pair=USDCAD"
+    player(answer(inverse.tag, price_of("1.5")), Transferred("USD", Decimal(1000)))
+    assert calls_of(player.put(Measure()))[0].request.target == "/0/private/TradeBalance"
+
+
+def test_a_transfer_without_a_pair_in_either_direction_is_tried_again() -> None:
+    player = KRAKEN.ready()
+    player.put(moved("deposit", "NEW", 3))
+    for _ in range(2):
+        [price] = calls_of(player.put(Measure()))
+        assert price.request.target == "/0/public/Ticker?pair=NEWUSD"
+        [inverse] = calls_of(player.put(answer(price.tag, error("EQuery:Unknown asset pair"))))
+        [failed] = player.put(answer(inverse.tag, error("EQuery:Unknown asset pair")))
+        assert isinstance(failed, UnexplainedMessage)
+
+
+def test_a_price_that_comes_late_values_no_transfer_of_another_asset() -> None:
+    player = KRAKEN.ready()
+    player.put(moved("deposit", "BTC", 1, "L1"))
+    player.put(moved("deposit", "ADA", 100, "L2"))
+    [first], [second] = (calls_of(player.put(Measure())) for _ in range(2))
+    player(answer(first.tag, price_of("40000")), Transferred("USD", Decimal(40000)))
+    assert not player.put(answer(second.tag, price_of("40000")))
+
+
+@pytest.mark.parametrize(("asset", "expected"), [("USD.HOLD", "25"), ("DOT.S", "100")])
+def test_a_transfer_of_an_asset_with_a_suffix_is_valued_as_the_asset(asset: str, expected: str) -> None:
+    player = KRAKEN.ready()
+    facts = player.put(moved("deposit", asset, 25))
+    if asset == "DOT.S":
+        [price] = calls_of(player.put(Measure()))
+        assert price.request.target == "/0/public/Ticker?pair=DOTUSD"
+        facts = player.put(answer(price.tag, price_of("4")))
+    assert facts == (Transferred("USD", Decimal(expected)),)
+
+
+@pytest.mark.parametrize(("amount", "after", "expected"), [(100, 1000, "100"), (100, 800, "-100"), (-100, 800, "-100")])
+def test_a_withdrawal_that_has_failed_is_a_deposit(amount: int, after: int, expected: str) -> None:
+    player = KRAKEN.ready()
+    player.put(hears(1, {"channel": "balances", "type": "snapshot", "data": [{"asset": "USD", "balance": 900}]}))
+    entry = {"asset": "USD", "amount": amount, "type": "withdrawal", "ledger_id": "L9", "balance": after}
+    player(hears(1, {"channel": "balances", "type": "update", "data": [entry]}), Transferred("USD", Decimal(expected)))
+
+
+def test_a_deposit_that_is_taken_back_is_a_withdrawal() -> None:
+    player = KRAKEN.ready()
+    player(moved("deposit", "USD", -10), Transferred("USD", Decimal(-10)))
 
 
 def test_figures_that_were_requested_before_a_transfer_and_may_contain_it_are_not_reported() -> None:

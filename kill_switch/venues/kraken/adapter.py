@@ -216,7 +216,7 @@ class Kraken(KitAdapter[KrakenOptions]):
 
     def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
         if message.get("channel") == "balances":
-            return self._transfers.on_update(message.get("data")) if message.get("type") == "update" else ()
+            return self._transfers.on_message(message.get("type"), message.get("data"))
         return self._socket.on_push(conn, message, now)
 
     def on_session_closed(self, conn: int) -> None:
