@@ -19,6 +19,7 @@ from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S
 from kill_switch.venues.kraken.spot_requests import api_sign
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
     CloseConnection,
     Closed,
@@ -394,6 +395,36 @@ def test_equity_is_every_balance_and_the_open_result_and_none_if_either_is_missi
     del figures[missing]
     [fact] = player.put(answer(call.tag, {"error": [], "result": figures}))
     assert isinstance(fact, UnexplainedMessage) and "cannot be measured" in fact.why
+
+
+@pytest.mark.parametrize("rights", [["Close-Trades"], ["modify_trades"], [{"name": "close-trades"}], [1]])
+def test_rights_in_another_spelling_or_shape_refuse_no_key(rights: list[object]) -> None:
+    player = KRAKEN.player()
+    key = next(call for call in calls_of(player.put(Opened(Route.HTTP, 0))) if "GetApiKeyInfo" in call.request.target)
+    assert not player.put(answer(key.tag, {"error": [], "result": {"permissions": rights}}))
+    assert not player.adapter.why_not_ready(Route.HTTP)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_rights_that_are_not_known_yet_are_requested_with_each_probe(lost: bool) -> None:
+    player = KRAKEN.player()
+    outputs = player.put(Opened(Route.HTTP, 0))
+    for _ in range(3):
+        [key] = [call for call in calls_of(outputs) if "GetApiKeyInfo" in call.request.target]
+        busy = answer(key.tag, error("EService:Busy"))
+        assert not player.put(CallLost(key.tag, False, "closed") if lost else busy)
+        outputs = player.put(Probe())
+    [key] = [call for call in calls_of(outputs) if "GetApiKeyInfo" in call.request.target]
+    [refused] = player.put(answer(key.tag, {"error": [], "result": {"permissions": ["query-funds"]}}))
+    assert isinstance(refused, NotReady) and refused.fatal
+
+
+def test_rights_that_the_venue_does_not_name_are_requested_once() -> None:
+    player = KRAKEN.player()
+    outputs = player.put(Opened(Route.HTTP, 0))
+    [key] = [call for call in calls_of(outputs) if "GetApiKeyInfo" in call.request.target]
+    player.put(answer(key.tag, error("EGeneral:Unknown method")))
+    assert [call.request.target for call in calls_of(player.put(Probe()))] == ["/0/private/OpenOrders"]
 
 
 # ── a cancel-all that names one order ─────────────────────────────────────────────────────────────────────────────
