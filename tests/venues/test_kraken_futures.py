@@ -652,3 +652,11 @@ def test_an_id_in_upper_case_names_the_same_order(upper: str) -> None:
     entry = {"order": {"orderId": ids["look-up"], "symbol": "PF_XBTUSD"}, "status": "CANCELLED"}
     [proof] = player.put(answer(look_up.tag, {"result": "success", "orders": [entry]}))
     assert isinstance(proof, OrdersRead) and proof.complete and not player.adapter.book.orders
+
+
+def test_a_batch_answer_without_ids_that_lacks_an_order_ends_none() -> None:
+    one, two = FUTURES.ids[:2]
+    player = outliving(one, two)
+    batch = next(call for call in calls_of(player.put(Kill())) if name_of(call) == "batchorder")
+    player.put(answer(batch.tag, {"result": "success", "batchStatus": [{"status": "filled"}]}))
+    assert set(player.adapter.book.orders) == {one, two}

@@ -6,7 +6,7 @@ functions; they send nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -136,11 +136,12 @@ def judge_batch(ids: tuple[str, ...], reply: Reply) -> CancelResult:
     return _result_of(ids, statuses if isinstance(statuses, list) else (), reply)
 
 
-def _result_of(ids: tuple[str, ...], statuses: Iterable[Any], reply: Reply) -> CancelResult:
+def _result_of(ids: tuple[str, ...], statuses: Sequence[Any], reply: Reply) -> CancelResult:
     if not reply.ok:
         return CancelResult(reply)
     words: dict[str, list[str]] = {"cancelled": [], "filled": []}
-    for order_id, status in zip(ids, statuses, strict=False):
+    in_order = ids if len(ids) == len(statuses) else ("",) * len(statuses)  # else only an id names an order
+    for order_id, status in zip(in_order, statuses, strict=True):
         fields = status if isinstance(status, dict) else {}
         word, named = as_text(fields.get("status")).lower(), order_id_of(fields.get("order_id")) or order_id
         if word in words and named in ids:
