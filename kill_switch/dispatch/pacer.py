@@ -31,11 +31,19 @@ class Pacer:
 
     # read-backs
 
-    def read_back(self) -> None:
-        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows."""
+    def read_back(self, *, is_prompt: bool = False) -> None:
+        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows.
+
+        `is_prompt`: a person waits for it, so that it waits only while cancels would lack their part of a limit.
+        """
         now = self._dispatcher.clock()
         tripped = self.keep_pace(now)
-        wait_s = 0.0 if tripped is None else self._wait_s(tripped, now)
+        if tripped is None:
+            wait_s = 0.0
+        elif is_prompt:
+            wait_s = self._venue.first_read_wait_s(now)
+        else:
+            wait_s = self._wait_s(tripped, now)
         if not wait_s:
             self._timer.cancel()
             self._send()

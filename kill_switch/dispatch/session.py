@@ -156,10 +156,13 @@ class AccountSession:
             self.status.log_unexpected(error)
         return StrikeSent(self.name, self.numbers.last, tuple(strike.routes), strike.sent_ns, due)
 
-    def read_back(self) -> None:
-        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows."""
+    def read_back(self, *, is_prompt: bool = False) -> None:
+        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows.
+
+        `is_prompt`: a person waits for it, so that it waits only while cancels would lack their part of a limit.
+        """
         self.numbers.forget_old()
-        self._pacer.read_back()
+        self._pacer.read_back(is_prompt=is_prompt)
 
     def drop_strike(self) -> None:
         """Drop pending work of strikes, because the account is armed again or has another session.

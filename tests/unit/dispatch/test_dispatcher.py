@@ -575,6 +575,15 @@ def test_a_read_of_a_chase_waits_for_room_in_the_limit_and_is_asked_for_once() -
     assert reads_of(floor) == 1
 
 
+def test_a_read_that_a_person_waits_for_yields_to_cancels_only() -> None:
+    floor = chasing()
+    floor.session().read_back()
+    floor.session().read_back(is_prompt=True)
+    assert reads_of(floor) == 1
+    floor.time.advance(5000)  # and the read that waited has left with that one
+    assert reads_of(floor) == 1
+
+
 def test_a_read_that_waits_for_room_does_not_leave_once_the_account_is_armed() -> None:
     floor = chasing()
     floor.session().read_back()
