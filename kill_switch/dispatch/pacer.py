@@ -43,7 +43,7 @@ class Pacer:
         if tripped is None:
             wait_s = 0.0
         elif is_prompt:
-            wait_s = self._venue.first_read_wait_s(now)
+            wait_s = self._venue.limits.first_read_wait_s(now)
         else:
             wait_s = self._wait_s(tripped, now)
         if not wait_s:
@@ -68,14 +68,14 @@ class Pacer:
     def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
         may_wait_s = sweep.read_may_wait_s(tripped, now.mono_ns)
         if may_wait_s and tripped.phase is not Phase.CLEAR and self._venue.budget.proof_ns:
-            may_wait_s = min(may_wait_s, self._venue.proof_wait_s(now))
+            may_wait_s = min(may_wait_s, self._venue.limits.proof_wait_s(now))
         if may_wait_s and tripped.phase is not Phase.CLEAR and self._is_emptied():
-            may_wait_s = min(may_wait_s, self._venue.first_read_wait_s(now))
+            may_wait_s = min(may_wait_s, self._venue.limits.first_read_wait_s(now))
         if may_wait_s:
-            return min(may_wait_s, self._venue.read_wait_s(now))
+            return min(may_wait_s, self._venue.limits.read_wait_s(now))
         if tripped.clean_reads_in_a_row or not tripped.orders_left:  # it may complete the proof
             return 0.0
-        return self._venue.first_read_wait_s(now)
+        return self._venue.limits.first_read_wait_s(now)
 
     def _is_emptied(self) -> bool:
         """Return whether pushes since the last read-back have shown the end of every known order."""
@@ -103,7 +103,7 @@ class Pacer:
         running = self._running()
         if running is None:
             return None
-        timing = self._venue.paced(self._dispatcher.state.accounts[self._account].timing, now)
+        timing = self._venue.limits.paced(self._dispatcher.state.accounts[self._account].timing, now)
         if timing is running.timing:
             return running
         if not proven and timing.guard_every_s < running.timing.guard_every_s:
@@ -135,8 +135,8 @@ class Pacer:
             return False
         now, venue = self._dispatcher.clock(), self._venue
         probed_s, used_s = ((now.mono_ns - at_ns) / 1e9 for at_ns in (self._probed_ns, self._used_ns))
-        tick_s, (least_s, most_s) = venue.WARM_EVERY_S / venue.CONNECTIONS, venue.probe_bounds_s()
+        tick_s, (least_s, most_s) = venue.WARM_EVERY_S / venue.CONNECTIONS, venue.limits.probe_bounds_s()
         in_use = used_s < probed_s and used_s + tick_s <= venue.IDLE_S
         if probed_s + tick_s > most_s and not in_use:
             return False
-        return probed_s + tick_s / 2 < least_s or not venue.has_room(venue.budget.demand.probe, now)
+        return probed_s + tick_s / 2 < least_s or not venue.limits.has_room(venue.budget.demand.probe, now)

@@ -206,7 +206,7 @@ class AccountSession:
 
         def drill(now: Instant) -> Outputs:
             quiet = self._troubles.quiet()
-            if not quiet and not self.venue.has_room_for_drill(now):
+            if not quiet and not self.venue.limits.has_room_for_drill(now):
                 quiet = "the requests that the venue's limit leaves are kept for a kill"
             if not quiet:
                 return self.venue.drill(now)
@@ -217,7 +217,7 @@ class AccountSession:
     def request_equity(self) -> bool:
         """Request the account's equity and return True, unless the venue refuses calls or its limits have no room."""
         venue = self.venue
-        if self._troubles.quiet() or not venue.has_room(venue.budget.demand.equity, self._dispatcher.clock()):
+        if self._troubles.quiet() or not venue.limits.has_room(venue.budget.demand.equity, self._dispatcher.clock()):
             return False
         self._request(venue.request_equity)
         return True

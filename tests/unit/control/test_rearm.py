@@ -63,8 +63,8 @@ async def test_a_read_that_waits_for_its_venues_limit_is_waited_for(
     await anyio.sleep(account.timing.guard_every_s)  # the guard's read that was due before
     office.answer()
     room_ns = running().now().mono_ns + int((PROVE_WITHIN_S + 2) * 1e9)
-    venue = office.dispatcher.sessions["a"].venue
-    monkeypatch.setattr(venue, "first_read_wait_s", lambda now: max(0.0, (room_ns - now.mono_ns) / 1e9))
+    limits = office.dispatcher.sessions["a"].venue.limits
+    monkeypatch.setattr(limits, "first_read_wait_s", lambda now: max(0.0, (room_ns - now.mono_ns) / 1e9))
     assert await rearm(office, {"a": True}) == {"rearmed": ("a",)}
     assert running().now().mono_ns >= room_ns
 
