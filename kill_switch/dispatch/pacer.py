@@ -28,30 +28,33 @@ class Pacer:
         self._timer = Appointment(dispatcher.timers, self._on_timer)
         self._probed_ns = 0  # when the HTTP lane was last probed, monotonic
         self._used_ns = 0  # when it last got any request of ours, monotonic
+        self._read_ns = 0  # when the last read-back left, monotonic
 
     # read-backs
 
-    def read_back(self, *, is_prompt: bool = False) -> None:
+    def read_back(self, *, is_prompt: bool = False) -> float:
         """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows.
 
         `is_prompt`: a person waits for it, so that it waits only while cancels would lack their part of a limit.
+        Return in how many seconds it leaves; 0: it has left.
         """
         now = self._dispatcher.clock()
         tripped = self.keep_pace(now)
         if tripped is None:
             wait_s = 0.0
         elif is_prompt:
-            wait_s = self._venue.first_read_wait_s(now)
+            wait_s = self._venue.limits.first_read_wait_s(now)
         else:
             wait_s = self._wait_s(tripped, now)
         if not wait_s:
             self._timer.cancel()
             self._send()
-            return
+            return 0.0
         # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
         at_ns = now.mono_ns + int(wait_s * 1e9) + 1
         if not self._timer.is_set_until(at_ns):
             self._timer.set(at_ns)
+        return wait_s
 
     def cancel(self) -> None:
         """Drop the read-back that waits."""
@@ -59,17 +62,25 @@ class Pacer:
 
     def _send(self) -> None:
         self._venue.budget.proof_ns = 0
+        self._read_ns = self._dispatcher.clock().mono_ns
         self._send_read()
 
     def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
         may_wait_s = sweep.read_may_wait_s(tripped, now.mono_ns)
         if may_wait_s and tripped.phase is not Phase.CLEAR and self._venue.budget.proof_ns:
             may_wait_s = min(may_wait_s, self._venue.limits.proof_wait_s(now))
+        if may_wait_s and tripped.phase is not Phase.CLEAR and self._is_emptied():
+            may_wait_s = min(may_wait_s, self._venue.limits.first_read_wait_s(now))
         if may_wait_s:
             return min(may_wait_s, self._venue.limits.read_wait_s(now))
         if tripped.clean_reads_in_a_row or not tripped.orders_left:  # it may complete the proof
             return 0.0
         return self._venue.limits.first_read_wait_s(now)
+
+    def _is_emptied(self) -> bool:
+        """Return whether pushes since the last read-back have shown the end of every known order."""
+        book = self._venue.book
+        return book.open_orders == 0 and book.pushed_ns > self._read_ns
 
     def _on_timer(self) -> None:
         """Send the read that has waited; a guard's read waits no second time."""

@@ -156,13 +156,14 @@ class AccountSession:
             self.status.log_unexpected(error)
         return StrikeSent(self.name, self.numbers.last, tuple(strike.routes), strike.sent_ns, due)
 
-    def read_back(self, *, is_prompt: bool = False) -> None:
+    def read_back(self, *, is_prompt: bool = False) -> float:
         """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows.
 
         `is_prompt`: a person waits for it, so that it waits only while cancels would lack their part of a limit.
+        Return in how many seconds it leaves; 0: it has left.
         """
         self.numbers.forget_old()
-        self._pacer.read_back(is_prompt=is_prompt)
+        return self._pacer.read_back(is_prompt=is_prompt)
 
     def drop_strike(self) -> None:
         """Drop pending work of strikes, because the account is armed again or has another session.

@@ -575,6 +575,23 @@ def test_a_read_of_a_chase_waits_for_room_in_the_limit_and_is_asked_for_once() -
     assert reads_of(floor) == 1
 
 
+def test_a_read_after_pushes_have_ended_every_known_order_yields_to_cancels_only_and_leaves_once() -> None:
+    floor = chasing()
+    book = floor.session().venue.book
+    book.apply_listing("orders", (), 0, whole=True)
+    floor.session().read_back()
+    book.now_ns = at(11_000).mono_ns
+    book.apply_push(Order("o1", "BTC", OrderState.LIVE, "open"))
+    floor.session().read_back()
+    assert reads_of(floor) == 0
+    book.apply_push(Order("o1", "BTC", OrderState.GONE, "cancelled"))
+    for _ in range(2):
+        floor.session().read_back()
+    assert reads_of(floor) == 1
+    floor.time.advance(4000)  # the second one has waited for room
+    assert reads_of(floor) == 2
+
+
 def test_a_read_that_a_person_waits_for_yields_to_cancels_only() -> None:
     floor = chasing()
     floor.session().read_back()
