@@ -23,11 +23,11 @@ The sweep is pure: `step(sweep, event) -> (sweep, actions)`, with the time in th
 #     answers are slow       –                                           time-outs are two of the longest round trips
 #     an order is left       the account is RESIDUE                      reads keep a quarter of the strikes' gap
 #     lists may lag          `list_lag_s` is stated                       clean reads span it, and no order is pushed
-#     the limit has no room  `read_may_wait_s` holds                     the read leaves later, no other beside it
+#     the limit has no room  `read_may_wait_s` holds                     the read leaves later, no other beside it; its
+#                            the venue has answered the strike           time-out begins then, and no strike precedes it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple, assert_never
@@ -37,6 +37,9 @@ from kill_switch.core.domain import CancelOutcome, Order, OrderState, Phase, Swe
 ANSWER_COST_NS = 250_000  # processing of an account's answer on a busy machine takes up to this
 READ_ROUND_TRIPS = 2  # a read may take this many of the longest recent round trips
 MAX_READ_BOUND_NS = 30_000_000_000  # because a lane gives an answer up by then
+HELD_NS = 30_000_000_000  # a strike waits this long at most for a read that waits for room
+SEEN_NS = 30_000_000_000  # no strike waits for a read so soon after an order was seen
+LONGEST_WAIT_S = 20.0  # of a kill's read for its share of the venue's limit; strikes leave it then too little for it
 AT_ONCE_NS = 2_000_000_000  # from the sweep's begin; without a clean read by then, its reads may wait
 _VENUE_ANSWERS = (
     CancelOutcome.ACCEPTED,
@@ -89,6 +92,13 @@ class Restruck(NamedTuple):
     at_ns: int
 
 
+class ReadPostponed(NamedTuple):
+    """The venue's limit has room for the requested read at `leaves_ns`; the moment of the event: it leaves now."""
+
+    at_ns: int
+    leaves_ns: int
+
+
 class Paced(NamedTuple):
     """The venue's limits leave less or more than before: this timing counts from now on."""
 
@@ -96,7 +106,9 @@ class Paced(NamedTuple):
     timing: SweepTiming
 
 
-Event = StrikeAnswered | ReadCounted | StrikeSentLate | OrderAppeared | SweepTimerFired | Restruck | Paced
+Event = (
+    StrikeAnswered | ReadCounted | ReadPostponed | StrikeSentLate | OrderAppeared | SweepTimerFired | Restruck | Paced
+)
 
 
 class Sweep(NamedTuple):
@@ -113,8 +125,10 @@ class Sweep(NamedTuple):
     clean_read_asked_ns: int = 0  # when the last of them was asked for
     clean_since_ns: int = 0  # when the first of them was asked for
     orders_left: int | None = None  # orders seen by the last read that counts
+    seen_ns: int = 0  # when a read or a push last showed an order
     reads_before_are_stale_ns: int = 0  # a read that was asked for before this instant does not count
-    read_asked_ns: int = 0  # when the read that is under way was asked for; 0: none is
+    read_asked_ns: int = 0  # when the read that is under way was asked for, or when it leaves; 0: none is
+    read_has_waited: bool = False  # it has waited for room in the venue's limit, or does
     pending_since_ns: int = 0  # since when only pending cancels are left; 0: they are not
     last_proof_ns: int = 0  # when the last read that showed the account clean was asked for
     stagger_ns: int = 0  # additional wait of the first read, for the other accounts of the pass
@@ -161,14 +175,14 @@ def read_may_wait_s(sweep: Sweep, at_ns: int) -> float:
     """Return for how long a read may wait until the venue's limit has room, in seconds; 0: it leaves at once.
 
     A read of a kill that may prove the account clear never waits: the first reads, a read after a clean read. The other
-    reads of a kill wait for as long as it takes. A guard's read waits one more interval: it then comes in time.
+    reads of a kill wait `LONGEST_WAIT_S`. A guard's read waits one more interval: it then comes in time.
     Where lists lag, a read after a clean read proves nothing before the span is over.
     """
     if sweep.phase is Phase.CLEAR:
         return sweep.timing.guard_every_s
     lagging = at_ns - sweep.clean_since_ns < _to_ns(sweep.timing.list_lag_s)
     may_prove = sweep.clean_reads_in_a_row and not lagging
-    return 0.0 if may_prove or at_ns - sweep.began_ns <= AT_ONCE_NS else math.inf
+    return 0.0 if may_prove or at_ns - sweep.began_ns <= AT_ONCE_NS else LONGEST_WAIT_S
 
 
 def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
@@ -176,6 +190,8 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
     match event:
         case StrikeAnswered():
             return _with_residue_check(*_on_answer(sweep, event), event.at_ns)
+        case ReadPostponed(at_ns, leaves_ns):
+            return _on_postponed(sweep, at_ns, leaves_ns), ()
         case Paced(_, timing):
             return sweep._replace(timing=timing), ()
         case Restruck(at_ns):
@@ -196,7 +212,10 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
 
 def _on_orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
     seen = _restarted_if_clear(sweep, at_ns)._replace(
-        clean_reads_in_a_row=0, reads_before_are_stale_ns=at_ns, orders_left=max(number, sweep.orders_left or 0)
+        clean_reads_in_a_row=0,
+        reads_before_are_stale_ns=at_ns,
+        orders_left=max(number, sweep.orders_left or 0),
+        seen_ns=at_ns,
     )
     return _strike_or_owe(seen, at_ns)
 
@@ -229,7 +248,7 @@ def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction,
         return _on_incomplete_read(sweep, read)
     sweep = sweep._replace(orders_left=read.live + read.pending)
     if sweep.orders_left:  # because it shows orders, a read that was asked for earlier proves less: it is not awaited
-        sweep = sweep._replace(reads_before_are_stale_ns=at_ns, read_asked_ns=0)
+        sweep = sweep._replace(reads_before_are_stale_ns=at_ns, read_asked_ns=0, seen_ns=at_ns)
     if read.live or _pending_too_long(sweep, at_ns, read.pending):
         return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
     sweep = sweep._replace(strike_owed=False)
@@ -256,6 +275,35 @@ def _on_incomplete_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[S
     if sweep.phase is Phase.CLEAR and not _unproven_too_long(sweep, at_ns):
         return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
     return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
+
+
+def _on_postponed(sweep: Sweep, at_ns: int, leaves_ns: int) -> Sweep:
+    """Let the read's time-out begin when it leaves: a read that has not left is no sign that the venue is silent.
+
+    Strikes that went on meanwhile would take the requests that it waits for.
+    """
+    if sweep.phase is Phase.CLEAR:
+        return sweep
+    due_ns = leaves_ns + _read_bound_ns(sweep)
+    if sweep.strike_owed:
+        due_ns = min(due_ns, _next_strike_ns(sweep))
+    elif not sweep.clean_reads_in_a_row:
+        due_ns = min(due_ns, max(_held_until_ns(sweep), at_ns))
+    return sweep._replace(read_asked_ns=leaves_ns, read_has_waited=True, due_ns=due_ns)
+
+
+def _strikes_wait(sweep: Sweep) -> bool:
+    """Return whether strikes wait for a read: the venue has answered the last one, and shown no order for long."""
+    return sweep.last_news_ns > sweep.struck_ns and sweep.struck_ns - sweep.seen_ns > SEEN_NS
+
+
+def _held_until_ns(sweep: Sweep) -> int:
+    """Return when the next strike leaves although a read still waits for room."""
+    if _strikes_wait(sweep):
+        return sweep.struck_ns + HELD_NS
+    if sweep.last_news_ns <= sweep.struck_ns:
+        return sweep.struck_ns + _to_ns(sweep.timing.answer_within_s) + _read_bound_ns(sweep)
+    return sweep.last_news_ns + 2 * _read_bound_ns(sweep)
 
 
 def _on_clean_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:
@@ -294,6 +342,8 @@ def _on_timer(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]
     if sweep.phase is Phase.CLEAR:  # a late read may be late; without a proof for too long, strike
         lost = sweep.read_asked_ns and _unproven_too_long(sweep, at_ns)
         return _strike_unanswered(sweep, at_ns) if lost else _request_read(sweep, at_ns)
+    if at_ns < sweep.read_asked_ns and not sweep.clean_reads_in_a_row and at_ns >= _held_until_ns(sweep):
+        return _strike_unanswered(sweep, at_ns)
     if not sweep.read_asked_ns or at_ns < sweep.read_asked_ns + _to_ns(sweep.timing.read_within_s):
         return _request_read(sweep, at_ns)
     if _is_venue_silent(sweep, at_ns):
@@ -310,10 +360,16 @@ def _strike_unanswered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepActi
 
 
 def _is_venue_silent(sweep: Sweep, at_ns: int) -> bool:
-    """Return whether the venue is silent: no answer to the last strike within the bound, or none for two bounds."""
+    """Return whether the venue is silent: no answer to the last strike within the bound, or none for two bounds.
+
+    A read that strikes have waited for has had one bound too, from when it left.
+    """
+    bound_ns = _read_bound_ns(sweep)
     if sweep.last_news_ns <= sweep.struck_ns:
-        return at_ns - sweep.struck_ns >= _read_bound_ns(sweep)
-    return at_ns - sweep.last_news_ns >= 2 * _read_bound_ns(sweep)
+        return at_ns - sweep.struck_ns >= bound_ns
+    if sweep.read_has_waited and _strikes_wait(sweep) and at_ns - sweep.read_asked_ns < bound_ns:
+        return False
+    return at_ns - sweep.last_news_ns >= 2 * bound_ns
 
 
 def _read_bound_ns(sweep: Sweep) -> int:
@@ -371,7 +427,7 @@ def _request_read(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, .
     due_ns = at_ns + _read_bound_ns(sweep)
     if sweep.strike_owed:
         due_ns = min(due_ns, _next_strike_ns(sweep))
-    return sweep._replace(read_asked_ns=at_ns, due_ns=due_ns), (SweepAction.READ,)
+    return sweep._replace(read_asked_ns=at_ns, read_has_waited=False, due_ns=due_ns), (SweepAction.READ,)
 
 
 def _sleep(sweep: Sweep, at_ns: int, seconds: float) -> Sweep:

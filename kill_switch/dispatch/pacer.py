@@ -26,6 +26,7 @@ class Pacer:
         self._dispatcher = dispatcher
         self._send_read = send_read
         self._timer = Appointment(dispatcher.timers, self._on_timer)
+        self._waits_since_ns = 0  # since when a read-back waits for room, monotonic; 0: none does
         self._probed_ns = 0  # when the HTTP lane was last probed, monotonic
         self._used_ns = 0  # when it last got any request of ours, monotonic
 
@@ -37,20 +38,51 @@ class Pacer:
         tripped = self.keep_pace(now)
         wait_s = 0.0 if tripped is None else self._wait_s(tripped, now)
         if not wait_s:
-            self._timer.cancel()
-            self._send_read()
-        elif not self._timer.is_set:
-            # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
-            self._timer.set(now.mono_ns + int(wait_s * 1e9) + 1)
+            self._send()
+            return
+        # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
+        at_ns = now.mono_ns + int(wait_s * 1e9) + 1
+        if not self._timer.is_set_until(at_ns):
+            self._timer.set(at_ns)
+        self._waits_since_ns = self._waits_since_ns or now.mono_ns
+        self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, self._timer.at_ns), now))
+
+    def replace_probe(self) -> bool:
+        """Send a kill's read-back that waits instead of the probe that is due, if it takes no more; return whether."""
+        budget, running = self._venue.budget, self._running()
+        if (
+            not self._waits_since_ns
+            or budget.demand.read != budget.demand.probe
+            or budget.pause_s(self._dispatcher.clock())
+        ):
+            return False
+        if running is None or running.phase is Phase.CLEAR:
+            return False
+        self._send()
+        return True
 
     def cancel(self) -> None:
         """Drop the read-back that waits."""
         self._timer.cancel()
+        self._waits_since_ns = 0
+
+    def _send(self) -> None:
+        """Send a read-back; the time-out of one that has waited begins now."""
+        waited_since_ns, now = self._waits_since_ns, self._dispatcher.clock()
+        self.cancel()
+        if waited_since_ns:
+            self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, now.mono_ns), now))
+        self._send_read()
 
     def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
         may_wait_s = sweep.read_may_wait_s(tripped, now.mono_ns)
-        if may_wait_s:
+        if tripped.phase is Phase.CLEAR:
             return min(may_wait_s, self._venue.read_wait_s(now))
+        if may_wait_s:  # then it need only leave the cancels their part
+            waited_s = (now.mono_ns - self._waits_since_ns) / 1e9 if self._waits_since_ns else 0.0
+            pause_s = self._venue.budget.pause_s(now)
+            least_s = max(may_wait_s - waited_s, self._venue.first_read_wait_s(now), pause_s)
+            return min(least_s, self._venue.read_wait_s(now))
         if tripped.clean_reads_in_a_row or not tripped.orders_left:  # it may complete the proof
             return 0.0
         return self._venue.first_read_wait_s(now)
@@ -59,9 +91,9 @@ class Pacer:
         """Send the read that has waited; a guard's read waits no second time."""
         running = self._running()
         if running is None:
-            return
-        if running.phase is Phase.CLEAR:
-            self._send_read()
+            self.cancel()
+        elif running.phase is Phase.CLEAR:
+            self._send()
         else:
             self.read_back()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -511,8 +510,8 @@ def test_reads_in_residue_keep_a_quarter_of_the_strikes_gap(play: Theatre) -> No
 def test_reads_of_a_sweep_that_gets_nowhere_may_wait_and_none_of_a_proof() -> None:
     nowhere = after(begun(), answered(100), read(200, live=1))
     assert sweep.read_may_wait_s(nowhere, ns(2000)) == 0  # a kill's first reads
-    assert sweep.read_may_wait_s(nowhere, ns(2001)) == math.inf
-    assert sweep.read_may_wait_s(after(nowhere, due(10_000)), ns(10_001)) == math.inf
+    assert sweep.read_may_wait_s(nowhere, ns(2001)) == sweep.LONGEST_WAIT_S
+    assert sweep.read_may_wait_s(after(nowhere, due(10_000)), ns(10_001)) == sweep.LONGEST_WAIT_S
     clean = after(nowhere, due(500), answered(600), read(5000, asked=4999))
     assert clean.clean_reads_in_a_row == 1 and sweep.read_may_wait_s(clean, ns(5001)) == 0
     assert sweep.read_may_wait_s(after(guarding(), seen(60_000)), ns(61_000)) == 0  # it begins anew
