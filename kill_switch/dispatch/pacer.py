@@ -50,13 +50,9 @@ class Pacer:
     def replace_probe(self) -> bool:
         """Send a kill's read-back that waits instead of the probe that is due, if it takes no more; return whether."""
         budget, running = self._venue.budget, self._running()
-        if (
-            not self._waits_since_ns
-            or budget.demand.read != budget.demand.probe
-            or budget.pause_s(self._dispatcher.clock())
-        ):
+        if not self._waits_since_ns or running is None or running.phase is Phase.CLEAR:
             return False
-        if running is None or running.phase is Phase.CLEAR:
+        if budget.demand.read != budget.demand.probe or budget.pause_s(self._dispatcher.clock()):
             return False
         self._send()
         return True
@@ -72,20 +68,25 @@ class Pacer:
         self.cancel()
         if waited_since_ns:
             self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, now.mono_ns), now))
+        self._venue.budget.proof_ns = 0
         self._send_read()
 
     def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
         may_wait_s = sweep.read_may_wait_s(tripped, now.mono_ns)
-        if tripped.phase is Phase.CLEAR:
+        if may_wait_s and tripped.phase is not Phase.CLEAR:
+            may_wait_s = self._longest_wait_s(may_wait_s, now)
+        if may_wait_s:
             return min(may_wait_s, self._venue.read_wait_s(now))
-        if may_wait_s:  # then it need only leave the cancels their part
-            waited_s = (now.mono_ns - self._waits_since_ns) / 1e9 if self._waits_since_ns else 0.0
-            pause_s = self._venue.budget.pause_s(now)
-            least_s = max(may_wait_s - waited_s, self._venue.first_read_wait_s(now), pause_s)
-            return min(least_s, self._venue.read_wait_s(now))
         if tripped.clean_reads_in_a_row or not tripped.orders_left:  # it may complete the proof
             return 0.0
         return self._venue.first_read_wait_s(now)
+
+    def _longest_wait_s(self, may_wait_s: float, now: Instant) -> float:
+        """Return after how long a kill's read leaves without its share: it need only leave the cancels their part."""
+        venue = self._venue
+        waited_s = (now.mono_ns - self._waits_since_ns) / 1e9 if self._waits_since_ns else 0.0
+        wait_s = max(may_wait_s - waited_s, venue.first_read_wait_s(now), venue.budget.pause_s(now))
+        return min(wait_s, venue.proof_wait_s(now)) if venue.budget.proof_ns else wait_s
 
     def _on_timer(self) -> None:
         """Send the read that has waited; a guard's read waits no second time."""
@@ -100,7 +101,7 @@ class Pacer:
     # the sweep's timing
 
     def keep_pace(self, now: Instant, *, proven: bool = False) -> sweep.Sweep | None:
-        """Set the sweep's timing to what the limits allow now; return the sweep with it, None without a sweep.
+        """Set the sweep's timing by the limits' present room; return the sweep with it, None without a sweep.
 
         The guard's interval becomes shorter only once a read has `proven` that the venue answers again. Otherwise a
         proof that is as old as the longer interval would count as too old.

@@ -230,7 +230,7 @@ class AccountSession:
         refused = isinstance(event, Replied) and event.status >= 400 and not self.venue.calls.is_elsewhere(event.tag)
         try:
             outputs = self.venue.handle(event, now)
-            if refused:
+            if refused or (isinstance(event, Replied) and self.venue.budget.pause_s(now)):
                 self._pacer.keep_pace(now)  # before the sweep gets to know that the venue has refused its read
             self._carry_out(outputs, now)
             if refused:

@@ -114,6 +114,10 @@ class Adapter(VenueProfile[OptionsT]):
         """Return in how many seconds one of a kill's first reads may leave; it only yields to the next cancels."""
         return self.budget.wait_for_cancels_s(self.budget.demand.read, now)
 
+    def proof_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds the read may leave that follows the first accepted command after refusals."""
+        return max((self.budget.proof_ns - now.mono_ns) / 1e9, self.first_read_wait_s(now))
+
     def has_room(self, calls: Calls, now: Instant) -> bool:
         """Return whether requests that can be omitted may leave now; a read-back could still follow."""
         return not self.budget.wait_s(calls, now, leaves=self.budget.demand.read)
@@ -154,6 +158,12 @@ class Adapter(VenueProfile[OptionsT]):
     def is_over_limit(self, reply: Replied) -> bool:
         """Return whether the venue has refused the request because a limit is used up."""
         return reply.status == 429
+
+    def note_answered(self, reply: Replied, now: Instant) -> None:
+        """Let a cancel that is answered without an error end what refusals have begun."""
+        call = self.calls.pending.get(reply.tag)
+        if call is not None and call.cancel:
+            self.budget.on_accepted(call.asked_ns, now)
 
     # a kill
 
@@ -291,7 +301,10 @@ class Adapter(VenueProfile[OptionsT]):
                 if usage := self.usage(event):
                     self.budget.on_usage(usage, now)
                 if self.is_over_limit(event):
-                    self.budget.on_refusal(retry_after_s(event.headers, now.wall_ns), now)
+                    why = f"HTTP {event.status}"
+                    self.budget.on_refusal(retry_after_s(event.headers, now.wall_ns), now, why)
+                elif self.budget.refused_ns and event.status < 400:
+                    self.note_answered(event, now)
                 return self.calls.on_reply(event, now)
             case CallLost():
                 return self.calls.on_lost(event, now)

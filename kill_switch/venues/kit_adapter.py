@@ -102,7 +102,7 @@ class KitAdapter(Adapter[OptionsT]):
                 self.read_token,
                 self.sessions.begin,
                 self.prepare_frame,
-                self.pause_left_s,
+                self._token_wait_s,
                 self.calls,
                 self.timers,
                 self.second_route,
@@ -111,8 +111,6 @@ class KitAdapter(Adapter[OptionsT]):
         if self.look_up is not None:
             self.read_backs.order_request = self.look_up
             self.read_backs.look_up_part = self._look_up_part
-        self._paused_until_ns = 0  # until then only the commands of kills may leave
-        self._pause_why = ""
 
     # ── what a venue states ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,8 +205,9 @@ class KitAdapter(Adapter[OptionsT]):
     # ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read(self, now: Instant) -> Outputs:
-        if self.pause_left_s(now):
-            return (OrdersRead(tuple(self.book.orders.values()), False, now.mono_ns, self._pause_why),)
+        if self.budget.named_pause_s(now):
+            why = self.budget.pause_reason(now)
+            return (OrdersRead(tuple(self.book.orders.values()), False, now.mono_ns, why),)
         return self.reader.read(now, urgent=True)
 
     def read_alongside_strike(self, now: Instant) -> Outputs:
@@ -229,13 +228,11 @@ class KitAdapter(Adapter[OptionsT]):
 
     def pause_left_s(self, now: Instant) -> float:
         """Return for how many seconds only the commands of kills may leave; 0: every request may leave."""
-        return max(0.0, (self._paused_until_ns - now.mono_ns) / 1e9)
+        return self.budget.pause_s(now)
 
-    def _pause(self, reply: Reply, now: Instant) -> None:
-        until_ns = now.mono_ns + int(reply.pause_s * 1e9)
-        if until_ns > self._paused_until_ns:
-            self._paused_until_ns = until_ns
-            self._pause_why = f"no read for {reply.pause_s:g} s, because the venue asks for a pause: {reply.evidence}"
+    def _token_wait_s(self, now: Instant) -> float:
+        budget = self.budget
+        return max(budget.pause_s(now), budget.wait_for_cancels_s(budget.demand.token, now))
 
     # ── between kills ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -243,7 +240,7 @@ class KitAdapter(Adapter[OptionsT]):
         outputs: Outputs = ()
         if self.harmless is not None:
             if self.pause_left_s(now):
-                outputs = (Drilled(Route.HTTP, False, 0, self._pause_why, tried=False),)
+                outputs = (Drilled(Route.HTTP, False, 0, self.budget.pause_reason(now), tried=False),)
             else:
                 part = DrillPart(self.is_drill_passed)
                 outputs = self.drills.start_call(self.harmless, now, context=part)
@@ -261,14 +258,17 @@ class KitAdapter(Adapter[OptionsT]):
 
     # ── calls ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def note_answered(self, reply: Replied, now: Instant) -> None:
+        """Do nothing: only `read_reply` knows whether the answer accepts anything."""
+
     def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
         judged = self.read_reply(reply.status, parse_json(reply.body))
         if judged.outcome is ReplyOutcome.NO_ANSWER:
             return None
         if judged.pause_s:
-            self._pause(judged, now)
-            if not self.is_over_limit(reply):  # else `handle` has counted the refusal
-                self.budget.on_refusal(judged.pause_s, now)
+            self.budget.on_refusal(judged.pause_s, now, judged.evidence)
+        elif self.budget.refused_ns and call.cancel and judged.ok:
+            self.budget.on_accepted(call.asked_ns, now)
         if judged.outcome is ReplyOutcome.WRONG_TIME and self.may_sign_again(call):
             self.on_wrong_time(reply, call.retries + 1, now)
             return self.calls.start_again(call, now)
@@ -320,7 +320,7 @@ class KitAdapter(Adapter[OptionsT]):
             passed = self.is_drill_passed(reply)
             outputs = self.drills.end_frame(_drill_tag(number), passed, reply.evidence, now)
         if reply.pause_s:
-            self._pause(reply, now)
+            self.budget.on_refusal(reply.pause_s, now, reply.evidence)
         return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs
 
     def end_session(self, conn: int, reply: Reply, now: Instant) -> Outputs:

@@ -22,6 +22,7 @@ from kill_switch.venues.request import Request
 from tests.harness.dispatch_doubles import Lane, Recorder, Time, Venue
 
 TRIP_S = 0.04
+STEP_MS = 500.0  # how often the equity is looked at; everything else has a time of its own
 
 
 class LimitedVenue(Venue):
@@ -168,11 +169,11 @@ class LimitedStreet:
         self.time.later(every_s, self.start_bot, weight, every_s)
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        for _ in range(round(seconds * 10)):
+        for _ in range(round(seconds * 1000 / STEP_MS)):
             if until():
                 return
             self._measuring.look()
-            self.time.advance(100)
+            self.time.advance(STEP_MS)
 
     def fire(self) -> None:
         self.dispatcher.fire(Reason("panic", "touched", tuple(self.dispatcher.sessions), self.time.now()))

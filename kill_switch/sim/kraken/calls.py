@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from kill_switch.sim.kit import values
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.table_venue import text_ids
 from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
@@ -236,10 +237,7 @@ class PublicCalls:
 
 def positive(params: Params, name: str, code: str) -> Decimal:
     """Return a parameter that is a number above 0. Raises `Refused` with `code`."""
-    try:
-        value = Decimal(str(params[name]))
-    except (KeyError, InvalidOperation):
-        value = Decimal("NaN")
-    if not value.is_finite() or value <= 0:
+    value = values.positive(params.get(name))
+    if value is None:
         raise Refused(code)
     return value

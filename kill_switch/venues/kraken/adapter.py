@@ -64,6 +64,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         equity=("POST /0/private/TradeBalance",),
         drill=("POST /0/private/CancelOrder",),
         strike=("POST /0/private/CancelAll",),
+        token=("POST /0/private/GetWebSocketsToken",),
     )
     CURRENCIES: ClassVar[tuple[str, ...]] = ("USD",)
     READS_ALONGSIDE: ClassVar[bool] = True
