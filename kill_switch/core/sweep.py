@@ -280,30 +280,22 @@ def _on_incomplete_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[S
 def _on_postponed(sweep: Sweep, at_ns: int, leaves_ns: int) -> Sweep:
     """Let the read's time-out begin when it leaves: a read that has not left is no sign that the venue is silent.
 
-    Strikes that went on meanwhile would take the requests that it waits for.
+    Strikes that went on meanwhile would take the requests that it waits for. They do go on where an order may be left.
     """
-    if sweep.phase is Phase.CLEAR:
+    is_left = leaves_ns <= at_ns
+    if sweep.phase is Phase.CLEAR or not (is_left or sweep.clean_reads_in_a_row or _strikes_wait(sweep)):
         return sweep
     due_ns = leaves_ns + _read_bound_ns(sweep)
     if sweep.strike_owed:
         due_ns = min(due_ns, _next_strike_ns(sweep))
-    elif not sweep.clean_reads_in_a_row:
-        due_ns = min(due_ns, max(_held_until_ns(sweep), at_ns))
+    elif not is_left and not sweep.clean_reads_in_a_row:
+        due_ns = min(due_ns, max(sweep.struck_ns + HELD_NS, at_ns))
     return sweep._replace(read_asked_ns=leaves_ns, read_has_waited=True, due_ns=due_ns)
 
 
 def _strikes_wait(sweep: Sweep) -> bool:
     """Return whether strikes wait for a read: the venue has answered the last one, and shown no order for long."""
     return sweep.last_news_ns > sweep.struck_ns and sweep.struck_ns - sweep.seen_ns > SEEN_NS
-
-
-def _held_until_ns(sweep: Sweep) -> int:
-    """Return when the next strike leaves although a read still waits for room."""
-    if _strikes_wait(sweep):
-        return sweep.struck_ns + HELD_NS
-    if sweep.last_news_ns <= sweep.struck_ns:
-        return sweep.struck_ns + _to_ns(sweep.timing.answer_within_s) + _read_bound_ns(sweep)
-    return sweep.last_news_ns + 2 * _read_bound_ns(sweep)
 
 
 def _on_clean_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:
@@ -342,7 +334,7 @@ def _on_timer(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]
     if sweep.phase is Phase.CLEAR:  # a late read may be late; without a proof for too long, strike
         lost = sweep.read_asked_ns and _unproven_too_long(sweep, at_ns)
         return _strike_unanswered(sweep, at_ns) if lost else _request_read(sweep, at_ns)
-    if at_ns < sweep.read_asked_ns and not sweep.clean_reads_in_a_row and at_ns >= _held_until_ns(sweep):
+    if at_ns < sweep.read_asked_ns and not sweep.clean_reads_in_a_row and at_ns >= sweep.struck_ns + HELD_NS:
         return _strike_unanswered(sweep, at_ns)
     if not sweep.read_asked_ns or at_ns < sweep.read_asked_ns + _to_ns(sweep.timing.read_within_s):
         return _request_read(sweep, at_ns)

@@ -85,14 +85,15 @@ def test_a_strike_that_the_venue_has_not_answered_is_repeated_as_soon_as_without
     play: Theatre, answer: CancelOutcome
 ) -> None:
     book = play.sweep(waiting(answer))
-    assert book.state.due_ns == ns(1000 + 2500)
-    assert book >> due(3500) << SweepAction.STRIKE
+    assert book.state.due_ns == ns(100 + 2500)
+    assert book >> due(2600) << SweepAction.STRIKE
 
 
 def test_orders_that_reads_go_on_to_show_are_struck_at_the_same_pace_although_reads_wait(play: Theatre) -> None:
     book = play.sweep(after(sweep.start_sweep(LONG, ns(0)), answered(100), read(200, asked=100, live=1)))
     assert book >> due(500) << SweepAction.STRIKE >> answered(600) << SweepAction.READ >> postponed(600, 20_000)
-    assert book.state.due_ns == ns(600 + 5000)
+    assert book.state.due_ns == ns(600 + 2500)
+    assert book >> due(3100) << SweepAction.READ >> postponed(3100, 20_000)
     assert book >> due(5600) << SweepAction.STRIKE
 
 
