@@ -171,18 +171,20 @@ def count_read(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: in
     return ReadCounted(at_ns, asked_ns, live, pending, complete, pushed_ns)
 
 
-def read_may_wait_s(sweep: Sweep, at_ns: int) -> float:
+def read_may_wait_s(sweep: Sweep, at_ns: int, since_ns: int = 0) -> float:
     """Return for how long a read may wait until the venue's limit has room, in seconds; 0: it leaves at once.
 
     A read of a kill that may prove the account clear never waits: the first reads, a read after a clean read. The other
-    reads of a kill wait `LONGEST_WAIT_S`. A guard's read waits one more interval: it then comes in time.
-    Where lists lag, a read after a clean read proves nothing before the span is over.
+    reads of a kill wait `LONGEST_WAIT_S`, from `since_ns` on if it is not 0. A guard's read waits one more interval: it
+    then comes in time. Where lists lag, a read after a clean read proves nothing before the span is over.
     """
     if sweep.phase is Phase.CLEAR:
         return sweep.timing.guard_every_s
-    lagging = at_ns - sweep.clean_since_ns < _to_ns(sweep.timing.list_lag_s)
-    may_prove = sweep.clean_reads_in_a_row and not lagging
-    return 0.0 if may_prove or at_ns - sweep.began_ns <= AT_ONCE_NS else LONGEST_WAIT_S
+    if at_ns - sweep.began_ns <= AT_ONCE_NS:
+        return 0.0
+    if sweep.clean_reads_in_a_row:
+        return max(0.0, sweep.timing.list_lag_s - (at_ns - sweep.clean_since_ns) / 1e9)
+    return max(0.0, LONGEST_WAIT_S - (at_ns - (since_ns or at_ns)) / 1e9)
 
 
 def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:

@@ -72,21 +72,18 @@ class Pacer:
         self._send_read()
 
     def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
-        may_wait_s = sweep.read_may_wait_s(tripped, now.mono_ns)
-        if may_wait_s and tripped.phase is not Phase.CLEAR:
-            may_wait_s = self._longest_wait_s(may_wait_s, now)
+        may_wait_s, venue = sweep.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue
+        is_clean = tripped.phase is Phase.CLEAR or tripped.clean_reads_in_a_row > 0
+        if not is_clean and now.mono_ns - tripped.began_ns > sweep.AT_ONCE_NS:
+            # without its share, because it has waited for long enough: it need only leave the cancels their part
+            may_wait_s = max(may_wait_s, venue.first_read_wait_s(now), venue.budget.pause_s(now))
+            if venue.budget.proof_ns:
+                may_wait_s = min(may_wait_s, venue.proof_wait_s(now))
         if may_wait_s:
-            return min(may_wait_s, self._venue.read_wait_s(now))
-        if tripped.clean_reads_in_a_row or not tripped.orders_left:  # it may complete the proof
+            return min(may_wait_s, venue.read_wait_s(now))
+        if is_clean or not tripped.orders_left:  # it may complete the proof
             return 0.0
-        return self._venue.first_read_wait_s(now)
-
-    def _longest_wait_s(self, may_wait_s: float, now: Instant) -> float:
-        """Return after how long a kill's read leaves without its share: it need only leave the cancels their part."""
-        venue = self._venue
-        waited_s = (now.mono_ns - self._waits_since_ns) / 1e9 if self._waits_since_ns else 0.0
-        wait_s = max(may_wait_s - waited_s, venue.first_read_wait_s(now), venue.budget.pause_s(now))
-        return min(wait_s, venue.proof_wait_s(now)) if venue.budget.proof_ns else wait_s
+        return venue.first_read_wait_s(now)
 
     def _on_timer(self) -> None:
         """Send the read that has waited; a guard's read waits no second time."""
