@@ -133,7 +133,7 @@ class Sweep(NamedTuple):
     last_proof_ns: int = 0  # when the last read that showed the account clean was asked for
     stagger_ns: int = 0  # additional wait of the first read, for the other accounts of the pass
     last_news_ns: int = 0  # when the venue last answered: to a strike, or with a whole list
-    longest_rtt_ns: int = 0  # the longest recent round trip of a read
+    longest_rtt_ns: int = 0  # the longest recent round trip of a read or a strike
 
 
 def start_sweep(timing: SweepTiming, at_ns: int, strikes: int = 1, *, together: int = 1) -> Sweep:
@@ -223,8 +223,12 @@ def _on_orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple
 
 
 def _on_answer(sweep: Sweep, event: StrikeAnswered) -> tuple[Sweep, tuple[SweepAction, ...]]:
-    at_ns, phase = event.at_ns, sweep.phase
-    news_ns = at_ns if event.answer in _VENUE_ANSWERS else sweep.last_news_ns
+    at_ns, phase, news_ns = event.at_ns, sweep.phase, sweep.last_news_ns
+    if event.answer in _VENUE_ANSWERS:
+        left_ns = max(sweep.struck_ns, sweep.reads_before_are_stale_ns)  # it may have left late
+        if news_ns <= left_ns and phase is not Phase.CLEAR:  # the first answer: a later one may be an older strike's
+            sweep = sweep._replace(longest_rtt_ns=max(at_ns - left_ns, sweep.longest_rtt_ns))
+        news_ns = at_ns
     if phase is Phase.STRIKING:
         phase = Phase.CONFIRMING
     if phase is Phase.CLEAR or sweep.read_asked_ns >= sweep.reads_before_are_stale_ns:
@@ -287,7 +291,7 @@ def _on_postponed(sweep: Sweep, at_ns: int, leaves_ns: int) -> Sweep:
     is_left = leaves_ns <= at_ns
     if sweep.phase is Phase.CLEAR or not (is_left or sweep.clean_reads_in_a_row or _strikes_wait(sweep)):
         return sweep
-    due_ns = leaves_ns + _read_bound_ns(sweep)
+    due_ns = leaves_ns + 2 * _read_bound_ns(sweep)  # it is requested once, and may need look-ups
     if sweep.strike_owed:
         due_ns = min(due_ns, _next_strike_ns(sweep))
     elif not is_left and not sweep.clean_reads_in_a_row:
@@ -356,14 +360,13 @@ def _strike_unanswered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepActi
 def _is_venue_silent(sweep: Sweep, at_ns: int) -> bool:
     """Return whether the venue is silent: no answer to the last strike within the bound, or none for two bounds.
 
-    A read that strikes have waited for has had one bound too, from when it left.
+    For a read that strikes have waited for, the two bounds begin when it has left.
     """
     bound_ns = _read_bound_ns(sweep)
     if sweep.last_news_ns <= sweep.struck_ns:
         return at_ns - sweep.struck_ns >= bound_ns
-    if sweep.read_has_waited and _strikes_wait(sweep) and at_ns - sweep.read_asked_ns < bound_ns:
-        return False
-    return at_ns - sweep.last_news_ns >= 2 * bound_ns
+    waited_ns = sweep.read_asked_ns if sweep.read_has_waited and _strikes_wait(sweep) else 0
+    return at_ns - max(sweep.last_news_ns, waited_ns) >= 2 * bound_ns
 
 
 def _read_bound_ns(sweep: Sweep) -> int:

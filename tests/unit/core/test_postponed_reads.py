@@ -51,7 +51,7 @@ def waiting(answer: CancelOutcome = CancelOutcome.ACCEPTED) -> Sweep:
 
 def test_no_strike_leaves_while_the_read_behind_an_answered_strike_waits_for_room(play: Theatre) -> None:
     book = play.sweep(waiting())
-    assert book.state.due_ns == ns(12_000 + 2500)
+    assert book.state.due_ns == ns(12_000 + 5000)
     for ms in (2600, 5200, 11_999):
         assert book >> due(ms)
     assert book >> postponed(12_000, 12_000) >> read(12_100, asked=12_000)
@@ -60,18 +60,24 @@ def test_no_strike_leaves_while_the_read_behind_an_answered_strike_waits_for_roo
 
 def test_a_read_that_has_waited_and_is_late_is_followed_by_a_strike(play: Theatre) -> None:
     book = play.sweep(after(waiting(), postponed(12_000, 12_000)))
-    assert book >> due(14_499)
-    assert book >> due(14_500) << SweepAction.STRIKE
+    assert book >> due(16_999)
+    assert book >> due(17_000) << SweepAction.STRIKE
 
 
 def test_a_late_answer_to_such_a_read_has_the_next_one_wait_for_as_long_as_answers_take(play: Theatre) -> None:
-    book = play.sweep(after(waiting(), postponed(12_000, 12_000), due(14_500), answered(14_600)))
+    book = play.sweep(after(waiting(), postponed(12_000, 12_000), due(17_000), answered(17_100)))
     assert book >> read(20_000, asked=12_000)  # 8 s late, and from before the strike
-    assert book >> postponed(20_001, 24_000)
-    assert book.state.due_ns == ns(24_000 + 16_000)
-    assert book >> postponed(24_000, 24_000) >> due(32_000)  # 8 s later
-    assert book >> read(32_001, asked=24_000)
+    assert book >> postponed(20_001, 24_000) >> postponed(24_000, 24_000)
+    assert book.state.due_ns == ns(24_000 + 32_000)
+    assert book >> due(32_000) >> read(32_001, asked=24_000)
     assert book.state.clean_reads_in_a_row == 1
+
+
+def test_an_answer_to_a_strike_shows_how_long_answers_take_from_when_the_strike_left(play: Theatre) -> None:
+    book = play.sweep(after(sweep.start_sweep(LONG, ns(0)), sweep.StrikeSentLate(ns(5000)), due(1000), answered(8000)))
+    assert book.state.longest_rtt_ns == ns(3000) - ns(0)
+    assert book >> postponed(8001, 12_000) >> postponed(12_000, 12_000)
+    assert book.state.due_ns == ns(12_000 + 12_000)
 
 
 def test_a_strike_waits_half_a_minute_for_a_read_and_no_longer(play: Theatre) -> None:
@@ -100,7 +106,7 @@ def test_orders_that_reads_go_on_to_show_are_struck_at_the_same_pace_although_re
 def test_strikes_wait_for_a_read_half_a_minute_after_an_order_was_seen_last(play: Theatre) -> None:
     late = after(waiting(), OrderAppeared(ns(200)))._replace(struck_ns=ns(30_201), strike_owed=False, due_ns=ns(30_301))
     book = play.sweep(after(late, answered(30_300), postponed(30_300, 50_000)))
-    assert book.state.due_ns == ns(50_000 + 2500)
+    assert book.state.due_ns == ns(50_000 + 5000)
 
 
 def test_an_order_that_is_pushed_is_struck_after_the_gap_whatever_read_waits(play: Theatre) -> None:

@@ -512,6 +512,8 @@ def test_reads_of_a_sweep_that_gets_nowhere_may_wait_and_none_of_a_proof() -> No
     assert sweep.read_may_wait_s(nowhere, ns(2000)) == 0  # a kill's first reads
     assert sweep.read_may_wait_s(nowhere, ns(2001)) == sweep.LONGEST_WAIT_S
     assert sweep.read_may_wait_s(after(nowhere, due(10_000)), ns(10_001)) == sweep.LONGEST_WAIT_S
+    assert sweep.read_may_wait_s(nowhere, ns(5000), ns(3000)) == sweep.LONGEST_WAIT_S - 2  # it waits already
+    assert sweep.read_may_wait_s(nowhere, ns(60_000), ns(3000)) == 0
     clean = after(nowhere, due(500), answered(600), read(5000, asked=4999))
     assert clean.clean_reads_in_a_row == 1 and sweep.read_may_wait_s(clean, ns(5001)) == 0
     assert sweep.read_may_wait_s(after(guarding(), seen(60_000)), ns(61_000)) == 0  # it begins anew
