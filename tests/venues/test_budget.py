@@ -11,7 +11,7 @@ from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues.kit.budget import Budget, PoolCount
 from kill_switch.venues.kit.pools import IN_ALL, Cost, Demand, Pool, weights_of
 from kill_switch.venues.kit.readback import REFRESH
-from kill_switch.venues.messages import Call, Closed, Replied, VenueTimerFired, WakeAfter
+from kill_switch.venues.messages import Call, Closed, Outputs, Replied, VenueTimerFired, WakeAfter
 from kill_switch.venues.request import Request
 from tests.harness.limited_venue import LimitedStreet, LimitedVenue
 from tests.harness.venue_playbook import Pause, Player, Read, hears
