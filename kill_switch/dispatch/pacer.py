@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from kill_switch.core import sweep
+from kill_switch.core import sweep, sweep_state
 from kill_switch.core.domain import Instant, LaneState, Phase
 from kill_switch.core.events import Progress
 from kill_switch.dispatch.ports import DispatcherPort
@@ -71,10 +71,10 @@ class Pacer:
         self._venue.budget.proof_ns = 0
         self._send_read()
 
-    def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
-        may_wait_s, venue = sweep.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue
+    def _wait_s(self, tripped: sweep_state.Sweep, now: Instant) -> float:
+        may_wait_s, venue = sweep_state.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue
         is_clean = tripped.phase is Phase.CLEAR or tripped.clean_reads_in_a_row > 0
-        if not is_clean and now.mono_ns - tripped.began_ns > sweep.AT_ONCE_NS:
+        if not is_clean and now.mono_ns - tripped.began_ns > sweep_state.AT_ONCE_NS:
             # without its share, because it has waited for long enough: it need only leave the cancels their part
             may_wait_s = max(may_wait_s, venue.first_read_wait_s(now), venue.budget.pause_s(now))
             if venue.budget.proof_ns:
@@ -97,7 +97,7 @@ class Pacer:
 
     # the sweep's timing
 
-    def keep_pace(self, now: Instant, *, proven: bool = False) -> sweep.Sweep | None:
+    def keep_pace(self, now: Instant, *, proven: bool = False) -> sweep_state.Sweep | None:
         """Set the sweep's timing by the limits' present room; return the sweep with it, None without a sweep.
 
         The guard's interval becomes shorter only once a read has `proven` that the venue answers again. Otherwise a
@@ -115,7 +115,7 @@ class Pacer:
             self._dispatcher.handle(Progress(self._account, sweep.Paced(now.mono_ns, timing), now))
         return running._replace(timing=timing)
 
-    def _running(self) -> sweep.Sweep | None:
+    def _running(self) -> sweep_state.Sweep | None:
         account = self._dispatcher.state.accounts.get(self._account)
         return None if account is None else account.sweep
 

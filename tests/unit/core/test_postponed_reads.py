@@ -13,10 +13,10 @@ from kill_switch.core.sweep import (
     ReadCounted,
     ReadPostponed,
     StrikeAnswered,
-    Sweep,
     SweepAction,
     SweepTimerFired,
 )
+from kill_switch.core.sweep_state import Sweep
 from tests.harness.core_playbook import TIMING, Theatre, ns
 
 LONG = replace(TIMING, residue_after_s=1000.0)

@@ -8,7 +8,7 @@ import pytest
 
 from kill_switch.core.domain import Instant
 from kill_switch.core.state import State
-from kill_switch.core.sweep import LONGEST_WAIT_S
+from kill_switch.core.sweep_state import LONGEST_WAIT_S
 from kill_switch.venues.kit.pools import Demand
 from kill_switch.venues.messages import Outputs
 from kill_switch.venues.request import Request
