@@ -314,7 +314,7 @@ class ControlHandlers:
         """Read the clear accounts once more; return when all reads are in, or after a bounded time."""
         for name in names:
             if self._dispatcher.state.accounts[name].phase is Phase.CLEAR:
-                self._dispatcher.sessions[name].read_back()
+                self._dispatcher.sessions[name].read_back(is_prompt=True)
 
         def waiting() -> bool:
             accounts = self._still_configured(names)

@@ -32,11 +32,19 @@ class Pacer:
 
     # read-backs
 
-    def read_back(self) -> None:
-        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows."""
+    def read_back(self, *, is_prompt: bool = False) -> None:
+        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows.
+
+        `is_prompt`: a person waits for it, so that it waits only while cancels would lack their part of a limit.
+        """
         now = self._dispatcher.clock()
         tripped = self.keep_pace(now)
-        wait_s = 0.0 if tripped is None else self._wait_s(tripped, now)
+        if tripped is None:
+            wait_s = 0.0
+        elif is_prompt:
+            wait_s = self._venue.limits.first_read_wait_s(now)
+        else:
+            wait_s = self._wait_s(tripped, now)
         if not wait_s:
             self._send()
             return
@@ -76,14 +84,14 @@ class Pacer:
         is_clean = tripped.phase is Phase.CLEAR or tripped.clean_reads_in_a_row > 0
         if not is_clean and now.mono_ns - tripped.began_ns > sweep_state.AT_ONCE_NS:
             # without its share, because it has waited for long enough: it need only leave the cancels their part
-            may_wait_s = max(may_wait_s, venue.first_read_wait_s(now), venue.budget.pause_s(now))
+            may_wait_s = max(may_wait_s, venue.limits.first_read_wait_s(now), venue.budget.pause_s(now))
             if venue.budget.proof_ns:
-                may_wait_s = min(may_wait_s, venue.proof_wait_s(now))
+                may_wait_s = min(may_wait_s, venue.limits.proof_wait_s(now))
         if may_wait_s:
-            return min(may_wait_s, venue.read_wait_s(now))
+            return min(may_wait_s, venue.limits.read_wait_s(now))
         if is_clean or not tripped.orders_left:  # it may complete the proof
             return 0.0
-        return venue.first_read_wait_s(now)
+        return venue.limits.first_read_wait_s(now)
 
     def _on_timer(self) -> None:
         """Send the read that has waited; a guard's read waits no second time."""
@@ -106,7 +114,7 @@ class Pacer:
         running = self._running()
         if running is None:
             return None
-        timing = self._venue.paced(self._dispatcher.state.accounts[self._account].timing, now)
+        timing = self._venue.limits.paced(self._dispatcher.state.accounts[self._account].timing, now)
         if timing is running.timing:
             return running
         if not proven and timing.guard_every_s < running.timing.guard_every_s:
@@ -138,8 +146,8 @@ class Pacer:
             return False
         now, venue = self._dispatcher.clock(), self._venue
         probed_s, used_s = ((now.mono_ns - at_ns) / 1e9 for at_ns in (self._probed_ns, self._used_ns))
-        tick_s, (least_s, most_s) = venue.WARM_EVERY_S / venue.CONNECTIONS, venue.probe_bounds_s()
+        tick_s, (least_s, most_s) = venue.WARM_EVERY_S / venue.CONNECTIONS, venue.limits.probe_bounds_s()
         in_use = used_s < probed_s and used_s + tick_s <= venue.IDLE_S
         if probed_s + tick_s > most_s and not in_use:
             return False
-        return probed_s + tick_s / 2 < least_s or not venue.has_room(venue.budget.demand.probe, now)
+        return probed_s + tick_s / 2 < least_s or not venue.limits.has_room(venue.budget.demand.probe, now)

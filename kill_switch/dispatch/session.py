@@ -156,10 +156,13 @@ class AccountSession:
             self.status.log_unexpected(error)
         return StrikeSent(self.name, self.numbers.last, tuple(strike.routes), strike.sent_ns, due)
 
-    def read_back(self) -> None:
-        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows."""
+    def read_back(self, *, is_prompt: bool = False) -> None:
+        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows.
+
+        `is_prompt`: a person waits for it, so that it waits only while cancels would lack their part of a limit.
+        """
         self.numbers.forget_old()
-        self._pacer.read_back()
+        self._pacer.read_back(is_prompt=is_prompt)
 
     def drop_strike(self) -> None:
         """Drop pending work of strikes, because the account is armed again or has another session.
@@ -202,7 +205,7 @@ class AccountSession:
 
         def drill(now: Instant) -> Outputs:
             quiet = self._troubles.quiet()
-            if not quiet and not self.venue.has_room_for_drill(now):
+            if not quiet and not self.venue.limits.has_room_for_drill(now):
                 quiet = "the requests that the venue's limit leaves are kept for a kill"
             if not quiet:
                 return self.venue.drill(now)
@@ -213,7 +216,7 @@ class AccountSession:
     def request_equity(self) -> bool:
         """Request the account's equity and return True, unless the venue refuses calls or its limits have no room."""
         venue = self.venue
-        if self._troubles.quiet() or not venue.has_room(venue.budget.demand.equity, self._dispatcher.clock()):
+        if self._troubles.quiet() or not venue.limits.has_room(venue.budget.demand.equity, self._dispatcher.clock()):
             return False
         self._request(venue.request_equity)
         return True

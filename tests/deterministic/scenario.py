@@ -541,7 +541,7 @@ class Story:
         def prove() -> None:
             for name in scope:
                 if life.dispatcher.state.accounts[name].phase is Phase.CLEAR:
-                    life.dispatcher.sessions[name].read_back()
+                    life.dispatcher.sessions[name].read_back(is_prompt=True)
             life.enter_later(0.01 if patient else 0, ask)
 
         def ask() -> None:

@@ -228,6 +228,8 @@ _OXFUN = VenueProfile(
         (200, {"success": False}, CancelOutcome.REFUSED, "HTTP 200  "),
         (400, payload("oxfun/error"), CancelOutcome.REFUSED, "HTTP 400 20001 marketCode is invalid"),
         (400, payload("oxfun/error") | {"code": 20001}, CancelOutcome.REFUSED, "HTTP 400 20001 marketCode is invalid"),
+        (400, {"success": False, "code": "40035", "message": "no"}, CancelOutcome.REFUSED, "HTTP 400 40035 no"),
+        (200, {"success": False, "code": "100005", "message": "no"}, CancelOutcome.REFUSED, "HTTP 200 100005 no"),
         (401, {"success": False, "code": "20000", "message": "no"}, CancelOutcome.REFUSED, "HTTP 401 20000 no"),
         (401, {"success": False, "code": "20025", "message": "no"}, CancelOutcome.REFUSED, "HTTP 401 20025 no"),
         (200, {"success": False, "code": "05001", "message": "no"}, CancelOutcome.REFUSED, "HTTP 200 05001 no"),

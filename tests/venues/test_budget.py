@@ -365,7 +365,7 @@ def test_a_bot_that_uses_up_nearly_all_slows_the_guard_and_strikes_no_account_ag
     assert session.venue.budget.share == 1 / 8
     sweep = street.dispatcher.state.accounts["a0"].sweep
     assert sweep is not None
-    assert sweep.timing.guard_every_s > session.venue.cadence.timing.guard_every_s
+    assert sweep.timing.guard_every_s > session.venue.limits.cadence.timing.guard_every_s
     assert (street.refused, street.phases(), street.strikes()) == ([], {"CLEAR"}, 1)
 
 

@@ -117,7 +117,7 @@ def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: Venue
 def test_another_hedge_after_holds_from_the_next_strike_on(stand: VenueProfile, ready: bool) -> None:
     """A reload may change it while the adapter is at work."""
     player = stand.ready() if ready else stand.player()
-    player.adapter.second_route_after_s = 7.0
+    player.adapter.second_route.change(7.0)
     outputs = [output for step in (Kill(), Read()) for output in player.put(step)]
     waits = [output.seconds for output in outputs if isinstance(output, WakeAfter)]
     assert not {SECOND_ROUTE_S, READ_SECOND_ROUTE_FACTOR * SECOND_ROUTE_S} & set(waits)

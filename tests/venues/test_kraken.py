@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
-from kill_switch.venues.kit_adapter import COMMAND_RETRIES
+from kill_switch.venues.described_venue import COMMAND_RETRIES
 from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken
 from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
 from kill_switch.venues.kraken.options import KrakenOptions
@@ -19,6 +19,7 @@ from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S
 from kill_switch.venues.kraken.spot_requests import api_sign
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
     CloseConnection,
     Closed,
@@ -396,6 +397,49 @@ def test_equity_is_every_balance_and_the_open_result_and_none_if_either_is_missi
     assert isinstance(fact, UnexplainedMessage) and "cannot be measured" in fact.why
 
 
+@pytest.mark.parametrize("rights", [["Close-Trades"], ["modify_trades"], [{"name": "close-trades"}], [1]])
+def test_rights_in_another_spelling_or_shape_refuse_no_key(rights: list[object]) -> None:
+    player = KRAKEN.player()
+    key = next(call for call in calls_of(player.put(Opened(Route.HTTP, 0))) if "GetApiKeyInfo" in call.request.target)
+    assert not player.put(answer(key.tag, {"error": [], "result": {"permissions": rights}}))
+    assert isinstance(player.adapter, Kraken) and not player.adapter.why_not_ready(Route.HTTP)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_rights_that_are_not_known_yet_are_requested_with_each_probe(lost: bool) -> None:
+    player = KRAKEN.player()
+    outputs = player.put(Opened(Route.HTTP, 0))
+    for _ in range(3):
+        [key] = [call for call in calls_of(outputs) if "GetApiKeyInfo" in call.request.target]
+        busy = answer(key.tag, error("EService:Busy"))
+        assert not player.put(CallLost(key.tag, False, "closed") if lost else busy)
+        outputs = player.put(Probe())
+    [key] = [call for call in calls_of(outputs) if "GetApiKeyInfo" in call.request.target]
+    [refused] = player.put(answer(key.tag, {"error": [], "result": {"permissions": ["query-funds"]}}))
+    assert isinstance(refused, NotReady) and refused.fatal
+
+
+def test_rights_that_the_venue_does_not_name_are_requested_once() -> None:
+    player = KRAKEN.player()
+    outputs = player.put(Opened(Route.HTTP, 0))
+    [key] = [call for call in calls_of(outputs) if "GetApiKeyInfo" in call.request.target]
+    player.put(answer(key.tag, error("EGeneral:Unknown method")))
+    assert [call.request.target for call in calls_of(player.put(Probe()))] == ["/0/private/OpenOrders"]
+
+
+# ── a cancel-all that names one order ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_unknown_order_is_a_refusal_of_cancel_all_and_its_twin_leaves() -> None:
+    player = KRAKEN.ready()
+    [frame] = frames_of(player.put(Kill()))
+    refused = {"method": "cancel_all", "req_id": frame["req_id"], "success": False, "error": "EOrder:Unknown order"}
+    [twin] = calls_of(player.put(hears(1, refused)))
+    assert twin.request.target == "/0/private/CancelAll"
+    [answered] = player.put(answer(twin.tag, error("EOrder:Unknown order")))
+    assert isinstance(answered, CancelAnswered) and answered.answer is CancelOutcome.REFUSED
+
+
 # ── transfers ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -420,12 +464,71 @@ def test_a_transfer_of_another_asset_is_valued_first_and_until_then_there_is_no_
     assert isinstance(unexplained, UnexplainedMessage) and "no equity is reported" in unexplained.why
     [price] = calls_of(player.put(Measure()))
     assert (price.request.method, price.request.target) == ("GET", "/0/public/Ticker?pair=XBTUSD")
-    [failed] = player.put(answer(price.tag, error("EQuery:Unknown asset pair")))
+    [failed] = player.put(answer(price.tag, error("EService:Busy")))
     assert isinstance(failed, UnexplainedMessage)
     [price] = calls_of(player.put(Measure()))
     ticker = {"error": [], "result": {"XXBTZUSD": {"c": ["40000.1", "0.01"]}}}
     player(answer(price.tag, ticker), Transferred("USD", Decimal("-20000.05")))
     assert calls_of(player.put(Measure()))[0].request.target == "/0/private/TradeBalance"
+
+
+def price_of(last: str) -> dict[str, object]:
+    return {"error": [], "result": {"PAIR": {"c": [last, "0.01"]}}}
+
+
+def test_a_transfer_whose_asset_is_the_quote_of_its_pair_is_valued_by_the_inverse_pair() -> None:
+    player = KRAKEN.ready()  # Kraken has USDCAD, and no CADUSD: the account would stay without equity
+    player.put(moved("deposit", "CAD", 1500))
+    [price] = calls_of(player.put(Measure()))
+    assert price.request.target == "/0/public/Ticker?pair=CADUSD"
+    [inverse] = calls_of(player.put(answer(price.tag, error("EQuery:Unknown asset pair"))))
+    assert inverse.request.target == "/0/public/Ticker?pair=USDCAD"
+    player(answer(inverse.tag, price_of("1.5")), Transferred("USD", Decimal(1000)))
+    assert calls_of(player.put(Measure()))[0].request.target == "/0/private/TradeBalance"
+
+
+def test_a_transfer_without_a_pair_in_either_direction_is_tried_again() -> None:
+    player = KRAKEN.ready()
+    player.put(moved("deposit", "NEW", 3))
+    for _ in range(2):
+        [price] = calls_of(player.put(Measure()))
+        assert price.request.target == "/0/public/Ticker?pair=NEWUSD"
+        [inverse] = calls_of(player.put(answer(price.tag, error("EQuery:Unknown asset pair"))))
+        [failed] = player.put(answer(inverse.tag, error("EQuery:Unknown asset pair")))
+        assert isinstance(failed, UnexplainedMessage)
+
+
+def test_a_price_that_comes_late_values_no_transfer_of_another_asset() -> None:
+    player = KRAKEN.ready()
+    player.put(moved("deposit", "BTC", 1, "L1"))
+    player.put(moved("deposit", "ADA", 100, "L2"))
+    [first], [second] = (calls_of(player.put(Measure())) for _ in range(2))
+    player(answer(first.tag, price_of("40000")), Transferred("USD", Decimal(40000)))
+    assert not player.put(answer(second.tag, price_of("40000")))
+
+
+@pytest.mark.parametrize(("asset", "expected"), [("USD.HOLD", "25"), ("DOT.S", "100")])
+def test_a_transfer_of_an_asset_with_a_suffix_is_valued_as_the_asset(asset: str, expected: str) -> None:
+    player = KRAKEN.ready()
+    facts = player.put(moved("deposit", asset, 25))
+    if asset == "DOT.S":
+        [price] = calls_of(player.put(Measure()))
+        assert price.request.target == "/0/public/Ticker?pair=DOTUSD"
+        facts = player.put(answer(price.tag, price_of("4")))
+    assert facts == (Transferred("USD", Decimal(expected)),)
+
+
+@pytest.mark.parametrize(("amount", "after", "expected"), [(100, 1000, "100"), (100, 800, "-100"), (-100, 800, "-100")])
+def test_a_withdrawal_that_has_failed_is_a_deposit(amount: int, after: int, expected: str) -> None:
+    player = KRAKEN.ready()
+    player.put(hears(1, {"channel": "balances", "type": "snapshot", "data": [{"asset": "USD", "balance": 900}]}))
+    entry = {"asset": "USD", "amount": amount, "type": "withdrawal", "ledger_id": "L9", "balance": after}
+    player(hears(1, {"channel": "balances", "type": "update", "data": [entry]}), Transferred("USD", Decimal(expected)))
+
+
+def test_a_deposit_that_is_taken_back_is_a_withdrawal() -> None:
+    player = KRAKEN.ready()
+    player(moved("deposit", "USD", -10), Transferred("USD", Decimal(-10)))
 
 
 def test_figures_that_were_requested_before_a_transfer_and_may_contain_it_are_not_reported() -> None:

@@ -620,3 +620,43 @@ def test_a_drill_on_both_lanes_names_an_order_that_cannot_exist() -> None:
     assert arguments(call) == {"order_id": NO_ORDER} and frame["params"]["order_id"] == [NO_ORDER]
     facts = player.put(answer(call.tag, payload("kraken_futures/cancel-not-found")))
     assert [(fact.route, fact.ok) for fact in facts if isinstance(fact, Drilled)] == [(Route.HTTP, True)]
+
+
+# ── ids in another case ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("upper", ["push", "list", "look-up", "cancel"])
+def test_an_id_in_upper_case_names_the_same_order(upper: str) -> None:
+    one = STANDS["kraken-futures"].ids[0].lower()
+    ids = dict.fromkeys(("push", "list", "look-up", "cancel"), one) | {upper: one.upper()}
+    player = STANDS["kraken-futures"].ready()
+    order = {"instrument": "pf_xbtusd", "order_id": ids["push"], "qty": 1, "filled": 0}
+    player.put(hears(1, {"feed": "open_orders", "order": order, "is_cancel": False, "reason": "new"}))
+    [read, *_] = player.put(Read())
+    assert isinstance(read, Call)
+    listed = {"result": "success", "openOrders": [{"order_id": ids["list"], "symbol": "PF_XBTUSD", "status": "new"}]}
+    [shown] = [fact for fact in player.put(answer(read.tag, listed)) if isinstance(fact, OrdersRead)]
+    assert [each.id for each in shown.orders] == [one] and not player.found
+    [command, *_] = player.put(Kill())
+    assert isinstance(command, Call)
+    names = {"cancelledOrders": [{"order_id": ids["cancel"]}], "orderEvents": [{"type": "CANCEL", "uid": one}]}
+    status = {"status": "cancelled", "cancelOnly": "all", **names}
+    answered = player.put(answer(command.tag, {"result": "success", "cancelStatus": status}))[0]
+    assert isinstance(answered, CancelAnswered) and answered.cancelled == 1
+    player.put(hears(1, {"feed": "open_orders", "order": order, "is_cancel": False, "reason": "edited"}))
+    player.put(Pause(0.1))
+    [read, *_] = player.put(Read())
+    assert isinstance(read, Call)
+    [look_up, *_] = player.put(answer(read.tag, {"result": "success", "openOrders": []}))
+    assert isinstance(look_up, Call)
+    entry = {"order": {"orderId": ids["look-up"], "symbol": "PF_XBTUSD"}, "status": "CANCELLED"}
+    [proof] = player.put(answer(look_up.tag, {"result": "success", "orders": [entry]}))
+    assert isinstance(proof, OrdersRead) and proof.complete and not player.adapter.book.orders
+
+
+def test_a_batch_answer_without_ids_that_lacks_an_order_ends_none() -> None:
+    one, two = FUTURES.ids[:2]
+    player = outliving(one, two)
+    batch = next(call for call in calls_of(player.put(Kill())) if name_of(call) == "batchorder")
+    player.put(answer(batch.tag, {"result": "success", "batchStatus": [{"status": "filled"}]}))
+    assert set(player.adapter.book.orders) == {one, two}

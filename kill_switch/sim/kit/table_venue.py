@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
@@ -22,19 +21,19 @@ from kill_switch.sim.kit.options import Options
 from kill_switch.sim.kit.protocol import DeferredAnswer, Request, SimAnswer, Understood, json_answer
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
+from kill_switch.sim.kit.trade import TradeHandlers
 from kill_switch.sim.kit.values import json_object
-from kill_switch.sim.kit.venue import Route, Venue
+from kill_switch.sim.kit.venue import Route
 from kill_switch.sim.kit.ws_protocol import WsProtocol
 
 
-class TableVenue(Venue):
+class TableVenue(TradeHandlers):
     """Answer REST calls and WebSocket messages by tables."""
 
     # the venue's codes, by the HTTP status that the kit's faults speak in; 0 stands for any other
     errors: ClassVar[Mapping[int, str]] = {}
     malformed: ClassVar[tuple[str, int, str]] = ("", 400, "")  # how a body that is no JSON object is refused
     cancelled_word = "canceled"
-    filled_state = "filled"
     supported = frozenset(SPECS)
 
     auth: Authenticator
@@ -90,48 +89,6 @@ class TableVenue(Venue):
             return request.path
         patterns = (path for method, path in self.routes if method == request.method and "{" in path)
         return next((path for path in patterns if path_values(path, request.path) is not None), None)
-
-    # what handlers use
-
-    def cancel_ids(self, account: Account, ids: Sequence[object], unknown: str) -> list[Order]:
-        """Cancel orders by id. Raises `Refused` with the code `unknown`, and cancels nothing, if one is not open."""
-        orders = [order for order_id in ids if (order := account.open.get(str(order_id)))]
-        if len(orders) < len(ids):
-            raise Refused(unknown)
-        return self.cancel(account, orders, whole=False)
-
-    def list_open(
-        self,
-        account: Account,
-        name: str,
-        render: Callable[[Order], object],
-        *,
-        start: int = 0,
-        count: int | None = None,
-    ) -> list[object]:
-        """Return a page of a list of open orders; `name` is the list's name in `lists`."""
-        orders = self.listed(account, name)
-        return [render(order) for order in orders[start : None if count is None else start + count]]
-
-    def new_order(self, account: Account, symbol: str, kind: str, category: str = "", **fields: Any) -> Order:
-        """Create an order that a client places; a field of the order that is None keeps its usual value."""
-        order = self.make_order(account, symbol, kind, category, 0)
-        return replace(order, **{name: value for name, value in fields.items() if value is not None})
-
-    def place(self, account: Account, order: Order) -> Order:
-        """Rest a new order, and send its events; a market order is filled at once."""
-        account.rest([order])
-        self.push_orders(account, [order], "opened")
-        if order.kind == "market":
-            account.trade(order, self.now_ns(), self.filled_state)
-            self.push_orders(account, [order], "filled")
-        return order
-
-    def log_in(self, session: Session, account: Account, ends_in_s: float) -> None:
-        """Log a session in, for so many seconds; 0 has no end."""
-        self.attach(session, account)
-        if ends_in_s > 0:
-            self.later(ends_in_s, self.expire, session)
 
     # the hooks of the kit
 

@@ -156,7 +156,7 @@ class PoolCount:
     def on_accepted(self, weight: float, asked_ns: int, now_ns: int) -> None:
         """Shorten a pause that the venue did not name, because it has accepted a request made after the refusal.
 
-        What is left of the pause is the time in which `weight` units come back.
+        The pause then ends once `weight` units have come back.
         """
         if asked_ns > self._refused_ns and not self.named_s:
             self._until_ns = min(self._until_ns, now_ns + int(weight / self.pool.rate * 1e9))
@@ -304,8 +304,8 @@ class Budget:
     def on_accepted(self, asked_ns: int, now: Instant) -> None:
         """Note that the venue has accepted a cancel made at `asked_ns`, monotonic, after it had refused requests.
 
-        If it had accepted none for `OUTAGE_S`, a read of a kill may leave once the venue has room for it: the account
-        may be clear, and reads that wait for their share would show it late.
+        If it had accepted none for `OUTAGE_S`, a read of a kill may leave once the venue has room for it. The account
+        may be clear, and a read that waits for its share would show it late.
         """
         if asked_ns <= self._last_refused_ns:
             return  # it was under way

@@ -187,13 +187,17 @@ class Kraken(KitAdapter[KrakenOptions]):
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        is_http = route is not Route.WS and not self.pause_left_s(now)
-        return (*super().on_opened(route, conn, now), *(self._rights.check(now) if is_http else ()))
+        if route is not Route.WS:
+            self._rights.is_settled = False  # the lane's first probe requests them
+        return super().on_opened(route, conn, now)
 
     def keep_warm(self, now: Instant) -> Outputs:
-        """Probe; while the key cannot cancel, check its rights again: an operator may have added one."""
+        """Probe; check the key's rights beside it until the key is known to have them."""
         probe = super().keep_warm(now)
-        return (*self._rights.check(now), *probe) if probe and self._rights.why_not else probe
+        if not probe or not self._rights.is_due:
+            return probe
+        check = self._rights.check(now)
+        return (*check, *probe) if self._rights.why_not else (*probe, *check)
 
     def why_not_ready(self, route: Route) -> str:
         return self._rights.why_not
@@ -202,7 +206,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         return MAINTENANCE_HINT if self._socket.in_maintenance else ""
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self._transfers.has_unvalued and not self.pause_left_s(now):
+        if self._transfers.has_unvalued and not self.budget.pause_s(now):
             return self._transfers.request_price(now)
         return super().request_equity(now)
 
@@ -217,7 +221,7 @@ class Kraken(KitAdapter[KrakenOptions]):
 
     def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
         if message.get("channel") == "balances":
-            return self._transfers.on_update(message.get("data")) if message.get("type") == "update" else ()
+            return self._transfers.on_message(message.get("type"), message.get("data"))
         return self._socket.on_push(conn, message, now)
 
     def on_session_closed(self, conn: int) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from kill_switch.core.domain import Instant, Route
-from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
-from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.messages import NotReady, Outputs, Replied
 
 CANCEL_RIGHTS = frozenset({"close-trades", "modify-trades"})  # either one suffices
@@ -19,8 +18,14 @@ class KeyRights:
     def __init__(self, build: Build, calls: CallStarter) -> None:
         """Make a check that has not been made; `build` builds its request."""
         self.why_not = ""  # why the key cannot cancel; "": it can, or nothing is known
+        self.is_settled = True  # no answer is wanted: the venue has named the rights, or refuses to
         self._build = build
         self._calls = calls
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next probe requests the rights: no answer has come yet, or an operator may have added one."""
+        return bool(self.why_not) or not self.is_settled
 
     def check(self, now: Instant) -> Outputs:
         """Request the rights; ends in `NotReady` if the key cannot cancel."""
@@ -28,15 +33,19 @@ class KeyRights:
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         """Apply the rights; an answer that does not name them changes nothing."""
+        self.is_settled = self.is_settled or reply.outcome in (ReplyOutcome.ACCEPTED, ReplyOutcome.REFUSED)
         rights: Any = reply.data.get("permissions") if reply.ok and isinstance(reply.data, dict) else None
         if not isinstance(rights, list):
             return ()
+        names = {right.lower().replace("_", "-") for right in rights if isinstance(right, str)}
+        if rights and not names:
+            return ()  # in a shape that no document explains
         self.why_not = ""
-        if CANCEL_RIGHTS & set(map(as_text, rights)):
+        if CANCEL_RIGHTS & names:
             return ()
         self.why_not = 'the key cannot cancel: give it the right "Cancel & close orders", or use another key'
         return (NotReady(Route.HTTP, 0, self.why_not, fatal=True),)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        """Return nothing: the lanes report their own faults."""
+        """Request the rights again with the next probe: the lanes report their own faults."""
         return ()

@@ -17,6 +17,7 @@ from kill_switch.venues.kit.strike import CancelResult
 GONE = frozenset({"filled", "canceled", "expired", "closed"})  # § 4.1; every other status is alive
 RATE_PAUSE_S = 9.5  # the slowest counter falls by three (§ 7): a proof's two reads, and a look-up between them
 TOO_MANY_PAUSE_S = 5.0  # § 10: the least pause after signs of a lockout
+UUID_LENGTH = 36
 LOCKOUT_PAUSE_S = 30.0  # a lockout lasts about 15 minutes; requests that are refused in it may prolong it (§ 7)
 
 
@@ -93,9 +94,12 @@ def _verdict(text: str) -> ErrorVerdict:
 
 
 def count_cancelled(reply: Reply) -> CancelResult:
-    """Read how many orders a cancel-all has hit; a success without a count proves nothing (§ 3.1, § 3.2)."""
+    """Read how many orders a cancel-all has hit; a success without a count proves nothing (§ 3.1, § 3.2).
+
+    An error that one order was not found says nothing of the others, so it is a refusal.
+    """
     if not reply.ok:
-        return CancelResult(reply)
+        return CancelResult(reply._replace(not_found=False))
     count = reply.data.get("count") if isinstance(reply.data, dict) else None
     if not isinstance(count, int) or isinstance(count, bool):
         return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence="accepted, without a count"))
@@ -120,6 +124,12 @@ def _with_id(order_id: str, item: object) -> object:
     return {**item, "order_id": order_id} if isinstance(item, dict) else None
 
 
+def order_id_of(value: object) -> str:
+    """Return an order's id: of derivatives a UUID in lower case, because its case may differ; of spot as it is."""
+    text = as_text(value)
+    return text.lower() if len(text) == UUID_LENGTH else text
+
+
 def read_order(item: object) -> Order | None:
     """Read an order of a REST answer; an unknown status is alive (§ 4.1)."""
     if not isinstance(item, dict):
@@ -136,7 +146,7 @@ def read_execution(item: object, known: Mapping[str, Order]) -> Order | None:
 
     A `trade` is never an end, even the last one: `filled` follows it.
     """
-    if not isinstance(item, dict) or not (order_id := as_text(item.get("order_id"))):
+    if not isinstance(item, dict) or not (order_id := order_id_of(item.get("order_id"))):
         return None
     event = as_text(item.get("exec_type"))
     status = as_text(item.get("order_status")) or event

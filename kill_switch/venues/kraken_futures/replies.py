@@ -6,7 +6,7 @@ functions; they send nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import Evidence, as_decimal, as_text
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.strike import CancelResult
-from kill_switch.venues.kraken.replies import MAINTENANCE_HINT
+from kill_switch.venues.kraken.replies import MAINTENANCE_HINT, order_id_of
 
 # Words of an order that has ended, in lower case; every other word is alive (§ 4.2).
 GONE = frozenset({"filled", "cancelled", "rejected", "expired", "fully_executed", "trigger_activation_failure"})
@@ -101,13 +101,15 @@ def _named_orders(cancel: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str
     ids: dict[str, None] = {}
     refused: dict[str, None] = {}
     for item in listed if isinstance(listed, list) else ():
-        order_id = as_text(item.get("order_id")) if isinstance(item, dict) else ""
+        order_id = order_id_of(item.get("order_id")) if isinstance(item, dict) else ""
         is_whole = is_whole and bool(order_id)
         ids |= {order_id: None} if order_id else {}
     for item in events if isinstance(events, list) else ():
         event = item if isinstance(item, dict) else {}
         order = event.get("order")
-        order_id = as_text(event.get("uid")) or (as_text(order.get("orderId")) if isinstance(order, dict) else "")
+        order_id = order_id_of(event.get("uid")) or (
+            order_id_of(order.get("orderId")) if isinstance(order, dict) else ""
+        )
         match as_text(event.get("type")).upper():
             case "CANCEL" if order_id:
                 ids[order_id] = None
@@ -134,13 +136,14 @@ def judge_batch(ids: tuple[str, ...], reply: Reply) -> CancelResult:
     return _result_of(ids, statuses if isinstance(statuses, list) else (), reply)
 
 
-def _result_of(ids: tuple[str, ...], statuses: Iterable[Any], reply: Reply) -> CancelResult:
+def _result_of(ids: tuple[str, ...], statuses: Sequence[Any], reply: Reply) -> CancelResult:
     if not reply.ok:
         return CancelResult(reply)
     words: dict[str, list[str]] = {"cancelled": [], "filled": []}
-    for order_id, status in zip(ids, statuses, strict=False):
+    in_order = ids if len(ids) == len(statuses) else ("",) * len(statuses)  # else only an id names an order
+    for order_id, status in zip(in_order, statuses, strict=True):
         fields = status if isinstance(status, dict) else {}
-        word, named = as_text(fields.get("status")).lower(), as_text(fields.get("order_id")) or order_id
+        word, named = as_text(fields.get("status")).lower(), order_id_of(fields.get("order_id")) or order_id
         if word in words and named in ids:
             words[word].append(named)
     return CancelResult(reply, len(words["cancelled"]), words["cancelled"], words["filled"])
@@ -174,7 +177,7 @@ def read_looked_up(data: Any, order_id: str) -> Order | None:
 def _order(item: object, key: str, status: object) -> Order | None:
     if not isinstance(item, dict):
         return None
-    order_id, word = as_text(item.get(key)), as_text(status)
+    order_id, word = order_id_of(item.get(key)), as_text(status)
     is_gone = word.lower() in GONE
     if not order_id and not is_gone:
         return None
@@ -186,7 +189,7 @@ def read_push(message: Mapping[str, Any], known: Mapping[str, Order]) -> Order |
     """Read a message of the feed `open_orders`: `is_cancel` says that the order has left the book, by a fill too."""
     order = message.get("order")
     fields = order if isinstance(order, dict) else {}
-    order_id = as_text(message.get("order_id")) or as_text(fields.get("order_id"))
+    order_id = order_id_of(message.get("order_id")) or order_id_of(fields.get("order_id"))
     if not order_id:
         return None
     reason = as_text(message.get("reason"))

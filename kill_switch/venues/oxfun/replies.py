@@ -66,9 +66,12 @@ def judge_http(status: int, body: Any, evidence: Evidence) -> Reply:
 
 
 def judge_cancel_all(reply: Reply, evidence: Evidence) -> CancelResult:
-    """Read the notice of a cancel-all; only "no working orders" names the orders that it has hit: none."""
+    """Read the notice of a cancel-all; only "no working orders" names the orders that it has hit: none.
+
+    An error that one order was not found says nothing of the others, so it is a refusal.
+    """
     if not reply.ok:
-        return CancelResult(reply)
+        return CancelResult(reply._replace(not_found=False))
     notice = reply.data.get("notice") if isinstance(reply.data, dict) else None
     return CancelResult(reply._replace(evidence=evidence(notice or "accepted")), names_all=notice == NOTHING_WORKING)
 

@@ -19,6 +19,7 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import IllegalEvent
 from kill_switch.venues import messages
+from kill_switch.venues.kit.account_limits import AccountLimits
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.messages import (
     Call,
@@ -540,8 +541,8 @@ def test_a_read_shows_its_first_orders_as_evidence() -> None:
     assert floor.session().status.open_orders == 4
 
 
-class Short(Venue):
-    """A venue whose limit has room for a read at one time only."""
+class ShortLimits(AccountLimits):
+    """Limits that have room for a read at one time only."""
 
     room_ns = 0
 
@@ -553,9 +554,10 @@ def chasing(room_s: float = 3.0) -> Floor:
     """Return a floor whose account `a` keeps its orders for 11 s already; the limit has no room for `room_s`."""
     floor = Floor(state=residue("a"))
     floor.time.ns = at(11_000).mono_ns
-    venue = Short()
+    venue = Venue()
+    venue.limits = ShortLimits(venue.budget, venue.limits.cadence, 1.0)
+    venue.limits.room_ns = at(11_000 + room_s * 1000).mono_ns
     floor.connect("a", venue)
-    venue.room_ns = at(11_000 + room_s * 1000).mono_ns
     return floor
 
 
@@ -570,6 +572,15 @@ def test_a_read_of_a_chase_waits_for_room_in_the_limit_and_is_asked_for_once() -
     floor.time.advance(2990)
     assert reads_of(floor) == 0
     floor.time.advance(20)
+    assert reads_of(floor) == 1
+
+
+def test_a_read_that_a_person_waits_for_yields_to_cancels_only() -> None:
+    floor = chasing()
+    floor.session().read_back()
+    floor.session().read_back(is_prompt=True)
+    assert reads_of(floor) == 1
+    floor.time.advance(5000)  # and the read that waited has left with that one
     assert reads_of(floor) == 1
 
 

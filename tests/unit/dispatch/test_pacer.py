@@ -9,6 +9,7 @@ import pytest
 from kill_switch.core.domain import Instant
 from kill_switch.core.state import State
 from kill_switch.core.sweep_state import LONGEST_WAIT_S
+from kill_switch.venues.kit.account_limits import AccountLimits
 from kill_switch.venues.kit.pools import Demand
 from kill_switch.venues.messages import Outputs
 from kill_switch.venues.request import Request
@@ -18,8 +19,8 @@ from tests.harness.dispatch_doubles import GET_ORDERS, Floor, Venue
 PROBE = Request("GET", "/balance", {})
 
 
-class Full(Venue):
-    """A venue whose limit has no room for a read for an hour; cancels have their part."""
+class FullLimits(AccountLimits):
+    """Have no room for a read for an hour; cancels have their part."""
 
     reserved_s = 0.0  # for so long a read would take what is kept for cancels
 
@@ -28,6 +29,15 @@ class Full(Venue):
 
     def first_read_wait_s(self, now: Instant) -> float:
         return max(0.0, self.reserved_s - (now.mono_ns - at(11_000).mono_ns) / 1e9)
+
+
+class Full(Venue):
+    """A venue whose limits are full."""
+
+    def __init__(self, reserved_s: float = 0.0) -> None:
+        super().__init__()
+        self.limits = FullLimits(self.budget, self.limits.cadence, 1.0)
+        self.limits.reserved_s = reserved_s
 
     def keep_warm(self, now: Instant) -> Outputs:
         return self.calls.start_call("probe", lambda _: PROBE, now)
@@ -50,9 +60,7 @@ def left(floor: Floor, request: Request) -> int:
 
 @pytest.mark.parametrize("reserved_s", [0.0, 25.0], ids=["", "later-if-cancels-need-the-room"])
 def test_a_kills_read_waits_for_its_share_for_a_limited_time(reserved_s: float) -> None:
-    venue = Full()
-    venue.reserved_s = reserved_s
-    floor = floor_with(venue, residue("a"))
+    floor = floor_with(Full(reserved_s), residue("a"))
     floor.session().read_back()
     floor.time.advance(1000 * max(LONGEST_WAIT_S, reserved_s) - 20)
     assert left(floor, GET_ORDERS) == 0
