@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from kill_switch.core import sweep
+from kill_switch.core import sweep, sweep_state
 from kill_switch.core.domain import Instant, LaneState, Phase
 from kill_switch.core.events import Progress
 from kill_switch.dispatch.ports import DispatcherPort
@@ -26,6 +26,7 @@ class Pacer:
         self._dispatcher = dispatcher
         self._send_read = send_read
         self._timer = Appointment(dispatcher.timers, self._on_timer)
+        self._waits_since_ns = 0  # since when a read-back waits for room, monotonic; 0: none does
         self._probed_ns = 0  # when the HTTP lane was last probed, monotonic
         self._used_ns = 0  # when it last got any request of ours, monotonic
         self._read_ns = 0  # when the last read-back left, monotonic
@@ -47,35 +48,56 @@ class Pacer:
         else:
             wait_s = self._wait_s(tripped, now)
         if not wait_s:
-            self._timer.cancel()
             self._send()
             return 0.0
         # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
         at_ns = now.mono_ns + int(wait_s * 1e9) + 1
         if not self._timer.is_set_until(at_ns):
             self._timer.set(at_ns)
+        self._waits_since_ns = self._waits_since_ns or now.mono_ns
+        self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, self._timer.at_ns), now))
         return wait_s
+
+    def replace_probe(self) -> bool:
+        """Send a kill's read-back that waits instead of the probe that is due, if it takes no more; return whether."""
+        budget, running = self._venue.budget, self._running()
+        if not self._waits_since_ns or running is None or running.phase is Phase.CLEAR:
+            return False
+        if budget.demand.read != budget.demand.probe or budget.pause_s(self._dispatcher.clock()):
+            return False
+        self._send()
+        return True
 
     def cancel(self) -> None:
         """Drop the read-back that waits."""
         self._timer.cancel()
+        self._waits_since_ns = 0
 
     def _send(self) -> None:
+        """Send a read-back; the time-out of one that has waited begins now."""
+        waited_since_ns, now = self._waits_since_ns, self._dispatcher.clock()
+        self.cancel()
+        if waited_since_ns:
+            self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, now.mono_ns), now))
         self._venue.budget.proof_ns = 0
-        self._read_ns = self._dispatcher.clock().mono_ns
+        self._read_ns = now.mono_ns
         self._send_read()
 
-    def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
-        may_wait_s = sweep.read_may_wait_s(tripped, now.mono_ns)
-        if may_wait_s and tripped.phase is not Phase.CLEAR and self._venue.budget.proof_ns:
-            may_wait_s = min(may_wait_s, self._venue.limits.proof_wait_s(now))
+    def _wait_s(self, tripped: sweep_state.Sweep, now: Instant) -> float:
+        may_wait_s, venue = sweep_state.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue
+        is_clean = tripped.phase is Phase.CLEAR or tripped.clean_reads_in_a_row > 0
+        if not is_clean and now.mono_ns - tripped.began_ns > sweep_state.AT_ONCE_NS:
+            # without its share, because it has waited for long enough: it need only leave the cancels their part
+            may_wait_s = max(may_wait_s, venue.limits.first_read_wait_s(now), venue.budget.pause_s(now))
+            if venue.budget.proof_ns:
+                may_wait_s = min(may_wait_s, venue.limits.proof_wait_s(now))
         if may_wait_s and tripped.phase is not Phase.CLEAR and self._is_emptied():
-            may_wait_s = min(may_wait_s, self._venue.limits.first_read_wait_s(now))
+            may_wait_s = min(may_wait_s, venue.limits.first_read_wait_s(now))
         if may_wait_s:
-            return min(may_wait_s, self._venue.limits.read_wait_s(now))
-        if tripped.clean_reads_in_a_row or not tripped.orders_left:  # it may complete the proof
+            return min(may_wait_s, venue.limits.read_wait_s(now))
+        if is_clean or not tripped.orders_left:  # it may complete the proof
             return 0.0
-        return self._venue.limits.first_read_wait_s(now)
+        return venue.limits.first_read_wait_s(now)
 
     def _is_emptied(self) -> bool:
         """Return whether pushes since the last read-back have shown the end of every known order."""
@@ -86,15 +108,15 @@ class Pacer:
         """Send the read that has waited; a guard's read waits no second time."""
         running = self._running()
         if running is None:
-            return
-        if running.phase is Phase.CLEAR:
+            self.cancel()
+        elif running.phase is Phase.CLEAR:
             self._send()
         else:
             self.read_back()
 
     # the sweep's timing
 
-    def keep_pace(self, now: Instant, *, proven: bool = False) -> sweep.Sweep | None:
+    def keep_pace(self, now: Instant, *, proven: bool = False) -> sweep_state.Sweep | None:
         """Set the sweep's timing by the limits' present room; return the sweep with it, None without a sweep.
 
         The guard's interval becomes shorter only once a read has `proven` that the venue answers again. Otherwise a
@@ -112,7 +134,7 @@ class Pacer:
             self._dispatcher.handle(Progress(self._account, sweep.Paced(now.mono_ns, timing), now))
         return running._replace(timing=timing)
 
-    def _running(self) -> sweep.Sweep | None:
+    def _running(self) -> sweep_state.Sweep | None:
         account = self._dispatcher.state.accounts.get(self._account)
         return None if account is None else account.sweep
 

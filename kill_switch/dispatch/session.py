@@ -261,7 +261,7 @@ class AccountSession:
 
     def use_idle_http_lane(self) -> None:
         """Send a harmless call over the HTTP lane, which has been idle, unless the venue's limits forbid it."""
-        if not self._pacer.omits_probe(self.http.state):
+        if not self._pacer.omits_probe(self.http.state) and not self._pacer.replace_probe():
             self._request(self.venue.keep_warm)
             self._pacer.note_probe()
 

@@ -11,7 +11,7 @@ from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues.kit.budget import Budget, PoolCount
 from kill_switch.venues.kit.pools import IN_ALL, Cost, Demand, Pool, weights_of
 from kill_switch.venues.kit.readback import REFRESH
-from kill_switch.venues.messages import Call, Closed, Replied, VenueTimerFired, WakeAfter
+from kill_switch.venues.messages import Call, Closed, Outputs, Replied, VenueTimerFired, WakeAfter
 from kill_switch.venues.request import Request
 from tests.harness.limited_venue import LimitedStreet, LimitedVenue
 from tests.harness.venue_playbook import Pause, Player, Read, hears
@@ -332,6 +332,27 @@ def test_a_bot_that_uses_half_of_the_pool_has_none_of_our_reads_refused_and_the_
     assert not street.has_order
     street.run(90, until=lambda: street.phases() == {"CLEAR"})
     assert street.phases() == {"CLEAR"}
+
+
+class Slow(Starter):
+    """Its strikes take three requests and are planned as one: each has a twin, and some are signed again."""
+
+    NAME = "slow"
+
+    def strike(self, now: Instant, number: int = 1) -> Outputs:
+        beside = self._start("more", self.budget.demand.strike * 2, now, urgent=True, command=True)
+        return (*super().strike(now, number), *beside)
+
+
+def test_strikes_that_take_more_than_is_planned_leave_room_for_a_proof_by_reads_that_are_answered_late() -> None:
+    street = LimitedStreet(Slow, 1)
+    street.run(60)
+    street.keeps = street.has_order = True
+    street.fire()
+    street.run(30)
+    street.keeps, street.trip_s = False, 8.0
+    street.run(120, until=lambda: street.phases() == {"CLEAR"})
+    assert street.phases() == {"CLEAR"} and not street.has_order
 
 
 def test_a_bot_that_uses_up_nearly_all_slows_the_guard_and_strikes_no_account_again() -> None:

@@ -550,13 +550,13 @@ class ShortLimits(AccountLimits):
         return max(0.0, (self.room_ns - now.mono_ns) / 1e9)
 
 
-def chasing() -> Floor:
-    """Return a floor whose account `a` keeps its orders for 11 s already; the limit has no room for 3 s."""
+def chasing(room_s: float = 3.0) -> Floor:
+    """Return a floor whose account `a` keeps its orders for 11 s already; the limit has no room for `room_s`."""
     floor = Floor(state=residue("a"))
     floor.time.ns = at(11_000).mono_ns
     venue = Venue()
     venue.limits = ShortLimits(venue.budget, venue.limits.cadence, 1.0)
-    venue.limits.room_ns = at(14_000).mono_ns
+    venue.limits.room_ns = at(11_000 + room_s * 1000).mono_ns
     floor.connect("a", venue)
     return floor
 
@@ -610,7 +610,7 @@ def test_a_read_that_waits_for_room_does_not_leave_once_the_account_is_armed() -
 
 
 def test_a_read_that_waits_for_room_delays_no_read_of_a_proof() -> None:
-    floor = chasing()
+    floor = chasing(room_s=2.0)
     floor.session().read_back()
     account = floor.dispatcher.state.accounts["a"]
     assert account.sweep is not None
@@ -618,7 +618,7 @@ def test_a_read_that_waits_for_room_delays_no_read_of_a_proof() -> None:
     floor.dispatcher.state = floor.dispatcher.state._replace(accounts={"a": clean})
     floor.session().read_back()
     assert reads_of(floor) == 1
-    floor.time.advance(5000)  # and it has left with that one
+    floor.time.advance(2400)  # and it has left with that one
     assert reads_of(floor) == 1
 
 
