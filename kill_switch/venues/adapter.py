@@ -41,6 +41,8 @@ from kill_switch.venues.request import Request, Upgrade
 from kill_switch.venues.retry_after import retry_after_s
 from kill_switch.venues.sharing import Member
 
+MAX_GUARD_S = 120.0  # between two reads of the guard, however few requests other programs leave: it is no load
+
 
 class Adapter(VenueProfile[OptionsT]):
     """Speak one account's protocol at its venue.
@@ -140,9 +142,10 @@ class Adapter(VenueProfile[OptionsT]):
             return timing
         gap_s = max(timing.strike_gap_s, min(budget.strike_gap_s(now), MAX_GAP_S))
         cap_s = max(timing.gap_cap_s, min(timing.gap_cap_s / share, MAX_GAP_S))
+        guard_s = max(timing.guard_every_s, min(timing.guard_every_s / share, MAX_GUARD_S))
         return replace(
             timing,
-            guard_every_s=max(timing.guard_every_s / share, pause_s),
+            guard_every_s=max(guard_s, pause_s),
             strike_gap_s=gap_s,
             gap_cap_s=max(cap_s, gap_s),
         )

@@ -8,11 +8,14 @@ import pytest
 
 from kill_switch.core.domain import Instant
 from kill_switch.dispatch.connect import sweep_timings
+from kill_switch.venues.adapter import MAX_GUARD_S
 from kill_switch.venues.kit.budget import Budget, PoolCount
 from kill_switch.venues.kit.pools import IN_ALL, Cost, Demand, Pool, weights_of
 from kill_switch.venues.messages import Replied
 from kill_switch.venues.request import Request
 from tests.harness.limited_venue import LimitedStreet, LimitedVenue
+from tests.harness.venue_playbook import START
+from tests.harness.venue_profiles import STANDS
 
 WINDOW = Pool("minute", 300, window_s=60.0)
 COUNTER = Pool("counter", 15, per_s=0.33)
@@ -310,3 +313,14 @@ def test_a_refused_guard_read_pauses_the_guards_of_all_accounts_and_strikes_none
     street.run(600)
     assert len(street.refused) == len(refusals)
     assert (street.phases(), street.strikes()) == ({"CLEAR"}, 1)
+
+
+@pytest.mark.parametrize("name", sorted(STANDS))
+def test_refusals_leave_no_guard_blind_for_more_than_two_minutes(name: str) -> None:
+    adapter, now = STANDS[name].make(), START
+    timing = adapter.cadence.timing
+    for _ in range(10):
+        adapter.budget.on_refusal(1.0, now)
+        now = Instant(now.mono_ns + 2 * 10**9, now.wall_ns)
+    guard_s = adapter.paced(timing, now).guard_every_s
+    assert timing.guard_every_s < guard_s <= max(timing.guard_every_s + 1, MAX_GUARD_S)
