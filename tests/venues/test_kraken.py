@@ -15,7 +15,7 @@ from kill_switch.venues.kit_adapter import COMMAND_RETRIES
 from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken
 from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
 from kill_switch.venues.kraken.options import KrakenOptions
-from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S
+from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S, RATE_PAUSE_S
 from kill_switch.venues.kraken.spot_requests import api_sign
 from kill_switch.venues.messages import (
     Call,
@@ -425,6 +425,35 @@ def test_rights_that_the_venue_does_not_name_are_requested_once() -> None:
     [key] = [call for call in calls_of(outputs) if "GetApiKeyInfo" in call.request.target]
     player.put(answer(key.tag, error("EGeneral:Unknown method")))
     assert [call.request.target for call in calls_of(player.put(Probe()))] == ["/0/private/OpenOrders"]
+
+
+# ── strikes beside a full counter ─────────────────────────────────────────────────────────────────────────────────
+
+
+def refused_by_counter(player: Player, text: str = "EAPI:Rate limit exceeded") -> None:
+    [read] = calls_of(player.put(Read()))
+    player.put(answer(read.tag, error(text)))
+
+
+def test_a_full_counter_slows_no_strike_that_leaves_as_a_frame() -> None:
+    player = KRAKEN.ready()
+    timing = player.adapter.cadence.timing
+    refused_by_counter(player)
+    paced = player.adapter.paced(timing, player.now)
+    assert (paced.strike_gap_s, paced.gap_cap_s) == (timing.strike_gap_s, timing.gap_cap_s)
+    assert paced.guard_every_s > timing.guard_every_s
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert player.adapter.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
+
+
+def test_a_frame_that_a_limit_refuses_slows_the_strikes() -> None:
+    player = KRAKEN.ready()
+    timing = player.adapter.cadence.timing
+    refused_by_counter(player)
+    [frame] = frames_of(player.put(Kill()))
+    limited = {"method": "cancel_all", "req_id": frame["req_id"], "success": False, "error": "EAPI:Rate limit exceeded"}
+    player.put(hears(1, limited))
+    assert player.adapter.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
 
 
 # ── a cancel-all that names one order ─────────────────────────────────────────────────────────────────────────────

@@ -7,6 +7,7 @@ message: each private frame carries a token, which REST hands out.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -120,6 +121,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         key, secret = header_safe("api_key", secrets["api_key"]), base64_secret("api_secret", secrets["api_secret"])
         self._requests = SpotRequests(self.host, key, secret)
         self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
+        self._frames_limited = False  # a limit has refused the last frame
         self._currency = options.equity_currency
         self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
         self._transfers = TransferReader(self._currency, self._public, self.calls, self.evidence)
@@ -152,13 +154,25 @@ class Kraken(KitAdapter[KrakenOptions]):
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self._requests.note_refusal(tries)
 
+    # ── the limit ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def paced(self, timing: SweepTiming, now: Instant) -> SweepTiming:
+        """Return the pace; the counter of REST slows no strikes that leave as frames, which draw nothing from it."""
+        paced = super().paced(timing, now)
+        if paced is timing or self._frames_limited or self.carrier() is None:
+            return paced
+        return replace(paced, strike_gap_s=timing.strike_gap_s, gap_cap_s=timing.gap_cap_s)
+
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read_reply(self, status: int, body: Any) -> Reply:
         return judge_http(status, body, self.evidence, in_maintenance=self._socket.in_maintenance)
 
     def frame_reply(self, message: Message) -> FrameReply | None:
-        return self._socket.frame_reply(message)
+        answer = self._socket.frame_reply(message)
+        if answer is not None:
+            self._frames_limited = answer.reply.pause_s > 0
+        return answer
 
     def read_order(self, item: object) -> Order | None:
         return read_order(item)
