@@ -15,6 +15,8 @@ from kill_switch.dispatch.ports import DispatcherPort
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
 
+READ_AT_LATEST_S = 30.0  # a kill's read waits no longer for room: its strikes draw from the same limit, again and again
+
 
 class Pacer:
     """The read-back that waits for room, and the times at which the HTTP lane was used."""
@@ -26,6 +28,7 @@ class Pacer:
         self._dispatcher = dispatcher
         self._send_read = send_read
         self._timer = Appointment(dispatcher.timers, self._on_timer)
+        self._waiting_ns = 0  # since when a kill's read waits for room, monotonic; 0: none does
         self._probed_ns = 0  # when the HTTP lane was last probed, monotonic
         self._used_ns = 0  # when it last got any request of ours, monotonic
 
@@ -37,7 +40,7 @@ class Pacer:
         tripped = self.keep_pace(now)
         wait_s = 0.0 if tripped is None else self._wait_s(tripped, now)
         if not wait_s:
-            self._timer.cancel()
+            self.cancel()
             self._send_read()
         elif not self._timer.is_set:
             # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
@@ -46,14 +49,24 @@ class Pacer:
     def cancel(self) -> None:
         """Drop the read-back that waits."""
         self._timer.cancel()
+        self._waiting_ns = 0
 
     def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
         may_wait_s = sweep.read_may_wait_s(tripped, now.mono_ns)
         if may_wait_s:
-            return min(may_wait_s, self._venue.read_wait_s(now))
+            wait_s = min(may_wait_s, self._venue.read_wait_s(now))
+            return wait_s if tripped.phase is Phase.CLEAR else self._until_latest_s(wait_s, now)
         if tripped.clean_reads_in_a_row or not tripped.orders_left:  # it may complete the proof
             return 0.0
         return self._venue.first_read_wait_s(now)
+
+    def _until_latest_s(self, wait_s: float, now: Instant) -> float:
+        """Return the wait of a kill's read, cut to what is left of `READ_AT_LATEST_S`; a pause is kept to its end."""
+        if not wait_s:
+            return 0.0
+        self._waiting_ns = self._waiting_ns or now.mono_ns
+        left_s = READ_AT_LATEST_S - (now.mono_ns - self._waiting_ns) / 1e9
+        return max(0.0, min(wait_s, left_s), self._venue.budget.pause_s(now))
 
     def _on_timer(self) -> None:
         """Send the read that has waited; a guard's read waits no second time."""

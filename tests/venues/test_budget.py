@@ -315,6 +315,22 @@ def test_a_refused_guard_read_pauses_the_guards_of_all_accounts_and_strikes_none
     assert (street.phases(), street.strikes()) == ({"CLEAR"}, 1)
 
 
+def test_strikes_at_a_small_share_of_the_limit_leave_a_kill_its_reads() -> None:
+    """In RESIDUE the strikes draw as much as comes back; the read that proves the account clear leaves all the same."""
+    street = LimitedStreet(Starter, 1)
+    street.run(60)
+    budget = street.dispatcher.sessions["a0"].venue.budget
+    for _ in range(4):  # other programs have used up the limit: the share is 1/16
+        budget.on_refusal(1.0, street.time.now())
+        street.run(2)
+    street.keeps = street.has_order = True
+    street.fire()
+    street.run(120)
+    street.keeps = False
+    street.run(100, until=lambda: street.phases() == {"CLEAR"})
+    assert street.phases() == {"CLEAR"}
+
+
 @pytest.mark.parametrize("name", sorted(STANDS))
 def test_refusals_leave_no_guard_blind_for_more_than_two_minutes(name: str) -> None:
     adapter, now = STANDS[name].make(), START
