@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
+from kill_switch.venues.kit.readback import REFRESH
 from kill_switch.venues.kit_adapter import COMMAND_RETRIES
 from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken
 from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
@@ -311,6 +312,39 @@ def test_a_subscription_that_is_not_renewed_after_a_gap_closes_the_connection() 
     assert isinstance(drop, CloseConnection)
 
 
+def test_the_time_of_an_earlier_gap_closes_no_connection_that_subscribes_again() -> None:
+    player = KRAKEN.ready()
+    player.put(push(sequence=1))
+    [timer] = [output for output in player.put(push(sequence=3)) if isinstance(output, WakeAfter)]
+    player.put(hears(1, KRAKEN.login[-1]))
+    player.put(push(sequence=1))
+    player.put(Pause(RESUBSCRIBED_WITHIN_S - 0.1))
+    assert frames_of(player.put(push(sequence=3)))
+    assert not player.put(VenueTimerFired(timer.tag))
+    [drop] = player.put(player.newest_timer)
+    assert isinstance(drop, CloseConnection)
+
+
+def test_gaps_again_and_again_leave_the_limit_to_the_cancels() -> None:
+    player = KRAKEN.ready()
+    reads, due_ns = 0, 0
+    for _ in range(60):  # 30 s, in which a Starter account gets ten units back
+        player.put(Pause(0.5))
+        player.put(push(sequence=1))
+        player.put(push(sequence=3))
+        outputs = player.put(hears(1, KRAKEN.login[-1]))
+        if due_ns and player.now.mono_ns >= due_ns:
+            due_ns = 0
+            outputs += player.put(VenueTimerFired(REFRESH))
+        for output in outputs:
+            if isinstance(output, WakeAfter) and output.tag == REFRESH:
+                due_ns = player.now.mono_ns + round(output.seconds * 1e9)
+            elif isinstance(output, Call):
+                reads += 1
+                player.put(answer(output.tag, KRAKEN.listed(status="open")))
+    assert 0 < reads <= 12
+
+
 # ── maintenance, lockout, overload ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -402,7 +436,6 @@ def test_rights_in_another_spelling_or_shape_refuse_no_key(rights: list[object])
     player = KRAKEN.player()
     key = next(call for call in calls_of(player.put(Opened(Route.HTTP, 0))) if "GetApiKeyInfo" in call.request.target)
     assert not player.put(answer(key.tag, {"error": [], "result": {"permissions": rights}}))
-    assert not player.adapter.why_not_ready(Route.HTTP)
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -435,24 +468,32 @@ def refused_by_counter(player: Player, text: str = "EAPI:Rate limit exceeded") -
     player.put(answer(read.tag, error(text)))
 
 
-def test_a_full_counter_slows_no_strike_that_leaves_as_a_frame() -> None:
+def struck_over_ws(player: Player, **answered: object) -> None:
+    [frame] = frames_of(player.put(Kill()))
+    player.put(hears(1, {"method": "cancel_all", "req_id": frame["req_id"], **answered}))
+
+
+def test_a_full_counter_slows_no_strike_whose_frame_suffices() -> None:
     player = KRAKEN.ready()
     timing = player.adapter.cadence.timing
+    struck_over_ws(player, success=True, result={"count": 1})
     refused_by_counter(player)
     paced = player.adapter.paced(timing, player.now)
-    assert (paced.strike_gap_s, paced.gap_cap_s) == (timing.strike_gap_s, timing.gap_cap_s)
-    assert paced.guard_every_s > timing.guard_every_s
+    assert paced.strike_gap_s == timing.strike_gap_s and paced.guard_every_s > timing.guard_every_s
     player.put(Closed(Route.WS, 1, "gone"))
     assert player.adapter.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
 
 
-def test_a_frame_that_a_limit_refuses_slows_the_strikes() -> None:
+@pytest.mark.parametrize("late", [True, False])
+def test_a_frame_whose_twin_left_too_slows_the_strikes(late: bool) -> None:
     player = KRAKEN.ready()
     timing = player.adapter.cadence.timing
     refused_by_counter(player)
-    [frame] = frames_of(player.put(Kill()))
-    limited = {"method": "cancel_all", "req_id": frame["req_id"], "success": False, "error": "EAPI:Rate limit exceeded"}
-    player.put(hears(1, limited))
+    if late:
+        player.put(Kill())
+        player.put(player.newest_timer)
+    else:
+        struck_over_ws(player, success=False, error="EAPI:Rate limit exceeded")
     assert player.adapter.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
 
 

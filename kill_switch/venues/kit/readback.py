@@ -95,9 +95,11 @@ class ReadBackRunner:
         if not self._http_up or self._refresh_due:
             return ()  # the adapter reads the lists when the HTTP lane comes up
         due_ns = self._refreshed_ns + len(self._book.lists) * int(1e9 / LISTS_PER_S)
-        if now.mono_ns < due_ns:  # connections come and go faster than `LISTS_PER_S` allows
+        budget = self._calls.budget
+        wait_s = max((due_ns - now.mono_ns) / 1e9, budget.wait_s(budget.demand.read, now))
+        if wait_s > 0:  # connections or gaps come faster than `LISTS_PER_S` or the venue's limits allow
             self._refresh_due = True
-            return (WakeAfter(REFRESH, (due_ns - now.mono_ns) / 1e9),)
+            return (WakeAfter(REFRESH, wait_s),)
         return self.on_refresh_timer(now)
 
     def on_refresh_timer(self, now: Instant) -> Outputs:

@@ -121,7 +121,6 @@ class Kraken(KitAdapter[KrakenOptions]):
         key, secret = header_safe("api_key", secrets["api_key"]), base64_secret("api_secret", secrets["api_secret"])
         self._requests = SpotRequests(self.host, key, secret)
         self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
-        self._frames_limited = False  # a limit has refused the last frame
         self._currency = options.equity_currency
         self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
         self._transfers = TransferReader(self._currency, self._public, self.calls, self.evidence)
@@ -157,11 +156,11 @@ class Kraken(KitAdapter[KrakenOptions]):
     # ── the limit ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def paced(self, timing: SweepTiming, now: Instant) -> SweepTiming:
-        """Return the pace; the counter of REST slows no strikes that leave as frames, which draw nothing from it."""
+        """Return the pace; the counter of REST slows no strikes whose frames suffice: they draw nothing from it."""
         paced = super().paced(timing, now)
-        if paced is timing or self._frames_limited or self.carrier() is None:
+        if paced is timing or self.carrier() is None or not self.striker.frames_suffice:
             return paced
-        return replace(paced, strike_gap_s=timing.strike_gap_s, gap_cap_s=timing.gap_cap_s)
+        return replace(paced, strike_gap_s=timing.strike_gap_s)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -169,10 +168,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         return judge_http(status, body, self.evidence, in_maintenance=self._socket.in_maintenance)
 
     def frame_reply(self, message: Message) -> FrameReply | None:
-        answer = self._socket.frame_reply(message)
-        if answer is not None:
-            self._frames_limited = answer.reply.pause_s > 0
-        return answer
+        return self._socket.frame_reply(message)
 
     def read_order(self, item: object) -> Order | None:
         return read_order(item)
