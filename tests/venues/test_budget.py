@@ -8,13 +8,14 @@ import pytest
 
 from kill_switch.core.domain import Instant, Route
 from kill_switch.dispatch.connect import sweep_timings
+from kill_switch.venues.kit.account_limits import MAX_GUARD_S
 from kill_switch.venues.kit.budget import Budget, PoolCount
 from kill_switch.venues.kit.pools import IN_ALL, Cost, Demand, Pool, weights_of
 from kill_switch.venues.kit.readback import REFRESH
 from kill_switch.venues.messages import Call, Closed, Outputs, Replied, VenueTimerFired, WakeAfter
 from kill_switch.venues.request import Request
 from tests.harness.limited_venue import LimitedStreet, LimitedVenue
-from tests.harness.venue_playbook import Pause, Player, Read, hears
+from tests.harness.venue_playbook import START, Pause, Player, Read, hears
 from tests.harness.venue_profiles import STANDS
 
 WINDOW = Pool("minute", 300, window_s=60.0)
@@ -418,3 +419,30 @@ def test_look_ups_of_a_read_leave_half_of_a_small_limit_for_commands() -> None:
     [call] = [out for out in player.put(Read()) if isinstance(out, Call)]
     looks = [out for out in player.put(stand.reads(call)) if isinstance(out, Call)]
     assert 5 <= len(looks) < len(ids) and used(player) <= COUNTER.size / 2
+
+
+def test_strikes_at_a_small_share_of_the_limit_leave_a_kill_its_reads() -> None:
+    """In RESIDUE the strikes draw as much as comes back; the read that proves the account clear leaves all the same."""
+    street = LimitedStreet(Starter, 1)
+    street.run(60)
+    budget = street.dispatcher.sessions["a0"].venue.budget
+    for _ in range(4):  # other programs have used up the limit: the share is 1/16
+        budget.on_refusal(1.0, street.time.now())
+        street.run(2)
+    street.keeps = street.has_order = True
+    street.fire()
+    street.run(120)
+    street.keeps = False
+    street.run(100, until=lambda: street.phases() == {"CLEAR"})
+    assert street.phases() == {"CLEAR"}
+
+
+@pytest.mark.parametrize("name", sorted(STANDS))
+def test_refusals_leave_no_guard_blind_for_more_than_two_minutes(name: str) -> None:
+    adapter, now = STANDS[name].make(), START
+    timing = adapter.limits.cadence.timing
+    for _ in range(10):
+        adapter.budget.on_refusal(1.0, now)
+        now = Instant(now.mono_ns + 2 * 10**9, now.wall_ns)
+    guard_s = adapter.limits.paced(timing, now).guard_every_s
+    assert timing.guard_every_s < guard_s <= max(timing.guard_every_s + 1, MAX_GUARD_S)

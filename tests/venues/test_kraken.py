@@ -12,10 +12,11 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.described_venue import COMMAND_RETRIES
+from kill_switch.venues.kit.readback import REFRESH
 from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken
 from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
 from kill_switch.venues.kraken.options import KrakenOptions
-from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S
+from kill_switch.venues.kraken.replies import LOCKOUT_PAUSE_S, RATE_PAUSE_S
 from kill_switch.venues.kraken.spot_requests import api_sign
 from kill_switch.venues.messages import (
     Call,
@@ -311,6 +312,39 @@ def test_a_subscription_that_is_not_renewed_after_a_gap_closes_the_connection() 
     assert isinstance(drop, CloseConnection)
 
 
+def test_the_time_of_an_earlier_gap_closes_no_connection_that_subscribes_again() -> None:
+    player = KRAKEN.ready()
+    player.put(push(sequence=1))
+    [timer] = [output for output in player.put(push(sequence=3)) if isinstance(output, WakeAfter)]
+    player.put(hears(1, KRAKEN.login[-1]))
+    player.put(push(sequence=1))
+    player.put(Pause(RESUBSCRIBED_WITHIN_S - 0.1))
+    assert frames_of(player.put(push(sequence=3)))
+    assert not player.put(VenueTimerFired(timer.tag))
+    [drop] = player.put(player.newest_timer)
+    assert isinstance(drop, CloseConnection)
+
+
+def test_gaps_again_and_again_leave_the_limit_to_the_cancels() -> None:
+    player = KRAKEN.ready()
+    reads, due_ns = 0, 0
+    for _ in range(60):  # 30 s, in which a Starter account gets ten units back
+        player.put(Pause(0.5))
+        player.put(push(sequence=1))
+        player.put(push(sequence=3))
+        outputs = player.put(hears(1, KRAKEN.login[-1]))
+        if due_ns and player.now.mono_ns >= due_ns:
+            due_ns = 0
+            outputs += player.put(VenueTimerFired(REFRESH))
+        for output in outputs:
+            if isinstance(output, WakeAfter) and output.tag == REFRESH:
+                due_ns = player.now.mono_ns + round(output.seconds * 1e9)
+            elif isinstance(output, Call):
+                reads += 1
+                player.put(answer(output.tag, KRAKEN.listed(status="open")))
+    assert 0 < reads <= 12
+
+
 # ── maintenance, lockout, overload ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -425,6 +459,43 @@ def test_rights_that_the_venue_does_not_name_are_requested_once() -> None:
     [key] = [call for call in calls_of(outputs) if "GetApiKeyInfo" in call.request.target]
     player.put(answer(key.tag, error("EGeneral:Unknown method")))
     assert [call.request.target for call in calls_of(player.put(Probe()))] == ["/0/private/OpenOrders"]
+
+
+# ── strikes beside a full counter ─────────────────────────────────────────────────────────────────────────────────
+
+
+def refused_by_counter(player: Player, text: str = "EAPI:Rate limit exceeded") -> None:
+    [read] = calls_of(player.put(Read()))
+    player.put(answer(read.tag, error(text)))
+
+
+def struck_over_ws(player: Player, **answered: object) -> None:
+    [frame] = frames_of(player.put(Kill()))
+    player.put(hears(1, {"method": "cancel_all", "req_id": frame["req_id"], **answered}))
+
+
+def test_a_full_counter_slows_no_strike_whose_frame_suffices() -> None:
+    player = KRAKEN.ready()
+    timing = player.adapter.limits.cadence.timing
+    struck_over_ws(player, success=True, result={"count": 1})
+    refused_by_counter(player)
+    paced = player.adapter.limits.paced(timing, player.now)
+    assert paced.strike_gap_s == timing.strike_gap_s and paced.guard_every_s > timing.guard_every_s
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert player.adapter.limits.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_frame_whose_twin_left_too_slows_the_strikes(late: bool) -> None:
+    player = KRAKEN.ready()
+    timing = player.adapter.limits.cadence.timing
+    refused_by_counter(player)
+    if late:
+        player.put(Kill())
+        player.put(player.newest_timer)
+    else:
+        struck_over_ws(player, success=False, error="EAPI:Rate limit exceeded")
+    assert player.adapter.limits.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
 
 
 # ── a cancel-all that names one order ─────────────────────────────────────────────────────────────────────────────

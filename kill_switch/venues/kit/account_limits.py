@@ -5,13 +5,15 @@ An `Adapter` owns one `AccountLimits`; `dispatch` asks it. A kill's commands nev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from kill_switch.core.domain import Instant, SweepTiming
 from kill_switch.venues.kit.budget import Budget, PoolCount
 from kill_switch.venues.kit.cadence import MAX_GAP_S, Cadence
 from kill_switch.venues.kit.pools import Calls
+
+MAX_GUARD_S = 120.0  # between two reads of the guard, however few requests other programs leave: it is no load
 
 
 class AccountLimits:
@@ -21,6 +23,7 @@ class AccountLimits:
         """Make the limits of an account on its own; a lane bears at most `most_probe_s` seconds between two probes."""
         self.budget = budget
         self.cadence = cadence
+        self.strikes_are_free: Callable[[], bool] = lambda: False  # they draw from no limit now
         self._most_probe_s = most_probe_s
 
     def share(self, cadence: Cadence, counts: Mapping[str, PoolCount]) -> None:
@@ -68,11 +71,13 @@ class AccountLimits:
         share, pause_s = budget.share, budget.pause_s(now)
         if share == 1 and not pause_s:
             return timing
-        gap_s = max(timing.strike_gap_s, min(budget.strike_gap_s(now), MAX_GAP_S))
+        named_s = 0.0 if self.strikes_are_free() else min(budget.strike_gap_s(now), MAX_GAP_S)
+        gap_s = max(timing.strike_gap_s, named_s)
+        guard_s = max(timing.guard_every_s, min(timing.guard_every_s / share, MAX_GUARD_S))
         cap_s = max(timing.gap_cap_s, min(timing.gap_cap_s / share, MAX_GAP_S))
         return replace(
             timing,
-            guard_every_s=max(timing.guard_every_s / share, pause_s),
+            guard_every_s=max(guard_s, pause_s),
             strike_gap_s=gap_s,
             gap_cap_s=max(cap_s, gap_s),
         )

@@ -141,6 +141,7 @@ class Striker:
         self._on_settled = on_settled
         self._next: tuple[Send, int] | None = None  # the prepared first frame of the next strike, and its number
         self._begun: Request | Send | None = None  # the first message of the coming strike, which was sent early
+        self.frames_suffice = False  # the last frame was accepted before its twin left: strikes make no requests
 
     # the first command
 
@@ -231,6 +232,7 @@ class Striker:
         if part.twin_started or part.settled:
             return ()
         part.twin_started = True
+        self.frames_suffice = False
         command = part.command
         return self._calls.start_call(
             command.name,
@@ -257,6 +259,7 @@ class Striker:
             self._note(result, alone=False)
             return ()
         if _is_final(result.reply):
+            self.frames_suffice = not part.twin_started
             return self._settle(part, result, now, alone=not part.twin_started)
         part.last = (_outcome(result.reply), result.reply.evidence)
         return self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)

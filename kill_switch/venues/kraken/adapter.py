@@ -140,6 +140,8 @@ class Kraken(KitAdapter[KrakenOptions]):
         self.harmless_frame = lambda number: self._socket.frame("cancel_order", number, order_id=[NO_ORDER])
         self.equity_request = self._post("TradeBalance", asset=f"Z{self._currency}")
         self.assemble()
+        # the counter of REST slows no strikes whose frames suffice: they draw nothing from it
+        self.limits.strikes_are_free = lambda: self.carrier() is not None and self.striker.frames_suffice
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -35,7 +35,9 @@ class ExecutionStream:
         self._timers = timers
         self._frames = frames
         self._sequences = SequenceTracker()
-        self._resubscribing: set[int] = set()  # connections whose subscription begins again after a gap
+        # connections whose subscription begins again after a gap → the number of the gap
+        self._resubscribing: dict[int, int] = {}
+        self._gaps = 0
 
     def on_message(self, conn: int, message: Message) -> Outputs:
         """Apply pushed orders; a snapshot is not applied, because the lists are read when pushes begin."""
@@ -56,10 +58,11 @@ class ExecutionStream:
         """Subscribe again, because an order may have been missed."""
         if conn in self._resubscribing:
             return ()
-        self._resubscribing.add(conn)
+        self._gaps += 1
+        self._resubscribing[conn] = gap = self._gaps
         self._book.end_pushes(conn)
         end, begin = self._frames()
-        timer = self._timers().start(RESUBSCRIBED_WITHIN_S, lambda now: self._on_due(conn))
+        timer = self._timers().start(RESUBSCRIBED_WITHIN_S, lambda now: self._on_due(conn, gap))
         return (Send(conn, end), Send(conn, begin), timer)
 
     def on_subscribed(self, conn: int, now: Instant) -> Outputs:
@@ -71,9 +74,9 @@ class ExecutionStream:
 
     def forget(self, conn: int) -> None:
         """Forget a connection that is gone."""
-        self._resubscribing.discard(conn)
+        self._resubscribing.pop(conn, None)
         self._sequences.forget(conn)
 
-    def _on_due(self, conn: int) -> Outputs:
+    def _on_due(self, conn: int, gap: int) -> Outputs:
         why = "no answer to the subscription after a gap in the pushes"
-        return (CloseConnection(conn, why),) if conn in self._resubscribing else ()
+        return (CloseConnection(conn, why),) if self._resubscribing.get(conn) == gap else ()
