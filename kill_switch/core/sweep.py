@@ -248,7 +248,7 @@ def _on_incomplete_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[S
 
 
 def _on_postponed(sweep: Sweep, at_ns: int, leaves_ns: int) -> Sweep:
-    """Let the read's time-out begin when it leaves: a read that has not left is no sign that the venue is silent.
+    """Start the read's time-out when the read leaves: before that, its silence says nothing of the venue.
 
     Strikes that went on meanwhile would take the requests that it waits for. They do go on where an order may be left.
     """

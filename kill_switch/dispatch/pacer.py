@@ -74,7 +74,7 @@ class Pacer:
         self._waits_since_ns = 0
 
     def _send(self) -> None:
-        """Send a read-back; the time-out of one that has waited begins now."""
+        """Send a read-back; if it has waited, its time-out begins now."""
         waited_since_ns, now = self._waits_since_ns, self._dispatcher.clock()
         self.cancel()
         if waited_since_ns:
