@@ -6,7 +6,6 @@ import ast
 import functools
 import re
 import subprocess
-from collections.abc import Iterable
 from pathlib import Path
 
 from kill_switch.cli import exit_codes, main
@@ -132,13 +131,9 @@ def test_each_excerpt_of_the_page_about_adapters_is_in_the_code() -> None:
     excerpts = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len(excerpts) > 10
     folders = (ROOT / "kill_switch/venues", ROOT / "kill_switch/sim", ROOT / "tests/harness")
-    code = [file.read_text("utf-8") for folder in folders for file in folder.rglob("*.py")]
-    strange = [each for each in excerpts if not all(_has_line(line, code) for line in each.splitlines())]
-    assert strange == []
-
-
-def _has_line(line: str, code: Iterable[str]) -> bool:
-    return any(f"\n{line}\n" in text for text in code)
+    files = [file.read_text("utf-8") for folder in folders for file in folder.rglob("*.py")]
+    code = {line.strip() for text in files for line in text.splitlines()}
+    assert [line for each in excerpts for line in each.splitlines() if line.strip() not in code] == []
 
 
 def test_each_name_in_the_page_about_adapters_is_in_the_code() -> None:
