@@ -214,7 +214,7 @@ async def product(floor: BenchSetup) -> Strike:
     names = tuple(floor.take())
     adapters = connect.build_adapters(floor.config, names)
     for adapter in adapters.values():
-        adapter.second_route_after_s = SECOND_ROUTE_S
+        adapter.second_route.change(SECOND_ROUTE_S)
     armed = recovery.rebuild((), connect.sweep_timings(adapters))
     stage = floor.stage
     stage.state_dir.mkdir(exist_ok=True)

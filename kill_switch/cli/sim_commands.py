@@ -69,33 +69,33 @@ def sim(
 ) -> None:
     """Simulate venues on this machine, for tests and trials.
 
-    The simulators use real TLS. Once they listen, they print one JSON line: `admin`, `ca_file`, and for each venue its
-    addresses, `credentials`, the other `options` of an account, `symbols`, `kinds` of orders, and what a kill does not
-    reach (`not_covered`). SIGTERM or Ctrl-C ends them.
+    The simulators use real TLS. Once they listen, they print one JSON line with `admin`, `ca_file` and the venues. Each
+    venue has its addresses, `credentials`, the other `options` of an account, `symbols` and `kinds` of orders.
+    `not_covered` names the orders that no kill reaches. SIGTERM or Ctrl-C ends the simulators.
 
     With `--write DIR`, DIR/config.toml has an account for each simulated one, and a flag trigger at DIR/run/flag/KILL.
-    It is written anew at each start. A file that something else wrote is never overwritten: the command ends with 73.
+    Each start writes it again. A file that something else wrote is never overwritten: the command ends with 73.
 
     `admin` is the address of the admin API, for this machine only. Bodies are JSON, and so are answers:
 
     \b
-      POST   /orders {"venue","count","account"?,"symbol"?,"kind"?}  rest orders
-      GET    /orders?venue=                                          the book
-      POST   /equity {"venue","equity","unrealised"?}                set the account's equity
-      POST   /faults {"venue","fault", ...}                          switch a fault on
-      DELETE /faults?venue=                                          switch all off
-      GET    /requests?venue=, DELETE /requests                      what was received
-      GET    /deadman?venue=                                         the venue's own countdown
+          POST   /orders {"venue","count","account"?,"symbol"?,"kind"?}  rest orders
+          GET    /orders?venue=                                          the book
+          POST   /equity {"venue","equity","unrealised"?}                set the account's equity
+          POST   /faults {"venue","fault", ...}                          switch a fault on
+          DELETE /faults?venue=                                          switch all off
+          GET    /requests?venue=, DELETE /requests                      what was received
+          GET    /deadman?venue=                                         the venue's own countdown
 
     VENUE.unknown sets how the simulator behaves where a venue's documents are silent: kind or harsh.
     docs/reference/simulators.md lists all calls, faults and switches.
 
     \b
     Examples:
-      kill-switch sim --venue oxfun --venue roxom
-      kill-switch sim --venue oxfun --write lab
-      kill-switch sim --venue roxom --key-type roxom=rsa
-      kill-switch sim --venue kuna --option kuna.unknown=harsh
+        kill-switch sim --venue oxfun --venue roxom
+        kill-switch sim --venue oxfun --write lab
+        kill-switch sim --venue roxom --key-type roxom=rsa
+        kill-switch sim --venue kuna --option kuna.unknown=harsh
     """
     simulators = _simulators()
     from kill_switch.testbed import sim_directory

@@ -312,16 +312,16 @@ class ControlHandlers:
 
     async def _prove(self, names: Collection[str], since_ns: int) -> None:
         """Read the clear accounts once more; return when all reads are in, or after a bounded time."""
-        for name in names:
-            if self._dispatcher.state.accounts[name].phase is Phase.CLEAR:
-                self._dispatcher.sessions[name].read_back()
+        clear = [name for name in names if self._dispatcher.state.accounts[name].phase is Phase.CLEAR]
+        waits_s = [self._dispatcher.sessions[name].read_back(is_prompt=True) for name in clear]  # for the limits
 
         def waiting() -> bool:
             accounts = self._still_configured(names)
             return any(a.phase is Phase.CLEAR and a.sweep and proved_ns(a.sweep) < since_ns for a in accounts)
 
         rtts_ns = (a.sweep.longest_rtt_ns for a in self._still_configured(names) if a.sweep is not None)
-        within_s = max(PROVE_WITHIN_S, min(2e-9 * max(rtts_ns, default=0), PROVE_WITHIN_MOST_S))
+        within_s = max(PROVE_WITHIN_S, 2e-9 * max(rtts_ns, default=0)) + max(waits_s, default=0.0)
+        within_s = min(within_s, PROVE_WITHIN_MOST_S)
         with anyio.move_on_after(within_s):
             while waiting():  # noqa: ASYNC110 - no event reports a clean read of a clear account
                 await anyio.sleep(0.01)

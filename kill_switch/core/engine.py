@@ -55,7 +55,8 @@ from kill_switch.core.events import (
 )
 from kill_switch.core.rearm_gate import find_rearm_blockers
 from kill_switch.core.state import AccountState, Kill, State, describe_login_mismatch, make_kill_id
-from kill_switch.core.sweep import Sweep, SweepAction
+from kill_switch.core.sweep import SweepAction
+from kill_switch.core.sweep_state import Sweep
 from kill_switch.errors import IllegalEvent
 
 _ONE_PASS_NS = 5_000_000  # a strike that leaves later than this did not leave in its pass

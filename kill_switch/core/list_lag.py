@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.core.domain import Phase
-from kill_switch.core.sweep import Sweep
+from kill_switch.core.sweep_state import Sweep
 
 
 def proved_ns(sweep: Sweep) -> int:

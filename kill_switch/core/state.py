@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kill_switch.core.domain import Instant, Phase, SweepTiming
 from kill_switch.core.identity import Identity, describe_difference
-from kill_switch.core.sweep import Sweep
+from kill_switch.core.sweep_state import Sweep
 
 _SEVERITY = {phase: n for n, phase in enumerate(Phase)}
 

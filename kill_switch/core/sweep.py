@@ -23,21 +23,29 @@ The sweep is pure: `step(sweep, event) -> (sweep, actions)`, with the time in th
 #     answers are slow       –                                           time-outs are two of the longest round trips
 #     an order is left       the account is RESIDUE                      reads keep a quarter of the strikes' gap
 #     lists may lag          `list_lag_s` is stated                       clean reads span it, and no order is pushed
-#     the limit has no room  `read_may_wait_s` holds                     the read leaves later, no other beside it
+#     the limit has no room  `read_may_wait_s` holds                     the read leaves later, no other beside it; its
+#                            the venue has answered the strike           time-out begins then, and no strike precedes it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple, assert_never
 
 from kill_switch.core.domain import CancelOutcome, Order, OrderState, Phase, SweepTiming
+from kill_switch.core.sweep_state import (
+    Sweep,
+    is_venue_silent,
+    next_strike_ns,
+    pending_too_long,
+    read_bound_ns,
+    strikes_wait,
+    to_ns,
+    unproven_too_long,
+)
 
 ANSWER_COST_NS = 250_000  # processing of an account's answer on a busy machine takes up to this
-READ_ROUND_TRIPS = 2  # a read may take this many of the longest recent round trips
-MAX_READ_BOUND_NS = 30_000_000_000  # because a lane gives an answer up by then
-AT_ONCE_NS = 2_000_000_000  # from the sweep's begin; without a clean read by then, its reads may wait
+HELD_NS = 30_000_000_000  # a strike waits this long at most for a read that waits for room
 _VENUE_ANSWERS = (
     CancelOutcome.ACCEPTED,
     CancelOutcome.REFUSED,
@@ -89,6 +97,13 @@ class Restruck(NamedTuple):
     at_ns: int
 
 
+class ReadPostponed(NamedTuple):
+    """The venue's limit has room for the requested read at `leaves_ns`; the moment of the event: it leaves now."""
+
+    at_ns: int
+    leaves_ns: int
+
+
 class Paced(NamedTuple):
     """The venue's limits leave less or more than before: this timing counts from now on."""
 
@@ -96,30 +111,9 @@ class Paced(NamedTuple):
     timing: SweepTiming
 
 
-Event = StrikeAnswered | ReadCounted | StrikeSentLate | OrderAppeared | SweepTimerFired | Restruck | Paced
-
-
-class Sweep(NamedTuple):
-    """State of an account's sweep. Times are monotonic nanoseconds; `due_ns` is when `SweepTimerFired` is due."""
-
-    timing: SweepTiming
-    phase: Phase
-    began_ns: int
-    struck_ns: int
-    due_ns: int
-    strikes: int = 1
-    strike_owed: bool = False  # another strike is due as soon as the gap allows
-    clean_reads_in_a_row: int = 0
-    clean_read_asked_ns: int = 0  # when the last of them was asked for
-    clean_since_ns: int = 0  # when the first of them was asked for
-    orders_left: int | None = None  # orders seen by the last read that counts
-    reads_before_are_stale_ns: int = 0  # a read that was asked for before this instant does not count
-    read_asked_ns: int = 0  # when the read that is under way was asked for; 0: none is
-    pending_since_ns: int = 0  # since when only pending cancels are left; 0: they are not
-    last_proof_ns: int = 0  # when the last read that showed the account clean was asked for
-    stagger_ns: int = 0  # additional wait of the first read, for the other accounts of the pass
-    last_news_ns: int = 0  # when the venue last answered: to a strike, or with a whole list
-    longest_rtt_ns: int = 0  # the longest recent round trip of a read
+Event = (
+    StrikeAnswered | ReadCounted | ReadPostponed | StrikeSentLate | OrderAppeared | SweepTimerFired | Restruck | Paced
+)
 
 
 def start_sweep(timing: SweepTiming, at_ns: int, strikes: int = 1, *, together: int = 1) -> Sweep:
@@ -127,7 +121,7 @@ def start_sweep(timing: SweepTiming, at_ns: int, strikes: int = 1, *, together: 
 
     `together` is the number of accounts in the pass: the first read waits longer, so that it delays no other answer.
     """
-    due_ns = at_ns + _to_ns(timing.answer_within_s)
+    due_ns = at_ns + to_ns(timing.answer_within_s)
     return Sweep(
         timing,
         Phase.STRIKING,
@@ -145,7 +139,7 @@ def resume_guard(timing: SweepTiming, at_ns: int, strikes: int = 0) -> Sweep:
 
     That read has as much time as after a clean read. There is no proof before it, so the account cannot be re-armed.
     """
-    return Sweep(timing, Phase.CLEAR, at_ns, at_ns - _to_ns(timing.strike_gap_s), at_ns, strikes, orders_left=0)
+    return Sweep(timing, Phase.CLEAR, at_ns, at_ns - to_ns(timing.strike_gap_s), at_ns, strikes, orders_left=0)
 
 
 def count_read(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: int, pushed_ns: int = 0) -> ReadCounted:
@@ -157,25 +151,13 @@ def count_read(orders: Iterable[Order], complete: bool, asked_ns: int, at_ns: in
     return ReadCounted(at_ns, asked_ns, live, pending, complete, pushed_ns)
 
 
-def read_may_wait_s(sweep: Sweep, at_ns: int) -> float:
-    """Return for how long a read may wait until the venue's limit has room, in seconds; 0: it leaves at once.
-
-    A read of a kill that may prove the account clear never waits: the first reads, a read after a clean read. The other
-    reads of a kill wait for as long as it takes. A guard's read waits one more interval: it then comes in time.
-    Where lists lag, a read after a clean read proves nothing before the span is over.
-    """
-    if sweep.phase is Phase.CLEAR:
-        return sweep.timing.guard_every_s
-    lagging = at_ns - sweep.clean_since_ns < _to_ns(sweep.timing.list_lag_s)
-    may_prove = sweep.clean_reads_in_a_row and not lagging
-    return 0.0 if may_prove or at_ns - sweep.began_ns <= AT_ONCE_NS else math.inf
-
-
 def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
     """Return the sweep after an event, and the actions to carry out now in their order."""
     match event:
         case StrikeAnswered():
             return _with_residue_check(*_on_answer(sweep, event), event.at_ns)
+        case ReadPostponed(at_ns, leaves_ns):
+            return _on_postponed(sweep, at_ns, leaves_ns), ()
         case Paced(_, timing):
             return sweep._replace(timing=timing), ()
         case Restruck(at_ns):
@@ -196,21 +178,28 @@ def step(sweep: Sweep, event: Event) -> tuple[Sweep, tuple[SweepAction, ...]]:
 
 def _on_orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
     seen = _restarted_if_clear(sweep, at_ns)._replace(
-        clean_reads_in_a_row=0, reads_before_are_stale_ns=at_ns, orders_left=max(number, sweep.orders_left or 0)
+        clean_reads_in_a_row=0,
+        reads_before_are_stale_ns=at_ns,
+        orders_left=max(number, sweep.orders_left or 0),
+        seen_ns=at_ns,
     )
     return _strike_or_owe(seen, at_ns)
 
 
 def _on_answer(sweep: Sweep, event: StrikeAnswered) -> tuple[Sweep, tuple[SweepAction, ...]]:
-    at_ns, phase = event.at_ns, sweep.phase
-    news_ns = at_ns if event.answer in _VENUE_ANSWERS else sweep.last_news_ns
+    at_ns, phase, news_ns = event.at_ns, sweep.phase, sweep.last_news_ns
+    if event.answer in _VENUE_ANSWERS:
+        left_ns = max(sweep.struck_ns, sweep.reads_before_are_stale_ns)  # it may have left late
+        if news_ns <= left_ns and phase is not Phase.CLEAR:  # the first answer: a later one may be an older strike's
+            sweep = sweep._replace(longest_rtt_ns=max(at_ns - left_ns, sweep.longest_rtt_ns))
+        news_ns = at_ns
     if phase is Phase.STRIKING:
         phase = Phase.CONFIRMING
     if phase is Phase.CLEAR or sweep.read_asked_ns >= sweep.reads_before_are_stale_ns:
         return sweep._replace(phase=phase, last_news_ns=news_ns), ()
     if not sweep.timing.read_after_s:
         return _request_read(sweep._replace(phase=phase, last_news_ns=news_ns), at_ns)
-    due_ns = at_ns + _to_ns(sweep.timing.read_after_s) + sweep.stagger_ns
+    due_ns = at_ns + to_ns(sweep.timing.read_after_s) + sweep.stagger_ns
     if sweep.strike_owed:
         due_ns = min(due_ns, sweep.due_ns)
     return sweep._replace(phase=phase, due_ns=due_ns, last_news_ns=news_ns), ()
@@ -229,8 +218,8 @@ def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction,
         return _on_incomplete_read(sweep, read)
     sweep = sweep._replace(orders_left=read.live + read.pending)
     if sweep.orders_left:  # because it shows orders, a read that was asked for earlier proves less: it is not awaited
-        sweep = sweep._replace(reads_before_are_stale_ns=at_ns, read_asked_ns=0)
-    if read.live or _pending_too_long(sweep, at_ns, read.pending):
+        sweep = sweep._replace(reads_before_are_stale_ns=at_ns, read_asked_ns=0, seen_ns=at_ns)
+    if read.live or pending_too_long(sweep, at_ns, read.pending):
         return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
     sweep = sweep._replace(strike_owed=False)
     if read.pending:
@@ -253,9 +242,25 @@ def _on_incomplete_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[S
     at_ns = read.at_ns
     if read.live:  # a list that is missing can only add orders
         return _on_orders_seen(sweep, at_ns, read.live + read.pending)
-    if sweep.phase is Phase.CLEAR and not _unproven_too_long(sweep, at_ns):
+    if sweep.phase is Phase.CLEAR and not unproven_too_long(sweep, at_ns):
         return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
     return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(clean_reads_in_a_row=0), at_ns)
+
+
+def _on_postponed(sweep: Sweep, at_ns: int, leaves_ns: int) -> Sweep:
+    """Start the read's time-out when the read leaves: before that, its silence says nothing of the venue.
+
+    Strikes that went on meanwhile would take the requests that it waits for. They do go on where an order may be left.
+    """
+    is_left = leaves_ns <= at_ns
+    if sweep.phase is Phase.CLEAR or not (is_left or sweep.clean_reads_in_a_row or strikes_wait(sweep)):
+        return sweep
+    due_ns = leaves_ns + 2 * read_bound_ns(sweep)  # it is requested once, and may need look-ups
+    if sweep.strike_owed:
+        due_ns = min(due_ns, next_strike_ns(sweep))
+    elif not is_left and not sweep.clean_reads_in_a_row:
+        due_ns = min(due_ns, max(sweep.struck_ns + HELD_NS, at_ns))
+    return sweep._replace(read_asked_ns=leaves_ns, read_has_waited=True, due_ns=due_ns)
 
 
 def _on_clean_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:
@@ -264,12 +269,12 @@ def _on_clean_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepA
     sweep = sweep._replace(last_proof_ns=read.asked_ns)
     if sweep.phase is Phase.CLEAR:
         return _sleep(sweep, at_ns, sweep.timing.guard_every_s), ()
-    lag_ns = _to_ns(sweep.timing.list_lag_s)
+    lag_ns = to_ns(sweep.timing.list_lag_s)
     if lag_ns and read.pushed_ns > sweep.clean_since_ns:  # the lists may show the account before that push
         sweep = sweep._replace(clean_reads_in_a_row=0)
         if read.pushed_ns > read.asked_ns:
             return _read_again_soon(sweep, at_ns), ()
-    apart_ns = sweep.clean_read_asked_ns + _to_ns(sweep.timing.read_gap_s)
+    apart_ns = sweep.clean_read_asked_ns + to_ns(sweep.timing.read_gap_s)
     if sweep.clean_reads_in_a_row and read.asked_ns < apart_ns:
         return sweep._replace(due_ns=apart_ns), ()  # asked for too soon after the last clean read to prove more
     since_ns = sweep.clean_since_ns if sweep.clean_reads_in_a_row else read.asked_ns
@@ -288,17 +293,19 @@ def _on_timer(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]
     if at_ns < sweep.due_ns:
         return sweep, ()
     if sweep.strike_owed:
-        return _strike(sweep, at_ns) if at_ns >= _next_strike_ns(sweep) else _request_read(sweep, at_ns)
+        return _strike(sweep, at_ns) if at_ns >= next_strike_ns(sweep) else _request_read(sweep, at_ns)
     if sweep.phase is Phase.STRIKING:  # without an answer in time
         return _request_read(sweep._replace(phase=Phase.CONFIRMING), at_ns)
     if sweep.phase is Phase.CLEAR:  # a late read may be late; without a proof for too long, strike
-        lost = sweep.read_asked_ns and _unproven_too_long(sweep, at_ns)
+        lost = sweep.read_asked_ns and unproven_too_long(sweep, at_ns)
         return _strike_unanswered(sweep, at_ns) if lost else _request_read(sweep, at_ns)
-    if not sweep.read_asked_ns or at_ns < sweep.read_asked_ns + _to_ns(sweep.timing.read_within_s):
-        return _request_read(sweep, at_ns)
-    if _is_venue_silent(sweep, at_ns):
+    if at_ns < sweep.read_asked_ns and not sweep.clean_reads_in_a_row and at_ns >= sweep.struck_ns + HELD_NS:
         return _strike_unanswered(sweep, at_ns)
-    late_ns = sweep.read_asked_ns + _read_bound_ns(sweep)
+    if not sweep.read_asked_ns or at_ns < sweep.read_asked_ns + to_ns(sweep.timing.read_within_s):
+        return _request_read(sweep, at_ns)
+    if is_venue_silent(sweep, at_ns):
+        return _strike_unanswered(sweep, at_ns)
+    late_ns = sweep.read_asked_ns + read_bound_ns(sweep)
     if sweep.clean_reads_in_a_row and at_ns < late_ns:  # because the read under way may complete the proof
         return sweep._replace(due_ns=late_ns), ()
     return _request_read(sweep, at_ns)
@@ -309,29 +316,11 @@ def _strike_unanswered(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepActi
     return _strike_or_owe(_restarted_if_clear(sweep, at_ns)._replace(read_asked_ns=0, clean_reads_in_a_row=0), at_ns)
 
 
-def _is_venue_silent(sweep: Sweep, at_ns: int) -> bool:
-    """Return whether the venue is silent: no answer to the last strike within the bound, or none for two bounds."""
-    if sweep.last_news_ns <= sweep.struck_ns:
-        return at_ns - sweep.struck_ns >= _read_bound_ns(sweep)
-    return at_ns - sweep.last_news_ns >= 2 * _read_bound_ns(sweep)
-
-
-def _read_bound_ns(sweep: Sweep) -> int:
-    """Return how long a read may take: `read_within_s`, or longer if recent round trips were longer."""
-    return max(_to_ns(sweep.timing.read_within_s), min(READ_ROUND_TRIPS * sweep.longest_rtt_ns, MAX_READ_BOUND_NS))
-
-
-def _unproven_too_long(sweep: Sweep, at_ns: int) -> bool:
-    """Return whether the last proof is older than two guard reads take, so that the account is CLEAR no longer."""
-    shown_ns = max(sweep.last_proof_ns, sweep.began_ns)
-    return at_ns - shown_ns > _to_ns(2 * sweep.timing.guard_every_s) + _read_bound_ns(sweep)
-
-
 def _with_residue_check(
     sweep: Sweep, acts: tuple[SweepAction, ...], at_ns: int
 ) -> tuple[Sweep, tuple[SweepAction, ...]]:
     """Enter RESIDUE once, if the deadline has passed and the account is not clear."""
-    if sweep.phase in (Phase.CLEAR, Phase.RESIDUE) or at_ns - sweep.began_ns < _to_ns(sweep.timing.residue_after_s):
+    if sweep.phase in (Phase.CLEAR, Phase.RESIDUE) or at_ns - sweep.began_ns < to_ns(sweep.timing.residue_after_s):
         return sweep, acts
     return sweep._replace(phase=Phase.RESIDUE), (*acts, SweepAction.RESIDUE)
 
@@ -345,7 +334,7 @@ def _restarted_if_clear(sweep: Sweep, at_ns: int) -> Sweep:
 
 def _strike_or_owe(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
     """Strike if the gap is over; else owe the strike, and read again before it."""
-    allowed_ns = _next_strike_ns(sweep)
+    allowed_ns = next_strike_ns(sweep)
     if at_ns >= allowed_ns:
         return _strike(sweep, at_ns)
     owing = _read_again_soon(sweep._replace(strike_owed=True), at_ns)
@@ -357,7 +346,7 @@ def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
         phase=Phase.RESIDUE if sweep.phase is Phase.RESIDUE else Phase.STRIKING,
         struck_ns=at_ns,
         reads_before_are_stale_ns=at_ns,
-        due_ns=at_ns + _to_ns(sweep.timing.answer_within_s),
+        due_ns=at_ns + to_ns(sweep.timing.answer_within_s),
         stagger_ns=0,
         strikes=sweep.strikes + 1,
         strike_owed=False,
@@ -368,39 +357,19 @@ def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
 
 
 def _request_read(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
-    due_ns = at_ns + _read_bound_ns(sweep)
+    due_ns = at_ns + read_bound_ns(sweep)
     if sweep.strike_owed:
-        due_ns = min(due_ns, _next_strike_ns(sweep))
-    return sweep._replace(read_asked_ns=at_ns, due_ns=due_ns), (SweepAction.READ,)
+        due_ns = min(due_ns, next_strike_ns(sweep))
+    return sweep._replace(read_asked_ns=at_ns, read_has_waited=False, due_ns=due_ns), (SweepAction.READ,)
 
 
 def _sleep(sweep: Sweep, at_ns: int, seconds: float) -> Sweep:
-    return sweep._replace(due_ns=at_ns + _to_ns(seconds))
+    return sweep._replace(due_ns=at_ns + to_ns(seconds))
 
 
 def _read_again_soon(sweep: Sweep, at_ns: int) -> Sweep:
     """Set the timer to the next read, after the venue's gap; in RESIDUE, after a quarter of the strikes' gap."""
-    gap_ns = _to_ns(sweep.timing.read_gap_s)
+    gap_ns = to_ns(sweep.timing.read_gap_s)
     if sweep.phase is Phase.RESIDUE:
-        gap_ns = max(gap_ns, (_next_strike_ns(sweep) - sweep.struck_ns) // 4)
+        gap_ns = max(gap_ns, (next_strike_ns(sweep) - sweep.struck_ns) // 4)
     return sweep._replace(due_ns=at_ns + gap_ns)
-
-
-def _pending_too_long(sweep: Sweep, at_ns: int, pending: int) -> bool:
-    return (
-        pending > 0
-        and sweep.pending_since_ns > 0
-        and at_ns - sweep.pending_since_ns >= _to_ns(sweep.timing.answer_within_s)
-    )
-
-
-def _next_strike_ns(sweep: Sweep) -> int:
-    """Return when the next strike may leave: after the venue's gap, which grows in RESIDUE up to the cap."""
-    gap_s = sweep.timing.strike_gap_s
-    if sweep.phase is Phase.RESIDUE:
-        gap_s = min(sweep.timing.gap_cap_s, max(gap_s, (sweep.struck_ns - sweep.began_ns) / 4e9))
-    return sweep.struck_ns + _to_ns(gap_s)
-
-
-def _to_ns(seconds: float) -> int:
-    return int(seconds * 1e9)

@@ -65,8 +65,8 @@ def notes(config: Config) -> Iterator[str]:
         if cadence.timing.guard_every_s > GUARD_FIRST_S:
             guard, equity = (format_duration(round(s)) for s in (cadence.timing.guard_every_s, cadence.equity_every_s))
             yield (
-                f"{config_path('accounts', name)}: too many accounts share a limit of its venue: while it is tripped, "
-                f"its orders are read every {guard} only; its equity is read every {equity}"
+                f"{config_path('accounts', name)}: its venue's limit is small for all who share it: its orders are "
+                f"read every {guard} only while it is tripped; its equity is read every {equity}"
             )
     for name, trigger in config.triggers.items():
         if not isinstance(trigger, FlagConfig):

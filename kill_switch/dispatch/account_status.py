@@ -127,7 +127,7 @@ class AccountStatus:
     @property
     def measure_every_s(self) -> float:
         """Seconds between two measurements of the account's equity."""
-        return self._venue.equity_every_s
+        return self._venue.limits.equity_every_s
 
     def describe_strike(self) -> tuple[str, ...]:
         """Return a line for each command that a strike would send; may raise any exception of the adapter."""

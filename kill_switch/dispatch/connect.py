@@ -55,7 +55,7 @@ def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
             counts.setdefault(key, adapter.budget.counts[pool])
     cadences = plan_cadences({name: adapter.member for name, adapter in adapters.items()})
     for name, adapter in adapters.items():
-        adapter.share_budget(cadences[name], {pool: counts[key] for pool, key in adapter.member.pool_keys().items()})
+        adapter.limits.share(cadences[name], {pool: counts[key] for pool, key in adapter.member.pool_keys().items()})
     return {name: cadence.timing for name, cadence in cadences.items()}
 
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from kill_switch.core import sweep
+from kill_switch.core import sweep, sweep_state
 from kill_switch.core.domain import Instant, LaneState, Phase
 from kill_switch.core.events import Progress
 from kill_switch.dispatch.ports import DispatcherPort
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
-
-READ_AT_LATEST_S = 30.0  # a kill's read waits no longer for room: its strikes draw from the same limit, again and again
 
 
 class Pacer:
@@ -28,60 +26,98 @@ class Pacer:
         self._dispatcher = dispatcher
         self._send_read = send_read
         self._timer = Appointment(dispatcher.timers, self._on_timer)
-        self._waiting_ns = 0  # since when a kill's read waits for room, monotonic; 0: none does
+        self._waits_since_ns = 0  # since when a read-back waits for room, monotonic; 0: none does
         self._probed_ns = 0  # when the HTTP lane was last probed, monotonic
         self._used_ns = 0  # when it last got any request of ours, monotonic
+        self._read_ns = 0  # when the last read-back left, monotonic
 
     # read-backs
 
-    def read_back(self) -> None:
-        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows."""
+    def read_back(self, *, is_prompt: bool = False) -> float:
+        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows.
+
+        `is_prompt`: a person waits for it, so that it waits only while cancels would lack their part of a limit.
+        Return in how many seconds it leaves; 0: it has left.
+        """
         now = self._dispatcher.clock()
         tripped = self.keep_pace(now)
-        wait_s = 0.0 if tripped is None else self._wait_s(tripped, now)
+        if tripped is None:
+            wait_s = 0.0
+        elif is_prompt:
+            wait_s = self._venue.limits.first_read_wait_s(now)
+        else:
+            wait_s = self._wait_s(tripped, now)
         if not wait_s:
-            self.cancel()
-            self._send_read()
-        elif not self._timer.is_set:
-            # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
-            self._timer.set(now.mono_ns + int(wait_s * 1e9) + 1)
+            self._send()
+            return 0.0
+        # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
+        at_ns = now.mono_ns + int(wait_s * 1e9) + 1
+        if not self._timer.is_set_until(at_ns):
+            self._timer.set(at_ns)
+        self._waits_since_ns = self._waits_since_ns or now.mono_ns
+        self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, self._timer.at_ns), now))
+        return wait_s
+
+    def replace_probe(self) -> bool:
+        """Send a kill's read-back that waits instead of the probe that is due, if it takes no more; return whether."""
+        budget, running = self._venue.budget, self._running()
+        if not self._waits_since_ns or running is None or running.phase is Phase.CLEAR:
+            return False
+        if budget.demand.read != budget.demand.probe or budget.pause_s(self._dispatcher.clock()):
+            return False
+        self._send()
+        return True
 
     def cancel(self) -> None:
         """Drop the read-back that waits."""
         self._timer.cancel()
-        self._waiting_ns = 0
+        self._waits_since_ns = 0
 
-    def _wait_s(self, tripped: sweep.Sweep, now: Instant) -> float:
-        may_wait_s = sweep.read_may_wait_s(tripped, now.mono_ns)
+    def _send(self) -> None:
+        """Send a read-back; if it has waited, its time-out begins now."""
+        waited_since_ns, now = self._waits_since_ns, self._dispatcher.clock()
+        self.cancel()
+        if waited_since_ns:
+            self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, now.mono_ns), now))
+        self._venue.budget.proof_ns = 0
+        self._read_ns = now.mono_ns
+        self._send_read()
+
+    def _wait_s(self, tripped: sweep_state.Sweep, now: Instant) -> float:
+        may_wait_s, venue = sweep_state.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue
+        is_clean = tripped.phase is Phase.CLEAR or tripped.clean_reads_in_a_row > 0
+        if not is_clean and now.mono_ns - tripped.began_ns > sweep_state.AT_ONCE_NS:
+            # without its share, because it has waited for long enough: it need only leave the cancels their part
+            may_wait_s = max(may_wait_s, venue.limits.first_read_wait_s(now), venue.budget.pause_s(now))
+            if venue.budget.proof_ns:
+                may_wait_s = min(may_wait_s, venue.limits.proof_wait_s(now))
+        if may_wait_s and tripped.phase is not Phase.CLEAR and self._is_emptied():
+            may_wait_s = min(may_wait_s, venue.limits.first_read_wait_s(now))
         if may_wait_s:
-            wait_s = min(may_wait_s, self._venue.read_wait_s(now))
-            return wait_s if tripped.phase is Phase.CLEAR else self._until_latest_s(wait_s, now)
-        if tripped.clean_reads_in_a_row or not tripped.orders_left:  # it may complete the proof
+            return min(may_wait_s, venue.limits.read_wait_s(now))
+        if is_clean or not tripped.orders_left:  # it may complete the proof
             return 0.0
-        return self._venue.first_read_wait_s(now)
+        return venue.limits.first_read_wait_s(now)
 
-    def _until_latest_s(self, wait_s: float, now: Instant) -> float:
-        """Return the wait of a kill's read, cut to what is left of `READ_AT_LATEST_S`; a pause is kept to its end."""
-        if not wait_s:
-            return 0.0
-        self._waiting_ns = self._waiting_ns or now.mono_ns
-        left_s = READ_AT_LATEST_S - (now.mono_ns - self._waiting_ns) / 1e9
-        return max(0.0, min(wait_s, left_s), self._venue.budget.pause_s(now))
+    def _is_emptied(self) -> bool:
+        """Return whether pushes since the last read-back have shown the end of every known order."""
+        book = self._venue.book
+        return book.open_orders == 0 and book.pushed_ns > self._read_ns
 
     def _on_timer(self) -> None:
         """Send the read that has waited; a guard's read waits no second time."""
         running = self._running()
         if running is None:
-            return
-        if running.phase is Phase.CLEAR:
-            self._send_read()
+            self.cancel()
+        elif running.phase is Phase.CLEAR:
+            self._send()
         else:
             self.read_back()
 
     # the sweep's timing
 
-    def keep_pace(self, now: Instant, *, proven: bool = False) -> sweep.Sweep | None:
-        """Set the sweep's timing to what the limits allow now; return the sweep with it, None without a sweep.
+    def keep_pace(self, now: Instant, *, proven: bool = False) -> sweep_state.Sweep | None:
+        """Set the sweep's timing by the limits' present room; return the sweep with it, None without a sweep.
 
         The guard's interval becomes shorter only once a read has `proven` that the venue answers again. Otherwise a
         proof that is as old as the longer interval would count as too old.
@@ -89,7 +125,7 @@ class Pacer:
         running = self._running()
         if running is None:
             return None
-        timing = self._venue.paced(self._dispatcher.state.accounts[self._account].timing, now)
+        timing = self._venue.limits.paced(self._dispatcher.state.accounts[self._account].timing, now)
         if timing is running.timing:
             return running
         if not proven and timing.guard_every_s < running.timing.guard_every_s:
@@ -98,7 +134,7 @@ class Pacer:
             self._dispatcher.handle(Progress(self._account, sweep.Paced(now.mono_ns, timing), now))
         return running._replace(timing=timing)
 
-    def _running(self) -> sweep.Sweep | None:
+    def _running(self) -> sweep_state.Sweep | None:
         account = self._dispatcher.state.accounts.get(self._account)
         return None if account is None else account.sweep
 
@@ -121,8 +157,8 @@ class Pacer:
             return False
         now, venue = self._dispatcher.clock(), self._venue
         probed_s, used_s = ((now.mono_ns - at_ns) / 1e9 for at_ns in (self._probed_ns, self._used_ns))
-        tick_s, (least_s, most_s) = venue.WARM_EVERY_S / venue.CONNECTIONS, venue.probe_bounds_s()
+        tick_s, (least_s, most_s) = venue.WARM_EVERY_S / venue.CONNECTIONS, venue.limits.probe_bounds_s()
         in_use = used_s < probed_s and used_s + tick_s <= venue.IDLE_S
         if probed_s + tick_s > most_s and not in_use:
             return False
-        return probed_s + tick_s / 2 < least_s or not venue.has_room(venue.budget.demand.probe, now)
+        return probed_s + tick_s / 2 < least_s or not venue.limits.has_room(venue.budget.demand.probe, now)

@@ -156,10 +156,14 @@ class AccountSession:
             self.status.log_unexpected(error)
         return StrikeSent(self.name, self.numbers.last, tuple(strike.routes), strike.sent_ns, due)
 
-    def read_back(self) -> None:
-        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows."""
+    def read_back(self, *, is_prompt: bool = False) -> float:
+        """Request a read-back, or let it wait until the venue's limits have room, if the sweep allows.
+
+        `is_prompt`: a person waits for it, so that it waits only while cancels would lack their part of a limit.
+        Return in how many seconds it leaves; 0: it has left.
+        """
         self.numbers.forget_old()
-        self._pacer.read_back()
+        return self._pacer.read_back(is_prompt=is_prompt)
 
     def drop_strike(self) -> None:
         """Drop pending work of strikes, because the account is armed again or has another session.
@@ -202,7 +206,7 @@ class AccountSession:
 
         def drill(now: Instant) -> Outputs:
             quiet = self._troubles.quiet()
-            if not quiet and not self.venue.has_room_for_drill(now):
+            if not quiet and not self.venue.limits.has_room_for_drill(now):
                 quiet = "the requests that the venue's limit leaves are kept for a kill"
             if not quiet:
                 return self.venue.drill(now)
@@ -213,7 +217,7 @@ class AccountSession:
     def request_equity(self) -> bool:
         """Request the account's equity and return True, unless the venue refuses calls or its limits have no room."""
         venue = self.venue
-        if self._troubles.quiet() or not venue.has_room(venue.budget.demand.equity, self._dispatcher.clock()):
+        if self._troubles.quiet() or not venue.limits.has_room(venue.budget.demand.equity, self._dispatcher.clock()):
             return False
         self._request(venue.request_equity)
         return True
@@ -230,7 +234,7 @@ class AccountSession:
         refused = isinstance(event, Replied) and event.status >= 400 and not self.venue.calls.is_elsewhere(event.tag)
         try:
             outputs = self.venue.handle(event, now)
-            if refused:
+            if refused or (isinstance(event, Replied) and self.venue.budget.pause_s(now)):
                 self._pacer.keep_pace(now)  # before the sweep gets to know that the venue has refused its read
             self._carry_out(outputs, now)
             if refused:
@@ -257,7 +261,7 @@ class AccountSession:
 
     def use_idle_http_lane(self) -> None:
         """Send a harmless call over the HTTP lane, which has been idle, unless the venue's limits forbid it."""
-        if not self._pacer.omits_probe(self.http.state):
+        if not self._pacer.omits_probe(self.http.state) and not self._pacer.replace_probe():
             self._request(self.venue.keep_warm)
             self._pacer.note_probe()
 

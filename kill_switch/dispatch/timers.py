@@ -74,6 +74,15 @@ class Appointment:
     def is_set(self) -> bool:
         return self._at_ns != 0
 
+    @property
+    def at_ns(self) -> int:
+        """When the function is called, monotonic; 0: no time is set."""
+        return self._at_ns
+
+    def is_set_until(self, at_ns: int) -> bool:
+        """Return whether the function is called by then."""
+        return 0 < self._at_ns <= at_ns
+
     def set(self, at_ns: int) -> None:
         """Call the function at a monotonic instant, and not at an earlier setting."""
         self._at_ns = at_ns

@@ -63,7 +63,7 @@ def write(
 
 
 def replace(path: Path, text: str, mode: int) -> None:
-    """Put a file with this content and mode in the place of `path`; a link there is replaced, not followed.
+    """Replace `path` by a file with this content and mode; a link there is replaced, not followed.
 
     Raises `OSError`.
     """

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any, assert_never
 from urllib.parse import urlsplit
 
-from kill_switch.core.domain import Instant, Route, SweepTiming
+from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.clock_offset import ClockOffset
 from kill_switch.venues.decode import Evidence, parse_json
 from kill_switch.venues.kit.book import OrderBook
-from kill_switch.venues.kit.budget import Budget, PoolCount
-from kill_switch.venues.kit.cadence import MAX_GAP_S, Cadence
+from kill_switch.venues.kit.budget import Budget
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.kit.drill import DRILL, DrillTracker
-from kill_switch.venues.kit.pools import Calls
 from kill_switch.venues.kit.readback import REFRESH, ReadBackRunner
 from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.messages import (
@@ -40,8 +37,6 @@ from kill_switch.venues.profile import OptionsT, VenueProfile
 from kill_switch.venues.request import Request, Upgrade
 from kill_switch.venues.retry_after import retry_after_s
 from kill_switch.venues.sharing import Member
-
-MAX_GUARD_S = 120.0  # between two reads of the guard, however few requests other programs leave: it is no load
 
 
 class Adapter(VenueProfile[OptionsT]):
@@ -66,8 +61,9 @@ class Adapter(VenueProfile[OptionsT]):
         self.host = urlsplit(options.rest_url).netloc
         key = secrets.get(self.key_name(options)) if self.secrets(options) else None
         self.member = Member(type(self), options, hash(key))
-        self.cadence = self.plan(options, {})  # `dispatch.connect` assigns that of all accounts together
         self.budget = Budget(self.pools(options), self.COSTS, self.demand(options), self.COUNT)
+        # `dispatch.connect` has accounts that share limits share them
+        self.limits = self.LIMITS(self.budget, self.plan(options, {}), self.most_probe_s())
         self.pushes_orders = (
             self.PUSHES_ORDERS
         )  # with these options; then no order placed on a ready lane lacks its `OrderPlaced`
@@ -88,75 +84,17 @@ class Adapter(VenueProfile[OptionsT]):
         )
         self.book = OrderBook()
         self.read_backs = ReadBackRunner(
-            self.book, self.calls, self.evidence, self.refresh, lambda: self.second_route_after_s
+            self.book, self.calls, self.evidence, self.refresh, lambda: self.second_route.cancel_s
         )
         self.drills = DrillTracker(self.calls)
 
-    @property
-    def second_route_after_s(self) -> float:
-        """How long a cancel waits for its second route, in seconds."""
-        return self.second_route.cancel_s
-
-    @second_route_after_s.setter
-    def second_route_after_s(self, seconds: float) -> None:
-        self.second_route.change(seconds)
-
     # the venue's limits
 
-    def share_budget(self, cadence: Cadence, counts: Mapping[str, PoolCount]) -> None:
-        """Keep to this cadence, and count in these counts by the names of the pools; other accounts may share them."""
-        self.cadence = cadence
-        self.budget.use(counts)
-
-    def read_wait_s(self, now: Instant) -> float:
-        """Return in how many seconds a read-back may leave without taking requests that cancels need; 0: now."""
-        return self.budget.wait_s(self.budget.demand.read, now)
-
-    def first_read_wait_s(self, now: Instant) -> float:
-        """Return in how many seconds one of a kill's first reads may leave; it only yields to the next cancels."""
-        return self.budget.wait_for_cancels_s(self.budget.demand.read, now)
-
-    def has_room(self, calls: Calls, now: Instant) -> bool:
-        """Return whether requests that can be omitted may leave now; a read-back could still follow."""
-        return not self.budget.wait_s(calls, now, leaves=self.budget.demand.read)
-
-    def has_room_for_drill(self, now: Instant) -> bool:
-        """Return whether a drill leaves the cancels their part, and no pause after a refusal is under way."""
-        return not self.budget.pause_s(now) and not self.budget.wait_for_cancels_s(self.budget.demand.drill, now)
-
-    def probe_bounds_s(self) -> tuple[float, float]:
-        """Return the seconds between two probes: as many as the limits want, and the most that a lane bears."""
-        most_s = max(self.IDLE_S, self.WARM_EVERY_S) / self.CONNECTIONS
-        return min(self.cadence.probe_every_s / self.budget.share, most_s), most_s
-
-    @property
-    def equity_every_s(self) -> float:
-        """Seconds between two `request_equity`, while a trigger needs the account's equity."""
-        return self.cadence.equity_every_s / self.budget.share
-
-    def paced(self, timing: SweepTiming, now: Instant) -> SweepTiming:
-        """Return `timing` as slow as other programs and a refusal make it: the same object if nothing has."""
-        budget = self.budget
-        share, pause_s = budget.share, budget.pause_s(now)
-        if share == 1 and not pause_s:
-            return timing
-        gap_s = max(timing.strike_gap_s, min(budget.strike_gap_s(now), MAX_GAP_S))
-        cap_s = max(timing.gap_cap_s, min(timing.gap_cap_s / share, MAX_GAP_S))
-        guard_s = max(timing.guard_every_s, min(timing.guard_every_s / share, MAX_GUARD_S))
-        return replace(
-            timing,
-            guard_every_s=max(guard_s, pause_s),
-            strike_gap_s=gap_s,
-            gap_cap_s=max(cap_s, gap_s),
-        )
-
-    def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
-        """Return what the reply states to be in use, by the pools' names; () if the venue states nothing."""
-        return ()
-
-    def is_over_limit(self, reply: Replied) -> bool:
-        """Return whether the venue has refused the request because a limit is used up."""
-        return reply.status == 429
+    def note_answered(self, reply: Replied, now: Instant) -> None:
+        """Note an answer without an error: the answer to a cancel ends the pause that refusals have begun."""
+        call = self.calls.pending.get(reply.tag)
+        if call is not None and call.cancel:
+            self.budget.on_accepted(call.asked_ns, now)
 
     # a kill
 
@@ -294,7 +232,10 @@ class Adapter(VenueProfile[OptionsT]):
                 if usage := self.usage(event):
                     self.budget.on_usage(usage, now)
                 if self.is_over_limit(event):
-                    self.budget.on_refusal(retry_after_s(event.headers, now.wall_ns), now)
+                    why = f"HTTP {event.status}"
+                    self.budget.on_refusal(retry_after_s(event.headers, now.wall_ns), now, why)
+                elif self.budget.refused_ns and event.status < 400:
+                    self.note_answered(event, now)
                 return self.calls.on_reply(event, now)
             case CallLost():
                 return self.calls.on_lost(event, now)

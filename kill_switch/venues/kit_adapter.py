@@ -13,62 +13,40 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterator
 
-from kill_switch.core.domain import Instant, Order, Route
-from kill_switch.venues.adapter import Adapter
+from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.decode import parse_json
-from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.described_venue import DescribedVenue
+from kill_switch.venues.kit.call_parts import DrillPart, EquityPart
+from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.frames import FrameTracker
-from kill_switch.venues.kit.order_list import ListReader, LookUpPart, OrderList
-from kill_switch.venues.kit.readback import ReadBack
+from kill_switch.venues.kit.order_list import LookUpPart
 from kill_switch.venues.kit.replies import CallPart, FrameReply, Reply, ReplyOutcome
-from kill_switch.venues.kit.session_token import SessionToken, Token
-from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping, SessionPool
-from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker, StrikeStep
+from kill_switch.venues.kit.session_token import SessionToken
+from kill_switch.venues.kit.sessions import LoginRefused, Message, SessionPool
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Drilled,
-    Equity,
     NotReady,
     OrdersRead,
     Output,
     Outputs,
     Replied,
     Send,
-    UnexplainedMessage,
 )
 from kill_switch.venues.profile import OptionsT
 from kill_switch.venues.request import Request
 
-COMMAND_RETRIES = 4  # how often a kill's command is signed anew; any other call is signed anew once
 
-LookUp = Callable[[str], Build]  # an order's id → the builder of the request for it
-
-
-class KitAdapter(Adapter[OptionsT]):
+class KitAdapter(DescribedVenue[OptionsT]):
     """An account at a venue that is described by data and a few functions.
 
-    A venue's class sets the attributes below in its `__init__`, then calls `assemble`. It overrides a method of the
-    contract only where the venue differs from all others.
+    A venue's class sets the attributes of `DescribedVenue` in its `__init__`, then calls `assemble`. It overrides a
+    method of the contract only where the venue differs from all others.
     """
-
-    READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
-    READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
-
-    account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
-    lists: Sequence[OrderList]
-    look_up: LookUp | None = None
-    login: Sequence[LoginStep] = ()
-    ping: Ping | None = None
-    token_request: Build | None = None  # hands out the token that a login needs
-    harmless: Build | None = None  # the cancel of an order that cannot exist
-    harmless_frame: Callable[[int], bytes] | None = None  # the same as a frame of this number
-    equity_request: Build | None = None
 
     def assemble(self) -> None:
         """Make the parts from the attributes that the venue has set; call it at the end of `__init__`."""
@@ -79,7 +57,7 @@ class KitAdapter(Adapter[OptionsT]):
             self.login_refusal,
             self.timers,
             self.on_session_ready,
-            self._on_login_refused,
+            lambda refused, now: self.token.on_refused(now) if refused.session_ended and self.token is not None else (),
             self.on_session_closed,
             self.ping,
         )
@@ -102,7 +80,7 @@ class KitAdapter(Adapter[OptionsT]):
                 self.read_token,
                 self.sessions.begin,
                 self.prepare_frame,
-                self.pause_left_s,
+                self.limits.token_wait_s,
                 self.calls,
                 self.timers,
                 self.second_route,
@@ -110,63 +88,9 @@ class KitAdapter(Adapter[OptionsT]):
             )
         if self.look_up is not None:
             self.read_backs.order_request = self.look_up
-            self.read_backs.look_up_part = self._look_up_part
-        self._paused_until_ns = 0  # until then only the commands of kills may leave
-        self._pause_why = ""
-
-    # ── what a venue states ───────────────────────────────────────────────────────────────────────────────────────
-
-    @abstractmethod
-    def read_reply(self, status: int, body: Any) -> Reply:
-        """Judge an HTTP answer; `body` is its JSON value, None if it has none. No other place judges error codes."""
-
-    @abstractmethod
-    def read_order(self, item: object) -> Order | None:
-        """Read an order of a list; return None if it cannot be read. An unknown status is alive."""
-
-    def cancels(self, now: Instant) -> Iterable[StrikeStep]:
-        """Yield the commands of a strike, the widest first; with `account_wide`, that is the first."""
-        return () if self.account_wide is None else (self.account_wide,)
-
-    def frame_reply(self, message: Message) -> FrameReply | None:
-        """Judge the answer to a command's or a drill's frame; return None for any other message."""
-        return None
-
-    def read_looked_up(self, data: Any, order_id: str) -> Order | None:
-        """Read the order of a look-up's reply; return None if it cannot be read."""
-        return self.read_order(data)
-
-    def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
-        """Read the equity by currency, or return why it cannot be read."""
-        raise NotImplementedError
-
-    def read_token(self, data: Any) -> Token | None:
-        """Read the token of a reply; return None if it cannot be read."""
-        raise NotImplementedError
-
-    def login_refusal(self, message: Message) -> LoginRefused | None:
-        """Return what a message refuses of the login, or which session it ends; None: neither."""
-        return None
-
-    @abstractmethod
-    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
-        """Process a message that is neither the session's nor the answer to a frame."""
-
-    def is_drill_passed(self, reply: Reply) -> bool:
-        """Return whether the answer to a drill proves the order path, by default that the venue has looked for it."""
-        return reply.not_found
-
-    def why_not_ready(self, route: Route) -> str:
-        """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
-        return ""
-
-    def may_sign_again(self, call: PendingCall) -> bool:
-        """Return whether a call whose signature was refused may be signed again."""
-        return call.retries < (COMMAND_RETRIES if call.command else 1)
-
-    def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
-        """Correct the time or nonce that was refused `tries` times in a row; the request is then signed again."""
-        self.clock.note_reply(reply, now, refused=True)
+            self.read_backs.look_up_part = lambda read, order_id: LookUpPart(
+                read, order_id, self.read_backs, self.read_looked_up
+            )
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,43 +131,31 @@ class KitAdapter(Adapter[OptionsT]):
     # ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read(self, now: Instant) -> Outputs:
-        if self.pause_left_s(now):
-            return (OrdersRead(tuple(self.book.orders.values()), False, now.mono_ns, self._pause_why),)
+        if self.budget.named_pause_s(now):
+            why = self.budget.pause_reason(now)
+            return (OrdersRead(tuple(self.book.orders.values()), False, now.mono_ns, why),)
         return self.reader.read(now, urgent=True)
 
     def read_alongside_strike(self, now: Instant) -> Outputs:
-        if not self.READS_ALONGSIDE or self.pause_left_s(now) or not self.budget.is_rested(now):
+        if not self.READS_ALONGSIDE or self.budget.pause_s(now) or not self.budget.is_rested(now):
             return ()
         return self.reader.read_alongside(now)
 
     def keep_warm(self, now: Instant) -> Outputs:
-        return () if self.pause_left_s(now) else self.reader.probe(now)
+        return () if self.budget.pause_s(now) else self.reader.probe(now)
 
     def refresh(self, now: Instant) -> Outputs:
-        if self.pause_left_s(now):
+        if self.budget.pause_s(now):
             return ()
         return self.reader.probe(now) if self.reader.is_single else self.reader.read(now, urgent=False)
-
-    def _look_up_part(self, read: ReadBack | None, order_id: str) -> LookUpPart:
-        return LookUpPart(read, order_id, self.read_backs, self.read_looked_up)
-
-    def pause_left_s(self, now: Instant) -> float:
-        """Return for how many seconds only the commands of kills may leave; 0: every request may leave."""
-        return max(0.0, (self._paused_until_ns - now.mono_ns) / 1e9)
-
-    def _pause(self, reply: Reply, now: Instant) -> None:
-        until_ns = now.mono_ns + int(reply.pause_s * 1e9)
-        if until_ns > self._paused_until_ns:
-            self._paused_until_ns = until_ns
-            self._pause_why = f"no read for {reply.pause_s:g} s, because the venue asks for a pause: {reply.evidence}"
 
     # ── between kills ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def drill(self, now: Instant) -> Outputs:
         outputs: Outputs = ()
         if self.harmless is not None:
-            if self.pause_left_s(now):
-                outputs = (Drilled(Route.HTTP, False, 0, self._pause_why, tried=False),)
+            if self.budget.pause_s(now):
+                outputs = (Drilled(Route.HTTP, False, 0, self.budget.pause_reason(now), tried=False),)
             else:
                 part = DrillPart(self.is_drill_passed)
                 outputs = self.drills.start_call(self.harmless, now, context=part)
@@ -254,7 +166,7 @@ class KitAdapter(Adapter[OptionsT]):
         return outputs
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self.equity_request is None or self.pause_left_s(now):
+        if self.equity_request is None or self.budget.pause_s(now):
             return ()
         part = EquityPart(self.read_equity)
         return self.calls.start_call("equity", self.equity_request, now, context=part, on_loss=part.on_loss)
@@ -266,9 +178,9 @@ class KitAdapter(Adapter[OptionsT]):
         if judged.outcome is ReplyOutcome.NO_ANSWER:
             return None
         if judged.pause_s:
-            self._pause(judged, now)
-            if not self.is_over_limit(reply):  # else `handle` has counted the refusal
-                self.budget.on_refusal(judged.pause_s, now)
+            self.budget.on_refusal(judged.pause_s, now, judged.evidence)
+        elif self.budget.refused_ns and call.cancel and judged.ok:
+            self.budget.on_accepted(call.asked_ns, now)
         if judged.outcome is ReplyOutcome.WRONG_TIME and self.may_sign_again(call):
             self.on_wrong_time(reply, call.retries + 1, now)
             return self.calls.start_again(call, now)
@@ -320,7 +232,7 @@ class KitAdapter(Adapter[OptionsT]):
             passed = self.is_drill_passed(reply)
             outputs = self.drills.end_frame(_drill_tag(number), passed, reply.evidence, now)
         if reply.pause_s:
-            self._pause(reply, now)
+            self.budget.on_refusal(reply.pause_s, now, reply.evidence)
         return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs
 
     def end_session(self, conn: int, reply: Reply, now: Instant) -> Outputs:
@@ -329,41 +241,11 @@ class KitAdapter(Adapter[OptionsT]):
         refused = LoginRefused(reply.evidence, fatal=reply.key_refused, session_ended=True)
         return (*twins, *self.sessions.refuse(conn, refused, now))
 
-    def _on_login_refused(self, refused: LoginRefused, now: Instant) -> Outputs:
-        return self.token.on_refused(now) if refused.session_ended and self.token is not None else ()
-
     def handle_raw_frame(self, conn: int, text: str | bytes, now: Instant) -> Outputs | None:
         return self.sessions.on_raw_frame(conn, text, now)
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
         return self.timers.on_timer(tag, now)
-
-
-class DrillPart(NamedTuple):
-    """A drill over HTTP."""
-
-    is_passed: Callable[[Reply], bool]
-
-    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        return (Drilled(Route.HTTP, self.is_passed(reply), replied.rtt_us, reply.evidence),)
-
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return (Drilled(Route.HTTP, False, 0, why),)
-
-
-class EquityPart(NamedTuple):
-    """A request for the account's equity."""
-
-    read: Callable[[Any], Mapping[str, Decimal] | str]
-
-    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        amounts = self.read(reply.data) if reply.ok else reply.evidence
-        if isinstance(amounts, str):
-            return (UnexplainedMessage(f"the account cannot be measured: {amounts}"),)
-        return (Equity(amounts, call.asked_ns),)
-
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return ()  # the lanes report their own faults
 
 
 def _drill_tag(number: int) -> str:

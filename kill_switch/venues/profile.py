@@ -6,14 +6,15 @@ The configuration and `dispatch.connect` read a `VenueProfile` from the adapter'
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
 
 from kill_switch.core.domain import Route, SweepTiming
+from kill_switch.venues.kit.account_limits import AccountLimits
 from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.kit.cadence import Cadence, plan
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
-from kill_switch.venues.messages import NOT_PROCESSED
+from kill_switch.venues.messages import NOT_PROCESSED, Replied
 from kill_switch.venues.options import VenueOptions
 
 if TYPE_CHECKING:  # the default is for type checkers: `Adapter` without an argument is the adapter of any venue
@@ -59,6 +60,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
     POOLS: ClassVar[tuple[Pool, ...]] = ()  # the venue's limits; (): unknown
     COSTS: ClassVar[tuple[Cost, ...]] = ()  # the first that matches a request counts; without one it takes 1 of each
     DEMAND: ClassVar[Demand] = Demand()  # the requests of each activity
+    LIMITS: ClassVar[type[AccountLimits]] = AccountLimits  # decides when requests wait for room
     COUNT: ClassVar[type[PoolCount]] = PoolCount  # counts a pool; a venue with its own book-keeping has a subclass
     SCOPE: ClassVar[tuple[str, ...]] = ()  # options that select the part of an account that is struck and read
     PARTS: ClassVar[
@@ -111,8 +113,20 @@ class VenueProfile(ABC, Generic[OptionsT]):
         return cls.DEMAND
 
     @classmethod
+    def most_probe_s(cls) -> float:
+        """Return the most seconds between two probes that an HTTP lane without other requests bears."""
+        return max(cls.IDLE_S, cls.WARM_EVERY_S) / cls.CONNECTIONS
+
+    def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
+        """Return what the reply states to be in use, by the pools' names; () if the venue states nothing."""
+        return ()
+
+    def is_over_limit(self, reply: Replied) -> bool:
+        """Return whether the venue has refused the request because a limit is used up."""
+        return reply.status == 429
+
+    @classmethod
     def plan(cls, options: OptionsT, sharers: Mapping[str, int]) -> Cadence:
         """Return the cadence of an account if so many accounts share each pool, by the pool's name."""
         bound = Cadence(cls.TIMING, cls.WARM_EVERY_S / cls.CONNECTIONS, cls.MEASURE_EVERY_S)
-        idle_s = max(cls.IDLE_S, cls.WARM_EVERY_S) / cls.CONNECTIONS
-        return plan(bound, idle_s, cls.pools(options), cls.COSTS, cls.demand(options), sharers)
+        return plan(bound, cls.most_probe_s(), cls.pools(options), cls.COSTS, cls.demand(options), sharers)

@@ -30,7 +30,6 @@ LATE_ANSWERS = 8  # of a strike, a cancel by id, a look-up and two reads, some o
 RESTART_S = 1.0
 COVERS_LESS = frozenset({"partial_list", "unlisted"})  # faults that `_plan_lists` plans
 ONE_LIST = ("crosstrade", "kraken", "kraken-futures", "oxfun")  # at which a read has one list of all orders
-FEW_READS = ("kraken",)  # whose limit leaves too few for a proof that spans a lag, or whose answers come too late
 FIRST_VENUES = ("crosstrade", "kuna", "oxfun", "roxom")
 SHOWS_LESS = frozenset(  # faults that `_plan_sessions` plans; what lists of a past moment hide, nobody can know
     "lose_push late_push vanish expire_token hang_login read_only_key ip_refused stale_reads empty_reads".split()
@@ -131,8 +130,7 @@ class Story:
             self._plan_held(self.world.more.choice(list(self.houses.values())))
         if self.world.later_still.random() < 0.15:
             house = self.world.later_still.choice(list(self.houses.values()))
-            if house.kind not in FEW_READS:
-                self._plan_late(house)
+            self._plan_late(house)
         clocks = Random(f"clocks of {self.world.seed}")  # noqa: S311 - drawn apart: the rest of a story is as it was
         if clocks.random() < 0.15:
             self._plan_wrong_start(clocks)
@@ -144,8 +142,7 @@ class Story:
                 self._plan_relay(house, Random(f"relay {self.world.seed} {house.name}"))  # noqa: S311 - to be repeated
         lags = Random(f"lists of {self.world.seed} lag")  # noqa: S311 - drawn apart: other stories are as they were
         for house in self.houses.values():
-            lag = "stale_reads" in house.venue.supported and lags.random() < 0.15
-            if lag and house.kind not in FEW_READS:
+            if "stale_reads" in house.venue.supported and lags.random() < 0.15:
                 self._plan_lag(house, lags)
         self._at(self.calm_s, self._calm)
 
@@ -544,7 +541,7 @@ class Story:
         def prove() -> None:
             for name in scope:
                 if life.dispatcher.state.accounts[name].phase is Phase.CLEAR:
-                    life.dispatcher.sessions[name].read_back()
+                    life.dispatcher.sessions[name].read_back(is_prompt=True)
             life.enter_later(0.01 if patient else 0, ask)
 
         def ask() -> None:

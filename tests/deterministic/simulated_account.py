@@ -125,8 +125,6 @@ class House:
                 settings.set(option, str(chance.choice(choices)), starting=True)
         if kind == "roxom":
             settings.set("auth", "api-key", starting=True)  # RSA is as slow as all the rest of a seed
-        if kind == "kraken" and getattr(settings, "tier", "") == "starter":
-            settings.set("tier", "pro", starting=True)  # a proof that looks orders up needs more than a call in 3 s
         settings.set_all(options or {}, starting=True)
         self.venue: Venue = _KINDS[kind](settings, 1)
         self.venue.house = self

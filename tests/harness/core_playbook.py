@@ -24,7 +24,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import orjson
 
 from kill_switch import clock
-from kill_switch.core import engine, sweep
+from kill_switch.core import engine, sweep, sweep_state
 from kill_switch.core.commands import Announce, AppendRecord, Command, StrikeAccounts, WakeAt
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, Reason, SweepTiming
 from kill_switch.core.events import Event, Progress, RearmAsked, ReasonReported, Recovered, StrikeSent, StrikesSent
@@ -147,13 +147,13 @@ class Theatre:
 
     def __init__(self) -> None:
         self._engines: list[Playbook[State, Event, Command]] = []
-        self._sweeps: list[Playbook[sweep.Sweep, sweep.Event, sweep.SweepAction]] = []
+        self._sweeps: list[Playbook[sweep_state.Sweep, sweep.Event, sweep.SweepAction]] = []
 
     def __call__(self, state: State) -> Playbook[State, Event, Command]:
         self._engines.append(Playbook(engine.step, state))
         return self._engines[-1]
 
-    def sweep(self, state: sweep.Sweep) -> Playbook[sweep.Sweep, sweep.Event, sweep.SweepAction]:
+    def sweep(self, state: sweep_state.Sweep) -> Playbook[sweep_state.Sweep, sweep.Event, sweep.SweepAction]:
         self._sweeps.append(Playbook(sweep.step, state))
         return self._sweeps[-1]
 

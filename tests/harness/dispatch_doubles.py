@@ -221,7 +221,7 @@ class Venue(Adapter):
         self.struck.append(number)
         if self.on_kill is not None:
             return self.on_kill(now)
-        hedge = self.second_route_after_s
+        hedge = self.second_route.cancel_s
         return self.calls.start_call(
             "cancel-all", lambda _: CANCEL_ALL, now, urgent=True, cancel=True, second_route_after_s=hedge
         )

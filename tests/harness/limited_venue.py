@@ -22,6 +22,7 @@ from kill_switch.venues.request import Request
 from tests.harness.dispatch_doubles import Lane, Recorder, Time, Venue
 
 TRIP_S = 0.04
+STEP_MS = 500.0  # how often the equity is looked at; everything else has a time of its own
 
 
 class LimitedVenue(Venue):
@@ -101,7 +102,7 @@ class _Way(Lane):
 
     def call(self, call: Call) -> None:
         self.release(call)
-        self._street.time.later(TRIP_S / 2, self._street.arrive, call, self._name)
+        self._street.time.later(self._street.trip_s / 2, self._street.arrive, call, self._name)
 
 
 class LimitedStreet:
@@ -113,6 +114,7 @@ class LimitedStreet:
         self.time = Time()
         self.keeps = False  # the venue accepts cancels and keeps the order
         self.has_order = False
+        self.trip_s = TRIP_S
         self.refused: list[tuple[float, str, bool]] = []  # (second, account, whether it is a kill's command)
         self.bot_refused = 0
         self.bot_stops = False
@@ -157,7 +159,7 @@ class LimitedStreet:
         if not allowed and self._retry_after:
             headers["retry-after"] = self._retry_after
         reply = Replied(call.tag, 200 if allowed else 429, headers, body if call.request.method == "GET" else b"")
-        self.time.later(TRIP_S / 2, session.on_lane_event, reply)
+        self.time.later(self.trip_s / 2, session.on_lane_event, reply)
 
     def start_bot(self, weight: float, every_s: float) -> None:
         """Let another program use the first pool."""
@@ -168,11 +170,11 @@ class LimitedStreet:
         self.time.later(every_s, self.start_bot, weight, every_s)
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> None:
-        for _ in range(round(seconds * 10)):
+        for _ in range(round(seconds * 1000 / STEP_MS)):
             if until():
                 return
             self._measuring.look()
-            self.time.advance(100)
+            self.time.advance(STEP_MS)
 
     def fire(self) -> None:
         self.dispatcher.fire(Reason("panic", "touched", tuple(self.dispatcher.sessions), self.time.now()))

@@ -19,20 +19,26 @@ from kill_switch.dispatch.session import AccountSession
 from kill_switch.sim.crosstrade import venue as crosstrade
 from kill_switch.sim.kit.protocol import Request as Heard
 from kill_switch.sim.kit.server import PendingReply
+from kill_switch.sim.kraken import venue as kraken
+from kill_switch.sim.kraken_futures import venue as kraken_futures
 from kill_switch.sim.kuna import venue as kuna
 from kill_switch.sim.oxfun import venue as oxfun
 from kill_switch.sim.roxom import venue as roxom
 from kill_switch.triggers.pnl.poller import EquityPoller
 from kill_switch.venues import VENUES
-from kill_switch.venues.messages import Call, Opened, Replied
+from kill_switch.venues.messages import Call, Closed, Opened, Replied
 from tests.harness.core_playbook import START
 from tests.harness.dispatch_doubles import Lane, Recorder, Time
 from tests.harness.simulator_modules import modules_that_import
 
 TRIP_MS = 40.0
+STEP_MS = 500.0  # how often the equity is looked at; everything else has a time of its own
+TOKEN_EVERY_S = 540.0
 SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
     "oxfun": (oxfun.Oxfun, "BTC-USD-SWAP-LIN"),
     "roxom": (roxom.Roxom, "US500-BTC"),
+    "kraken": (kraken.Kraken, "XBTUSD"),
+    "kraken-futures": (kraken_futures.KrakenFutures, "PF_XBTUSD"),
     "kuna": (kuna.Kuna, "BTC_USDT"),
     "crosstrade": (crosstrade.CrossTrade, "ES 09-26"),
 }
@@ -120,12 +126,21 @@ class Address:
             self.dispatcher.register(session)
             session.on_lane_event(Opened(Route.HTTP, 0))
             self.time.later(number * 0.4, self._warm, one)
+            if adapter.budget.demand.token:
+                self.time.later(number * 0.4, self._renew, one)
         self._measuring = EquityPoller(self.dispatcher, lambda: tuple(adapters))
 
     def _warm(self, name: str) -> None:
         session = self.dispatcher.sessions[name]
         session.use_idle_http_lane()
         self.time.later(session.venue.WARM_EVERY_S / session.venue.CONNECTIONS, self._warm, name)
+
+    def _renew(self, name: str) -> None:
+        """Let the WebSocket come up and go down again: its login takes a token."""
+        session = self.dispatcher.sessions[name]
+        session.on_lane_event(Opened(Route.WS, 1))
+        self.time.later(1.0, session.on_lane_event, Closed(Route.WS, 1, "no WebSocket here"))
+        self.time.later(TOKEN_EVERY_S, self._renew, name)
 
     def take(self, call: Call, account: str, answered: Callable[[Call, int, bytes, Mapping[str, str]], None]) -> None:
         """Let a request of an account reach the venue, which may answer later."""
@@ -137,7 +152,7 @@ class Address:
         self._heard[account] = request
 
         def reply(status: int, body: bytes, told: Mapping[str, str]) -> None:
-            if status == 429:
+            if status == 429 or b"ate limit exceeded" in body or b"apiLimitExceeded" in body:
                 self.asked[at] = self.asked[at]._replace(refused=True)
             answered(call, status, body, told)
 
@@ -146,18 +161,24 @@ class Address:
         self.venue.requested(cast(PendingReply, exchange))
         self.asked[at] = self.asked[at]._replace(what=self.venue.log[-1].operation)
 
-    def start_bot(self, part: float = 0.5) -> None:
-        """Let the accounts' bots use this part of what the venue allows, with the same keys and at the same address."""
+    def start_bot(self, part: float = 0.5, at_once: int = 1) -> None:
+        """Let the accounts' bots use this part of what the venue allows, with the same keys and at the same address.
+
+        They send `at_once` requests together, and then pause.
+        """
         keys: dict[object, str] = {}  # of the pool that refills most slowly → an account that draws from it
         for name, session in self.dispatcher.sessions.items():
             pool = min((count.pool for count in session.venue.budget.counts.values()), key=lambda pool: pool.rate)
             if keys.setdefault(session.venue.member.pool_keys()[pool.name], name) == name:
-                self._bot(name, 1 / (part * pool.rate))
+                self._bot(name, at_once / (part * pool.rate), at_once)
 
-    def _bot(self, name: str, every_s: float) -> None:
-        if name in self._heard and self.venue.throttle(self._connection, self._heard[name]) is not None:
-            self.bot_refused += 1
-        self.time.later(every_s, self._bot, name, every_s)
+    def _bot(self, name: str, every_s: float, at_once: int) -> None:
+        for _ in range(at_once):
+            if name in self._heard and self.venue.throttle(self._connection, self._heard[name]) is not None:
+                self.bot_refused += 1
+        spec = self.venue.spec_of(self._heard[name]) if name in self._heard and hasattr(self.venue, "spec_of") else None
+        weight = max(1.0, spec.weight) if spec is not None else 1.0
+        self.time.later(every_s * weight, self._bot, name, every_s, at_once)
 
     def rest(self, count: int = 3) -> None:
         """Rest so many orders in each account's book, in each of its parts at CrossTrade."""
@@ -171,9 +192,9 @@ class Address:
         return sum(len(account.open) for account in self.venue.accounts.values())
 
     def run(self, seconds: float) -> None:
-        for _ in range(round(seconds * 10)):
+        for _ in range(round(seconds * 1000 / STEP_MS)):
             self._measuring.look()
-            self.time.advance(100)
+            self.time.advance(STEP_MS)
 
     def fire(self) -> None:
         self.dispatcher.fire(Reason("panic", "touched", tuple(self.dispatcher.sessions), self.time.now()))

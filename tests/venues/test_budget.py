@@ -6,15 +6,16 @@ from collections.abc import Iterable
 
 import pytest
 
-from kill_switch.core.domain import Instant
+from kill_switch.core.domain import Instant, Route
 from kill_switch.dispatch.connect import sweep_timings
-from kill_switch.venues.adapter import MAX_GUARD_S
+from kill_switch.venues.kit.account_limits import MAX_GUARD_S
 from kill_switch.venues.kit.budget import Budget, PoolCount
 from kill_switch.venues.kit.pools import IN_ALL, Cost, Demand, Pool, weights_of
-from kill_switch.venues.messages import Replied
+from kill_switch.venues.kit.readback import REFRESH
+from kill_switch.venues.messages import Call, Closed, Outputs, Replied, VenueTimerFired, WakeAfter
 from kill_switch.venues.request import Request
 from tests.harness.limited_venue import LimitedStreet, LimitedVenue
-from tests.harness.venue_playbook import START
+from tests.harness.venue_playbook import START, Pause, Player, Read, hears
 from tests.harness.venue_profiles import STANDS
 
 WINDOW = Pool("minute", 300, window_s=60.0)
@@ -132,9 +133,12 @@ def test_each_refusal_halves_the_share_and_time_without_one_restores_it() -> Non
     count.on_refusal(1.0, ns(0))
     count.on_refusal(1.0, ns(0.5))  # of a request that was under way
     assert count.share == 0.5
+    count.on_refusal(1.0, ns(3))
+    assert count.share == 0.5  # no read has left meanwhile: only commands are refused
+    count.take(1, ns(4.5))
     count.on_refusal(1.0, ns(5))
     assert count.share == 0.25
-    for at_s, share in ((1000, 0.25), (1206, 0.5), (1807, 1.0)):
+    for at_s, share in ((2000, 0.25), (2406, 0.5), (3007, 1.0)):
         count.wait_s(1, ns(at_s))
         assert count.share == share
 
@@ -147,6 +151,36 @@ def test_the_pool_that_is_fullest_by_our_count_is_the_one_that_has_refused() -> 
     budget.on_refusal(0.0, after(0.1))
     assert budget.counts["short"].share == 0.5 and budget.counts["long"].share == 1
     assert budget.pause_s(after(0.1)) == pytest.approx(0.5)
+
+
+def test_a_cancel_that_is_accepted_again_ends_an_unnamed_pause_and_lets_a_kill_read_once() -> None:
+    budget = Budget((WINDOW,), (), Demand())
+    for at_s in (0, 2, 4):
+        budget.on_refusal(0.0, after(at_s))
+    assert budget.pause_s(after(4.5)) > 3
+    budget.on_accepted(ns(3.9), after(4.5))  # it was under way when the last one was refused
+    assert budget.pause_s(after(4.5)) > 3 and not budget.proof_ns
+    budget.on_accepted(ns(4.4), after(4.5))
+    assert budget.pause_s(after(4.5)) == pytest.approx(1 / WINDOW.rate) and budget.proof_ns == ns(4.7)
+    assert not budget.refused_ns
+
+
+def test_a_cancel_that_is_accepted_ends_no_pause_that_the_venue_has_named() -> None:
+    budget = Budget((WINDOW,), (), Demand())
+    budget.on_refusal(9.0, after(0), "wait")
+    budget.on_refusal(0.0, after(1))
+    budget.on_accepted(ns(1.5), after(1.6))
+    assert budget.named_pause_s(after(1.6)) == pytest.approx(7.4)
+    assert budget.named_pause_s(after(9.1)) == 0
+
+
+def test_a_venue_that_states_no_limits_is_left_alone_for_the_pause_that_it_asks_for() -> None:
+    budget = Budget((), (), Demand())
+    budget.on_refusal(5.0, after(0), "slow down")
+    budget.use({})  # a reload
+    assert budget.pause_s(after(1)) == budget.named_pause_s(after(1)) == 4
+    assert budget.pause_reason(after(1)) == "no read for 4.0 s, because the venue asks for a pause: slow down"
+    assert budget.pause_s(after(5)) == 0 and budget.share == 0.5
 
 
 # ── costs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,6 +196,7 @@ BOTH = (Pool("weight", 2400, window_s=60.0, shared_by="address"), Pool("orders",
 def test_the_first_cost_that_matches_counts_and_a_request_without_one_takes_of_every_pool() -> None:
     assert weights_of(BOTH, COSTS, ("GET /openOrders", "GET /openOrders?symbol=X")) == {"weight": 41}
     assert weights_of(BOTH, COSTS, ("POST /order", "PUT /order")) == {"weight": 2, "orders": 2}
+    assert weights_of(BOTH, (Cost("POST", "/free", ()),), ("POST /free",)) == {}
 
 
 def test_a_request_is_charged_the_units_of_its_row_in_the_table() -> None:
@@ -224,17 +259,30 @@ class Stating(Weighted):
 
 
 HOUR_S = 3600.0
-KINDS = [(Starter, 1), (Starter, 3), (Weighted, 1), (Weighted, 3), (Stating, 3)]
+SHORT_S = 400.0  # several times as long as any of the pools takes to refill
+WHOLE = pytest.mark.long
+ACCOUNTS = pytest.mark.parametrize(
+    ("kind", "accounts", "seconds"),
+    [
+        (Starter, 1, SHORT_S),
+        (Weighted, 3, SHORT_S),
+        *(
+            pytest.param(kind, accounts, HOUR_S, marks=WHOLE)
+            for kind, accounts in [(Starter, 1), (Starter, 3), (Weighted, 1), (Weighted, 3), (Stating, 3)]
+        ),
+    ],
+    ids=lambda one: getattr(one, "NAME", one),
+)
 
 
-@pytest.mark.parametrize(("kind", "accounts"), KINDS, ids=lambda one: getattr(one, "NAME", one))
-def test_an_hour_of_the_guard_fills_no_pool_and_strikes_no_account_again(
-    kind: type[LimitedVenue], accounts: int
+@ACCOUNTS
+def test_a_guard_fills_no_pool_and_strikes_no_account_again(
+    kind: type[LimitedVenue], accounts: int, seconds: float
 ) -> None:
     street = LimitedStreet(kind, accounts)
     street.run(60)
     street.fire()
-    street.run(HOUR_S)
+    street.run(seconds)
     assert (street.refused, street.phases(), street.strikes()) == ([], {"CLEAR"}, 1)
     assert all(limit.fullest <= limit.pool.size / 2 + 2 * street_kill(kind) for limit in street.limits.values())
 
@@ -245,15 +293,15 @@ def street_kill(kind: type[LimitedVenue]) -> float:
     return sum(weights_of(kind.POOLS, kind.COSTS, (*demand.strike, *demand.read * 2)).values())
 
 
-@pytest.mark.parametrize(("kind", "accounts"), KINDS, ids=lambda one: getattr(one, "NAME", one))
-def test_an_hour_in_residue_refuses_nothing_and_ends_soon_after_the_venue_cancels_again(
-    kind: type[LimitedVenue], accounts: int
+@ACCOUNTS
+def test_residue_has_nothing_refused_and_ends_soon_after_the_venue_cancels_again(
+    kind: type[LimitedVenue], accounts: int, seconds: float
 ) -> None:
     street = LimitedStreet(kind, accounts)
     street.run(60)
     street.keeps = street.has_order = True
     street.fire()
-    street.run(HOUR_S)
+    street.run(seconds)
     assert (street.refused, street.phases()) == ([], {"RESIDUE"})
     street.keeps = False
     street.run(35, until=lambda: not street.has_order)
@@ -268,15 +316,16 @@ def test_an_hour_in_residue_refuses_nothing_and_ends_soon_after_the_venue_cancel
     ids=["starter", "weighted", "stating"],
 )
 @pytest.mark.parametrize("keeps", [False, True], ids=["guard", "residue"])
+@pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(HOUR_S, marks=WHOLE)])
 def test_a_bot_that_uses_half_of_the_pool_has_none_of_our_reads_refused_and_the_last_cancel_goes_through(
-    kind: type[LimitedVenue], weight: float, every_s: float, keeps: bool
+    kind: type[LimitedVenue], weight: float, every_s: float, keeps: bool, seconds: float
 ) -> None:
     street = LimitedStreet(kind, 1)
     street.start_bot(weight, every_s)
     street.run(60)
     street.keeps = street.has_order = keeps
     street.fire()
-    street.run(HOUR_S)
+    street.run(seconds)
     assert [one for one in street.refused if not one[2]] == []
     street.keeps, street.has_order = False, True
     street.fire()
@@ -284,6 +333,27 @@ def test_a_bot_that_uses_half_of_the_pool_has_none_of_our_reads_refused_and_the_
     assert not street.has_order
     street.run(90, until=lambda: street.phases() == {"CLEAR"})
     assert street.phases() == {"CLEAR"}
+
+
+class Slow(Starter):
+    """Its strikes take three requests and are planned as one: each has a twin, and some are signed again."""
+
+    NAME = "slow"
+
+    def strike(self, now: Instant, number: int = 1) -> Outputs:
+        beside = self._start("more", self.budget.demand.strike * 2, now, urgent=True, command=True)
+        return (*super().strike(now, number), *beside)
+
+
+def test_strikes_that_take_more_than_is_planned_leave_room_for_a_proof_by_reads_that_are_answered_late() -> None:
+    street = LimitedStreet(Slow, 1)
+    street.run(60)
+    street.keeps = street.has_order = True
+    street.fire()
+    street.run(30)
+    street.keeps, street.trip_s = False, 8.0
+    street.run(120, until=lambda: street.phases() == {"CLEAR"})
+    assert street.phases() == {"CLEAR"} and not street.has_order
 
 
 def test_a_bot_that_uses_up_nearly_all_slows_the_guard_and_strikes_no_account_again() -> None:
@@ -296,7 +366,7 @@ def test_a_bot_that_uses_up_nearly_all_slows_the_guard_and_strikes_no_account_ag
     assert session.venue.budget.share == 1 / 8
     sweep = street.dispatcher.state.accounts["a0"].sweep
     assert sweep is not None
-    assert sweep.timing.guard_every_s > session.venue.cadence.timing.guard_every_s
+    assert sweep.timing.guard_every_s > session.venue.limits.cadence.timing.guard_every_s
     assert (street.refused, street.phases(), street.strikes()) == ([], {"CLEAR"}, 1)
 
 
@@ -313,6 +383,42 @@ def test_a_refused_guard_read_pauses_the_guards_of_all_accounts_and_strikes_none
     street.run(600)
     assert len(street.refused) == len(refusals)
     assert (street.phases(), street.strikes()) == ({"CLEAR"}, 1)
+
+
+# ── an adapter of the kit ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def used(player: Player) -> float:
+    """Return the units of Kraken's counter that are in use."""
+    return player.adapter.budget.counts["counter"].fullness(player.now.mono_ns) * COUNTER.size
+
+
+def test_lists_are_read_because_a_connection_is_new_once_the_limit_has_room() -> None:
+    stand = STANDS["kraken"]
+    player = stand.ready()
+    player.put(Closed(Route.WS, 1, "gone"))
+    for _ in range(8):
+        player.adapter.budget.charge(Request("POST", "/0/private/CancelAll", {}), player.now, command=True)
+    player.put(Pause(1))
+    outputs = stand.log_in(player, 2)
+    assert not [out for out in outputs if isinstance(out, Call)]
+    [wait] = [out for out in outputs if isinstance(out, WakeAfter) and out.tag == REFRESH]
+    player.put(Pause(wait.seconds + 0.01))
+    assert [out.request.target for out in player.put(VenueTimerFired(REFRESH)) if isinstance(out, Call)] == [
+        "/0/private/OpenOrders"
+    ]
+
+
+def test_look_ups_of_a_read_leave_half_of_a_small_limit_for_commands() -> None:
+    stand = STANDS["kraken"]
+    player = stand.ready()
+    ids = [f"{stand.ids[0][:-2]}{number:02}" for number in range(10)]
+    for one in ids:
+        player.put(hears(1, stand.pushed(one, "new")))
+    player.put(Pause(60))
+    [call] = [out for out in player.put(Read()) if isinstance(out, Call)]
+    looks = [out for out in player.put(stand.reads(call)) if isinstance(out, Call)]
+    assert 5 <= len(looks) < len(ids) and used(player) <= COUNTER.size / 2
 
 
 def test_strikes_at_a_small_share_of_the_limit_leave_a_kill_its_reads() -> None:
@@ -334,9 +440,9 @@ def test_strikes_at_a_small_share_of_the_limit_leave_a_kill_its_reads() -> None:
 @pytest.mark.parametrize("name", sorted(STANDS))
 def test_refusals_leave_no_guard_blind_for_more_than_two_minutes(name: str) -> None:
     adapter, now = STANDS[name].make(), START
-    timing = adapter.cadence.timing
+    timing = adapter.limits.cadence.timing
     for _ in range(10):
         adapter.budget.on_refusal(1.0, now)
         now = Instant(now.mono_ns + 2 * 10**9, now.wall_ns)
-    guard_s = adapter.paced(timing, now).guard_every_s
+    guard_s = adapter.limits.paced(timing, now).guard_every_s
     assert timing.guard_every_s < guard_s <= max(timing.guard_every_s + 1, MAX_GUARD_S)

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.core import sweep
+from kill_switch.core import sweep, sweep_state
 from kill_switch.core.domain import Instant, Phase, Route
 from kill_switch.core.sweep import SweepAction
 from kill_switch.venues import messages
@@ -108,7 +108,7 @@ class World:
         self.ninja = Ninja({"Sim101": 1, "Live1": -1}, {"Sim101": 3, "Live1": -2})
         options = CrossTrade.Options(nt_accounts=NAMES, order_events=False, flatten=True)
         self.adapter = CrossTrade(options, {"token": "token-0123456789"}, 0.06)
-        self.sweep: sweep.Sweep | None = None
+        self.sweep: sweep_state.Sweep | None = None
         self.conn = 0
         self._queue: list[tuple[int, int, Any]] = []
         self._count = itertools.count()

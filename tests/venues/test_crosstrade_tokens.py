@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from kill_switch.core import sweep
+from kill_switch.core import sweep, sweep_state
 from kill_switch.core.domain import CancelOutcome, Instant, Route
 from kill_switch.core.sweep import SweepAction
 from kill_switch.sim.kit.limits import Bucket as VenueBucket
@@ -455,7 +455,7 @@ class World:
         self.now_ns, self.latency_s = START.mono_ns, latency_s
         self.relay = Relay()
         self.adapter = make(*FIFTEEN)
-        self.sweep: sweep.Sweep | None = None
+        self.sweep: sweep_state.Sweep | None = None
         self.cleared_ns = 0
         self.conn = 0
         self._queue: list[tuple[int, int, Callable[[], object]]] = []

@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
+from kill_switch.venues.described_venue import COMMAND_RETRIES
 from kill_switch.venues.kit.readback import REFRESH
-from kill_switch.venues.kit_adapter import COMMAND_RETRIES
 from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken
 from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
 from kill_switch.venues.kraken.options import KrakenOptions
@@ -436,6 +436,7 @@ def test_rights_in_another_spelling_or_shape_refuse_no_key(rights: list[object])
     player = KRAKEN.player()
     key = next(call for call in calls_of(player.put(Opened(Route.HTTP, 0))) if "GetApiKeyInfo" in call.request.target)
     assert not player.put(answer(key.tag, {"error": [], "result": {"permissions": rights}}))
+    assert isinstance(player.adapter, Kraken) and not player.adapter.why_not_ready(Route.HTTP)
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -475,26 +476,26 @@ def struck_over_ws(player: Player, **answered: object) -> None:
 
 def test_a_full_counter_slows_no_strike_whose_frame_suffices() -> None:
     player = KRAKEN.ready()
-    timing = player.adapter.cadence.timing
+    timing = player.adapter.limits.cadence.timing
     struck_over_ws(player, success=True, result={"count": 1})
     refused_by_counter(player)
-    paced = player.adapter.paced(timing, player.now)
+    paced = player.adapter.limits.paced(timing, player.now)
     assert paced.strike_gap_s == timing.strike_gap_s and paced.guard_every_s > timing.guard_every_s
     player.put(Closed(Route.WS, 1, "gone"))
-    assert player.adapter.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
+    assert player.adapter.limits.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
 
 
 @pytest.mark.parametrize("late", [True, False])
 def test_a_frame_whose_twin_left_too_slows_the_strikes(late: bool) -> None:
     player = KRAKEN.ready()
-    timing = player.adapter.cadence.timing
+    timing = player.adapter.limits.cadence.timing
     refused_by_counter(player)
     if late:
         player.put(Kill())
         player.put(player.newest_timer)
     else:
         struck_over_ws(player, success=False, error="EAPI:Rate limit exceeded")
-    assert player.adapter.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
+    assert player.adapter.limits.paced(timing, player.now).strike_gap_s == RATE_PAUSE_S
 
 
 # ── a cancel-all that names one order ─────────────────────────────────────────────────────────────────────────────

@@ -104,11 +104,10 @@ def test_a_read_does_not_begin_while_another_one_waits_unless_a_strike_has_left_
 
 
 def test_a_kills_read_does_not_wait_for_a_request_of_housekeeping_that_is_held_up() -> None:
-    """The venue may have asked for two minutes without requests: only urgent ones leave then."""
     play = player()
     play.put(Kill())
     tags = [output.tag for output in play.put(Opened(Route.HTTP, 0)) if isinstance(output, Call)]
-    play.put(refuse(tags[-1], retry_after="120"))
+    play.put(refuse(tags[-1]))
     [call] = [output for output in play.put(VenueTimerFired(TIMER)) if isinstance(output, Call)]
     assert not call.urgent
     calls = [output for output in play.put(Read()) if isinstance(output, Call)]

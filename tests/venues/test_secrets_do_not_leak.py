@@ -15,7 +15,7 @@ from kill_switch.core.domain import Route
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, CallLost, NotReady, Opened, Received, Send, VenueTimerFired
 from tests.harness.keys import rsa_pem
-from tests.harness.venue_playbook import START, Kill, Player, Probe, Read, answer, hears
+from tests.harness.venue_playbook import START, Kill, Pause, Player, Probe, Read, answer, hears
 from tests.harness.venue_profiles import STANDS, VenueProfile
 
 every_venue = pytest.mark.parametrize("stand", STANDS.values(), ids=list(STANDS))
@@ -76,12 +76,14 @@ def play_everything(stand: VenueProfile, player: Player, echo: list[str]) -> lis
         put(Received(1, word))
         for step in (Kill(), Read(), Probe()):
             for status, body in (*stand.refused, *stand.unknown, stand.key_refused):
+                put(Pause(130.0))  # the longest pause after a refusal
                 for call in put(step):
                     if not isinstance(body, dict):
                         continue
                     text = "x" * (150 - len(word) // 2) + word  # such that it is cut in its middle
                     said = {**body, "message": text, "error": body.get("error", text)}
                     put(answer(call.tag, said if stand.worded is None else stand.worded(text), status))
+            put(Pause(130.0))
             for call in put(step):
                 for again in [*put(CallLost(call.tag, True, "gone")), *put(VenueTimerFired(call.tag))]:
                     put(answer(again.tag, word.encode(), 500))

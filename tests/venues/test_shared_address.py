@@ -19,6 +19,8 @@ from tests.harness.venue_profiles import STANDS
 LIMITS = {
     "oxfun": (2500, 300.0, True),
     "kuna": (300, 60.0, False),
+    "kraken-futures": (500, 10.0, False),
+    "kraken": (34, 60.0, False),  # 15 at once, and 0.33 a second
     "roxom": (300, 60.0, False),
     "crosstrade": (200, 60.0, False),  # 20 at once, and 3 a second
 }
@@ -86,7 +88,7 @@ def endure(address: Address, situation: str, seconds: float) -> None:
 
 def test_every_venue_is_in_this_table() -> None:
     assert VENUES.keys() <= SIMULATORS.keys()
-    assert all(kind.POOLS for kind in VENUES.values())
+    assert all(stand.make().budget.counts for stand in STANDS.values())
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -95,8 +97,8 @@ def test_three_accounts_beside_bots_that_use_half_of_the_limit_have_no_read_refu
     make: Make, name: str, situation: str
 ) -> None:
     address = make(name, 3, bots=True)
-    windows_s = [pool.window_s for pool in VENUES[name].POOLS]
-    endure(address, situation, max(windows_s) + 60.0)
+    pools = [count.pool for count in STANDS[name].make().budget.counts.values()]
+    endure(address, situation, max(pool.size / pool.rate for pool in pools) + 60.0)
 
 
 @pytest.mark.long
@@ -113,6 +115,50 @@ def test_an_hour_in_which_no_read_is_refused_ends_with_the_last_cancel_gone_thro
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("part", "at_once"), [(0.3, 1), (0.7, 1), (0.5, 6), (0.3, 6)])
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_a_bot_takes_the_last_cancel_and_its_proof_go_through(
+    make: Make, name: str, situation: str, part: float, at_once: int
+) -> None:
+    address = make(name, 3)
+    address.start_bot(part, at_once)
+    address.run(60)
+    if situation == "residue":
+        address.rest(1)
+        address.venue.put_fault("accept_but_keep", {})
+    address.fire()
+    address.run(900)
+    reads = [one for one in address.asked if not one.command]
+    if part < 0.5 and at_once == 1:
+        assert not any(one.refused for one in reads)
+    assert sum(one.refused for one in reads) <= 0.25 * len(reads)  # 70 % and our half do not fit together
+    address.venue.clear_faults()
+    if not address.open:
+        address.rest(1)
+        address.fire()
+    address.run(60)
+    assert address.open == 0
+    address.run(120)
+    assert (address.phases(), address.open) == ({"CLEAR"}, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kill_whose_commands_were_refused_is_proven_soon_after_the_venue_accepts_again(make: Make, name: str) -> None:
+    address = make(name, 1)
+    address.rest()
+    address.venue.put_fault("refuse", {"status": 429})
+    address.fire()
+    address.run(7)
+    assert address.refused and address.open
+    address.venue.clear_faults()
+    refused = address.refused
+    address.run(15)
+    assert (address.phases(), address.open) == ({"CLEAR"}, 0)
+    assert address.refused == refused or name == "crosstrade"  # whose bucket the refused commands have emptied
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("fault", ["accept", "refuse"])
 @pytest.mark.parametrize(
     ("name", "accounts", "seconds"),
@@ -122,6 +168,8 @@ def test_an_hour_in_which_no_read_is_refused_ends_with_the_last_cancel_gone_thro
         ("oxfun", 10, 420),
         ("kuna", 1, 150),
         ("kuna", 3, 150),
+        ("kraken", 1, 150),
+        ("kraken", 3, 150),
         ("roxom", 1, 150),
         ("crosstrade", 1, 150),
         ("crosstrade", 3, 150),
@@ -144,7 +192,7 @@ def test_a_chase_that_gets_nowhere_uses_no_limit_up_and_ends_soon_after_the_venu
 
 @pytest.mark.parametrize(
     ("name", "accounts", "seconds"),
-    [("oxfun", 1, 320), ("oxfun", 3, 320), ("oxfun", 10, 420), ("kuna", 3, 150), ("crosstrade", 3, 150)],
+    [("oxfun", 3, 320), ("oxfun", 10, 320), ("kraken", 3, 150), ("kuna", 3, 150), ("crosstrade", 3, 150)],
 )
 def test_a_guard_leaves_half_of_the_limit_for_cancels(make: Make, name: str, accounts: int, seconds: float) -> None:
     address = make(name, accounts)
@@ -170,7 +218,7 @@ def test_ten_accounts_that_each_chase_as_if_they_were_alone_would_be_refused(mak
     assert address.refused
 
 
-@pytest.mark.parametrize("name", ["oxfun", "kuna", "crosstrade", "roxom"])
+@pytest.mark.parametrize("name", NAMES)
 def test_many_accounts_are_proven_clear_as_fast_as_each_of_them_alone(make: Make, name: str) -> None:
     took = []
     for alone in (True, False):
@@ -214,6 +262,18 @@ def test_a_few_accounts_are_guarded_and_chased_as_closely_as_one() -> None:
     assert wider.probe_every_s == OxFun.IDLE_S / OxFun.CONNECTIONS  # a connection must not be closed as idle
 
 
+@pytest.mark.parametrize(
+    ("name", "together", "guard_s", "equity_s"),
+    [("kraken", 1, 30, 15), ("crosstrade", 10, 30, 60), ("oxfun", 40, 40, 60), ("roxom", 10, 60, 60)],
+)
+def test_equity_becomes_rare_before_the_guard_takes_more_than_half_a_minute(
+    name: str, together: int, guard_s: float, equity_s: float
+) -> None:
+    found = cadence(name, together)
+    assert found.timing.guard_every_s <= guard_s + 0.001 and found.equity_every_s <= equity_s + 0.001
+    assert found.timing.guard_every_s <= 30.001 or found.equity_every_s == pytest.approx(60)
+
+
 def test_parts_of_one_login_are_guarded_and_chased_in_turn() -> None:
     for name, together in (("kuna", 3), ("crosstrade", 5)):
         alone, shared = cadence(name, 1).timing, cadence(name, together).timing
@@ -244,7 +304,7 @@ def test_accounts_on_other_addresses_and_of_other_venues_are_not_counted_togethe
 
 
 @pytest.mark.parametrize(
-    ("name", "shared"), [("oxfun", True), ("kuna", False), ("roxom", False), ("crosstrade", False)]
+    ("name", "shared"), [("oxfun", True), ("kraken", False), ("kuna", False), ("roxom", False), ("crosstrade", False)]
 )
 def test_a_limit_is_shared_by_address_or_by_key_as_the_venue_counts(name: str, shared: bool) -> None:
     stand = STANDS[name]

@@ -134,6 +134,12 @@ class ExchangeSim(ABC):
             for text in self.order_events(account, orders, news):
                 self.emit(account, self.order_channel, text)
 
+    def subscribe(self, session: Session, channel: str) -> None:
+        """Add a private channel to a session; after the answer, `subscribed` is called for that of order events."""
+        session.channels.add(channel)
+        if channel == self.order_channel:
+            self.later(0.001, self.subscribed, session)
+
     def subscribed(self, session: Session) -> None:
         """Send the resting orders as events to a session that has subscribed to them.
 

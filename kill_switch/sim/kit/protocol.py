@@ -34,6 +34,11 @@ class Request:
     t_ns: int
     keep_alive: bool
 
+    @property
+    def is_json(self) -> bool:
+        """Return whether the Content-Type says JSON."""
+        return self.headers.get("content-type", "").startswith("application/json")
+
     def parameters(self) -> dict[str, str]:
         """Return the query's parameters; the last value of a repeated name wins."""
         return dict(parse_qsl(self.query, keep_blank_values=True))
@@ -74,6 +79,7 @@ class Understood:
     answer: SimAnswer | None = None
     weight: float = 1  # what the message costs in the venue's pool
     path: str = ""  # of its WebSocket, for a venue that has several
+    session_id: str = ""  # of its session, for a venue whose answers have it
 
 
 def json_answer(value: object, status: int = 200, *, ok: bool | None = None) -> SimAnswer:

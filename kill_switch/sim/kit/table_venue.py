@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl
-
-import orjson
 
 from kill_switch.sim.kit.auth import Authenticator
 from kill_switch.sim.kit.book import Account, Order
@@ -23,23 +21,26 @@ from kill_switch.sim.kit.options import Options
 from kill_switch.sim.kit.protocol import DeferredAnswer, Request, SimAnswer, Understood, json_answer
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
-from kill_switch.sim.kit.venue import Route, Venue
+from kill_switch.sim.kit.trade import TradeHandlers
+from kill_switch.sim.kit.values import json_object
+from kill_switch.sim.kit.venue import Route
 from kill_switch.sim.kit.ws_protocol import WsProtocol
 
 
-class TableVenue(Venue):
+class TableVenue(TradeHandlers):
     """Answer REST calls and WebSocket messages by tables."""
 
-    errors: ClassVar[Mapping[int, str]] = {}  # the venue's codes, by the HTTP status that the kit's faults speak in
+    # the venue's codes, by the HTTP status that the kit's faults speak in; 0 stands for any other
+    errors: ClassVar[Mapping[int, str]] = {}
+    malformed: ClassVar[tuple[str, int, str]] = ("", 400, "")  # how a body that is no JSON object is refused
     cancelled_word = "canceled"
-    filled_state = "filled"
     supported = frozenset(SPECS)
 
     auth: Authenticator
 
     def __init__(self, options: Options, accounts: int) -> None:
         self.keys: dict[str, Account] = {}  # the accounts, by API key
-        self.routes: dict[tuple[str, str], RouteSpec] = {}  # by method and path
+        self.routes: dict[tuple[str, str], RouteSpec] = {}  # by method and path, which may have segments `{name}`
         self.sockets: dict[str, WsProtocol] = {}  # by path; the first is the private WebSocket of `ws_url`
         super().__init__(options, accounts)
         self.reconfigured()
@@ -60,55 +61,34 @@ class TableVenue(Venue):
 
     def spec_of(self, request: Request) -> RouteSpec | None:
         """Return the row of `routes` that a request has; None if its path is unknown."""
-        return self.routes.get((request.method, request.path))
+        path = self._pattern(request)
+        return None if path is None else self.routes[request.method, path]
 
     def error_status(self, status: int) -> int:
-        """Return the HTTP status of an error."""
-        return status
+        """Return the HTTP status of an error; the option `error_status`, where there is one, states one for all."""
+        forced: int = getattr(self.base_options, "error_status", 0)
+        return forced if forced and status not in (429, 503) else status
 
     def parameters(self, request: Request) -> Params:
-        """Parse a request's parameters: a JSON object, or a form and the query. Raises `Refused`."""
-        if request.headers.get("content-type", "").startswith("application/json"):
-            try:
-                data = orjson.loads(request.body)
-            except orjson.JSONDecodeError:
-                data = None
-            if not isinstance(data, dict):
-                raise Refused(self.errors.get(400, "malformed"), 400)
-            return data
+        """Parse a request's parameters: a JSON object, or a form and the query; and the path's. Raises `Refused`."""
+        named = self.path_parameters(request)
+        if request.method != "GET" and request.is_json:
+            data = json_object(request.body or b"{}")
+            if data is None:
+                raise Refused(*self.malformed)
+            return data | named
         form = parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
-        return dict(form) | request.parameters()
+        return dict(form) | request.parameters() | named
 
-    # what handlers use
+    def path_parameters(self, request: Request) -> dict[str, str]:
+        """Return the values of the segments `{name}` in the path of a request's row."""
+        return path_values(self._pattern(request) or "", request.path) or {}
 
-    def cancel_ids(self, account: Account, ids: Sequence[object], unknown: str) -> list[Order]:
-        """Cancel orders by id. Raises `Refused` with the code `unknown`, and cancels nothing, if one is not open."""
-        orders = [order for order_id in ids if (order := account.open.get(str(order_id)))]
-        if len(orders) < len(ids):
-            raise Refused(unknown)
-        return self.cancel(account, orders, whole=False)
-
-    def list_open(
-        self,
-        account: Account,
-        name: str,
-        render: Callable[[Order], object],
-        *,
-        start: int = 0,
-        count: int | None = None,
-    ) -> list[object]:
-        """Return a page of a list of open orders; `name` is the list's name in `lists`."""
-        orders = self.listed(account, name)
-        return [render(order) for order in orders[start : None if count is None else start + count]]
-
-    def place(self, account: Account, order: Order) -> Order:
-        """Rest a new order, and send its events; a market order is filled at once."""
-        account.rest([order])
-        self.push_orders(account, [order], "opened")
-        if order.kind == "market":
-            account.trade(order, self.now_ns(), self.filled_state)
-            self.push_orders(account, [order], "filled")
-        return order
+    def _pattern(self, request: Request) -> str | None:
+        if (request.method, request.path) in self.routes:
+            return request.path
+        patterns = (path for method, path in self.routes if method == request.method and "{" in path)
+        return next((path for path in patterns if path_values(path, request.path) is not None), None)
 
     # the hooks of the kit
 
@@ -121,12 +101,13 @@ class TableVenue(Venue):
         self.pools = RatePools(self.pool_specs())
 
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
-        """Charge a private request's weight to the rate pools."""
+        """Charge a private request's weight to the rate pools; an unknown path costs 1, an upgrade nothing."""
         spec = self.spec_of(request)
-        if spec is None or spec.public:
+        if (spec is not None and spec.public) or "upgrade" in request.headers:
             return None
         account = self.account_of(request) or connection.peer
-        fits = self.pools.charge(spec.weight, time.monotonic(), account=account, address=connection.peer)
+        weight = 1 if spec is None else spec.weight
+        fits = self.pools.charge(weight, time.monotonic(), account=account, address=connection.peer)
         return None if fits else self.http_error(429, None, None)
 
     def charge_foreign(self, account: Account) -> None:
@@ -146,7 +127,7 @@ class TableVenue(Venue):
         try:
             code = self.auth.check(request, account)
         except Refused as refused:
-            return self.http_error(refused.status, refused.code, refused.text)
+            return self.http_error(refused.status, refused.code or None, refused.text or None)
         return account if code is None else self.http_error(401, code, None)
 
     def route(self, request: Request) -> Route | None:
@@ -159,20 +140,21 @@ class TableVenue(Venue):
             try:
                 result = spec.handler(account, self.parameters(asked))
             except Refused as refused:
-                return json_answer(self.bad(refused.code, refused.text), self.error_status(refused.status), ok=False)
+                return self.http_error(refused.status, refused.code or None, refused.text or None)
             return result if isinstance(result, SimAnswer | DeferredAnswer) else json_answer(self.good(result))
 
         return Route(spec.kind, spec.operation, call, spec.weight, spec.public)
 
     def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return an error with the venue's code for this status."""
-        shown = code or self.errors.get(status) or text or f"HTTP {status}"
+        shown = code or self.errors.get(status) or self.errors.get(0) or text or f"HTTP {status}"
         return json_answer(self.bad(shown, text or ""), self.error_status(status), ok=False)
 
     def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return the error that the message's WebSocket has for this status."""
         socket = self.sockets[heard.path]
-        return socket.error(heard, code or socket.errors.get(status) or text or f"HTTP {status}", text or "")
+        usual = socket.errors.get(status) or socket.errors.get(0)
+        return socket.error(heard, code or usual or text or f"HTTP {status}", text or "")
 
     def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
         """Accept the upgrade at a path of `sockets`; the login comes later."""
@@ -202,6 +184,14 @@ class TableVenue(Venue):
         """Send the change of money, by the protocol of each session."""
         for session in tuple(self.listeners[account.name].values()):
             self.sockets[session.path].push_equity(session, account)
+
+
+def path_values(pattern: str, path: str) -> dict[str, str] | None:
+    """Return what a path has in place of each segment `{name}` of a pattern; None if it does not match."""
+    pairs = list(zip(pattern.split("/"), path.split("/"), strict=False))
+    if pattern.count("/") != path.count("/") or any(word != there for word, there in pairs if not word.startswith("{")):
+        return None
+    return {word[1:-1]: there for word, there in pairs if word.startswith("{")}
 
 
 def text_ids(value: object) -> list[Any]:

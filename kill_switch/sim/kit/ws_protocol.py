@@ -15,13 +15,16 @@ from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.protocol import SimAnswer, Understood
 from kill_switch.sim.kit.tables import Frames, Op, Refused
+from kill_switch.sim.kit.values import json_object
 
 
 class WsProtocol(ABC):
     """Parse the messages of one WebSocket API, and answer them by the table `ops`."""
 
-    errors: ClassVar[Mapping[int, str]] = {}  # the venue's codes, by the HTTP status that the kit's faults speak in
+    # the venue's codes, by the HTTP status that the kit's faults speak in; 0 stands for any other
+    errors: ClassVar[Mapping[int, str]] = {}
     unreadable: ClassVar[str] = "unreadable message"  # the code for a message that is no JSON object
+    binary: ClassVar[str | None] = None  # the code for a binary message; None reads it as text
     unknown_op: ClassVar[str] = "unknown operation"
     no_login: ClassVar[str] = "not logged in"
 
@@ -34,17 +37,24 @@ class WsProtocol(ABC):
 
     @abstractmethod
     def good(self, heard: Understood, result: object) -> object:
-        """Return the answer of an operation that succeeded."""
+        """Return the answer of an operation that succeeded; None is a silent one."""
 
     @abstractmethod
     def bad(self, heard: Understood, code: str, text: str = "") -> object:
-        """Return the answer of an operation that was refused; an empty text stands for the code's usual one."""
+        """Return the answer of an operation that was refused; None is a silent one.
+
+        An empty text stands for the code's usual one.
+        """
 
     # what a protocol overrides if it differs
 
     def account_of(self, session: Session, data: dict[str, Any]) -> Account | None:
         """Return the account that a message acts for; None if it has none."""
         return session.account
+
+    def claimed(self, data: dict[str, Any]) -> Account | None:
+        """Return the account that a login claims to be, unchecked."""
+        return None
 
     def greet(self, session: Session) -> None:
         """Send the first messages of a new WebSocket."""
@@ -62,23 +72,24 @@ class WsProtocol(ABC):
 
     def parse(self, session: Session, message: str | bytes) -> Understood:
         """Parse a message; refuse it if it is no JSON object, or names no operation."""
-        try:
-            data = orjson.loads(message)
-        except orjson.JSONDecodeError:
-            data = None
-        if not isinstance(data, dict):
-            heard = Understood("other", "unreadable")
-            heard.answer = self.error(heard, self.unreadable)
+        heard = Understood("other", "unreadable", session_id=session.id)
+        code = self.binary if isinstance(message, bytes) else None
+        data = json_object(message) if code is None else None
+        if data is None:
+            heard.answer = self.error(heard, code or self.unreadable)
             return heard
-        name, tag = self.op_of(data)
-        op = self.ops.get(name)
+        heard.data = data
+        heard.op, heard.tag = self.op_of(data)
+        op = self.ops.get(heard.op)
         if op is None:
-            heard = Understood("other", f"unknown {name[:32]}", name, tag, data)
+            heard.operation = f"unknown {heard.op[:32]}"
             heard.answer = self.error(heard, self.unknown_op)
             return heard
         account = self.account_of(session, data) if op.private else None
-        heard = Understood(op.kind, op.operation or name, name, tag, data, account.name if account else None)
-        heard.weight = op.weight
+        if op.kind == "login":
+            account = account or self.claimed(data)
+        heard.kind, heard.operation, heard.weight = op.kind, op.operation or heard.op, op.weight
+        heard.who = account.name if account else None
         return heard
 
     def handle(self, session: Session, heard: Understood, anonymous: Account) -> SimAnswer:
@@ -95,8 +106,12 @@ class WsProtocol(ABC):
             return self.error(heard, refused.code, refused.text)
         if isinstance(result, Frames):
             return SimAnswer(tuple(map(orjson.dumps, result.messages)), ok=result.ok)
-        return SimAnswer((orjson.dumps(self.good(heard, result)),))
+        return _answer(self.good(heard, result), ok=True)
 
     def error(self, heard: Understood, code: str, text: str = "") -> SimAnswer:
         """Return a refusal with the venue's code."""
-        return SimAnswer((orjson.dumps(self.bad(heard, code, text)),), ok=False)
+        return _answer(self.bad(heard, code, text), ok=False)
+
+
+def _answer(body: object, *, ok: bool) -> SimAnswer:
+    return SimAnswer(() if body is None else (orjson.dumps(body),), ok=ok)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from kill_switch.sim.kit import values
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.table_venue import text_ids
 from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
@@ -77,11 +78,15 @@ class CancelCalls:
         return self._cancelled(codes.count(None))
 
     def cancel_order_batch(self, account: Account, params: Params) -> object:
-        """Answer CancelOrderBatch."""
+        """Answer CancelOrderBatch, which takes JSON lists only (§3.2)."""
         self._desk.permit(account, "cancel-batch")
-        names = [("orders", name) for name in text_ids(params.get("orders"))]
-        names += [("cl_ord_id", name) for name in text_ids(params.get("cl_ord_ids"))]
-        if not 1 <= len(names) <= _MOST_IDS or not all(isinstance(name, str | int) for _, name in names):
+        names: list[tuple[str, object]] = []
+        for argument, key in (("orders", "orders"), ("cl_ord_ids", "cl_ord_id")):
+            listed = params.get(argument, [])
+            if not isinstance(listed, list):
+                raise Refused(f"EGeneral:Invalid arguments:{argument}")
+            names += [(key, name) for name in listed]
+        if not 1 <= len(names) <= _MOST_IDS or not all(isinstance(name, str | int) and name != "" for _, name in names):
             raise Refused("EGeneral:Invalid arguments:orders")
         orders = [find_order(account, key, name) for key, name in names]
         return self._cancelled(self._desk.cancel_batch(account, orders))
@@ -236,10 +241,7 @@ class PublicCalls:
 
 def positive(params: Params, name: str, code: str) -> Decimal:
     """Return a parameter that is a number above 0. Raises `Refused` with `code`."""
-    try:
-        value = Decimal(str(params[name]))
-    except (KeyError, InvalidOperation):
-        value = Decimal("NaN")
-    if not value.is_finite() or value <= 0:
+    value = values.positive(params.get(name))
+    if value is None:
         raise Refused(code)
     return value

@@ -7,11 +7,10 @@ import hashlib
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
-import orjson
-
 from kill_switch.sim.kit.auth import NonceLedger, is_signed
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.protocol import Request
+from kill_switch.sim.kit.values import json_object
 
 
 class SpotSignature:
@@ -40,15 +39,10 @@ class SpotSignature:
 
 def body_nonce(request: Request) -> str:
     """Return the nonce in a form or JSON body, as it is written there; empty if there is not exactly one."""
-    kind = request.headers.get("content-type", "")
-    if kind.startswith("application/json"):
-        try:
-            data = orjson.loads(request.body)
-        except orjson.JSONDecodeError:
-            return ""
-        nonce = data.get("nonce") if isinstance(data, dict) else None
+    if request.is_json:
+        nonce = (json_object(request.body) or {}).get("nonce")
         return str(nonce) if isinstance(nonce, str | int) and not isinstance(nonce, bool) else ""
-    if not kind.startswith("application/x-www-form-urlencoded"):
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         return ""
     nonces = parse_qs(request.body.decode("utf-8", "replace")).get("nonce", [])
     return nonces[0] if len(nonces) == 1 else ""

@@ -1,45 +1,124 @@
-"""The simulated KUNA: URLs, authentication, WebSocket messages.
+"""The simulated KUNA: accounts, orders, events, authentication, errors.
 
 `sim.main` starts it. It has no call that docs/venues/kuna.md does not document; § numbers below are those of that file.
+A fact that the file leaves open is a switch.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from typing import Any
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 
 import orjson
 
-from kill_switch.sim.kit.book import Account
+from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
-from kill_switch.sim.kit.limits import Limiter
-from kill_switch.sim.kit.protocol import Kind, Request, SimAnswer, Understood
+from kill_switch.sim.kit.faults import SPECS
+from kill_switch.sim.kit.limits import Limiter, PoolSpec
+from kill_switch.sim.kit.options import Options, option
+from kill_switch.sim.kit.protocol import Request, SimAnswer
 from kill_switch.sim.kit.server import Connection
+from kill_switch.sim.kit.table_venue import TableVenue
+from kill_switch.sim.kit.tables import Params, Refused
+from kill_switch.sim.kit.values import is_uuid, plain
 from kill_switch.sim.kuna import payloads as wire
-from kill_switch.sim.kuna.calls import PUBLIC, KunaRest
-from kill_switch.sim.kuna.orders import KunaOptions
+from kill_switch.sim.kuna.calls import DAY_NS, PUBLIC, routes
+from kill_switch.sim.kuna.signing import PUBLIC as PUBLIC_KEY
+from kill_switch.sim.kuna.signing import SINGLE, KunaSignature
+from kill_switch.sim.kuna.socket import KunaSocket
 
-_PRIVATE = ("order", "trade", "accounts")
-_EVENTS: dict[str, tuple[Kind, str]] = {
-    "#handshake": ("other", "handshake"),
-    "login": ("login", "login"),
-    "#subscribe": ("other", "subscribe"),
-    "#unsubscribe": ("other", "unsubscribe"),
+# The venue's usual code and text for a status; those that §4 does not have are [U].
+_CODES = {
+    400: ("BAD_REQUEST", "Bad Request"),
+    401: ("UNAUTHORIZED", "Unauthorized"),
+    403: ("FORBIDDEN", "Forbidden"),
+    404: ("NOT_FOUND", "Not Found"),
+    413: ("PAYLOAD_TOO_LARGE", "Payload Too Large"),
+    429: ("TOO_MANY_REQUESTS", "Too Many Requests"),
+    500: ("Internal Server Error", "Internal Server Error"),
+    503: ("SERVICE_UNAVAILABLE", "Service Unavailable"),
 }
-_BEFORE_HANDSHAKE = 4009  # SocketCluster's close code for a message before the handshake
-_NOTHING = SimAnswer(())
 
 
-class Kuna(KunaRest):
-    """KUNA, with its REST API and its SocketCluster endpoint."""
+@dataclass
+class KunaOptions(Options):
+    """The facts about KUNA that are inferred or unknown."""
+
+    engine_ms: float = option(0.0, "milliseconds from an accepted cancel until it is executed (§6 [I])", harsh=150.0)
+    idle_s: float = option(20.0, "seconds without a frame until a WebSocket is closed: pingTimeout (§5)")
+    idle_close_code: int = option(4001, "close code after `idle_s`: SocketCluster's 'client pong timed out'")
+    auth: str = option(
+        "api-key", "the keys in an account's credentials; both kinds are accepted (§2)", "api-key", "hmac", fixed=True
+    )
+    ws_login: str = option("api-key", "whether accounts have a key for the WebSocket", "api-key", "none", fixed=True)
+    account_type: str = option("", "'pro': requests need the header `account: pro` (§2)", "", "pro", fixed=True)
+    signs_compact: bool = option(
+        True,
+        "the signed form of a body is its compact JSON, however it is sent (§2); else its bytes",
+        harsh=False,
+    )
+    wrap: bool = option(True, "successes are wrapped in `data` (§3); else bare", harsh=False)
+    id_key: str = option("id", "name of the id in the answer to cancel/multi (§3.2)", "id", "orderId", harsh="orderId")
+    error_status: int = option(
+        0, "HTTP status of every error but 429 and 503, as 200; 0 is the documented one (§4)", harsh=200
+    )
+    partial: str = option(
+        "items", "a batch with ended orders: success false, or one error (§3.2 [U])", "items", "error", harsh="error"
+    )
+    batch_max: int = option(0, "longest batch; 0 is no limit (§3.2 [U])", harsh=3)
+    max_open: int = option(100, "open orders of an account; 0 is no limit (§3.2)")
+    active_has_stops: bool = option(False, "the active list has WaitStop orders (§6 [U])", kind=True)
+    lists_pending: str = option(
+        "history", "the list that has Pending orders (§6 [U])", "history", "active", "none", kind="active", harsh="none"
+    )
+    cancels_pending: bool = option(True, "Pending orders can be cancelled (§6 [U])", harsh=False)
+    list_days: float = option(14.0, "days that lists go back without `start` (documented with them); 0 is for ever")
+    order_age_days: float = option(0.0, "age of orders that the admin API rests")
+    nonce: str = option("increasing", "what a nonce must be (§2 [U])", "increasing", "unique", "any", kind="any")
+    nonce_window_s: float = option(0.0, "how far a nonce may be off, in seconds; 0 is no limit (§2 [U])", harsh=5.0)
+    rest_per_min: int = option(300, "private requests a minute and key; 0 is no limit (§7 [I])", kind=0, harsh=150)
+    token: str = option(
+        "before",
+        "when #setAuthToken is sent, relative to the answer of a login (§5)",
+        "before",
+        "after",
+        "none",
+        harsh="none",
+    )
+    token_s: float = option(0.0, "seconds until a login and its token expire; 0 is never (§5 [U])", harsh=20.0)
+    ping_s: float = option(8.0, "seconds between pings (§5 [I]); 0 is never", harsh=15.0)
+    numbered_pushes: bool = option(False, "pushes have a `cid` and expect an acknowledgement", harsh=True)
+    push_event: str = option("", "the inner event's name in a push; empty is the channel's (§5 [U])", harsh="update")
+
+
+class Kuna(TableVenue):
+    """KUNA, with its REST API and its SocketCluster endpoint; its engine executes a cancel before it answers (§6)."""
+
+    auth: KunaSignature
+    name = "kuna"
+    options_type = KunaOptions
+    symbols = wire.PAIRS
+    kinds = ("limit", "stop", "pending")
+    lists = ("active", "Pending", "WaitStop")
+    reads = ("order", "balance", "trades", "me")
+    filled_state = "Closed"
+    cancelled_word = "Canceled"  # (§6)
+    malformed = ("", 500, "Invalid JSON")
+    supported = frozenset(SPECS) - {"foreign_use"}  # the rate limit counts per key
 
     def __init__(self, options: KunaOptions, accounts: int) -> None:
+        self.options = options
+        self.auth = KunaSignature(options, self.now)
         super().__init__(options, accounts)
-        self._tokens: dict[str, Account] = {}
-        self._shaken: set[Connection] = set()  # connections whose SocketCluster handshake is complete
-        self._nonces: dict[str, set[float]] = {}
-        self.reconfigured()
+        self.socket = KunaSocket(self)
+        self.sockets["/socketcluster/"] = self.socket
+        self.routes |= routes(self)
+
+    # accounts and orders
 
     def account_options(self) -> dict[str, str]:
         """Return the configuration keys that state which keys the account has."""
@@ -48,192 +127,116 @@ class Kuna(KunaRest):
             keys["ws_login"] = self.options.ws_login
         return keys | ({"account_type": self.options.account_type} if self.options.account_type else {})
 
-    def urls(self, authority: str) -> dict[str, str]:
-        """Return the addresses (§1)."""
-        return {"ws_url": f"wss://{authority}/socketcluster/", "rest_url": f"https://{authority}"}
+    def make_account(self, number: int) -> Account:
+        """Create an account with a single key and a key pair (§2).
+
+        Its credentials are those that its configuration needs.
+        """
+        single, public, secret = secrets.token_hex(24), secrets.token_hex(16), secrets.token_hex(32)
+        signs = self.options.auth == "hmac"
+        credentials = {"public_key": public, "api_secret": secret} if signs else {}
+        if not signs or self.options.ws_login == "api-key":
+            credentials["api_key"] = single
+        account = Account(f"{self.name}-{number}", str(uuid.uuid4()), credentials)
+        self.keys |= {SINGLE + single: account, PUBLIC_KEY + public: account}
+        self.auth.secrets[account.name] = secret
+        return account
+
+    def make_order(self, account: Account, symbol: str, kind: str, category: str, number: int) -> Order:
+        """Create an order; a stop is in WaitStop (§6)."""
+        side, at, stop = "sell" if number % 2 else "buy", self.now_ns(), Decimal(29_000) if kind == "stop" else None
+        state = {"stop": "WaitStop", "pending": "Pending"}.get(kind, "Open")
+        kind = "limit" if kind == "pending" else kind
+        return Order(str(uuid.uuid4()), symbol, kind, side, Decimal("0.001"), Decimal(30_000), state, at, stop)
+
+    def rest(
+        self, account: Account, count: int, symbol: str, kind: str, category: str = "", ids: Sequence[str] = ()
+    ) -> list[Order]:
+        """Place resting orders. Raises `ValueError` beyond the account's maximum (§3.2)."""
+        most = self.options.max_open
+        if most and len(account.open) + count > most:
+            raise ValueError(f"an account of {self.name} may have {most} open orders, and has {len(account.open)}")
+        orders = super().rest(account, count, symbol, kind, category, ids)
+        for order in orders:
+            order.created_ns -= int(self.options.order_age_days * DAY_NS)
+        return orders
+
+    def bot(self, account: Account) -> None:
+        """Place an order, unless the account has its maximum."""
+        if not self.options.max_open or len(account.open) < self.options.max_open:
+            super().bot(account)
+
+    def id_format(self, text: str) -> bool:
+        """Return whether a text is a UUID (§4)."""
+        return is_uuid(text)
+
+    # events
+
+    def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
+        """Return an event for each order (§5)."""
+        return [self._publish("order", wire.order_event(account, order)) for order in orders]
+
+    def tell_equity(self, account: Account) -> None:
+        """Send the balances (§5). A spot venue has neither profit nor positions (§3.5)."""
+        assets = [{"code": "USDT", "balance": plain(account.equity), "lockBalance": "0"}]
+        self.emit(account, "accounts", self._publish("accounts", {"userId": account.venue_id, "assets": assets}))
+
+    def _publish(self, channel: str, data: object) -> bytes:
+        number = {"cid": secrets.randbelow(10_000)} if self.options.numbered_pushes else {}
+        return orjson.dumps(wire.publish(channel, data, self.options.push_event or channel) | number)
+
+    # limits, authentication, errors
+
+    def pool_specs(self) -> Iterable[PoolSpec]:
+        """Return the limit of private requests, 300 a minute per key (§7 [I])."""
+        return (PoolSpec("rest", self.options.rest_per_min, 60.0),)
 
     def reconfigured(self) -> None:
-        """Reset the rate limits (§7)."""
-        self._private = Limiter((self.options.rest_per_min, 60.0))
+        """Reset the rate limits; public requests have 60 a minute (§7)."""
+        super().reconfigured()
         self._public = Limiter((60, 60.0))
+
+    def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
+        """Count a request, a public one by its address (§7 [I])."""
+        if request.path not in PUBLIC:
+            return super().throttle(connection, request)
+        return None if self._public.allow(connection.peer, time.monotonic()) else self.http_error(429, None, None)
+
+    def parameters(self, request: Request) -> Params:
+        """Parse the parameters; a body that is empty is refused as well."""
+        if request.method == "POST" and not request.body:
+            raise Refused(*self.malformed)
+        return super().parameters(request)
+
+    def authenticate(self, request: Request) -> Account | SimAnswer:
+        """Check the credentials (§2); public requests need none, and faults affect them all the same."""
+        if request.path in PUBLIC:
+            return self.account()
+        if request.method == "POST" and not request.is_json:
+            return self.http_error(400, None, "Content-Type must be application/json")
+        return super().authenticate(request)
 
     def disconnected(self, connection: Connection) -> None:
         """Remove a closed connection."""
         super().disconnected(connection)
-        self._shaken.discard(connection)
-
-    # limits, authentication, errors
-
-    def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
-        """Count requests: 300 a minute per key, 60 a minute for public ones (§7 [I])."""
-        if "upgrade" in request.headers:
-            return None
-        if request.path in PUBLIC:
-            fits = self._public.allow(connection.peer, time.monotonic())
-        else:
-            key = request.headers.get("api-key") or request.headers.get("public-key") or connection.peer
-            fits = self._private.allow(key, time.monotonic())
-        return None if fits else self.http_error(429, None, None)
-
-    def account_of(self, request: Request) -> str | None:
-        """Return the account of the key."""
-        account = self.keys.get(request.headers.get("api-key", ""))
-        known = self.pairs.get(request.headers.get("public-key", ""))
-        return account.name if account else known[0].name if known else None
-
-    def authenticate(self, request: Request) -> Account | SimAnswer:
-        """Check the single key or the signature (§2), then the requested account type."""
-        headers = request.headers
-        if request.path in PUBLIC:
-            return self.account()
-        if request.method == "POST" and not headers.get("content-type", "").startswith("application/json"):
-            return self.http_error(400, None, "Content-Type must be application/json")
-        if "api-key" in headers:
-            account: Account | SimAnswer | None = self.keys.get(headers["api-key"])
-        else:
-            account = self._signed(request)
-        if account is None:
-            return self.http_error(401, None, None)
-        if isinstance(account, Account) and headers.get("account", "") != self.options.account_type:
-            return self.http_error(403, None, "Wrong account type")
-        return account
-
-    def _signed(self, request: Request) -> Account | SimAnswer | None:
-        headers = request.headers
-        known = self.pairs.get(headers.get("public-key", ""))
-        at = wire.nonce(headers.get("nonce", ""))
-        if known is None or at is None or (request.method == "GET" and request.body not in (b"", b"{}")):
-            return None
-        account, secret = known
-        bodies = {request.body, wire.compact(request.body) if self.options.signs_compact else request.body}
-        texts = (wire.signing_text(request.target, headers["nonce"], body) for body in bodies)
-        if not any(wire.signed(secret, text, headers.get("signature", "")) for text in texts):
-            return None
-        used, rule = self._nonces.setdefault(account.name, set()), self.options.nonce
-        window = self.options.nonce_window_s
-        late = rule == "increasing" and used and at <= max(used)
-        if late or (rule == "unique" and at in used) or (window and abs(self.now() * 1000 - at) > window * 1000):
-            return self.http_error(401, None, "Nonce is too small or too far off")
-        if rule == "increasing":
-            used.clear()
-        used.add(at)
-        return account
-
-    def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
-        """Return a WebSocket error (§5); a message without a number gets no answer."""
-        if heard.tag is None:
-            return SimAnswer((), ok=False)
-        code = code or {401: "REQUEST_INVALID_KEY", 429: "TOO_MANY_REQUESTS"}.get(status, "BAD_REQUEST")
-        text = text or ("Wrong api key or user blocked" if status == 401 else "Refused")
-        return SimAnswer((orjson.dumps({"rid": int(heard.tag), "error": wire.error(code, text)}),), ok=False)
-
-    # WebSocket
-
-    def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
-        """Accept every upgrade; the login is a message (§5)."""
-        return None if request.path == "/socketcluster/" else self.http_error(404, None, None)
-
-    def send_greeting(self, session: Session) -> None:
-        """Send no greeting, and start to ping (§5)."""
-        self._ping(session, first=True)
-
-    def _ping(self, session: Session, *, first: bool = False) -> None:
-        every = self.options.ping_s
-        if session.connection.closing or every <= 0:
-            return
-        if not first:
-            session.connection.say(b"")
-        self.later(every, lambda: self._ping(session))
-
-    def parse_message(self, session: Session, message: str | bytes) -> Understood:
-        """Parse a frame (§5): an empty one is a ping or a pong, any other a JSON object with an event or an answer."""
-        if not message:
-            return Understood("ping", "ping", answer=_NOTHING)
-        heard = Understood("other", "unreadable")
-        try:
-            data = orjson.loads(message)
-        except orjson.JSONDecodeError:
-            data = None
-        if not isinstance(data, dict) or isinstance(message, bytes):
-            heard.answer = SimAnswer((), ok=False)
-            return heard
-        heard.data, cid, event = data, data.get("cid"), data.get("event")
-        heard.tag = str(cid) if type(cid) is int else None
-        if "rid" in data:
-            heard.operation, heard.answer = "ack", _NOTHING
-            return heard
-        known = _EVENTS.get(event) if isinstance(event, str) else None
-        if known is None:
-            heard.answer = self.ws_error(heard, 400, None, "Unknown event")
-            return heard
-        heard.op = str(event)
-        heard.kind, heard.operation = known
-        if heard.op == "login":
-            account = self.keys.get(str(data.get("data")))
-            heard.who = account.name if account else None
-        if (session.connection in self._shaken) == (heard.op == "#handshake"):
-            heard.answer = SimAnswer((), ok=False, close=_BEFORE_HANDSHAKE)
-        return heard
-
-    def handle_message(self, session: Session, heard: Understood) -> SimAnswer:
-        """Carry out an event; orders cannot be placed here (§5)."""
-        data = heard.data.get("data")
-        match heard.op:
-            case "#handshake":
-                return self._handshake(session, heard, data)
-            case "login":
-                return self._login(session, heard, data)
-            case _:
-                return self._subscribe(session, heard, data)
-
-    def _handshake(self, session: Session, heard: Understood, data: Any) -> SimAnswer:
-        """Start a session; a token of an earlier login logs it in (§5)."""
-        self._shaken.add(session.connection)
-        token = data.get("authToken") if isinstance(data, dict) else None
-        account = self._tokens.get(str(token))
-        if account is not None:
-            self.attach(session, account)
-        timeout_ms = int(self.base_options.idle_s * 1000)
-        reply = {"id": secrets.token_urlsafe(15), "pingTimeout": timeout_ms, "isAuthenticated": account is not None}
-        return self._replied(heard, reply)
-
-    def _login(self, session: Session, heard: Understood, data: Any) -> SimAnswer:
-        """Log in with the single key, which is sent unsigned (§5)."""
-        account = self.keys.get(data) if isinstance(data, str) else None
-        if account is None:
-            return self.ws_error(heard, 401, None, None)
-        self.attach(session, account)
-        token = wire.token()
-        self._tokens[token] = account
-        if self.options.token_s > 0:
-            self.later(self.options.token_s, self.expire, session)
-        token_event = (orjson.dumps({"event": "#setAuthToken", "data": {"token": token}}),)
-        replied = self._replied(heard, None).bodies
-        order = {"before": token_event + replied, "after": replied + token_event, "none": replied}
-        return SimAnswer(order[self.options.token])
+        self.socket.shaken.discard(connection)
 
     def expire(self, session: Session) -> None:
         """End a session's login as SocketCluster does: revoke its tokens, and send #removeAuthToken (§5)."""
-        if session.account is None:
-            return
-        self._tokens = {token: account for token, account in self._tokens.items() if account is not session.account}
-        super().expire(session)
-        session.connection.say(orjson.dumps({"event": "#removeAuthToken", "data": {}}))
+        if session.account is not None:
+            self.socket.revoke(session.account)
+            super().expire(session)
+            session.connection.say(orjson.dumps({"event": "#removeAuthToken", "data": {}}))
 
-    def _subscribe(self, session: Session, heard: Understood, data: Any) -> SimAnswer:
-        """Subscribe with `{"channel": name}`, unsubscribe with the name alone (§5)."""
-        subscribing = heard.op == "#subscribe"
-        channel = (data.get("channel") if isinstance(data, dict) else None) if subscribing else data
-        if not isinstance(channel, str) or not channel:
-            return self.ws_error(heard, 400, None, "Wrong channel")
-        if subscribing and channel in _PRIVATE and session.account is None:
-            return self.ws_error(heard, 400, "UNAUTHORIZED", "Log in first")
-        (session.channels.add if subscribing else session.channels.discard)(channel)
-        if subscribing and channel == "order":
-            self.later(0.001, self.subscribed, session)
-        return self._replied(heard, None)
+    def good(self, result: object) -> object:
+        """Return a REST success, wrapped or bare (§3)."""
+        return {"data": result} if self.options.wrap else result
 
-    def _replied(self, heard: Understood, data: object) -> SimAnswer:
-        if heard.tag is None:
-            return _NOTHING
-        return SimAnswer((orjson.dumps({"rid": int(heard.tag)} | ({} if data is None else {"data": data})),))
+    def bad(self, code: str, text: str = "") -> object:
+        """Return a REST error (§4)."""
+        return {"errors": [wire.error(code, text)]}
+
+    def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
+        """Return a REST error with the code and text that are usual for its status (§4)."""
+        usual = _CODES.get(status, _CODES[400])
+        return super().http_error(status, code or usual[0], text or usual[1])

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.protocol import DeferredAnswer, Request, SimAnswer, json_answer
+from kill_switch.sim.kit.protocol import DeferredAnswer, SimAnswer, json_answer
 from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
+from kill_switch.sim.kit.values import parse_number, plain, positive
 from kill_switch.sim.oxfun import payloads as wire
 
 if TYPE_CHECKING:
@@ -24,16 +24,14 @@ if TYPE_CHECKING:
 _ITEMS = 8  # the maximum of orders in a cancel or place request (§4.3, §5)
 
 
-LEGACY = "/v2/cancel/orders"
-
-
 def routes(venue: Oxfun) -> dict[tuple[str, str], RouteSpec]:
     """Return the table of calls (§4.3, §5)."""
     calls = RestCalls(venue)
     return {
         ("DELETE", "/v3/orders/cancel-all"): RouteSpec("cancel", "cancel-all", calls.cancel_all),
         ("DELETE", "/v3/orders/cancel"): RouteSpec("cancel", "cancel", calls.cancel_some),
-        ("DELETE", LEGACY): RouteSpec("cancel", "cancel-all-v2", calls.cancel_legacy),
+        ("DELETE", "/v2/cancel/orders"): RouteSpec("cancel", "cancel-all-v2", calls.cancel_legacy),
+        ("DELETE", "/v2/cancel/orders/{market}"): RouteSpec("cancel", "cancel-all-v2", calls.cancel_legacy),
         ("POST", "/v3/orders/place"): RouteSpec("other", "place", calls.place),
         ("GET", "/v3/orders/working"): RouteSpec("read", "orders", calls.working),
         ("GET", "/v3/orders/status"): RouteSpec("read", "order", calls.status),
@@ -75,7 +73,7 @@ class RestCalls:
         return {"notice": notice}
 
     def cancel_legacy(self, account: Account, params: Params) -> object:
-        self._queue(account, params["market"])
+        self._queue(account, params.get("market") or None)
         text = "All open orders for the account have been queued for cancellation"
         stamp = wire.ms(self._venue.now())
         return json_answer(
@@ -144,18 +142,14 @@ class RestCalls:
     # REST: reads
 
     def working(self, account: Account, params: Params) -> object:
-        wanted = params
         pairs = (("marketCode", "symbol"), ("orderId", "id"), ("clientOrderId", "client_id"))
-        tests = [(field, wanted[name]) for name, field in pairs if wanted.get(name)]
+        tests = [(field, params[name]) for name, field in pairs if params.get(name)]
         orders = self._venue.listed(account, "orders")
         orders = [order for order in orders if all(getattr(order, field) == value for field, value in tests)]
-        if self._venue.options.page_limit:
-            orders = orders[: self._venue.options.page_limit]
-        return [wire.working_item(order) for order in orders]
+        return [wire.working_item(order) for order in orders[: self._venue.options.page_limit or None]]
 
     def status(self, account: Account, params: Params) -> object:
-        wanted = params
-        order_id, client = wanted.get("orderId"), wanted.get("clientOrderId")
+        order_id, client = params.get("orderId"), params.get("clientOrderId")
         if not order_id and not client:
             raise Refused("20010", 400)
         for order in itertools.chain(account.open.values(), account.closed.values()):
@@ -169,7 +163,7 @@ class RestCalls:
         return [{"accountId": account.venue_id, "name": "main", "positions": held}] if held else []
 
     def _money(self, account: Account) -> list[dict[str, object]]:
-        cash = wire.plain(account.cash)
+        cash = plain(account.cash)
         stamp = wire.ms(self._venue.now())
         return [{"asset": "OX", "total": cash, "available": cash, "reserved": "0", "lastUpdatedAt": stamp}]
 
@@ -185,7 +179,7 @@ class RestCalls:
             "accountType": "LINEAR",
             "balances": self._money(account),
             "positions": wire.positions(account, self._venue.now()),
-            "collateral": wire.plain(account.equity),
+            "collateral": plain(account.equity),
             "notionalPositionSize": "0",
             "portfolioVarMargin": "0",
             "maintenanceMargin": "0",
@@ -209,13 +203,8 @@ class RestCalls:
         code, order = ("100015", None) if late else self._new(account, item)
         if order is None:
             return {"code": code, "message": wire.TEXTS.get(code, "Refused"), "submitted": False, **shown}
-        account.rest([order])
-        self._venue.push_orders(account, [order], "opened")
-        news = "OrderOpened"
-        if order.kind == "market":
-            account.trade(order, self._venue.now_ns(), self._venue.filled_state)
-            self._venue.push_orders(account, [order], "filled")
-            news = "OrderMatched"
+        self._venue.place(account, order)
+        news = "OrderMatched" if order.kind == "market" else "OrderOpened"
         return wire.closed_item(account, order, self._venue.now()) | {"notice": news}
 
     def _new(self, account: Account, item: Mapping[str, Any]) -> tuple[str, Order | None]:
@@ -225,26 +214,15 @@ class RestCalls:
             return "20011", None
         if kind is None or side not in ("BUY", "SELL"):
             return "20001", None
-        try:
-            qty = Decimal(str(item["quantity"]))
-            price = Decimal(str(item["limitPrice" if kind == "stop" else "price"])) if kind != "market" else None
-            stop = Decimal(str(item["stopPrice"])) if kind == "stop" else None
-        except (KeyError, InvalidOperation):
+        names = ("quantity", "limitPrice" if kind == "stop" else "price", "stopPrice")
+        qty, price, stop = (positive(item.get(name)) for name in names)
+        unread = parse_number(item.get("quantity")) is None
+        if unread or (kind != "market" and price is None) or (kind == "stop" and stop is None):
             return "20001", None
-        if not (qty > 0 and qty.is_finite()):
+        if qty is None:
             return "20006", None
-        order = self._venue.make_order(account, market, kind, "", 0)
-        order.side, order.qty, order.stop_price = side.lower(), qty, stop
-        order.price = price if price is not None else order.price
-        order.client_id = str(item.get("clientOrderId", order.client_id))
-        order.tif = str(item.get("timeInForce", "GTC")).lower()
-        return "", order
-
-
-def json_body(request: Request) -> dict[str, Any] | None:
-    """Return the JSON object of a request's body, empty without a body; None if it is something else."""
-    try:
-        body = orjson.loads(request.body or b"{}")
-    except orjson.JSONDecodeError:
-        return None
-    return body if isinstance(body, dict) else None
+        client_id, tif = item.get("clientOrderId"), str(item.get("timeInForce", "GTC")).lower()
+        return "", self._venue.new_order(
+            account, market, kind, side=side.lower(), qty=qty, tif=tif, price=None if kind == "market" else price,
+            stop_price=stop if kind == "stop" else None, client_id=None if client_id is None else str(client_id),
+        )  # fmt: skip

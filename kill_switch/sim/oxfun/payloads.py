@@ -5,15 +5,13 @@ The calls and events of the simulator use them. Nothing here changes the book.
 
 from __future__ import annotations
 
-import base64
-import hmac
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import lru_cache
 
 from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.values import plain
 
 # Error codes and texts (§8). REST uses 429 and 10001 … 50001, WebSocket the others.
 TEXTS: Mapping[str, str] = {
@@ -58,12 +56,6 @@ def rest_text(timestamp: str, nonce: str, verb: str, host: str, path: str, paylo
     return "\n".join((timestamp, nonce, verb, host, path, "")).encode() + payload
 
 
-def signed(secret: str, text: bytes, signature: str) -> bool:
-    """Return whether a signature is base64(HMAC-SHA256(secret, text))."""
-    right = base64.b64encode(hmac.digest(secret.encode(), text, "sha256"))
-    return hmac.compare_digest(right, signature.encode("utf-8", "replace"))
-
-
 @lru_cache(maxsize=64)
 def rest_time(text: str) -> float | None:
     """Parse a REST time stamp: UTC, whole seconds (§2); a fraction and a `Z` are tolerated [I]."""
@@ -83,11 +75,6 @@ def ms(now: float) -> str:
 def order_type(order: Order) -> str:
     """Return the venue's word for the order's kind."""
     return {"limit": "LIMIT", "stop": "STOP_LIMIT", "market": "MARKET"}[order.kind]
-
-
-def plain(number: Decimal) -> str:
-    """Format a number without an exponent."""
-    return format(number, "f")
 
 
 def _common(account: Account, order: Order) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kill_switch.sim.kit.auth import is_signed
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.protocol import Request
 from kill_switch.sim.kit.tables import Refused
@@ -37,7 +38,8 @@ class OxfunSignature:
         # §2 signs the host alone, of a venue on the default port; a host with a port is accepted as well
         hosts = (host if host.endswith("]") else host.rsplit(":", 1)[0], host)
         texts = (wire.rest_text(stamp, nonce, request.method, name, request.path, payload) for name in hosts)
-        if not any(wire.signed(account.credentials["api_secret"], text, headers["signature"]) for text in texts):
+        secret = account.credentials["api_secret"].encode()
+        if not any(is_signed(secret, text, "sha256", headers["signature"]) for text in texts):
             return "20000"
         if abs(self._now() - at) > self._options.max_skew_s:
             return "20024"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
+from kill_switch.sim.kit.auth import is_signed
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.limits import Window
@@ -27,7 +28,7 @@ _PUBLIC = {"ticker", "depth", "depthL5", "depthL10", "depthL25", "trade", "candl
 class OxfunSocket(WsProtocol):
     """Commands have `op` and perhaps `tag`; the login is one of them."""
 
-    errors: ClassVar[Mapping[int, str]] = {401: "20025", 403: "05001", 429: "20007", 503: "000101"}
+    errors: ClassVar[Mapping[int, str]] = {401: "20025", 403: "05001", 429: "20007", 503: "000101", 0: "20001"}
     no_login = "05001"
 
     def __init__(self, venue: Oxfun) -> None:
@@ -118,10 +119,8 @@ class OxfunSocket(WsProtocol):
     def _login(self, session: Session, anonymous: Account, data: dict[str, Any]) -> object:
         venue = self._venue
         account = self._credentials(session, data.get("data"))
-        venue.attach(session, account)
+        venue.log_in(session, account, venue.options.login_s)
         session.window = Window(venue.options.ws_limit, 1.0)
-        if venue.options.login_s > 0:
-            venue.later(venue.options.login_s, venue.expire, session)
         return None
 
     def _credentials(self, session: Session, data: object) -> Account:
@@ -141,8 +140,8 @@ class OxfunSocket(WsProtocol):
             raise Refused("20024")
         if abs(self._venue.now() - int(stamp) / 1000) > self._venue.options.max_skew_s:
             raise Refused("20024")
-        right = wire.signed(account.credentials["api_secret"], wire.login_text(str(stamp)), str(data.get("signature")))
-        if not right:
+        secret = account.credentials["api_secret"].encode()
+        if not is_signed(secret, wire.login_text(str(stamp)), "sha256", str(data.get("signature"))):
             raise Refused("20000")
         return account
 
@@ -166,9 +165,7 @@ class OxfunSocket(WsProtocol):
                 good = False
                 body |= {"code": code, "message": wire.TEXTS[code]}
             elif op == "subscribe":
-                session.channels.add(base)
-                if base == "order":
-                    self._venue.later(0.001, self._venue.subscribed, session)
+                self._venue.subscribe(session, base)
             else:
                 session.channels.discard(base)
             frames.append(body)

@@ -18,12 +18,13 @@ import orjson
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.faults import SPECS
 from kill_switch.sim.kit.limits import Limiter
-from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood
+from kill_switch.sim.kit.protocol import Request, SimAnswer
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.table_venue import TableVenue
-from kill_switch.sim.kit.tables import Params, RouteSpec
+from kill_switch.sim.kit.tables import Params
+from kill_switch.sim.kit.values import json_object, plain
 from kill_switch.sim.oxfun import payloads as wire
-from kill_switch.sim.oxfun.calls import LEGACY, json_body, routes
+from kill_switch.sim.oxfun.calls import routes
 from kill_switch.sim.oxfun.options import OxfunOptions
 from kill_switch.sim.oxfun.signing import OxfunSignature
 from kill_switch.sim.oxfun.socket import OxfunSocket
@@ -44,7 +45,7 @@ class Oxfun(TableVenue):
     lists = ("orders",)
     reads = ("order", "positions", "balances", "account")
     supported = frozenset(SPECS) - {"foreign_use"}  # the rate limit counts per connection
-    errors: ClassVar[Mapping[int, str]] = {401: "20000", 403: "05001", 429: "429", 503: "000101"}
+    errors: ClassVar[Mapping[int, str]] = {401: "20000", 403: "05001", 429: "429", 503: "000101", 0: "20001"}
 
     def __init__(self, options: OxfunOptions, accounts: int) -> None:
         self.options = options
@@ -90,7 +91,7 @@ class Oxfun(TableVenue):
         """Send the balance and the positions (§6); profit is in OX."""
         now = self.now()
         base = {"accountId": account.venue_id, "timestamp": wire.ms(now)}
-        cash = wire.plain(account.cash)
+        cash = plain(account.cash)
         asset = {"total": cash, "reserved": "0", "instrumentId": "OX", "available": cash, "locked": "0"}
         balance = [asset | {"quantityLastUpdated": wire.ms(now)}]
         self.emit(
@@ -111,18 +112,11 @@ class Oxfun(TableVenue):
 
     # the tables
 
-    def spec_of(self, request: Request) -> RouteSpec | None:
-        """Return the request's row; the market may be part of the old cancel's path (§4.3)."""
-        path = LEGACY if request.path.startswith(f"{LEGACY}/") else request.path
-        return self.routes.get((request.method, path))
-
     def parameters(self, request: Request) -> Params:
-        """Return a query's parameters; otherwise `body`, None if it is no JSON object, and the path's market."""
+        """Return the parameters of the path and the query; otherwise `body` too, None if it is no JSON object."""
         if request.method == "GET":
             return request.parameters()
-        return {"body": json_body(request), "market": request.path.removeprefix(LEGACY).strip("/") or None}
-
-    # limits, authentication, errors
+        return {**self.path_parameters(request), "body": json_object(request.body or b"{}")}
 
     def reconfigured(self) -> None:
         """Reset the rate limits (§3.4)."""
@@ -152,7 +146,7 @@ class Oxfun(TableVenue):
         for name in ("AccessKey", "Timestamp", "Signature", "Nonce"):
             if not request.headers.get(name.lower()):
                 return self.http_error(401, "30001", f"Missing parameter: {name}")
-        if request.body and not request.headers.get("content-type", "").startswith("application/json"):
+        if request.body and not request.is_json:
             return self.http_error(400, "20001", "Content-Type must be application/json")
         return super().authenticate(request)
 
@@ -167,16 +161,3 @@ class Oxfun(TableVenue):
     def bad(self, code: str, text: str = "") -> object:
         """Return a REST error (§5)."""
         return {"success": False, "code": code, "message": text or wire.TEXTS.get(code, "Refused")}
-
-    def error_status(self, status: int) -> int:
-        """Return the status of an error; an option may state one for all (§5)."""
-        forced = self.options.error_status
-        return forced if forced and status not in (429, 503) else status
-
-    def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
-        """Return a REST error; 20001 is its code where no other fits."""
-        return super().http_error(status, code or self.errors.get(status, "20001"), text)
-
-    def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
-        """Return a WebSocket error; 20001 is its code where no other fits."""
-        return super().ws_error(heard, status, code or OxfunSocket.errors.get(status, "20001"), text)

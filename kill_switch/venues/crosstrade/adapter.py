@@ -17,6 +17,7 @@ from kill_switch.venues.crosstrade.cancel_part import CancelPart
 from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
 from kill_switch.venues.crosstrade.equity import CURRENCY, EquityReader
 from kill_switch.venues.crosstrade.flatten import Flattener
+from kill_switch.venues.crosstrade.limits import CrossTradeLimits
 from kill_switch.venues.crosstrade.options import CrossTradeOptions
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
 from kill_switch.venues.crosstrade.prober import HelloPart, Prober
@@ -24,7 +25,7 @@ from kill_switch.venues.crosstrade.readback import RpcList, UserReader
 from kill_switch.venues.crosstrade.replies import AccountDirectory, command_reply, is_limited, list_reply
 from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
 from kill_switch.venues.crosstrade.strike import CrossTradeStriker
-from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS, StrikePlanner
+from kill_switch.venues.crosstrade.strike_plan import StrikePlanner
 from kill_switch.venues.crosstrade.tokens import (
     BURST,
     TOKENS,
@@ -38,12 +39,11 @@ from kill_switch.venues.crosstrade.tokens import (
 from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
 from kill_switch.venues.kit.budget import Budget, PoolCount
-from kill_switch.venues.kit.cadence import Cadence
+from kill_switch.venues.kit.call_parts import DrillPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
-from kill_switch.venues.kit.pools import Calls, Demand, Pool
+from kill_switch.venues.kit.pools import Demand, Pool
 from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
-from kill_switch.venues.kit_adapter import DrillPart
 from kill_switch.venues.messages import (
     NOT_PROCESSED,
     CloseConnection,
@@ -95,6 +95,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
     WARM_EVERY_S = 8.0  # a probe every 4 s: no order is pushed, and the add-on may disconnect at any time
     POOLS: ClassVar[tuple[Pool, ...]] = (TOKENS,)
     COUNT: ClassVar[type[PoolCount]] = TokenBucket
+    LIMITS = CrossTradeLimits
     WS_OVERLAP = False  # § 6: a second connection closes the first
     CURRENCIES = (CURRENCY,)
     SCOPE = ("nt_accounts", "flatten")
@@ -130,6 +131,8 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         ),
     )
 
+    limits: CrossTradeLimits
+
     @classmethod
     def demand(cls, options: CrossTradeOptions) -> Demand:
         """Return the requests: orders and snapshot, positions too with `flatten`; two for each account in a strike."""
@@ -156,11 +159,11 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         ours = AccountDirectory(self._accounts)
         doubts = DoubtedOrders()
         headers = {"Host": self.host, **self._bearer, "Content-Type": "application/json"}
-        self._wire = UserWire(headers, self._bucket(), self.calls, self.second_route, self.evidence)
+        self._wire = UserWire(headers, self.limits, self.calls, self.second_route, self.evidence)
         self._lease = SocketLease()
         self._planner = StrikePlanner(self._accounts)
         self._flattens = Flattener(self._wire, on=options.flatten)
-        self._turns = RequestQueue(self._wire.bucket)
+        self._turns = RequestQueue(self.limits)
         reach = AccountReach(ours, self.evidence)
         self._knowledge = OrderKnowledge(self.book, ours, self._planner, doubts, self._flattens, reach, self.evidence)
         self._strikes = CrossTradeStriker(
@@ -172,31 +175,6 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._equity = EquityReader(self._wire, ours)
         self._prober = Prober(self._wire, self._turns, self._reads, self._knowledge, reach, self.book)
         self._drilled = 0  # drills so far
-
-    def share_budget(self, cadence: Cadence, counts: Mapping[str, PoolCount]) -> None:
-        super().share_budget(cadence, counts)
-        self._wire.bucket = self._turns.bucket = self._bucket()
-
-    def _bucket(self) -> TokenBucket:
-        bucket = self.budget.counts[TOKENS.name]
-        assert isinstance(bucket, TokenBucket)  # noqa: S101 - `COUNT` makes it
-        return bucket
-
-    def read_wait_s(self, now: Instant) -> float:
-        bucket = self._wire.bucket
-        if bucket.contended(now):
-            return 0.0
-        return max(bucket.tokens_wait_s(READ_KEEPS + 1, now), super().read_wait_s(now))
-
-    def first_read_wait_s(self, now: Instant) -> float:
-        return 0.0
-
-    def has_room(self, calls: Calls, now: Instant) -> bool:
-        """Return True: each activity asks the bucket itself, because a contended bucket has rules of its own."""
-        return True
-
-    def has_room_for_drill(self, now: Instant) -> bool:
-        return True
 
     def is_over_limit(self, reply: Replied) -> bool:
         """Return False: `on_reply` and `_on_rpc_reply` drain the bucket, on both lanes."""

@@ -21,9 +21,9 @@ from kill_switch.venues.crosstrade.replies import (
 )
 from kill_switch.venues.crosstrade.tokens import SNAPSHOT, UserWire, path_of
 from kill_switch.venues.decode import as_decimal, as_text
+from kill_switch.venues.kit.call_parts import EquityPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.replies import Reply
-from kill_switch.venues.kit_adapter import EquityPart
 from kill_switch.venues.messages import Equity, Outputs, Replied, Send, UnexplainedMessage
 
 CURRENCY = "USD"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kill_switch.core.domain import Instant
-from kill_switch.venues.crosstrade.tokens import TURN_S, TokenBucket
+from kill_switch.venues.crosstrade.tokens import TURN_S, HasBucket
 from kill_switch.venues.messages import Outputs, WakeAfter
 
 TURN = "turn"  # the timer's tag
@@ -30,8 +30,8 @@ class RequestQueue:
     No two gaps are alike: of two programs in step, the later one would never find a token.
     """
 
-    def __init__(self, bucket: TokenBucket) -> None:
-        self.bucket = bucket
+    def __init__(self, limits: HasBucket) -> None:
+        self._limits = limits
         self._cancels: dict[str, tuple[int, SendRequest]] = {}  # by target, with the rank: the lower goes first
         self._out: set[str] = set()  # targets whose cancel was sent from here and is not answered
         self._reads: list[SendRequest] = []
@@ -74,7 +74,7 @@ class RequestQueue:
         if not self._due_ns:
             return ()
         self._due_ns = 0
-        if now.mono_ns < self.bucket.until_ns:
+        if now.mono_ns < self._limits.bucket.until_ns:
             return self._set_timer(now)
         self._sent_ns = now.mono_ns
         outputs: Outputs = ()
@@ -91,11 +91,11 @@ class RequestQueue:
         """Set the timer one gap after the latest request, unless it is set or nothing waits."""
         if self._due_ns or not (self._cancels or self._reads):
             return ()
-        if self.bucket.until_ns <= now.mono_ns and now.mono_ns - self._sent_ns > int(IDLE_S * 1e9):
+        if self._limits.bucket.until_ns <= now.mono_ns and now.mono_ns - self._sent_ns > int(IDLE_S * 1e9):
             self._sent_ns = now.mono_ns  # the refused request that is queued now was sent a moment ago
         self._count += 1
         shift = SPREAD * (self._count * GOLDEN % 1)
-        gap_s = max(LEAST_S, TURN_S * SHORTER**self.bucket.refused)
+        gap_s = max(LEAST_S, TURN_S * SHORTER**self._limits.bucket.refused)
         earliest_ns = max(self._sent_ns + int((1 - SPREAD / 2 + shift) * gap_s * 1e9), now.mono_ns)
-        self._due_ns = max(earliest_ns, self.bucket.until_ns, now.mono_ns + int(shift * LEAST_S * 1e9))
+        self._due_ns = max(earliest_ns, self._limits.bucket.until_ns, now.mono_ns + int(shift * LEAST_S * 1e9))
         return (WakeAfter(TURN, (self._due_ns - now.mono_ns) / 1e9),)

@@ -186,18 +186,25 @@ class SocketLoad:
         return max(0, MAX_REFUSED - self.refused - len(self.waiting))
 
 
+class HasBucket(Protocol):
+    """Holds the user's tokens."""
+
+    @property
+    def bucket(self) -> TokenBucket: ...
+
+
 class UserWire:
     """The user's two lanes: build requests and RPCs, count the token of each, and start the calls of reads."""
 
     def __init__(
         self,
         headers: Mapping[str, str],
-        bucket: TokenBucket,
+        limits: HasBucket,
         calls: CallStarter,
         second_route: SecondRoute,
         words: Words,
     ) -> None:
-        self.bucket = bucket
+        self._limits = limits
         self.calls = calls
         self.second_route = second_route
         self.words = words
@@ -205,6 +212,11 @@ class UserWire:
         self.links: dict[int, SocketLoad] = {}  # by connection
         self.frames: FrameTracker[FramePart] = FrameTracker()
         self._headers = headers
+
+    @property
+    def bucket(self) -> TokenBucket:
+        """The user's tokens; another account of the user may bring its own count of them."""
+        return self._limits.bucket
 
     @property
     def newest(self) -> int | None:

@@ -6,10 +6,10 @@ one `PoolCount`. A kill's commands and first reads are counted and never wait; e
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kill_switch.core.domain import Instant
+from kill_switch.venues.kit.pool_use import DecayingUse, WindowUse
 from kill_switch.venues.kit.pools import Calls, Cost, Demand, Pool, weights_of
 from kill_switch.venues.request import Request
 
@@ -17,7 +17,8 @@ RESTED = 7.5  # units: if more have left at once, a kill omits the reads that it
 OVERDRAWN_MOST = 5.0  # times a request's weight: the largest debt that a read which never waits leaves to the others
 FULLEST = 0.9  # part of the other half, of all that we use: above it only a kill's commands go on
 OVERDRAWN_BY_COMMANDS = 2.0  # the same, by a kill's commands: reads go on beside strikes that are repeated
-SLOTS = 20  # parts of a window, in which its requests are counted
+OUTAGE_S = 1.0  # refusals for so long, with no cancel accepted, are no chance hits beside other programs
+ANOTHER_S = 60.0  # a refusal that comes so long after another one has nothing to do with it
 LEAST_SHARE = 1 / 16  # of the pool that other programs are taken to leave
 SHARES = 8  # the share follows the venue's usage headers in steps of 1/8
 RECOVERS_AFTER_S = 600.0  # without a refusal the share doubles; the time doubles with each refusal
@@ -25,69 +26,7 @@ RECOVERS_AT_LATEST_S = 3600.0
 UNNAMED_PAUSE_S = 2.0  # after a refusal that names no pause; doubled with each refusal
 MAX_UNNAMED_PAUSE_S = 30.0
 MAX_NAMED_PAUSE_S = 120.0  # a longer pause is cut to this, as `retry_after.MAX_PAUSE_S`
-
-
-class _Decay:
-    """The units in use of a counter that decays, or that a token bucket lacks: never more than the pool's size."""
-
-    __slots__ = ("_at_ns", "_most", "_per_ns", "_used")
-
-    def __init__(self, pool: Pool) -> None:
-        self._most = pool.size
-        self._per_ns = pool.per_s / 1e9
-        self._used = 0.0
-        self._at_ns = 0
-
-    def add(self, weight: float, at_ns: int) -> None:
-        self._used = min(self.at(at_ns) + weight, self._most)
-        self._at_ns = max(self._at_ns, at_ns)
-
-    def at(self, now_ns: int) -> float:
-        return max(0.0, self._used - max(0, now_ns - self._at_ns) * self._per_ns)
-
-    def falls_to_s(self, limit: float, now_ns: int) -> float:
-        """Return in how many seconds no more than `limit` is in use."""
-        return max(0.0, (self.at(now_ns) - limit) / self._per_ns / 1e9)
-
-
-class _Window:
-    """The units used within the last seconds, counted in `SLOTS` parts of the window and one more."""
-
-    __slots__ = ("_slot_ns", "_slots", "_used")
-
-    def __init__(self, pool: Pool) -> None:
-        self._slot_ns = max(1, int(pool.window_s * 1e9 / SLOTS))
-        self._slots: deque[tuple[int, float]] = deque()  # (number of the part, units)
-        self._used = 0.0
-
-    def add(self, weight: float, at_ns: int) -> None:
-        slot = at_ns // self._slot_ns
-        if self._slots and self._slots[-1][0] >= slot:
-            last, held = self._slots.pop()
-            self._slots.append((last, held + weight))
-        else:
-            self._slots.append((slot, weight))
-        self._used += weight
-
-    def at(self, now_ns: int) -> float:
-        first = now_ns // self._slot_ns - SLOTS
-        while self._slots and self._slots[0][0] < first:
-            self._used -= self._slots.popleft()[1]
-        if not self._slots:
-            self._used = 0.0
-        return self._used
-
-    def falls_to_s(self, limit: float, now_ns: int) -> float:
-        """Return in how many seconds no more than `limit` is in use."""
-        used = self.at(now_ns)
-        for slot, weight in self._slots:
-            if used <= limit:
-                break
-            used -= weight
-            ends_ns = (slot + SLOTS + 1) * self._slot_ns
-            if used <= limit:
-                return max(0.0, (ends_ns - now_ns) / 1e9)
-        return 0.0
+UNSTATED = Pool("unstated", 1e9, per_s=1e9)  # counts the refusals of a venue that states no limits
 
 
 class PoolCount:
@@ -102,22 +41,26 @@ class PoolCount:
         "_backoff",
         "_foreign",
         "_foreign_ns",
+        "_has_read",
+        "_next_ns",
         "_reads",
         "_recovers_ns",
         "_refusals",
+        "_refused_ns",
         "_until_ns",
         "_used",
         "commands",
         "named_s",
         "pool",
         "share",
+        "why",
     )
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.share = 1.0
         self.named_s = 0.0  # seconds between requests that the venue named at the last refusal; 0: none
-        self._used = _Window(pool) if pool.window_s else _Decay(pool)
+        self._used = WindowUse(pool) if pool.window_s else DecayingUse(pool)
         self.commands: list[tuple[float, int]] = []  # (weight, when) of a kill's commands that are not counted yet
         self._reads = pool.read_burst
         self._at_ns = 0
@@ -126,13 +69,18 @@ class PoolCount:
         self._backoff = 1.0
         self._refusals = 0
         self._recovers_ns = 0
+        self._has_read = True  # since the last refusal that halved the share, something else than commands has left
+        self._next_ns = 0  # a refusal before this is of requests that were under way, monotonic
+        self._refused_ns = 0  # when the last refusal came, monotonic
         self._until_ns = 0  # end of the pause after a refusal, monotonic
+        self.why = ""  # the venue's words at the last refusal
 
     def take(self, weight: float, now_ns: int) -> None:
         """Count any other request."""
         self.settle(now_ns)
         self._used.add(weight, now_ns)
         self._draw(weight, -OVERDRAWN_MOST * weight)
+        self._has_read = True
 
     def wait_s(self, weight: float, now_ns: int, spare: float = 0.0) -> float:
         """Return in how many seconds a request of this weight may leave and leave `spare` units; 0: now."""
@@ -152,6 +100,10 @@ class PoolCount:
     def pause_s(self, now_ns: int) -> float:
         """Return how long the pause after a refusal still lasts, in seconds; 0: there is none."""
         return max(0.0, (self._until_ns - now_ns) / 1e9)
+
+    def named_pause_s(self, now_ns: int) -> float:
+        """Return how long a pause that the venue has named still lasts, in seconds; 0: there is none."""
+        return self.pause_s(now_ns) if self.named_s else 0.0
 
     def is_rested(self, now_ns: int) -> bool:
         """Return whether the requests at once are nearly all there: an optional read then delays no other."""
@@ -175,25 +127,39 @@ class PoolCount:
             self._foreign_ns = now_ns + int(self.pool.size / self.pool.rate * 1e9)
             self._set_share()
 
-    def on_refusal(self, asked_s: float, now_ns: int) -> None:
+    def on_refusal(self, asked_s: float, now_ns: int, why: str = "") -> None:
         """Pause after a refusal, and halve the share; `asked_s` is the pause that the venue names, 0: it names none.
 
+        The share stays as it is if only commands have left since the last refusal.
         A pause that the venue does not name grows from refusal to refusal, up to the pool's decay to half.
         """
         self.settle(now_ns)
         pool = self.pool
-        if now_ns >= self._until_ns:  # others that were under way are refused too
-            self._backoff = max(LEAST_SHARE, self._backoff / 2)
+        if now_ns >= self._next_ns:  # others that were under way are refused too
+            if self._has_read:  # else commands are refused whatever the reads take
+                self._backoff = max(LEAST_SHARE, self._backoff / 2)
+            self._has_read = False
             self._refusals += 1
+        if now_ns >= self._until_ns:
+            self.named_s = 0.0
         decay_s = min(
             pool.kept * pool.size / pool.rate, MAX_UNNAMED_PAUSE_S, UNNAMED_PAUSE_S * 2.0 ** (self._refusals - 1)
         )
         pause_s = min(asked_s, MAX_NAMED_PAUSE_S) or decay_s
-        self.named_s = asked_s
+        self.named_s, self.why = max(self.named_s, asked_s), why
+        self._refused_ns = now_ns
         recovers_s = min(RECOVERS_AFTER_S * 2.0 ** (self._refusals - 1), RECOVERS_AT_LATEST_S)
         self._recovers_ns = now_ns + int(recovers_s * 1e9)
-        self._until_ns = max(self._until_ns, now_ns + int(pause_s * 1e9))
+        self._until_ns = self._next_ns = max(self._until_ns, now_ns + int(pause_s * 1e9))
         self._set_share()
+
+    def on_accepted(self, weight: float, asked_ns: int, now_ns: int) -> None:
+        """Shorten a pause that the venue did not name, because it has accepted a request made after the refusal.
+
+        The pause then ends once `weight` units have come back.
+        """
+        if asked_ns > self._refused_ns and not self.named_s:
+            self._until_ns = min(self._until_ns, now_ns + int(weight / self.pool.rate * 1e9))
 
     def settle(self, now_ns: int) -> None:
         """Count the commands, and the units that have come back since the last call."""
@@ -230,7 +196,19 @@ class PoolCount:
 class Budget:
     """An account's pools, and the units that its requests take of them."""
 
-    __slots__ = ("_activities", "_costs", "_default", "_table", "counts", "demand")
+    __slots__ = (
+        "_activities",
+        "_costs",
+        "_default",
+        "_last_refused_ns",
+        "_refusing",
+        "_table",
+        "_unstated",
+        "counts",
+        "demand",
+        "proof_ns",
+        "refused_ns",
+    )
 
     def __init__(
         self,
@@ -241,12 +219,17 @@ class Budget:
     ) -> None:
         """Count in pools of its own, made by `make`, until `use` assigns others."""
         self._costs = tuple(costs)
+        self._unstated = PoolCount(UNSTATED)
+        self.refused_ns = 0  # since when it has refused requests and accepted no cancel, monotonic; 0: it has not
+        self._last_refused_ns = 0
+        self.proof_ns = 0  # from then on a read of a kill may leave, because refusals have ended; 0: none may for that
         self.demand = demand
         self.use({pool.name: make(pool) for pool in pools})
 
     def use(self, counts: Mapping[str, PoolCount]) -> None:
         """Count in these counts from now on, by the names of the pools."""
         self.counts = dict(counts)
+        self._refusing = tuple(counts.values()) or (self._unstated,)  # the counts that refusals are noted in
         self._table = [
             (method, prefix, [(self.counts[name], weight) for name, weight in weights])
             for method, prefix, weights in self._costs
@@ -284,11 +267,21 @@ class Budget:
     @property
     def share(self) -> float:
         """The smallest share of a pool that other programs leave; 1: all of it."""
-        return min([count.share for count in self.counts.values()], default=1.0)
+        return min([count.share for count in self._refusing])
 
     def pause_s(self, now: Instant) -> float:
         """Return how long no request but a kill's commands should leave, in seconds; 0: there is no pause."""
-        return max([count.pause_s(now.mono_ns) for count in self.counts.values()], default=0.0)
+        return max([count.pause_s(now.mono_ns) for count in self._refusing])
+
+    def named_pause_s(self, now: Instant) -> float:
+        """Return how long a pause lasts that the venue has named: a kill's reads keep to it too; 0: there is none."""
+        return max([count.named_pause_s(now.mono_ns) for count in self._refusing])
+
+    def pause_reason(self, now: Instant) -> str:
+        """Return why nothing but a kill's commands leaves now, for evidence."""
+        count = max(self._refusing, key=lambda count: count.pause_s(now.mono_ns))
+        left_s, words = count.pause_s(now.mono_ns), count.why or "it refuses requests"
+        return f"no read for {left_s:.1f} s, because the venue asks for a pause: {words}"
 
     def on_usage(self, usage: Iterable[tuple[str, float]], now: Instant) -> None:
         """Correct the counts by the units that the venue states to be in use, by pool."""
@@ -296,14 +289,34 @@ class Budget:
             if name in self.counts:
                 self.counts[name].on_usage(used, now.mono_ns)
 
-    def on_refusal(self, asked_s: float, now: Instant) -> None:
+    def on_refusal(self, asked_s: float, now: Instant, why: str = "") -> None:
         """Note that the venue refuses requests; `asked_s` is the pause that it names, 0: it names none.
 
-        The venue does not say which pool is empty: by assumption the pool that is fullest by our count.
+        `why` has the venue's words, without secrets. The venue does not say which pool is empty: by assumption the
+        pool that is fullest by our count.
         """
         now_ns = now.mono_ns
-        if self.counts:
-            max(self.counts.values(), key=lambda count: count.fullness(now_ns)).on_refusal(asked_s, now_ns)
+        if not self.refused_ns or now_ns - self._last_refused_ns > ANOTHER_S * 1e9:
+            self.refused_ns = now_ns
+        self._last_refused_ns = now_ns
+        max(self._refusing, key=lambda count: count.fullness(now_ns)).on_refusal(asked_s, now_ns, why)
+
+    def on_accepted(self, asked_ns: int, now: Instant) -> None:
+        """Note that the venue has accepted a cancel made at `asked_ns`, monotonic, after it had refused requests.
+
+        If it had accepted none for `OUTAGE_S`, a read of a kill may leave once the venue has room for it. The account
+        may be clear, and a read that waits for its share would show it late.
+        """
+        if asked_ns <= self._last_refused_ns:
+            return  # it was under way
+        read, wait_s = dict(self._weights(self.demand.read)), 0.0
+        for count in self._refusing:
+            weight = read.get(count, 1.0)
+            count.on_accepted(weight, asked_ns, now.mono_ns)
+            wait_s = max(wait_s, weight / count.pool.rate)
+        if asked_ns - self.refused_ns >= OUTAGE_S * 1e9:
+            self.proof_ns = now.mono_ns + int(wait_s * 1e9)
+        self.refused_ns = 0
 
     def strike_gap_s(self, now: Instant) -> float:
         """Return the gap between strikes that a refusal has named, while its pause lasts; 0: none.

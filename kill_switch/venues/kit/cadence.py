@@ -13,6 +13,8 @@ from kill_switch.core.domain import SweepTiming
 from kill_switch.venues.kit.pools import Cost, Demand, Pool, weights_of
 
 GUARD_FIRST_S = 10.0  # the guard's interval grows to this before probes and equity become rarer
+GUARD_NEXT_S = 30.0  # and to this together with the equity's, which then becomes rarer alone
+EQUITY_MOST_S = 60.0  # up to this; only then does the guard's interval grow further
 STRIKES_PART = 0.7  # of a pool: what a kill's repeated strikes may use at first, while reads make room for them
 LATE_PART = 0.5  # of what comes back of them: what strikes use in RESIDUE for long, so that reads go on beside them
 GAP_STEP = 1.25  # a gap that does not fit is made longer by this
@@ -38,7 +40,8 @@ def plan(
     """Return the cadence of an account if `sharers` accounts, itself included, share each pool, by its name.
 
     `bound` is the closest cadence that is wanted. A probe is never rarer than `idle_s`, because an unused connection is
-    closed by then. First the guard becomes rarer, up to `GUARD_FIRST_S`, then the probes, then guard and equity.
+    closed by then. First the guard becomes rarer, up to `GUARD_FIRST_S`, then the probes. Then guard and equity do, up
+    to `GUARD_NEXT_S`, then equity up to `EQUITY_MOST_S`, and at last the guard alone, as far as it must.
     """
     pools, costs = tuple(pools), tuple(costs)
     read, probe, equity, strike = (
@@ -80,8 +83,18 @@ def _paces(
     use = read / guard_s + equity / equity_s
     left = max(rate - probe / probe_s, rate / 2)
     if use > left:
-        guard_s, equity_s = guard_s * use / left, equity_s * use / left
+        guard_s, equity_s = _share_rest(left, read, equity, guard_s * use / left, equity_s * use / left)
     return guard_s, probe_s, equity_s
+
+
+def _share_rest(left: float, read: float, equity: float, guard_s: float, equity_s: float) -> tuple[float, float]:
+    """Return the intervals of guard and equity that use `left` units a second, from a longer guard than need be."""
+    if not read or not equity or guard_s <= GUARD_NEXT_S or equity_s >= EQUITY_MOST_S:
+        return guard_s, equity_s
+    for_equity = max(left - read / GUARD_NEXT_S, equity / EQUITY_MOST_S)
+    if for_equity >= left:
+        return guard_s, equity_s
+    return read / (left - for_equity), equity / for_equity
 
 
 def _gaps(pool: Pool, weight: float, timing: SweepTiming) -> tuple[float, float]:

@@ -74,6 +74,7 @@ class Demand(NamedTuple):
     equity: Calls = ("GET /",)
     drill: Calls = ("POST /",)
     strike: Calls = ("POST /",)  # on orders that outlive strikes
+    token: Calls = ()  # of the WebSocket
 
 
 def weights_of(pools: Iterable[Pool], costs: Iterable[Cost], calls: Calls) -> dict[str, float]:
@@ -81,7 +82,8 @@ def weights_of(pools: Iterable[Pool], costs: Iterable[Cost], calls: Calls) -> di
     names, total = [pool.name for pool in pools], dict[str, float]()
     for call in calls:
         method, _, target = call.partition(" ")
-        for name, weight in _match(costs, method, target) or [(name, 1.0) for name in names]:
+        matched = _match(costs, method, target)
+        for name, weight in [(name, 1.0) for name in names] if matched is None else matched:
             total[name] = total.get(name, 0.0) + weight
     return total
 

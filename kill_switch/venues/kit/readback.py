@@ -24,6 +24,7 @@ MAX_UNHURRIED_LOOK_UPS = 5  # look-ups at a time that no read-back waits for
 MAX_LOOK_UPS = (
     10  # look-ups of a read-back, so that it stays within each venue's limit; the next read-back does the others
 )
+MIN_WAIT_S = 0.001  # a shorter timer could end at the same moment
 MAX_WHY = 600  # characters of the reasons why a read-back is incomplete
 NAMED = 3  # most orders that a line of evidence names
 READ_SECOND_ROUTE_FACTOR = READ_FACTOR
@@ -95,18 +96,22 @@ class ReadBackRunner:
         if not self._http_up or self._refresh_due:
             return ()  # the adapter reads the lists when the HTTP lane comes up
         due_ns = self._refreshed_ns + len(self._book.lists) * int(1e9 / LISTS_PER_S)
-        budget = self._calls.budget
-        wait_s = max((due_ns - now.mono_ns) / 1e9, budget.wait_s(budget.demand.read, now))
-        if wait_s > 0:  # connections or gaps come faster than `LISTS_PER_S` or the venue's limits allow
-            self._refresh_due = True
-            return (WakeAfter(REFRESH, wait_s),)
+        if now.mono_ns < due_ns:  # connections come and go faster than `LISTS_PER_S` allows
+            return self._refresh_after((due_ns - now.mono_ns) / 1e9)
         return self.on_refresh_timer(now)
 
+    def _refresh_after(self, seconds: float) -> Outputs:
+        self._refresh_due = True
+        return (WakeAfter(REFRESH, seconds),)
+
     def on_refresh_timer(self, now: Instant) -> Outputs:
-        """Request every list now, if the HTTP lane is up."""
-        self._refresh_due, self._refreshed_ns = False, now.mono_ns
+        """Request every list, if the HTTP lane is up, now or when the venue's limits have room."""
+        self._refresh_due = False
         if not self._http_up:
             return ()
+        if wait_s := self._calls.budget.wait_s(self._calls.budget.demand.read, now):
+            return self._refresh_after(max(wait_s, MIN_WAIT_S))
+        self._refreshed_ns = now.mono_ns
         # a strike that the same event causes leaves later, and must count these lists as requested before it
         return self._refresh(now._replace(mono_ns=now.mono_ns - 1))
 
@@ -153,6 +158,8 @@ class ReadBackRunner:
             unlisted = [order for order in unlisted if self._book.word_ns(order.id) <= read.asked_ns]
         outputs: Outputs = ()
         for order in unlisted[:MAX_LOOK_UPS]:
+            if outputs and self._must_yield(now):
+                break
             build = self.order_request(order.id)
             if build is not None:
                 read.looking.add(order.id)
@@ -171,6 +178,8 @@ class ReadBackRunner:
         """Look up a few doubted orders without a read-back, so that they count again or leave the book."""
         outputs: Outputs = ()
         for order_id in list(self._book.doubted)[: MAX_UNHURRIED_LOOK_UPS - len(self._looking)]:
+            if self._must_yield(now):
+                break
             build = self.order_request(order_id)
             if build is not None and order_id not in self._looking:
                 self._looking.add(order_id)
@@ -182,6 +191,11 @@ class ReadBackRunner:
                     on_loss=self._on_look_up_lost,
                 )
         return outputs
+
+    def _must_yield(self, now: Instant) -> bool:
+        """Return whether another look-up could take units that the commands of a kill need."""
+        budget = self._calls.budget
+        return budget.wait_for_cancels_s(budget.demand.read, now) > 0
 
     def looked_up(self, call: PendingCall, order: Order | None, why: str = "") -> Outputs:
         """Process the answer of a look-up: the order, a `GONE` order for its end, or None for the reason `why`.

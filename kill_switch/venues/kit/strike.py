@@ -1,8 +1,8 @@
 """Carry out strikes of one or many commands; each strike ends in one `CancelAnswered`, and the worst outcome counts.
 
 A command is an HTTP request, or a WebSocket frame with such a request as its twin. The twin leaves if the frame is not
-answered in time, is not accepted, or loses its connection, or leaves at once if the command says so. An adapter states
-its commands; it owns one `Striker`.
+answered in time, is not accepted, or loses its connection; with `twin_at_once`, it leaves beside the frame. An adapter
+states its commands; it owns one `Striker`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ message: each private frame carries a token, which REST hands out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -65,6 +64,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         equity=("POST /0/private/TradeBalance",),
         drill=("POST /0/private/CancelOrder",),
         strike=("POST /0/private/CancelAll",),
+        token=("POST /0/private/GetWebSocketsToken",),
     )
     CURRENCIES: ClassVar[tuple[str, ...]] = ("USD",)
     READS_ALONGSIDE: ClassVar[bool] = True
@@ -140,6 +140,8 @@ class Kraken(KitAdapter[KrakenOptions]):
         self.harmless_frame = lambda number: self._socket.frame("cancel_order", number, order_id=[NO_ORDER])
         self.equity_request = self._post("TradeBalance", asset=f"Z{self._currency}")
         self.assemble()
+        # the counter of REST slows no strikes whose frames suffice: they draw nothing from it
+        self.limits.strikes_are_free = lambda: self.carrier() is not None and self.striker.frames_suffice
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,15 +154,6 @@ class Kraken(KitAdapter[KrakenOptions]):
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self._requests.note_refusal(tries)
-
-    # ── the limit ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def paced(self, timing: SweepTiming, now: Instant) -> SweepTiming:
-        """Return the pace; the counter of REST slows no strikes whose frames suffice: they draw nothing from it."""
-        paced = super().paced(timing, now)
-        if paced is timing or self.carrier() is None or not self.striker.frames_suffice:
-            return paced
-        return replace(paced, strike_gap_s=timing.strike_gap_s)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -215,7 +208,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         return MAINTENANCE_HINT if self._socket.in_maintenance else ""
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self._transfers.has_unvalued and not self.pause_left_s(now):
+        if self._transfers.has_unvalued and not self.budget.pause_s(now):
             return self._transfers.request_price(now)
         return super().request_equity(now)
 

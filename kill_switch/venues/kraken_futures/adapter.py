@@ -311,7 +311,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self.pause_left_s(now):
+        if self.budget.pause_s(now):
             return ()
         part = FiguresPart(self)
         return self.calls.start_call("equity", self._equity_call, now, context=part, on_loss=part.on_loss)

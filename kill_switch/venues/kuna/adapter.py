@@ -15,6 +15,7 @@ import orjson
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import header_safe
+from kill_switch.venues.described_venue import COMMAND_RETRIES
 from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.order_list import OrderList
@@ -22,7 +23,7 @@ from kill_switch.venues.kit.pools import Demand, Pool
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.strike import StrikeStep
-from kill_switch.venues.kit_adapter import COMMAND_RETRIES, KitAdapter
+from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.kuna.options import KunaOptions
 from kill_switch.venues.kuna.read_queue import ACTIVE, TURN, QueuedListReader
 from kill_switch.venues.kuna.replies import (

@@ -56,7 +56,7 @@ def test_each_commands_help_has_examples_that_the_command_takes(name: str) -> No
 
 
 @pytest.mark.parametrize("name", sorted(main.commands))
-def test_each_option_of_a_command_says_what_it_is_for(name: str) -> None:
+def test_each_option_of_a_command_has_a_purpose_in_the_help(name: str) -> None:
     options = [each for each in main.commands[name].params if isinstance(each, click.Option)]
     assert [option.opts for option in options if not option.help and not option.hidden] == []
 

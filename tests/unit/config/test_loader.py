@@ -297,7 +297,7 @@ def test_an_account_builds_a_new_adapter_each_time(tmp_path: Path) -> None:
     assert adapter is not two
     assert isinstance(adapter, Desk)
     assert adapter.held == {"api_key": SECRET, "api_secret": SECRET + "2"}
-    assert adapter.second_route_after_s == 0.5
+    assert adapter.second_route.cancel_s == 0.5
 
 
 def test_the_secrets_that_an_account_needs_follow_from_its_options(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,25 @@ async def test_a_clear_account_is_read_once_more_and_re_armed(opened: Opened) ->
     await office.kill()
     assert await rearm(office, {"a": True}) == {"rearmed": ("a",)}
     assert office.dispatcher.state.phase is Phase.ARMED
+
+
+async def test_a_read_that_waits_for_its_venues_limit_is_waited_for(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = opened("a")
+    await office.kill()
+    account = office.dispatcher.state.accounts["a"]
+    assert account.sweep is not None
+    rare = replace(account.timing, guard_every_s=60.0)
+    changed = account._replace(timing=rare, sweep=account.sweep._replace(timing=rare))
+    office.dispatcher.state = office.dispatcher.state._replace(accounts={"a": changed})
+    await anyio.sleep(account.timing.guard_every_s)  # the guard's read that was due before
+    office.answer()
+    room_ns = running().now().mono_ns + int((PROVE_WITHIN_S + 2) * 1e9)
+    limits = office.dispatcher.sessions["a"].venue.limits
+    monkeypatch.setattr(limits, "first_read_wait_s", lambda now: max(0.0, (room_ns - now.mono_ns) / 1e9))
+    assert await rearm(office, {"a": True}) == {"rearmed": ("a",)}
+    assert running().now().mono_ns >= room_ns
 
 
 async def test_a_reason_that_comes_while_it_is_read_and_is_clear_again_at_once_still_holds(opened: Opened) -> None:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from kill_switch.core import engine, list_lag, sweep
+from kill_switch.core import engine, list_lag, sweep, sweep_state
 from kill_switch.core.commands import RearmRefused
 from kill_switch.core.domain import CancelOutcome, Instant, Phase, SweepTiming
 from kill_switch.core.events import RearmAsked
 from kill_switch.core.state import AccountState, State
-from kill_switch.core.sweep import ReadCounted, StrikeAnswered, Sweep, SweepAction, SweepTimerFired
+from kill_switch.core.sweep import ReadCounted, StrikeAnswered, SweepAction, SweepTimerFired
+from kill_switch.core.sweep_state import Sweep
 from tests.harness.core_playbook import TIMING, Theatre, ns
 
 LAGS = replace(TIMING, list_lag_s=2.0)
@@ -81,11 +82,11 @@ def test_without_a_lag_pushes_and_spans_change_nothing() -> None:
 
 def test_reads_may_wait_for_room_while_only_the_lag_keeps_an_account_from_being_clear() -> None:
     state = after(begun(), read(1500), read(1800))
-    assert not sweep.read_may_wait_s(state, ns(1900))  # the sweep has just begun
-    assert sweep.read_may_wait_s(state, ns(2500))
-    assert not sweep.read_may_wait_s(state, ns(3500))  # a read from now on may complete the proof
+    assert not sweep_state.read_may_wait_s(state, ns(1900))  # the sweep has just begun
+    assert sweep_state.read_may_wait_s(state, ns(2500))
+    assert not sweep_state.read_may_wait_s(state, ns(3500))  # a read from now on may complete the proof
     without = after(begun(TIMING), read(2500))
-    assert not sweep.read_may_wait_s(without, ns(2600))
+    assert not sweep_state.read_may_wait_s(without, ns(2600))
 
 
 def test_an_account_that_waits_for_its_lists_says_so() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from kill_switch.core import sweep
 from kill_switch.core.domain import CancelOutcome, Phase
-from kill_switch.core.sweep import ReadCounted, StrikeAnswered, Sweep, SweepAction, SweepTimerFired
+from kill_switch.core.sweep import ReadCounted, StrikeAnswered, SweepAction, SweepTimerFired
+from kill_switch.core.sweep_state import Sweep
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 
 TIMING = CrossTrade.TIMING

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import pytest
 
-from kill_switch.core import sweep
+from kill_switch.core import sweep, sweep_state
 from kill_switch.core.domain import CancelOutcome, Order, OrderState, Phase, SweepTiming
 from kill_switch.core.sweep import (
     OrderAppeared,
@@ -15,10 +14,10 @@ from kill_switch.core.sweep import (
     Restruck,
     StrikeAnswered,
     StrikeSentLate,
-    Sweep,
     SweepAction,
     SweepTimerFired,
 )
+from kill_switch.core.sweep_state import Sweep
 from tests.harness.core_playbook import TIMING, Theatre, ns
 
 
@@ -510,17 +509,21 @@ def test_reads_in_residue_keep_a_quarter_of_the_strikes_gap(play: Theatre) -> No
 
 def test_reads_of_a_sweep_that_gets_nowhere_may_wait_and_none_of_a_proof() -> None:
     nowhere = after(begun(), answered(100), read(200, live=1))
-    assert sweep.read_may_wait_s(nowhere, ns(2000)) == 0  # a kill's first reads
-    assert sweep.read_may_wait_s(nowhere, ns(2001)) == math.inf
-    assert sweep.read_may_wait_s(after(nowhere, due(10_000)), ns(10_001)) == math.inf
+    assert sweep_state.read_may_wait_s(nowhere, ns(2000)) == 0  # a kill's first reads
+    assert sweep_state.read_may_wait_s(nowhere, ns(2001)) == sweep_state.LONGEST_WAIT_S
+    assert sweep_state.read_may_wait_s(after(nowhere, due(10_000)), ns(10_001)) == sweep_state.LONGEST_WAIT_S
+    assert (
+        sweep_state.read_may_wait_s(nowhere, ns(5000), ns(3000)) == sweep_state.LONGEST_WAIT_S - 2
+    )  # it waits already
+    assert sweep_state.read_may_wait_s(nowhere, ns(60_000), ns(3000)) == 0
     clean = after(nowhere, due(500), answered(600), read(5000, asked=4999))
-    assert clean.clean_reads_in_a_row == 1 and sweep.read_may_wait_s(clean, ns(5001)) == 0
-    assert sweep.read_may_wait_s(after(guarding(), seen(60_000)), ns(61_000)) == 0  # it begins anew
+    assert clean.clean_reads_in_a_row == 1 and sweep_state.read_may_wait_s(clean, ns(5001)) == 0
+    assert sweep_state.read_may_wait_s(after(guarding(), seen(60_000)), ns(61_000)) == 0  # it begins anew
 
 
 def test_a_guard_read_that_waits_one_more_interval_still_comes_before_the_account_is_struck_again() -> None:
     guard = guarding()
-    may_wait_s = sweep.read_may_wait_s(guard, ns(60_000))
+    may_wait_s = sweep_state.read_may_wait_s(guard, ns(60_000))
     assert may_wait_s == TIMING.guard_every_s
     asked, actions = sweep.step(guard, SweepTimerFired(guard.due_ns))
     assert actions == (SweepAction.READ,)

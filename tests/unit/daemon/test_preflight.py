@@ -164,8 +164,8 @@ def test_accounts_that_share_a_limit_so_that_the_guard_looks_rarely_are_a_note(
     found = list(preflight.notes(load(site.file)))
     assert len(found) == 16
     assert found[0] == (
-        "accounts.a: too many accounts share a limit of its venue: while it is tripped, its orders are read every 17s "
-        "only; its equity is read every 9s"
+        "accounts.a: its venue's limit is small for all who share it: its orders are read every 17s only while it is "
+        "tripped; its equity is read every 9s"
     )
 
 

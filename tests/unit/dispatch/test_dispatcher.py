@@ -19,6 +19,7 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import IllegalEvent
 from kill_switch.venues import messages
+from kill_switch.venues.kit.account_limits import AccountLimits
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.messages import (
     Call,
@@ -540,8 +541,8 @@ def test_a_read_shows_its_first_orders_as_evidence() -> None:
     assert floor.session().status.open_orders == 4
 
 
-class Short(Venue):
-    """A venue whose limit has room for a read at one time only."""
+class ShortLimits(AccountLimits):
+    """Limits that have room for a read at one time only."""
 
     room_ns = 0
 
@@ -549,13 +550,14 @@ class Short(Venue):
         return max(0.0, (self.room_ns - now.mono_ns) / 1e9)
 
 
-def chasing() -> Floor:
-    """Return a floor whose account `a` keeps its orders for 11 s already; the limit has no room for 3 s."""
+def chasing(room_s: float = 3.0) -> Floor:
+    """Return a floor whose account `a` keeps its orders for 11 s already; the limit has no room for `room_s`."""
     floor = Floor(state=residue("a"))
     floor.time.ns = at(11_000).mono_ns
-    venue = Short()
+    venue = Venue()
+    venue.limits = ShortLimits(venue.budget, venue.limits.cadence, 1.0)
+    venue.limits.room_ns = at(11_000 + room_s * 1000).mono_ns
     floor.connect("a", venue)
-    venue.room_ns = at(14_000).mono_ns
     return floor
 
 
@@ -573,6 +575,32 @@ def test_a_read_of_a_chase_waits_for_room_in_the_limit_and_is_asked_for_once() -
     assert reads_of(floor) == 1
 
 
+def test_a_read_after_pushes_have_ended_every_known_order_yields_to_cancels_only_and_leaves_once() -> None:
+    floor = chasing()
+    book = floor.session().venue.book
+    book.apply_listing("orders", (), 0, whole=True)
+    floor.session().read_back()
+    book.now_ns = at(11_000).mono_ns
+    book.apply_push(Order("o1", "BTC", OrderState.LIVE, "open"))
+    floor.session().read_back()
+    assert reads_of(floor) == 0
+    book.apply_push(Order("o1", "BTC", OrderState.GONE, "cancelled"))
+    for _ in range(2):
+        floor.session().read_back()
+    assert reads_of(floor) == 1
+    floor.time.advance(4000)  # the second one has waited for room
+    assert reads_of(floor) == 2
+
+
+def test_a_read_that_a_person_waits_for_yields_to_cancels_only() -> None:
+    floor = chasing()
+    floor.session().read_back()
+    floor.session().read_back(is_prompt=True)
+    assert reads_of(floor) == 1
+    floor.time.advance(5000)  # and the read that waited has left with that one
+    assert reads_of(floor) == 1
+
+
 def test_a_read_that_waits_for_room_does_not_leave_once_the_account_is_armed() -> None:
     floor = chasing()
     floor.session().read_back()
@@ -582,7 +610,7 @@ def test_a_read_that_waits_for_room_does_not_leave_once_the_account_is_armed() -
 
 
 def test_a_read_that_waits_for_room_delays_no_read_of_a_proof() -> None:
-    floor = chasing()
+    floor = chasing(room_s=2.0)
     floor.session().read_back()
     account = floor.dispatcher.state.accounts["a"]
     assert account.sweep is not None
@@ -590,7 +618,7 @@ def test_a_read_that_waits_for_room_delays_no_read_of_a_proof() -> None:
     floor.dispatcher.state = floor.dispatcher.state._replace(accounts={"a": clean})
     floor.session().read_back()
     assert reads_of(floor) == 1
-    floor.time.advance(5000)  # and it has left with that one
+    floor.time.advance(2400)  # and it has left with that one
     assert reads_of(floor) == 1
 
 

@@ -67,7 +67,7 @@ async def test_every_symbol_and_kind_of_the_ready_line_can_be_rested_and_no_othe
         assert await sim.open(venue) == len(rows)
 
 
-async def test_a_request_weighs_what_it_costs_in_the_venues_pool() -> None:
+async def test_the_weight_of_a_request_is_its_cost_in_the_venues_pool() -> None:
     async with running("oxfun", "crosstrade") as sim:
         await sim.oxfun_cancel_all()
         entry = sim.venue("crosstrade")

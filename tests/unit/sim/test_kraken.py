@@ -201,7 +201,9 @@ async def test_single_cancels_of_unknown_orders_are_refused(sim: Sim) -> None:
     assert await kraken.error("CancelOrder", txid="OAAAAA-BBBBB-CCCCCC") == "EOrder:Unknown order"
     assert await kraken.result("CancelOrder", txid=first) == {"count": 1}
     assert await kraken.error("CancelOrder", txid=first) == "EOrder:Unknown order"
-    assert await kraken.error("CancelOrderBatch", as_json=True, orders=[]) == "EGeneral:Invalid arguments:orders"
+    for ids in ([], [""], first, None):
+        assert await kraken.error("CancelOrderBatch", as_json=True, orders=ids) == "EGeneral:Invalid arguments:orders"
+    assert await kraken.error("CancelOrderBatch", orders=second) == "EGeneral:Invalid arguments:orders"  # no JSON
     assert await kraken.result("CancelOrderBatch", as_json=True, orders=[first, second, third]) == {"count": 2}
     found = await kraken.result("QueryOrders", txid=f"{first},{second}")
     assert {order["status"] for order in found.values()} == {"canceled"}

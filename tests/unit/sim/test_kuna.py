@@ -19,7 +19,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from kill_switch.sim.kuna import payloads as wire
+from kill_switch.sim.kuna import signing
 from kill_switch.sim.main import Login
 
 from .clients import Sim, receive, running
@@ -385,11 +385,11 @@ def test_the_vectors_of_the_venue_file_are_right() -> None:
             "4b9a034484851348d528ac3e9f5e62a0bf9c7585f254c362441dc47ace126a2b8f80b8d4c029a07ac4072f6083e958f2",
         ),
     ):  # fmt: skip
-        text = wire.signing_text(target, "1700000000000", content)
-        assert wire.signed("kuna-secret", text, signature)
-        assert not wire.signed("kuna-secret", text, signature.upper())
-        assert not wire.signed("kuna-secret", text + b" ", signature)
-        assert not wire.signed("kuna-secret", text, "ü")
+        text = signing.signing_text(target, "1700000000000", content)
+        assert signing.is_signed("kuna-secret", text, signature)
+        assert not signing.is_signed("kuna-secret", text, signature.upper())
+        assert not signing.is_signed("kuna-secret", text + b" ", signature)
+        assert not signing.is_signed("kuna-secret", text, "ü")
 
 
 async def test_signed_requests_are_checked() -> None:

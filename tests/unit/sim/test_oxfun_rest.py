@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from kill_switch.sim.kit.auth import is_signed
 from kill_switch.sim.oxfun import payloads as wire
 
 from .clients import Sim, receive, running
@@ -51,13 +52,15 @@ def refusal(answer: httpx.Response) -> tuple[int, str]:
 def test_documented_rest_signatures_are_right(start: str, path: str, payload: str, signature: str) -> None:
     stamp, nonce, verb = start.split("\n")
     text = wire.rest_text(stamp, nonce, verb, "api.ox.fun", path, payload.encode())
-    assert wire.signed("secret", text, signature)
-    assert not wire.signed("secreT", text, signature)
-    assert not wire.signed("secret", text + b"\n", signature)
+    assert is_signed(b"secret", text, "sha256", signature)
+    assert not is_signed(b"secreT", text, "sha256", signature)
+    assert not is_signed(b"secret", text + b"\n", "sha256", signature)
 
 
 def test_documented_login_signature_is_right() -> None:
-    assert wire.signed("secret", wire.login_text("1700000000000"), "qNyCEuPA4GPpD3gYnapr/2/0OOe1C+GUn5QWMIV8GoY=")
+    assert is_signed(
+        b"secret", wire.login_text("1700000000000"), "sha256", "qNyCEuPA4GPpD3gYnapr/2/0OOe1C+GUn5QWMIV8GoY="
+    )
 
 
 async def test_cancel_all_is_queued_and_done_later(sim: Sim) -> None:

@@ -25,6 +25,7 @@ from kill_switch.sim.kit.options import Options
 from kill_switch.sim.kit.protocol import Request, Understood
 from kill_switch.sim.kit.table_venue import TableVenue
 from kill_switch.sim.kit.tables import OMIT, Op, Params, Refused, RouteSpec, fill
+from kill_switch.sim.kit.values import positive
 from kill_switch.sim.kit.ws_protocol import WsProtocol
 
 from .clients import Sim, receive, running
@@ -84,6 +85,7 @@ class Corner(TableVenue):
             ("GET", "/time"): RouteSpec("other", "time", lambda account, params: account.name, public=True),
             ("POST", "/list"): RouteSpec("read", "orders", self.list_page, 2),
             ("POST", "/cancel"): RouteSpec("cancel", "cancel", self.cancel_some),
+            ("POST", "/cancel/{id}/now"): RouteSpec("cancel", "cancel-one", lambda a, params: params),
             ("POST", "/cancel-all"): RouteSpec("cancel", "cancel-all", lambda a, params: len(self.cancel_all(a))),
             ("POST", "/place"): RouteSpec("other", "place", lambda a, params: self.place(a, self.new(a, params)).id),
         }
@@ -147,6 +149,31 @@ async def test_routes_answer_by_the_table_and_other_paths_are_refused(sim: Sim) 
     placed = (await call(sim, "/place")).json()["result"]
     await call(sim, "/place", kind="market")  # filled at once
     assert [order["id"] for order in (await sim.get("/orders", venue="corner"))["orders"]] == [placed]
+
+
+async def test_a_segment_of_a_path_is_a_parameter_that_the_body_cannot_replace(sim: Sim) -> None:
+    assert (await call(sim, "/cancel/7/now", id="8", more=1)).json() == {"result": {"id": "7", "more": 1}}
+    for path in ("/cancel/7", "/cancel/7/later", "/cancel/7/now/x"):
+        assert (await call(sim, path)).status_code == 404
+    assert next(line["what"] for line in await sim.requests("corner")) == "cancel-one"
+
+
+async def test_requests_for_unknown_paths_are_charged_as_well(sim: Sim) -> None:
+    assert [(await call(sim, "/nowhere")).status_code for _ in range(11)] == [404] * 10 + [429]
+
+
+@pytest.mark.parametrize("body", ["{", "[]", "1"])
+async def test_a_body_that_is_no_json_object_is_refused(sim: Sim, body: str) -> None:
+    sign = hmac.digest(b"s", body.encode(), "sha256").hex()
+    headers = {"key": "k1", "sign": sign, "Content-Type": "application/json"}
+    answer = await sim.web.post(sim.venue("corner")["rest_url"] + "/cancel-all", content=body, headers=headers)
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("value", [None, "", "x", "nan", "inf", "0", "-1", True, []])
+def test_only_a_finite_number_above_zero_is_positive(value: object) -> None:
+    assert positive(value) is None
+    assert (positive("0.5"), positive(2)) == (Decimal("0.5"), Decimal(2))
 
 
 async def test_the_pool_is_charged_by_weight_and_shared_with_another_program(sim: Sim) -> None:

@@ -117,7 +117,7 @@ def _link(name: str) -> Callable[[Path], None]:
         *map(_link, ("config.toml", "keys", "state", "run", "tls")),
     ],
 )
-def test_what_something_else_wrote_is_refused_by_its_name_and_stays_as_it_is(
+def test_a_file_of_something_else_is_refused_by_its_name_and_stays_as_it_is(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:
     make(tmp_path)

@@ -102,6 +102,6 @@ def test_a_loop_that_was_late_makes_up_for_nothing() -> None:
 def test_venues_that_may_be_asked_less_often_are() -> None:
     scale = Scale("a", "b")
     venue = scale.floor.venues["b"]
-    venue.cadence = venue.cadence._replace(equity_every_s=30.0)
+    venue.limits.cadence = venue.limits.cadence._replace(equity_every_s=30.0)
     scale.run(61)
     assert (len(scale.asked["a"]), len(scale.asked["b"])) == (13, 2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
+from kill_switch.venues.described_venue import COMMAND_RETRIES
 from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand, CancelResult, LeftOut, StrikeStep
-from kill_switch.venues.kit_adapter import COMMAND_RETRIES
 from kill_switch.venues.messages import (
     CallLost,
     CancelAnswered,

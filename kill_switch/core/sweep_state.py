@@ -1,0 +1,107 @@
+"""Hold the state of an account's sweep, and answer when its strikes and reads may leave and when they are late.
+
+`sweep` changes it; nothing here does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kill_switch.core.domain import Phase, SweepTiming
+
+READ_ROUND_TRIPS = 2  # a read may take this many of the longest recent round trips
+MAX_READ_BOUND_NS = 30_000_000_000  # because a lane gives an answer up by then
+SEEN_NS = 30_000_000_000  # no strike waits for a read so soon after an order was seen
+LONGEST_WAIT_S = 20.0  # of a kill's read for its share of the venue's limit; strikes leave it then too little for it
+AT_ONCE_NS = 2_000_000_000  # from the sweep's begin; without a clean read by then, its reads may wait
+
+
+class Sweep(NamedTuple):
+    """State of an account's sweep. Times are monotonic nanoseconds; `due_ns` is when `SweepTimerFired` is due."""
+
+    timing: SweepTiming
+    phase: Phase
+    began_ns: int
+    struck_ns: int
+    due_ns: int
+    strikes: int = 1
+    strike_owed: bool = False  # another strike is due as soon as the gap allows
+    clean_reads_in_a_row: int = 0
+    clean_read_asked_ns: int = 0  # when the last of them was asked for
+    clean_since_ns: int = 0  # when the first of them was asked for
+    orders_left: int | None = None  # orders seen by the last read that counts
+    seen_ns: int = 0  # when a read or a push last showed an order
+    reads_before_are_stale_ns: int = 0  # a read that was asked for before this instant does not count
+    read_asked_ns: int = 0  # when the read that is under way was asked for, or when it leaves; 0: none is
+    read_has_waited: bool = False  # it has waited for room in the venue's limit, or does
+    pending_since_ns: int = 0  # since when only pending cancels are left; 0: they are not
+    last_proof_ns: int = 0  # when the last read that showed the account clean was asked for
+    stagger_ns: int = 0  # additional wait of the first read, for the other accounts of the pass
+    last_news_ns: int = 0  # when the venue last answered: to a strike, or with a whole list
+    longest_rtt_ns: int = 0  # the longest recent round trip of a read or a strike
+
+
+def read_may_wait_s(sweep: Sweep, at_ns: int, since_ns: int = 0) -> float:
+    """Return for how long a read may wait until the venue's limit has room, in seconds; 0: it leaves at once.
+
+    A read of a kill that may prove the account clear never waits: the first reads, a read after a clean read. The other
+    reads of a kill wait `LONGEST_WAIT_S`, from `since_ns` on if it is not 0. A guard's read waits one more interval: it
+    then comes in time. Where lists lag, a read after a clean read proves nothing before the span is over.
+    """
+    if sweep.phase is Phase.CLEAR:
+        return sweep.timing.guard_every_s
+    if at_ns - sweep.began_ns <= AT_ONCE_NS:
+        return 0.0
+    if sweep.clean_reads_in_a_row:
+        return max(0.0, sweep.timing.list_lag_s - (at_ns - sweep.clean_since_ns) / 1e9)
+    return max(0.0, LONGEST_WAIT_S - (at_ns - (since_ns or at_ns)) / 1e9)
+
+
+def next_strike_ns(sweep: Sweep) -> int:
+    """Return when the next strike may leave: after the venue's gap, which grows in RESIDUE up to the cap."""
+    gap_s = sweep.timing.strike_gap_s
+    if sweep.phase is Phase.RESIDUE:
+        gap_s = min(sweep.timing.gap_cap_s, max(gap_s, (sweep.struck_ns - sweep.began_ns) / 4e9))
+    return sweep.struck_ns + to_ns(gap_s)
+
+
+def strikes_wait(sweep: Sweep) -> bool:
+    """Return whether strikes wait for a read: the venue has answered the last one, and shown no order for long."""
+    return sweep.last_news_ns > sweep.struck_ns and sweep.struck_ns - sweep.seen_ns > SEEN_NS
+
+
+def is_venue_silent(sweep: Sweep, at_ns: int) -> bool:
+    """Return whether the venue is silent: no answer to the last strike within the bound, or none for two bounds.
+
+    For a read that strikes have waited for, the two bounds begin when it has left.
+    """
+    bound_ns = read_bound_ns(sweep)
+    if sweep.last_news_ns <= sweep.struck_ns:
+        return at_ns - sweep.struck_ns >= bound_ns
+    waited_ns = sweep.read_asked_ns if sweep.read_has_waited and strikes_wait(sweep) else 0
+    return at_ns - max(sweep.last_news_ns, waited_ns) >= 2 * bound_ns
+
+
+def read_bound_ns(sweep: Sweep) -> int:
+    """Return how long a read may take: `read_within_s`, or longer if recent round trips were longer."""
+    return max(to_ns(sweep.timing.read_within_s), min(READ_ROUND_TRIPS * sweep.longest_rtt_ns, MAX_READ_BOUND_NS))
+
+
+def unproven_too_long(sweep: Sweep, at_ns: int) -> bool:
+    """Return whether the last proof is older than two guard reads take, so that the account is CLEAR no longer."""
+    shown_ns = max(sweep.last_proof_ns, sweep.began_ns)
+    return at_ns - shown_ns > to_ns(2 * sweep.timing.guard_every_s) + read_bound_ns(sweep)
+
+
+def pending_too_long(sweep: Sweep, at_ns: int, pending: int) -> bool:
+    """Return whether cancels are pending for as long as an answer may take."""
+    return (
+        pending > 0
+        and sweep.pending_since_ns > 0
+        and at_ns - sweep.pending_since_ns >= to_ns(sweep.timing.answer_within_s)
+    )
+
+
+def to_ns(seconds: float) -> int:
+    """Return seconds in nanoseconds."""
+    return int(seconds * 1e9)

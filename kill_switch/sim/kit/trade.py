@@ -1,0 +1,58 @@
+"""The handlers of the trade: what calls and messages of every venue do with orders and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.exchange import Session
+from kill_switch.sim.kit.tables import Refused
+from kill_switch.sim.kit.venue import Venue
+
+
+class TradeHandlers(Venue):
+    """Place, list and cancel orders, and log sessions in; the tables' handlers use it."""
+
+    filled_state = "filled"
+
+    def cancel_ids(self, account: Account, ids: Sequence[object], unknown: str) -> list[Order]:
+        """Cancel orders by id. Raises `Refused` with the code `unknown`, and cancels nothing, if one is not open."""
+        orders = [order for order_id in ids if (order := account.open.get(str(order_id)))]
+        if len(orders) < len(ids):
+            raise Refused(unknown)
+        return self.cancel(account, orders, whole=False)
+
+    def list_open(
+        self,
+        account: Account,
+        name: str,
+        render: Callable[[Order], object],
+        *,
+        start: int = 0,
+        count: int | None = None,
+    ) -> list[object]:
+        """Return a page of a list of open orders; `name` is the list's name in `lists`."""
+        orders = self.listed(account, name)
+        return [render(order) for order in orders[start : None if count is None else start + count]]
+
+    def new_order(self, account: Account, symbol: str, kind: str, category: str = "", **fields: Any) -> Order:
+        """Create an order that a client places; a field of the order that is None keeps its usual value."""
+        order = self.make_order(account, symbol, kind, category, 0)
+        return replace(order, **{name: value for name, value in fields.items() if value is not None})
+
+    def place(self, account: Account, order: Order) -> Order:
+        """Rest a new order, and send its events; a market order is filled at once."""
+        account.rest([order])
+        self.push_orders(account, [order], "opened")
+        if order.kind == "market":
+            account.trade(order, self.now_ns(), self.filled_state)
+            self.push_orders(account, [order], "filled")
+        return order
+
+    def log_in(self, session: Session, account: Account, ends_in_s: float) -> None:
+        """Log a session in, for so many seconds; 0 has no end."""
+        self.attach(session, account)
+        if ends_in_s > 0:
+            self.later(ends_in_s, self.expire, session)

@@ -1,0 +1,98 @@
+"""Define what a venue states of itself for the kit's parts: requests, lists, judgements, pushes.
+
+`KitAdapter` makes an adapter of it. This module has no mechanism.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from kill_switch.core.domain import Instant, Order, Route
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.order_list import ListReader, OrderList
+from kill_switch.venues.kit.replies import FrameReply, Reply
+from kill_switch.venues.kit.session_token import Token
+from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
+from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
+from kill_switch.venues.messages import Outputs, Replied
+from kill_switch.venues.profile import OptionsT
+
+COMMAND_RETRIES = 4  # how often a kill's command is signed anew; any other call is signed anew once
+
+LookUp = Callable[[str], Build]  # an order's id → the builder of the request for it
+
+
+class DescribedVenue(Adapter[OptionsT]):
+    """A venue that sets these attributes in its `__init__`, and defines the functions that it needs."""
+
+    READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
+    READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
+
+    account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
+    lists: Sequence[OrderList]
+    look_up: LookUp | None = None
+    login: Sequence[LoginStep] = ()
+    ping: Ping | None = None
+    token_request: Build | None = None  # hands out the token that a login needs
+    harmless: Build | None = None  # the cancel of an order that cannot exist
+    harmless_frame: Callable[[int], bytes] | None = None  # the same as a frame of this number
+    equity_request: Build | None = None
+
+    @abstractmethod
+    def read_reply(self, status: int, body: Any) -> Reply:
+        """Judge an HTTP answer; `body` is its JSON value, None if it has none. No other place judges error codes."""
+
+    @abstractmethod
+    def read_order(self, item: object) -> Order | None:
+        """Read an order of a list; return None if it cannot be read. An unknown status is alive."""
+
+    def cancels(self, now: Instant) -> Iterable[StrikeStep]:
+        """Yield the commands of a strike, the widest first; with `account_wide`, that is the first."""
+        return () if self.account_wide is None else (self.account_wide,)
+
+    def frame_reply(self, message: Message) -> FrameReply | None:
+        """Judge the answer to a command's or a drill's frame; return None for any other message."""
+        return None
+
+    def read_looked_up(self, data: Any, order_id: str) -> Order | None:
+        """Read the order of a look-up's reply; return None if it cannot be read."""
+        return self.read_order(data)
+
+    def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
+        """Read the equity by currency, or return why it cannot be read."""
+        raise NotImplementedError
+
+    def read_token(self, data: Any) -> Token | None:
+        """Read the token of a reply; return None if it cannot be read."""
+        raise NotImplementedError
+
+    def login_refusal(self, message: Message) -> LoginRefused | None:
+        """Return what a message refuses of the login, or which session it ends; None: neither."""
+        return None
+
+    @abstractmethod
+    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
+        """Process a message that is neither the session's nor the answer to a frame."""
+
+    def is_drill_passed(self, reply: Reply) -> bool:
+        """Return whether the answer to a drill proves the order path, by default that the venue has looked for it."""
+        return reply.not_found
+
+    def why_not_ready(self, route: Route) -> str:
+        """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
+        return ""
+
+    def may_sign_again(self, call: PendingCall) -> bool:
+        """Return whether a call whose signature was refused may be signed again."""
+        return call.retries < (COMMAND_RETRIES if call.command else 1)
+
+    def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
+        """Correct the time or nonce that was refused `tries` times in a row; the request is then signed again."""
+        self.clock.note_reply(reply, now, refused=True)
+
+    def note_answered(self, reply: Replied, now: Instant) -> None:
+        """Do nothing: only `read_reply` knows whether the answer accepts anything."""

@@ -1,0 +1,83 @@
+"""Decide when an account's requests may leave without taking what kills need of its venue's limits.
+
+An `Adapter` owns one `AccountLimits`; `dispatch` asks it. A kill's commands never wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from kill_switch.core.domain import Instant, SweepTiming
+from kill_switch.venues.kit.budget import Budget, PoolCount
+from kill_switch.venues.kit.cadence import MAX_GAP_S, Cadence
+from kill_switch.venues.kit.pools import Calls
+
+MAX_GUARD_S = 120.0  # between two reads of the guard, however few requests other programs leave: it is no load
+
+
+class AccountLimits:
+    """An account's budget, and the cadence that is planned by it."""
+
+    def __init__(self, budget: Budget, cadence: Cadence, most_probe_s: float) -> None:
+        """Make the limits of an account on its own; a lane bears at most `most_probe_s` seconds between two probes."""
+        self.budget = budget
+        self.cadence = cadence
+        self.strikes_are_free: Callable[[], bool] = lambda: False  # they draw from no limit now
+        self._most_probe_s = most_probe_s
+
+    def share(self, cadence: Cadence, counts: Mapping[str, PoolCount]) -> None:
+        """Keep to this cadence, and count in these counts by the names of the pools; other accounts may share them."""
+        self.cadence = cadence
+        self.budget.use(counts)
+
+    def read_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds a read-back may leave without taking requests that cancels need; 0: now."""
+        return self.budget.wait_s(self.budget.demand.read, now)
+
+    def first_read_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds one of a kill's first reads may leave; it only yields to the next cancels."""
+        return self.budget.wait_for_cancels_s(self.budget.demand.read, now)
+
+    def proof_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds the read may leave that follows the first accepted command after refusals."""
+        return max((self.budget.proof_ns - now.mono_ns) / 1e9, self.first_read_wait_s(now))
+
+    def has_room(self, calls: Calls, now: Instant) -> bool:
+        """Return whether requests that can be omitted may leave now; a read-back could still follow."""
+        return not self.budget.wait_s(calls, now, leaves=self.budget.demand.read)
+
+    def has_room_for_drill(self, now: Instant) -> bool:
+        """Return whether a drill leaves the cancels their part, and no pause after a refusal is under way."""
+        return not self.budget.pause_s(now) and not self.budget.wait_for_cancels_s(self.budget.demand.drill, now)
+
+    def token_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds the token of a login may be requested; it only yields to the next cancels."""
+        budget = self.budget
+        return max(budget.pause_s(now), budget.wait_for_cancels_s(budget.demand.token, now))
+
+    def probe_bounds_s(self) -> tuple[float, float]:
+        """Return the seconds between two probes: as many as the limits want, and the most that a lane bears."""
+        return min(self.cadence.probe_every_s / self.budget.share, self._most_probe_s), self._most_probe_s
+
+    @property
+    def equity_every_s(self) -> float:
+        """Seconds between two `request_equity`, while a trigger needs the account's equity."""
+        return self.cadence.equity_every_s / self.budget.share
+
+    def paced(self, timing: SweepTiming, now: Instant) -> SweepTiming:
+        """Return `timing` as slow as other programs and a refusal make it: the same object if nothing has."""
+        budget = self.budget
+        share, pause_s = budget.share, budget.pause_s(now)
+        if share == 1 and not pause_s:
+            return timing
+        named_s = 0.0 if self.strikes_are_free() else min(budget.strike_gap_s(now), MAX_GAP_S)
+        gap_s = max(timing.strike_gap_s, named_s)
+        guard_s = max(timing.guard_every_s, min(timing.guard_every_s / share, MAX_GUARD_S))
+        cap_s = max(timing.gap_cap_s, min(timing.gap_cap_s / share, MAX_GAP_S))
+        return replace(
+            timing,
+            guard_every_s=max(guard_s, pause_s),
+            strike_gap_s=gap_s,
+            gap_cap_s=max(cap_s, gap_s),
+        )

@@ -1,0 +1,75 @@
+"""Count the units of a pool that are in use, by the time at which requests have left.
+
+`budget.PoolCount` owns one for its pool. Times are monotonic nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kill_switch.venues.kit.pools import Pool
+
+SLOTS = 20  # parts of a window, in which its requests are counted
+
+
+class DecayingUse:
+    """The units in use of a counter that decays, or that a token bucket lacks: never more than the pool's size."""
+
+    __slots__ = ("_at_ns", "_most", "_per_ns", "_used")
+
+    def __init__(self, pool: Pool) -> None:
+        self._most = pool.size
+        self._per_ns = pool.per_s / 1e9
+        self._used = 0.0
+        self._at_ns = 0
+
+    def add(self, weight: float, at_ns: int) -> None:
+        self._used = min(self.at(at_ns) + weight, self._most)
+        self._at_ns = max(self._at_ns, at_ns)
+
+    def at(self, now_ns: int) -> float:
+        return max(0.0, self._used - max(0, now_ns - self._at_ns) * self._per_ns)
+
+    def falls_to_s(self, limit: float, now_ns: int) -> float:
+        """Return in how many seconds no more than `limit` is in use."""
+        return max(0.0, (self.at(now_ns) - limit) / self._per_ns / 1e9)
+
+
+class WindowUse:
+    """The units used within the last seconds, counted in `SLOTS` parts of the window and one more."""
+
+    __slots__ = ("_slot_ns", "_slots", "_used")
+
+    def __init__(self, pool: Pool) -> None:
+        self._slot_ns = max(1, int(pool.window_s * 1e9 / SLOTS))
+        self._slots: deque[tuple[int, float]] = deque()  # (number of the part, units)
+        self._used = 0.0
+
+    def add(self, weight: float, at_ns: int) -> None:
+        slot = at_ns // self._slot_ns
+        if self._slots and self._slots[-1][0] >= slot:
+            last, held = self._slots.pop()
+            self._slots.append((last, held + weight))
+        else:
+            self._slots.append((slot, weight))
+        self._used += weight
+
+    def at(self, now_ns: int) -> float:
+        first = now_ns // self._slot_ns - SLOTS
+        while self._slots and self._slots[0][0] < first:
+            self._used -= self._slots.popleft()[1]
+        if not self._slots:
+            self._used = 0.0
+        return self._used
+
+    def falls_to_s(self, limit: float, now_ns: int) -> float:
+        """Return in how many seconds no more than `limit` is in use."""
+        used = self.at(now_ns)
+        for slot, weight in self._slots:
+            if used <= limit:
+                break
+            used -= weight
+            ends_ns = (slot + SLOTS + 1) * self._slot_ns
+            if used <= limit:
+                return max(0.0, (ends_ns - now_ns) / 1e9)
+        return 0.0

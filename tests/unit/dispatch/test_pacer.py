@@ -1,0 +1,107 @@
+"""When a kill's read-back leaves that waits for room in its venue's limit, and what gives way to it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from kill_switch.core.domain import Instant
+from kill_switch.core.state import State
+from kill_switch.core.sweep_state import LONGEST_WAIT_S
+from kill_switch.venues.kit.account_limits import AccountLimits
+from kill_switch.venues.kit.pools import Demand
+from kill_switch.venues.messages import Outputs
+from kill_switch.venues.request import Request
+from tests.harness.core_playbook import at, clear, residue
+from tests.harness.dispatch_doubles import GET_ORDERS, Floor, Venue
+
+PROBE = Request("GET", "/balance", {})
+
+
+class FullLimits(AccountLimits):
+    """Have no room for a read for an hour; cancels have their part."""
+
+    reserved_s = 0.0  # for so long a read would take what is kept for cancels
+
+    def read_wait_s(self, now: Instant) -> float:
+        return 3600.0
+
+    def first_read_wait_s(self, now: Instant) -> float:
+        return max(0.0, self.reserved_s - (now.mono_ns - at(11_000).mono_ns) / 1e9)
+
+
+class Full(Venue):
+    """A venue whose limits are full."""
+
+    def __init__(self, reserved_s: float = 0.0) -> None:
+        super().__init__()
+        self.limits = FullLimits(self.budget, self.limits.cadence, 1.0)
+        self.limits.reserved_s = reserved_s
+
+    def keep_warm(self, now: Instant) -> Outputs:
+        return self.calls.start_call("probe", lambda _: PROBE, now)
+
+
+class HeavyReads(Full):
+    DEMAND: ClassVar[Demand] = Demand(read=("GET /a", "GET /b"), probe=("GET /a",))
+
+
+def floor_with(venue: Venue, state: State) -> Floor:
+    floor = Floor(state=state)
+    floor.time.ns = at(11_000).mono_ns
+    floor.connect("a", venue)
+    return floor
+
+
+def left(floor: Floor, request: Request) -> int:
+    return sum(call.request is request for call in floor.lanes["a"].calls)
+
+
+@pytest.mark.parametrize("reserved_s", [0.0, 25.0], ids=["", "later-if-cancels-need-the-room"])
+def test_a_kills_read_waits_for_its_share_for_a_limited_time(reserved_s: float) -> None:
+    floor = floor_with(Full(reserved_s), residue("a"))
+    floor.session().read_back()
+    floor.time.advance(1000 * max(LONGEST_WAIT_S, reserved_s) - 20)
+    assert left(floor, GET_ORDERS) == 0
+    floor.time.advance(40)
+    assert left(floor, GET_ORDERS) == 1
+
+
+def test_the_sweep_counts_the_time_of_a_read_from_when_it_leaves() -> None:
+    floor = floor_with(Full(), residue("a"))
+    floor.session().read_back()
+    floor.time.advance(1000 * LONGEST_WAIT_S + 20)
+    sweep = floor.dispatcher.state.accounts["a"].sweep
+    assert sweep is not None
+    assert abs(sweep.read_asked_ns - at(11_000 + 1000 * LONGEST_WAIT_S).mono_ns) < 20_000_000
+
+
+def test_a_read_that_waits_leaves_instead_of_a_probe_and_the_next_probe_is_one() -> None:
+    floor = floor_with(Full(), residue("a"))
+    floor.session().read_back()
+    floor.session().use_idle_http_lane()
+    assert (left(floor, GET_ORDERS), left(floor, PROBE)) == (1, 0)
+    floor.session().use_idle_http_lane()
+    assert (left(floor, GET_ORDERS), left(floor, PROBE)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("venue", "state"),
+    [(HeavyReads(), residue("a")), (Full(), clear("a"))],
+    ids=["a-read-takes-more-than-a-probe", "a-guards-read"],
+)
+def test_a_probe_stays_a_probe(venue: Venue, state: State) -> None:
+    floor = floor_with(venue, state)
+    floor.session().read_back()
+    floor.session().use_idle_http_lane()
+    assert (left(floor, GET_ORDERS), left(floor, PROBE)) == (0, 1)
+
+
+def test_no_read_replaces_a_probe_while_the_venue_asks_for_a_pause() -> None:
+    venue = Full()
+    floor = floor_with(venue, residue("a"))
+    floor.session().read_back()
+    venue.budget.on_refusal(60.0, floor.time.now())
+    floor.session().use_idle_http_lane()
+    assert (left(floor, GET_ORDERS), left(floor, PROBE)) == (0, 1)
