@@ -31,11 +31,15 @@ from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Drilled,
     NotReady,
+    OrderPlaced,
+    OrderSeen,
+    OrdersFound,
     OrdersRead,
     Output,
     Outputs,
     Replied,
     Send,
+    Transferred,
 )
 from kill_switch.venues.profile import OptionsT
 from kill_switch.venues.request import Request
@@ -218,12 +222,21 @@ class KitAdapter(DescribedVenue[OptionsT]):
 
     def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
         if conn not in self.sessions:
-            return ()
+            return self._on_last_message(conn, message, now) if self.sessions.has_ended(conn) else ()
         outputs = self.sessions.on_message(conn, message, now)
         if outputs is not None:
             return outputs
         answer = self.frame_reply(message)
         return self.on_push(conn, message, now) if answer is None else self._on_frame_reply(conn, answer, now)
+
+    def _on_last_message(self, conn: int, message: Message, now: Instant) -> Outputs:
+        """Process a message of a connection that was given up: an order that it pushes may be in no list."""
+        if self.frame_reply(message) is not None or self.login_refusal(message) is not None:
+            return ()
+        outputs = self.on_push(conn, message, now)
+        return tuple(
+            [fact for fact in outputs if isinstance(fact, OrderSeen | OrderPlaced | OrdersFound | Transferred)]
+        )
 
     def _on_frame_reply(self, conn: int, answer: FrameReply, now: Instant) -> Outputs:
         number, reply = answer

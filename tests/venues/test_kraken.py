@@ -345,6 +345,20 @@ def test_gaps_again_and_again_leave_the_limit_to_the_cancels() -> None:
     assert 0 < reads <= 12
 
 
+def test_an_order_that_a_given_up_connection_still_pushes_is_looked_up() -> None:
+    player = KRAKEN.ready()
+    [frame] = frames_of(player.put(Kill()))
+    ended = {"method": "cancel_all", "req_id": frame["req_id"], "success": False, "error": "ESession:Invalid session"}
+    [twin] = [call for call in calls_of(player.put(hears(1, ended))) if call.command]
+    player.put(push({"order_id": ONE, "exec_type": "new", "order_status": "new"}))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(answer(twin.tag, OK))
+    player.put(Pause(0.1))
+    [read] = calls_of(player.put(Read()))
+    [look_up] = calls_of(player.put(answer(read.tag, KRAKEN.listed(status=""))))
+    assert look_up.request.target == "/0/private/QueryOrders"
+
+
 # ── maintenance, lockout, overload ────────────────────────────────────────────────────────────────────────────────
 
 

@@ -93,6 +93,7 @@ class SessionPool:
         self._ping = ping
         self._sessions: dict[int, SessionState] = {}
         self._newest: int | None = None
+        self._ended: set[int] = set()  # connections that were given up, and are not closed yet
 
     def __contains__(self, conn: int) -> bool:
         return conn in self._sessions
@@ -119,8 +120,15 @@ class SessionPool:
         session.begun = True
         return self._go_on(conn, session, now)
 
+    def has_ended(self, conn: int) -> bool:
+        """Return whether a connection was given up and is not closed yet: orders that it still pushes count."""
+        return conn in self._ended
+
     def close(self, conn: int) -> None:
         """Forget a connection that is gone."""
+        if conn in self._ended:
+            self._ended.discard(conn)
+            self._on_closed(conn)
         if self._sessions.pop(conn, None) is not None:
             self._choose()
             self._on_closed(conn)
@@ -162,6 +170,7 @@ class SessionPool:
     def refuse(self, conn: int, refused: LoginRefused, now: Instant) -> Outputs:
         """Close a connection whose session the venue has refused or ended."""
         self.close(conn)
+        self._ended.add(conn)
         not_ready = NotReady(Route.WS, conn, refused.evidence, refused.fatal)
         return (not_ready, CloseConnection(conn, refused.evidence), *self._on_refused(refused, now))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kill_switch.core.domain import Route
+from kill_switch.core.domain import Order, OrderState, Route
 from kill_switch.venues.kit.session_token import MAX_FETCH_GAP_S, MIN_FETCH_GAP_S, RENEWED_AT
 from kill_switch.venues.messages import (
     CallLost,
@@ -12,6 +12,7 @@ from kill_switch.venues.messages import (
     Closed,
     NotReady,
     Opened,
+    OrderSeen,
     PrepareFrame,
     Ready,
     Received,
@@ -59,14 +60,15 @@ def test_a_refusal_of_a_login_closes_a_connection_that_is_not_ready_and_is_named
     player(hears(1, message), NotReady(Route.WS, 1, "refused"), CloseConnection(1, "refused"))
 
 
-def test_a_connection_that_is_given_up_pushes_no_orders_from_then_on() -> None:
+def test_an_order_that_a_given_up_connection_still_pushes_is_known_and_proves_no_placing() -> None:
     player = ready()
     for call in player.calls[-1:]:
         player.put(answer(call.tag, {"code": 0, "data": {"orders": []}}))
     before = player.adapter.book.is_current
     player.put(hears(1, {"login": "refused"}))
-    player(hears(1, {"order": "1"}))
+    player(hears(1, {"order": "1"}), OrderSeen(Order("1", "X", OrderState.LIVE, "open")))
     assert (before, player.adapter.book.is_current) == (True, False)
+    player(Closed(Route.WS, 1, "gone"), NotReady(Route.WS, 1, "gone"), hears(1, {"order": "2"}))
 
 
 def test_the_newest_ready_connection_carries_the_commands() -> None:
