@@ -222,21 +222,12 @@ class KitAdapter(DescribedVenue[OptionsT]):
 
     def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
         if conn not in self.sessions:
-            return self._on_last_message(conn, message, now) if self.sessions.has_ended(conn) else ()
+            return _on_last_message(self, conn, message, now) if self.sessions.has_ended(conn) else ()
         outputs = self.sessions.on_message(conn, message, now)
         if outputs is not None:
             return outputs
         answer = self.frame_reply(message)
         return self.on_push(conn, message, now) if answer is None else self._on_frame_reply(conn, answer, now)
-
-    def _on_last_message(self, conn: int, message: Message, now: Instant) -> Outputs:
-        """Process a message of a connection that was given up: an order that it pushes may be in no list."""
-        if self.frame_reply(message) is not None or self.login_refusal(message) is not None:
-            return ()
-        outputs = self.on_push(conn, message, now)
-        return tuple(
-            [fact for fact in outputs if isinstance(fact, OrderSeen | OrderPlaced | OrdersFound | Transferred)]
-        )
 
     def _on_frame_reply(self, conn: int, answer: FrameReply, now: Instant) -> Outputs:
         number, reply = answer
@@ -263,3 +254,11 @@ class KitAdapter(DescribedVenue[OptionsT]):
 
 def _drill_tag(number: int) -> str:
     return f"{DRILL} {number}"
+
+
+def _on_last_message(adapter: KitAdapter[OptionsT], conn: int, message: Message, now: Instant) -> Outputs:
+    """Process a message of a connection that was given up: an order that it pushes may be in no list."""
+    if adapter.frame_reply(message) is not None or adapter.login_refusal(message) is not None:
+        return ()
+    outputs = adapter.on_push(conn, message, now)
+    return tuple([fact for fact in outputs if isinstance(fact, OrderSeen | OrderPlaced | OrdersFound | Transferred)])
