@@ -19,7 +19,7 @@ def test_a_script_that_matches_passes() -> None:
 
 
 def test_a_script_that_leaves_an_output_out_fails() -> None:
-    with pytest.raises(AssertionError, match=r"(?s)  >> Opened.*\+ << WakeAfter\(tag='greeting 1'"):
+    with pytest.raises(AssertionError, match=r"(?s)  >> Opened.*\+ << WakeAfter\(tag='timer 1'"):
         player()(Opened(Route.WS, 1))
 
 
@@ -54,7 +54,7 @@ def test_kinds_of_outputs_are_not_mixed_up() -> None:
 def test_a_timer_goes_by_the_name_that_the_script_gives_it() -> None:
     made = player()
     made(Opened(Route.WS, 1), WakeAfter("no greeting came", 0.5), Opened(Route.WS, 2), WakeAfter("nor here", 0.5))
-    [frame] = made.put(VenueTimerFired("nor here"))
+    frame, *_ = made.put(VenueTimerFired("nor here"))
     assert isinstance(frame, Send) and frame.conn == 2
 
 
@@ -65,5 +65,5 @@ def test_a_placeholder_matches_exactly_one_tag() -> None:
             Asked("the cancel", "DELETE /v3/orders/cancel-all", urgent=True, cancel=True, body=b"{}"),
             WakeAfter("its timer", 0.06),
         )
-    with pytest.raises(AssertionError, match=r"\+ << WakeAfter\(tag='greeting 2'"):
+    with pytest.raises(AssertionError, match=r"\+ << WakeAfter\(tag='timer 2'"):
         player()(Opened(Route.WS, 1), WakeAfter("one", 0.5), Opened(Route.WS, 2), WakeAfter("one", 0.5))
