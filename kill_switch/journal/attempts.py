@@ -70,10 +70,16 @@ class AttemptHistory:
         return self.first is not None and number < self.first.number
 
     def on_rearmed(self) -> None:
-        """Make the attempts' numbers negative, because strikes are numbered from 1 again after a re-arm."""
+        """Make the attempts' numbers negative, because strikes are numbered from 1 again after a re-arm.
+
+        Each number stays unique. Two attempts have the same number in the report if an earlier kill's strike left late.
+        """
+        attempts: list[Attempt] = []
         for attempt in (*self._kept, self.first, self.accepted, self.refused):
-            if attempt is not None:
-                attempt.number = -attempt.strike
+            if attempt is not None and all(attempt is not known for known in attempts):
+                attempts.append(attempt)
+        for position, attempt in enumerate(attempts, 1):
+            attempt.number = -position
 
     def on_sent(self, attempt: Attempt, sent_us: int | None, routes: Sequence[str]) -> bool:
         """Add a copy of a strike's command that was sent; return whether it is the kill's first."""
