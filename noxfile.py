@@ -31,6 +31,7 @@ LONG = {  # the full figures, shortest first
     "crash": ("tests.system.crash", "all"),
     "faults": ("tests.system.fault_matrix", "--jobs", "2"),
     "year": ("tests.deterministic.year", "--years", "1", "--seed", "1"),
+    "limits": ("pytest", "-m", "hours", "tests/venues"),
     "soak": ("tests.system.load.soak", "--minutes", "60"),
     "fuzz": ("tests.system.fuzz", "--inputs", "100000", "--jobs", "2"),
 }
@@ -71,7 +72,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def unit(session: nox.Session) -> None:
     """Decisions, journal, triggers and control, without processes: under a minute."""
-    python(session, "-m", "pytest", "-m", "not e2e and not long", *expand(UNIT), *session.posargs)
+    python(session, "-m", "pytest", "-m", "not e2e and not long and not hours", *expand(UNIT), *session.posargs)
 
 
 @nox.session

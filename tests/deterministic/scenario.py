@@ -693,6 +693,7 @@ class Story:
         if self.late is not None:  # each answer that the proof needs takes so much longer
             within_s += LATE_ANSWERS * self.late[1]["ms"] / 1000
         within_s += 3 * max(house.lag_s for house in self.houses.values())  # a list shows what is gone, then none
+        within_s += max(house.window_s for house in self.houses.values())  # a kill may have used the venue's limit up
         while not judge.found and step_s - self.calm_s < within_s:
             step_s += 0.5
             world.run_until(step_s)

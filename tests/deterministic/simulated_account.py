@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .oracle import Judge
 
 HEDGE_AFTER_S = 0.06
+FEW_REQUESTS = 500  # of a limit: a kill can use them up
 SALT = "5a17"  # the same one each time: a seed tells the same story
 INFERRED = "/v1/api/orders"  # a path of CrossTrade's that is not documented
 NO_MORE = (b'"20007"', b"Exceeded msg rate")  # what a refusal for too many messages says where its status does not
@@ -166,6 +167,13 @@ class House:
         timing = ADAPTERS[self.kind].TIMING
         lag_s = self.lag_s
         return replace(timing, list_lag_s=lag_s, residue_after_s=timing.residue_after_s + lag_s) if lag_s else timing
+
+    @property
+    def window_s(self) -> float:
+        """Return how long the venue's limit may give nothing back: the longest window that a kill can fill."""
+        options = self.configured.options
+        windows = (pool.window_s for pool in ADAPTERS[self.kind].pools(options) if pool.size <= FEW_REQUESTS)
+        return max(windows, default=0.0)
 
     @property
     def lag_ns(self) -> int:

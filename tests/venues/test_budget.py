@@ -260,7 +260,7 @@ class Stating(Weighted):
 
 HOUR_S = 3600.0
 SHORT_S = 400.0  # several times as long as any of the pools takes to refill
-WHOLE = pytest.mark.long
+WHOLE = pytest.mark.hours
 ACCOUNTS = pytest.mark.parametrize(
     ("kind", "accounts", "seconds"),
     [

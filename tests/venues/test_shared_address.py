@@ -101,7 +101,7 @@ def test_three_accounts_beside_bots_that_use_half_of_the_limit_have_no_read_refu
     endure(address, situation, max(pool.size / pool.rate for pool in pools) + 60.0)
 
 
-@pytest.mark.long
+@pytest.mark.hours
 @pytest.mark.parametrize("bots", [False, True], ids=["alone", "beside bots"])
 @pytest.mark.parametrize("situation", SITUATIONS)
 @pytest.mark.parametrize("accounts", [1, 3])
@@ -114,7 +114,7 @@ def test_an_hour_in_which_no_read_is_refused_ends_with_the_last_cancel_gone_thro
     assert bots or address.refused == 0
 
 
-@pytest.mark.long
+@pytest.mark.hours
 @pytest.mark.parametrize(("part", "at_once"), [(0.3, 1), (0.7, 1), (0.5, 6), (0.3, 6)])
 @pytest.mark.parametrize("situation", SITUATIONS)
 @pytest.mark.parametrize("name", NAMES)
@@ -158,7 +158,7 @@ def test_a_kill_whose_commands_were_refused_is_proven_soon_after_the_venue_accep
     assert address.refused == refused or name == "crosstrade"  # whose bucket the refused commands have emptied
 
 
-@pytest.mark.long
+@pytest.mark.hours
 @pytest.mark.parametrize("fault", ["accept", "refuse"])
 @pytest.mark.parametrize(
     ("name", "accounts", "seconds"),
