@@ -170,10 +170,9 @@ class House:
 
     @property
     def window_s(self) -> float:
-        """Return how long the venue's limit may give nothing back: the longest window that a kill can fill."""
-        options = self.configured.options
-        windows = (pool.window_s for pool in ADAPTERS[self.kind].pools(options) if pool.size <= FEW_REQUESTS)
-        return max(windows, default=0.0)
+        """Return how long the venue takes to give a limit back that a kill can use up."""
+        pools = ADAPTERS[self.kind].pools(self.configured.options)
+        return max((pool.size / pool.rate for pool in pools if pool.size <= FEW_REQUESTS), default=0.0)
 
     @property
     def lag_ns(self) -> int:
