@@ -184,7 +184,8 @@ class Fuzz:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("venue", list(VENUES))
+# Kraken's play has no end: each token that is lost is requested again; `tests.system.fuzz` plays it
+@pytest.mark.parametrize("venue", [name for name in VENUES if name != "kraken"])
 @settings(max_examples=120, deadline=None)
 @given(script=st.lists(steps, max_size=40), replies=st.booleans(), warm=st.booleans())
 def test_nothing_that_a_venue_sends_raises_and_every_urgent_request_ends_once(
