@@ -1,12 +1,14 @@
 """Make an account's sweep, read-backs and probes keep to its venue's limits; a kill's commands never pass here.
 
-`AccountSession` owns one. The adapter counts; this module decides when a read leaves and which probe is omitted.
+`AccountSession` owns one. The adapter counts; this module decides when a read leaves and which probe is omitted. If the
+account's limits fail with an exception, it decides as if there were none: it never raises, and holds nothing back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from kill_switch.core import sweep, sweep_state
 from kill_switch.core.domain import Instant, LaneState, Phase
@@ -15,16 +17,29 @@ from kill_switch.dispatch.ports import DispatcherPort
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
 
+ResultT = TypeVar("ResultT")
+
 
 class Pacer:
     """The read-back that waits for room, and the times at which the HTTP lane was used."""
 
-    def __init__(self, account: str, venue: Adapter, dispatcher: DispatcherPort, send_read: Callable[[], None]) -> None:
-        """Start with no read that waits; `send_read` requests a read-back at once."""
+    def __init__(
+        self,
+        account: str,
+        venue: Adapter,
+        dispatcher: DispatcherPort,
+        send_read: Callable[[], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        """Start with no read that waits.
+
+        `send_read` requests a read-back at once. `on_failure` is called with an exception of the account's limits.
+        """
         self._account = account
         self._venue = venue
         self._dispatcher = dispatcher
         self._send_read = send_read
+        self._on_failure = on_failure
         self._timer = Appointment(dispatcher.timers, self._on_timer)
         self._waits_since_ns = 0  # since when a read-back waits for room, monotonic; 0: none does
         self._probed_ns = 0  # when the HTTP lane was last probed, monotonic
@@ -40,13 +55,7 @@ class Pacer:
         Return in how many seconds it leaves; 0: it has left.
         """
         now = self._dispatcher.clock()
-        tripped = self.keep_pace(now)
-        if tripped is None:
-            wait_s = 0.0
-        elif is_prompt:
-            wait_s = self._venue.limits.first_read_wait_s(now)
-        else:
-            wait_s = self._wait_s(tripped, now)
+        wait_s = self._guarded(lambda: self._planned_wait_s(now, is_prompt=is_prompt), 0.0)
         if not wait_s:
             self._send()
             return 0.0
@@ -60,6 +69,9 @@ class Pacer:
 
     def replace_probe(self) -> bool:
         """Send a kill's read-back that waits instead of the probe that is due, if it takes no more; return whether."""
+        return self._guarded(self._replace_probe, False)
+
+    def _replace_probe(self) -> bool:
         budget, running = self._venue.budget, self._running()
         if not self._waits_since_ns or running is None or running.phase is Phase.CLEAR:
             return False
@@ -82,6 +94,12 @@ class Pacer:
         self._venue.budget.proof_ns = 0
         self._read_ns = now.mono_ns
         self._send_read()
+
+    def _planned_wait_s(self, now: Instant, *, is_prompt: bool) -> float:
+        tripped = self._keep_pace(now)
+        if tripped is None:
+            return 0.0
+        return self._venue.limits.first_read_wait_s(now) if is_prompt else self._wait_s(tripped, now)
 
     def _wait_s(self, tripped: sweep_state.Sweep, now: Instant) -> float:
         may_wait_s, venue = sweep_state.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue
@@ -116,12 +134,21 @@ class Pacer:
 
     # the sweep's timing
 
-    def keep_pace(self, now: Instant, *, proven: bool = False) -> sweep_state.Sweep | None:
-        """Set the sweep's timing by the limits' present room; return the sweep with it, None without a sweep.
+    def keep_pace(self, now: Instant, *, proven: bool = False) -> None:
+        """Set the sweep's timing by the limits' present room.
 
         The guard's interval becomes shorter only once a read has `proven` that the venue answers again. Otherwise a
         proof that is as old as the longer interval would count as too old.
         """
+        self._guarded(lambda: self._keep_pace(now, proven=proven), None)
+
+    def on_reply(self, now: Instant, *, is_refusal: bool) -> None:
+        """Set the sweep's timing after a reply that is a refusal, or by which the venue asks for a pause."""
+        if is_refusal or self._guarded(lambda: self._venue.budget.pause_s(now), 0.0):
+            self.keep_pace(now)
+
+    def _keep_pace(self, now: Instant, *, proven: bool = False) -> sweep_state.Sweep | None:
+        """Set the timing; return the sweep with it, None without a sweep."""
         running = self._running()
         if running is None:
             return None
@@ -153,6 +180,9 @@ class Pacer:
 
         It is not omitted for so long that the venue may close the connections as idle, unless other requests use them.
         """
+        return self._guarded(lambda: self._omits_probe(lane), False)
+
+    def _omits_probe(self, lane: LaneState) -> bool:
         if not self._probed_ns or lane is not LaneState.UP:
             return False
         now, venue = self._dispatcher.clock(), self._venue
@@ -162,3 +192,18 @@ class Pacer:
         if probed_s + tick_s > most_s and not in_use:
             return False
         return probed_s + tick_s / 2 < least_s or not venue.limits.has_room(venue.budget.demand.probe, now)
+
+    # limits
+
+    def has_room_for_equity(self, now: Instant) -> bool:
+        """Return whether the account's equity may be requested now."""
+        venue = self._venue
+        return self._guarded(lambda: venue.limits.has_room(venue.budget.demand.equity, now), False)
+
+    def _guarded(self, decide: Callable[[], ResultT], otherwise: ResultT) -> ResultT:
+        """Return what `decide` returns, or `otherwise` if it raises."""
+        try:
+            return decide()
+        except Exception as error:  # because a kill must not depend on the book-keeping of requests
+            self._on_failure(error)
+            return otherwise

@@ -85,7 +85,13 @@ class AccountSession:
         self.numbers = StrikeNumbers()
         self.sweep_timer = Appointment(dispatcher.timers, lambda: dispatcher.wake_sweep(name))
         self._dispatcher = dispatcher
-        self._pacer = Pacer(name, venue, dispatcher, lambda: self._request(self.venue.read))
+        self._pacer = Pacer(
+            name,
+            venue,
+            dispatcher,
+            lambda: self._request(self.venue.read),
+            lambda error: self.status.log_unexpected(error),
+        )
         self._cancels: set[str] = (
             set()
         )  # tags of cancel calls of the last strike; the time at which each leaves is noted
@@ -216,10 +222,9 @@ class AccountSession:
 
     def request_equity(self) -> bool:
         """Request the account's equity and return True, unless the venue refuses calls or its limits have no room."""
-        venue = self.venue
-        if self._troubles.quiet() or not venue.limits.has_room(venue.budget.demand.equity, self._dispatcher.clock()):
+        if self._troubles.quiet() or not self._pacer.has_room_for_equity(self._dispatcher.clock()):
             return False
-        self._request(venue.request_equity)
+        self._request(self.venue.request_equity)
         return True
 
     # ── for the lanes ───────────────────────────────────────────────────────────────────────────────────────
@@ -234,8 +239,8 @@ class AccountSession:
         refused = isinstance(event, Replied) and event.status >= 400 and not self.venue.calls.is_elsewhere(event.tag)
         try:
             outputs = self.venue.handle(event, now)
-            if refused or (isinstance(event, Replied) and self.venue.budget.pause_s(now)):
-                self._pacer.keep_pace(now)  # before the sweep gets to know that the venue has refused its read
+            if isinstance(event, Replied):  # before the sweep gets to know that the venue has refused its read
+                self._pacer.on_reply(now, is_refusal=refused)
             self._carry_out(outputs, now)
             if refused:
                 self._troubles.on_refusal(event, now)  # type: ignore[arg-type]

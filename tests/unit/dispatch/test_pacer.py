@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import pytest
 
-from kill_switch.core.domain import Instant
+from kill_switch.core.domain import Instant, SweepTiming
 from kill_switch.core.state import State
 from kill_switch.core.sweep_state import LONGEST_WAIT_S
 from kill_switch.venues.kit.account_limits import AccountLimits
-from kill_switch.venues.kit.pools import Demand
-from kill_switch.venues.messages import Outputs
+from kill_switch.venues.kit.pools import Calls, Demand
+from kill_switch.venues.messages import Event, OrdersRead, Outputs, Replied
 from kill_switch.venues.request import Request
 from tests.harness.core_playbook import at, clear, residue
 from tests.harness.dispatch_doubles import GET_ORDERS, Floor, Venue
@@ -105,3 +105,55 @@ def test_no_read_replaces_a_probe_while_the_venue_asks_for_a_pause() -> None:
     venue.budget.on_refusal(60.0, floor.time.now())
     floor.session().use_idle_http_lane()
     assert (left(floor, GET_ORDERS), left(floor, PROBE)) == (0, 1)
+
+
+class BrokenLimits(AccountLimits):
+    """Fail at every question."""
+
+    def read_wait_s(self, now: Instant) -> float:
+        raise RuntimeError("limits")
+
+    first_read_wait_s = proof_wait_s = read_wait_s
+
+    def has_room(self, calls: Calls, now: Instant) -> bool:
+        raise RuntimeError("limits")
+
+    def probe_bounds_s(self) -> tuple[float, float]:
+        raise RuntimeError("limits")
+
+    def paced(self, timing: SweepTiming, now: Instant) -> SweepTiming:
+        raise RuntimeError("limits")
+
+
+class Broken(Full):
+    """A venue whose limits fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limits = BrokenLimits(self.budget, self.limits.cadence, 1.0)
+
+
+@pytest.mark.parametrize("is_prompt", [False, True])
+def test_limits_that_fail_hold_back_no_read_of_a_kill(is_prompt: bool) -> None:
+    floor = floor_with(Broken(), residue("a"))
+    assert floor.session().read_back(is_prompt=is_prompt) == 0
+    assert left(floor, GET_ORDERS) == 1
+
+
+def test_limits_that_fail_hold_back_no_probe_and_no_look_at_other_accounts() -> None:
+    floor = floor_with(Broken(), residue("a"))
+    floor.session().use_idle_http_lane()
+    floor.session().use_idle_http_lane()
+    assert left(floor, PROBE) == 2
+    assert not floor.session().request_equity()
+
+
+class Answered(Broken):
+    def handle(self, event: Event, now: Instant) -> Outputs:
+        return (OrdersRead((), True, now.mono_ns),)
+
+
+def test_limits_that_fail_lose_no_answer_of_the_venue() -> None:
+    floor = floor_with(Answered(), residue("a"))
+    floor.session().on_lane_event(Replied("orders#1", 429, {}, b""))
+    assert isinstance(floor.session().status.last_read, OrdersRead)
