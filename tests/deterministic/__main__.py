@@ -20,10 +20,6 @@ from .scenario import Outcome, tell
 from .simulated_account import VENUES
 
 CHUNK = 50
-OPEN = {  # seeds whose stories show a question that is open; `--replay SEED` shows one. The list only shrinks.
-    **dict.fromkeys((2676, 3442, 4673), "two accounts swap names right after a new login, and the process has died"),
-    6167: "a journal that begins a new file after a full disk is 5 s late, and nobody is told",
-}
 TAIL = 60  # lines of the trace that a failure shows
 
 
@@ -37,8 +33,6 @@ def _told(seed: int, venue: str | None) -> Outcome:
 def _chunk(seeds: range, venue: str | None) -> list[Outcome]:
     told = []
     for seed in seeds:
-        if venue is None and seed in OPEN:
-            continue
         told.append(_told(seed, venue))
         if told[-1].found:
             break
@@ -67,7 +61,7 @@ def _outcomes(chunks: Iterable[range], jobs: int, venue: str | None) -> Iterator
                 return
             outcomes = pending.popleft().result()
             yield from outcomes
-            if outcomes and outcomes[-1].found:
+            if outcomes[-1].found:
                 pool.shutdown(cancel_futures=True)
                 return
 
@@ -95,8 +89,6 @@ def _many(start: int, seeds: int | None, minutes: float | None, jobs: int, venue
         ("longest from the last fault to all clear, in s", max(o.settled_s for o in outcomes)),
     ):
         print(f"{what}: {figure:g}")
-    if left_out := [] if venue else [seed for seed in OPEN if start <= seed < start + len(outcomes) + len(OPEN)]:
-        print(*(f"NOT RUN, open: seed {seed}: {OPEN[seed]}" for seed in left_out), sep="\n")
     failed = outcomes[-1] if outcomes and outcomes[-1].found else None
     if failed is None:
         print("every promise was kept")

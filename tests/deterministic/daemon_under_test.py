@@ -188,8 +188,15 @@ class Record(Journal):
             self._filed, self.life.judge.filed = self._writer._filed, True
         for n, (number, size) in enumerate(zip(self._numbers, self.latched, strict=True)):
             if size == math.inf and number <= self._writer.written:
-                self.latched[n] = self.size
-                self.life.judge.latch_written(self.size)
+                self.latched[n] = end = self._end_of(number)
+                self.life.judge.latch_written(end)
+
+    def _end_of(self, number: int) -> int:
+        """Return where a written record ends, over all files; many others may have been written with it."""
+        content = self.life.world.disk.journal.read_bytes()
+        begin = (b"\n" + content).find(b'\n{"seq":%d,' % number)
+        before = self.size - len(content)
+        return before + content.index(b"\n", begin) + 1 if begin >= 0 else before  # it is in a file before this one
 
     def all(self) -> None:
         """Have everything told and written."""

@@ -104,6 +104,7 @@ class Judge:
         self._had: dict[str, House] = {}  # who had a name when accounts were last edited
         self._displaced_ns = -LOOKED_WITHIN_NS
         self._renamed: set[str] = set()  # names that accounts have got since the last process died
+        self._unmarked: set[str] = set()  # names of accounts whose new login the process died before it could record
         self._resumed_as: set[House] = set()  # who had such a name when a process went on with its latch
         self._began_ns = 0  # when the process began, true time
         self._before_reload: dict[str, Phase] = {}
@@ -165,10 +166,22 @@ class Judge:
             return
         if disk.well_for(SYNC_WITHIN_S):
             self.wrong(f"the disk has been well for {SYNC_WITHIN_S:g} s, and does not have a reason that was reported")
-        elif not journal.trouble and math.inf > journal.latched[latch] > journal.asked:
-            self.wrong(f"a reason was reported {SYNC_WITHIN_S:g} s ago, the disk does not have it, and nobody is told")
+        elif self._is_untold(life, latch):  # its record may have been written just now, once the disk took it
+            self.world.later(ASKED_WITHIN_S, self._must_be_told, life, latch)
         else:
             self.world.later(SYNC_WITHIN_S, self._must_be_synced, life, latch)
+
+    def _must_be_told(self, life: Life, latch: int) -> None:
+        """See whether the disk was asked to take the record of a latch meanwhile, or its trouble is said."""
+        if life.alive and self._is_untold(life, latch):
+            self.wrong(f"a reason was reported {SYNC_WITHIN_S:g} s ago, the disk does not have it, and nobody is told")
+        else:
+            self._must_be_synced(life, latch)
+
+    def _is_untold(self, life: Life, latch: int) -> bool:
+        journal = life.journal
+        size = journal.latched[latch]
+        return not journal.trouble and math.inf > size > max(journal.asked, self.world.disk.durable)
 
     def latch_left(self, accounts: Iterable[str]) -> None:
         self.world.note("latch file", *accounts)
@@ -452,11 +465,16 @@ class Judge:
         names = {house: name for name, house in self.houses.items()}
         promised, under = {}, defaultdict(list)
         self._renamed = set(self.houses) - set(self._under)
+        # an account that a reason has named is named under its new name too, though its re-arm may be lost
+        self.scoped |= {names[house] for name, house in self._had.items() if name in self.scoped and house in names}
         self._exchanged |= {name for name, house in self.houses.items() if self._had.get(name, house) is not house}
         self._had.update(self.houses)
         for name, houses in self._under.items():
             kept = name in self.houses and name in self._labels
             now = names.get(houses[-1], name if kept else None)
+            at_ns = self._switched_ns.get(name)
+            if now is not None and now != name and at_ns is not None:
+                self._unmarked |= {now} if self.world.ns - at_ns < RECORDED_WITHIN_S * 1e9 else set()
             if now is not None and name in self.promised:
                 # under another name only the record of its login tells whose the latch is, and the disk may lack that
                 promised[now] = math.inf if now != name and self._is_login_unsynced(name) else self.promised[name]
@@ -565,12 +583,17 @@ class Judge:
         self._all_must_trip, self._resumed = False, True
         self._labels = set(life.dispatcher.state.tripped)
         self._resumed_as |= {self.houses[name] for name in self._labels}
+        for name in self._labels & set(self._under):  # the start's record says who has the latch from now on
+            if self._under[name][-1] is not self.houses[name]:
+                self._under[name].append(self.houses[name])
+                self._switched_ns[name] = self.world.ns
         lost = self._unlisted - set(life.dispatcher.state.tripped)
-        for name in lost & self._renamed:  # a latch file, and an intent, have the names of the accounts alone
+        # a latch file, and an intent, have the names of the accounts alone; a login that is on no record tells nothing
+        for name in lost & (self._renamed | self._unmarked):
             del self.promised[name]
-        if lost := lost - self._renamed:
+        if lost := lost - self._renamed - self._unmarked:
             self.wrong(f"the latch of {sorted(lost)} is lost")
-        self._renamed = set()
+        self._renamed, self._unmarked = set(), set()
         if self.latches:
             self.wrong(f"the latch file for {self.latches} was not found at the start")
 
