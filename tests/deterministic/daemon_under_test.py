@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -142,7 +143,8 @@ class Record(Journal):
     def __init__(self, life: Life, state_dir: Path, runtime_dir: Path) -> None:
         self.life = life
         self.latched: list[float] = []  # bytes that have each latch so far; infinity: it is not written yet
-        self._numbers: list[int] = []  # of their records
+        self._numbers: list[int] = []  # of their records in the queue: the file has no number for one that repeats
+        self._marks: list[re.Pattern[bytes]] = []  # of their records: the instant and the kind
         self._filed = 0
         self.filed_login = False  # the disk was late to take that a tripped account logs in as another one
         super().__init__(state_dir, runtime_dir, syncer=partial(SlowSync, life), worker=partial(SlowWorker, life))
@@ -166,6 +168,7 @@ class Record(Journal):
         """Count the latches that were there."""
         self.latched.append(self.size)
         self._numbers.append(0)
+        self._marks.append(re.compile(b"$."))
 
     def note_ahead(self, reason: Reason) -> bool:
         self.life.step()
@@ -176,6 +179,7 @@ class Record(Journal):
     def append_latch(self, kind: str, data: Mapping[str, object], at: Instant) -> bool:
         self.latched.append(math.inf)
         self._numbers.append(self._queue.numbered + 1)
+        self._marks.append(re.compile(b'"mono_ns":%d,"boot":"[^"]*","kind":"%b".*\n' % (at.mono_ns, kind.encode())))
         self.life.step()
         taken = super().append_latch(kind, data, at)
         self.filed_login = self.filed_login or (kind == "identity" and not taken)
@@ -188,15 +192,16 @@ class Record(Journal):
             self._filed, self.life.judge.filed = self._writer._filed, True
         for n, (number, size) in enumerate(zip(self._numbers, self.latched, strict=True)):
             if size == math.inf and number <= self._writer.written:
-                self.latched[n] = end = self._end_of(number)
+                self.latched[n] = end = self._end_of(self._marks[n])
                 self.life.judge.latch_written(end)
 
-    def _end_of(self, number: int) -> int:
+    def _end_of(self, record: re.Pattern[bytes]) -> int:
         """Return where a written record ends, over all files; many others may have been written with it."""
         content = self.life.world.disk.journal.read_bytes()
-        begin = (b"\n" + content).find(b'\n{"seq":%d,' % number)
         before = self.size - len(content)
-        return before + content.index(b"\n", begin) + 1 if begin >= 0 else before  # it is in a file before this one
+        ends = [match.end() for match in record.finditer(content)]
+        assert ends or before, f"the journal has no record {record.pattern!r}"
+        return before + max(ends, default=0)  # or it is in a file before this one
 
     def all(self) -> None:
         """Have everything told and written."""
