@@ -211,7 +211,11 @@ class RawConnection(asyncio.BufferedProtocol):
 
 async def product(floor: BenchSetup) -> Strike:
     """kill-switch in this process: from a reason until every account's answer."""
-    names = tuple(floor.take())
+    return await start_product(floor, tuple(floor.take()))
+
+
+async def start_product(floor: BenchSetup, names: tuple[str, ...]) -> Strike:
+    """Start kill-switch in this process for the accounts in `names`; return once they are ready."""
     adapters = connect.build_adapters(floor.config, names)
     for adapter in adapters.values():
         adapter.second_route.change(SECOND_ROUTE_S)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from kill_switch.bench import end_to_end as process
-from kill_switch.bench import output
+from kill_switch.bench import output, round_trips
 from kill_switch.bench.contenders import SYSTEMS, BenchSetup, ContenderFactory, Strike
 from kill_switch.bench.peers import PEERS
 from kill_switch.config import loader
@@ -83,6 +83,19 @@ def run(
     if plot is not None:
         output.plot(rows, plot)
     output.print_json(whole) if as_json else output.print_tables(whole)
+    return 0
+
+
+def run_at_distance(rtt_s: float, rounds: int, *, as_json: bool = False) -> int:
+    """Measure kills at venues that are a round trip of `rtt_s` seconds away, print a row for each, and return 0.
+
+    Raises `KillSwitchError` if a measurement fails.
+    """
+    logging.getLogger("kill_switch").setLevel(logging.ERROR)  # lanes that close at the end are no trouble
+    console = Console(stderr=True, quiet=as_json)
+    rows = round_trips.measure(rtt_s, rounds, console.log)
+    whole = {"machine": _machine(), "rtt_ms": round(rtt_s * 1000, 3), "round_trips": rows}
+    output.print_json(whole) if as_json else output.print_round_trips(whole)
     return 0
 
 

@@ -236,12 +236,13 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
 
     period_s = None
     if every:
+        from kill_switch.config.messages import InvalidValue
         from kill_switch.config.parsers import duration
 
         try:
             period_s = duration("beat.every")(every)
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--every") from None
+        except InvalidValue as invalid:
+            raise click.BadParameter(str(invalid), param_hint="--every") from None
     directory, unknown = paths.runtime_dir(config, say=say_once), False
 
     def check_name() -> None:

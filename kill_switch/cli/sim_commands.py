@@ -147,11 +147,18 @@ def demo(as_json: bool, orders: int) -> None:
 @click.option("--peers", is_flag=True, help="Also measure aiohttp, requests and ccxt; needs the extra `bench`.")
 @click.option("--end-to-end", is_flag=True, help="Also measure the daemon as a process: touch, heartbeat, fire, idle.")
 @click.option(
+    "--rtt",
+    metavar="DURATION",
+    help="Instead, put every venue this round trip away, as 50ms, and count the round trips of a kill.",
+)
+@click.option(
     "--plot",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw a picture of the result; needs the extra `bench`.",
 )
-def bench(as_json: bool, accounts: str, rounds: int, peers: bool, end_to_end: bool, plot: Path | None) -> None:
+def bench(
+    as_json: bool, accounts: str, rounds: int, peers: bool, end_to_end: bool, rtt: str | None, plot: Path | None
+) -> None:
     """Measure how long a kill takes on this machine.
 
     The kill is compared, in the same run, with the least time that sockets need.
@@ -160,9 +167,20 @@ def bench(as_json: bool, accounts: str, rounds: int, peers: bool, end_to_end: bo
     Examples:
       kill-switch bench
       kill-switch bench --accounts 16 --rounds 40 --peers --end-to-end
+      kill-switch bench --rtt 50ms --rounds 5
     """
     _simulators()
     from kill_switch.bench import runner as measure
+
+    if rtt is not None:
+        from kill_switch.config.messages import InvalidValue
+        from kill_switch.config.parsers import duration
+
+        try:
+            rtt_s = duration("bench.rtt")(rtt)
+        except InvalidValue as invalid:
+            raise click.BadParameter(str(invalid), param_hint="--rtt") from None
+        sys.exit(measure.run_at_distance(rtt_s, rounds, as_json=as_json))
 
     try:
         sizes = tuple(int(size) for size in accounts.split(","))

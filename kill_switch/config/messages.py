@@ -42,7 +42,7 @@ class InvalidValue(ValueError):
     """Raised by a validator: a description of the wrong value, and a hint; neither text shows a secret."""
 
     def __init__(self, description: str, hint: str) -> None:
-        super().__init__(description)
+        super().__init__(f"{description}: {hint}")
         self.description = description
         self.hint = hint
 

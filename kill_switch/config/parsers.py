@@ -32,6 +32,7 @@ BOUNDS = {  # duration key → shortest and longest value; every duration key is
     "hooks.timeout": ("100ms", "1h"),
     "ping.every": ("1s", "24h"),  # because the server called belongs to another party
     "beat.every": ("10ms", "24h"),
+    "bench.rtt": ("1ms", "5s"),
 }
 _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
 _ADDRESS_HINT = 'expected an IP address and a port, such as "127.0.0.1:9465" or "[::1]:9465"'

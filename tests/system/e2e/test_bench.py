@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from kill_switch.bench import end_to_end, output, runner
+from kill_switch.bench import end_to_end, output, round_trips, runner
 from kill_switch.bench.contenders import BenchSetup, Strike
 from kill_switch.errors import KillSwitchError
 
@@ -64,6 +64,19 @@ def test_the_daemon_is_measured_as_a_process() -> None:
     assert 0 <= idle["cpu_percent"] < 100
     assert 10 < idle["rss_mib"] < 200
     assert shell["fire_ms"] > shell["python_ms"] > 0
+
+
+def test_a_kill_at_a_distance_takes_one_round_trip_and_a_cold_script_several(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(round_trips, "SCENARIOS", [round_trips.Scenario("one request", "roxom", 3)])
+    assert runner.run_at_distance(0.2, 1, as_json=True) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["rtt_ms"] == 200
+    rows = {row["system"]: row for row in whole["round_trips"]}
+    assert [rows["kill-switch"][key] for key in ("scenario", "venue", "commands")] == ["one request", "roxom", 1]
+    assert 1 <= rows["kill-switch"]["answered_rtt"] < 2
+    assert rows["httpx, cold, in turn"]["answered_rtt"] > 3
 
 
 def test_the_table_shows_multiples_of_the_limit(capsys: pytest.CaptureFixture[str]) -> None:

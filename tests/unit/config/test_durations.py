@@ -62,7 +62,7 @@ def refused(model: type[schema.ConfigTable], key: str, value: object) -> str:
 
 
 def test_every_duration_has_its_bounds_and_all_bounds_are_used() -> None:
-    assert {bounds for _, _, bounds in DURATIONS} | {"beat.every"} == set(BOUNDS)
+    assert {bounds for _, _, bounds in DURATIONS} | {"beat.every", "bench.rtt"} == set(BOUNDS)
     assert all(model in WHOLE for model, _, _ in DURATIONS)
 
 

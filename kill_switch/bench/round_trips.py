@@ -1,0 +1,183 @@
+"""Measure kills at venues that are a round trip away: how many round trips until the last answer.
+
+`kill-switch bench --rtt` prints it. A relay delays every byte between both sides. On a real network a kill costs round
+trips, not microseconds: commands that wait for each other's answers, or for a connection to open, take several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import httpx
+import uvloop
+
+from kill_switch import clock
+from kill_switch.bench.contenders import SECOND_ROUTE_S, BenchSetup, Strike, start_product
+from kill_switch.config import loader
+from kill_switch.errors import KillSwitchError
+from kill_switch.testbed.relay import Relay
+from kill_switch.testbed.testbed import LocalTestbed
+from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.messages import Call, Replied
+
+MAX_ROUNDS = 10
+SETTLE_S = 0.5  # for the pushes of new orders to arrive
+WARM_WITHIN_S = 60.0  # for a connection for each call of a strike
+
+log = logging.getLogger(__name__)
+
+
+class Scenario(NamedTuple):
+    """A kill of one account: how many orders rest, at how many symbols, and what the venue takes for it."""
+
+    name: str
+    venue: str
+    orders: int
+    symbols: int = 1
+    options: tuple[str, ...] = ()  # of its simulator
+
+
+SCENARIOS = (
+    Scenario("one frame", "kraken", 20),
+    Scenario("one request", "roxom", 20),
+    Scenario("batches of ids", "kuna", 100),
+)
+
+
+class KillTiming(NamedTuple):
+    """The times of one kill."""
+
+    commands: int
+    apart_ms: float  # from the first command's arrival at the venue to the last one's
+    answered_rtt: float  # round trips from the reason to the last answer
+
+
+Prepare = Callable[[BenchSetup], Awaitable[Strike]]
+
+
+def measure(rtt_s: float, rounds: int, advance: Callable[[str], None]) -> list[dict[str, object]]:
+    """Return a row for each scenario and system; `advance` hears of each scenario's end.
+
+    Raises `KillSwitchError` if a measurement fails.
+    """
+    rows: list[dict[str, object]] = []
+    for scenario in SCENARIOS:
+        with LocalTestbed([scenario.venue], options=scenario.options) as stage:
+            entry = stage.venues[scenario.venue]
+            ports = sorted({httpx.URL(entry[key]).port or 443 for key in ("ws_url", "rest_url")})
+            with Relay(ports, rtt_s) as relay:
+                entry |= {key: relay.url(entry[key]) for key in ("ws_url", "rest_url")}
+                stage.write_config()
+                setup = BenchSetup(stage, loader.load(stage.config), 1)
+                for system, timings in uvloop.run(_all(setup, scenario, rtt_s, min(rounds, MAX_ROUNDS))).items():
+                    rows.append(_row(scenario, system, timings))
+        advance(f"{scenario.name} at {scenario.venue}: measured")
+    return rows
+
+
+def _row(scenario: Scenario, system: str, timings: Sequence[KillTiming]) -> dict[str, object]:
+    middle = sorted(timings, key=lambda timing: timing.answered_rtt)[len(timings) // 2]
+    return {
+        "scenario": scenario.name,
+        "venue": scenario.venue,
+        "system": system,
+        "commands": middle.commands,
+        "apart_ms": round(middle.apart_ms, 1),
+        "answered_rtt": round(middle.answered_rtt, 2),
+    }
+
+
+async def _all(setup: BenchSetup, scenario: Scenario, rtt_s: float, rounds: int) -> dict[str, list[KillTiming]]:
+    results: dict[str, list[KillTiming]] = {}
+    try:
+        ready = await start_product(setup, tuple(setup.config.accounts))
+        for system, strike in {"kill-switch": ready, **{name: make(setup) for name, make in SCRIPTS.items()}}.items():
+            results[system] = [await _round(setup, scenario, rtt_s, strike) for _ in range(rounds + 1)][1:]
+    finally:
+        await setup.close()
+        await asyncio.sleep(2 * rtt_s)  # for the last connections to close
+    return results
+
+
+async def _round(setup: BenchSetup, scenario: Scenario, rtt_s: float, strike: Strike) -> KillTiming:
+    stage, venue = setup.stage, scenario.venue
+    symbols = stage.venues[venue]["symbols"][: scenario.symbols]
+    for number, symbol in enumerate(symbols):
+        share = scenario.orders // len(symbols) + (number < scenario.orders % len(symbols))
+        await asyncio.to_thread(stage.rest, venue, share, symbol=symbol)
+    await asyncio.sleep(SETTLE_S + 2 * rtt_s)
+    await setup.forget()
+    async with asyncio.timeout(setup.ROUND_WITHIN_S):
+        began_ns, answered_ns = await strike()
+    received = await setup.cancels()
+    if not received:
+        raise KillSwitchError(f"{scenario.name}: no cancel arrived")
+    return KillTiming(len(received), (max(received) - min(received)) / 1e6, (answered_ns - began_ns) / 1e9 / rtt_s)
+
+
+# ── scripts as people write them ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _script(
+    send: Callable[[httpx.AsyncClient, Iterable[Call]], Awaitable[None]], *, warm: bool
+) -> Callable[[BenchSetup], Strike]:
+    def make(setup: BenchSetup) -> Strike:
+        (account,) = setup.config.accounts.values()
+        adapter = account.build_adapter(SECOND_ROUTE_S)
+
+        async def strike() -> tuple[int, int]:
+            async with httpx.AsyncClient(base_url=adapter.rest_url, verify=setup.tls, trust_env=False) as client:
+                await _learn_orders(adapter, client)
+                if warm:
+                    began_ns = time.monotonic_ns()
+                    await send(client, _cancels(adapter))
+                    return began_ns, time.monotonic_ns()
+            async with httpx.AsyncClient(base_url=adapter.rest_url, verify=setup.tls, trust_env=False) as client:
+                began_ns = time.monotonic_ns()
+                await send(client, _cancels(adapter))
+                return began_ns, time.monotonic_ns()
+
+        return strike
+
+    return make
+
+
+async def _learn_orders(adapter: Adapter, client: httpx.AsyncClient) -> None:
+    """Read the open orders, so that a strike has its commands."""
+    waiting = [output for output in adapter.read(clock.now()) if isinstance(output, Call)]
+    while waiting:
+        call = waiting.pop()
+        answer = await _send(client, call)
+        replied = Replied(call.tag, answer.status_code, dict(answer.headers), answer.content)
+        waiting += [output for output in adapter.handle(replied, clock.now()) if isinstance(output, Call)]
+
+
+def _cancels(adapter: Adapter) -> list[Call]:
+    """Return the cancels of a strike that is made now."""
+    outputs = [output for output in adapter.strike(clock.now(), 1) if isinstance(output, Call)]
+    return [call for call in outputs if call.cancel]
+
+
+async def _send(client: httpx.AsyncClient, call: Call) -> httpx.Response:
+    request = call.request
+    return await client.request(request.method, request.target, headers=dict(request.headers), content=request.body)
+
+
+async def _together(client: httpx.AsyncClient, calls: Iterable[Call]) -> None:
+    await asyncio.gather(*(_send(client, call) for call in calls))
+
+
+async def _in_turn(client: httpx.AsyncClient, calls: Iterable[Call]) -> None:
+    for call in calls:
+        await _send(client, call)
+
+
+SCRIPTS = {
+    "httpx, warm, gathered": _script(_together, warm=True),
+    "httpx, cold, gathered": _script(_together, warm=False),
+    "httpx, cold, in turn": _script(_in_turn, warm=False),
+}
