@@ -200,6 +200,16 @@ class Pacer:
         venue = self._venue
         return self._guarded(lambda: venue.limits.has_room(venue.budget.demand.equity, now), False)
 
+    def has_room_to_keep_open(self) -> bool:
+        """Return whether the request may leave that keeps one of many connections open."""
+        venue, now = self._venue, self._dispatcher.clock()
+        wanted = venue.budget.demand.keep_open
+        return self._guarded(lambda: bool(wanted) and venue.limits.has_room(wanted, now), False)
+
+    def wanted_connections(self) -> int:
+        """Return how many connections the HTTP lane should have now; 0: it never needs further ones."""
+        return self._guarded(self._venue.wanted_connections, self._venue.CONNECTIONS)
+
     def _guarded(self, decide: Callable[[], ResultT], otherwise: ResultT) -> ResultT:
         """Return what `decide` returns, or `otherwise` if it raises."""
         try:

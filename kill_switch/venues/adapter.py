@@ -36,7 +36,9 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.profile import OptionsT, VenueProfile
 from kill_switch.venues.request import Request, Upgrade
 from kill_switch.venues.retry_after import retry_after_s
-from kill_switch.venues.sharing import Member
+from kill_switch.venues.sharing import ConnectionShare, Member, share_connections
+
+CONNECTIONS_FOR_READS = 2  # beside those of a strike's calls
 
 
 class Adapter(VenueProfile[OptionsT]):
@@ -61,6 +63,7 @@ class Adapter(VenueProfile[OptionsT]):
         self.host = urlsplit(options.rest_url).netloc
         key = secrets.get(self.key_name(options)) if self.secrets(options) else None
         self.member = Member(type(self), options, hash(key))
+        self.connections: ConnectionShare = share_connections({"": self.member})[""]  # of the HTTP lane
         self.budget = Budget(self.pools(options), self.COSTS, self.demand(options), self.COUNT)
         # `dispatch.connect` has accounts that share limits share them
         self.limits = self.LIMITS(self.budget, self.plan(options, {}), self.most_probe_s())
@@ -195,6 +198,25 @@ class Adapter(VenueProfile[OptionsT]):
         """Turn the loss of a call into facts; `call.sent` is whether a byte of the call may have left."""
 
     # between kills
+
+    def strike_calls(self) -> int:
+        """Return how many HTTP calls the next strike would have now; 0: they fit into `CONNECTIONS`.
+
+        The HTTP lane opens a connection for each. It asks about once a second, and never while a strike is made.
+        """
+        return 0
+
+    def wanted_connections(self) -> int:
+        """Return how many HTTP connections the next strike, and reads beside it, need now; 0: `CONNECTIONS`, always."""
+        calls = self.strike_calls()
+        return calls and min(calls + CONNECTIONS_FOR_READS, self.connections.most)
+
+    def keep_connection(self, now: Instant) -> Outputs:
+        """Request next to nothing, to keep a connection open that only a strike of many calls needs; () if it cannot.
+
+        Without it, the venue closes such a connection as idle, and the lane opens another one.
+        """
+        return ()
 
     @abstractmethod
     def keep_warm(self, now: Instant) -> Outputs:
