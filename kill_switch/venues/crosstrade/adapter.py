@@ -21,7 +21,7 @@ from kill_switch.venues.crosstrade.limits import CrossTradeLimits
 from kill_switch.venues.crosstrade.options import CrossTradeOptions
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
 from kill_switch.venues.crosstrade.prober import HelloPart, Prober
-from kill_switch.venues.crosstrade.readback import RpcList, UserReader
+from kill_switch.venues.crosstrade.readback import ReadPart, UserReader
 from kill_switch.venues.crosstrade.replies import AccountDirectory, command_reply, is_limited, list_reply
 from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
 from kill_switch.venues.crosstrade.strike import CrossTradeStriker
@@ -304,7 +304,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         lost = self._wire.frames.take_lost(conn)
         cancels = [part for part in lost if isinstance(part, CancelPart)]
         twins = self._strikes.on_lost_frames(cancels, now, limited=limited)
-        lists = [output for part in lost if isinstance(part, RpcList) for output in part.on_lost(now)]
+        lists = [output for part in lost if isinstance(part, ReadPart) for output in part.on_lost(now)]
         return (NotReady(route, conn, why, fatal=displaced), *twins, *lists)
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
@@ -331,7 +331,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         """Hand the reply to an RPC to the part that waits for it; a reply that nothing waits for changes nothing."""
         body = {**message, "success": False} if message.get("error") else message.get("data")
         part = self._wire.frames.take(tag, conn)
-        judge = list_reply if isinstance(part, RpcList | HelloPart) else command_reply
+        judge = list_reply if isinstance(part, ReadPart | HelloPart) else command_reply
         reply = judge(None, body, self.evidence)
         self._wire.on_answered(conn, tag, now, limited=is_limited(reply))
         if part is not None:
