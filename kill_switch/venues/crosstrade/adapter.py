@@ -17,7 +17,6 @@ from kill_switch.venues.crosstrade.cancel_part import CancelPart
 from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
 from kill_switch.venues.crosstrade.equity import CURRENCY, EquityReader
 from kill_switch.venues.crosstrade.flatten import Flattener
-from kill_switch.venues.crosstrade.limits import CrossTradeLimits
 from kill_switch.venues.crosstrade.options import CrossTradeOptions
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
 from kill_switch.venues.crosstrade.prober import HelloPart, Prober
@@ -29,16 +28,18 @@ from kill_switch.venues.crosstrade.strike_plan import StrikePlanner
 from kill_switch.venues.crosstrade.tokens import (
     BURST,
     TOKENS,
+    CrossTradeLimits,
     SocketLease,
     SocketLoad,
     TokenBucket,
     UserWire,
+    path_of,
     rpc_frame,
     single_target,
 )
 from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
-from kill_switch.venues.kit.budget import Budget, PoolCount
+from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.kit.call_parts import DrillPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
@@ -151,7 +152,6 @@ class CrossTrade(Adapter[CrossTradeOptions]):
 
     def __init__(self, options: CrossTradeOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
-        self.calls.budget = Budget((), (), Demand())  # because `_wire` counts the tokens of both lanes
         self._bearer = {"Authorization": f"Bearer {header_safe('token', secrets['token'])}"}
         self._accounts = options.nt_accounts
         self._subscribes = options.order_events
@@ -217,7 +217,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             lines = [_frame_line("CancelOrders", account=name) for name in chosen]
             lines += [_frame_line("Cancel", account=name, orderId=order_id) for name, order_id in singles]
         else:
-            lines = [f"POST {self._strikes.cancels[name].target} {{}}" for name in chosen]
+            lines = [f"POST {path_of(name)}/orders/cancel {{}}" for name in chosen]
             lines += [f"POST {single_target(name, order_id)} {{}}" for name, order_id in singles]
         if self.closes_positions:
             lines.append(f"then Flatten, once, each of {', '.join(self._accounts)} that a read shows a position of")
@@ -241,7 +241,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         if conn is not None:
             self._wire.note_sent(conn, tag, now)
         frame = rpc_frame("Cancel", {"account": account, "orderId": NO_ORDER}, tag)
-        build = self._wire.paid(self._wire.request("POST", single_target(account, NO_ORDER)))
+        build = self._wire.build("POST", single_target(account, NO_ORDER))
         framed = self.drills.start_frame(conn, tag, frame, now)
         return (*framed, *self.drills.start_call(build, now, context=DrillPart(_has_passed)))
 

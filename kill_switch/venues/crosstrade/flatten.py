@@ -121,7 +121,7 @@ class Flattener:
         conn = self._wire.carrier(now)
         if conn is not None:
             return (self._wire.rpc(conn, f"f{self._count}", "Flatten", {"account": account}, part, now),)
-        build = self._wire.paid(self._wire.request("POST", f"{path_of(account)}/positions/flatten"))
+        build = self._wire.build("POST", f"{path_of(account)}/positions/flatten")
         return self._wire.calls.start_call("flatten", build, now, urgent=True, command=True, context=part)
 
 

@@ -14,8 +14,7 @@ from kill_switch.core.domain import CancelOutcome, Instant
 from kill_switch.venues.crosstrade.cancel_part import CancelPart, CrossTradeStrike
 from kill_switch.venues.crosstrade.replies import is_limited, is_offline
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
-from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS
-from kill_switch.venues.crosstrade.tokens import UserWire, path_of, rpc_frame, single_target
+from kill_switch.venues.crosstrade.tokens import READ_KEEPS, UserWire, path_of, rpc_frame, single_target
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.messages import CancelAnswered, Output, Outputs, PrepareFrame, Send, UnexplainedMessage
 
@@ -47,9 +46,9 @@ class CrossTradeStriker:
         `settled` is called with the final reply to each cancel: NT account, order ("": all orders), reply, moment.
         `answered` is called with the moment, monotonic, at which a strike was made that is now answered.
         """
-        self.cancels = {name: wire.request("POST", f"{path_of(name)}/orders/cancel") for name in accounts}
-        for request in self.cancels.values():
-            _ = request.wire  # rendered now, so that a kill only writes
+        self.cancels = {name: wire.build("POST", f"{path_of(name)}/orders/cancel") for name in accounts}
+        for build in self.cancels.values():
+            _ = build(Instant(0, 0)).wire  # rendered now, so that a kill only writes
         self._wire = wire
         self._accounts = accounts
         self._turns = turns
@@ -123,11 +122,10 @@ class CrossTradeStriker:
         left = max(1, int(self._wire.bucket.left(now)))
         at_once = int(kill) if self._turns.cancels else left  # none while earlier ones wait, but one of a kill
         sent, queued = parts[:at_once], parts[at_once:]
-        framed, over_rest = (sent[:room], sent[room:]) if conn is not None else ([], sent)
+        framed = sent[:room] if conn is not None else []
         outputs: list[Output] = [
             self._send_frame(part, conn or 0, first if part is parts[0] else None, now) for part in framed
         ]
-        self._wire.bucket.spend(now, len(over_rest))  # counted before the second copies are timed
         outputs += self._start_twins(sent, framed, now)
         first_in_queue = holding() if queued else ()
         for part in queued:
@@ -165,7 +163,8 @@ class CrossTradeStriker:
     def _start_twins(self, sent: Sequence[CancelPart], framed: Sequence[CancelPart], now: Instant) -> list[Output]:
         """Send the cancels without a frame over REST, and time the second copies: each waits for a token of its own."""
         outputs: list[Output] = []
-        tokens = self._wire.bucket.left(now)
+        left = self._wire.bucket.left(now)
+        tokens = min(left, max(0.0, left - (len(sent) - len(framed))))  # the requests below take theirs first
         wait_s = 0.0
         for number, part in enumerate(sent):
             if part.order and part.framed:
@@ -174,21 +173,20 @@ class CrossTradeStriker:
             if part.framed:
                 outputs.append(self._wire.timers.start(wait_s, partial(self._on_overdue, part)))
             else:
-                outputs.extend(self._twin(part, now, wait_s, paid=True))
+                outputs.extend(self._twin(part, now, wait_s))
         if framed and wait_s > SILENT_S:
             outputs.append(self._wire.timers.start(SILENT_S, partial(self._on_silence, framed[0])))
         return outputs
 
-    def _twin(self, part: CancelPart, now: Instant, again_s: float, *, paid: bool = False) -> Outputs:
+    def _twin(self, part: CancelPart, now: Instant, again_s: float) -> Outputs:
         """Send the REST twin of a cancel, unless it was sent; an account's takes its second route after `again_s`."""
         if part.twin_started:
             return ()
         part.twin_started = True
         if part.order:
-            request = self._wire.request("POST", single_target(part.account, part.order))
-            build = self._wire.paid(request, paid=paid)
+            build = self._wire.build("POST", single_target(part.account, part.order))
             return self._wire.calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
-        build = self._wire.paid(self.cancels[part.account], paid=paid)
+        build = self.cancels[part.account]
         return self._wire.calls.start_call(
             "cancel", build, now, urgent=True, cancel=True, second_route_after_s=again_s, context=part
         )
