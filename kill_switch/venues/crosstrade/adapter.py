@@ -162,7 +162,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._wire = UserWire(headers, self.limits, self.calls, self.second_route, self.evidence)
         self._lease = SocketLease()
         self._planner = StrikePlanner(self._accounts)
-        self._flattens = Flattener(self._wire, on=options.flatten)
+        self._flattens = Flattener(self._wire, options.flatten)
         self._turns = RequestQueue(self.limits)
         reach = AccountReach(ours, self.evidence)
         self._knowledge = OrderKnowledge(self.book, ours, self._planner, doubts, self._flattens, reach, self.evidence)

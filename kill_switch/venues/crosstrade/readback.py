@@ -71,6 +71,7 @@ class ReadRun:
     asked: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class UserReader:
     """Carry out reads of all the user's orders.
 
@@ -86,30 +87,17 @@ class UserReader:
     begins while cancels wait requests nothing, and ends with that reason.
     """
 
-    def __init__(
-        self,
-        wire: UserWire,
-        ours: AccountDirectory,
-        doubts: DoubtedOrders,
-        turns: RequestQueue,
-        knowledge: OrderKnowledge,
-        reach: AccountReach,
-        *,
-        positions: bool,
-    ) -> None:
-        """Make a reader with no read in progress; `knowledge` gets each read that has ended, `reach` each snapshot."""
-        self.has_path = True  # REST has GET /orders
-        self.has_rpc = True  # the WebSocket has GetAllOrders
-        self._wire = wire
-        self._ours = ours
-        self._doubts = doubts
-        self._turns = turns
-        self._knowledge = knowledge
-        self._reach = reach
-        self._words = wire.words
-        self._has_positions = positions
-        self._repeated: dict[ReadRun, None] = {}  # reads with requests in the queue
-        self._count = 0
+    wire: UserWire
+    ours: AccountDirectory
+    doubts: DoubtedOrders
+    turns: RequestQueue
+    knowledge: OrderKnowledge  # gets each read that has ended
+    reach: AccountReach  # gets each snapshot
+    positions: bool  # positions are read too
+    has_path: bool = True  # REST has GET /orders
+    has_rpc: bool = True  # the WebSocket has GetAllOrders
+    _repeated: dict[ReadRun, None] = field(default_factory=dict)  # reads with requests in the queue
+    _count: int = 0
 
     def begin(self, read: UserRead, now: Instant) -> Outputs:
         """Begin a read; a read whose requests wait in the queue ends first, because the new read replaces it."""
@@ -119,8 +107,8 @@ class UserReader:
                 before.steps.close()
                 outputs += self._end(before.read, now, why="another read takes its place")
             self._repeated.clear()
-            self._turns.drop_reads()
-            if waiting := self._turns.cancels:
+            self.turns.drop_reads()
+            if waiting := self.turns.cancels:
                 why = f"{waiting} cancel(s) wait for a request token: nothing was read"
                 return (*outputs, *self._end(read, now, why=why))
         run = ReadRun(read, self._steps(read, now))
@@ -144,16 +132,16 @@ class UserReader:
         if ask.conn is not None:
             self._count += 1
             tag = f"r{self._count}"
-            frame = self._wire.rpc(ask.conn, tag, ask.target, {}, part, now)
-            return (frame, self._wire.timers.start(LIST_WITHIN_S, partial(self._on_silence, tag, ask.conn, part)))
+            frame = self.wire.rpc(ask.conn, tag, ask.target, {}, part, now)
+            return (frame, self.wire.timers.start(LIST_WITHIN_S, partial(self._on_silence, tag, ask.conn, part)))
         is_probe = part.run.read.probe
-        once = is_probe or self._wire.bucket.contended(now)
-        again_s = None if once else max(READ_AGAIN_S, self._wire.second_route.read_s)
-        return self._wire.get(ask.kind, ask.target, part, now, urgent=not is_probe, again_s=again_s)
+        once = is_probe or self.wire.bucket.contended(now)
+        again_s = None if once else max(READ_AGAIN_S, self.wire.second_route.read_s)
+        return self.wire.get(ask.kind, ask.target, part, now, urgent=not is_probe, again_s=again_s)
 
     def _on_silence(self, tag: str, conn: int, part: ReadPart, now: Instant) -> Outputs:
         """Go on without the RPC of this id if it is not answered yet."""
-        return () if self._wire.frames.take(tag, conn) is None else part.on_lost(now)
+        return () if self.wire.frames.take(tag, conn) is None else part.on_lost(now)
 
     def answer(self, part: ReadPart, answer: Answer, now: Instant) -> Outputs:
         """Take the answer to a request; the last one of those that left together leads to the next step."""
@@ -166,15 +154,15 @@ class UserReader:
     def queue(self, part: ReadPart, call: PendingCall, now: Instant) -> Outputs:
         """Repeat a request that was refused for want of tokens, from the queue."""
         self._repeated[part.run] = None
-        return self._turns.queue_read(partial(self._repeat, part.run, call), now)
+        return self.turns.queue_read(partial(self._repeat, part.run, call), now)
 
     def _repeat(self, run: ReadRun, call: PendingCall, now: Instant) -> Outputs:
         self._repeated.pop(run, None)
-        return self._wire.calls.start_call(call.kind, call.build, now, urgent=True, context=call.part)
+        return self.wire.calls.start_call(call.kind, call.build, now, urgent=True, context=call.part)
 
     def rpc_orders(self, reply: Reply) -> AccountOrders | None:
         """Return the list in an RPC's reply, None if it has none."""
-        listed = self._ours.orders(reply.data) if reply.ok else None
+        listed = self.ours.orders(reply.data) if reply.ok else None
         return listed if listed is not None and (listed.orders or not listed.why) else None
 
     # ── the steps of a read: orders, positions, accounts, doubts ──────────────────────────────────────────────────
@@ -184,35 +172,35 @@ class UserReader:
         if read.troubles:
             return self._end(read, now, refused)
         read.ordered = True
-        self._doubts.on_list(read.orders)
+        self.doubts.on_list(read.orders)
         if read.probe:  # it ends without waiting for its one look-up, which may spare a later kill's read that look-up
-            facts = self._knowledge.on_read(read, now)
-            doubts = self._unlisted_doubts(read, 1) if self._wire.bucket.spare(now, 1) else []
+            facts = self.knowledge.on_read(read, now)
+            doubts = self._unlisted_doubts(read, 1) if self.wire.bucket.spare(now, 1) else []
             if not doubts:
                 return facts
             answers, now = yield [_look_up(target) for target in doubts], facts
             self._apply_look_ups(doubts, answers, read)
             return ()
-        if self._has_positions:
+        if self.positions:
             answers, now = yield [Ask("positions", "/v1/api/positions")], ()
             self._apply_positions(answers[0], read)
         if not read.troubles and not read.left:
             answers, now = yield [Ask("reach", SNAPSHOT)], ()  # whether empty lists have covered every account
             self._apply_snapshot(answers[0].reply, read)
             if not read.troubles:
-                doubts = self._unlisted_doubts(read, max(1, min(MAX_LOOK_UPS, int(self._wire.bucket.left(now)) - 1)))
+                doubts = self._unlisted_doubts(read, max(1, min(MAX_LOOK_UPS, int(self.wire.bucket.left(now)) - 1)))
                 if doubts:
                     answers, now = yield [_look_up(target) for target in doubts], ()
                     self._apply_look_ups(doubts, answers, read)
-                read.add_trouble(self._doubts.why())
-        return self._knowledge.on_read(read, now)
+                read.add_trouble(self.doubts.why())
+        return self.knowledge.on_read(read, now)
 
     def _end(self, read: UserRead, now: Instant, refused: Reply | None = None, why: str = "") -> Outputs:
         """End a read as incomplete; its orders so far are still reported. `refused` is the reply that refused it."""
         read.add_trouble(why)
         if read.probe and not read.orders:
-            return self._knowledge.on_failed_probe(self._words("; ".join(read.troubles), limit=MAX_TROUBLE), refused)
-        return self._knowledge.on_read(read, now)
+            return self.knowledge.on_failed_probe(self.wire.words("; ".join(read.troubles), limit=MAX_TROUBLE), refused)
+        return self.knowledge.on_read(read, now)
 
     def _list_orders(self, read: UserRead, now: Instant) -> OrderSteps:
         """Request a read's orders in the way that is left: over REST, the WebSocket, or account by account.
@@ -223,9 +211,9 @@ class UserReader:
             answers, now = yield [Ask("orders", "/v1/api/orders")], ()
             answer = answers[0]
             if answer.status != 404:
-                return self._apply_list(self._ours.orders(answer.reply.data), answer.reply, read), now
+                return self._apply_list(self.ours.orders(answer.reply.data), answer.reply, read), now
             self.has_path = False
-        conn = self._wire.carrier(now)
+        conn = self.wire.carrier(now)
         if self.has_rpc and conn is not None:
             read.conn = conn
             answers, now = yield [Ask("rpc", "GetAllOrders", conn)], ()
@@ -234,7 +222,7 @@ class UserReader:
             if listed is not None:
                 return self._apply_list(listed, answer.reply, read), now
             self.has_rpc = answer.is_lost or is_limited(answer.reply) or is_offline(answer.reply)
-        names = self._ours.names
+        names = self.ours.names
         answers, now = yield [_look_up(("", name), "list") for name in names], ()
         for number, answer in answers.items():
             why = self._apply_account_list(names[number], answer.reply, read)
@@ -244,42 +232,42 @@ class UserReader:
     def _apply_list(self, listed: AccountOrders, reply: Reply, read: UserRead) -> Reply | None:
         """Apply the list of all accounts; return the reply if it is a refusal."""
         read.orders.extend(listed.orders)
-        read.add_trouble((warning(reply.data, self._words) or listed.why) if reply.ok else reply.evidence)
+        read.add_trouble((warning(reply.data, self.wire.words) or listed.why) if reply.ok else reply.evidence)
         return None if reply.ok else reply
 
     def _apply_account_list(self, name: str, reply: Reply, read: UserRead) -> str:
         """Apply the list of one account; return why it may not be whole."""
         if is_account_unknown(reply):
-            self._doubts.on_account_unknown(name, reply.evidence)
-        listed = self._ours.orders(reply.data, name)
+            self.doubts.on_account_unknown(name, reply.evidence)
+        listed = self.ours.orders(reply.data, name)
         read.orders.extend(listed.orders)
-        return (warning(reply.data, self._words) or listed.why) if reply.ok else reply.evidence
+        return (warning(reply.data, self.wire.words) or listed.why) if reply.ok else reply.evidence
 
     def _apply_positions(self, answer: Answer, read: UserRead) -> None:
         reply, why = answer.reply, answer.reply.evidence
         if reply.ok:
-            read.positions, why = self._ours.positions(reply.data)
+            read.positions, why = self.ours.positions(reply.data)
             read.positioned = not why or bool(read.positions)
-            why = warning(reply.data, self._words) or why
+            why = warning(reply.data, self.wire.words) or why
         read.add_trouble(why if answer.is_lost else why and f"positions: {why}")
 
     def _apply_snapshot(self, reply: Reply, read: UserRead) -> None:
         why = reply.evidence
         if reply.ok:
-            read.add_trouble(describe_unreached(self._reach.on_read_snapshot(reply.data)))
-            why = warning(reply.data, self._words)
+            read.add_trouble(describe_unreached(self.reach.on_read_snapshot(reply.data)))
+            why = warning(reply.data, self.wire.words)
         read.add_trouble(why and f"accounts: {why}")
 
     # ── doubts ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _unlisted_doubts(self, read: UserRead, most: int) -> list[Target]:
         """Return at most `most` of the accounts and unlisted orders in doubt; later reads look up the others."""
-        listed = {account_order.order.id for account_order in read.orders} if self._doubts.orders() else set()
-        targets = [("", name) for name in self._doubts.accounts()]
+        listed = {account_order.order.id for account_order in read.orders} if self.doubts.orders() else set()
+        targets = [("", name) for name in self.doubts.accounts()]
         targets += [
             (order_id, account)
-            for order_id, account in self._doubts.orders().items()
-            if account in self._ours.names and order_id not in listed and is_id(order_id)
+            for order_id, account in self.doubts.orders().items()
+            if account in self.ours.names and order_id not in listed and is_id(order_id)
         ]
         return targets[:most]
 
@@ -287,25 +275,25 @@ class UserReader:
         for number, answer in answers.items():
             order, account = targets[number]
             if order:
-                self._doubts.on_look_up(order, self._apply_order(order, account, answer.reply, read))
+                self.doubts.on_look_up(order, self._apply_order(order, account, answer.reply, read))
             elif not self._apply_account_list(account, answer.reply, read):
-                self._doubts.on_account_shown(account)
+                self.doubts.on_account_shown(account)
 
     def _apply_order(self, order: str, account: str, reply: Reply, read: UserRead) -> str:
         """Apply the look-up of an order of an account; return what it has shown."""
         if is_account_unknown(reply):
-            self._doubts.on_account_unknown(account, reply.evidence)
+            self.doubts.on_account_unknown(account, reply.evidence)
         if is_order_ended(reply):
-            self._doubts.on_ended(order)
+            self.doubts.on_ended(order)
         if not reply.ok:
             return reply.evidence
-        account_order = self._ours.order(reply.data, account)
+        account_order = self.ours.order(reply.data, account)
         if account_order is None or not account_order.account or not account_order.order.status:
             return "the order cannot be read"
         # the broker may have renumbered the order (§ 2)
         account_order = account_order._replace(order=account_order.order._replace(id=order))
         if account_order.order.state is OrderState.GONE:
-            self._doubts.on_ended(order)
+            self.doubts.on_ended(order)
         else:
             read.orders.append(account_order)
         return f"it is {account_order.order.status}"

@@ -226,30 +226,23 @@ class SocketLoad:
         return max(0, MAX_REFUSED - self.refused - len(self.waiting))
 
 
+@dataclass(slots=True, eq=False)
 class UserWire:
     """The user's two lanes: build requests and RPCs, count the token of each, and start the calls of reads."""
 
-    def __init__(
-        self,
-        headers: Mapping[str, str],
-        limits: CrossTradeLimits,
-        calls: CallStarter,
-        second_route: SecondRoute,
-        words: Words,
-    ) -> None:
-        self._limits = limits
-        self.calls = calls
-        self.second_route = second_route
-        self.words = words
-        self.timers = TimerTable()
-        self.links: dict[int, SocketLoad] = {}  # by connection
-        self.frames: FrameTracker[FramePart] = FrameTracker()
-        self._headers = headers
+    headers: Mapping[str, str]
+    limits: CrossTradeLimits
+    calls: CallStarter
+    second_route: SecondRoute
+    words: Words
+    timers: TimerTable = field(default_factory=TimerTable)
+    links: dict[int, SocketLoad] = field(default_factory=dict)  # by connection
+    frames: FrameTracker[FramePart] = field(default_factory=FrameTracker)
 
     @property
     def bucket(self) -> TokenBucket:
         """The user's tokens; another account of the user may bring its own count of them."""
-        return self._limits.bucket
+        return self.limits.bucket
 
     @property
     def newest(self) -> int | None:
@@ -283,7 +276,7 @@ class UserWire:
 
     def build(self, method: str, target: str) -> Build:
         """Return the builder of a request; nothing is signed, so each copy is the same object."""
-        request = Request(method, target, self._headers, b"{}" if method == "POST" else b"")
+        request = Request(method, target, self.headers, b"{}" if method == "POST" else b"")
         return lambda now: request
 
     def get(
