@@ -44,7 +44,7 @@ from kill_switch.venues.kit.call_parts import DrillPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.pools import Demand, Pool
-from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
+from kill_switch.venues.kit.replies import CallPart, ReplyOutcome
 from kill_switch.venues.messages import (
     NOT_PROCESSED,
     CloseConnection,
@@ -231,7 +231,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         return self._prober.probe(now)
 
     def drill(self, now: Instant) -> Outputs:
-        """Cancel an order that cannot exist, of each NT account in rotation; § 4 documents the reply."""
+        """Cancel an order that cannot exist, of each NT account in rotation: "not found or already terminal" (§ 4)."""
         if not self._wire.bucket.spare(now, 2):
             why = "the tokens that are left are kept for a kill"
             return tuple(Drilled(route, False, 0, why, tried=False) for route in self.DRILLS)
@@ -243,7 +243,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         frame = rpc_frame("Cancel", {"account": account, "orderId": NO_ORDER}, tag)
         build = self._wire.build("POST", single_target(account, NO_ORDER))
         framed = self.drills.start_frame(conn, tag, frame, now)
-        return (*framed, *self.drills.start_call(build, now, context=DrillPart(_has_passed)))
+        return (*framed, *self.drills.start_call(build, now, context=DrillPart(lambda reply: reply.ok)))
 
     def request_equity(self, now: Instant) -> Outputs:
         return self._equity.start_read(now)
@@ -336,7 +336,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._wire.on_answered(conn, tag, now, limited=is_limited(reply))
         if part is not None:
             return part.on_frame_reply(reply, now)
-        return self.drills.end_frame(tag, _has_passed(reply), reply.evidence, now)
+        return self.drills.end_frame(tag, reply.ok, reply.evidence, now)
 
     def _on_push(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         """Process a frame that is no reply to an RPC."""
@@ -353,11 +353,6 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         if "rate limit" in " ".join(map(to_text, texts)).lower():
             self._wire.on_answered(conn, "", now, limited=True)
         return (UnexplainedMessage(self.evidence(*texts) if texts else "a message that no document explains"),)
-
-
-def _has_passed(reply: Reply) -> bool:
-    """Return whether a drill has passed: the venue answers it with "not found or already terminal" (§ 4)."""
-    return reply.ok
 
 
 def _frame_line(api: str, **args: str) -> str:

@@ -50,19 +50,15 @@ class Prober:
         if not self.wire.bucket.spare(now, 2) and not self._may_probe_anyway(now):
             return ()
         self._probes += 1
-        self._probed_ns = now.mono_ns
-        orders = self.reads.begin(UserRead(now.mono_ns, probe=True), now)
         is_proven = not self.reach.is_owed and self.reads.has_path
-        return orders if is_proven and self._probes % SNAPSHOT_EVERY else (*orders, *self._request_snapshot(now))
+        return self._begin(now, with_snapshot=not is_proven or self._probes % SNAPSHOT_EVERY == 0)
 
     def on_http_opened(self, now: Instant) -> Outputs:
         """Probe the HTTP lane that has come up; a lane that flaps must not spend the tokens of a kill."""
         self.reads.has_path = self.reach.is_owed = True
         if now.mono_ns - self._probed_ns < PROBE_AGAIN_S * 1e9 and not self.wire.bucket.spare(now, 2):
             return ()  # the next probe proves it
-        self._probed_ns = now.mono_ns
-        orders = self.reads.begin(UserRead(now.mono_ns, probe=True), now)
-        return (*orders, *self._request_snapshot(now))
+        return self._begin(now, with_snapshot=True)
 
     def on_lost_frames(self, now: Instant) -> Outputs:
         """Read the orders after lost pushes (§ 6), if there is a token to spare."""
@@ -96,8 +92,10 @@ class Prober:
         idle_ns = now.mono_ns - max(self._probed_ns, self._read_ns)
         return idle_ns >= PROBE_ANYWAY_S * 1e9 and self.wire.bucket.contended(now) and not self.turns.cancels
 
-    def _request_snapshot(self, now: Instant) -> Outputs:
-        return self.wire.get("snapshot", SNAPSHOT, self.reach, now)
+    def _begin(self, now: Instant, *, with_snapshot: bool) -> Outputs:
+        self._probed_ns = now.mono_ns
+        orders = self.reads.begin(UserRead(now.mono_ns, probe=True), now)
+        return (*orders, *(self.wire.get("snapshot", SNAPSHOT, self.reach, now) if with_snapshot else ()))
 
 
 class HelloPart(NamedTuple):
