@@ -15,7 +15,7 @@ import pytest
 from kill_switch.core import sweep, sweep_state
 from kill_switch.core.domain import CancelOutcome, Instant, Route
 from kill_switch.core.sweep import SweepAction
-from kill_switch.sim.kit.limits import Bucket as VenueBucket
+from kill_switch.sim.kit.limits import DecayingCounter
 from kill_switch.venues import messages
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.crosstrade.request_queue import TURN as TIMER
@@ -427,7 +427,7 @@ def test_tokens_that_the_daemon_used_up_itself_are_no_foreign_use() -> None:
 class Relay:
     """CrossTrade, as strict as its documents: one bucket for both lanes, and ten refused frames end a session."""
 
-    tokens: VenueBucket = field(default_factory=lambda: VenueBucket(20, 3))
+    tokens: DecayingCounter = field(default_factory=lambda: DecayingCounter(20, 3))
     orders: dict[str, str] = field(default_factory=dict)  # order → account
     violations: int = 0
     closed: int = 0
@@ -483,7 +483,7 @@ class World:
         self.now_ns = self.cleared_ns or until_ns
 
     def poll(self) -> None:
-        self.relay.tokens.take(self.now_ns / 1e9)
+        self.relay.tokens.charge(1, self.now_ns / 1e9)
         self.polls += 1
         self.at(self._period_s * (0.9 + 0.2 * (self.polls * 0.414214 % 1)), self.poll)  # no program's beat is exact
 
@@ -514,7 +514,7 @@ class World:
         relay, args = self.relay, asked["args"]
         if conn != self.conn:
             return
-        if relay.tokens.take(self.now_ns / 1e9):
+        if relay.tokens.charge(1, self.now_ns / 1e9):
             relay.violations = 0
             what = {"GetAllOrders": "orders"}.get(asked["api"], "cancel")
             data = relay.answers(what, args.get("account", ""), args.get("orderId", ""))
@@ -528,7 +528,7 @@ class World:
 
     def called(self, tag: str, target: str) -> None:
         parts = target.split("/")
-        if not self.relay.tokens.take(self.now_ns / 1e9):
+        if not self.relay.tokens.charge(1, self.now_ns / 1e9):
             self.at(REFUSED_S, lambda: self.feed(refuse(tag)))
             return
         single = parts[6] if len(parts) == 8 else ""
@@ -571,7 +571,7 @@ def kill_beside(
     Return after how many seconds no order is left, and after how many that is proven.
     """
     world = World(foreign_per_s, phase_s, latency_s, ws=ws)
-    while world.relay.tokens.take(world.now_ns / 1e9):
+    while world.relay.tokens.charge(1, world.now_ns / 1e9):
         pass  # it has polled before: nothing is left
     for number in range(30):
         world.relay.orders[f"{number:032x}"] = FIFTEEN[number % 15]

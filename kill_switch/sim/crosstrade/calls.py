@@ -5,272 +5,206 @@ The REST routes and the WebSocket use the table. It has no call that the file do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any
-from urllib.parse import unquote
-
-import orjson
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from kill_switch.sim.crosstrade import payloads as wire
-from kill_switch.sim.crosstrade.orders import CANCELLING, CrossTradeExchange, CrossTradeOptions
 from kill_switch.sim.kit.book import Account, Order, Position
-from kill_switch.sim.kit.protocol import Kind, Request, SimAnswer, json_answer
-from kill_switch.sim.kit.venue import Route
+from kill_switch.sim.kit.protocol import Kind
+from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
+
+if TYPE_CHECKING:
+    from kill_switch.sim.crosstrade.venue import CrossTrade
 
 BASE = "/v1/api"
+CANCELLING = ("CancelPending", "CancelSubmitted")
 _ENDED_SHOWN = 50
-_PATHS = 1000  # cached look-ups of paths
+_ORDERS, _ACCOUNT = f"{BASE}/orders", f"{BASE}/accounts/{{account}}"
+_ACCOUNT_ORDERS = f"{_ACCOUNT}/orders"
+_ORDER = f"{_ACCOUNT_ORDERS}/{{orderId}}"
 
-Result = tuple[int, dict[str, Any]]
-Args = Mapping[str, Any]
+Result = dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An API call: by path, by the name of its RPC, or by both."""
+class ApiCall(NamedTuple):
+    """An API call: by path, by the names of its RPC, or by both."""
 
     kind: Kind
     operation: str
     method: str
-    path: str  # below /v1/api; {a} and {id} are arguments
+    path: str
     apis: tuple[str, ...]
-    run: Callable[[Account, Args], Result]
-    addon: bool = True  # passed on to NinjaTrader
+    run: Callable[[Account, Params], Result]
+    is_relayed: bool = True  # passed on to the add-on in NinjaTrader
 
 
-class CrossTradeCalls(CrossTradeExchange):
-    """Carry out API calls."""
+class ApiCalls:
+    """Carry out the API calls of a venue; the results are the successes, a refusal is raised."""
 
-    def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
-        super().__init__(options, accounts)
-        account_orders, all_orders = "/accounts/{a}/orders", "/orders"
-        self.calls = (
-            Call(
-                "cancel",
-                "cancel",
-                "POST",
-                f"{account_orders}/{{id}}/cancel",
-                ("Cancel", "CancelOrder"),
-                self._cancel_one,
+    def __init__(self, venue: CrossTrade) -> None:
+        self._venue = venue
+        self._options = venue.options
+        self.table = (
+            ApiCall("cancel", "cancel", "POST", f"{_ORDER}/cancel", ("Cancel", "CancelOrder"), self._cancel_one),
+            ApiCall("cancel", "cancel-all", "POST", f"{_ACCOUNT_ORDERS}/cancel", ("CancelOrders",), self._cancel_all),
+            ApiCall(
+                "cancel", "cancel-everywhere", "POST", f"{_ORDERS}/cancelall", ("CancelAllOrders",), self._cancel_scope
             ),
-            Call("cancel", "cancel-all", "POST", f"{account_orders}/cancel", ("CancelOrders",), self._cancel_orders),
-            Call(
-                "cancel", "cancel-everywhere", "POST", f"{all_orders}/cancelall", ("CancelAllOrders",), self._cancel_all
-            ),
-            Call("cancel", "flatten", "POST", "/accounts/{a}/positions/flatten", ("Flatten",), self._flatten),
-            Call("read", "orders", "GET", account_orders, ("ListOrders",), self._list),
-            Call("read", "all-orders", "GET", all_orders, ("GetAllOrders",), self._list_all),
-            Call("read", "order", "GET", f"{account_orders}/{{id}}", ("GetOrder",), self._order),
-            Call("read", "accounts", "GET", "/accounts", ("ListAccounts",), self._list_accounts),
-            Call("read", "snapshot", "GET", "/accounts/snapshot", ("GetAccountSummary",), self._snapshot),
-            Call("read", "account", "GET", "/accounts/{a}", ("GetAccount",), self._account),
-            Call("read", "watermarks", "GET", "/accounts/{a}/watermarks", (), self._watermarks, addon=False),
-            Call("read", "positions", "GET", "/positions", ("GetAllPositions",), self._positions),
-            Call("other", "endpoints", "GET", "/_endpoints", (), self._endpoints, addon=False),
+            ApiCall("cancel", "flatten", "POST", f"{_ACCOUNT}/positions/flatten", ("Flatten",), self._flatten),
+            ApiCall("read", "orders", "GET", _ACCOUNT_ORDERS, ("ListOrders",), self._list),
+            ApiCall("read", "all-orders", "GET", _ORDERS, ("GetAllOrders",), self._list_all),
+            ApiCall("read", "order", "GET", _ORDER, ("GetOrder",), self._order),
+            ApiCall("read", "accounts", "GET", f"{BASE}/accounts", ("ListAccounts",), self._accounts),
+            ApiCall("read", "snapshot", "GET", f"{BASE}/accounts/snapshot", ("GetAccountSummary",), self._snapshot),
+            ApiCall("read", "account", "GET", _ACCOUNT, ("GetAccount",), self._account),
+            ApiCall("read", "watermarks", "GET", f"{_ACCOUNT}/watermarks", (), self._watermarks, False),
+            ApiCall("read", "positions", "GET", f"{BASE}/positions", ("GetAllPositions",), self._positions),
+            ApiCall("other", "endpoints", "GET", f"{BASE}/_endpoints", (), self._endpoints, False),
         )
-        self.apis = {name: call for call in self.calls for name in call.apis}
-        self._found: dict[tuple[str, str, bool], tuple[Call, dict[str, str]] | None] = {}
-        self._by_path = {(call.method, tuple(call.path.strip("/").split("/"))): call for call in self.calls}
 
-    # REST
+    def routes(self) -> dict[tuple[str, str], RouteSpec]:
+        """Return the table as REST routes."""
+        return {
+            (call.method, call.path): RouteSpec(call.kind, call.operation, self.runner(call)) for call in self.table
+        }
 
-    def route(self, request: Request) -> Route | None:
-        """Return the request's route; a fixed path takes precedence over one with arguments (§5)."""
-        key = (request.method, request.path, self.options.has_orders)
-        if key not in self._found:
-            if len(self._found) >= _PATHS:
-                self._found.clear()
-            self._found[key] = self._find(request)
-        match = self._found[key]
-        if match is None:
-            return None
-        call, args = match
-        return Route(call.kind, call.operation, lambda account, asked: self._rest(call, account, args, asked))
+    def runner(self, call: ApiCall) -> Callable[[Account, Params], Result]:
+        """Return the handler of a call: it passes by the add-on, and it resolves the NT account."""
 
-    def _find(self, request: Request) -> tuple[Call, dict[str, str]] | None:
-        if not request.path.startswith(f"{BASE}/"):
-            return None
-        parts = request.path[len(BASE) + 1 :].split("/")
-        best: tuple[int, Call, dict[str, str]] | None = None
-        for (method, pattern), call in self._by_path.items():
-            if (
-                method != request.method
-                or len(pattern) != len(parts)
-                or (call.operation == "all-orders" and not self._has)
-            ):
-                continue
-            if any(wanted != part for wanted, part in zip(pattern, parts, strict=True) if not wanted.startswith("{")):
-                continue
-            names = {"{a}": "account", "{id}": "orderId"}
-            args = {
-                names[wanted]: unquote(part)
-                for wanted, part in zip(pattern, parts, strict=True)
-                if wanted.startswith("{")
-            }
-            if best is None or len(args) < best[0]:
-                best = (len(args), call, args)
-        return None if best is None else (best[1], best[2])
+        def run(account: Account, args: Params) -> Result:
+            if call.is_relayed and not self._options.addon:
+                raise Refused(wire.ERRORS[408], 408)
+            if "account" in args or "{account}" in call.path:
+                args = {**args, "account": self._nt_account(args.get("account"))}
+            result = call.run(account, args)
+            warning = self._options.warning if call.kind == "read" else ""
+            return {**result, "warning": warning} if warning else result
 
-    @property
-    def _has(self) -> bool:
-        return self.options.has_orders
+        return run
 
-    def _rest(self, call: Call, account: Account, args: dict[str, str], request: Request) -> SimAnswer:
-        body_arguments: Any = {}
-        if request.method == "POST":
-            try:
-                body_arguments = orjson.loads(request.body)
-            except orjson.JSONDecodeError:
-                body_arguments = None
-            if not isinstance(body_arguments, dict):
-                return json_answer({"error": "Invalid request"}, 400)  # §4, "POST Cancel Order"
-        status, body = self.call(call, account, {**body_arguments, **args})
-        return self.http_error(status, None, None) if status in (408, 429) else json_answer(body, status)
-
-    def lost(self, request: Request) -> SimAnswer:
-        """Answer an unknown path: with a hint below the API, with the marketing site elsewhere (§1)."""
-        if not request.path.startswith(f"{BASE}/"):
-            return SimAnswer((b"<!doctype html><title>CrossTrade</title>",), 404, ok=False)
-        known = [BASE + call.path for call in self.calls]
-        near = get_close_matches(request.path, known, n=1, cutoff=0.3)
-        return json_answer({**self.error(404), "did_you_mean": near[0] if near else f"{BASE}/_endpoints"}, 404)
-
-    def call(self, call: Call, account: Account, args: Args) -> Result:
-        """Carry out a call, by way of the add-on where the call needs it."""
-        if call.addon and not self.options.addon:
-            return 408, self.error(408)
-        if "{a}" in call.path or "account" in args:
-            name = self.nt_account(args.get("account"))
-            if name is None:
-                return 400, self.error(400, "invalid_account", f"Account {args.get('account')} not found")
-            args = {**args, "account": name}
-        status, body = call.run(account, args)
-        if self.options.warning and call.kind == "read" and status < 400:
-            body = {**body, "warning": self.options.warning}
-        return status, body
+    def _nt_account(self, name: object) -> str:
+        """Return an NT account that NinjaTrader shows, ignoring case (§2). Raises `Refused` if it is unknown."""
+        for shown in self._venue.shown:
+            if shown.casefold() == str(name).casefold():
+                return shown
+        raise Refused("invalid_account", 400, f"Account {name} not found")
 
     # cancels (§4)
 
-    def _cancel_one(self, account: Account, args: Args) -> Result:
-        order_id = str(args.get("orderId"))
-        order = self.find(account, order_id)
-        gone = order is None or order.id not in account.open or not self.reaches(order.category)
-        if order is None or gone or order.category != args["account"]:
+    def _working(self, account: Account, name: str | None, instrument: object = None) -> list[Order]:
+        """Return the orders that NinjaTrader can cancel: of one NT account and of one instrument, if they are named."""
+        return [
+            order
+            for order in account.open.values()
+            if name in (None, order.category) and _is(order, instrument) and order.state not in CANCELLING
+            if self._venue.reaches(order.category)
+        ]
+
+    def _known(self, account: Account, args: Params) -> Order | None:
+        """Return the order that the arguments name, by its id at placement or by the broker's (§2)."""
+        order = self._venue.find(account, str(args.get("orderId")))
+        is_there = order is not None and order.category == args["account"] and self._venue.reaches(order.category)
+        return order if is_there else None
+
+    def _cancel_one(self, account: Account, args: Params) -> Result:
+        order_id, order = str(args.get("orderId")), self._known(account, args)
+        if order is None or order.id not in account.open:
             # the venue promises that this text is stable
-            return 400, {"error": f"Order linked to '{order_id}' not found or already terminal."}
+            raise Refused(f"Order linked to '{order_id}' not found or already terminal.", 400)
         if order.state not in CANCELLING:
-            self.cancel(account, [order], whole=False)
-        return 200, {"orderId": order_id, "success": True}
+            self._venue.cancel(account, [order], whole=False)
+        return {"orderId": order_id}
 
-    def _cancel_orders(self, account: Account, args: Args) -> Result:
-        """Cancel an NT account's orders, of one instrument if it is named."""
-        instrument = args.get("instrument")
-        orders = [
-            order
-            for order in account.open.values()
-            if order.category == args["account"] and self._is(order, instrument) and order.state not in CANCELLING
-            if self.reaches(order.category)
-        ]
+    def _cancel_all(self, account: Account, args: Params) -> Result:
+        name = args["account"]
+        orders = self._working(account, name, args.get("instrument"))
         if not orders:
-            return self._nothing(str(args["account"]))
-        named = self.cancel(account, orders, whole=True)
-        return 200, {"orderIds": [self.shown_id(order) for order in named], "success": True}
+            return _nothing("orderIds", self._options.nothing, "No working orders", f"{name}", "working orders")
+        return {"orderIds": self._cancel(account, orders)}
 
-    def _nothing(self, name: str) -> Result:
-        if self.options.nothing == "400":
-            return 400, {"error": f"No working orders found for account '{name}'"}
-        warning = {"warning": "No working orders"} if self.options.nothing == "warning" else {}
-        return 200, {"orderIds": [], **warning, "success": True}
+    def _cancel_scope(self, account: Account, args: Params) -> Result:
+        is_everywhere = self._options.cancelall == "everywhere"
+        if not is_everywhere and "account" not in args:
+            raise Refused("invalid_account", 400, "account is required")
+        orders = self._working(account, None if is_everywhere else args["account"])
+        return {"cancelled": self._cancel(account, orders), "failed": []}
 
-    def _cancel_all(self, account: Account, args: Args) -> Result:
-        scope = self.options.cancelall
-        if scope == "account" and "account" not in args:
-            return 400, self.error(400, "invalid_account", "account is required")
-        orders = [
-            order
-            for order in account.open.values()
-            if order.state not in CANCELLING and (scope == "everywhere" or order.category == args["account"])
-            if self.reaches(order.category)
-        ]
-        named = self.cancel(account, orders, whole=True)
-        return 200, {"cancelled": [self.shown_id(order) for order in named], "failed": [], "success": True}
+    def _cancel(self, account: Account, orders: list[Order]) -> list[str]:
+        return [self._venue.shown_id(order) for order in self._venue.cancel(account, orders, whole=True)]
 
-    def _flatten(self, account: Account, args: Args) -> Result:
+    def _flatten(self, account: Account, args: Params) -> Result:
         """Cancel an NT account's orders and close its positions, of one instrument if it is named."""
-        name = str(args["account"])
-        held = [position for position in wire.positions(account, name) if self._is(position, args.get("instrument"))]
-        orders = [
-            order
-            for order in account.open.values()
-            if order.category == name and self._is(order, args.get("instrument")) and order.state not in CANCELLING
-        ]
-        if orders:
-            self.cancel(account, orders, whole=True)
+        name, instrument = args["account"], args.get("instrument")
+        held = [position for position in wire.positions(account, name) if _is(position, instrument)]
+        if orders := self._working(account, name, instrument):
+            self._cancel(account, orders)
         if not held:
-            return self._flat(name)
+            return _nothing("closedPositions", self._options.flat, "No positions to flatten", f"{name}", "positions")
         items = [wire.position_item(position, name, 0.0) for position in held]  # as they were before the flatten
-        self.close(account, held)
-        return 200, {"closedPositions": items, "success": True}
-
-    def _flat(self, name: str) -> Result:
-        if self.options.flat == "400":
-            return 400, {"error": f"No positions found for account '{name}'"}
-        warning = {"warning": "No positions to flatten"} if self.options.flat == "warning" else {}
-        return 200, {"closedPositions": [], **warning, "success": True}
-
-    def _is(self, item: Order | Position, instrument: object) -> bool:
-        return instrument in (None, "", item.symbol, item.symbol.split(" ")[0])
+        self._venue.close(account, held)
+        return {"closedPositions": items}
 
     # reads (§5)
 
-    def _listing(self, account: Account, name: str | None) -> Result:
-        which = "all-orders" if name is None else "orders"
-        listed = self.listed(account, which, ended=self.options.lists_terminal)
+    def _list(self, account: Account, args: Params) -> Result:
+        return self._listing(account, "orders", args["account"])
+
+    def _list_all(self, account: Account, args: Params) -> Result:
+        return self._listing(account, "all-orders", None)
+
+    def _listing(self, account: Account, which: str, name: str | None) -> Result:
+        venue, options = self._venue, self._options
+        listed = venue.listed(account, which, ended=options.lists_terminal)
         orders = [order for order in listed if not order.closed_ns]
         orders += [order for order in listed if order.closed_ns][-_ENDED_SHOWN:]
-        orders = [order for order in orders if name in (None, order.category) and self.reaches(order.category)]
-        items = [wire.order_item(order, self.shown_id(order)) for order in orders]
-        return 200, {self.options.orders_key: items[: self.options.page_limit or None], "success": True}
+        orders = [order for order in orders if name in (None, order.category) and venue.reaches(order.category)]
+        items = [wire.order_item(order, venue.shown_id(order)) for order in orders]
+        return {options.orders_key: items[: options.page_limit or None]}
 
-    def _list(self, account: Account, args: Args) -> Result:
-        return self._listing(account, args["account"])
+    def _order(self, account: Account, args: Params) -> Result:
+        order_id, order = str(args.get("orderId")), self._known(account, args)
+        if order is None:
+            raise Refused("order_not_found", 400, f"Order {order_id} not found")
+        return wire.order_item(order, order_id)
 
-    def _list_all(self, account: Account, args: Args) -> Result:
-        return self._listing(account, None)
+    def _accounts(self, account: Account, args: Params) -> Result:
+        return {"accounts": [item["account"] for item in self._venue.summary(account)]}
 
-    def _order(self, account: Account, args: Args) -> Result:
-        order_id = str(args.get("orderId"))
-        order = self.find(account, order_id)
-        if order is None or order.category != args["account"] or not self.reaches(order.category):
-            return 400, self.error(400, "order_not_found", f"Order {order_id} not found")
-        return 200, {**wire.order_item(order, order_id), "success": True}
+    def _account(self, account: Account, args: Params) -> Result:
+        name = args["account"]
+        return wire.account_item(account, name, self._venue.status(name), first=self._is_first(name))
 
-    def _list_accounts(self, account: Account, args: Args) -> Result:
-        return 200, {"accounts": [item["account"] for item in self.summary(account)], "success": True}
+    def _snapshot(self, account: Account, args: Params) -> Result:
+        return wire.snapshot(self._venue.summary(account), self._venue.now())
 
-    def _account(self, account: Account, args: Args) -> Result:
-        first = args["account"] == self.categories[0]
-        item = wire.account_item(account, args["account"], self.status(args["account"]), first=first)
-        return 200, {**item, "success": True}
+    def _watermarks(self, account: Account, args: Params) -> Result:
+        name = args["account"]
+        equity, pnl = (float(account.equity), float(account.unrealised)) if self._is_first(name) else (0.0, 0.0)
+        stats = {"pnl": pnl, "netliq": equity, "poscount": len(wire.positions(account, name))}
+        return {"data": {"account": name, "watermarks": {"netliqhigh": equity, "unrealhigh": pnl}, "stats": stats}}
 
-    def _snapshot(self, account: Account, args: Args) -> Result:
-        return 200, wire.snapshot(self.summary(account), self.now())
-
-    def _watermarks(self, account: Account, args: Args) -> Result:
-        first = args["account"] == self.categories[0]
-        equity, pnl = (float(account.equity), float(account.unrealised)) if first else (0.0, 0.0)
-        stats = {"pnl": pnl, "netliq": equity, "poscount": len(wire.positions(account, args["account"]))}
-        marks = {"netliqhigh": equity, "unrealhigh": pnl}
-        return 200, {"success": True, "data": {"account": args["account"], "watermarks": marks, "stats": stats}}
-
-    def _positions(self, account: Account, args: Args) -> Result:
+    def _positions(self, account: Account, args: Params) -> Result:
         held = [
-            wire.position_item(position, name, 0.0) for name in self.shown for position in wire.positions(account, name)
+            wire.position_item(position, name, 0.0)
+            for name in self._venue.shown
+            for position in wire.positions(account, name)
         ]
-        return 200, {"positions": held, "count": len(held), "success": True}
+        return {"positions": held, "count": len(held)}
 
-    def _endpoints(self, account: Account, args: Args) -> Result:
-        listed = [{"method": call.method, "path": BASE + call.path, "rpc": call.apis[:1]} for call in self.calls]
-        return 200, {"endpoints": listed, "success": True}
+    def _endpoints(self, account: Account, args: Params) -> Result:
+        return {"endpoints": [{"method": call.method, "path": call.path, "rpc": call.apis[:1]} for call in self.table]}
+
+    def _is_first(self, name: str) -> bool:
+        """Return whether an NT account has the money."""
+        return name == self._venue.categories[0]
+
+
+def _is(item: Order | Position, instrument: object) -> bool:
+    return instrument in (None, "", item.symbol, item.symbol.split(" ")[0])
+
+
+def _nothing(key: str, how: str, warning: str, name: str, kind: str) -> Result:
+    """Return the answer to a command that has found nothing (§2, §4 [U]): empty, with a warning, or a refusal."""
+    if how == "400":
+        raise Refused(f"No {kind} found for account '{name}'", 400)
+    return {key: [], **({"warning": warning} if how == "warning" else {})}

@@ -9,6 +9,23 @@ from datetime import UTC, datetime
 
 from kill_switch.sim.kit.book import ZERO, Account, Order, Position
 
+# by HTTP status; a code that is a sentence stands alone, in the old envelope (§2)
+ERRORS = {
+    400: "invalid_request",
+    401: "unauthorized",
+    404: "not_found",
+    408: "addon_disconnected",
+    429: "Rate limit exceeded",
+    503: "service_unavailable",
+    0: "refused",
+}
+TEXTS = {
+    "invalid_request": "Invalid request",
+    "unauthorized": "Invalid or missing bearer token",
+    "not_found": "No such endpoint",
+    "addon_disconnected": "The XT add-on is not connected",
+    "service_unavailable": "Service unavailable",
+}
 TYPES = {"limit": "Limit", "stop": "StopMarket", "market": "Market"}
 
 

@@ -37,6 +37,19 @@ class Authenticator(Protocol):
         ...
 
 
+class BearerToken:
+    """The rule of a venue where a token in the header `Authorization` is all that a request needs."""
+
+    def key_of(self, request: Request) -> str:
+        """Return the token of a request; empty without one."""
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return token.strip() if scheme.lower() == "bearer" else ""
+
+    def check(self, request: Request, account: Account) -> str | None:
+        """Return None: a known token is enough."""
+        return None
+
+
 def is_signed(secret: bytes, text: bytes, digest: str, signature: str) -> bool:
     """Return whether a signature is base64(HMAC(secret, text))."""
     right = base64.b64encode(hmac.digest(secret, text, digest))

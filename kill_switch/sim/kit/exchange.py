@@ -41,7 +41,7 @@ class Session:
     window: Window | None = None  # the limit on its messages, where the venue has one
     held: bytes | None = None  # the account event that the `reorder` fault holds back
     path: str = ""  # of the upgrade, for a venue that has several WebSockets
-    sequence: Counter[str] = field(default_factory=Counter)  # the last number of each channel, where a venue counts
+    sequence: Counter[str] = field(default_factory=Counter)  # the last number of each channel, and other counts
 
 
 class DeadMan(NamedTuple):

@@ -53,27 +53,6 @@ class Limiter:
         return True
 
 
-class Bucket:
-    """A token bucket: at most `burst` tokens, refilled with `per_s` tokens a second. A refused event costs none."""
-
-    __slots__ = ("_at", "_level", "burst", "per_s")
-
-    def __init__(self, burst: float, per_s: float) -> None:
-        self.burst = burst
-        self.per_s = per_s
-        self._level = burst
-        self._at = 0.0
-
-    def take(self, now: float) -> bool:
-        """Remove a token and return True; return False if there is none."""
-        self._level = min(self.burst, self._level + max(0.0, now - self._at) * self.per_s)
-        self._at = now
-        if self._level < 1:
-            return False
-        self._level -= 1
-        return True
-
-
 class DecayingCounter:
     """A counter that falls by `per_s` a second; a charge that would lift it above `most` is refused and costs nothing.
 

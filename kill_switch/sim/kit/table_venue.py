@@ -10,7 +10,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from kill_switch.sim.kit.auth import Authenticator
 from kill_switch.sim.kit.book import Account, Order
@@ -191,7 +191,7 @@ def path_values(pattern: str, path: str) -> dict[str, str] | None:
     pairs = list(zip(pattern.split("/"), path.split("/"), strict=False))
     if pattern.count("/") != path.count("/") or any(word != there for word, there in pairs if not word.startswith("{")):
         return None
-    return {word[1:-1]: there for word, there in pairs if word.startswith("{")}
+    return {word[1:-1]: unquote(there) for word, there in pairs if word.startswith("{")}
 
 
 def text_ids(value: object) -> list[Any]:

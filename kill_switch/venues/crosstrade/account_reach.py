@@ -7,6 +7,7 @@ kill reaches orders that rest at its broker. Nothing here requests a snapshot.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from kill_switch.core.domain import Instant, Route
@@ -18,22 +19,22 @@ from kill_switch.venues.messages import NotReady, Outputs, Ready, Replied
 MAX_TROUBLE = 600  # characters of a line that may name 15 NT accounts
 
 
+@dataclass(slots=True, eq=False)
 class AccountReach:
     """Keep the accounts that the latest snapshot does not show connected.
 
     It waits for the snapshots of probes: it is the part of their calls.
     """
 
-    def __init__(self, ours: AccountDirectory, words: Words) -> None:
-        self._ours = ours
-        self._words = words
-        self._reported: Mapping[str, str] = {}  # the accounts out of reach at the latest report
-        self.unseen: Mapping[str, str] = {}  # account that the latest snapshot does not show connected → why
-        self.is_owed = False  # no snapshot has come since the HTTP lane came up
+    ours: AccountDirectory
+    words: Words
+    unseen: Mapping[str, str] = field(default_factory=dict)  # account not shown connected by the latest snapshot → why
+    is_owed: bool = False  # no snapshot has come since the HTTP lane came up
+    _reported: Mapping[str, str] = field(default_factory=dict)  # the accounts out of reach at the latest report
 
     def on_snapshot(self, snapshot: dict[str, Any]) -> Mapping[str, str]:
         """Apply a snapshot; return the accounts that it does not show connected, each with the reason."""
-        self.unseen = self._ours.unseen(snapshot)
+        self.unseen = self.ours.unseen(snapshot)
         self.is_owed = False
         return self.unseen
 
@@ -53,7 +54,7 @@ class AccountReach:
             return (NotReady(Route.HTTP, 0, reply.evidence, fatal=reply.key_refused),) if is_fault else ()
         why = describe_unreached(self.on_snapshot(reply.data))
         self._reported = self.unseen
-        return (NotReady(Route.HTTP, 0, self._words(why, limit=MAX_TROUBLE)) if why else Ready(Route.HTTP, 0),)
+        return (NotReady(Route.HTTP, 0, self.words(why, limit=MAX_TROUBLE)) if why else Ready(Route.HTTP, 0),)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         return (NotReady(Route.HTTP, 0, why),)
@@ -62,4 +63,4 @@ class AccountReach:
         """Return `NotReady` if other accounts are out of reach than at the latest report."""
         before, self._reported = self._reported, self.unseen
         why = describe_unreached(self.unseen) if self.unseen != before else ""
-        return (NotReady(Route.HTTP, 0, self._words(why, limit=MAX_TROUBLE)),) if why else ()
+        return (NotReady(Route.HTTP, 0, self.words(why, limit=MAX_TROUBLE)),) if why else ()

@@ -17,11 +17,10 @@ from kill_switch.venues.crosstrade.cancel_part import CancelPart
 from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
 from kill_switch.venues.crosstrade.equity import CURRENCY, EquityReader
 from kill_switch.venues.crosstrade.flatten import Flattener
-from kill_switch.venues.crosstrade.limits import CrossTradeLimits
 from kill_switch.venues.crosstrade.options import CrossTradeOptions
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
 from kill_switch.venues.crosstrade.prober import HelloPart, Prober
-from kill_switch.venues.crosstrade.readback import RpcList, UserReader
+from kill_switch.venues.crosstrade.readback import ReadPart, UserReader
 from kill_switch.venues.crosstrade.replies import AccountDirectory, command_reply, is_limited, list_reply
 from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
 from kill_switch.venues.crosstrade.strike import CrossTradeStriker
@@ -29,21 +28,23 @@ from kill_switch.venues.crosstrade.strike_plan import StrikePlanner
 from kill_switch.venues.crosstrade.tokens import (
     BURST,
     TOKENS,
+    CrossTradeLimits,
     SocketLease,
     SocketLoad,
     TokenBucket,
     UserWire,
+    path_of,
     rpc_frame,
     single_target,
 )
 from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
-from kill_switch.venues.kit.budget import Budget, PoolCount
+from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.kit.call_parts import DrillPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.pools import Demand, Pool
-from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
+from kill_switch.venues.kit.replies import CallPart, ReplyOutcome
 from kill_switch.venues.messages import (
     NOT_PROCESSED,
     CloseConnection,
@@ -151,7 +152,6 @@ class CrossTrade(Adapter[CrossTradeOptions]):
 
     def __init__(self, options: CrossTradeOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
-        self.calls.budget = Budget((), (), Demand())  # because `_wire` counts the tokens of both lanes
         self._bearer = {"Authorization": f"Bearer {header_safe('token', secrets['token'])}"}
         self._accounts = options.nt_accounts
         self._subscribes = options.order_events
@@ -162,7 +162,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._wire = UserWire(headers, self.limits, self.calls, self.second_route, self.evidence)
         self._lease = SocketLease()
         self._planner = StrikePlanner(self._accounts)
-        self._flattens = Flattener(self._wire, on=options.flatten)
+        self._flattens = Flattener(self._wire, options.flatten)
         self._turns = RequestQueue(self.limits)
         reach = AccountReach(ours, self.evidence)
         self._knowledge = OrderKnowledge(self.book, ours, self._planner, doubts, self._flattens, reach, self.evidence)
@@ -217,7 +217,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             lines = [_frame_line("CancelOrders", account=name) for name in chosen]
             lines += [_frame_line("Cancel", account=name, orderId=order_id) for name, order_id in singles]
         else:
-            lines = [f"POST {self._strikes.cancels[name].target} {{}}" for name in chosen]
+            lines = [f"POST {path_of(name)}/orders/cancel {{}}" for name in chosen]
             lines += [f"POST {single_target(name, order_id)} {{}}" for name, order_id in singles]
         if self.closes_positions:
             lines.append(f"then Flatten, once, each of {', '.join(self._accounts)} that a read shows a position of")
@@ -231,7 +231,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         return self._prober.probe(now)
 
     def drill(self, now: Instant) -> Outputs:
-        """Cancel an order that cannot exist, of each NT account in rotation; § 4 documents the reply."""
+        """Cancel an order that cannot exist, of each NT account in rotation: "not found or already terminal" (§ 4)."""
         if not self._wire.bucket.spare(now, 2):
             why = "the tokens that are left are kept for a kill"
             return tuple(Drilled(route, False, 0, why, tried=False) for route in self.DRILLS)
@@ -241,9 +241,9 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         if conn is not None:
             self._wire.note_sent(conn, tag, now)
         frame = rpc_frame("Cancel", {"account": account, "orderId": NO_ORDER}, tag)
-        build = self._wire.paid(self._wire.request("POST", single_target(account, NO_ORDER)))
+        build = self._wire.build("POST", single_target(account, NO_ORDER))
         framed = self.drills.start_frame(conn, tag, frame, now)
-        return (*framed, *self.drills.start_call(build, now, context=DrillPart(_has_passed)))
+        return (*framed, *self.drills.start_call(build, now, context=DrillPart(lambda reply: reply.ok)))
 
     def request_equity(self, now: Instant) -> Outputs:
         return self._equity.start_read(now)
@@ -304,7 +304,7 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         lost = self._wire.frames.take_lost(conn)
         cancels = [part for part in lost if isinstance(part, CancelPart)]
         twins = self._strikes.on_lost_frames(cancels, now, limited=limited)
-        lists = [output for part in lost if isinstance(part, RpcList) for output in part.on_lost(now)]
+        lists = [output for part in lost if isinstance(part, ReadPart) for output in part.on_lost(now)]
         return (NotReady(route, conn, why, fatal=displaced), *twins, *lists)
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
@@ -331,12 +331,12 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         """Hand the reply to an RPC to the part that waits for it; a reply that nothing waits for changes nothing."""
         body = {**message, "success": False} if message.get("error") else message.get("data")
         part = self._wire.frames.take(tag, conn)
-        judge = list_reply if isinstance(part, RpcList | HelloPart) else command_reply
+        judge = list_reply if isinstance(part, ReadPart | HelloPart) else command_reply
         reply = judge(None, body, self.evidence)
         self._wire.on_answered(conn, tag, now, limited=is_limited(reply))
         if part is not None:
             return part.on_frame_reply(reply, now)
-        return self.drills.end_frame(tag, _has_passed(reply), reply.evidence, now)
+        return self.drills.end_frame(tag, reply.ok, reply.evidence, now)
 
     def _on_push(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         """Process a frame that is no reply to an RPC."""
@@ -353,11 +353,6 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         if "rate limit" in " ".join(map(to_text, texts)).lower():
             self._wire.on_answered(conn, "", now, limited=True)
         return (UnexplainedMessage(self.evidence(*texts) if texts else "a message that no document explains"),)
-
-
-def _has_passed(reply: Reply) -> bool:
-    """Return whether a drill has passed: the venue answers it with "not found or already terminal" (§ 4)."""
-    return reply.ok
 
 
 def _frame_line(api: str, **args: str) -> str:

@@ -5,24 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kill_switch.core.domain import CancelOutcome, Instant
 from kill_switch.venues.crosstrade.replies import named_orders
 from kill_switch.venues.kit.calls import PendingCall
-from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit.strike import outcome_of
 from kill_switch.venues.messages import CancelAnswered, Outputs, Replied
 
 if TYPE_CHECKING:
     from kill_switch.venues.crosstrade.strike import CrossTradeStriker
-
-OUTCOMES = {
-    ReplyOutcome.ACCEPTED: CancelOutcome.ACCEPTED,
-    ReplyOutcome.REFUSED: CancelOutcome.REFUSED,
-    ReplyOutcome.UNKNOWN: CancelOutcome.UNKNOWN,
-}
 
 
 @dataclass(slots=True, eq=False)
@@ -44,7 +38,8 @@ class CrossTradeStrike:
             return (answers[0],)
         short = [name for name in self.accounts if self.answers[name].answer is not CancelOutcome.ACCEPTED]
         if not short:
-            total = _sum(answer.cancelled for answer in answers)
+            counts = [answer.cancelled for answer in answers if answer.cancelled is not None]
+            total = sum(counts) if len(counts) == len(answers) else None
             words = "accepted" if total is None else f"{total} order(s) named as cancelled"
             return (CancelAnswered(CancelOutcome.ACCEPTED, f"{len(answers)} NT accounts: {words}", total),)
         text = f"not accepted for {', '.join(short)}: {self.answers[short[0]].evidence}"
@@ -101,19 +96,10 @@ class CancelPart:
             return CancelAnswered(CancelOutcome.UNSENT, reply.evidence)
         named = named_orders(reply)
         count = None if named is None or not (named or self.alone) else len(named)
-        return CancelAnswered(OUTCOMES[reply.outcome], reply.evidence, count)
+        return CancelAnswered(outcome_of(reply), reply.evidence, count)
 
 
 def _worst(answers: set[CancelOutcome]) -> CancelOutcome:
     if CancelOutcome.REFUSED in answers:
         return CancelOutcome.REFUSED
     return CancelOutcome.UNSENT if answers == {CancelOutcome.UNSENT} else CancelOutcome.UNKNOWN
-
-
-def _sum(counts: Iterable[int | None]) -> int | None:
-    total = 0
-    for count in counts:
-        if count is None:
-            return None
-        total += count
-    return total

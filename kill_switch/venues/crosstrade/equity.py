@@ -8,6 +8,7 @@ still then, and no figure is safer than a stale one (docs/venues/crosstrade.md �
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
@@ -34,6 +35,7 @@ STREAM_AGAIN_S = 15.0  # the earliest repeat of the stream request on a connecti
 STREAM = b'{"action":"streamPnl","enabled":true,"interval":1000}'
 
 
+@dataclass(slots=True, eq=False)
 class EquityReader:
     """Request the accounts' equity, and turn replies and pushes into `Equity`.
 
@@ -41,28 +43,28 @@ class EquityReader:
     states its moment (`epoch`, in milliseconds); a second message of one moment yields no second figure.
     """
 
-    def __init__(self, wire: UserWire, ours: AccountDirectory) -> None:
-        self._wire = wire
-        self._ours = ours
-        self._streams: dict[int, int] = {}  # connection → when the stream was requested, monotonic
-        self._pushed_ns: int | None = None  # when the latest figure was pushed
-        self._odd: set[int] = set()  # connections whose unreadable pushes have been reported
-        self._moments: dict[Decimal | str, None] = {}  # of the latest messages, as the venue states them
-        self._latest, self._latest_ns = Decimal(0), 0  # the newest epoch, and when its message came
-        self._reported = ""  # why the latest snapshot yielded no figure
+    wire: UserWire
+    ours: AccountDirectory
+    _streams: dict[int, int] = field(default_factory=dict)  # connection → when the stream was requested, monotonic
+    _pushed_ns: int | None = None  # when the latest figure was pushed
+    _odd: set[int] = field(default_factory=set)  # connections whose unreadable pushes have been reported
+    _moments: dict[Decimal | str, None] = field(default_factory=dict)  # of the latest messages, as stated
+    _latest: Decimal = Decimal(0)  # the newest epoch
+    _latest_ns: int = 0  # and when its message came
+    _reported: str = ""  # why the latest snapshot yielded no figure
 
     def start_read(self, now: Instant) -> Outputs:
         """Request the stream or the snapshot, or both, unless a figure was pushed a moment ago or tokens are short."""
         if self._pushed_ns is not None and now.mono_ns - self._pushed_ns <= FRESH_S * 1e9:
             return ()
         outputs: Outputs = ()
-        conn = self._wire.newest
-        if conn is not None and self._wants_stream(conn, now) and self._wire.bucket.spare(now, 1):
-            self._wire.bucket.spend(now)
+        conn = self.wire.newest
+        if conn is not None and self._wants_stream(conn, now) and self.wire.bucket.spare(now, 1):
+            self.wire.bucket.spend(now)
             self._streams[conn] = now.mono_ns
             outputs = (Send(conn, STREAM),)
-        if self._wire.bucket.spare(now, 1) or self._wire.bucket.contended(now):  # a refusal costs nothing
-            outputs += self._wire.get("measure", SNAPSHOT, self, now)
+        if self.wire.bucket.spare(now, 1) or self.wire.bucket.contended(now):  # a refusal costs nothing
+            outputs += self.wire.get("measure", SNAPSHOT, self, now)
         return outputs
 
     def _wants_stream(self, conn: int, now: Instant) -> bool:
@@ -71,7 +73,7 @@ class EquityReader:
 
     def on_push(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
         """Turn a `pnlUpdate` into `Equity`, if its elements are those of the snapshot: § 6 does not document them."""
-        worth = self._ours.worth(message)
+        worth = self.ours.worth(message)
         if not isinstance(worth, NoEquity):
             if not self._is_newer(message, now):
                 return ()
@@ -80,7 +82,7 @@ class EquityReader:
         if conn in self._odd:
             return ()
         self._odd.add(conn)
-        return (UnexplainedMessage(self._wire.words("a push of figures:", worth.why)),)
+        return (UnexplainedMessage(self.wire.words("a push of figures:", worth.why)),)
 
     def on_closed(self, conn: int) -> None:
         self._streams.pop(conn, None)
@@ -90,9 +92,9 @@ class EquityReader:
         """Turn the snapshot into `Equity`; after an unusable one request the watermarks."""
         if not reply.ok:
             return () if is_limited(reply) or is_offline(reply) else self._request_watermarks(now)
-        total = self._ours.worth(reply.data)
+        total = self.ours.worth(reply.data)
         if isinstance(total, NoEquity):
-            outputs = self._report(self._wire.words("the snapshot:", total.why))
+            outputs = self._report(self.wire.words("the snapshot:", total.why))
             return outputs if total.away else (*outputs, *self._request_watermarks(now))
         if self._is_newer(reply.data, now):
             self._reported = ""
@@ -130,10 +132,10 @@ class EquityReader:
         return True
 
     def _request_watermarks(self, now: Instant) -> Outputs:
-        [name, *others] = self._ours.names
-        if others or not self._wire.bucket.spare(now, 1):
+        [name, *others] = self.ours.names
+        if others or not self.wire.bucket.spare(now, 1):
             return ()
-        return self._wire.get("watermarks", f"{path_of(name)}/watermarks", EquityPart(_read_watermarks), now)
+        return self.wire.get("watermarks", f"{path_of(name)}/watermarks", EquityPart(_read_watermarks), now)
 
 
 def _read_watermarks(body: Any) -> Mapping[str, Decimal] | str:

@@ -7,7 +7,7 @@ Never send a second flatten while one is in progress: both would close the posit
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kill_switch.core.domain import Instant, Order, OrderState, Route
@@ -35,6 +35,7 @@ class Flatten:
     words: str = "flatten sent"
 
 
+@dataclass(slots=True, eq=False)
 class Flattener:
     """Hold the requested flattens and those in progress; without `on` no flatten is ever requested.
 
@@ -46,16 +47,15 @@ class Flattener:
     account-wide cancel would cancel the closing order too. Only reads show the outcome of a flatten.
     """
 
-    def __init__(self, wire: UserWire, *, on: bool) -> None:
-        self._wire = wire
-        self._on = on
-        self._wanted: dict[str, int] = {}  # account → a read that was requested from then on may flatten it
-        self._latest: dict[str, Flatten] = {}
-        self._count = 0
+    wire: UserWire
+    is_on: bool
+    _wanted: dict[str, int] = field(default_factory=dict)  # account → a read requested from then on may flatten it
+    _latest: dict[str, Flatten] = field(default_factory=dict)
+    _count: int = 0
 
     def request(self, accounts: Iterable[str], now: Instant) -> None:
         """Request a flatten of the accounts that a strike is sent for."""
-        if self._on:
+        if self.is_on:
             self._wanted.update(dict.fromkeys(accounts, now.mono_ns + int(CANCELLED_WITHIN_S * 1e9)))
 
     def drop_requests(self) -> None:
@@ -92,7 +92,7 @@ class Flattener:
         """Send the flattens that a read of the positions allows; return the positions, each as an open order."""
         holding = dict.fromkeys(held.account for held in read.positions)
         due = self._due(read.asked_ns) - _accounts_at_market(read)
-        able = max(1, int(self._wire.bucket.left(now)) - 1)
+        able = max(1, int(self.wire.bucket.left(now)) - 1)
         outputs: list[Output] = []
         for name in [name for name in holding if name in due and not self.may_be_closing(name, read.asked_ns)][:able]:
             outputs.extend(self._flatten(name, now))
@@ -117,12 +117,12 @@ class Flattener:
         """Flatten an account, over one lane only."""
         self._count += 1
         latest = self._latest[account] = Flatten(now.mono_ns + int(UNANSWERED_S * 1e9))
-        part = FlattenPart(latest, self._wire.calls)
-        conn = self._wire.carrier(now)
+        part = FlattenPart(latest, self.wire.calls)
+        conn = self.wire.carrier(now)
         if conn is not None:
-            return (self._wire.rpc(conn, f"f{self._count}", "Flatten", {"account": account}, part, now),)
-        build = self._wire.paid(self._wire.request("POST", f"{path_of(account)}/positions/flatten"))
-        return self._wire.calls.start_call("flatten", build, now, urgent=True, command=True, context=part)
+            return (self.wire.rpc(conn, f"f{self._count}", "Flatten", {"account": account}, part, now),)
+        build = self.wire.build("POST", f"{path_of(account)}/positions/flatten")
+        return self.wire.calls.start_call("flatten", build, now, urgent=True, command=True, context=part)
 
 
 class FlattenPart(NamedTuple):

@@ -6,6 +6,7 @@ here sends, except the flattens that a read's positions release.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 from kill_switch.core.domain import Instant, Order, OrderState, Route
@@ -21,51 +22,42 @@ from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.messages import NotReady, OrdersRead, Outputs, Ready, UnexplainedMessage
 
 
+@dataclass(slots=True, eq=False)
 class OrderKnowledge:
     """Apply lists, pushes and replies to the book and to all that is kept beside it."""
 
-    def __init__(
-        self,
-        book: OrderBook,
-        ours: AccountDirectory,
-        planner: StrikePlanner,
-        doubts: DoubtedOrders,
-        flattens: Flattener,
-        reach: AccountReach,
-        words: Words,
-    ) -> None:
-        self._book = book
-        self._ours = ours
-        self._planner = planner
-        self._doubts = doubts
-        self._flattens = flattens
-        self._reach = reach
-        self._words = words
-        self._closing: dict[str, Order] = {}  # orders that close positions, as the latest reads showed them
+    book: OrderBook
+    ours: AccountDirectory
+    planner: StrikePlanner
+    doubts: DoubtedOrders
+    flattens: Flattener
+    reach: AccountReach
+    words: Words
+    _closing: dict[str, Order] = field(default_factory=dict)  # they close positions, as the latest reads showed them
 
     def on_cancel_settled(self, account: str, order: str, reply: Reply, now: Instant) -> None:
         """Apply the final reply to the cancel of an order, or of all of an account's orders (`order` is "")."""
         if named := named_orders(reply):
-            self._book.note_cancelled(order_id for order_id in map(as_text, named) if order_id)
+            self.book.note_cancelled(order_id for order_id in map(as_text, named) if order_id)
         if order:
-            self._doubts.on_order_cancelled(account, order, reply)
+            self.doubts.on_order_cancelled(account, order, reply)
             return
-        self._flattens.on_cancels_answered(account, now)
+        self.flattens.on_cancels_answered(account, now)
         if reply.ok:
-            self._planner.on_cancel_accepted(account, now)
-        theirs = (order_id for order_id in self._book.orders if self._planner.owner(order_id) == account)
-        self._doubts.on_account_cancelled(account, reply, theirs)
+            self.planner.on_cancel_accepted(account, now)
+        theirs = (order_id for order_id in self.book.orders if self.planner.owner(order_id) == account)
+        self.doubts.on_account_cancelled(account, reply, theirs)
 
     def on_push(self, message: dict[str, Any]) -> Outputs:
         """Apply an `orderUpdate`; another NT account's order is ignored."""
-        account_order = self._ours.order(message.get("order", message))
+        account_order = self.ours.order(message.get("order", message))
         if account_order is None:
             return (UnexplainedMessage("an order push that cannot be read"),)
         if not account_order.account:
             return ()
-        self._planner.on_order(account_order)
-        self._doubts.on_push(account_order)
-        return self._book.apply_push(account_order.order)
+        self.planner.on_order(account_order)
+        self.doubts.on_push(account_order)
+        return self.book.apply_push(account_order.order)
 
     # ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -76,20 +68,20 @@ class OrderKnowledge:
         """
         alive, outputs = self._apply(read)
         unknown = [
-            UnexplainedMessage(self._words("order", order.id, "is in state Unknown"))
+            UnexplainedMessage(self.words("order", order.id, "is in state Unknown"))
             for order in alive
             if order.status == "unknown"
         ]
-        why = self._words("; ".join(read.troubles), limit=MAX_TROUBLE) if read.troubles else ""
+        why = self.words("; ".join(read.troubles), limit=MAX_TROUBLE) if read.troubles else ""
         if read.probe:
             fact = OrdersRead(alive, not why, read.asked_ns, why)
             return (*self._lane_facts(read, why), *((fact,) if alive else ()), *unknown, *outputs)
         positions: tuple[Order, ...] = ()
         flattened: Outputs = ()
         if read.positioned:
-            positions, flattened = self._flattens.on_read(read, now)
-            self._planner.on_positions((held.account for held in read.positions), whole=not read.troubles)
-        lost = self._reach.report_change()
+            positions, flattened = self.flattens.on_read(read, now)
+            self.planner.on_positions((held.account for held in read.positions), whole=not read.troubles)
+        lost = self.reach.report_change()
         return (*flattened, OrdersRead((*positions, *alive), not why, read.asked_ns, why), *lost, *unknown, *outputs)
 
     def on_failed_probe(self, why: str, reply: Reply | None) -> Outputs:
@@ -104,7 +96,7 @@ class OrderKnowledge:
             return ()
         if why:
             return (NotReady(Route.HTTP, 0, why),)
-        return () if self._reach.is_owed or self._reach.unseen else (Ready(Route.HTTP, 0),)
+        return () if self.reach.is_owed or self.reach.unseen else (Ready(Route.HTTP, 0),)
 
     def _apply(self, read: UserRead) -> tuple[tuple[Order, ...], Outputs]:
         """Apply the orders of a read to the book; return the open orders, and the book's facts.
@@ -112,12 +104,12 @@ class OrderKnowledge:
         A whole list ends every order that it lacks, except the orders that are in doubt and those of accounts out of
         reach. An order that closes a position is PENDING, so that no strike cancels it.
         """
-        self._flattens.on_market_orders(read)
+        self.flattens.on_market_orders(read)
         alive = self._open_orders(read)
         if not read.ordered:
             for account_order in read.orders:
-                self._planner.on_order(account_order)
-            return tuple(alive.values()), self._book.apply_listing("orders", alive.values(), read.asked_ns, whole=False)
+                self.planner.on_order(account_order)
+            return tuple(alive.values()), self.book.apply_listing("orders", alive.values(), read.asked_ns, whole=False)
         return self._apply_whole_list(read, alive)
 
     def _open_orders(self, read: UserRead) -> dict[str, Order]:
@@ -126,7 +118,7 @@ class OrderKnowledge:
         for account_order in read.orders:
             order = account_order.order
             if order.state is OrderState.GONE:
-                self._book.note_end(order, cancels=False)  # a list does not state when the order ended
+                self.book.note_end(order, cancels=False)  # a list does not state when the order ended
             elif self._is_closing(account_order, read):
                 alive[order.id] = self._closing[order.id] = order._replace(state=OrderState.PENDING)
             else:
@@ -135,21 +127,21 @@ class OrderKnowledge:
 
     def _is_closing(self, account_order: AccountOrder, read: UserRead) -> bool:
         is_live = account_order.order.state is OrderState.LIVE
-        return is_live and self._flattens.is_own_order(account_order, read.asked_ns)
+        return is_live and self.flattens.is_own_order(account_order, read.asked_ns)
 
     def _apply_whole_list(self, read: UserRead, alive: dict[str, Order]) -> tuple[tuple[Order, ...], Outputs]:
-        shown = {account_order.order.id for account_order in read.orders} if self._book.orders else set()
+        shown = {account_order.order.id for account_order in read.orders} if self.book.orders else set()
         for order_id in [order_id for order_id in self._closing if order_id not in alive]:
-            self._book.note_end(self._closing.pop(order_id)._replace(status="filled"))  # no strike cancelled it
+            self.book.note_end(self._closing.pop(order_id)._replace(status="filled"))  # no strike cancelled it
         kept = [
-            order for order_id, order in self._book.orders.items() if order_id not in shown and self._is_kept(order_id)
+            order for order_id, order in self.book.orders.items() if order_id not in shown and self._is_kept(order_id)
         ]
         kept_ids = {order.id for order in kept}
-        self._planner.on_list(read.orders, kept_ids)
-        outputs = self._book.apply_listing("orders", alive.values(), read.asked_ns, whole=True, kept=kept_ids)
-        self._book.doubted.update(dict.fromkeys(order_id for order_id in kept_ids if self._doubts.holds(order_id)))
+        self.planner.on_list(read.orders, kept_ids)
+        outputs = self.book.apply_listing("orders", alive.values(), read.asked_ns, whole=True, kept=kept_ids)
+        self.book.doubted.update(dict.fromkeys(order_id for order_id in kept_ids if self.doubts.holds(order_id)))
         return (*alive.values(), *kept), outputs
 
     def _is_kept(self, order_id: str) -> bool:
         """Return whether an order stays in the book although a whole list lacks it."""
-        return self._doubts.holds(order_id) or self._planner.owner(order_id) in self._reach.unseen
+        return self.doubts.holds(order_id) or self.planner.owner(order_id) in self.reach.unseen

@@ -6,6 +6,7 @@ alone, and never proves an account clear.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from kill_switch.core.domain import Instant, Route
@@ -26,26 +27,19 @@ PROBE_ANYWAY_S = 8.0  # between two probes while another program uses the tokens
 HELLO = "hello"  # the id of the RPC that proves a new connection
 
 
+@dataclass(slots=True, eq=False)
 class Prober:
     """Send probes, and prove new WebSocket connections."""
 
-    def __init__(
-        self,
-        wire: UserWire,
-        turns: RequestQueue,
-        reads: UserReader,
-        knowledge: OrderKnowledge,
-        reach: AccountReach,
-        book: OrderBook,
-    ) -> None:
-        self._wire = wire
-        self._turns = turns
-        self._reads = reads
-        self._knowledge = knowledge
-        self._reach = reach
-        self._book = book
-        self._probes = 0
-        self._probed_ns = self._read_ns = 0  # when the latest probe began, and the latest read, monotonic
+    wire: UserWire
+    turns: RequestQueue
+    reads: UserReader
+    knowledge: OrderKnowledge
+    reach: AccountReach
+    book: OrderBook
+    _probes: int = 0
+    _probed_ns: int = 0  # when the latest probe began, monotonic
+    _read_ns: int = 0  # and the latest read
 
     def note_read(self, now: Instant) -> None:
         """Record that a read begins: while reads are frequent, no probe is forced without tokens."""
@@ -53,57 +47,55 @@ class Prober:
 
     def probe(self, now: Instant) -> Outputs:
         """Read the orders, and the snapshot each fourth time or while it is owed; nothing if tokens are short."""
-        if not self._wire.bucket.spare(now, 2) and not self._may_probe_anyway(now):
+        if not self.wire.bucket.spare(now, 2) and not self._may_probe_anyway(now):
             return ()
         self._probes += 1
-        self._probed_ns = now.mono_ns
-        orders = self._reads.begin(UserRead(now.mono_ns, probe=True), now)
-        is_proven = not self._reach.is_owed and self._reads.has_path
-        return orders if is_proven and self._probes % SNAPSHOT_EVERY else (*orders, *self._request_snapshot(now))
+        is_proven = not self.reach.is_owed and self.reads.has_path
+        return self._begin(now, with_snapshot=not is_proven or self._probes % SNAPSHOT_EVERY == 0)
 
     def on_http_opened(self, now: Instant) -> Outputs:
         """Probe the HTTP lane that has come up; a lane that flaps must not spend the tokens of a kill."""
-        self._reads.has_path = self._reach.is_owed = True
-        if now.mono_ns - self._probed_ns < PROBE_AGAIN_S * 1e9 and not self._wire.bucket.spare(now, 2):
+        self.reads.has_path = self.reach.is_owed = True
+        if now.mono_ns - self._probed_ns < PROBE_AGAIN_S * 1e9 and not self.wire.bucket.spare(now, 2):
             return ()  # the next probe proves it
-        self._probed_ns = now.mono_ns
-        orders = self._reads.begin(UserRead(now.mono_ns, probe=True), now)
-        return (*orders, *self._request_snapshot(now))
+        return self._begin(now, with_snapshot=True)
 
     def on_lost_frames(self, now: Instant) -> Outputs:
         """Read the orders after lost pushes (§ 6), if there is a token to spare."""
-        if not self._wire.bucket.spare(now, 1):
+        if not self.wire.bucket.spare(now, 1):
             return ()
-        return self._reads.begin(UserRead(now.mono_ns, probe=True), now)
+        return self.reads.begin(UserRead(now.mono_ns, probe=True), now)
 
     def start_hello(self, conn: int, now: Instant) -> Send:
         """Return the RPC that proves a new connection: a harmless read that goes through to the add-on."""
-        self._reads.has_rpc = True
-        return self._wire.rpc(conn, HELLO, "GetAllOrders", {}, HelloPart(self, conn), now)
+        self.reads.has_rpc = True
+        return self.wire.rpc(conn, HELLO, "GetAllOrders", {}, HelloPart(self, conn), now)
 
     def on_hello_reply(self, conn: int, reply: Reply, now: Instant) -> Outputs:
         """Apply the reply to the hello: any reply proves the connection; it may show orders, or the add-on offline."""
         ready = Ready(Route.WS, conn)
-        since_ns = self._wire.links[conn].since_ns
-        self._book.start_pushes(conn, since_ns)
+        since_ns = self.wire.links[conn].since_ns
+        self.book.start_pushes(conn, since_ns)
         if is_offline(reply):
             return (ready, NotReady(Route.HTTP, 0, reply.evidence))
-        listed = self._reads.rpc_orders(reply)
+        listed = self.reads.rpc_orders(reply)
         if listed is None:
-            self._reads.has_rpc = is_limited(reply)
+            self.reads.has_rpc = is_limited(reply)
             return (ready,)
-        why = warning(reply.data, self._wire.words) or listed.why
+        why = warning(reply.data, self.wire.words) or listed.why
         read = UserRead(since_ns, probe=True, conn=conn, orders=listed.orders, ordered=not why)
         read.troubles += [why] if why else []
-        return (ready, *self._knowledge.on_read(read, now))
+        return (ready, *self.knowledge.on_read(read, now))
 
     def _may_probe_anyway(self, now: Instant) -> bool:
         """Return whether to probe without tokens: another program uses them up, and no kill is in progress."""
         idle_ns = now.mono_ns - max(self._probed_ns, self._read_ns)
-        return idle_ns >= PROBE_ANYWAY_S * 1e9 and self._wire.bucket.contended(now) and not self._turns.cancels
+        return idle_ns >= PROBE_ANYWAY_S * 1e9 and self.wire.bucket.contended(now) and not self.turns.cancels
 
-    def _request_snapshot(self, now: Instant) -> Outputs:
-        return self._wire.get("snapshot", SNAPSHOT, self._reach, now)
+    def _begin(self, now: Instant, *, with_snapshot: bool) -> Outputs:
+        self._probed_ns = now.mono_ns
+        orders = self.reads.begin(UserRead(now.mono_ns, probe=True), now)
+        return (*orders, *(self.wire.get("snapshot", SNAPSHOT, self.reach, now) if with_snapshot else ()))
 
 
 class HelloPart(NamedTuple):

@@ -7,7 +7,7 @@ Nothing here sends or keeps anything.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -203,10 +203,10 @@ class AccountDirectory:
         open_positions: list[OpenPosition] = []
         unread = 0
         for item in items:
-            owner = self._owner(item.get("account")) if isinstance(item, dict) else "?"
-            quantity = as_decimal(item.get("quantity")) if isinstance(item, dict) else None
-            symbol = as_text(item.get("instrument")) if isinstance(item, dict) else ""
-            side = as_text(item.get("marketPosition")).lower() if isinstance(item, dict) else ""
+            entry = item if isinstance(item, dict) else {}
+            owner = self._owner(entry.get("account")) if entry is item else "?"
+            quantity, symbol = as_decimal(entry.get("quantity")), as_text(entry.get("instrument"))
+            side = as_text(entry.get("marketPosition")).lower()
             if not owner or (quantity is not None and (not quantity or side == "flat")):
                 continue
             if quantity is None or not symbol:
@@ -221,17 +221,12 @@ class AccountDirectory:
         An account that is not connected shows zeros or its last figures (§ 5). So a zero counts only if the message
         states the connection.
         """
-        items = message.get("accounts")
         total, seen = Decimal(0), set[str]()
-        for item in items if isinstance(items, list) else ():
-            account = item.get("account") if isinstance(item, dict) else None
-            key = as_text(account.get("name")).casefold() if isinstance(account, dict) else ""
-            if not isinstance(account, dict) or key not in self._by_key:
-                continue
-            name, status = self._by_key[key], account.get("connectionStatus")
-            if key in seen:
+        for name, account in self._shown(message):
+            status = account.get("connectionStatus")
+            if name in seen:
                 return NoEquity(f"NT account {name} is listed twice")
-            seen.add(key)
+            seen.add(name)
             if status is not None and as_text(status).lower() != CONNECTED:
                 return NoEquity(_unconnected(as_text(status), name), away=True)
             figures = account.get("item")
@@ -244,7 +239,7 @@ class AccountDirectory:
             if not worth and status is None:
                 return NoEquity(f"the net liquidation of {name} is zero, and its connection is not stated", away=True)
             total += worth
-        lacking = ", ".join(name for key, name in self._by_key.items() if key not in seen)
+        lacking = ", ".join(name for name in self.names if name not in seen)
         return NoEquity(f"no net liquidation of {lacking}", away=True) if lacking else total
 
     def _owner(self, named: object) -> str:
@@ -260,19 +255,20 @@ class AccountDirectory:
         NinjaTrader need not list the orders of such an account, while they rest at its broker. An account whose
         connection is not stated counts as not connected.
         """
-        accounts = snapshot.get("accounts")
-        connections: dict[str, str] = {}  # by the account's key
-        for item in accounts if isinstance(accounts, list) else ():
+        unseen = dict.fromkeys(self.names, "NinjaTrader does not show NT account")
+        for name, account in self._shown(snapshot):
+            status = as_text(account.get("connectionStatus"))
+            unseen[name] = "" if status.lower() == CONNECTED else _unconnected(status)
+        return {name: why for name, why in unseen.items() if why}
+
+    def _shown(self, message: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield our accounts that a message shows, each with its entry (§5)."""
+        items = message.get("accounts")
+        for item in items if isinstance(items, list) else ():
             account = item.get("account") if isinstance(item, dict) else None
-            if isinstance(account, dict):
-                connections[as_text(account.get("name")).casefold()] = as_text(account.get("connectionStatus"))
-        unseen: dict[str, str] = {}
-        for key, name in self._by_key.items():
-            if key not in connections:
-                unseen[name] = "NinjaTrader does not show NT account"
-            elif connections[key].lower() != CONNECTED:
-                unseen[name] = _unconnected(connections[key])
-        return unseen
+            key = as_text(account.get("name")).casefold() if isinstance(account, dict) else ""
+            if isinstance(account, dict) and key in self._by_key:
+                yield self._by_key[key], account
 
 
 def _unconnected(status: str, name: str = "") -> str:
@@ -305,9 +301,9 @@ def _state(text: str) -> tuple[str, OrderState]:
 
 def equity_of_watermarks(body: object) -> Decimal | None:
     """Return the net liquidation value in an account's watermarks (§ 5)."""
-    data = body.get("data") if isinstance(body, dict) else None
-    stats = data.get("stats") if isinstance(data, dict) else None
-    return as_decimal(stats.get("netliq")) if isinstance(stats, dict) else None
+    for name in ("data", "stats", "netliq"):
+        body = body.get(name) if isinstance(body, dict) else None
+    return as_decimal(body)
 
 
 def _items(body: object, name: str) -> list[Any] | None:

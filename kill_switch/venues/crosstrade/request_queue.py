@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kill_switch.core.domain import Instant
-from kill_switch.venues.crosstrade.tokens import TURN_S, HasBucket
+from kill_switch.venues.crosstrade.tokens import TURN_S, CrossTradeLimits
 from kill_switch.venues.messages import Outputs, WakeAfter
 
 TURN = "turn"  # the timer's tag
@@ -30,7 +30,7 @@ class RequestQueue:
     No two gaps are alike: of two programs in step, the later one would never find a token.
     """
 
-    def __init__(self, limits: HasBucket) -> None:
+    def __init__(self, limits: CrossTradeLimits) -> None:
         self._limits = limits
         self._cancels: dict[str, tuple[int, SendRequest]] = {}  # by target, with the rank: the lower goes first
         self._out: set[str] = set()  # targets whose cancel was sent from here and is not answered

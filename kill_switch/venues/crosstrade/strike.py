@@ -8,14 +8,15 @@ answer. Which accounts and orders are cancelled is decided by `strike_plan`, nev
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from kill_switch.core.domain import CancelOutcome, Instant
 from kill_switch.venues.crosstrade.cancel_part import CancelPart, CrossTradeStrike
 from kill_switch.venues.crosstrade.replies import is_limited, is_offline
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
-from kill_switch.venues.crosstrade.strike_plan import READ_KEEPS
-from kill_switch.venues.crosstrade.tokens import UserWire, path_of, rpc_frame, single_target
+from kill_switch.venues.crosstrade.tokens import READ_KEEPS, UserWire, path_of, rpc_frame, single_target
+from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.messages import CancelAnswered, Output, Outputs, PrepareFrame, Send, UnexplainedMessage
 
@@ -26,6 +27,7 @@ SETTLE_S = 1.0  # how long a failed REST twin waits for the WebSocket's reply
 LAST_AGAIN_S = 3.2  # before the second copy of a queued cancel: longer than the lane awaits the first copy's answer
 
 
+@dataclass(slots=True, eq=False)
 class CrossTradeStriker:
     """Carry out strikes.
 
@@ -34,39 +36,29 @@ class CrossTradeStriker:
     refused and unsent cancels then go over REST, from the queue.
     """
 
-    def __init__(
-        self,
-        wire: UserWire,
-        accounts: tuple[str, ...],
-        turns: RequestQueue,
-        settled: Callable[[str, str, Reply, Instant], None],
-        answered: Callable[[int], None],
-    ) -> None:
-        """Make a striker with no strike in progress.
+    wire: UserWire
+    accounts: tuple[str, ...]
+    turns: RequestQueue
+    settled: Callable[[str, str, Reply, Instant], None]  # gets the final reply to each cancel: account, order or ""
+    answered: Callable[[int], None]  # gets the moment, monotonic, at which a strike was made that is now answered
+    _cancels: dict[str, Build] = field(init=False)
+    _parts: dict[CancelPart, None] = field(default_factory=dict)  # account-wide ones with a frame, not settled
+    _waiting: dict[str, CancelPart] = field(default_factory=dict)  # queued, or sent from there, unanswered; by target
+    _latest: CrossTradeStrike = field(default_factory=lambda: CrossTradeStrike(()))
+    _count: int = 0
+    _next: Send | None = None  # the prepared first frame of the next strike
+    _first: Send | None = None  # the first frame of the coming strike, which was sent early
 
-        `settled` is called with the final reply to each cancel: NT account, order ("": all orders), reply, moment.
-        `answered` is called with the moment, monotonic, at which a strike was made that is now answered.
-        """
-        self.cancels = {name: wire.request("POST", f"{path_of(name)}/orders/cancel") for name in accounts}
-        for request in self.cancels.values():
-            _ = request.wire  # rendered now, so that a kill only writes
-        self._wire = wire
-        self._accounts = accounts
-        self._turns = turns
-        self._settled = settled
-        self._answered = answered
-        self._parts: dict[CancelPart, None] = {}  # account-wide cancels with a frame that are not settled
-        self._waiting: dict[str, CancelPart] = {}  # in the queue, or sent from it and unanswered, by target
-        self._latest = CrossTradeStrike(())
-        self._count = 0
-        self._next: Send | None = None  # the prepared first frame of the next strike
-        self._first: Send | None = None  # the first frame of the coming strike, which was sent early
+    def __post_init__(self) -> None:
+        self._cancels = {name: self.wire.build("POST", f"{path_of(name)}/orders/cancel") for name in self.accounts}
+        for build in self._cancels.values():
+            _ = build(Instant(0, 0)).wire  # rendered now, so that a kill only writes
 
     def drop_strikes(self) -> None:
         """Drop the strikes in progress: none of their twins is sent any more."""
         self._parts.clear()
         self._waiting.clear()
-        self._turns.drop_cancels()
+        self.turns.drop_cancels()
         self._latest = CrossTradeStrike(())
 
     def prebuilt_frame(self, now: Instant) -> Send | None:
@@ -74,7 +66,7 @@ class CrossTradeStriker:
 
         The `strike` that follows yields the same object first, or abandons the frame.
         """
-        conn = self._wire.carrier(now)
+        conn = self.wire.carrier(now)
         if conn is None or self._waiting:
             return None
         if self._next is None or self._next.conn != conn:
@@ -84,7 +76,7 @@ class CrossTradeStriker:
 
     def prepare(self, conn: int) -> PrepareFrame:
         """Build the first frame of the next strike on this connection."""
-        text = rpc_frame(CANCEL, {"account": self._accounts[0]}, f"k{self._count + 1}-0")
+        text = rpc_frame(CANCEL, {"account": self.accounts[0]}, f"k{self._count + 1}-0")
         self._next = Send(conn, text, command=True)
         return PrepareFrame(conn, text)
 
@@ -105,8 +97,8 @@ class CrossTradeStriker:
         why no account is chosen, "" if any is.
         """
         first, self._first = self._first, None
-        if first is not None and chosen != self._accounts:
-            self._wire.note_sent(first.conn, f"k{self._count + 1}-0", now)
+        if first is not None and chosen != self.accounts:
+            self.wire.note_sent(first.conn, f"k{self._count + 1}-0", now)
             first, self._count = None, self._count + 1  # the early frame keeps its id, and its reply is discarded
         if not kill and self._waiting:  # cancels in the queue are in progress
             chosen = tuple([name for name in chosen if f"{name} " not in self._waiting])
@@ -119,15 +111,14 @@ class CrossTradeStriker:
                 text = f"{len(self._waiting)} cancel(s) leave one by one already"
                 return (CancelAnswered(CancelOutcome.UNKNOWN, text),)
         parts = self._begin(chosen, singles, now)
-        conn, room = self._wire.newest, self._wire.room(now)
-        left = max(1, int(self._wire.bucket.left(now)))
-        at_once = int(kill) if self._turns.cancels else left  # none while earlier ones wait, but one of a kill
+        conn, room = self.wire.newest, self.wire.room(now)
+        left = max(1, int(self.wire.bucket.left(now)))
+        at_once = int(kill) if self.turns.cancels else left  # none while earlier ones wait, but one of a kill
         sent, queued = parts[:at_once], parts[at_once:]
-        framed, over_rest = (sent[:room], sent[room:]) if conn is not None else ([], sent)
+        framed = sent[:room] if conn is not None else []
         outputs: list[Output] = [
             self._send_frame(part, conn or 0, first if part is parts[0] else None, now) for part in framed
         ]
-        self._wire.bucket.spend(now, len(over_rest))  # counted before the second copies are timed
         outputs += self._start_twins(sent, framed, now)
         first_in_queue = holding() if queued else ()
         for part in queued:
@@ -154,42 +145,42 @@ class CrossTradeStriker:
         part.conn, part.framed = conn, True
         if part.order:
             args = {"account": part.account, "orderId": part.order}
-            return self._wire.rpc(conn, part.id, "Cancel", args, part, now)
+            return self.wire.rpc(conn, part.id, "Cancel", args, part, now)
         self._parts[part] = None
         if early is None:
-            return self._wire.rpc(conn, part.id, CANCEL, {"account": part.account}, part, now)
-        self._wire.note_sent(early.conn, part.id, now)
-        self._wire.frames.add(part.id, conn, part)
+            return self.wire.rpc(conn, part.id, CANCEL, {"account": part.account}, part, now)
+        self.wire.note_sent(early.conn, part.id, now)
+        self.wire.frames.add(part.id, conn, part)
         return early
 
     def _start_twins(self, sent: Sequence[CancelPart], framed: Sequence[CancelPart], now: Instant) -> list[Output]:
         """Send the cancels without a frame over REST, and time the second copies: each waits for a token of its own."""
         outputs: list[Output] = []
-        tokens = self._wire.bucket.left(now)
+        left = self.wire.bucket.left(now)
+        tokens = min(left, max(0.0, left - (len(sent) - len(framed))))  # the requests below take theirs first
         wait_s = 0.0
         for number, part in enumerate(sent):
             if part.order and part.framed:
                 continue
-            wait_s = self._wire.second_route.cancel_s + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
+            wait_s = self.wire.second_route.cancel_s + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
             if part.framed:
-                outputs.append(self._wire.timers.start(wait_s, partial(self._on_overdue, part)))
+                outputs.append(self.wire.timers.start(wait_s, partial(self._on_overdue, part)))
             else:
-                outputs.extend(self._twin(part, now, wait_s, paid=True))
+                outputs.extend(self._twin(part, now, wait_s))
         if framed and wait_s > SILENT_S:
-            outputs.append(self._wire.timers.start(SILENT_S, partial(self._on_silence, framed[0])))
+            outputs.append(self.wire.timers.start(SILENT_S, partial(self._on_silence, framed[0])))
         return outputs
 
-    def _twin(self, part: CancelPart, now: Instant, again_s: float, *, paid: bool = False) -> Outputs:
+    def _twin(self, part: CancelPart, now: Instant, again_s: float) -> Outputs:
         """Send the REST twin of a cancel, unless it was sent; an account's takes its second route after `again_s`."""
         if part.twin_started:
             return ()
         part.twin_started = True
         if part.order:
-            request = self._wire.request("POST", single_target(part.account, part.order))
-            build = self._wire.paid(request, paid=paid)
-            return self._wire.calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
-        build = self._wire.paid(self.cancels[part.account], paid=paid)
-        return self._wire.calls.start_call(
+            build = self.wire.build("POST", single_target(part.account, part.order))
+            return self.wire.calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
+        build = self._cancels[part.account]
+        return self.wire.calls.start_call(
             "cancel", build, now, urgent=True, cancel=True, second_route_after_s=again_s, context=part
         )
 
@@ -200,7 +191,7 @@ class CrossTradeStriker:
         before = self._waiting.get(part.target)
         self._waiting[part.target] = part
         part.twin_started = part.twin_ended = False
-        outputs = self._turns.queue_cancel(part.target, part.rank, lambda at: self._send_queued(part, at), now)
+        outputs = self.turns.queue_cancel(part.target, part.rank, lambda at: self._send_queued(part, at), now)
         if before is None or before is part:
             return outputs
         return (*outputs, *self._settle(before, before.last, now))
@@ -240,7 +231,7 @@ class CrossTradeStriker:
             part.last = reply
         if part.twin_ended:
             return self._settle(part, part.last, now)
-        return self._start_twin(part, now, self._wire.second_route.cancel_s)
+        return self._start_twin(part, now, self.wire.second_route.cancel_s)
 
     def on_twin_reply(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
         """Apply the reply to a REST twin; a refusal is not final while the WebSocket's reply may still accept."""
@@ -263,7 +254,7 @@ class CrossTradeStriker:
         if is_final or part.conn is None:
             return self._settle(part, reply, now)
         part.last = reply
-        return (self._wire.timers.start(SETTLE_S, partial(self._on_settle_timer, part)),)
+        return (self.wire.timers.start(SETTLE_S, partial(self._on_settle_timer, part)),)
 
     def _settle(self, part: CancelPart, reply: Reply | None, now: Instant) -> Outputs:
         """Apply the final reply to a cancel; an acceptance is final for a queued cancel of the same target too."""
@@ -275,16 +266,16 @@ class CrossTradeStriker:
         waiting = self._waiting.get(part.target)
         if waiting is part:
             del self._waiting[part.target]
-            self._turns.drop(part.target)
+            self.turns.drop(part.target)
         if part.order:
             return self._end_single(part, last, now)
         if last.ok:
             self._drop_singles(part.account)
-        self._settled(part.account, "", last, now)
+        self.settled(part.account, "", last, now)
         part.strike.answers[part.account] = part.answer(last)
         outputs: Outputs = part.strike.answer()
         if outputs:
-            self._answered(part.strike.made_ns)
+            self.answered(part.strike.made_ns)
         if waiting is not None and waiting is not part and last.ok and not waiting.from_queue:
             waiting.alone = part.alone
             outputs += self._settle(waiting, last, now)
@@ -294,11 +285,11 @@ class CrossTradeStriker:
         """Drop the queued cancels by id of an account whose account-wide cancel was accepted; a read is due."""
         for target in [target for target, part in self._waiting.items() if part.order and part.account == account]:
             del self._waiting[target]
-            self._turns.drop(target)
+            self.turns.drop(target)
 
     def _end_single(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
         """Apply the final reply to the cancel of one order; it is no part of the strike's answer."""
-        self._settled(part.account, part.order, reply, now)
+        self.settled(part.account, part.order, reply, now)
         is_refused = reply.outcome is ReplyOutcome.REFUSED
         return (UnexplainedMessage(f"cancel of one order refused: {reply.evidence}"),) if is_refused else ()
 
@@ -308,7 +299,7 @@ class CrossTradeStriker:
         `limited`: the venue closed it for want of tokens. The timers of the other cancels are running.
         """
         outputs: Outputs = ()
-        allowed = max(1, int(self._wire.bucket.left(now)))
+        allowed = max(1, int(self.wire.bucket.left(now)))
         for part in lost:
             if part not in self._parts:
                 continue
@@ -317,7 +308,7 @@ class CrossTradeStriker:
                 outputs += self._settle(part, part.last, now)
             elif not part.twin_started and (allowed > 0 or not part.strike.answered_over_ws):
                 allowed -= 1
-                outputs += self._start_twin(part, now, self._wire.second_route.cancel_s)
+                outputs += self._start_twin(part, now, self.wire.second_route.cancel_s)
         return outputs
 
     # ── timers and twins ──────────────────────────────────────────────────────────────────────────────────────────
@@ -331,14 +322,14 @@ class CrossTradeStriker:
             return ()
         if self._is_superseded(part):
             return self._settle(part, part.last, now)
-        return self._start_twin(part, now, max(self._wire.second_route.cancel_s, 1 / SECONDS_PER_S))
+        return self._start_twin(part, now, max(self.wire.second_route.cancel_s, 1 / SECONDS_PER_S))
 
     def _on_silence(self, first: CancelPart, now: Instant) -> Outputs:
         """Start all twins of a strike of which no frame is answered: the frames have not arrived."""
         strike = first.strike
         if first not in self._parts or strike.answered_over_ws:
             return ()
-        again_s = max(self._wire.second_route.cancel_s, 1 / SECONDS_PER_S)
+        again_s = max(self.wire.second_route.cancel_s, 1 / SECONDS_PER_S)
         silent = [part for part in self._parts if part.strike is strike]
         return tuple(output for part in silent for output in self._start_twin(part, now, again_s))
 

@@ -10,9 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from kill_switch.core.domain import Instant, Order, OrderState
 from kill_switch.venues.crosstrade.replies import AccountOrder
-from kill_switch.venues.crosstrade.tokens import is_id
+from kill_switch.venues.crosstrade.tokens import READ_KEEPS, is_id
 
-READ_KEEPS = 2.0  # tokens that optional cancels of a strike leave for the read-back
 TAKEN_S = 30.0  # so long an accepted cancel is not repeated, unless a read shows orders
 MAX_SINGLES_PER_STRIKE = 10
 

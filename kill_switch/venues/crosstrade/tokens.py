@@ -7,7 +7,7 @@ The other parts of the adapter build their requests here, so that each token is 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote
@@ -16,10 +16,11 @@ import orjson
 
 from kill_switch.core.domain import Instant
 from kill_switch.venues.crosstrade.replies import Words
+from kill_switch.venues.kit.account_limits import AccountLimits
 from kill_switch.venues.kit.budget import PoolCount
-from kill_switch.venues.kit.calls import CallStarter
+from kill_switch.venues.kit.calls import Build, CallStarter
 from kill_switch.venues.kit.frames import FrameTracker
-from kill_switch.venues.kit.pools import Pool
+from kill_switch.venues.kit.pools import Calls, Pool
 from kill_switch.venues.kit.replies import CallPart, Reply
 from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.kit.timers import TimerTable
@@ -28,9 +29,9 @@ from kill_switch.venues.request import Request
 
 TOKENS = Pool("tokens", 20.0, per_s=3.0, shared_by="account")  # of one user, REST and WebSocket together (§ 3)
 BURST, PER_S = TOKENS.size, TOKENS.per_s
+READ_KEEPS = 2.0  # tokens that optional cancels of a strike leave for the read-back
 KEPT = 15.0  # tokens that polling leaves for a kill
 DRAINED_S = 5.0  # a longer Retry-After is cut to this: the kill repeats its commands sooner anyway
-UNCOUNTED_MOST = 64  # requests that are noted and not yet counted for the reads of a kill
 TURN_S = 0.36  # between two requests while tokens are short; a token takes 1/3 s to come back
 SURPRISE = 2.0  # a refusal at this count or above shows another program; below it our own count may be wrong
 CONTENDED_S = 60.0  # so long without a refusal, and no other program counts as using the tokens any more
@@ -83,14 +84,21 @@ class TokenBucket(PoolCount):
         return max(0.0, (tokens - self._count(now)) / PER_S)
 
     def spend(self, now: Instant, tokens: int = 1) -> None:
-        """Count the tokens of requests that are sent now."""
+        """Count the tokens of frames that are sent now; `Budget` counts those of requests."""
         self.commands.append((tokens, now.mono_ns))
-        if len(self.commands) > UNCOUNTED_MOST:
-            self.settle(now.mono_ns)
-        left, sure = self._count(now), self._count_sure(now)
-        self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing
-        self._sure = min(sure, max(0.0, sure - tokens))
-        self._counted_ns = now.mono_ns
+
+    def take(self, weight: float, now_ns: int) -> None:
+        """Count a request; it costs the same whether a kill needs it or not."""
+        self.commands.append((weight, now_ns))
+
+    def settle(self, now_ns: int) -> None:
+        """Count the requests and frames since the last call."""
+        for tokens, at_ns in self.commands:
+            left, sure = self._level_at(at_ns), self._sure_at(at_ns)
+            self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing
+            self._sure = min(sure, max(0.0, sure - tokens))
+            self._counted_ns = at_ns
+        super().settle(now_ns)
 
     def note_accepted(self) -> None:
         """Record an answer that is no refusal for want of tokens: a token was there."""
@@ -99,14 +107,15 @@ class TokenBucket(PoolCount):
 
     def drain(self, now: Instant, retry_after: str = "") -> None:
         """Record a refusal for want of tokens; `retry_after` is its header, in seconds."""
-        if self._count_sure(now) >= SURPRISE or self.contended(now):
+        level = self._count(now)
+        if self._sure_at(now.mono_ns) >= SURPRISE or self.contended(now):
             if not self.contended(now):
                 self._heard.clear()  # answers from before the contention
             self._contended_ns = now.mono_ns
         self._heard.append(False)
         self.refused = min(self.refused + 1, HEARD)
         wait_s = min(float(retry_after), DRAINED_S) if retry_after.isascii() and retry_after.isdigit() else 0.0
-        self._level = self._sure = min(self._count(now), 0.0, 1 - wait_s * PER_S)
+        self._level = self._sure = min(level, 0.0, 1 - wait_s * PER_S)
         self._counted_ns = now.mono_ns
         if wait_s > 1:  # 1 is the least that whole seconds can state; a token is back after a third of it
             self.until_ns = max(self.until_ns, now.mono_ns + int(wait_s * 1e9))
@@ -129,10 +138,41 @@ class TokenBucket(PoolCount):
         return f"another program uses up this user's requests: a kill of {named} takes about {took_s:.0f} s"
 
     def _count(self, now: Instant) -> float:
-        return min(BURST, self._level + max(0, now.mono_ns - self._counted_ns) * PER_S / 1e9)
+        if self.commands:
+            self.settle(now.mono_ns)
+        return self._level_at(now.mono_ns)
 
-    def _count_sure(self, now: Instant) -> float:
-        return min(self._count(now), self._sure + max(0, now.mono_ns - (self._counted_ns or now.mono_ns)) * PER_S / 1e9)
+    def _level_at(self, now_ns: int) -> float:
+        return min(BURST, self._level + max(0, now_ns - self._counted_ns) * PER_S / 1e9)
+
+    def _sure_at(self, now_ns: int) -> float:
+        return min(self._level_at(now_ns), self._sure + max(0, now_ns - (self._counted_ns or now_ns)) * PER_S / 1e9)
+
+
+class CrossTradeLimits(AccountLimits):
+    """The limits of a user: each activity asks the bucket itself, because a contended bucket has rules of its own."""
+
+    @property
+    def bucket(self) -> TokenBucket:
+        """The tokens of the user, which all accounts of the token share."""
+        bucket = self.budget.counts[TOKENS.name]
+        assert isinstance(bucket, TokenBucket)  # noqa: S101 - `COUNT` makes it
+        return bucket
+
+    def read_wait_s(self, now: Instant) -> float:
+        bucket = self.bucket
+        if bucket.contended(now):
+            return 0.0
+        return max(bucket.tokens_wait_s(READ_KEEPS + 1, now), super().read_wait_s(now))
+
+    def first_read_wait_s(self, now: Instant) -> float:
+        return 0.0
+
+    def has_room(self, calls: Calls, now: Instant) -> bool:
+        return True
+
+    def has_room_for_drill(self, now: Instant) -> bool:
+        return True
 
 
 class SocketLease:
@@ -186,37 +226,23 @@ class SocketLoad:
         return max(0, MAX_REFUSED - self.refused - len(self.waiting))
 
 
-class HasBucket(Protocol):
-    """Holds the user's tokens."""
-
-    @property
-    def bucket(self) -> TokenBucket: ...
-
-
+@dataclass(slots=True, eq=False)
 class UserWire:
     """The user's two lanes: build requests and RPCs, count the token of each, and start the calls of reads."""
 
-    def __init__(
-        self,
-        headers: Mapping[str, str],
-        limits: HasBucket,
-        calls: CallStarter,
-        second_route: SecondRoute,
-        words: Words,
-    ) -> None:
-        self._limits = limits
-        self.calls = calls
-        self.second_route = second_route
-        self.words = words
-        self.timers = TimerTable()
-        self.links: dict[int, SocketLoad] = {}  # by connection
-        self.frames: FrameTracker[FramePart] = FrameTracker()
-        self._headers = headers
+    headers: Mapping[str, str]
+    limits: CrossTradeLimits
+    calls: CallStarter
+    second_route: SecondRoute
+    words: Words
+    timers: TimerTable = field(default_factory=TimerTable)
+    links: dict[int, SocketLoad] = field(default_factory=dict)  # by connection
+    frames: FrameTracker[FramePart] = field(default_factory=FrameTracker)
 
     @property
     def bucket(self) -> TokenBucket:
         """The user's tokens; another account of the user may bring its own count of them."""
-        return self._limits.bucket
+        return self.limits.bucket
 
     @property
     def newest(self) -> int | None:
@@ -248,20 +274,10 @@ class UserWire:
             link.refused = 0
             self.bucket.note_accepted()
 
-    def request(self, method: str, target: str) -> Request:
-        return Request(method, target, self._headers, b"{}" if method == "POST" else b"")
-
-    def paid(self, request: Request, *, paid: bool = False) -> Callable[[Instant], Request]:
-        """Return a builder that counts a token for each copy of a request; `paid`: the first is counted already."""
-        owed = not paid
-
-        def build(now: Instant) -> Request:
-            nonlocal owed
-            self.bucket.spend(now, int(owed))
-            owed = True
-            return request
-
-        return build
+    def build(self, method: str, target: str) -> Build:
+        """Return the builder of a request; nothing is signed, so each copy is the same object."""
+        request = Request(method, target, self.headers, b"{}" if method == "POST" else b"")
+        return lambda now: request
 
     def get(
         self,
@@ -274,7 +290,7 @@ class UserWire:
         again_s: float | None = None,
     ) -> Outputs:
         """Start the call of a read; without an answer after `again_s` seconds it takes its second route."""
-        build = self.paid(self.request("GET", target))
+        build = self.build("GET", target)
         return self.calls.start_call(kind, build, now, urgent=urgent, second_route_after_s=again_s, context=part)
 
     def rpc(self, conn: int, tag: str, api: str, args: Mapping[str, str], part: FramePart, now: Instant) -> Send:

@@ -17,14 +17,17 @@ class UserRead:
 
     asked_ns: int  # when it was begun, monotonic
     probe: bool = False  # a routine read that proves the lane, and reads no positions
-    tried: bool = False  # it has been tried over the WebSocket
     conn: int | None = None
-    missing: set[str] = field(default_factory=set)  # accounts' lists, or look-ups, that are not answered yet
     orders: list[AccountOrder] = field(default_factory=list)
     ordered: bool = False  # every order is in `orders`
     positions: list[OpenPosition] = field(default_factory=list)
     positioned: bool = False  # the positions have been read
     troubles: list[str] = field(default_factory=list)  # why it is not complete
+
+    def add_trouble(self, why: str) -> None:
+        """Note a reason why it is not complete; "" is none."""
+        if why:
+            self.troubles.append(why)
 
     @property
     def left(self) -> bool:

@@ -267,7 +267,7 @@ class Striker:
         if _is_final(result.reply):
             self.frames_suffice = not part.twin_started
             return self._settle(part, result, now, alone=not part.twin_started)
-        part.last = (_outcome(result.reply), result.reply.evidence)
+        part.last = (outcome_of(result.reply), result.reply.evidence)
         return self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
 
     def on_closed(self, conn: int, now: Instant) -> Outputs:
@@ -288,7 +288,7 @@ class Striker:
             self._note(result, alone=False)
             return ()
         if part.conn is not None and not _is_final(result.reply):
-            part.last = (_outcome(result.reply), result.reply.evidence)
+            part.last = (outcome_of(result.reply), result.reply.evidence)
             return (self._await_frame(part),)
         return self._settle(part, result, now, alone=alone)
 
@@ -327,7 +327,7 @@ class Striker:
         count = (
             result.cancelled_count if alone or result.cancelled_count else None
         )  # another copy may have hit what this one did not find
-        return (*self._end(part, _outcome(reply), reply.evidence, count, len(result.ended)), *follow_ups)
+        return (*self._end(part, outcome_of(reply), reply.evidence, count, len(result.ended)), *follow_ups)
 
     def _end(
         self, part: CommandPart, outcome: CancelOutcome, evidence: str, count: int | None = None, ended: int = 0
@@ -359,7 +359,8 @@ def _is_final(reply: Reply) -> bool:
     return reply.ok or reply.not_found
 
 
-def _outcome(reply: Reply) -> CancelOutcome:
+def outcome_of(reply: Reply) -> CancelOutcome:
+    """Return what a reply says of the cancel that it answers."""
     if _is_final(reply):
         return CancelOutcome.ACCEPTED
     refused = reply.outcome in (ReplyOutcome.REFUSED, ReplyOutcome.WRONG_TIME)

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Close
 
 from kill_switch.sim import serve
-from kill_switch.sim.kit.limits import Bucket
+from kill_switch.sim.kit.limits import PoolSpec, RatePools
 
 from .clients import Sim, receive, running
 
@@ -480,10 +480,10 @@ async def test_without_the_add_on_everything_that_needs_ninjatrader_is_408(cross
 
 
 def test_a_token_bucket_allows_its_burst_and_then_its_refill() -> None:
-    bucket = Bucket(20, 3)
-    assert [bucket.take(1000.0) for _ in range(21)] == [True] * 20 + [False]
-    assert [bucket.take(1001.0) for _ in range(4)] == [True] * 3 + [False]
-    assert [bucket.take(2000.0) for _ in range(21)] == [True] * 20 + [False]
+    bucket = RatePools([PoolSpec("tokens", 20, per_s=3)])
+    assert [bucket.charge(1, 1000.0, account="a") for _ in range(21)] == [True] * 20 + [False]
+    assert [bucket.charge(1, 1001.0, account="a") for _ in range(4)] == [True] * 3 + [False]
+    assert [bucket.charge(1, 2000.0, account="a") for _ in range(21)] == [True] * 20 + [False]
 
 
 async def test_rest_and_websocket_share_twenty_tokens(cross: Cross) -> None:
@@ -516,6 +516,21 @@ async def test_a_message_within_the_limit_forgives_those_before_it(cross: Cross)
                 assert "error" in await rpc(ws, "GetAllOrders")
             await cross.options(burst=1)  # a new bucket
             assert "data" in await rpc(ws, "GetAllOrders")
+
+
+async def test_changes_of_subscriptions_to_quotes_have_a_budget_of_their_own(cross: Cross) -> None:
+    async with cross.socket() as ws:
+        for _ in range(5):
+            await ws.send('{"action":"subscribe","instruments":["ES 09-26"]}')
+            assert (await receive(ws))["type"] == "marketData"
+        await ws.send('{"action":"subscribe","instruments":["ES 09-26"]}')
+        assert await receive(ws) == {"error": "Rate limit exceeded"}
+        assert "data" in await rpc(ws, "GetAllOrders")
+
+
+async def test_a_path_with_escapes_names_the_account_that_they_stand_for() -> None:
+    async with running("crosstrade", options={"crosstrade": {"nt_accounts": "My Sim"}}) as sim:
+        assert (await Cross(sim).good("GET", "/accounts/My%20Sim"))["name"] == "My Sim"
 
 
 async def test_a_bucket_of_nothing_is_no_limit(cross: Cross) -> None:
