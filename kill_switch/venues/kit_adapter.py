@@ -107,7 +107,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         return None if self.account_wide is None else self.striker.prebuild(self.account_wide, now)
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        yield from self.striker.strike(self.cancels(now), now)
+        yield from self.striker.strike(self.cancels(now), now, is_later=number > 1)
         yield from self.prepare_frame()
 
     def prepare_frame(self) -> Outputs:

@@ -259,7 +259,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield the account-wide command; behind a later one, cancels of the orders that have outlived a strike."""
-        yield from self.striker.strike(self._commands(now, number), now)
+        yield from self.striker.strike(self._commands(now, number), now, is_later=number > 1)
         yield from self.prepare_frame()
 
     def _commands(self, now: Instant, number: int) -> Iterator[StrikeStep]:
