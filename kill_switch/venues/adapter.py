@@ -258,6 +258,8 @@ class Adapter(VenueProfile[OptionsT]):
                     self.budget.on_refusal(retry_after_s(event.headers, now.wall_ns), now, why)
                 elif self.budget.refused_ns and event.status < 400:
                     self.note_answered(event, now)
+                if not self.calls.is_elsewhere(event.tag):
+                    self.second_route.note_round_trip(Route.HTTP, event.rtt_us)
                 return self.calls.on_reply(event, now)
             case CallLost():
                 return self.calls.on_lost(event, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from kill_switch.core.domain import Instant, Order, Route
 from kill_switch.venues.adapter import Adapter
@@ -27,6 +27,13 @@ COMMAND_RETRIES = 4  # how often a kill's command is signed anew; any other call
 LookUp = Callable[[str], Build]  # an order's id → the builder of the request for it
 
 
+class ManyLookUp(NamedTuple):
+    """A look-up of several orders by one request; an order that its answer leaves out is asked for alone."""
+
+    build: Callable[[Sequence[str]], Build]  # the orders' ids → the builder of the request for them
+    most: int  # ids of a request
+
+
 class DescribedVenue(Adapter[OptionsT]):
     """A venue that sets these attributes in its `__init__`, and defines the functions that it needs."""
 
@@ -35,7 +42,7 @@ class DescribedVenue(Adapter[OptionsT]):
 
     account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
     lists: Sequence[OrderList]
-    look_up: LookUp | None = None
+    look_up: LookUp | ManyLookUp | None = None
     login: Sequence[LoginStep] = ()
     ping: Ping | None = None
     token_request: Build | None = None  # hands out the token that a login needs

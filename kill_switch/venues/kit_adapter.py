@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.decode import parse_json
-from kill_switch.venues.described_venue import DescribedVenue
+from kill_switch.venues.described_venue import DescribedVenue, ManyLookUp
 from kill_switch.venues.kit.call_parts import DrillPart, EquityPart, KeepOpenPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
@@ -92,10 +92,11 @@ class KitAdapter(DescribedVenue[OptionsT]):
                 self.evidence,
             )
         if self.look_up is not None:
-            self.read_backs.order_request = self.look_up
-            self.read_backs.look_up_part = lambda read, order_id: LookUpPart(
-                read, order_id, self.read_backs, self.read_looked_up
-            )
+            self.read_backs.look_up_part = lambda read, ids: LookUpPart(read, ids, self.read_backs, self.read_looked_up)
+        if isinstance(self.look_up, ManyLookUp):
+            self.read_backs.order_request, self.read_backs.orders_a_call = self.look_up
+        elif (one := self.look_up) is not None:
+            self.read_backs.order_request = lambda ids: one(ids[0])
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -107,7 +108,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         return None if self.account_wide is None else self.striker.prebuild(self.account_wide, now)
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        yield from self.striker.strike(self.cancels(now), now)
+        yield from self.striker.strike(self.cancels(now), now, is_later=number > 1)
         yield from self.prepare_frame()
 
     def prepare_frame(self) -> Outputs:

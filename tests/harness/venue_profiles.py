@@ -50,7 +50,8 @@ class VenueProfile:
     probe_failures: tuple[tuple[int, object, str, bool], ...] = ()  # → words of the reason, and whether it is fatal
     listed: Callable[..., object] = lambda *ids, status: None  # ids and a status → the body of an order list
     pushed: Callable[[str, str], object] = lambda one, status: None  # an id and a status → a push
-    found: Callable[[str, str], object] | None = None  # … → the answer for one order; None: there is no such call
+    # an id, or several with commas, if one call asks for several, … → the answer; None: there is no such call
+    found: Callable[[str, str], object] | None = None
     forgotten: tuple[tuple[int, object], ...] = ()  # answers to the same call: there is no such order
     ids: tuple[str, ...] = ()
     live: tuple[str, ...] = ()
@@ -560,7 +561,8 @@ def _kraken_push(one: str, status: str) -> object:
 
 
 def _kraken_found(one: str, status: str) -> object:
-    return {"error": [], "result": {one: {"status": status, "descr": {"pair": "XBTUSD"}}}}
+    order = {"status": status, "descr": {"pair": "XBTUSD"}}
+    return {"error": [], "result": {each: order for each in one.split(",")}}
 
 
 def _kraken_error(*texts: str) -> dict[str, object]:
@@ -691,8 +693,9 @@ def _futures_push(one: str, status: str) -> object:
 
 
 def _futures_found(one: str, status: str) -> object:
-    order = {"type": "ORDER", "orderId": one, "symbol": "PF_XBTUSD", "side": "buy", "quantity": 1}
-    return {"result": "success", "orders": [{"order": order, "status": status, "updateReason": None, "error": None}]}
+    order = {"type": "ORDER", "symbol": "PF_XBTUSD", "side": "buy", "quantity": 1}
+    rest = {"status": status, "updateReason": None, "error": None}
+    return {"result": "success", "orders": [{"order": {**order, "orderId": each}, **rest} for each in one.split(",")]}
 
 
 def _futures_error(error: str) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from kill_switch.core.domain import Instant, Route
+from kill_switch.core.domain import Instant, Order, OrderState, Route
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues.kit.account_limits import MAX_GUARD_S
 from kill_switch.venues.kit.budget import Budget, PoolCount
@@ -15,7 +15,7 @@ from kill_switch.venues.kit.readback import REFRESH
 from kill_switch.venues.messages import Call, Closed, Outputs, Replied, VenueTimerFired, WakeAfter
 from kill_switch.venues.request import Request
 from tests.harness.limited_venue import LimitedStreet, LimitedVenue
-from tests.harness.venue_playbook import START, Pause, Player, Read, hears
+from tests.harness.venue_playbook import START, Kill, Pause, Player, Read, answer, hears
 from tests.harness.venue_profiles import STANDS
 
 WINDOW = Pool("minute", 300, window_s=60.0)
@@ -412,6 +412,7 @@ def test_lists_are_read_because_a_connection_is_new_once_the_limit_has_room() ->
 def test_look_ups_of_a_read_leave_half_of_a_small_limit_for_commands() -> None:
     stand = STANDS["kraken"]
     player = stand.ready()
+    player.adapter.read_backs.orders_a_call = 1  # as if a request named one order
     ids = [f"{stand.ids[0][:-2]}{number:02}" for number in range(10)]
     for one in ids:
         player.put(hears(1, stand.pushed(one, "new")))
@@ -446,3 +447,36 @@ def test_refusals_leave_no_guard_blind_for_more_than_two_minutes(name: str) -> N
         now = Instant(now.mono_ns + 2 * 10**9, now.wall_ns)
     guard_s = adapter.limits.paced(timing, now).guard_every_s
     assert timing.guard_every_s < guard_s <= max(timing.guard_every_s + 1, MAX_GUARD_S)
+
+
+# ── strikes that take more than is planned ────────────────────────────────────────────────────────────────────────────
+
+
+def struck(player: Player, *, orders: int) -> float:
+    """Strike at Roxom, whose cancel-all names none of these orders; return the gap to the next strike, in seconds."""
+    stand = STANDS["roxom"]
+    player.adapter.book.orders = {
+        one: Order(one, "BTC", OrderState.LIVE, "new") for one in (f"{stand.ids[0][:-2]}{n:02}" for n in range(orders))
+    }
+    [command] = [out for out in player.put(Kill()) if isinstance(out, Call)]
+    singles = [out for out in player.put(answer(command.tag, {"data": {"success": True, "orderIds": []}}))]
+    assert sum(isinstance(out, Call) for out in singles) == min(orders, 20)
+    player.put(Pause(1))
+    timing = player.adapter.limits.cadence.timing
+    paced = player.adapter.limits.paced(timing, player.now)
+    assert (paced is timing) == (paced.strike_gap_s == timing.strike_gap_s)
+    return paced.strike_gap_s
+
+
+def test_later_strikes_that_take_more_than_is_planned_come_as_rarely_as_the_limit_wants() -> None:
+    player = STANDS["roxom"].ready()
+    planned_s = player.adapter.limits.cadence.timing.strike_gap_s
+    assert struck(player, orders=25) == planned_s  # the first strike is repeated by none
+    gap_s = struck(player, orders=25)
+    assert gap_s > 4 * planned_s
+    used, at_s = 0.0, 0.0
+    while at_s < 60:  # Roxom's window; the gap grows with the kill's age
+        used, at_s = used + 21, at_s + max(gap_s, min(at_s / 4, 5.0))
+    assert used <= 300
+    assert struck(player, orders=0) == gap_s  # one of the last two
+    assert struck(player, orders=0) == planned_s

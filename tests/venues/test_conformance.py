@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from pydantic import ValidationError
@@ -90,9 +91,9 @@ def found(stand: VenueProfile, call: Call, status: str) -> object:
 
 
 def looked_up(stand: VenueProfile, call: Call) -> str:
-    """Return the id that a call looks up."""
+    """Return the id that a call looks up, or its ids with commas."""
     assert (call.tag.partition("#")[0], stand.is_read(call.request), call.cancel) == (LOOK_UP, True, False)
-    asked = call.request.body.decode() or call.request.target
+    asked = unquote(call.request.body.decode()) or call.request.target
     return asked.replace("=", "/").rpartition("/")[2]
 
 
@@ -740,9 +741,10 @@ def test_many_orders_that_no_list_shows_are_looked_up_a_few_at_a_time_until_each
     while left:
         player.put(Pause(60))  # the venue's limit has room again
         calls, _ = looking(stand, player)
-        assert 5 <= len(calls) <= MAX_LOOK_UPS or len(calls) == len(left)
+        now = {one for call in calls for one in looked_up(stand, call).split(",")}
+        assert len(calls) <= MAX_LOOK_UPS and (len(now) >= 5 or now == left)
         facts = [fact for call in calls for fact in player.put(answer(call.tag, found(stand, call, stand.gone)))]
-        asked += [looked_up(stand, call) for call in calls]
+        asked += [one for call in calls for one in looked_up(stand, call).split(",")]
         left -= set(asked)
         [fact] = facts
         assert isinstance(fact, OrdersRead) and fact.complete == (not left) and set(player.adapter.book.orders) == left
@@ -757,7 +759,7 @@ def test_orders_that_go_on_living_take_no_other_ones_turn(stand: VenueProfile) -
     for _ in range(2):
         player.put(Pause(60))  # the venue's limit has room again
         for call in looking(stand, player)[0]:
-            asked.add(looked_up(stand, call))
+            asked |= set(looked_up(stand, call).split(","))
             player.put(answer(call.tag, found(stand, call, stand.live[0])))
     assert asked == set(ids)
 
@@ -1084,21 +1086,19 @@ def test_doubted_orders_are_looked_up_a_few_at_a_time_and_count_again_if_they_ar
     player.put(Closed(Route.WS, 1, "gone"))
     player.put(Pause(60))
     looks = [out for call in back(stand, player) for out in player.put(stand.reads(call, stand.ids[0]))]
-    turns = 0
+    turns, alive = 0, {stand.ids[0]}
     while pending := [call for call in calls_of(tuple(looks)) if call.tag.startswith(LOOK_UP)]:
         assert len(pending) <= 5 and not any(call.urgent for call in pending)
         for call in pending:
             one = looked_up(stand, call)
-            status = stand.live[0] if one == ids[0] else stand.gone
+            status = stand.live[0] if one == ids[0] else stand.gone  # of several orders each has ended
             player.put(answer(call.tag, stand.found(one, status)))
+            alive = alive | {one} if status == stand.live[0] else alive
         player.put(Pause(60))
         looks = [out for call in calls_of(player.put(Probe())) for out in player.put(stand.reads(call, stand.ids[0]))]
         turns += 1
-    assert (
-        turns == 3
-        and set(player.adapter.book.orders) == {ids[0], stand.ids[0]}
-        and player.adapter.book.open_orders == 2
-    )
+    assert turns == (3 if ids[0] in alive else 1)
+    assert set(player.adapter.book.orders) == alive and player.adapter.book.open_orders == len(alive)
 
 
 @every_venue

@@ -359,6 +359,21 @@ def test_an_order_that_a_given_up_connection_still_pushes_is_looked_up() -> None
     assert look_up.request.target == "/0/private/QueryOrders"
 
 
+def test_thirty_orders_that_no_list_shows_are_proven_by_one_request_each_way() -> None:
+    player = KRAKEN.ready()
+    ids = [f"OAAAAA-BBBBB-CCCC{number:02}" for number in range(30)]
+    player.put(push(*({"order_id": one, "exec_type": "new", "order_status": "new"} for one in ids)))
+    player.put(Pause(0.1))
+    [read] = calls_of(player.put(Read()))
+    [look_up] = calls_of(player.put(answer(read.tag, KRAKEN.listed(status=""))))
+    assert look_up.request.body.endswith(b"&txid=" + "%2C".join(ids).encode())
+    ended = {one: {"status": "canceled", "descr": {"pair": "XBTUSD"}} for one in ids[1:]}
+    [alone] = calls_of(player.put(answer(look_up.tag, {"error": [], "result": ended})))
+    assert alone.request.body.endswith(f"&txid={ids[0]}".encode())
+    [proof] = player.put(answer(alone.tag, error("EOrder:Unknown order")))
+    assert isinstance(proof, OrdersRead) and proof.complete and not proof.orders
+
+
 # ── maintenance, lockout, overload ────────────────────────────────────────────────────────────────────────────────
 
 

@@ -383,11 +383,39 @@ def test_with_a_spot_key_the_frame_leaves_first_and_cancelallorders_at_once_behi
     }
     assert (name_of(call), call.cancel, call.route) == ("cancelallorders", True, Route.HTTP)
     accepted = {"method": "cancel_all", "req_id": sent["req_id"], "success": True, "result": {"count": 2}}
-    [fact] = answers(player.put(hears(1, accepted)))
-    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 2)
     player.adapter.book.trace()
-    assert not answers(player.put(answer(call.tag, payload("kraken_futures/cancel-all"))))
+    assert not answers(player.put(hears(1, accepted)))  # it is not documented that it covers triggers
+    [fact] = answers(player.put(answer(call.tag, payload("kraken_futures/cancel-all"))))
+    assert (fact.answer, fact.cancelled, fact.evidence) == (CancelOutcome.ACCEPTED, 3, "3 order(s) cancelled")
     assert set(player.adapter.book.ended) == {"6180adfa-0000-4a52-adac-ea5417620dbd"}
+
+
+@pytest.mark.parametrize("frame_first", [True, False])
+def test_the_report_of_a_frame_that_has_cancelled_all_names_its_count_although_cancelallorders_finds_none(
+    frame_first: bool,
+) -> None:
+    player = UNIFIED.ready()
+    outputs = player.put(Kill())
+    [frame], [call] = frames_of(outputs), calls_of(outputs)
+    both = [
+        hears(1, {"method": "cancel_all", "req_id": frame["req_id"], "success": True, "result": {"count": 2}}),
+        answer(call.tag, payload("kraken_futures/cancel-all-nothing")),
+    ]
+    first, second = both if frame_first else reversed(both)
+    assert not answers(player.put(first))
+    [fact] = answers(player.put(second))
+    assert (fact.answer, fact.cancelled, fact.evidence) == (CancelOutcome.ACCEPTED, 2, "2 order(s) cancelled")
+
+
+@pytest.mark.parametrize("error", ["authenticationError", "apiLimitExceeded", "invalidArgument"])
+def test_an_accepted_frame_hides_no_refused_cancelallorders(error: str) -> None:
+    player = UNIFIED.ready()
+    outputs = player.put(Kill())
+    [frame], [call] = frames_of(outputs), calls_of(outputs)
+    accepted = {"method": "cancel_all", "req_id": frame["req_id"], "success": True, "result": {"count": 2}}
+    assert not answers(player.put(hears(1, accepted)))
+    [fact] = answers(player.put(answer(call.tag, {"result": "error", "error": error})))
+    assert fact.answer is not CancelOutcome.ACCEPTED and fact.cancelled == 2 and error in fact.evidence
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.oxfun.adapter import OxFun
+from tests.harness import shared_address
 from tests.harness.shared_address import SIMULATORS, Address
 from tests.harness.venue_playbook import START
 from tests.harness.venue_profiles import STANDS
@@ -156,6 +157,22 @@ def test_a_kill_whose_commands_were_refused_is_proven_soon_after_the_venue_accep
     address.run(15)
     assert (address.phases(), address.open) == ({"CLEAR"}, 0)
     assert address.refused == refused or name == "crosstrade"  # whose bucket the refused commands have emptied
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "crosstrade"])  # which has strikes of its own
+def test_no_later_strike_sends_a_copy_because_the_venue_is_far_away(
+    make: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(shared_address, "TRIP_MS", 150.0)
+    address = make(name, 1)
+    address.rest(30)
+    address.venue.put_fault("accept_but_keep", {})
+    address.fire()
+    address.run(60)
+    strikes = len(address.recorder.of("strike"))
+    widest = "cancel-multi" if name == "kuna" else "cancel-all"
+    assert (address.phases(), address.refused) == ({"RESIDUE"}, 0) and strikes > 5
+    assert sum(one.what == widest for one in address.asked) <= strikes + 2  # the first strike's copy, and one under way
 
 
 @pytest.mark.hours

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from kill_switch.core.domain import Instant, SweepTiming
 from kill_switch.venues.kit.budget import Budget, PoolCount
-from kill_switch.venues.kit.cadence import MAX_GAP_S, Cadence
+from kill_switch.venues.kit.cadence import MAX_GAP_S, Cadence, strike_gaps
 from kill_switch.venues.kit.pools import Calls
 
 MAX_GUARD_S = 120.0  # between two reads of the guard, however few requests other programs leave: it is no load
@@ -25,6 +25,8 @@ class AccountLimits:
         self.cadence = cadence
         self.strikes_are_free: Callable[[], bool] = lambda: False  # they draw from no limit now
         self._most_probe_s = most_probe_s
+        self._planned = budget.struck_weights()
+        self._slowed: dict[object, SweepTiming] = {}  # what the last strikes have made of a timing
 
     def share(self, cadence: Cadence, counts: Mapping[str, PoolCount]) -> None:
         """Keep to this cadence, and count in these counts by the names of the pools; other accounts may share them."""
@@ -66,8 +68,11 @@ class AccountLimits:
         return self.cadence.equity_every_s / self.budget.share
 
     def paced(self, timing: SweepTiming, now: Instant) -> SweepTiming:
-        """Return `timing` as slow as other programs and a refusal make it: the same object if nothing has."""
-        budget = self.budget
+        """Return `timing` as slow as other programs, a refusal and the last strikes make it.
+
+        It is the same object if nothing has made it slower.
+        """
+        budget, timing = self.budget, self._after_strikes(timing)
         share, pause_s = budget.share, budget.pause_s(now)
         if share == 1 and not pause_s:
             return timing
@@ -81,3 +86,15 @@ class AccountLimits:
             strike_gap_s=gap_s,
             gap_cap_s=max(cap_s, gap_s),
         )
+
+    def _after_strikes(self, timing: SweepTiming) -> SweepTiming:
+        """Return `timing` with gaps for strikes that take as much of the limits as the last ones did."""
+        weights = self.budget.struck_weights()
+        if weights == self._planned:
+            return timing
+        key = (timing, tuple(weights.items()))
+        if key not in self._slowed:
+            pools = [count.pool for count in self.budget.counts.values()]
+            gap_s, cap_s = strike_gaps(timing, pools, weights, self.cadence.sharers)
+            self._slowed = {key: replace(timing, strike_gap_s=gap_s, gap_cap_s=cap_s)}
+        return self._slowed[key]

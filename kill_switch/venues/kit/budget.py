@@ -202,6 +202,9 @@ class Budget:
         "_default",
         "_last_refused_ns",
         "_refusing",
+        "_strike_is_first",
+        "_struck",
+        "_struck_before",
         "_table",
         "_unstated",
         "counts",
@@ -224,6 +227,9 @@ class Budget:
         self._last_refused_ns = 0
         self.proof_ns = 0  # from then on a read of a kill may leave, because refusals have ended; 0: none may for that
         self.demand = demand
+        self._strike_is_first = True
+        self._struck: list[list[tuple[PoolCount, float]]] = []  # the weights of the last strike's commands
+        self._struck_before: list[list[tuple[PoolCount, float]]] = []  # the same of the strike before
         self.use({pool.name: make(pool) for pool in pools})
 
     def use(self, counts: Mapping[str, PoolCount]) -> None:
@@ -245,11 +251,32 @@ class Budget:
                 weights = matched
                 break
         if command:  # a kill waits for this, so the rest of the work comes later
+            self._struck.append(weights)
             for count, weight in weights:
                 count.commands.append((weight, now_ns))
         else:
             for count, weight in weights:
                 count.take(weight, now_ns)
+
+    def begin_strike(self, *, is_first: bool) -> None:
+        """Note that the commands that follow are another strike's; `is_first`: it is a kill's first."""
+        self._struck_before = [] if self._strike_is_first else self._struck
+        self._struck, self._strike_is_first = [], is_first
+
+    def struck_weights(self) -> dict[str, float]:
+        """Return the units that a strike takes of each pool: those planned, or more if one of the last two took more.
+
+        Copies count. How many leave depends on the orders that outlive strikes, and on how soon the venue answers. A
+        kill's first strike does not count: its copies leave early, and no later strike repeats them.
+        """
+        weights = {count.pool.name: weight for count, weight in self._weights(self.demand.strike)}
+        for strike in (self._struck_before, [] if self._strike_is_first else self._struck):
+            took: dict[str, float] = {}
+            for commands in strike:
+                for count, weight in commands:
+                    took[count.pool.name] = took.get(count.pool.name, 0.0) + weight
+            weights |= {name: max(weight, weights.get(name, 0.0)) for name, weight in took.items()}
+        return weights
 
     def wait_s(self, calls: Calls, now: Instant, *, leaves: Calls = ()) -> float:
         """Return in how many seconds these requests may leave, so that `leaves` could follow at once; 0: now."""

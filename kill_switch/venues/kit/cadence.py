@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from kill_switch.core.domain import SweepTiming
@@ -27,6 +28,7 @@ class Cadence(NamedTuple):
     timing: SweepTiming
     probe_every_s: float
     equity_every_s: float
+    sharers: Mapping[str, int] = MappingProxyType({})  # accounts that share each pool, by its name; default: one
 
 
 def plan(
@@ -44,11 +46,8 @@ def plan(
     to `GUARD_NEXT_S`, then equity up to `EQUITY_MOST_S`, and at last the guard alone, as far as it must.
     """
     pools, costs = tuple(pools), tuple(costs)
-    read, probe, equity, strike = (
-        weights_of(pools, costs, calls) for calls in (demand.read, demand.probe, demand.equity, demand.strike)
-    )
+    read, probe, equity = (weights_of(pools, costs, calls) for calls in (demand.read, demand.probe, demand.equity))
     guard_s, probe_s, equity_s = bound.timing.guard_every_s, bound.probe_every_s, bound.equity_every_s
-    gap_s, cap_s = bound.timing.strike_gap_s, bound.timing.gap_cap_s
     for pool in pools:
         name, together = pool.name, sharers.get(pool.name, 1)
         each = _paces(
@@ -58,12 +57,22 @@ def plan(
             idle_s,
         )
         guard_s, probe_s, equity_s = max(guard_s, each[0]), max(probe_s, each[1]), max(equity_s, each[2])
-        if weight := strike.get(name, 0.0):
-            early_s, cap = _gaps(pool, weight * together, bound.timing)
-            gap_s = max(gap_s, early_s)
-            cap_s = max(cap_s, gap_s, cap)
+    gap_s, cap_s = strike_gaps(bound.timing, pools, weights_of(pools, costs, demand.strike), sharers)
     timing = replace(bound.timing, guard_every_s=guard_s, strike_gap_s=gap_s, gap_cap_s=cap_s)
-    return Cadence(bound.timing if timing == bound.timing else timing, probe_s, equity_s)
+    return Cadence(bound.timing if timing == bound.timing else timing, probe_s, equity_s, sharers)
+
+
+def strike_gaps(
+    timing: SweepTiming, pools: Iterable[Pool], strike: Mapping[str, float], sharers: Mapping[str, int]
+) -> tuple[float, float]:
+    """Return the gap between strikes that take these units of each pool, and its cap in RESIDUE, in seconds."""
+    gap_s, cap_s = timing.strike_gap_s, timing.gap_cap_s
+    for pool in pools:
+        if weight := strike.get(pool.name, 0.0):
+            early_s, late_s = _gaps(pool, weight * sharers.get(pool.name, 1), timing)
+            gap_s = max(gap_s, early_s)
+            cap_s = max(cap_s, gap_s, late_s)
+    return gap_s, cap_s
 
 
 def _paces(

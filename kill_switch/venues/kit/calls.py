@@ -166,6 +166,12 @@ class CallStarter:
         for tag in [tag for tag, call in self.pending.items() if call.command]:
             del self.pending[tag]
 
+    def end_copies(self, part: object) -> None:
+        """Let no further copy of this context's calls leave, because another answer has ended what they are for."""
+        for call in self.pending.values():
+            if call.part is part:
+                call.second_route_allowed, call.spares = False, 0
+
     # events of lanes and timers
 
     def on_reply(self, reply: Replied, now: Instant) -> Outputs:

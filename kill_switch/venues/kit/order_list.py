@@ -12,7 +12,7 @@ from kill_switch.core.domain import Instant, Order, OrderState, Route
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.readback import ReadBack, ReadBackRunner
-from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.messages import NotReady, Outputs, Ready, Replied
 
@@ -234,23 +234,23 @@ class AlongsidePart(NamedTuple):
 
 
 class LookUpPart(NamedTuple):
-    """The look-up of one order; `ReadBackRunner.looked_up` reads the first two."""
+    """The look-up of one order or of several; `ReadBackRunner.looked_up` reads the first two."""
 
     read: ReadBack | None
-    order_id: str
+    ids: tuple[str, ...]
     read_backs: ReadBackRunner
-    read_item: Callable[[Any, str], Order | None]  # a reply's data and the order's id → the order
+    read_item: Callable[[Any, str], Order | None]  # a reply's data and an order's id → the order
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        if reply.not_found:
-            gone = Order(self.order_id, "", OrderState.GONE, "not found")  # the venue's words may name a cancel
-            return self.read_backs.looked_up(call, gone)
+        if reply.not_found and len(self.ids) == 1:
+            gone = Order(self.ids[0], "", OrderState.GONE, "not found")  # the venue's words may name a cancel
+            return self.read_backs.looked_up(call, (gone,), "", now)
         if not reply.ok:
-            return self.read_backs.looked_up(call, None, reply.evidence)
-        order = self.read_item(reply.data, self.order_id)
-        if order is None or order.id != self.order_id:
-            return self.read_backs.looked_up(call, None, "the answer cannot be read")
-        return self.read_backs.looked_up(call, order)
+            is_final = reply.outcome is ReplyOutcome.REFUSED and not reply.key_refused
+            return self.read_backs.looked_up(call, (), reply.evidence, now, ask_alone=is_final)
+        found = ((order_id, self.read_item(reply.data, order_id)) for order_id in self.ids)
+        orders = [order for order_id, order in found if order is not None and order.id == order_id]
+        return self.read_backs.looked_up(call, orders, "the answer cannot be read", now, ask_alone=True)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return self.read_backs.looked_up(call, None, why)
+        return self.read_backs.looked_up(call, (), why, now)

@@ -73,7 +73,7 @@ class Demand(NamedTuple):
     probe: Calls = ("GET /",)  # of the warm lane
     equity: Calls = ("GET /",)
     drill: Calls = ("POST /",)
-    strike: Calls = ("POST /",)  # on orders that outlive strikes
+    strike: Calls = ("POST /",)  # on an order that outlives strikes, without copies; one that takes more slows the next
     token: Calls = ()  # of the WebSocket
     keep_open: Calls = ()  # one connection's, if an account has more than `CONNECTIONS`
 

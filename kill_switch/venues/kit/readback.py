@@ -6,8 +6,9 @@ an account is clear.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from kill_switch.core.domain import Instant, Order, OrderState
@@ -17,7 +18,7 @@ from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.second_route import READ_FACTOR
 from kill_switch.venues.messages import OrdersRead, Outputs, WakeAfter
 
-LOOK_UP = "look-up"  # the kind of the call that requests a single order by its id
+LOOK_UP = "look-up"  # the kind of the call that requests orders by their ids
 REFRESH = "refresh"  # the tag of the timer after which the lists are read
 LISTS_PER_S = 2  # lists read a second because connections come back; no venue documents a lower limit
 MAX_UNHURRIED_LOOK_UPS = 5  # look-ups at a time that no read-back waits for
@@ -41,6 +42,7 @@ class ReadBack:
     troubles: list[str] = field(default_factory=list)  # why it is incomplete
     whole: bool = False  # every list was answered and could be read: orders that they cover and omit are gone
     looking: set[str] = field(default_factory=set)  # ids of the orders whose look-up is under way
+    look_ups: int = 0  # look-ups that it has started
     reported_early: bool = False  # a list is late, and the orders of the other lists have been reported
 
     @property
@@ -53,8 +55,9 @@ class ReadBackRunner:
     """Run an account's read-backs; each ends in one `OrdersRead`.
 
     It also has the lists read when a connection begins to push orders. The adapter may replace three callbacks.
-    `order_request` takes an order's id, and returns the builder of its request, or None if the venue has no such call.
-    `look_up_part` returns the context of a look-up's call, which begins with the read-back and the order's id.
+    `order_request` takes up to `orders_a_call` ids of orders, and returns the builder of the request for them, or None
+    if the venue has no such call.
+    `look_up_part` returns the context of a look-up's call, which begins with the read-back and the orders' ids.
     `count_cancelled` returns the `OrdersRead.cancelled` of an urgent read-back, and resets the count.
     """
 
@@ -71,15 +74,17 @@ class ReadBackRunner:
         `refresh` requests every list with calls that are not urgent. `second_route_after_s` returns how many
         seconds a cancel waits before its second route.
         """
-        self.order_request: Callable[[str], Build | None] = lambda order_id: None
+        self.order_request: Callable[[Sequence[str]], Build | None] = lambda ids: None
+        self.orders_a_call = 1
         self.count_cancelled: Callable[[], int | None] = lambda: None
-        self.look_up_part: Callable[[ReadBack | None, str], Any] = lambda read, order_id: (read, order_id)
+        self.look_up_part: Callable[[ReadBack | None, tuple[str, ...]], Any] = lambda read, ids: (read, ids)
         self._book = book
         self._calls = calls
         self._evidence = evidence
         self._refresh = refresh
         self._second_route_after_s = second_route_after_s
         self._looking: set[str] = set()  # orders whose look-up is under way without a read-back
+        self._alone: set[str] = set()  # unproven orders that the answer for several has left out, or has refused
         self._http_up = False
         self._refreshed_ns = NEVER  # when all lists were last requested because pushes began
         self._refresh_due = False  # a timer runs after which they are requested again
@@ -156,76 +161,112 @@ class ReadBackRunner:
             return (*self._end_read(read), *(() if read.urgent else self.look_over(now)))
         if not read.urgent:  # later orders do not contradict the lists, and a kill needs the requests
             unlisted = [order for order in unlisted if self._book.word_ns(order.id) <= read.asked_ns]
+        return self._ask(read, [order.id for order in unlisted], now) or self._end_read(read)
+
+    def _ask(self, read: ReadBack, ids: Sequence[str], now: Instant) -> Outputs:
+        """Look these orders up for a read-back, as far as its limit and the venue's have room."""
         outputs: Outputs = ()
-        for order in unlisted[:MAX_LOOK_UPS]:
-            if outputs and self._must_yield(now):
+        for group in islice(self._groups(ids), MAX_LOOK_UPS - read.look_ups):
+            if read.look_ups and self._must_yield(now):
                 break
-            build = self.order_request(order.id)
+            build = self.order_request(group)
             if build is not None:
-                read.looking.add(order.id)
+                read.looking.update(group)
+                read.look_ups += 1
                 outputs += self._calls.start_call(
                     LOOK_UP,
                     build,
                     now,
                     urgent=read.urgent,
                     second_route_after_s=READ_SECOND_ROUTE_FACTOR * self._second_route_after_s(),
-                    context=self.look_up_part(read, order.id),
+                    context=self.look_up_part(read, group),
                     on_loss=self._on_look_up_lost,
                 )
-        return outputs or self._end_read(read)
+        return outputs
 
     def look_over(self, now: Instant) -> Outputs:
         """Look up a few doubted orders without a read-back, so that they count again or leave the book."""
         outputs: Outputs = ()
-        for order_id in list(self._book.doubted)[: MAX_UNHURRIED_LOOK_UPS - len(self._looking)]:
+        if len(self._looking) >= MAX_UNHURRIED_LOOK_UPS:
+            return ()
+        ids = [order_id for order_id in self._book.doubted if order_id not in self._looking]
+        for group in islice(self._groups(ids), MAX_UNHURRIED_LOOK_UPS - len(self._looking)):
             if self._must_yield(now):
                 break
-            build = self.order_request(order_id)
-            if build is not None and order_id not in self._looking:
-                self._looking.add(order_id)
+            build = self.order_request(group)
+            if build is not None:
+                self._looking.update(group)
                 outputs += self._calls.start_call(
                     LOOK_UP,
                     build,
                     now,
-                    context=self.look_up_part(None, order_id),
+                    context=self.look_up_part(None, group),
                     on_loss=self._on_look_up_lost,
                 )
         return outputs
+
+    def _groups(self, ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """Yield the ids of each look-up; those that are asked for alone come last."""
+        self._alone &= self._book.unproven.keys()
+        together = [order_id for order_id in ids if order_id not in self._alone]
+        for start in range(0, len(together), self.orders_a_call):
+            yield tuple(together[start : start + self.orders_a_call])
+        yield from ((order_id,) for order_id in ids if order_id in self._alone)
 
     def _must_yield(self, now: Instant) -> bool:
         """Return whether another look-up could take units that the commands of a kill need."""
         budget = self._calls.budget
         return budget.wait_for_cancels_s(budget.demand.read, now) > 0
 
-    def looked_up(self, call: PendingCall, order: Order | None, why: str = "") -> Outputs:
-        """Process the answer of a look-up: the order, a `GONE` order for its end, or None for the reason `why`.
+    def looked_up(
+        self, call: PendingCall, orders: Iterable[Order], why: str, now: Instant, *, ask_alone: bool = False
+    ) -> Outputs:
+        """Process the answer of a look-up: its orders, a `GONE` order for an end; `why` it lacks the others.
 
-        `call` is the look-up; its `part` holds the read-back, or None, and the order's id.
+        `call` is the look-up; its `part` holds the read-back, or None, and the orders' ids. `ask_alone`: an order that
+        an answer for several lacks is looked up alone: what its absence means is known for a single order only.
         """
         read: ReadBack | None = call.part[0]
-        order_id: str = call.part[1]
-        book = self._book
-        if read is None:
-            self._looking.discard(order_id)
-        else:
-            read.looking.discard(order_id)
-        if order is None:
-            if read is not None:
-                read.troubles.append(self._evidence(f"order {order_id} is in no list, and cannot be looked up: {why}"))
-            elif order_id in book.doubted:  # it goes to the end of the queue for look-ups
-                book.doubted[order_id] = book.doubted.pop(order_id)
-        elif order.state is OrderState.GONE:
-            book.note_end(order)
-            book.remove(order_id)
-        elif order_id in book.orders:  # else its end has been stated since
-            if order_id in book.unproven:  # else a list has shown it since
-                book.confirm(order)
-            if read is not None:
-                read.orders[order_id] = order
+        ids: tuple[str, ...] = call.part[1]
+        (self._looking if read is None else read.looking).difference_update(ids)
+        orders = tuple(orders)
+        for order in orders:
+            self._take_looked_up(read, order)
+        found = {order.id for order in orders}
+        lacking = [order_id for order_id in ids if order_id not in found and order_id in self._book.unproven]
+        if ask_alone and len(ids) > 1:
+            self._alone.update(lacking)
+            if read is None:
+                return self.look_over(now)
+            outputs = self._ask(read, lacking, now)
+            return outputs if read.looking else self._end_read(read)
+        self._note_lacking(read, lacking, why)
         return () if read is None or read.looking else self._end_read(read)
 
+    def _take_looked_up(self, read: ReadBack | None, order: Order) -> None:
+        book = self._book
+        if order.state is OrderState.GONE:
+            book.note_end(order)
+            book.remove(order.id)
+        elif order.id in book.orders:  # else its end has been stated since
+            if order.id in book.unproven:  # else a list has shown it since
+                book.confirm(order)
+            if read is not None:
+                read.orders[order.id] = order
+
+    def _note_lacking(self, read: ReadBack | None, ids: Sequence[str], why: str) -> None:
+        if read is not None and ids:
+            words = f"order {ids[0]} is" if len(ids) == 1 else f"orders {_names(ids)} are"
+            read.troubles.append(self._evidence(f"{words} in no list, and cannot be looked up: {why}"))
+        if read is not None:
+            return
+        doubted = self._book.doubted
+        for order_id in ids:
+            if order_id in doubted:  # it goes to the end of the queue for look-ups
+                doubted[order_id] = doubted.pop(order_id)
+
     def _on_look_up_lost(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return self.looked_up(call, None, why)
+        return self.looked_up(call, (), why, now)
 
     # the end
 
@@ -247,6 +288,9 @@ class ReadBackRunner:
 
 def describe_unlisted(orders: Iterable[Order]) -> str:
     """Return a line that names orders which were seen alive and which no list shows."""
-    ids = [order.id for order in orders]
+    return f"seen alive, not seen to end, and in no list: {_names([order.id for order in orders])}"
+
+
+def _names(ids: Sequence[str]) -> str:
     unnamed = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
-    return f"seen alive, not seen to end, and in no list: {', '.join(ids[:NAMED])}{unnamed}"
+    return f"{', '.join(ids[:NAMED])}{unnamed}"

@@ -1,8 +1,9 @@
 """Carry out strikes of one or many commands; each strike ends in one `CancelAnswered`, and the worst outcome counts.
 
 A command is an HTTP request, or a WebSocket frame with such a request as its twin. The twin leaves if the frame is not
-answered in time, is not accepted, or loses its connection; with `twin_at_once`, it leaves beside the frame. An adapter
-states its commands; it owns one `Striker`.
+answered in time, is not accepted, or loses its connection. With `twin_at_once` it leaves beside the frame, and decides
+the outcome unless it is lost; what the frame has cancelled is counted too. An adapter states its commands; it owns one
+`Striker`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kill_switch.core.domain import CancelOutcome, Instant
+from kill_switch.core.domain import CancelOutcome, Instant, Route
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.frames import FrameTracker
@@ -69,7 +70,7 @@ class CancelCommand(NamedTuple):
     judge: Callable[[Reply], CancelResult] = no_detail  # looks closer at any reply
     then: Callable[[Reply, Instant], Iterable[StrikeStep]] = nothing_follows  # what its judged reply leads to
     frame: FrameBuilder | None = None  # a frame's number → its text; the request is its twin
-    twin_at_once: bool = False  # the twin leaves beside the frame: what the frame covers is not documented
+    twin_at_once: bool = False  # the twin leaves beside the frame, because what the frame covers is not documented
     extra: bool = False  # beside the strike's answer: a cancel of one order beside a mass cancel
     reads: bool = False  # it reads a list, to find what to cancel
     instead: bool = False  # it repeats a part of the command that it follows, whose failure then does not count
@@ -81,10 +82,11 @@ StrikeStep = CancelCommand | LeftOut | Output  # what a strike does, or what its
 
 
 class CommandPart:
-    """A command on its way by a frame, a request or both; its first final reply ends it."""
+    """A command on its way by a frame, a request or both; its first final reply ends it, unless its twin decides."""
 
     __slots__ = (
-        "_striker", "command", "conn", "framed", "is_cancel", "last", "settled", "strike", "twin_ended", "twin_started",
+        "_striker", "beside", "command", "conn", "framed", "held", "is_cancel", "is_only_copy", "last", "settled",
+        "strike", "twin_ended", "twin_started",
     )  # fmt: skip
 
     def __init__(self, striker: Striker, strike: StrikeTally, command: CancelCommand) -> None:
@@ -97,10 +99,14 @@ class CommandPart:
         self.twin_started = False
         self.twin_ended = False
         self.last: tuple[CancelOutcome, str] | None = None  # the latest outcome that was not final
+        self.beside: CancelResult | None = None  # with `twin_at_once`: the frame's answer
+        self.held: CancelResult | None = None  # the twin's answer, which waits for the frame's
+        self.is_only_copy = False  # the twin was answered, and the venue cannot have executed another copy of it
         self.settled = False
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        return self._striker.on_twin_reply(self, reply, now, alone=call.is_only_copy and not self.framed)
+        self.is_only_copy = call.is_only_copy
+        return self._striker.on_twin_reply(self, reply, now)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         return self._striker.on_twin_loss(self, why, now, sent=call.sent or self.framed)
@@ -112,6 +118,10 @@ class CommandPart:
     def on_grace_end(self, now: Instant) -> Outputs:
         """End the command with its last outcome, because the frame's answer has not come either."""
         return self._striker.settle_last(self, now)
+
+    def on_held_end(self, now: Instant) -> Outputs:
+        """End the command with the twin's answer alone."""
+        return self._striker.settle_held(self, now)
 
 
 class Striker:
@@ -175,9 +185,13 @@ class Striker:
 
     # strikes
 
-    def strike(self, steps: Iterable[StrikeStep], now: Instant) -> Iterator[Output]:
-        """Yield the commands of a strike as they are built; the first is the prebuilt message, if there is one."""
-        strike = StrikeTally(now.mono_ns)
+    def strike(self, steps: Iterable[StrikeStep], now: Instant, *, is_later: bool) -> Iterator[Output]:
+        """Yield the commands of a strike as they are built; the first is the prebuilt message, if there is one.
+
+        `is_later`: it is not the kill's first, so that no copy leaves before an answer can have come.
+        """
+        strike = StrikeTally(now.mono_ns, is_later=is_later)
+        self._calls.budget.begin_strike(is_first=not is_later)
         begun, self._begun = self._begun, None
         for step in steps:
             yield from self._take_step(strike, step, now, begun)
@@ -231,7 +245,8 @@ class Striker:
         self._frames.add(number, conn, part)
         if command.twin_at_once:
             return (send, *self.start_twin(part, now))
-        return (send, self._timers.start(self._second_route.cancel_s, part.on_overdue))
+        wait_s = self._second_route.strike_s(Route.WS, is_later=strike.is_later)
+        return (send, self._timers.start(wait_s, part.on_overdue))
 
     def start_twin(self, part: CommandPart, now: Instant, first: Request | None = None) -> Outputs:
         """Send the request of a command, unless it was sent or the command is settled."""
@@ -247,7 +262,9 @@ class Striker:
             urgent=True,
             cancel=part.is_cancel,
             command=True,
-            second_route_after_s=None if command.extra else self._second_route.cancel_s,
+            second_route_after_s=None
+            if command.extra
+            else self._second_route.strike_s(Route.HTTP, is_later=part.strike.is_later),
             context=part,
             on_loss=part.on_loss,
         )
@@ -259,16 +276,29 @@ class Striker:
         part = self._frames.take(number, conn)
         if part is None:
             return None
+        self._second_route.note_round_trip(Route.WS, (now.mono_ns - part.strike.made_ns) / 1000)
         result = part.command.judge(reply)
         part.conn = None
         if part.settled:
             self._note(result, alone=False)
             return ()
+        if part.command.twin_at_once:
+            return self._on_frame_beside(part, result, now)
         if _is_final(result.reply):
             self.frames_suffice = not part.twin_started
             return self._settle(part, result, now, alone=not part.twin_started)
         part.last = (outcome_of(result.reply), result.reply.evidence)
         return self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
+
+    def _on_frame_beside(self, part: CommandPart, result: CancelResult, now: Instant) -> Outputs:
+        """Apply the answer to a frame whose twin has left beside it: the twin's answer decides, unless it is lost."""
+        part.beside = result
+        if part.held is not None:
+            return self.settle_held(part, now)
+        if part.twin_ended and _is_final(result.reply):
+            return self._settle(part, result, now, alone=False)
+        self._note(result, alone=False)
+        return self.settle_last(part, now) if part.twin_ended else ()
 
     def on_closed(self, conn: int, now: Instant) -> Outputs:
         """Send the twins of the frames that a closed connection has left unanswered."""
@@ -277,26 +307,36 @@ class Striker:
         outputs: Outputs = ()
         for part in self._frames.take_lost(conn):
             part.conn = None
-            outputs += self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
+            if part.held is not None:
+                outputs += self.settle_held(part, now)
+            else:
+                outputs += self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
         return outputs
 
-    def on_twin_reply(self, part: CommandPart, reply: Reply, now: Instant, *, alone: bool) -> Outputs:
+    def on_twin_reply(self, part: CommandPart, reply: Reply, now: Instant) -> Outputs:
         """Apply the reply to a request; a failure is not final while the frame's answer may still come."""
         part.twin_ended = True
         result = part.command.judge(reply)
         if part.settled:
             self._note(result, alone=False)
             return ()
+        if part.command.twin_at_once and part.framed:
+            part.held = result
+            if part.conn is None:
+                return self.settle_held(part, now)
+            return (self._timers.start(self._second_route.cancel_s, part.on_held_end),)
         if part.conn is not None and not _is_final(result.reply):
             part.last = (outcome_of(result.reply), result.reply.evidence)
             return (self._await_frame(part),)
-        return self._settle(part, result, now, alone=alone)
+        return self._settle(part, result, now, alone=part.is_only_copy and not part.framed)
 
     def on_twin_loss(self, part: CommandPart, why: str, now: Instant, *, sent: bool) -> Outputs:
         """Apply the loss of a request: the command is unsent only if no byte of frame and request can have left."""
         part.twin_ended = True
         if part.settled:
             return ()
+        if part.beside is not None and _is_final(part.beside.reply):
+            return self._settle(part, part.beside, now, alone=False)
         part.last = part.last or (CancelOutcome.UNKNOWN if sent else CancelOutcome.UNSENT, why)
         return (self._await_frame(part),) if part.conn is not None else self.settle_last(part, now)
 
@@ -311,9 +351,20 @@ class Striker:
         outcome, evidence = part.last
         return self._end(part, outcome, evidence)
 
+    def settle_held(self, part: CommandPart, now: Instant) -> Outputs:
+        """End a command with the twin's answer that was held, and with the frame's, if that has come."""
+        if part.settled or part.held is None:
+            return ()
+        frame = part.beside
+        hit_none = (
+            frame is not None and not frame.cancelled_count and _outcome(frame.reply) is not CancelOutcome.UNKNOWN
+        )
+        return self._settle(part, _both(part.held, frame), now, alone=part.is_only_copy and hit_none)
+
     def _settle(self, part: CommandPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:
         """End a command with its final reply, and carry out what follows from it."""
         part.settled = True
+        self._calls.end_copies(part)
         reply, strike = result.reply, part.strike
         self._note(result._replace(refused=()), alone=alone)
         steps = tuple(part.command.then(reply, now))
@@ -353,6 +404,19 @@ def _begin_with(first: Request, build: Build) -> Build:
     """Return a builder whose first copy is `first`, which may have left already."""
     copies = [first]
     return lambda now: copies.pop() if copies else build(now)
+
+
+def _both(twin: CancelResult, frame: CancelResult | None) -> CancelResult:
+    """Return the twin's result, with the orders that the frame has cancelled too: an order is cancelled once."""
+    if frame is None or not _is_final(frame.reply):
+        return twin
+    if not _is_final(twin.reply):
+        return twin._replace(cancelled_count=twin.cancelled_count or frame.cancelled_count)
+    if not frame.cancelled_count or twin.cancelled_count is None:
+        return twin
+    count = twin.cancelled_count + frame.cancelled_count
+    reply = twin.reply._replace(evidence=f"{count} order(s) cancelled")
+    return twin._replace(reply=reply, cancelled_count=count)
 
 
 def _is_final(reply: Reply) -> bool:

@@ -12,10 +12,22 @@ MAX_EVIDENCE = 200  # characters of a strike's evidence
 class StrikeTally:
     """A strike in progress: how many commands are not answered, and the outcomes of the others."""
 
-    __slots__ = ("_answers", "_count", "_ended", "_left_out", "_names_count", "_sent", "begun", "made_ns", "waiting")
+    __slots__ = (
+        "_answers",
+        "_count",
+        "_ended",
+        "_left_out",
+        "_names_count",
+        "_sent",
+        "begun",
+        "is_later",
+        "made_ns",
+        "waiting",
+    )
 
-    def __init__(self, made_ns: int) -> None:
+    def __init__(self, made_ns: int, *, is_later: bool = False) -> None:
         self.made_ns = made_ns  # monotonic
+        self.is_later = is_later  # it is not the kill's first strike
         self.begun = 0  # commands that were issued
         self.waiting = 1  # the strike itself, until all its first commands are issued
         self._answers: list[tuple[CancelOutcome, str, bool]] = []  # outcome, evidence, and whether it is a list's

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import as_decimal, header_safe
+from kill_switch.venues.described_venue import ManyLookUp
 from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
@@ -133,7 +134,7 @@ class Kraken(KitAdapter[KrakenOptions]):
             frame_line='{"method":"cancel_all",…}',
         )
         self.lists = (OrderList("open", one_page(self._post("OpenOrders")), open_items),)
-        self.look_up = lambda order_id: self._post("QueryOrders", txid=order_id)
+        self.look_up = ManyLookUp(lambda ids: self._post("QueryOrders", txid=",".join(ids)), most=50)
         self.token_request = self._requests.post(TOKEN_PATH)
         self.login, self.ping = self._socket.login, self._socket.ping
         self.harmless = self._post("CancelOrder", txid=NO_ORDER)

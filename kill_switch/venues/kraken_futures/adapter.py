@@ -19,6 +19,7 @@ from pydantic import Field, field_validator
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import header_safe
+from kill_switch.venues.described_venue import ManyLookUp
 from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.batches import BatchLimits, BatchPlanner, StrikeBatches
 from kill_switch.venues.kit.calls import PendingCall
@@ -57,6 +58,7 @@ NO_ORDER = "00000000-0000-4000-8000-000000000000"  # well-formed, and no order h
 IS_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 PATH = "/derivatives/api/v3/"
 POOL = "ten seconds"
+LOOK_UP_ORDERS = 50  # no maximum is documented; the orders of a request that is refused are asked for one by one
 BATCH = BatchLimits(lambda order_id: IS_ID(order_id) is not None, batch_orders=10, singles=1)
 ENDS_NS = int(datetime(2027, 3, 1, tzinfo=UTC).timestamp()) * 10**9  # wall time
 WARNED_FROM_NS = int(datetime(2027, 1, 1, tzinfo=UTC).timestamp()) * 10**9
@@ -193,7 +195,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
             self.drill_routes = (Route.HTTP,)
         self.login, self.ping = self._socket.login, self._socket.ping
         self.lists = (OrderList("open", lambda cursor: requests.get("openorders"), open_items),)
-        self.look_up = lambda order_id: requests.post("orders/status", orderIds=order_id)
+        self.look_up = ManyLookUp(lambda ids: requests.post("orders/status", orderIds=",".join(ids)), LOOK_UP_ORDERS)
         self.harmless = requests.post("cancelorder", order_id=NO_ORDER)
         self._equity_call = requests.get("accounts")
         self.assemble()
@@ -257,7 +259,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield the account-wide command; behind a later one, cancels of the orders that have outlived a strike."""
-        yield from self.striker.strike(self._commands(now, number), now)
+        yield from self.striker.strike(self._commands(now, number), now, is_later=number > 1)
         yield from self.prepare_frame()
 
     def _commands(self, now: Instant, number: int) -> Iterator[StrikeStep]:

@@ -134,10 +134,14 @@ class Roxom(KitAdapter[RoxomOptions]):
 
     @classmethod
     def demand(cls, options: RoxomOptions) -> Demand:
-        """Return the requests: a list for each instrument type; figures of the balance and of two positions."""
+        """Return the requests: a list for each instrument type; figures of the balance and of two positions.
+
+        A strike is planned with two cancels by id. Up to twenty leave; `AccountLimits.paced` follows what has left.
+        """
         lists = ("GET /orders",) * len(options.inst_types)
         figures = ("GET /accounts/balance", "GET /positions", "GET /positions")
-        return Demand(read=lists, probe=lists[:1], equity=figures, strike=("POST /orders/cancel-all",) * 3)
+        strike = ("POST /orders/cancel-all", "POST /orders/{id}/cancel", "POST /orders/{id}/cancel")
+        return Demand(read=lists, probe=lists[:1], equity=figures, strike=strike)
 
     @classmethod
     def secrets(cls, options: RoxomOptions) -> tuple[str, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.described_venue import COMMAND_RETRIES
+from kill_switch.venues.kit.second_route import LONGEST_S, PATIENCE
 from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand, CancelResult, LeftOut, StrikeStep
 from kill_switch.venues.messages import (
     CallLost,
@@ -15,12 +17,14 @@ from kill_switch.venues.messages import (
     NotReady,
     Output,
     PrepareFrame,
+    Replied,
     Send,
     UnexplainedMessage,
     VenueTimerFired,
+    WakeAfter,
 )
 from kill_switch.venues.request import Request
-from tests.harness.venue_playbook import Drill, Kill, Player, Probe, Read, answer, hears
+from tests.harness.venue_playbook import Drill, Kill, Pause, Player, Probe, Read, answer, hears
 
 from .tiny_venue import HEDGE_S, Tiny, accepted, calls_of, frames_of, ready, timers_of
 
@@ -69,27 +73,125 @@ def both_at_once() -> tuple[Player, str]:
     return player, twin.tag
 
 
-def test_a_frame_and_its_twin_at_once_are_one_command_and_the_first_success_answers_the_strike() -> None:
+def frame_answered(player: Player, code: int = 0, **data: object) -> tuple[Output, ...]:
+    return player.put(hears(1, {"id": 2, "code": code, "data": data}))
+
+
+@pytest.mark.parametrize("frame_first", [True, False])
+def test_what_a_frame_and_its_twin_at_once_have_cancelled_counts_together(frame_first: bool) -> None:
+    for by_frame, by_twin in ((3, 0), (0, 2), (2, 1), (0, 0)):
+        player, twin = both_at_once()
+        if frame_first:
+            assert not facts(frame_answered(player, count=by_frame))
+            [fact] = facts(player.put(accepted(twin, count=by_twin)))
+        else:
+            assert not facts(player.put(accepted(twin, count=by_twin)))
+            [fact] = facts(frame_answered(player, count=by_frame))
+        assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, by_frame + by_twin)
+        assert not by_frame or f"{by_frame + by_twin} order(s) cancelled" in fact.evidence
+
+
+def test_a_twin_at_once_takes_its_second_route_although_the_frame_was_accepted() -> None:
     player, twin = both_at_once()
-    [fact] = facts(player.put(hears(1, {"id": 2, "code": 0, "data": {"count": 3}})))
-    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
+    assert not facts(frame_answered(player, count=3))
     [again] = calls_of(player.put(VenueTimerFired(twin)))
-    assert again.route is Route.FRESH  # the twin still takes its second route: it covers what the frame may not
-    assert not facts(player.put(accepted(twin, count=3)))
+    assert again.route is Route.FRESH  # it covers what the frame may not
+
+
+@pytest.mark.parametrize("code", [1, 2])
+@pytest.mark.parametrize("frame_first", [True, False])
+def test_an_accepted_frame_hides_no_failure_of_the_twin_that_left_beside_it(code: int, frame_first: bool) -> None:
+    player, twin = both_at_once()
+    if frame_first:
+        assert not facts(frame_answered(player, count=3))
+        [fact] = facts(player.put(answer(twin, {"code": code})))
+    else:
+        assert not facts(player.put(answer(twin, {"code": code})))
+        [fact] = facts(frame_answered(player, count=3))
+    assert fact.answer is (CancelOutcome.REFUSED if code == 1 else CancelOutcome.UNKNOWN) and fact.cancelled == 3
+    assert fact.evidence == f"3 order(s) cancelled; {'no' if code == 1 else 'too fast'}"
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])
-def test_of_a_frame_and_its_twin_at_once_a_failure_waits_for_the_other(code: int) -> None:
+def test_a_frame_that_fails_spoils_no_success_of_the_twin_that_left_beside_it(code: int) -> None:
     player, twin = both_at_once()
-    failed = facts(player.put(hears(1, {"id": 2, "code": code})))
-    assert bool(failed) == (code == 3)
-    if not failed:
-        [fact] = facts(player.put(accepted(twin, count=3)))
-        assert fact.answer is CancelOutcome.ACCEPTED
+    assert not facts(frame_answered(player, code))
+    [fact] = facts(player.put(accepted(twin, count=3)))
+    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
     player, twin = both_at_once()
     assert not facts(player.put(Closed(Route.WS, 1, "gone")))
     [fact] = facts(player.put(accepted(twin, count=3)))
     assert fact.answer is CancelOutcome.ACCEPTED
+
+
+def test_the_answer_to_a_twin_at_once_waits_for_the_frames_no_longer_than_a_second_route() -> None:
+    player, twin = both_at_once()
+    outputs = player.put(accepted(twin, count=0))
+    [timer] = timers_of(outputs, HEDGE_S)
+    assert not facts(outputs)
+    [fact] = facts(player.put(VenueTimerFired(timer.tag)))
+    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, None)  # the frame may have cancelled some
+    assert not facts(frame_answered(player, count=3))
+    player, twin = both_at_once()
+    assert not facts(player.put(accepted(twin, count=0)))
+    [fact] = facts(player.put(Closed(Route.WS, 1, "gone")))
+    assert fact.answer is CancelOutcome.ACCEPTED
+
+
+def test_if_the_twin_at_once_is_lost_the_frame_answers_the_strike() -> None:
+    for frame_first in (True, False):
+        player, twin = both_at_once()
+        if frame_first:
+            frame_answered(player, count=3)
+        player.put(CallLost(twin, True, "down"))
+        outputs = player.put(CallLost(twin, True, "down"))
+        [fact] = facts(outputs if frame_first else frame_answered(player, count=3))
+        assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
+
+
+# ── copies of later strikes ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def waits(outputs: tuple[Output, ...]) -> list[float]:
+    return [output.seconds for output in outputs if isinstance(output, WakeAfter)]
+
+
+def slow_frame(player: Player, seconds: float) -> tuple[Output, ...]:
+    """Strike, and answer the frame after so long."""
+    outputs = player.put(Kill())
+    [frame] = frames_of(outputs)
+    player.put(Pause(seconds))
+    assert facts(player.put(hears(1, {"id": orjson.loads(frame.text)["id"], "code": 0, "data": {"count": 1}})))
+    return outputs
+
+
+def test_the_twin_of_a_later_strike_waits_for_the_answer_that_the_last_round_trip_promises() -> None:
+    player = ready()
+    assert waits(slow_frame(player, 0.2)) == [HEDGE_S]  # the first strike waits for nothing
+    assert waits(slow_frame(player, 0.02)) == [pytest.approx(PATIENCE * 0.2)]
+    for _ in range(8):
+        outputs = slow_frame(player, 0.02)
+    assert waits(outputs) == [HEDGE_S]  # the venue has been quick for long
+
+
+def test_no_later_strike_waits_longer_than_the_bound_for_a_venue_that_answers_ever_later() -> None:
+    player = ready()
+    slow_frame(player, 60.0)
+    assert waits(player.put(Kill())) == [LONGEST_S]
+
+
+def test_the_second_copy_of_a_later_strike_over_rest_waits_for_the_round_trip_too() -> None:
+    player, [tag] = over_rest()
+    player.put(Replied(tag, 200, {}, b'{"code":0,"data":{"count":1}}', 100_000))
+    outputs = player.put(Kill())
+    assert waits(outputs) == [pytest.approx(PATIENCE * 0.1)]
+
+
+def test_a_twin_whose_frame_is_answered_takes_no_second_route() -> None:
+    player, overdue = framed()
+    [twin] = calls_of(player.put(overdue))
+    [fact] = facts(frame_answered(player, count=1))
+    assert fact.answer is CancelOutcome.ACCEPTED and not player.put(VenueTimerFired(twin.tag))
 
 
 # ── the first message ─────────────────────────────────────────────────────────────────────────────────────────────
