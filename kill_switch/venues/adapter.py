@@ -50,8 +50,8 @@ class Adapter(VenueProfile[OptionsT]):
     def __init__(self, options: OptionsT, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         """Make an account's adapter with no lane up.
 
-        `secrets` has the secrets that `secrets(options)` names, and those of `optional_secrets(options)` that the
-        account has. `second_route_after_s` is how long a cancel waits for
+        `secrets` has the secrets that `secrets(options)` names, or their `alternatives(options)`, and those of
+        `optional_secrets(options)` that the account has. `second_route_after_s` is how long a cancel waits for
         an answer before it takes its second route, in seconds; a reload passes another value to `second_route.change`.
         Raise ValueError, which shows no secret, for a secret that cannot be used.
         """
