@@ -243,6 +243,8 @@ class LookUpPart(NamedTuple):
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         if reply.not_found:
+            if self.read_backs.is_new(self.order_id, now):
+                return self.read_backs.looked_up(call, None, f"it may be too new: {reply.evidence}")
             gone = Order(self.order_id, "", OrderState.GONE, "not found")  # the venue's words may name a cancel
             return self.read_backs.looked_up(call, gone)
         if not reply.ok:

@@ -74,6 +74,7 @@ class ReadBackRunner:
         self.order_request: Callable[[str], Build | None] = lambda order_id: None
         self.count_cancelled: Callable[[], int | None] = lambda: None
         self.look_up_part: Callable[[ReadBack | None, str], Any] = lambda read, order_id: (read, order_id)
+        self.lag_ns = 0  # a look-up may not know an order whose last message is younger, in ns
         self._book = book
         self._calls = calls
         self._evidence = evidence
@@ -196,6 +197,11 @@ class ReadBackRunner:
         """Return whether another look-up could take units that the commands of a kill need."""
         budget = self._calls.budget
         return budget.wait_for_cancels_s(budget.demand.read, now) > 0
+
+    def is_new(self, order_id: str, now: Instant) -> bool:
+        """Return whether the last message of an unproven order is younger than the venue's answers may be."""
+        book = self._book
+        return order_id in book.unproven and now.mono_ns - book.word_ns(order_id) < self.lag_ns
 
     def looked_up(self, call: PendingCall, order: Order | None, why: str = "") -> Outputs:
         """Process the answer of a look-up: the order, a `GONE` order for its end, or None for the reason `why`.
