@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -92,6 +93,8 @@ def found(stand: VenueProfile, call: Call, status: str) -> object:
 def looked_up(stand: VenueProfile, call: Call) -> str:
     """Return the id that a call looks up."""
     assert (call.tag.partition("#")[0], stand.is_read(call.request), call.cancel) == (LOOK_UP, True, False)
+    if match := re.search(r"orderId=([^&]*)", call.request.target):
+        return match[1]
     asked = call.request.body.decode() or call.request.target
     return asked.replace("=", "/").rpartition("/")[2]
 
