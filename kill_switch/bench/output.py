@@ -75,9 +75,7 @@ def _end_to_end(rows: Sequence[Row]) -> Table:
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(
-            column, justify="left" if column in ("kill", "system", "trigger") else "right", no_wrap=True
-        )
+        table.add_column(column, justify="left" if column in ("kill", "system", "trigger") else "right", no_wrap=True)
     return table
 
 

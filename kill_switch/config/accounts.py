@@ -98,7 +98,8 @@ def read_account(
     if options is None:
         options, _, _ = validate(kind.Options, {k: v for k, v in table.items() if k not in at_fault}, path)
     needed, optional = (kind.secrets(options), kind.optional_secrets(options)) if options is not None else ((), ())
-    names = (*needed, *(name for together in optional for name in together))
+    instead = kind.alternatives(options) if options is not None else {}
+    names = (*needed, *instead.values(), *(name for together in optional for name in together))
     known = ["venue", *keys_of(CommonConfig), *names, *keys_of(kind.Options)]
     maybe = [] if sure else [key for key, value in table.items() if isinstance(value, dict)]
     problems += unknown_keys({key: value for key, value in table.items() if key not in maybe}, known, path)
@@ -112,7 +113,7 @@ def read_account(
                     secrets.refuse_unlikely(values[key], table[key], is_typed=key == "passphrase")
             except InvalidValue as error:
                 problems.append(Problem(config_path(path, key), error.description, error.hint))
-        elif sure and (why := _why_missing(key, needed, optional, table)):
+        elif sure and (why := _why_missing(key, needed, instead, optional, table)):
             problems.append(Problem(config_path(path, key), why, secrets.WHERE))
     if options is not None and options.ca_file:
         try:
@@ -131,10 +132,15 @@ def read_account(
     return account, []
 
 
-def _why_missing(key: str, needed: Sequence[str], optional: Sequence[Sequence[str]], table: Raw) -> str:
+def _why_missing(
+    key: str, needed: Sequence[str], instead: Mapping[str, str], optional: Sequence[Sequence[str]], table: Raw
+) -> str:
     """Return what is wrong with a secret that the table does not have; "" if the account can do without."""
     if key in needed:
-        return "missing"
+        other = instead.get(key, "")
+        if other in table:
+            return ""
+        return f"missing, and no {other} is given instead" if other else "missing"
     other = next((name for together in optional if key in together for name in together if name in table), "")
     return f"missing, although {other} is given" if other else ""
 

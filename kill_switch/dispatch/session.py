@@ -39,6 +39,7 @@ from kill_switch.venues.messages import (
     Outputs,
     PrepareFrame,
     Ready,
+    ReplaceConnection,
     Replied,
     RoundTrip,
     Send,
@@ -335,6 +336,8 @@ class AccountSession:
                 self.ws.prepare(conn, text)
             case CloseConnection(conn, why):
                 self.ws.drop(conn, why)
+            case ReplaceConnection(conn):
+                self.ws.replace(conn)
             case ConnectNow():
                 self.ws.connect_now()
             case _:

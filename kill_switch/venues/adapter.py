@@ -52,8 +52,8 @@ class Adapter(VenueProfile[OptionsT]):
     def __init__(self, options: OptionsT, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         """Make an account's adapter with no lane up.
 
-        `secrets` has the secrets that `secrets(options)` names, and those of `optional_secrets(options)` that the
-        account has. `second_route_after_s` is how long a cancel waits for
+        `secrets` has the secrets that `secrets(options)` names, or their `alternatives(options)`, and those of
+        `optional_secrets(options)` that the account has. `second_route_after_s` is how long a cancel waits for
         an answer before it takes its second route, in seconds; a reload passes another value to `second_route.change`.
         Raise ValueError, which shows no secret, for a secret that cannot be used.
         """
@@ -74,6 +74,7 @@ class Adapter(VenueProfile[OptionsT]):
         self.closes_positions = False  # once its cancels are answered, a strike closes positions
         # what the adapter has found at the account that a kill does not reach now, as phrases: a running TWAP
         self.out_of_reach: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()  # what an operator should change at the venue: a key that may withdraw
         self.answers_ns = 0  # when the strike was made whose WebSocket answer came last
         self.clock = ClockOffset()
         self.evidence = Evidence(secrets.values())

@@ -91,6 +91,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
                 self.second_route,
                 self.evidence,
             )
+        self.read_backs.lag_ns = round(self.TIMING.list_lag_s * 1e9)
         if self.look_up is not None:
             self.read_backs.look_up_part = lambda read, ids: LookUpPart(read, ids, self.read_backs, self.read_looked_up)
         if isinstance(self.look_up, ManyLookUp):
@@ -123,7 +124,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         framed = self.carrier() is not None
         lines: list[str] = []
         for command in self.cancels(Instant(0, 0)):
-            if not isinstance(command, CancelCommand):
+            if not isinstance(command, CancelCommand) or command.reads:
                 continue
             if framed and command.frame is not None:
                 lines.append(f"ws {command.frame_line}")

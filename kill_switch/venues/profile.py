@@ -87,6 +87,11 @@ class VenueProfile(ABC, Generic[OptionsT]):
         return ()
 
     @classmethod
+    def alternatives(cls, options: OptionsT) -> Mapping[str, str]:
+        """Return, for some of `secrets`, the secret that may be given instead: an account has one of the two."""
+        return {}
+
+    @classmethod
     def key_name(cls, options: OptionsT) -> str:
         """Return the name of the secret that identifies the account: its public part, if there is one.
 

@@ -329,6 +329,10 @@ class WsLane(_Lane):
             self._fatal = self._fatal or fatal
             self._link.hang_up(reason)
 
+    def replace(self, conn: int) -> None:
+        """Close the connection: a life has one at a time."""
+        self.drop(conn, "the venue is closing it")
+
     def connect_now(self) -> None:
         """Do nothing: no adapter of these waits for an address."""
 

@@ -136,6 +136,8 @@ class AdapterDriver(RecordingListener):
                     self._timers.append(loop.call_later(seconds, self.on_lane_event, messages.VenueTimerFired(tag)))
                 case messages.CloseConnection(conn, why):
                     self.ws.drop(conn, why)
+                case messages.ReplaceConnection(conn):
+                    self.ws.replace(conn)
                 case messages.ConnectNow():
                     self.ws.connect_now()
                 case messages.Ready(Route.WS, conn):

@@ -177,7 +177,8 @@ def configuration() -> str:
     lines += ["", *textwrap.wrap(ACCOUNTS, 118, break_on_hyphens=False)]
     for name, venue in sorted(VENUES.items()):
         defaults = venue.Options.model_construct()
-        wanted = [_codes(venue.secrets(defaults))]
+        instead = venue.alternatives(defaults)
+        wanted = [_codes(venue.secrets(defaults)), *(f"`{other}` instead of `{key}`" for key, other in instead.items())]
         wanted += [f"optional, all or none: {_codes(together)}" for together in venue.optional_secrets(defaults)]
         secrets = "; ".join(wanted)
         lines += [*_table(f'[accounts.NAME], venue = "{name}"', venue.Options), "", f"Secrets: {secrets}."]

@@ -243,6 +243,8 @@ class LookUpPart(NamedTuple):
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         if reply.not_found and len(self.ids) == 1:
+            if self.read_backs.is_new(self.ids[0], now):
+                return self.read_backs.looked_up(call, (), f"it may be too new: {reply.evidence}", now)
             gone = Order(self.ids[0], "", OrderState.GONE, "not found")  # the venue's words may name a cancel
             return self.read_backs.looked_up(call, (gone,), "", now)
         if not reply.ok:

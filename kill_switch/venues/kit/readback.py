@@ -78,6 +78,7 @@ class ReadBackRunner:
         self.orders_a_call = 1
         self.count_cancelled: Callable[[], int | None] = lambda: None
         self.look_up_part: Callable[[ReadBack | None, tuple[str, ...]], Any] = lambda read, ids: (read, ids)
+        self.lag_ns = 0  # a look-up may not know an order whose last message is younger, in ns
         self._book = book
         self._calls = calls
         self._evidence = evidence
@@ -217,6 +218,11 @@ class ReadBackRunner:
         """Return whether another look-up could take units that the commands of a kill need."""
         budget = self._calls.budget
         return budget.wait_for_cancels_s(budget.demand.read, now) > 0
+
+    def is_new(self, order_id: str, now: Instant) -> bool:
+        """Return whether the last message of an unproven order is younger than the venue's answers may be."""
+        book = self._book
+        return order_id in book.unproven and now.mono_ns - book.word_ns(order_id) < self.lag_ns
 
     def looked_up(
         self, call: PendingCall, orders: Iterable[Order], why: str, now: Instant, *, ask_alone: bool = False

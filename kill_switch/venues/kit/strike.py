@@ -357,7 +357,7 @@ class Striker:
             return ()
         frame = part.beside
         hit_none = (
-            frame is not None and not frame.cancelled_count and _outcome(frame.reply) is not CancelOutcome.UNKNOWN
+            frame is not None and not frame.cancelled_count and outcome_of(frame.reply) is not CancelOutcome.UNKNOWN
         )
         return self._settle(part, _both(part.held, frame), now, alone=part.is_only_copy and hit_none)
 

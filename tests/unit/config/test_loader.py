@@ -106,6 +106,14 @@ class Sparing(Desk):
         return (("spot_key", "spot_secret"), ("word",))
 
 
+class Choosing(Desk):
+    """A venue whose accounts sign with one of two secrets."""
+
+    @classmethod
+    def alternatives(cls, options: VenueOptions) -> dict[str, str]:
+        return {"api_secret": "private_key"}
+
+
 class Signer(Desk):
     """A venue whose secrets depend on its options, and whose module is careless with what it says."""
 
@@ -221,6 +229,18 @@ def test_a_part_of_secrets_that_belong_together_is_refused_and_the_other_part_is
 def test_a_secret_that_the_venue_does_not_know_is_refused_beside_optional_ones(tmp_path: Path) -> None:
     [line] = lines(refusal(tmp_path, MM1 + 'spot_word = { env = "KEY" }\n'))
     assert line.startswith("accounts.mm1.spot_word: ")
+
+
+def test_a_secret_may_be_given_instead_of_another_and_without_both_one_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(VENUES, "oxfun", Choosing)
+    other = MM1.replace("api_secret", "private_key")
+    assert set(loaded(tmp_path, other).accounts["mm1"].secrets) == {"api_key", "private_key"}
+    assert set(loaded(tmp_path, MM1).accounts["mm1"].secrets) == {"api_key", "api_secret"}
+    neither = "\n".join(line for line in MM1.splitlines() if not line.startswith("api_secret")) + "\n"
+    [line] = lines(refusal(tmp_path, neither))
+    assert line.startswith("accounts.mm1.api_secret: missing, and no private_key is given instead")
 
 
 # ── what is right ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -964,7 +984,11 @@ def test_the_example_names_every_key_that_there_is() -> None:
     for account in parsed["accounts"].values():
         adapter = venues.VENUES[account["venue"]]
         options = adapter.Options.model_construct(**account)
-        secrets = (*adapter.secrets(options), *(each for group in adapter.optional_secrets(options) for each in group))
+        secrets = (
+            *adapter.secrets(options),
+            *adapter.alternatives(options).values(),
+            *(each for group in adapter.optional_secrets(options) for each in group),
+        )
         keys = {"venue", "tags", *keys_of(adapter.Options), *secrets}
         assert set(account) - keys == set()
         assert keys - set(account) <= {"ws_url", "rest_url", "ca_file"}  # shown once, at the first account
