@@ -206,7 +206,8 @@ def test_after_a_re_arm_no_answer_and_no_symbol_of_a_list_leads_to_anything() ->
 def test_a_strike_none_of_whose_commands_can_be_built_is_unsent_and_says_why() -> None:
     player, adapter = knowing("B:1")
     adapter.broken = "B"
-    facts = answers(
+    steps = adapter.fan_out.strike(player.now, lists=False)
+    facts = answers((*adapter.striker.strike(steps, player.now, is_later=False),))
         (*adapter.striker.strike(adapter.fan_out.strike(player.now, lists=False), player.now, is_later=False),)
     )
     assert [fact.answer for fact in facts] == [CancelOutcome.UNSENT]
