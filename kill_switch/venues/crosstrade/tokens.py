@@ -26,6 +26,7 @@ from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import Outputs, Send
 from kill_switch.venues.request import Request
+from kill_switch.venues.retry_after import retry_after_s
 
 TOKENS = Pool("tokens", 20.0, per_s=3.0, shared_by="account")  # of one user, REST and WebSocket together (§ 3)
 BURST, PER_S = TOKENS.size, TOKENS.per_s
@@ -106,7 +107,7 @@ class TokenBucket(PoolCount):
         self.refused = 0
 
     def drain(self, now: Instant, retry_after: str = "") -> None:
-        """Record a refusal for want of tokens; `retry_after` is its header, in seconds."""
+        """Record a refusal for want of tokens; `retry_after` is its header."""
         level = self._count(now)
         if self._sure_at(now.mono_ns) >= SURPRISE or self.contended(now):
             if not self.contended(now):
@@ -114,7 +115,7 @@ class TokenBucket(PoolCount):
             self._contended_ns = now.mono_ns
         self._heard.append(False)
         self.refused = min(self.refused + 1, HEARD)
-        wait_s = min(float(retry_after), DRAINED_S) if retry_after.isascii() and retry_after.isdigit() else 0.0
+        wait_s = min(retry_after_s({"retry-after": retry_after}, now.wall_ns), DRAINED_S)
         self._level = self._sure = min(level, 0.0, 1 - wait_s * PER_S)
         self._counted_ns = now.mono_ns
         if wait_s > 1:  # 1 is the least that whole seconds can state; a token is back after a third of it
