@@ -89,8 +89,9 @@ class TokenBucket(PoolCount):
         self.commands.append((tokens, now.mono_ns))
 
     def take(self, weight: float, now_ns: int) -> None:
-        """Count a request; it costs the same whether a kill needs it or not."""
+        """Count a request that is no kill's: at once, so that a kill finds nothing to count."""
         self.commands.append((weight, now_ns))
+        self.settle(now_ns)
 
     def settle(self, now_ns: int) -> None:
         """Count the requests and frames since the last call."""
