@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote
 
-from kill_switch.sim.kit.auth import Authenticator, TokenStore
+from kill_switch.sim.kit.auth import Authenticator
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.faults import SPECS
@@ -37,7 +37,6 @@ class TableVenue(TradeHandlers):
     supported = frozenset(SPECS)
 
     auth: Authenticator
-    tokens: TokenStore | None = None  # that REST hands out, for the subscriptions of a WebSocket
 
     def __init__(self, options: Options, accounts: int) -> None:
         self.keys: dict[str, Account] = {}  # the accounts, by API key
@@ -160,18 +159,6 @@ class TableVenue(TradeHandlers):
     def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
         """Accept the upgrade at a path of `sockets`; the login comes later."""
         return None if request.path in self.sockets else self.http_error(404, None, "no such path")
-
-    def expire_logins(self, account_name: str | None) -> None:
-        """End the logins of an account, or of all, and their tokens."""
-        super().expire_logins(account_name)
-        if self.tokens is not None:
-            self.tokens.revoke(None if account_name is None else self.account(account_name))
-
-    def expire(self, session: Session) -> None:
-        """End a session's login; where a token made its subscriptions, these end, and the WebSocket stays open."""
-        super().expire(session)
-        if self.tokens is not None:
-            session.channels.clear()
 
     def send_greeting(self, session: Session) -> None:
         """Send the greeting of the WebSocket's protocol."""

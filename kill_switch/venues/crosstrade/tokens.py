@@ -50,6 +50,9 @@ STEADY_S = 600.0  # a session that lasted this long resets the doubling
 class TokenBucket(PoolCount):
     """Count the user's tokens as far as the adapter can know them.
 
+    The kit's count paces reads by a share of the pool. This one also knows how many tokens are left, because strikes
+    and probes are cut to that number.
+
     CrossTrade states no level (§ 3), and other programs of the user may spend tokens too. A refusal while our count
     still has tokens shows such a program. From then on at most one token is counted on, until no request has been
     refused for `CONTENDED_S`.
@@ -214,7 +217,10 @@ class FramePart(Protocol):
 
 @dataclass(slots=True)
 class SocketLoad:
-    """A WebSocket connection: when it opened, and the commands that count towards the venue's limit on refusals."""
+    """A WebSocket connection: when it opened, and the commands that count towards the venue's limit on refusals.
+
+    The upgrade is the login, so commands leave at once; the kit's sessions would wait for the answer to a first frame.
+    """
 
     since_ns: int
     refused: int = 0  # commands in a row that were refused for want of tokens
