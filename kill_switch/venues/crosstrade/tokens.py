@@ -33,6 +33,7 @@ BURST, PER_S = TOKENS.size, TOKENS.per_s
 READ_KEEPS = 2.0  # tokens that optional cancels of a strike leave for the read-back
 KEPT = 15.0  # tokens that polling leaves for a kill
 DRAINED_S = 5.0  # a longer Retry-After is cut to this: the kill repeats its commands sooner anyway
+UNCOUNTED_MOST = 64  # requests that are noted and not yet counted for the reads of a kill
 TURN_S = 0.36  # between two requests while tokens are short; a token takes 1/3 s to come back
 SURPRISE = 2.0  # a refusal at this count or above shows another program; below it our own count may be wrong
 CONTENDED_S = 60.0  # so long without a refusal, and no other program counts as using the tokens any more
@@ -62,7 +63,7 @@ class TokenBucket(PoolCount):
     concluded from the second. The counts meet when the bucket must be full again, or when a refusal shows it empty.
     """
 
-    __slots__ = ("_contended_ns", "_counted_ns", "_heard", "_level", "_sure", "refused", "until_ns")
+    __slots__ = ("_contended_ns", "_counted", "_counted_ns", "_heard", "_level", "_sure", "refused", "until_ns")
 
     def __init__(self, pool: Pool = TOKENS) -> None:
         super().__init__(pool)
@@ -70,6 +71,7 @@ class TokenBucket(PoolCount):
         self.refused = 0  # refusals in a row, up to the latest answer
         self._level = BURST
         self._sure = 0.0  # the level if the bucket was empty at our first request
+        self._counted = 0  # how many of `commands` the level counts
         self._counted_ns = 0
         self._contended_ns: int | None = None  # the latest refusal that another program caused
         self._heard: deque[bool] = deque(maxlen=HEARD)  # of each answer: was a token there?
@@ -89,21 +91,28 @@ class TokenBucket(PoolCount):
 
     def spend(self, now: Instant, tokens: int = 1) -> None:
         """Count the tokens of frames that are sent now; `Budget` counts those of requests."""
-        self.commands.append((tokens, now.mono_ns))
+        self.take(tokens, now.mono_ns)
 
     def take(self, weight: float, now_ns: int) -> None:
-        """Count a request that is no kill's: at once, so that a kill finds nothing to count."""
+        """Count a request; it costs the same whether a kill needs it or not."""
         self.commands.append((weight, now_ns))
-        self.settle(now_ns)
+        self._count_open()
+        if len(self.commands) > UNCOUNTED_MOST:
+            self.settle(now_ns)
 
     def settle(self, now_ns: int) -> None:
-        """Count the requests and frames since the last call."""
-        for tokens, at_ns in self.commands:
+        self._count_open()
+        super().settle(now_ns)
+        self._counted = len(self.commands)
+
+    def _count_open(self) -> None:
+        """Apply to the level the requests that it does not count yet; `settle` applies them to the pace of reads."""
+        for tokens, at_ns in self.commands[self._counted :]:
             left, sure = self._level_at(at_ns), self._sure_at(at_ns)
             self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing
             self._sure = min(sure, max(0.0, sure - tokens))
             self._counted_ns = at_ns
-        super().settle(now_ns)
+        self._counted = len(self.commands)
 
     def note_accepted(self) -> None:
         """Record an answer that is no refusal for want of tokens: a token was there."""
@@ -143,8 +152,8 @@ class TokenBucket(PoolCount):
         return f"another program uses up this user's requests: a kill of {named} takes about {took_s:.0f} s"
 
     def _count(self, now: Instant) -> float:
-        if self.commands:
-            self.settle(now.mono_ns)
+        if len(self.commands) > self._counted:
+            self._count_open()
         return self._level_at(now.mono_ns)
 
     def _level_at(self, now_ns: int) -> float:
