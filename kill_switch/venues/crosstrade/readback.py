@@ -317,7 +317,7 @@ class ReadPart(NamedTuple):
         return self.reader.answer(self, Answer(reply, replied.status), now)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return self.reader.answer(self, Answer(Reply(ReplyOutcome.NO_ANSWER, why), is_lost=True), now)
+        return self.reader.answer(self, Answer(Reply(ReplyOutcome.NO_ANSWER, why or "lost"), is_lost=True), now)
 
     def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
         return self.reader.answer(self, Answer(reply), now)
