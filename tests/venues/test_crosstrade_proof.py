@@ -494,3 +494,18 @@ def test_a_greeting_whose_list_is_not_whole_shows_its_orders_and_speaks_for_no_o
         Ready(Route.WS, 1),
         OrdersRead((order(),), False, player.now.mono_ns, WARNED),
     )
+
+
+@pytest.mark.parametrize("lost", ["/v1/api/orders", "/v1/api/accounts/snapshot"])
+def test_a_read_whose_request_is_lost_without_a_reason_is_not_whole(lost: str) -> None:
+    player = Player(make())
+    outputs: list[Any] = [*player.put(Read())]
+    while not any(isinstance(output, OrdersRead) for output in outputs):
+        tag, target = player.calls[-1].tag, player.calls[-1].request.target
+        if target == lost:
+            player.put(CallLost(tag, True, ""))
+            outputs += player.put(CallLost(tag, True, ""))
+        else:
+            outputs += player.put(answer(tag, listed()))
+    [read] = [output for output in outputs if isinstance(output, OrdersRead)]
+    assert not read.complete and read.why

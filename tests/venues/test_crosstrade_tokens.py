@@ -6,6 +6,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from functools import partial
 from typing import Any
 
@@ -147,6 +148,13 @@ def test_cancels_that_wait_in_the_lane_do_not_leave_it_behind_a_refusal() -> Non
                 assert player.adapter.is_pending(output.tag)
                 player.put(answer(output.tag, NONE))
     assert sorted(left) == sorted(name for name in FIFTEEN if name != "A1")
+
+
+def test_a_venue_may_name_the_moment_of_the_next_request_as_a_date() -> None:
+    player = Player(make("Sim101", "Live1"))
+    player.put(Kill())
+    *_, wake = player.put(refuse("cancel#1", formatdate(START.wall_ns // 10**9 + 3, usegmt=True)))
+    assert isinstance(wake, WakeAfter) and wake.seconds == pytest.approx(3)
 
 
 @pytest.mark.parametrize(("retry_after", "wait_s"), [("2", 2.0), ("3", 3.0), ("60", 5.0)])

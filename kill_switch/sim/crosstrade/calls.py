@@ -5,7 +5,9 @@ The REST routes and the WebSocket use the table. It has no call that the file do
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from kill_switch.sim.crosstrade import payloads as wire
@@ -51,8 +53,15 @@ class ApiCalls:
                 "cancel", "cancel-everywhere", "POST", f"{_ORDERS}/cancelall", ("CancelAllOrders",), self._cancel_scope
             ),
             ApiCall("cancel", "flatten", "POST", f"{_ACCOUNT}/positions/flatten", ("Flatten",), self._flatten),
-            ApiCall("read", "orders", "GET", _ACCOUNT_ORDERS, ("ListOrders",), self._list),
-            ApiCall("read", "all-orders", "GET", _ORDERS, ("GetAllOrders",), self._list_all),
+            ApiCall("read", "orders", "GET", _ACCOUNT_ORDERS, ("ListOrders",), self._listing),
+            ApiCall(
+                "read",
+                "all-orders",
+                "GET",
+                _ORDERS,
+                ("GetAllOrders",),
+                lambda account, args: self._listing(account, {}),
+            ),
             ApiCall("read", "order", "GET", _ORDER, ("GetOrder",), self._order),
             ApiCall("read", "accounts", "GET", f"{BASE}/accounts", ("ListAccounts",), self._accounts),
             ApiCall("read", "snapshot", "GET", f"{BASE}/accounts/snapshot", ("GetAccountSummary",), self._snapshot),
@@ -102,7 +111,9 @@ class ApiCalls:
 
     def _known(self, account: Account, args: Params) -> Order | None:
         """Return the order that the arguments name, by its id at placement or by the broker's (§2)."""
-        order = self._venue.find(account, str(args.get("orderId")))
+        order_id = str(args.get("orderId"))
+        order_id = self._venue.aliases.get(order_id, order_id)
+        order = account.open.get(order_id) or account.closed.get(order_id)
         is_there = order is not None and order.category == args["account"] and self._venue.reaches(order.category)
         return order if is_there else None
 
@@ -141,20 +152,40 @@ class ApiCalls:
         if not held:
             return _nothing("closedPositions", self._options.flat, "No positions to flatten", f"{name}", "positions")
         items = [wire.position_item(position, name, 0.0) for position in held]  # as they were before the flatten
-        self._venue.close(account, held)
+        self._close(account, held)
         return {"closedPositions": items}
+
+    def _close(self, account: Account, held: Sequence[Position]) -> None:
+        """Close positions with a market order each, of their present size: two at once reverse a position."""
+        wait = self._options.close_ms
+        if self._venue.faults.active:
+            if self._venue.faults.hit("accept_but_keep", "cancel", account.name):
+                return
+            if partial := self._venue.faults.hit("partial", "cancel", account.name):
+                held = held[: max(0, len(held) - partial.keep)]
+            if pending := self._venue.faults.hit("pending", "cancel", account.name):
+                wait = pending.ms
+        orders = [_closing_order(position, self._venue.now_ns()) for position in held]
+        account.rest(orders)
+        self._venue.push_orders(account, orders, "opened")
+        self._venue.later(wait / 1000, self._closed, account, orders)
+
+    def _closed(self, account: Account, orders: Sequence[Order]) -> None:
+        """Fill the orders that have not been cancelled meanwhile."""
+        share = Decimal(str(self._options.close_share))
+        there = [order for order in orders if order.id in account.open]
+        for order in there:
+            account.end(order, self._venue.filled_state if share >= 1 else "Rejected", self._venue.now_ns())
+            order.filled = order.qty * min(share, Decimal(1))
+            filled = order.filled if order.side == "buy" else -order.filled
+            account.move(order.symbol, filled, order.price, order.category)
+        self._venue.push_orders(account, there, "filled")
 
     # reads (§5)
 
-    def _list(self, account: Account, args: Params) -> Result:
-        return self._listing(account, "orders", args["account"])
-
-    def _list_all(self, account: Account, args: Params) -> Result:
-        return self._listing(account, "all-orders", None)
-
-    def _listing(self, account: Account, which: str, name: str | None) -> Result:
-        venue, options = self._venue, self._options
-        listed = venue.listed(account, which, ended=options.lists_terminal)
+    def _listing(self, account: Account, args: Params) -> Result:
+        venue, options, name = self._venue, self._options, args.get("account")
+        listed = venue.listed(account, "all-orders" if name is None else "orders", ended=options.lists_terminal)
         orders = [order for order in listed if not order.closed_ns]
         orders += [order for order in listed if order.closed_ns][-_ENDED_SHOWN:]
         orders = [order for order in orders if name in (None, order.category) and venue.reaches(order.category)]
@@ -168,14 +199,14 @@ class ApiCalls:
         return wire.order_item(order, order_id)
 
     def _accounts(self, account: Account, args: Params) -> Result:
-        return {"accounts": [item["account"] for item in self._venue.summary(account)]}
+        return {"accounts": [item["account"] for item in self.summary(account)]}
 
     def _account(self, account: Account, args: Params) -> Result:
         name = args["account"]
-        return wire.account_item(account, name, self._venue.status(name), first=self._is_first(name))
+        return wire.account_item(account, name, self._status(name), first=self._is_first(name))
 
     def _snapshot(self, account: Account, args: Params) -> Result:
-        return wire.snapshot(self._venue.summary(account), self._venue.now())
+        return wire.snapshot(self.summary(account), self._venue.now())
 
     def _watermarks(self, account: Account, args: Params) -> Result:
         name = args["account"]
@@ -194,6 +225,16 @@ class ApiCalls:
     def _endpoints(self, account: Account, args: Params) -> Result:
         return {"endpoints": [{"method": call.method, "path": call.path, "rpc": call.apis[:1]} for call in self.table]}
 
+    def summary(self, account: Account) -> list[dict[str, object]]:
+        """Return the snapshot's entry for every NT account (§5); the first account has the money."""
+        return [
+            wire.summary(account, name, self._status(name), first=self._is_first(name)) for name in self._venue.shown
+        ]
+
+    def _status(self, name: str) -> str:
+        """Return an NT account's connectionStatus (§5)."""
+        return "ConnectionLost" if name in split_names(self._options.cut_off) else self._options.broker
+
     def _is_first(self, name: str) -> bool:
         """Return whether an NT account has the money."""
         return name == self._venue.categories[0]
@@ -203,8 +244,21 @@ def _is(item: Order | Position, instrument: object) -> bool:
     return instrument in (None, "", item.symbol, item.symbol.split(" ")[0])
 
 
+def _closing_order(held: Position, at_ns: int) -> Order:
+    """Return the market order that closes a position."""
+    side = "sell" if held.qty > 0 else "buy"
+    order = Order(uuid.uuid4().hex, held.symbol, "market", side, abs(held.qty), held.entry, "Working", at_ns)
+    order.category = held.category
+    return order
+
+
 def _nothing(key: str, how: str, warning: str, name: str, kind: str) -> Result:
     """Return the answer to a command that has found nothing (§2, §4 [U]): empty, with a warning, or a refusal."""
     if how == "400":
         raise Refused(f"No {kind} found for account '{name}'", 400)
     return {key: [], **({"warning": warning} if how == "warning" else {})}
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Return the names of a list with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -130,7 +130,7 @@ class CrossTradeSocket(WsProtocol):
         venue = self._venue
         if session.connection.closing or f"pnl {interval_s}" not in session.channels:
             return
-        accounts = venue.summary(account) if venue.options.pnl_element == "snapshot" else [{"pnl": 0.0}]
+        accounts = self._calls.summary(account) if venue.options.pnl_element == "snapshot" else [{"pnl": 0.0}]
         frame = {"type": "pnlUpdate", "epoch": int(venue.now() * 1000), "accounts": accounts}
         venue.event(session, orjson.dumps(frame), "balance")
         venue.later(interval_s, self._push_pnl, session, account, interval_s)

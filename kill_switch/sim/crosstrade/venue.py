@@ -19,10 +19,10 @@ from typing import Any
 import orjson
 
 from kill_switch.sim.crosstrade import payloads as wire
-from kill_switch.sim.crosstrade.calls import BASE, CANCELLING, ApiCalls
+from kill_switch.sim.crosstrade.calls import BASE, CANCELLING, ApiCalls, split_names
 from kill_switch.sim.crosstrade.socket import CrossTradeSocket
 from kill_switch.sim.kit.auth import BearerToken
-from kill_switch.sim.kit.book import Account, Order, Position
+from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.faults import SPECS
 from kill_switch.sim.kit.limits import PoolSpec, RatePools
@@ -111,10 +111,10 @@ class CrossTrade(TableVenue):
 
     def __init__(self, options: CrossTradeOptions, accounts: int) -> None:
         self.options = options
-        self.categories = _names(options.nt_accounts)
+        self.categories = split_names(options.nt_accounts)
         if not self.categories or len({name.casefold() for name in self.categories}) != len(self.categories):
             raise ValueError("option 'nt_accounts' names different accounts, with commas between")
-        self._aliases: dict[str, str] = {}
+        self.aliases: dict[str, str] = {}
         self._seq = 0
         super().__init__(options, accounts)
         calls = ApiCalls(self)
@@ -152,7 +152,7 @@ class CrossTrade(TableVenue):
     def shown(self) -> tuple[str, ...]:
         """Return the NT accounts that NinjaTrader shows."""
         gone = self.faults.peek("vanish")
-        hidden = _names(self.options.hidden)
+        hidden = split_names(self.options.hidden)
         there = (name for name in self.categories if name not in hidden)
         return tuple(name for name in there if gone is None or gone.account not in (None, name))
 
@@ -169,57 +169,15 @@ class CrossTrade(TableVenue):
 
     def reaches(self, name: str) -> bool:
         """Return whether NinjaTrader knows, and can cancel, the orders of an NT account."""
-        return name in self.shown and name not in _names(self.options.cut_off)
-
-    def status(self, name: str) -> str:
-        """Return an NT account's connectionStatus (§5)."""
-        return "ConnectionLost" if name in _names(self.options.cut_off) else self.options.broker
+        return name in self.shown and name not in split_names(self.options.cut_off)
 
     def shown_id(self, order: Order) -> str:
         """Return the id that lists show: the broker's own, where the `renumber` option is on."""
         if not self.options.renumber:
             return order.id
         alias = hashlib.blake2b(order.id.encode(), digest_size=16).hexdigest()
-        self._aliases[alias] = order.id
+        self.aliases[alias] = order.id
         return alias
-
-    def find(self, account: Account, order_id: str) -> Order | None:
-        """Return an order by the id given at placement, or by the broker's id (§2)."""
-        order_id = self._aliases.get(order_id, order_id)
-        return account.open.get(order_id) or account.closed.get(order_id)
-
-    def close(self, account: Account, held: Sequence[Position]) -> None:
-        """Close positions with a market order each, of their present size: two at once reverse a position."""
-        wait = self.options.close_ms
-        if self.faults.active:
-            if self.faults.hit("accept_but_keep", "cancel", account.name):
-                return
-            if partial := self.faults.hit("partial", "cancel", account.name):
-                held = held[: max(0, len(held) - partial.keep)]
-            if pending := self.faults.hit("pending", "cancel", account.name):
-                wait = pending.ms
-        orders = [self._closing(position) for position in held]
-        account.rest(orders)
-        self.push_orders(account, orders, "opened")
-        self.later(wait / 1000, self._closed, account, orders)
-
-    def _closing(self, held: Position) -> Order:
-        side = "sell" if held.qty > 0 else "buy"
-        at, size = self.now_ns(), abs(held.qty)
-        order = Order(uuid.uuid4().hex, held.symbol, "market", side, size, held.entry, "Working", at)
-        order.category = held.category
-        return order
-
-    def _closed(self, account: Account, orders: Sequence[Order]) -> None:
-        """Fill the orders that have not been cancelled meanwhile."""
-        share = Decimal(str(self.options.close_share))
-        there = [order for order in orders if order.id in account.open]
-        for order in there:
-            account.end(order, self.filled_state if share >= 1 else "Rejected", self.now_ns())
-            order.filled = order.qty * min(share, Decimal(1))
-            filled = order.filled if order.side == "buy" else -order.filled
-            account.move(order.symbol, filled, order.price, order.category)
-        self.push_orders(account, there, "filled")
 
     def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Show CancelPending, then CancelSubmitted; an order may still fill in both (§7)."""
@@ -244,10 +202,6 @@ class CrossTrade(TableVenue):
     def wants(self, session: Session, channel: str) -> bool:
         """Return whether the session has subscribed to the channel; the `events` option has no effect here (§6)."""
         return channel in session.channels
-
-    def summary(self, account: Account) -> list[dict[str, object]]:
-        """Return the snapshot's entry for every NT account (§5); the first account has the money."""
-        return [wire.summary(account, name, self.status(name), first=name == self.categories[0]) for name in self.shown]
 
     # limits, authentication, errors
 
@@ -323,7 +277,3 @@ class CrossTrade(TableVenue):
         if status == 429 and self.options.retry_after:
             answer.headers = {"Retry-After": "1"}
         return answer
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())

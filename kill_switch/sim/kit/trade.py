@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kill_switch.sim.kit.auth import TokenStore
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.tables import Refused
@@ -16,6 +17,7 @@ class TradeHandlers(Venue):
     """Place, list and cancel orders, and log sessions in; the tables' handlers use it."""
 
     filled_state = "filled"
+    tokens: TokenStore | None = None  # that REST hands out, for the subscriptions of a WebSocket
 
     def cancel_ids(self, account: Account, ids: Sequence[object], unknown: str) -> list[Order]:
         """Cancel orders by id. Raises `Refused` with the code `unknown`, and cancels nothing, if one is not open."""
@@ -56,3 +58,15 @@ class TradeHandlers(Venue):
         self.attach(session, account)
         if ends_in_s > 0:
             self.later(ends_in_s, self.expire, session)
+
+    def expire_logins(self, account_name: str | None) -> None:
+        """End the logins of an account, or of all, and their tokens."""
+        super().expire_logins(account_name)
+        if self.tokens is not None:
+            self.tokens.revoke(None if account_name is None else self.account(account_name))
+
+    def expire(self, session: Session) -> None:
+        """End a session's login; where a token made its subscriptions, these end, and the WebSocket stays open."""
+        super().expire(session)
+        if self.tokens is not None:
+            session.channels.clear()

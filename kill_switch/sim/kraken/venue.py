@@ -15,7 +15,7 @@ from typing import ClassVar
 
 from kill_switch.sim.kit.auth import Lockout, TokenStore
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.exchange import DeadMan, Session
+from kill_switch.sim.kit.exchange import DeadMan
 from kill_switch.sim.kit.limits import PoolSpec
 from kill_switch.sim.kit.options import Options, option
 from kill_switch.sim.kit.protocol import Request, SimAnswer
@@ -63,6 +63,7 @@ class KrakenOptions(Options):
 class Kraken(TableVenue):
     """Kraken, spot."""
 
+    tokens: TokenStore
     name = "kraken"
     options_type = KrakenOptions
     symbols = tuple(pair.alt for pair in wire.PAIRS)
@@ -82,7 +83,7 @@ class Kraken(TableVenue):
 
     def __init__(self, options: KrakenOptions, accounts: int) -> None:
         self.options = options
-        self.tokens = TokenStore(lambda: options.token_s)
+        self.tokens = TokenStore(lambda: options.token_s)  # (§2.2)
         self.auth = SpotSignature(lambda: options.nonce_window)
         self._lockout = Lockout(options.lockout_after, 60.0, options.lockout_s)
         self._announced_mode = options.mode
@@ -182,16 +183,6 @@ class Kraken(TableVenue):
         """Switch one fault off, or all."""
         super().clear_faults(name)
         self._mode_changed()
-
-    def expire_logins(self, account_name: str | None) -> None:
-        """End the tokens, and the subscriptions that they made; the WebSockets stay open (§2.2)."""
-        super().expire_logins(account_name)
-        self.tokens.revoke(None if account_name is None else self.account(account_name))
-
-    def expire(self, session: Session) -> None:
-        """End a session's subscriptions."""
-        super().expire(session)
-        session.channels.clear()
 
     def subscribed_with(self, token: object) -> None:
         """Keep the token of a subscription, where the option says so."""

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs
 from kill_switch.sim.kit.auth import TokenStore
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.countdown import Countdown
-from kill_switch.sim.kit.exchange import DeadMan, Session
+from kill_switch.sim.kit.exchange import DeadMan
 from kill_switch.sim.kit.limits import PoolSpec, RatePools
 from kill_switch.sim.kit.options import Options, option
 from kill_switch.sim.kit.protocol import Request, SimAnswer, json_answer
@@ -58,6 +58,7 @@ class KrakenFuturesOptions(Options):
 class KrakenFutures(TableVenue):
     """Kraken, derivatives."""
 
+    tokens: TokenStore
     name = "kraken-futures"
     options_type = KrakenFuturesOptions
     symbols = wire.SYMBOLS
@@ -78,7 +79,7 @@ class KrakenFutures(TableVenue):
 
     def __init__(self, options: KrakenFuturesOptions, accounts: int) -> None:
         self.options = options
-        self.tokens = TokenStore(lambda: options.token_s)
+        self.tokens = TokenStore(lambda: options.token_s)  # (§2.2)
         self.auth = TwoPlanes(options)
         self._is_spot = False  # whether the request that is being answered is one of the spot API
         super().__init__(options, accounts)
@@ -196,16 +197,6 @@ class KrakenFutures(TableVenue):
             raise Refused("Unavailable")
         if self.faults.on("read_only_key", account.name):
             raise Refused(self.errors[403])
-
-    def expire_logins(self, account_name: str | None) -> None:
-        """End the tokens, and all subscriptions; the WebSockets stay open (§2.2)."""
-        super().expire_logins(account_name)
-        self.tokens.revoke(None if account_name is None else self.account(account_name))
-
-    def expire(self, session: Session) -> None:
-        """End a session's subscriptions."""
-        super().expire(session)
-        session.channels.clear()
 
     def subscribed_with(self, token: object) -> None:
         """Do nothing: a token ends, used or not."""

@@ -1,6 +1,7 @@
 """The state of one CrossTrade strike: its NT accounts' cancels, their replies, and the answer made of them.
 
-`strike` creates and changes these objects; nothing here sends.
+`strike` creates and changes these objects; nothing here sends. The kit's tally does not serve, because the answer names
+the NT accounts that have not accepted.
 """
 
 from __future__ import annotations

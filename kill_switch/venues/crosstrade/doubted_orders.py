@@ -21,7 +21,8 @@ class DoubtedOrders:
     """Hold the orders and NT accounts that an empty list does not clear.
 
     An order is doubted from the push that showed it alive until a message ends it. So is an order that was known when
-    the venue refused a cancel that covers it. An account is doubted after the venue answered that it does not know it.
+    the venue refused a cancel that covers it. The kit's book does not keep these reasons apart: only the second ends
+    with an accepted cancel of the account. An account is doubted after the venue answered that it does not know it.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,7 @@
 """Read a CrossTrade user's orders, and positions if they are to be closed, with few tokens.
 
 The adapter begins reads; each read ends in one call of `OrderKnowledge.on_read`. Nothing here concludes that an
-account is clear: the sweep does. The kit's read-backs do not serve here. An empty list is no proof without a snapshot
-after it, and NT accounts are looked up as well as orders. § numbers are those of docs/venues/crosstrade.md.
+account is clear: the sweep does. § numbers are those of docs/venues/crosstrade.md.
 """
 
 from __future__ import annotations
@@ -79,6 +78,7 @@ class UserReader:
     Without either, each account's list is requested. Positions are requested after the orders have come, so that an
     order that fills between the two shows as a position.
 
+    The kit's read-backs do not serve: an empty list is no proof without a snapshot, and NT accounts are looked up too.
     A list covers only the accounts that NinjaTrader shows at that moment. So an empty list is complete only if a
     snapshot, requested after it, shows each of our accounts connected to its broker. And each order and account in
     doubt (`DoubtedOrders`) is looked up. A sweep needs two clean reads, which puts its last list between two snapshots.
@@ -117,7 +117,7 @@ class UserReader:
     # ── requests and answers ──────────────────────────────────────────────────────────────────────────────────────
 
     def _advance(self, run: ReadRun, answers: dict[int, Answer] | None, now: Instant) -> Outputs:
-        """Take the next step of a read: send the requests that it asks for, or return the facts of its end."""
+        """Carry out the next step of a read: send the requests that it asks for, or return the facts of its end."""
         try:
             asks, facts = next(run.steps) if answers is None else run.steps.send((answers, now))
         except StopIteration as end:
@@ -144,7 +144,7 @@ class UserReader:
         return () if self.wire.frames.take(tag, conn) is None else part.on_lost(now)
 
     def answer(self, part: ReadPart, answer: Answer, now: Instant) -> Outputs:
-        """Take the answer to a request; the last one of those that left together leads to the next step."""
+        """Process the answer to a request; the last of those that left together leads to the next step."""
         run = part.run
         run.answers[part.number] = answer
         if len(run.answers) < run.asked:
@@ -205,7 +205,7 @@ class UserReader:
     def _list_orders(self, read: UserRead, now: Instant) -> OrderSteps:
         """Request a read's orders in the way that is left: over REST, the WebSocket, or account by account.
 
-        Return the reply that refused the one list, None without one, and the moment.
+        Return the reply that refused the list of all orders, else None; and the moment.
         """
         if self.has_path:
             answers, now = yield [Ask("orders", "/v1/api/orders")], ()
@@ -317,7 +317,7 @@ class ReadPart(NamedTuple):
         return self.reader.answer(self, Answer(reply, replied.status), now)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return self.reader.answer(self, Answer(Reply(ReplyOutcome.NO_ANSWER, why), is_lost=True), now)
+        return self.reader.answer(self, Answer(Reply(ReplyOutcome.NO_ANSWER, why or "lost"), is_lost=True), now)
 
     def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
         return self.reader.answer(self, Answer(reply), now)

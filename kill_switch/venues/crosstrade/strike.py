@@ -31,6 +31,8 @@ LAST_AGAIN_S = 3.2  # before the second copy of a queued cancel: longer than the
 class CrossTradeStriker:
     """Carry out strikes.
 
+    The kit's striker does not serve: each copy needs a token, and a cancel without a token waits in a queue.
+
     As many cancels are sent at once as there are tokens by our count. The WebSocket carries as many of them as may be
     refused without ending the session, REST carries the others. The first refusal for want of tokens ends the burst:
     refused and unsent cancels then go over REST, from the queue.

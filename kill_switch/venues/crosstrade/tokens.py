@@ -26,12 +26,14 @@ from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import Outputs, Send
 from kill_switch.venues.request import Request
+from kill_switch.venues.retry_after import retry_after_s
 
 TOKENS = Pool("tokens", 20.0, per_s=3.0, shared_by="account")  # of one user, REST and WebSocket together (§ 3)
 BURST, PER_S = TOKENS.size, TOKENS.per_s
 READ_KEEPS = 2.0  # tokens that optional cancels of a strike leave for the read-back
 KEPT = 15.0  # tokens that polling leaves for a kill
 DRAINED_S = 5.0  # a longer Retry-After is cut to this: the kill repeats its commands sooner anyway
+UNCOUNTED_MOST = 64  # requests that are noted and not yet counted for the reads of a kill
 TURN_S = 0.36  # between two requests while tokens are short; a token takes 1/3 s to come back
 SURPRISE = 2.0  # a refusal at this count or above shows another program; below it our own count may be wrong
 CONTENDED_S = 60.0  # so long without a refusal, and no other program counts as using the tokens any more
@@ -49,6 +51,9 @@ STEADY_S = 600.0  # a session that lasted this long resets the doubling
 class TokenBucket(PoolCount):
     """Count the user's tokens as far as the adapter can know them.
 
+    The kit's count paces reads by a share of the pool. This one also knows how many tokens are left, because strikes
+    and probes are cut to that number.
+
     CrossTrade states no level (§ 3), and other programs of the user may spend tokens too. A refusal while our count
     still has tokens shows such a program. From then on at most one token is counted on, until no request has been
     refused for `CONTENDED_S`.
@@ -58,7 +63,7 @@ class TokenBucket(PoolCount):
     concluded from the second. The counts meet when the bucket must be full again, or when a refusal shows it empty.
     """
 
-    __slots__ = ("_contended_ns", "_counted_ns", "_heard", "_level", "_sure", "refused", "until_ns")
+    __slots__ = ("_contended_ns", "_counted", "_counted_ns", "_heard", "_level", "_sure", "refused", "until_ns")
 
     def __init__(self, pool: Pool = TOKENS) -> None:
         super().__init__(pool)
@@ -66,6 +71,7 @@ class TokenBucket(PoolCount):
         self.refused = 0  # refusals in a row, up to the latest answer
         self._level = BURST
         self._sure = 0.0  # the level if the bucket was empty at our first request
+        self._counted = 0  # how many of `commands` the level counts
         self._counted_ns = 0
         self._contended_ns: int | None = None  # the latest refusal that another program caused
         self._heard: deque[bool] = deque(maxlen=HEARD)  # of each answer: was a token there?
@@ -85,20 +91,28 @@ class TokenBucket(PoolCount):
 
     def spend(self, now: Instant, tokens: int = 1) -> None:
         """Count the tokens of frames that are sent now; `Budget` counts those of requests."""
-        self.commands.append((tokens, now.mono_ns))
+        self.take(tokens, now.mono_ns)
 
     def take(self, weight: float, now_ns: int) -> None:
         """Count a request; it costs the same whether a kill needs it or not."""
         self.commands.append((weight, now_ns))
+        self._count_open()
+        if len(self.commands) > UNCOUNTED_MOST:
+            self.settle(now_ns)
 
     def settle(self, now_ns: int) -> None:
-        """Count the requests and frames since the last call."""
-        for tokens, at_ns in self.commands:
+        self._count_open()
+        super().settle(now_ns)
+        self._counted = len(self.commands)
+
+    def _count_open(self) -> None:
+        """Apply to the level the requests that it does not count yet; `settle` applies them to the pace of reads."""
+        for tokens, at_ns in self.commands[self._counted :]:
             left, sure = self._level_at(at_ns), self._sure_at(at_ns)
             self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing
             self._sure = min(sure, max(0.0, sure - tokens))
             self._counted_ns = at_ns
-        super().settle(now_ns)
+        self._counted = len(self.commands)
 
     def note_accepted(self) -> None:
         """Record an answer that is no refusal for want of tokens: a token was there."""
@@ -106,7 +120,7 @@ class TokenBucket(PoolCount):
         self.refused = 0
 
     def drain(self, now: Instant, retry_after: str = "") -> None:
-        """Record a refusal for want of tokens; `retry_after` is its header, in seconds."""
+        """Record a refusal for want of tokens; `retry_after` is its header."""
         level = self._count(now)
         if self._sure_at(now.mono_ns) >= SURPRISE or self.contended(now):
             if not self.contended(now):
@@ -114,7 +128,7 @@ class TokenBucket(PoolCount):
             self._contended_ns = now.mono_ns
         self._heard.append(False)
         self.refused = min(self.refused + 1, HEARD)
-        wait_s = min(float(retry_after), DRAINED_S) if retry_after.isascii() and retry_after.isdigit() else 0.0
+        wait_s = min(retry_after_s({"retry-after": retry_after}, now.wall_ns), DRAINED_S)
         self._level = self._sure = min(level, 0.0, 1 - wait_s * PER_S)
         self._counted_ns = now.mono_ns
         if wait_s > 1:  # 1 is the least that whole seconds can state; a token is back after a third of it
@@ -138,8 +152,8 @@ class TokenBucket(PoolCount):
         return f"another program uses up this user's requests: a kill of {named} takes about {took_s:.0f} s"
 
     def _count(self, now: Instant) -> float:
-        if self.commands:
-            self.settle(now.mono_ns)
+        if len(self.commands) > self._counted:
+            self._count_open()
         return self._level_at(now.mono_ns)
 
     def _level_at(self, now_ns: int) -> float:
@@ -212,7 +226,10 @@ class FramePart(Protocol):
 
 @dataclass(slots=True)
 class SocketLoad:
-    """A WebSocket connection: when it opened, and the commands that count towards the venue's limit on refusals."""
+    """A WebSocket connection: when it opened, and the commands that count towards the venue's limit on refusals.
+
+    The upgrade is the login, so commands leave at once; the kit's sessions would wait for the answer to a first frame.
+    """
 
     since_ns: int
     refused: int = 0  # commands in a row that were refused for want of tokens

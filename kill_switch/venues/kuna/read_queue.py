@@ -13,6 +13,7 @@ from kill_switch.venues.kit.order_list import ListPart, ListReader
 from kill_switch.venues.kit.readback import ReadBack
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.messages import Outputs, Replied, WakeAfter
+from kill_switch.venues.retry_after import retry_after_s
 
 TURN = "turn"  # the timer's tag
 TURN_S = 0.5  # from a refusal to the next request: at 300 requests a minute one fits every 0.2 s on average
@@ -59,7 +60,7 @@ class QueuedListReader(ListReader):
     def on_page(self, part: ListPart, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         read = part.read
         if replied.status == 429 and not read.orders and not read.troubles:
-            return self._queue(part, call, replied.headers.get("retry-after", ""))
+            return self._queue(part, call, retry_after_s(replied.headers, now.wall_ns))
         is_in_turn = self._take_turn(part, call)
         return (*super().on_page(part, call, reply, replied, now), *self._go_on(read, is_in_turn, now))
 
@@ -72,7 +73,7 @@ class QueuedListReader(ListReader):
         self._timed = False
         return self._ask_next(now)
 
-    def _queue(self, part: ListPart, call: PendingCall, retry_after: str) -> Outputs:
+    def _queue(self, part: ListPart, call: PendingCall, stated_s: float) -> Outputs:
         """Queue a refused list; a second read-back is not queued beside the first: it gets no further list."""
         if self._read is None:
             self._read = part.read
@@ -87,7 +88,6 @@ class QueuedListReader(ListReader):
         if self._timed:
             return ()
         self._timed = True
-        stated_s = float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0
         return (WakeAfter(TURN, max(TURN_S, min(stated_s, MAX_WAIT_S))),)
 
     def _take_turn(self, part: ListPart, call: PendingCall) -> bool:

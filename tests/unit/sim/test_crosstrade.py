@@ -528,7 +528,7 @@ async def test_changes_of_subscriptions_to_quotes_have_a_budget_of_their_own(cro
         assert "data" in await rpc(ws, "GetAllOrders")
 
 
-async def test_a_path_with_escapes_names_the_account_that_they_stand_for() -> None:
+async def test_an_account_name_in_a_path_is_decoded() -> None:
     async with running("crosstrade", options={"crosstrade": {"nt_accounts": "My Sim"}}) as sim:
         assert (await Cross(sim).good("GET", "/accounts/My%20Sim"))["name"] == "My Sim"
 
