@@ -306,5 +306,5 @@ async def test_a_fault_of_one_lane_spares_the_other(desk: Desk) -> None:
             pass
     await desk.fault("maintenance", on="http")
     assert (await desk.ask()).status_code == desk.status(503)
-    async with upgraded(desk.sim, desk.name) if desk.name == "kraken" else desk.listening():  # its token is of REST
+    async with upgraded(desk.sim, desk.name) if desk.name in TOKENS else desk.listening():
         pass
