@@ -216,9 +216,8 @@ class BinanceFutures(Binance):
         """Return the path of `sockets` that a request's path belongs to; None if it is unknown."""
         if path in self.sockets:
             return path
-        if self.product.key_in_path and path.startswith(f"{self.product.stream_path}/"):
-            return self.product.stream_path
-        return None
+        # USD-M has no streams there since 2026-04-23: they open, and are silent (§5, §10)
+        return self.product.stream_path if path.startswith("/ws/") else None
 
     def stream_key(self, request: Request) -> str:
         """Return the listenKey in the address of a stream."""

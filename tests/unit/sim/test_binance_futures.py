@@ -249,11 +249,14 @@ async def test_a_stream_of_an_unknown_listen_key_opens_and_is_silent(client: Cli
             pass
 
 
-async def test_usdms_retired_address_does_not_open(anyio_backend: object) -> None:
+async def test_usdms_retired_address_opens_and_is_silent(anyio_backend: object) -> None:
     async with running("binance-usdm") as sim:
         client = Client(sim, "binance-usdm")
+        async with client.socket(f"/ws/{await client.listen_key()}") as ws:
+            await sim.rest_orders("binance-usdm", 1)
+            assert await silent(ws)
         with pytest.raises(InvalidStatus, match="404"):
-            async with client.socket(f"/ws/{await client.listen_key()}"):
+            async with client.socket("/stream"):
                 pass
 
 
