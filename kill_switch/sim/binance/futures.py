@@ -67,6 +67,9 @@ class FuturesOptions(BinanceOptions):
     countdown_reaches_algo: bool = option(
         False, "countdownCancelAll cancels algo orders too (§6, §11 [unknown])", kind=True
     )
+    countdown_survives: bool = option(
+        True, "a countdown that ends during maintenance cancels (§11 [unknown])", harsh=False
+    )
     countdown_least_ms: int = option(0, "smallest countdownTime that arms (§11 [unknown])", harsh=5000)
     portfolio_margin: str = option(
         "off", "accounts have portfolio margin, for which commands are refused (§3.5); the code is unknown (§11)",
@@ -206,6 +209,8 @@ class BinanceFutures(Binance):
         return DeadMan(min(left, default=None), sum(state.fired for state in states))
 
     def _silent(self, account: Account, symbol: str) -> None:
+        if not self.options.countdown_survives and self.faults.peek("maintenance"):
+            return
         reaches_all, book = self.options.countdown_reaches_algo, account.open.values()
         orders = [order for order in book if order.symbol == symbol and (reaches_all or not order.category)]
         self.cancel_at_once(account, orders)

@@ -203,6 +203,20 @@ async def test_a_countdown_of_zero_disarms_and_cancels_nothing(client: Client) -
     assert await client.code("POST", "countdownCancelAll", countdownTime=9000) == (400, -1102)
 
 
+@pytest.mark.parametrize(("survives", "left"), [(True, 0), (False, 1)])
+async def test_a_countdown_may_be_lost_in_maintenance(client: Client, survives: bool, left: int) -> None:
+    await client.sim.rest_orders(client.venue, 1)
+    await options(client, countdown_survives=survives)
+    await client.send("POST", "countdownCancelAll", symbol=ONE[client.venue], countdownTime=50)
+    await client.sim.fault(client.venue, "maintenance")
+
+    async def ended() -> bool:
+        return bool((await client.sim.get("/deadman", venue=client.venue))["fired"])
+
+    await client.sim.until(ended)
+    assert await client.sim.open(client.venue) == left
+
+
 # ── listenKeys and user streams (§5) ──────────────────────────────────────────────────────────────────────────────
 
 
