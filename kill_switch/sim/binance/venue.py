@@ -56,6 +56,7 @@ class BinanceOptions(Options):
     ping_s: float = option(20.0, "seconds between the venue's pings; 0 is none (§5)")
     pong_s: float = option(60.0, "seconds without a pong until a WebSocket is closed (§5)")
     lag_s: float = option(0.0, "seconds by which lists of open orders lag behind (§10, §11 [unknown])", harsh=2.0)
+    gaps: int = option(0, "so many lists of open orders lack every other row, the first one too (§4, §10)")
     unavailable: str = option("gone", "what HTTP 503 says (§8)", *_UNAVAILABLE)
     equity_moves: str = option(
         "trade", "what a change of equity by the admin API is: a result of trading, or a transfer", "trade", "transfer"
@@ -217,11 +218,16 @@ class Binance(TableVenue):
     # lists, events, life of a WebSocket
 
     def listed(self, account: Account, name: str, *, ended: bool = False) -> list[Order]:
-        """Return a list, which may lag behind."""
+        """Return a list, which may lag behind or lack rows."""
         lag_s = self.options.lag_s
         if lag_s > 0 and self.faults.peek("stale_reads") is None and self.faults.peek("empty_reads") is None:
-            return self._past(account, (), time.monotonic() - lag_s)
-        return super().listed(account, name, ended=ended)
+            orders = self._past(account, (), time.monotonic() - lag_s)
+        else:
+            orders = super().listed(account, name, ended=ended)
+        if orders and self.options.gaps > 0:
+            self.options.gaps -= 1
+            return orders[1::2]
+        return orders
 
     def subscribed(self, session: Session) -> None:
         """Send the resting orders as events, where the option says so."""

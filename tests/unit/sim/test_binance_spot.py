@@ -260,10 +260,15 @@ async def test_a_parameter_of_any_type_is_answered(client: Client, odd: object) 
     async with client.socket("/ws-api/v3") as ws:
         for method in ("openOrders.cancelAll", "order.cancel", "orderList.cancel", "order.place"):
             for name in ("symbol", "orderId", "orderListId", "cancelRestrictions", "type", "price", "newClientOrderId"):
-                params = {"symbol": SYMBOL, "orderId": 1, "orderListId": 1, "side": "BUY", "type": "LIMIT"} | {
-                    name: odd
+                usual: dict[str, Any] = {
+                    "symbol": SYMBOL,
+                    "orderId": 1,
+                    "orderListId": 1,
+                    "side": "BUY",
+                    "type": "LIMIT",
                 }
-                assert (await client.say(ws, method, **params))["status"] == 400
+                usual[name] = odd
+                assert (await client.say(ws, method, **usual))["status"] == 400
         stamped = await client.say(ws, "account.status", signs=False, apiKey=odd, timestamp=odd, signature=odd)
         assert stamped["status"] == 401
     assert await client.code("GET", "order", symbol=SYMBOL, orderId=str(odd)) == (400, -2013)
