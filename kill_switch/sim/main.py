@@ -21,6 +21,7 @@ import uvloop
 
 from kill_switch.sim.admin import Admin
 from kill_switch.sim.binance.futures import BinanceCoinm, BinanceUsdm
+from kill_switch.sim.binance.spot import BinanceSpot
 from kill_switch.sim.crosstrade.venue import CrossTrade
 from kill_switch.sim.deribit.venue import Deribit
 from kill_switch.sim.kit.options import unknown
@@ -35,7 +36,18 @@ from kill_switch.sim.tls import scratch, server_context
 
 VENUES: Mapping[str, type[Venue]] = {
     venue.name: venue
-    for venue in (BinanceCoinm, BinanceUsdm, CrossTrade, Deribit, Kraken, KrakenFutures, Kuna, Oxfun, Roxom)
+    for venue in (
+        BinanceCoinm,
+        BinanceSpot,
+        BinanceUsdm,
+        CrossTrade,
+        Deribit,
+        Kraken,
+        KrakenFutures,
+        Kuna,
+        Oxfun,
+        Roxom,
+    )
 }
 
 Options = Mapping[str, Mapping[str, str]]  # by venue and name, as `--option venue.name=value` states them

@@ -46,14 +46,17 @@ class BinanceOptions(Options):
     """The facts about every Binance venue that are inferred or unknown, or differ by account."""
 
     auth: str = option("hmac", "the type of the API keys (§2)", "hmac", *KEY_TYPES, fixed=True)
+    idle_s: float = option(0.0, "no meaning here: pings and pongs decide (§5)")
     life_s: float = option(86_400.0, "seconds after which a WebSocket is closed in any case (§5)", harsh=30.0)
     events: str = option("subscribed", "the sessions that get account events (§5)", "subscribed")
     pool: int = option(0, "weight that an address may use in a minute (§7); 0 is no limit")
     ban_after: int = option(20, "refusals for too much weight in a minute that ban an address; 0 is none (§7)", harsh=3)
     ban_s: float = option(120.0, "seconds of the ban (§7)")
+    connects: int = option(300, "WebSockets that an address may open in five minutes (§5); 0 is no limit")
     ping_s: float = option(20.0, "seconds between the venue's pings; 0 is none (§5)")
     pong_s: float = option(60.0, "seconds without a pong until a WebSocket is closed (§5)")
     lag_s: float = option(0.0, "seconds by which lists of open orders lag behind (§10, §11 [unknown])", harsh=2.0)
+    gaps: int = option(0, "so many lists of open orders lack every other row, the first one too (§4, §10)")
     unavailable: str = option("gone", "what HTTP 503 says (§8)", *_UNAVAILABLE)
     equity_moves: str = option(
         "trade", "what a change of equity by the admin API is: a result of trading, or a transfer", "trade", "transfer"
@@ -70,7 +73,6 @@ class Binance(TableVenue):
     cancelled_word = "CANCELED"
     errors: ClassVar[Mapping[int, str]] = BY_STATUS
     pings_count = True
-    upgrade_weight = 2
     order_rules: ClassVar[tuple[OrderRule, ...]]  # on new orders of an account (§7)
     whole_weights: ClassVar[Mapping[str, float]]  # what reads cost without a symbol, by operation (§4)
     keyed: ClassVar[tuple[str, ...]] = ()  # the ends of paths that need the key only, no signature (§2)
@@ -80,6 +82,7 @@ class Binance(TableVenue):
         self.limits = Limits()
         self.auth: Signatures = Signatures(lambda: self.now() * 1000)
         self.transfers: dict[str, list[wallet.Transfer]] = {}  # by account
+        self.address = ""  # of the client that is being answered
         self._next_id = 1
         super().__init__(options, accounts)
         self.limits.on_ban.append(self.cut_off)
@@ -104,8 +107,9 @@ class Binance(TableVenue):
         return str(first + self._next_id)
 
     def id_format(self, text: str) -> bool:
-        """Return whether a text is an order id: a whole number (§4)."""
-        return text.isascii() and text.isdigit() and not text.startswith("0")
+        """Return whether a text is an order id: a whole number of 63 bits (§4)."""
+        is_number = text.isascii() and text.isdigit() and len(text) < 20 and not text.startswith("0")
+        return is_number and int(text) < 2**63
 
     def good(self, result: object) -> object:
         """Return a result as it is."""
@@ -117,7 +121,7 @@ class Binance(TableVenue):
         return {"code": int(code) if number else -1000, "msg": text or TEXTS.get(code, code)}
 
     def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
-        """Return an error of the venue; only a refused upgrade keeps the status 403 (§7)."""
+        """Return an error of the venue; a key without the right is refused like an unknown key (§8)."""
         if status == 503 and code is None:
             code, text = unavailable(self.options)
         shown = code or BY_STATUS.get(status, BY_STATUS[0])
@@ -137,7 +141,7 @@ class Binance(TableVenue):
 
     def charge(self, address: str, weight: float) -> Limit | None:
         """Charge a weight to an address; return the refusal if it does not fit."""
-        options = self.options
+        self.address, options = address, self.options
         return self.limits.charge(address, weight, options.pool, options.ban_after, options.ban_s)
 
     def charge_foreign(self, account: Account) -> None:
@@ -147,7 +151,10 @@ class Binance(TableVenue):
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Charge every request, public ones and upgrades too; those of the wallet have pools of their own."""
         if "upgrade" in request.headers:
-            limit = self.charge(connection.peer, self.upgrade_weight)
+            if not self.limits.connects(connection.peer, self.options.connects):
+                return self.http_error(429, "-1034", None)
+            self.log[-1].weight = self.connect_weight(request)
+            limit = self.charge(connection.peer, self.log[-1].weight)
         elif request.path.startswith("/sapi/"):
             limit = None
         else:
@@ -161,13 +168,17 @@ class Binance(TableVenue):
         answer.headers = {"Retry-After": str(int(limit.wait_s) + 1)}
         return answer
 
+    def connect_weight(self, request: Request) -> float:
+        """Return the weight of a new WebSocket (§5)."""
+        return 2
+
     def usage_headers(self, connection: Connection) -> Mapping[str, str]:
         """Return the weight that the address has used."""
         return {"X-MBX-USED-WEIGHT-1M": str(self.limits.used(connection.peer))}
 
-    def spare(self, connection: Connection, weight: float) -> None:
+    def spare(self) -> None:
         """Return the weight of the command that is being answered: it succeeded (§3.1)."""
-        self.limits.refund(connection.peer, weight)
+        self.limits.refund(self.address, self.log[-1].weight)
         self.log[-1].weight = 0
 
     def cut_off(self, address: str) -> None:
@@ -207,11 +218,16 @@ class Binance(TableVenue):
     # lists, events, life of a WebSocket
 
     def listed(self, account: Account, name: str, *, ended: bool = False) -> list[Order]:
-        """Return a list, which may lag behind."""
+        """Return a list, which may lag behind or lack rows."""
         lag_s = self.options.lag_s
         if lag_s > 0 and self.faults.peek("stale_reads") is None and self.faults.peek("empty_reads") is None:
-            return self._past(account, (), time.monotonic() - lag_s)
-        return super().listed(account, name, ended=ended)
+            orders = self._past(account, (), time.monotonic() - lag_s)
+        else:
+            orders = super().listed(account, name, ended=ended)
+        if orders and self.options.gaps > 0:
+            self.options.gaps -= 1
+            return orders[1::2]
+        return orders
 
     def subscribed(self, session: Session) -> None:
         """Send the resting orders as events, where the option says so."""
