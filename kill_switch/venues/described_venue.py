@@ -93,6 +93,22 @@ class DescribedVenue(Adapter[OptionsT]):
         """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
         return ""
 
+    def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
+        """Note how an answer was judged; return the judgement, whose evidence may say more."""
+        return reply
+
+    def pause_s(self, now: Instant) -> float:
+        """Return for how long nothing but a kill's commands should leave, in seconds; 0: there is no pause."""
+        return self.budget.pause_s(now)
+
+    def read_pause_s(self, now: Instant) -> float:
+        """Return the same for a kill's read-backs: they keep to a pause that the venue has named."""
+        return self.budget.named_pause_s(now)
+
+    def pause_reason(self, now: Instant) -> str:
+        """Return why nothing but a kill's commands leaves now, for evidence."""
+        return self.budget.pause_reason(now)
+
     def may_sign_again(self, call: PendingCall) -> bool:
         """Return whether a call whose signature was refused may be signed again."""
         return call.retries < (COMMAND_RETRIES if call.command else 1)

@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import as_decimal, header_safe
 from kill_switch.venues.described_venue import ManyLookUp
-from kill_switch.venues.kit.calls import Build
+from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.nonce_watch import HINT
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import FrameReply, Reply
@@ -152,6 +153,23 @@ class Kraken(KitAdapter[KrakenOptions]):
     def _public(self, target: str) -> Build:
         request = Request("GET", target, {"Host": self.host, "User-Agent": "kill-switch"})
         return lambda now: request
+
+    def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
+        return self._requests.note_judged(call, reply, now)
+
+    def may_sign_again(self, call: PendingCall) -> bool:
+        return self._requests.may_sign_again(call)
+
+    def pause_s(self, now: Instant) -> float:
+        return max(super().pause_s(now), self._requests.watch.pause_s(now))
+
+    def read_pause_s(self, now: Instant) -> float:
+        return max(super().read_pause_s(now), self._requests.watch.pause_s(now))
+
+    def pause_reason(self, now: Instant) -> str:
+        """Return the longer pause's reason."""
+        left_s = self._requests.watch.pause_s(now)
+        return f"no read for {left_s:.1f} s: {HINT}" if left_s > self.budget.pause_s(now) else super().pause_reason(now)
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self._requests.note_refusal(tries)

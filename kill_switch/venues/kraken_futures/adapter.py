@@ -236,6 +236,11 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
             return judge_spot(status, body, self.evidence, in_maintenance=False)._replace(pause_s=0.0)
         return judge_http(status, body, self.evidence, in_maintenance=self._socket.in_maintenance)
 
+    def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
+        if self._spot is None or not call.elsewhere:  # REST v3 has no nonces of ours
+            return reply
+        return self._spot.note_judged(call, reply, now)
+
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         if self._spot is not None:
             self._spot.note_refusal(tries)
