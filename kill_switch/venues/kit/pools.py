@@ -76,6 +76,11 @@ class Demand(NamedTuple):
     strike: Calls = ("POST /",)  # on an order that outlives strikes, without copies; one that takes more slows the next
     token: Calls = ()  # of the WebSocket
 
+    @property
+    def read_probes(self) -> bool:
+        """Whether a read-back requests what a probe does."""
+        return set(self.probe) <= set(self.read)
+
 
 def weights_of(pools: Iterable[Pool], costs: Iterable[Cost], calls: Calls) -> dict[str, float]:
     """Return the units that requests take of each pool; a request that no `Cost` matches takes 1 of every pool."""
