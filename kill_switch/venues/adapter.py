@@ -84,7 +84,7 @@ class Adapter(VenueProfile[OptionsT]):
         )
         self.book = OrderBook()
         self.read_backs = ReadBackRunner(
-            self.book, self.calls, self.evidence, self.refresh, lambda: self.second_route.cancel_s
+            self.book, self.calls, self.evidence, self.refresh, lambda: self.second_route.read_s
         )
         self.drills = DrillTracker(self.calls)
 
