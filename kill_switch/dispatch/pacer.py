@@ -67,6 +67,14 @@ class Pacer:
         self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, self._timer.at_ns), now))
         return wait_s
 
+    @property
+    def proof_wait_s(self) -> float:
+        """In how many seconds the read-back leaves that an account's proof waits for; 0: none waits."""
+        running = self._running()
+        if not self._waits_since_ns or running is None or running.phase is Phase.CLEAR:
+            return 0.0
+        return max(0.0, (self._timer.at_ns - self._dispatcher.clock().mono_ns) / 1e9)
+
     def replace_probe(self) -> bool:
         """Send a kill's read-back that waits instead of the probe that is due, if it takes no more; return whether."""
         return self._guarded(self._replace_probe, False)

@@ -264,6 +264,11 @@ class AccountSession:
         if not self._retired:
             self._troubles.on_trouble(route, why)
 
+    @property
+    def proof_wait_s(self) -> float:
+        """In how many seconds the read-back leaves that the proof waits for, by the venue's limits; 0: none waits."""
+        return self._pacer.proof_wait_s
+
     def use_idle_http_lane(self) -> None:
         """Send a harmless call over the HTTP lane, which has been idle, unless the venue's limits forbid it."""
         if not self._pacer.omits_probe(self.http.state) and not self._pacer.replace_probe():
