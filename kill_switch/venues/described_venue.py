@@ -89,6 +89,10 @@ class DescribedVenue(Adapter[OptionsT]):
         """Return whether the answer to a drill proves the order path, by default that the venue has looked for it."""
         return reply.not_found
 
+    def describe_drill(self, reply: Reply) -> str:
+        """Return the evidence of a drill's answer, without secrets."""
+        return reply.evidence
+
     def why_not_ready(self, route: Route) -> str:
         """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
         return ""

@@ -162,7 +162,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
             if self.pause_s(now):
                 outputs = (Drilled(Route.HTTP, False, 0, self.pause_reason(now), tried=False),)
             else:
-                part = DrillPart(self.is_drill_passed)
+                part = DrillPart(self.is_drill_passed, self.describe_drill)
                 outputs = self.drills.start_call(self.harmless, now, context=part)
         if self.harmless_frame is not None:
             number, conn = self.frames.next_number(), self.carrier()
@@ -236,7 +236,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         outputs = self.striker.on_frame_reply(number, conn, reply, now)
         if outputs is None:
             passed = self.is_drill_passed(reply)
-            outputs = self.drills.end_frame(_drill_tag(number), passed, reply.evidence, now)
+            outputs = self.drills.end_frame(_drill_tag(number), passed, self.describe_drill(reply), now)
         if reply.pause_s:
             self.budget.on_refusal(reply.pause_s, now, reply.evidence)
         return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs
