@@ -105,7 +105,6 @@ class AccountSession:
         self._counter = OrderCounter(name, venue, dispatcher.counts, self.status.log_unexpected)
 
     # ── for the dispatcher ──────────────────────────────────────────────────────────────────────────────────
-
     def send_widest(self, number: int, now: Instant) -> None:
         """Start strike `number` and send its first message, the widest; other accounts are waiting. Never raises."""
         strike = self._strike = StrikeInProgress(iter(()), [], [], in_pass=True)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from kill_switch.core.domain import Instant, Order, Route
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.nonce_watch import HINT, NonceWatch
 from kill_switch.venues.kit.order_list import ListReader, OrderList
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
@@ -45,6 +46,7 @@ class DescribedVenue(Adapter[OptionsT]):
     login: Sequence[LoginStep] = ()
     ping: Ping | None = None
     token_request: Build | None = None  # hands out the token that a login needs
+    nonce_watch: NonceWatch | None = None  # of the key that signs reads, where the venue wants rising nonces
     harmless: Build | None = None  # the cancel of an order that cannot exist
     harmless_frame: Callable[[int], bytes] | None = None  # the same as a frame of this number
     equity_request: Build | None = None
@@ -103,15 +105,23 @@ class DescribedVenue(Adapter[OptionsT]):
 
     def pause_s(self, now: Instant) -> float:
         """Return for how long nothing but a kill's commands should leave, in seconds; 0: there is no pause."""
-        return self.budget.pause_s(now)
+        return max(self.budget.pause_s(now), self._nonce_pause_s(now))
 
     def read_pause_s(self, now: Instant) -> float:
-        """Return the same for a kill's read-backs: they keep to a pause that the venue has named."""
-        return self.budget.named_pause_s(now)
+        """Return the same for a kill's read-backs: they keep to a pause that the venue has named, and to nonces."""
+        return max(self.budget.named_pause_s(now), self._nonce_pause_s(now))
 
     def pause_reason(self, now: Instant) -> str:
         """Return why nothing but a kill's commands leaves now, for evidence."""
-        return self.budget.pause_reason(now)
+        left_s = self._nonce_pause_s(now)
+        return (
+            f"no read for {left_s:.1f} s: {HINT}"
+            if left_s > self.budget.pause_s(now)
+            else self.budget.pause_reason(now)
+        )
+
+    def _nonce_pause_s(self, now: Instant) -> float:
+        return 0.0 if self.nonce_watch is None else self.nonce_watch.pause_s(now)
 
     def may_sign_again(self, call: PendingCall) -> bool:
         """Return whether a call whose signature was refused may be signed again."""

@@ -14,7 +14,6 @@ from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import as_decimal, header_safe
 from kill_switch.venues.described_venue import ManyLookUp
 from kill_switch.venues.kit.calls import Build, PendingCall
-from kill_switch.venues.kit.nonce_watch import HINT
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import FrameReply, Reply
@@ -122,6 +121,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         super().__init__(options, secrets, second_route_after_s)
         key, secret = header_safe("api_key", secrets["api_key"]), base64_secret("api_secret", secrets["api_secret"])
         self._requests = SpotRequests(self.host, key, secret)
+        self.nonce_watch = self._requests.watch
         self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
         self._currency = options.equity_currency
         self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
@@ -159,17 +159,6 @@ class Kraken(KitAdapter[KrakenOptions]):
 
     def may_sign_again(self, call: PendingCall) -> bool:
         return self._requests.may_sign_again(call)
-
-    def pause_s(self, now: Instant) -> float:
-        return max(super().pause_s(now), self._requests.watch.pause_s(now))
-
-    def read_pause_s(self, now: Instant) -> float:
-        return max(super().read_pause_s(now), self._requests.watch.pause_s(now))
-
-    def pause_reason(self, now: Instant) -> str:
-        """Return the longer pause's reason."""
-        left_s = self._requests.watch.pause_s(now)
-        return f"no read for {left_s:.1f} s: {HINT}" if left_s > self.budget.pause_s(now) else super().pause_reason(now)
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self._requests.note_refusal(tries)
