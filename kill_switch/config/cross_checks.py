@@ -35,7 +35,7 @@ def problems(
     """Yield a problem for each contradiction; accounts that could not be read are left out."""
     from kill_switch.venues.sharing import plan_cadences
 
-    cadences = plan_cadences({name: account.member for name, account in accounts.items()})
+    cadences = plan_cadences({name: account.member for name, account in accounts.items()}, measured(triggers))
     for name, trigger in triggers.items():
         watched = [accounts[account] for account in trigger.accounts if account in accounts]
         match trigger:
@@ -47,6 +47,12 @@ def problems(
                 pass
             case _:
                 assert_never(trigger)
+
+
+def measured(triggers: Mapping[str, AnyTrigger]) -> frozenset[str]:
+    """Return the accounts whose equity a trigger needs from their venues."""
+    pnls = [each for each in triggers.values() if isinstance(each, PnlConfig) and each.source == "accounts"]
+    return frozenset(account for pnl in pnls for account in pnl.accounts)
 
 
 def _pnl(path: str, pnl: PnlConfig, watched: list[AccountConfig], cadences: Mapping[str, Cadence]) -> Iterator[Problem]:

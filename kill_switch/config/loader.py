@@ -67,6 +67,11 @@ class Config:
     notify: NotifyConfig
     ping: PingConfig
 
+    @property
+    def measured(self) -> frozenset[str]:
+        """The accounts whose equity a trigger needs from their venues."""
+        return cross_checks.measured(self.triggers)
+
     def select(self, selectors: Sequence[str]) -> tuple[str, ...]:
         """Return the accounts that names or tags select, all for none; raise `ValueError` for an unknown selector."""
         tags = {name: account.tags for name, account in self.accounts.items()}

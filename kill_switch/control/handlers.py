@@ -7,6 +7,7 @@ dispatcher; they never change an account's state themselves.
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -167,7 +168,7 @@ class ControlHandlers:
         return (f"account {name}: {mismatch}: only rearm --force arms it" for name, mismatch in differences if mismatch)
 
     def _account_warnings(self) -> Iterable[str]:
-        """Yield the accounts' warnings: a slow kill, orders out of reach, what to change, a wait for lists that lag."""
+        """Yield the accounts' warnings: a slow kill, orders out of reach, what to change, a proof that has to wait."""
         now, accounts = self._dispatcher.clock(), self._dispatcher.state.accounts
         for name, session in self._dispatcher.sessions.items():
             sweep, out_of_reach = accounts[name].sweep, session.status.out_of_reach
@@ -178,6 +179,8 @@ class ControlHandlers:
             yield from (f"{name}: {warning}" for warning in session.status.warnings)
             if sweep is not None and (wait := describe_wait(sweep)):
                 yield f"{name}: {wait}"
+            if wait_s := session.proof_wait_s:
+                yield f"{name}: the proof waits {math.ceil(wait_s)} s for the venue's rate limit"
 
     def _reasons(self) -> list[dict[str, object]]:
         """Return the first reasons of the kills that hold an account tripped now."""
@@ -186,11 +189,11 @@ class ControlHandlers:
         return [reason for kill in kills if kill for reason in self._reports.reasons(kill)][:MAX_REASONS]
 
     def _account(self, name: str) -> dict[str, object]:
-        status = self._dispatcher.sessions[name].status
+        status, account = self._dispatcher.sessions[name].status, self._dispatcher.state.accounts[name]
         return {
             **account_health(status),
-            "state": self._dispatcher.state.accounts[name].phase,
-            "open_orders": status.open_orders,
+            "state": account.phase,
+            "open_orders": status.open_orders if account.sweep is None else account.orders_left,
             "noise": status.unexplained_messages,
             "clock_offset_ms": self._clock_skew.offset_ms(name),
             "drill": self._drills.lanes.get(name, {}),

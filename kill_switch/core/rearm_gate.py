@@ -47,5 +47,5 @@ def _describe_unproven(account: AccountState) -> str:
 
 
 def _describe_left(account: AccountState) -> str:
-    left = account.sweep.orders_left if account.sweep is not None else None
+    left = account.orders_left
     return "an unknown number of orders" if left is None else f"{left} order(s)"

@@ -26,6 +26,11 @@ class AccountState(NamedTuple):
     def phase(self) -> Phase:
         return Phase.ARMED if self.sweep is None else self.sweep.phase
 
+    @property
+    def orders_left(self) -> int | None:
+        """The number of orders that a kill has left, by the last read that counts; None: unknown, or armed."""
+        return None if self.sweep is None else self.sweep.orders_left
+
 
 class Kill(NamedTuple):
     """A kill, from the first reason until every account in scope is clear. A guard that finds an order reopens it."""

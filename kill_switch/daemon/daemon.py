@@ -100,7 +100,7 @@ class Daemon:
         )
         self.journal.deliver_to(self.reports.take)
         adapters = connect.build_adapters(config)
-        timings = connect.sweep_timings(adapters)
+        timings = connect.sweep_timings(adapters, config.measured)
         logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
         state = recovery.rebuild(contents.entries, timings, config.rearm.approvals, logins, salt)
         recorded = history.in_force(contents.entries)

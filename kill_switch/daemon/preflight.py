@@ -61,12 +61,14 @@ def notes(config: Config) -> Iterator[str]:
         yield "intake.udp: without [intake] key, every user of this machine can send heartbeats for a bot that is dead"
     if udp is not None and not _runs(config.daemon) and (why := _unbindable(udp.host, udp.port)):
         yield f"intake.udp: {why}: until then, the triggers that need it are blind"
-    for name, cadence in plan_cadences({name: account.member for name, account in config.accounts.items()}).items():
+    members = {name: account.member for name, account in config.accounts.items()}
+    for name, cadence in plan_cadences(members, config.measured).items():
         if cadence.timing.guard_every_s > GUARD_FIRST_S:
             guard, equity = (format_duration(round(s)) for s in (cadence.timing.guard_every_s, cadence.equity_every_s))
             yield (
                 f"{config_path('accounts', name)}: its venue's limit is small for all who share it: its orders are "
-                f"read every {guard} only while it is tripped; its equity is read every {equity}"
+                f"read every {guard} only while it is tripped"
+                + (f"; its equity is read every {equity}" if name in config.measured else "")
             )
     for name, trigger in config.triggers.items():
         if not isinstance(trigger, FlagConfig):

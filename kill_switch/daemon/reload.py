@@ -274,7 +274,7 @@ class Reloader:
         approvals = new.rearm.approvals
         if state.tripped:  # because a reload must not make it easier to re-arm a kill
             approvals = max(approvals, state.approvals_needed)
-        timings = connect.sweep_timings(adapters)
+        timings = connect.sweep_timings(adapters, new.measured)
         event = Reconfigured(timings, frozenset(change.new_logins), approvals, clock.now(), identities, owed, moved)
         self._dispatcher.reconfigure(event, sessions)
         for adapter in adapters.values():

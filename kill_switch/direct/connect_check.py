@@ -119,7 +119,7 @@ async def _with_lanes(
     An account without lanes is put into `failed`, with the reason; without `failed`, the error is raised.
     """
     adapters = connect.build_adapters(config, names, failed)
-    state = State({name: AccountState(timing) for name, timing in connect.sweep_timings(adapters).items()})
+    state = State({name: AccountState(timing) for name, timing in connect.sweep_timings(adapters, ()).items()})
     later = asyncio.get_running_loop().call_later
     dispatcher = Dispatcher(state, NullJournal(), clock.now, later, ignore, on_fact=on_fact)
     await connect.load_authorities(network, config)

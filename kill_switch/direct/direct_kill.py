@@ -93,7 +93,7 @@ class DirectKill:
         self._record = DirectJournal(lambda entry: self._reports.take(entry))
         self._network = Network()
         self._salt = new_salt()
-        timings, logins = connect.sweep_timings(self._adapters), self._logins()
+        timings, logins = connect.sweep_timings(self._adapters, ()), self._logins()
         loop = asyncio.get_running_loop()
         accounts = {
             name: AccountState(each, identity=logins[name].identity(self._salt)) for name, each in timings.items()
@@ -260,7 +260,8 @@ class DirectKill:
             entries = journal.contents.entries
             others = [name for name in self._config.accounts if name not in self._adapters]
             self._adapters |= connect.build_adapters(self._config, others, self.failed)
-            recorded = recovery.rebuild(entries, connect.sweep_timings(self._adapters), 1, self._logins(), self._salt)
+            timings = connect.sweep_timings(self._adapters, ())
+            recorded = recovery.rebuild(entries, timings, 1, self._logins(), self._salt)
             joined = takeover.plan_takeover(self._dispatcher.state, recorded, reason.observed_at)
             reports = ReportBuilder(self._reports.budget_us, entries)
         except AlreadyRunning as error:  # the daemon will adopt the latch

@@ -6,7 +6,7 @@ In this order: `build_adapters`, `sweep_timings` for the engine's state, `load_a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Coroutine, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,17 +45,18 @@ def build_adapters(
     return adapters
 
 
-def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
+def sweep_timings(adapters: Mapping[str, Adapter], measured: Container[str] | None = None) -> dict[str, SweepTiming]:
     """Return each account's sweep timing; make accounts that a venue counts together share counts and connections.
 
     `adapters` is account → adapter. The count of an adapter that has started calls goes on, through reloads too.
+    `measured` has the accounts whose equity a trigger needs; None: all.
     """
     counts: dict[Hashable, PoolCount] = {}
     for adapter in sorted(adapters.values(), key=lambda adapter: not adapter.calls.has_started):
         for pool, key in adapter.member.pool_keys().items():
             counts.setdefault(key, adapter.budget.counts[pool])
     members = {name: adapter.member for name, adapter in adapters.items()}
-    cadences, connections = plan_cadences(members), share_connections(members)
+    cadences, connections = plan_cadences(members, measured), share_connections(members)
     for name, adapter in adapters.items():
         adapter.connections = connections[name]
         adapter.limits.share(cadences[name], {pool: counts[key] for pool, key in adapter.member.pool_keys().items()})

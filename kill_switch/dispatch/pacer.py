@@ -67,6 +67,14 @@ class Pacer:
         self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, self._timer.at_ns), now))
         return wait_s
 
+    @property
+    def proof_wait_s(self) -> float:
+        """In how many seconds the read-back leaves that an account's proof waits for; 0: none waits."""
+        running = self._running()
+        if not self._waits_since_ns or running is None or running.phase is Phase.CLEAR:
+            return 0.0
+        return max(0.0, (self._timer.at_ns - self._dispatcher.clock().mono_ns) / 1e9)
+
     def replace_probe(self) -> bool:
         """Send a kill's read-back that waits instead of the probe that is due, if it takes no more; return whether."""
         return self._guarded(self._replace_probe, False)
@@ -92,8 +100,10 @@ class Pacer:
         if waited_since_ns:
             self._dispatcher.handle(Progress(self._account, sweep.ReadPostponed(now.mono_ns, now.mono_ns), now))
         self._venue.budget.proof_ns = 0
-        self._read_ns = now.mono_ns
+        self._read_ns, used_ns = now.mono_ns, self._used_ns
         self._send_read()
+        if self._venue.budget.demand.read_probes and self._venue.CONNECTIONS > 1:
+            self._used_ns = used_ns  # it has used the connection that was used last; the others are still unused
 
     def _planned_wait_s(self, now: Instant, *, is_prompt: bool) -> float:
         tripped = self._keep_pace(now)
@@ -188,10 +198,14 @@ class Pacer:
         now, venue = self._dispatcher.clock(), self._venue
         probed_s, used_s = ((now.mono_ns - at_ns) / 1e9 for at_ns in (self._probed_ns, self._used_ns))
         tick_s, (least_s, most_s) = venue.WARM_EVERY_S / venue.CONNECTIONS, venue.limits.probe_bounds_s()
+        shown_s = probed_s  # since when nothing has shown what a probe shows
+        if venue.budget.demand.read_probes and self._read_ns:
+            shown_s = min(probed_s, (now.mono_ns - self._read_ns) / 1e9)
+            most_s = venue.others_idle_s() if shown_s + tick_s <= venue.IDLE_S and venue.CONNECTIONS > 1 else most_s
         in_use = used_s < probed_s and used_s + tick_s <= venue.IDLE_S
         if probed_s + tick_s > most_s and not in_use:
             return False
-        return probed_s + tick_s / 2 < least_s or not venue.limits.has_room(venue.budget.demand.probe, now)
+        return shown_s + tick_s / 2 < least_s or not venue.limits.has_room(venue.budget.demand.probe, now)
 
     # limits
 

@@ -105,7 +105,6 @@ class AccountSession:
         self._counter = OrderCounter(name, venue, dispatcher.counts, self.status.log_unexpected)
 
     # ── for the dispatcher ──────────────────────────────────────────────────────────────────────────────────
-
     def send_widest(self, number: int, now: Instant) -> None:
         """Start strike `number` and send its first message, the widest; other accounts are waiting. Never raises."""
         strike = self._strike = StrikeInProgress(iter(()), [], [], in_pass=True)
@@ -263,6 +262,11 @@ class AccountSession:
         """Log a lane's trouble; `why` is "" once it has ended."""
         if not self._retired:
             self._troubles.on_trouble(route, why)
+
+    @property
+    def proof_wait_s(self) -> float:
+        """In how many seconds the read-back leaves that the proof waits for, by the venue's limits; 0: none waits."""
+        return self.pacer.proof_wait_s
 
     def use_idle_http_lane(self) -> None:
         """Send a harmless call over the HTTP lane, which has been idle, unless the venue's limits forbid it."""

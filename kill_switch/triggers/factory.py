@@ -131,7 +131,7 @@ class TriggerFactory:
             self._earlier.pnls[name] = data
             self._dispatcher.record_durably(PnlRecord.kind, data)
 
-        cadences = plan_cadences({account: known.member for account, known in config.accounts.items()})
+        cadences = plan_cadences({each: known.member for each, known in config.accounts.items()}, config.measured)
         terms = PnlTerms(
             pnl_config.currency,
             pnl_config.rates,

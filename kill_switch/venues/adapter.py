@@ -88,7 +88,7 @@ class Adapter(VenueProfile[OptionsT]):
         )
         self.book = OrderBook()
         self.read_backs = ReadBackRunner(
-            self.book, self.calls, self.evidence, self.refresh, lambda: self.second_route.cancel_s
+            self.book, self.calls, self.evidence, self.refresh, lambda: self.second_route.read_s
         )
         self.drills = DrillTracker(self.calls)
 
@@ -252,15 +252,7 @@ class Adapter(VenueProfile[OptionsT]):
             case Received(conn, text):
                 return _handle_frame(self, conn, text, now)
             case Replied():
-                if usage := self.usage(event):
-                    self.budget.on_usage(usage, now)
-                if self.is_over_limit(event):
-                    why = f"HTTP {event.status}"
-                    self.budget.on_refusal(retry_after_s(event.headers, now.wall_ns), now, why)
-                elif self.budget.refused_ns and event.status < 400:
-                    self.note_answered(event, now)
-                if not self.calls.is_elsewhere(event.tag):
-                    self.second_route.note_round_trip(Route.HTTP, event.rtt_us)
+                _note_reply(self, event, now)
                 return self.calls.on_reply(event, now)
             case CallLost():
                 return self.calls.on_lost(event, now)
@@ -279,6 +271,19 @@ class Adapter(VenueProfile[OptionsT]):
                 return self.on_closed(route, conn, why, now)
             case _:
                 assert_never(event)
+
+
+def _note_reply(adapter: Adapter, reply: Replied, now: Instant) -> None:
+    """Note what a reply shows of the venue's limits, and of the time that its answers take."""
+    if usage := adapter.usage(reply):
+        adapter.budget.on_usage(usage, now)
+    if adapter.is_over_limit(reply):
+        why = f"HTTP {reply.status}"
+        adapter.budget.on_refusal(retry_after_s(reply.headers, now.wall_ns), now, why)
+    elif adapter.budget.refused_ns and reply.status < 400:
+        adapter.note_answered(reply, now)
+    if not adapter.calls.is_elsewhere(reply.tag):
+        adapter.second_route.note_round_trip(Route.HTTP, reply.rtt_us)
 
 
 def _handle_frame(adapter: Adapter, conn: int, text: str | bytes, now: Instant) -> Outputs:

@@ -14,6 +14,7 @@ from kill_switch.core.domain import Instant, Order, Route
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.fan_out import FanOut
+from kill_switch.venues.kit.nonce_watch import HINT, NonceWatch
 from kill_switch.venues.kit.order_list import ListReader, OrderList
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
@@ -46,6 +47,7 @@ class DescribedVenue(Adapter[OptionsT]):
     login: Sequence[LoginStep] = ()
     ping: Ping | None = None
     token_request: Build | None = None  # hands out the token that a login needs
+    nonce_watch: NonceWatch | None = None  # of the key that signs reads, where the venue wants rising nonces
     harmless: Build | None = None  # the cancel of an order that cannot exist
     harmless_frame: Callable[[int], bytes] | None = None  # the same as a frame of this number
     equity_request: Build | None = None
@@ -92,9 +94,37 @@ class DescribedVenue(Adapter[OptionsT]):
         """Return whether the answer to a drill proves the order path, by default that the venue has looked for it."""
         return reply.not_found
 
+    def describe_drill(self, reply: Reply) -> str:
+        """Return the evidence of a drill's answer, without secrets."""
+        return reply.evidence
+
     def why_not_ready(self, route: Route) -> str:
         """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
         return ""
+
+    def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
+        """Note how an answer was judged; return the judgement, whose evidence may say more."""
+        return reply
+
+    def pause_s(self, now: Instant) -> float:
+        """Return for how long nothing but a kill's commands should leave, in seconds; 0: there is no pause."""
+        return max(self.budget.pause_s(now), self._nonce_pause_s(now))
+
+    def read_pause_s(self, now: Instant) -> float:
+        """Return the same for a kill's read-backs: they keep to a pause that the venue has named, and to nonces."""
+        return max(self.budget.named_pause_s(now), self._nonce_pause_s(now))
+
+    def pause_reason(self, now: Instant) -> str:
+        """Return why nothing but a kill's commands leaves now, for evidence."""
+        left_s = self._nonce_pause_s(now)
+        return (
+            f"no read for {left_s:.1f} s: {HINT}"
+            if left_s > self.budget.pause_s(now)
+            else self.budget.pause_reason(now)
+        )
+
+    def _nonce_pause_s(self, now: Instant) -> float:
+        return 0.0 if self.nonce_watch is None else self.nonce_watch.pause_s(now)
 
     def may_sign_again(self, call: PendingCall) -> bool:
         """Return whether a call whose signature was refused may be signed again."""

@@ -85,7 +85,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
                 self.read_token,
                 self.sessions.begin,
                 self.prepare_frame,
-                self.limits.token_wait_s,
+                lambda now: max(self.limits.token_wait_s(now), self.pause_s(now)),
                 self.calls,
                 self.timers,
                 self.second_route,
@@ -138,21 +138,21 @@ class KitAdapter(DescribedVenue[OptionsT]):
     # ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read(self, now: Instant) -> Outputs:
-        if self.budget.named_pause_s(now):
-            why = self.budget.pause_reason(now)
+        if self.read_pause_s(now):
+            why = self.pause_reason(now)
             return (OrdersRead(tuple(self.book.orders.values()), False, now.mono_ns, why),)
         return self.reader.read(now, urgent=True)
 
     def read_alongside_strike(self, now: Instant) -> Outputs:
-        if not self.READS_ALONGSIDE or self.budget.pause_s(now) or not self.budget.is_rested(now):
+        if not self.READS_ALONGSIDE or self.pause_s(now) or not self.budget.is_rested(now):
             return ()
         return self.reader.read_alongside(now)
 
     def keep_warm(self, now: Instant) -> Outputs:
-        return () if self.budget.pause_s(now) else self.reader.probe(now)
+        return () if self.pause_s(now) else self.reader.probe(now)
 
     def refresh(self, now: Instant) -> Outputs:
-        if self.budget.pause_s(now):
+        if self.pause_s(now):
             return ()
         return self.reader.probe(now) if self.reader.is_single else self.reader.read(now, urgent=False)
 
@@ -170,10 +170,10 @@ class KitAdapter(DescribedVenue[OptionsT]):
     def drill(self, now: Instant) -> Outputs:
         outputs: Outputs = ()
         if self.harmless is not None:
-            if self.budget.pause_s(now):
-                outputs = (Drilled(Route.HTTP, False, 0, self.budget.pause_reason(now), tried=False),)
+            if self.pause_s(now):
+                outputs = (Drilled(Route.HTTP, False, 0, self.pause_reason(now), tried=False),)
             else:
-                part = DrillPart(self.is_drill_passed)
+                part = DrillPart(self.is_drill_passed, self.describe_drill)
                 outputs = self.drills.start_call(self.harmless, now, context=part)
         if self.harmless_frame is not None:
             number, conn = self.frames.next_number(), self.carrier()
@@ -182,7 +182,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         return outputs
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self.equity_request is None or self.budget.pause_s(now):
+        if self.equity_request is None or self.pause_s(now):
             return ()
         part = EquityPart(self.read_equity)
         return self.calls.start_call("equity", self.equity_request, now, context=part, on_loss=part.on_loss)
@@ -193,6 +193,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         judged = self.read_reply(reply.status, parse_json(reply.body))
         if judged.outcome is ReplyOutcome.NO_ANSWER:
             return None
+        judged = self.note_judged(call, judged, now)
         if judged.pause_s:
             self.budget.on_refusal(judged.pause_s, now, judged.evidence)
         elif self.budget.refused_ns and call.cancel and judged.ok:
@@ -246,7 +247,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         outputs = self.striker.on_frame_reply(number, conn, reply, now)
         if outputs is None:
             passed = self.is_drill_passed(reply)
-            outputs = self.drills.end_frame(_drill_tag(number), passed, reply.evidence, now)
+            outputs = self.drills.end_frame(_drill_tag(number), passed, self.describe_drill(reply), now)
         if reply.pause_s:
             self.budget.on_refusal(reply.pause_s, now, reply.evidence)
         return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs

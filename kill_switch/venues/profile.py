@@ -5,6 +5,7 @@ The configuration and `dispatch.connect` read a `VenueProfile` from the adapter'
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
@@ -133,7 +134,18 @@ class VenueProfile(ABC, Generic[OptionsT]):
         return reply.status == 429
 
     @classmethod
-    def plan(cls, options: OptionsT, sharers: Mapping[str, int]) -> Cadence:
-        """Return the cadence of an account if so many accounts share each pool, by the pool's name."""
+    def others_idle_s(cls) -> float:
+        """Return the most seconds between two requests of those that do not go to the connection used last."""
+        return max(cls.IDLE_S, cls.WARM_EVERY_S) / (cls.CONNECTIONS - 1) if cls.CONNECTIONS > 1 else math.inf
+
+    @classmethod
+    def plan(cls, options: OptionsT, sharers: Mapping[str, int], *, is_measured: bool = True) -> Cadence:
+        """Return the cadence of an account if so many accounts share each pool, by the pool's name.
+
+        `is_measured`: a trigger needs the account's equity; else nothing of the limits is reserved for it.
+        """
+        demand = cls.demand(options) if is_measured else cls.demand(options)._replace(equity=())
         bound = Cadence(cls.TIMING, cls.WARM_EVERY_S / cls.CONNECTIONS, cls.MEASURE_EVERY_S)
-        return plan(bound, cls.most_probe_s(), cls.pools(options), cls.COSTS, cls.demand(options), sharers)
+        return plan(
+            bound, cls.most_probe_s(), cls.pools(options), cls.COSTS, demand, sharers, others_idle_s=cls.others_idle_s()
+        )

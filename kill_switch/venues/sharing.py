@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Container, Hashable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -59,13 +59,17 @@ def share_connections(members: Mapping[str, Member]) -> dict[str, ConnectionShar
     return shares
 
 
-def plan_cadences(members: Mapping[str, Member]) -> dict[str, Cadence]:
-    """Return each account's cadence, by the accounts' names; equal timings are the same object."""
+def plan_cadences(members: Mapping[str, Member], measured: Container[str] | None = None) -> dict[str, Cadence]:
+    """Return each account's cadence, by the accounts' names; equal timings are the same object.
+
+    `measured` has the accounts whose equity a trigger needs; None: all.
+    """
     sharers = Counter(key for member in members.values() for key in member.pool_keys().values())
     timings: dict[object, Any] = {}
     cadences = {}
     for name, member in members.items():
         counts = {pool: sharers[key] for pool, key in member.pool_keys().items()}
-        cadence = member.kind.plan(member.options, counts)
+        is_measured = measured is None or name in measured
+        cadence = member.kind.plan(member.options, counts, is_measured=is_measured)
         cadences[name] = cadence._replace(timing=timings.setdefault(cadence.timing, cadence.timing))
     return cadences

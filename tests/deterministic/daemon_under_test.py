@@ -25,8 +25,9 @@ from kill_switch.config.schema import (
 )
 from kill_switch.core import recovery
 from kill_switch.core.commands import Announce, RearmGranted, RearmPending, RearmRefused
-from kill_switch.core.domain import Instant, Reason
+from kill_switch.core.domain import Instant, Reason, SweepTiming
 from kill_switch.core.events import Pulse, RearmAsked, Reconfigured, Recovered
+from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.journal import write_ahead
@@ -221,6 +222,11 @@ class Record(Journal):
         os.close(self._lock)
 
 
+def _planned(adapters: Mapping[str, Adapter], houses: Mapping[str, House]) -> dict[str, SweepTiming]:
+    """Return the accounts' timings as the daemon plans them: no trigger measures them."""
+    return {name: houses[name].paced(timing) for name, timing in sweep_timings(adapters, ()).items()}
+
+
 class Life:
     """One process, from its start to its crash."""
 
@@ -241,10 +247,7 @@ class Life:
         self.reports = ReportBuilder(BUDGET_US, replay.entries)
         self.journal.deliver_to(self.reports.take)
         adapters = {name: house.adapter() for name, house in houses.items()}
-        paces, logins = (
-            {name: house.timing for name, house in houses.items()},
-            {n: house.login for n, house in houses.items()},
-        )
+        paces, logins = _planned(adapters, houses), {name: house.login for name, house in houses.items()}
         state = recovery.rebuild(replay.entries, paces, approvals, logins, SALT)
         self.dispatcher = Dispatcher(state, self.journal, self.clock, self.later, self._announce)
         self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.renamed)
@@ -362,7 +365,8 @@ class Life:
             lanes.http.end()
         self.doubled = {one for one in self.doubled if one[0] not in anew}
         identities, owed = current_identities(new, change.new_logins, states, {}, SALT)
-        paces = {name: house.timing for name, house in houses.items()}
+        adapters = {name: (anew.get(name) or self.dispatcher.sessions[name]).venue for name in houses}
+        paces = _planned(adapters, houses)
         event = Reconfigured(paces, frozenset(anew), self._approvals, self.clock(), identities, owed)
         self.dispatcher.reconfigure(event, anew)
         self.going_over = frozenset()

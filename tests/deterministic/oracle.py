@@ -42,6 +42,7 @@ ASKED_WITHIN_S = 0.05
 FILED_WITHIN_S = 2.5
 SYNC_WITHIN_S = 5.0
 RECORDED_WITHIN_S = 1.0
+LATER_PATIENCE_S = 5.0  # the longest wait of a later strike's command for an answer that is slow
 HEDGED_WITHIN_S = 0.001
 TWIN_AFTER_S = 0.5  # a frame that nothing answers has its twin by then, however few tokens there are
 UNSTATED = ("crosstrade", "kraken", "kraken-futures", "kuna")
@@ -297,20 +298,22 @@ class Judge:
         if route is Route.FRESH:
             life.doubled.add((house.name, call.tag))
         else:
-            wait_s = house.patience_s + HEDGED_WITHIN_S
+            wait_s = self._patience_s(life, house, house.patience_s) + HEDGED_WITHIN_S
             self.world.later(wait_s, self._must_be_doubled, life, house, session, call.tag)
 
     def _must_be_doubled(self, life: Life, house: House, session: AccountSession, tag: str) -> None:
         if not life.alive or life.dispatcher.sessions.get(house.name) is not session:
             return
         tripped = life.dispatcher.state.accounts[house.name].sweep is not None
-        if tripped and session.venue.is_pending(tag) and (house.name, tag) not in life.doubled:
+        call = session.venue.calls.pending.get(tag)
+        is_answered = call is None or getattr(call.part, "settled", False)  # its frame was: then no copy is wanted
+        if tripped and not is_answered and (house.name, tag) not in life.doubled:
             self.wrong(f"{house.name}: {tag} has no answer, and goes out by no second route")
 
     def framed(self, life: Life, house: House) -> None:
         """Hear of a frame that cancels everything: without an answer, its twin is to go out over HTTP."""
         strike = self._strike[house.name] = self._strike_of(life, house)
-        wait_s = TWIN_AFTER_S + HEDGED_WITHIN_S
+        wait_s = self._patience_s(life, house, TWIN_AFTER_S) + HEDGED_WITHIN_S
         session, twins = life.dispatcher.sessions[house.name], self._twins[house.name]
         self.world.later(wait_s, self._must_have_a_twin, life, house, session, strike, twins, self.world.ns)
 
@@ -323,6 +326,12 @@ class Judge:
         silent = house.heard_ns < sent_ns and striking and self._strike_of(life, house) == strike
         if silent and self._twins[house.name] == twins:
             self.wrong(f"{house.name}: a frame that cancels has no answer, and goes out by no second route")
+
+    def _patience_s(self, life: Life, house: House, first_s: float) -> float:
+        """Return how long a command may wait for its second route: later strikes wait for slow answers, up to 5 s."""
+        sweep = life.dispatcher.state.accounts[house.name].sweep
+        is_later = sweep is not None and sweep.strikes > 1 and house.kind != "crosstrade"
+        return max(first_s, LATER_PATIENCE_S) if is_later else first_s
 
     def _strike_of(self, life: Life, house: House) -> tuple[int, int]:
         """Return what tells an account's latest strike from all others; of an armed one, it is none."""

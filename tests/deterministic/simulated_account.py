@@ -161,10 +161,8 @@ class House:
         """Make the real adapter, as the configuration would."""
         return self.configured.build_adapter(HEDGE_AFTER_S)
 
-    @property
-    def timing(self) -> SweepTiming:
-        """Return the venue's timing; where lists lag, it says so, as that of a venue would."""
-        timing = ADAPTERS[self.kind].TIMING
+    def paced(self, timing: SweepTiming) -> SweepTiming:
+        """Return the planned timing; where lists lag, it says so, as that of a venue would."""
         lag_s = self.lag_s
         return replace(timing, list_lag_s=lag_s, residue_after_s=timing.residue_after_s + lag_s) if lag_s else timing
 

@@ -12,6 +12,7 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.described_venue import COMMAND_RETRIES
+from kill_switch.venues.kit.nonce_watch import HINT
 from kill_switch.venues.kit.readback import REFRESH
 from kill_switch.venues.kraken.adapter import NO_ORDER, Kraken
 from kill_switch.venues.kraken.executions import RESUBSCRIBED_WITHIN_S
@@ -217,6 +218,73 @@ def test_a_host_clock_that_steps_back_does_not_disarm_the_kill() -> None:
     player.now = Instant(player.now.mono_ns + 1, player.now.wall_ns - 3600 * 10**9)
     facts, tries = struck(player, venue)
     assert ([fact.answer for fact in facts], tries) == ([CancelOutcome.ACCEPTED], 2)
+
+
+def elsewhere() -> tuple[KrakenNonces, Player]:
+    """Return a venue that another program with the same key has given a nonce in nanoseconds, and our account."""
+    venue, player = KrakenNonces(), KRAKEN.ready()
+    venue.last = START.wall_ns
+    return venue, player
+
+
+def refusals(venue: KrakenNonces, player: Player, outputs: tuple[Output, ...]) -> tuple[int, list[Output]]:
+    """Let the venue answer each call and what follows from it; count the refused nonces, and return the facts."""
+    work, count, facts = list(outputs), 0, list[Output]()
+    while work:
+        output = work.pop(0)
+        if isinstance(output, Call):
+            count += nonce_of(output) <= venue.last
+            work += player.put(venue.answers(output))
+        else:
+            facts.append(output)
+    return count, facts
+
+
+def test_a_key_that_is_used_elsewhere_with_larger_nonces_is_named_and_does_not_lock_the_address_out() -> None:
+    """An hour of a guard whose key another program has ruined: 20 refusals in a minute lock the address out."""
+    venue, player = elsewhere()
+    player.put(Closed(Route.WS, 1, "gone"))
+    minutes, facts = list[int](), list[Output]()
+    for _ in range(60):
+        refused = 0
+        for second in range(0, 60, 2):
+            player.put(Pause(2))
+            work = (*player.put(Read()), *(player.put(Probe()) if second % 4 == 0 else ()))
+            work += (*player.put(Measure()), *(player.put(Drill()) if second == 0 else ()))
+            count, found = refusals(venue, player, work)
+            refused, facts = refused + count, facts + found
+        minutes.append(refused)
+    assert minutes[0] < 20 and max(minutes[1:]) <= 4 and min(minutes) > 0
+    assert any(isinstance(fact, NotReady) and HINT in fact.why for fact in facts)
+    reads = [fact for fact in facts if isinstance(fact, OrdersRead)]
+    assert not any(fact.complete for fact in reads) and HINT in reads[-1].why
+
+
+def test_commands_leave_in_each_strike_however_long_their_nonces_were_refused_and_say_why() -> None:
+    venue, player = elsewhere()
+    player.put(Closed(Route.WS, 1, "gone"))
+    for _ in range(5):
+        player.put(Pause(1))
+        refusals(venue, player, player.put(Probe()))
+    facts, tries = struck(player, venue)
+    assert ([fact.answer for fact in facts], tries) == ([CancelOutcome.REFUSED], 2) and HINT in facts[0].evidence
+    venue.last = 0  # an operator has raised the key's window
+    facts, tries = struck(player, venue)
+    assert ([fact.answer for fact in facts], tries) == ([CancelOutcome.ACCEPTED], 1)
+    player.put(Pause(0.1))
+    [read] = calls_of(player.put(Read()))  # the pause has ended
+    assert isinstance(player.put(venue.answers(read))[0], OrdersRead)
+
+
+def test_a_nonce_that_a_process_of_ours_has_overtaken_is_no_ruined_key() -> None:
+    venue, player = KrakenNonces(), KRAKEN.ready()
+    for _ in range(30):
+        player.put(Pause(0.5))
+        venue.last = player.now.wall_ns // 1000 + 900_000  # the most that a process of ours is ahead
+        refused, _ = refusals(venue, player, player.put(Probe()))
+        player.put(Pause(1.0))
+        accepted, facts = refusals(venue, player, player.put(Probe()))
+        assert refused and not accepted and Ready(Route.HTTP, 0) in facts
 
 
 # ── the token ─────────────────────────────────────────────────────────────────────────────────────────────────────

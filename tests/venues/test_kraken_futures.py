@@ -647,7 +647,8 @@ def test_a_drill_on_both_lanes_names_an_order_that_cannot_exist() -> None:
     [call], [frame] = calls_of(outputs), frames_of(outputs)
     assert arguments(call) == {"order_id": NO_ORDER} and frame["params"]["order_id"] == [NO_ORDER]
     facts = player.put(answer(call.tag, payload("kraken_futures/cancel-not-found")))
-    assert [(fact.route, fact.ok) for fact in facts if isinstance(fact, Drilled)] == [(Route.HTTP, True)]
+    drilled = [(fact.route, fact.ok, fact.evidence) for fact in facts if isinstance(fact, Drilled)]
+    assert drilled == [(Route.HTTP, True, "notFound")]
 
 
 # ── ids in another case ───────────────────────────────────────────────────────────────────────────────────────────

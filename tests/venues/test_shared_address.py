@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
+from kill_switch.config.cross_checks import MEASURES_TO_STALE
+from kill_switch.config.schema import PnlConfig
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.oxfun.adapter import OxFun
+from kill_switch.venues.sharing import plan_cadences
 from tests.harness import shared_address
 from tests.harness.shared_address import SIMULATORS, Address
 from tests.harness.venue_playbook import START
@@ -263,10 +268,10 @@ def test_parts_of_one_crosstrade_user_share_its_tokens(make: Make) -> None:
     assert (address.phases(), address.open) == ({"CLEAR"}, 0)
 
 
-def cadence(name: str, together: int, **options: object) -> Cadence:
+def cadence(name: str, together: int, *, is_measured: bool = True, **options: object) -> Cadence:
     kind = VENUES[name]
     made = kind.Options(**{**STANDS[name].options, **options})
-    return kind.plan(made, {pool.name: together for pool in kind.pools(made)})
+    return kind.plan(made, {pool.name: together for pool in kind.pools(made)}, is_measured=is_measured)
 
 
 def test_a_few_accounts_are_guarded_and_chased_as_closely_as_one() -> None:
@@ -281,7 +286,13 @@ def test_a_few_accounts_are_guarded_and_chased_as_closely_as_one() -> None:
 
 @pytest.mark.parametrize(
     ("name", "together", "guard_s", "equity_s"),
-    [("kraken", 1, 30, 15), ("crosstrade", 10, 30, 60), ("oxfun", 40, 40, 60), ("roxom", 10, 60, 60)],
+    [
+        ("kraken", 1, 20, 10),
+        ("kraken", 2, 30, 23),
+        ("crosstrade", 10, 30, 60),
+        ("oxfun", 40, 30, 19),
+        ("roxom", 10, 38, 60),
+    ],
 )
 def test_equity_becomes_rare_before_the_guard_takes_more_than_half_a_minute(
     name: str, together: int, guard_s: float, equity_s: float
@@ -289,6 +300,42 @@ def test_equity_becomes_rare_before_the_guard_takes_more_than_half_a_minute(
     found = cadence(name, together)
     assert found.timing.guard_every_s <= guard_s + 0.001 and found.equity_every_s <= equity_s + 0.001
     assert found.timing.guard_every_s <= 30.001 or found.equity_every_s == pytest.approx(60)
+
+
+@pytest.mark.parametrize(
+    ("name", "together", "guard_s"),
+    [("kraken", 1, 8), ("kraken", 2, 19), ("oxfun", 40, 16), ("oxfun", 10, 4), ("roxom", 1, 3), ("roxom", 10, 32)],
+)
+def test_what_no_trigger_measures_leaves_the_guard_what_equity_would_take(
+    name: str, together: int, guard_s: float
+) -> None:
+    unmeasured, measured = cadence(name, together, is_measured=False), cadence(name, together)
+    assert unmeasured.timing.guard_every_s <= min(guard_s + 0.1, measured.timing.guard_every_s)
+    members = {f"a{n}": oxfun("one.test", n).member for n in range(40)}
+    planned = plan_cadences(members, {"a0"})
+    assert planned["a0"].timing.guard_every_s > planned["a1"].timing.guard_every_s
+
+
+def test_the_default_staleness_of_a_pnl_trigger_suits_one_account_at_krakens_lowest_tier() -> None:
+    stale_after_s = PnlConfig.model_fields["stale_after_s"].default
+    assert MEASURES_TO_STALE * math.ceil(cadence("kraken", 1).equity_every_s) <= stale_after_s
+
+
+@pytest.mark.parametrize(("name", "accounts"), [("kraken", 1), ("oxfun", 10)])
+def test_a_guard_whose_reads_show_what_a_probe_shows_is_measured_and_read_as_often_as_planned(
+    make: Make, name: str, accounts: int
+) -> None:
+    address = make(name, accounts)
+    address.fire()
+    address.run(60)
+    began = len(address.asked)
+    address.run(600)
+    assert (address.phases(), address.refused) == ({"CLEAR"}, 0)
+    planned = address.dispatcher.sessions["a0"].venue.limits.cadence
+    asked = Counter(one.what for one in address.asked[began:] if one.account == "a0")
+    equity = next(what for what in asked if what in ("balance", "account"))
+    assert asked[equity] >= 0.85 * 600 / planned.equity_every_s
+    assert asked["orders"] >= 0.85 * 600 / planned.timing.guard_every_s
 
 
 def test_parts_of_one_login_are_guarded_and_chased_in_turn() -> None:
@@ -300,7 +347,7 @@ def test_parts_of_one_login_are_guarded_and_chased_in_turn() -> None:
 
 
 def test_roxoms_six_lists_are_read_as_often_as_its_plan_allows() -> None:
-    assert cadence("roxom", 1).timing.guard_every_s > 2 * VENUES["roxom"].TIMING.guard_every_s
+    assert cadence("roxom", 1).timing.guard_every_s > 1.5 * VENUES["roxom"].TIMING.guard_every_s
     assert cadence("roxom", 1, inst_types=("perpetual",)).timing.guard_every_s == 2.0
 
 

@@ -154,6 +154,10 @@ class Kraken(TableVenue):
         """Refuse an address that is locked out (§7), and count a private request."""
         if request.path.startswith(PRIVATE) and self._lockout.locked(connection.peer, time.monotonic()):
             return self.http_error(403, "EGeneral:Temporary lockout", None)
+        if request.path.startswith(PRIVATE) and not request.headers.get("user-agent"):
+            return self.http_error(
+                403, "EGeneral:Permission denied", None
+            )  # it is to be sent (§2.1); the error is ours
         return super().throttle(connection, request)
 
     def login_failed(self, connection: Connection) -> None:

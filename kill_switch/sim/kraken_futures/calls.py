@@ -148,10 +148,12 @@ class ReadCalls:
 
     def open_orders(self, account: Account, params: Params) -> object:
         """Answer openorders: one page, triggers included."""
+        self._venue.permit_read()
         return {"openOrders": self._venue.list_open(account, "orders", wire.listed)}
 
     def order_status(self, account: Account, params: Params) -> object:
         """Answer orders/status; ids that are unknown are left out."""
+        self._venue.permit_read()
         ids = params.get("orderIds")
         if not isinstance(ids, list) or not ids:
             raise Refused("requiredArgumentMissing")
@@ -160,10 +162,12 @@ class ReadCalls:
 
     def accounts(self, account: Account, params: Params) -> object:
         """Answer accounts (§9)."""
+        self._venue.permit_read()
         return {"accounts": wire.accounts(account)}
 
     def open_positions(self, account: Account, params: Params) -> object:
         """Answer openpositions."""
+        self._venue.permit_read()
         return {"openPositions": wire.positions(account)}
 
     def instruments(self, account: Account, params: Params) -> object:

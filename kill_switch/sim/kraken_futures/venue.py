@@ -176,6 +176,8 @@ class KrakenFutures(TableVenue):
         """Charge a request to the pool of its plane."""
         if request.path != TOKEN_PATH:
             return super().throttle(connection, request)
+        if not request.headers.get("user-agent"):
+            return self.http_error(403, _SPOT_ERRORS[403], None)  # as the simulated spot API
         account = self.account_of(request) or connection.peer
         fits = self._spot_pools.charge(1, time.monotonic(), account=account)
         return None if fits else self.http_error(429, None, None)
@@ -193,10 +195,14 @@ class KrakenFutures(TableVenue):
 
     def permit_rest(self, account: Account) -> None:
         """Refuse a command in maintenance, or of a key that may only read."""
-        if self.mode == "maintenance":
-            raise Refused("Unavailable")
+        self.permit_read()
         if self.faults.on("read_only_key", account.name):
             raise Refused(self.errors[403])
+
+    def permit_read(self) -> None:
+        """Refuse in maintenance: no document says that the account can be read then (§8)."""
+        if self.mode == "maintenance":
+            raise Refused("Unavailable")
 
     def subscribed_with(self, token: object) -> None:
         """Do nothing: a token ends, used or not."""

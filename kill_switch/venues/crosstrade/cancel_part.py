@@ -13,7 +13,7 @@ from kill_switch.core.domain import CancelOutcome, Instant
 from kill_switch.venues.crosstrade.replies import named_orders
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.replies import Reply
-from kill_switch.venues.kit.strike import outcome_of
+from kill_switch.venues.kit.strike_tally import outcome_of
 from kill_switch.venues.messages import CancelAnswered, Outputs, Replied
 
 if TYPE_CHECKING:

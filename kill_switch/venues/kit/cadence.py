@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -38,14 +39,20 @@ def plan(
     costs: Iterable[Cost],
     demand: Demand,
     sharers: Mapping[str, int],
+    *,
+    others_idle_s: float = math.inf,
 ) -> Cadence:
     """Return the cadence of an account if `sharers` accounts, itself included, share each pool, by its name.
 
     `bound` is the closest cadence that is wanted. A probe is never rarer than `idle_s`, because an unused connection is
-    closed by then. First the guard becomes rarer, up to `GUARD_FIRST_S`, then the probes. Then guard and equity do, up
-    to `GUARD_NEXT_S`, then equity up to `EQUITY_MOST_S`, and at last the guard alone, as far as it must.
+    closed by then. Where the guard's reads include what a probe requests, they do a probe's work. Then a probe or a
+    measurement leaves every `others_idle_s` only, for the connections that the reads do not use.
+
+    First the guard becomes rarer, up to `GUARD_FIRST_S`, then the probes. Then guard and equity do, up to
+    `GUARD_NEXT_S`, then equity up to `EQUITY_MOST_S`, and at last the guard alone, as far as it must.
     """
     pools, costs = tuple(pools), tuple(costs)
+    kept_warm_s = others_idle_s if demand.read_probes else None
     read, probe, equity = (weights_of(pools, costs, calls) for calls in (demand.read, demand.probe, demand.equity))
     guard_s, probe_s, equity_s = bound.timing.guard_every_s, bound.probe_every_s, bound.equity_every_s
     for pool in pools:
@@ -55,6 +62,7 @@ def plan(
             (read.get(name, 0.0), probe.get(name, 0.0), equity.get(name, 0.0)),
             bound,
             idle_s,
+            kept_warm_s,
         )
         guard_s, probe_s, equity_s = max(guard_s, each[0]), max(probe_s, each[1]), max(equity_s, each[2])
     gap_s, cap_s = strike_gaps(bound.timing, pools, weights_of(pools, costs, demand.strike), sharers)
@@ -76,10 +84,12 @@ def strike_gaps(
 
 
 def _paces(
-    rate: float, weights: tuple[float, float, float], bound: Cadence, idle_s: float
+    rate: float, weights: tuple[float, float, float], bound: Cadence, idle_s: float, kept_warm_s: float | None
 ) -> tuple[float, float, float]:
     """Return the intervals of guard reads, probes and measurements that use no more than `rate` units a second."""
     read, probe, equity = weights
+    if kept_warm_s is not None and read and probe:
+        return _paces_of_reads_that_probe(rate, (read, probe, equity), bound, idle_s, kept_warm_s)
     guard_s, probe_s, equity_s = bound.timing.guard_every_s, bound.probe_every_s, bound.equity_every_s
     if read:
         left = rate - probe / probe_s - equity / equity_s
@@ -93,6 +103,24 @@ def _paces(
     left = max(rate - probe / probe_s, rate / 2)
     if use > left:
         guard_s, equity_s = _share_rest(left, read, equity, guard_s * use / left, equity_s * use / left)
+    return guard_s, probe_s, equity_s
+
+
+def _paces_of_reads_that_probe(
+    rate: float, weights: tuple[float, float, float], bound: Cadence, idle_s: float, kept_warm_s: float
+) -> tuple[float, float, float]:
+    """Return the same where a guard has no probes beside it, but for connections that neither it nor equity uses."""
+    read, probe, equity = weights
+    guard_s, equity_s = bound.timing.guard_every_s, bound.equity_every_s
+    in_guard = max(0.0, probe / kept_warm_s - probe / equity_s if equity else probe / kept_warm_s)
+    left = max(rate - in_guard, rate / 2)
+    spare = left - equity / equity_s
+    guard_s = max(guard_s, min(GUARD_FIRST_S, read / spare if spare > 0 else GUARD_FIRST_S))
+    use = read / guard_s + equity / equity_s
+    if use > left:
+        guard_s, equity_s = _share_rest(left, read, equity, guard_s * use / left, equity_s * use / left)
+    spare = rate - equity / equity_s
+    probe_s = max(bound.probe_every_s, min(idle_s, probe / spare if spare > 0 else idle_s))
     return guard_s, probe_s, equity_s
 
 

@@ -19,9 +19,10 @@ class DrillPart(NamedTuple):
     """A drill over HTTP."""
 
     is_passed: Callable[[Reply], bool]
+    describe: Callable[[Reply], str] = lambda reply: reply.evidence
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        return (Drilled(Route.HTTP, self.is_passed(reply), replied.rtt_us, reply.evidence),)
+        return (Drilled(Route.HTTP, self.is_passed(reply), replied.rtt_us, self.describe(reply)),)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         return (Drilled(Route.HTTP, False, 0, why),)

@@ -241,3 +241,9 @@ class CallStarter:
         else:
             self.budget.charge(request, now, command=call.command)
         return Call(tag, request, route, call.urgent, call.cancel, call.command, within_s)
+
+
+def begin_with(first: Request, build: Build) -> Build:
+    """Return a builder whose first copy is `first`, which may have left already."""
+    copies = [first]
+    return lambda now: copies.pop() if copies else build(now)

@@ -77,6 +77,11 @@ class Demand(NamedTuple):
     token: Calls = ()  # of the WebSocket
     keep_open: Calls = ()  # one connection's, if an account has more than `CONNECTIONS`
 
+    @property
+    def read_probes(self) -> bool:
+        """Whether a read-back requests what a probe does."""
+        return set(self.probe) <= set(self.read)
+
 
 def weights_of(pools: Iterable[Pool], costs: Iterable[Cost], calls: Calls) -> dict[str, float]:
     """Return the units that requests take of each pool; a request that no `Cost` matches takes 1 of every pool."""

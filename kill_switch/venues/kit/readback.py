@@ -72,7 +72,7 @@ class ReadBackRunner:
         """Make a runner without a read-back under way.
 
         `refresh` requests every list with calls that are not urgent. `second_route_after_s` returns how many
-        seconds a cancel waits before its second route.
+        seconds a read waits before its second route.
         """
         self.order_request: Callable[[Sequence[str]], Build | None] = lambda ids: None
         self.orders_a_call = 1
@@ -179,7 +179,7 @@ class ReadBackRunner:
                     build,
                     now,
                     urgent=read.urgent,
-                    second_route_after_s=READ_SECOND_ROUTE_FACTOR * self._second_route_after_s(),
+                    second_route_after_s=self._second_route_after_s(),
                     context=self.look_up_part(read, group),
                     on_loss=self._on_look_up_lost,
                 )

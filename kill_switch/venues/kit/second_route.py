@@ -6,7 +6,7 @@ from kill_switch.core.domain import Route
 
 READ_FACTOR = 4  # a read waits this many times as long as a cancel, because it is less urgent
 PATIENCE = 1.5  # times the longest round trip of late: a copy before that would leave although nothing is lost
-LONGEST_S = 5.0  # seconds that a later strike waits at most, unless cancels wait longer anyway
+LONGEST_S = 5.0  # seconds that a read or a later strike waits at most, unless the configuration says longer
 FADING = 0.75  # of the longest round trip is left after each shorter one
 
 
@@ -32,12 +32,16 @@ class SecondRoute:
         """Return how long a command of a strike waits on a lane; `is_later`: it is not the kill's first strike."""
         if not is_later:
             return self.cancel_s
-        return max(self.cancel_s, min(PATIENCE * self._trips_s.get(route, 0.0), LONGEST_S))
+        return max(self.cancel_s, self._answer_s(route))
+
+    def _answer_s(self, route: Route) -> float:
+        """Return within how long an answer is likely, by the round trips of late."""
+        return min(PATIENCE * self._trips_s.get(route, 0.0), LONGEST_S)
 
     @property
     def read_s(self) -> float:
-        """How long a read waits."""
-        return READ_FACTOR * self.cancel_s
+        """How long a read waits: longer if the HTTP lane's answers take longer."""
+        return max(READ_FACTOR * self.cancel_s, self._answer_s(Route.HTTP))
 
     def change(self, cancel_s: float) -> None:
         """Set how long cancels wait from the next call on, in seconds."""

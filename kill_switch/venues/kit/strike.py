@@ -2,8 +2,7 @@
 
 A command is an HTTP request, or a WebSocket frame with such a request as its twin. The twin leaves if the frame is not
 answered in time, is not accepted, or loses its connection. With `twin_at_once` it leaves beside the frame, and decides
-the outcome unless it is lost; what the frame has cancelled is counted too. An adapter states its commands; it owns one
-`Striker`.
+the outcome unless it is lost; what the frame has cancelled is counted too. An adapter owns one `Striker`.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from typing import NamedTuple
 
 from kill_switch.core.domain import CancelOutcome, Instant, Route
 from kill_switch.venues.kit.book import OrderBook
-from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
+from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall, begin_with
 from kill_switch.venues.kit.frames import FrameTracker
-from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.second_route import SecondRoute
-from kill_switch.venues.kit.strike_tally import StrikeTally
+from kill_switch.venues.kit.strike_tally import StrikeTally, is_final, outcome_of
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Output,
@@ -116,12 +115,8 @@ class CommandPart:
         return self._striker.start_twin(self, now)
 
     def on_grace_end(self, now: Instant) -> Outputs:
-        """End the command with its last outcome, because the frame's answer has not come either."""
-        return self._striker.settle_last(self, now)
-
-    def on_held_end(self, now: Instant) -> Outputs:
-        """End the command with the twin's answer alone."""
-        return self._striker.settle_held(self, now)
+        """End the command with the answer that was held, or its last outcome: the frame's answer has not come."""
+        return (*self._striker.settle_held(self, now), *self._striker.settle_last(self, now))
 
 
 class Striker:
@@ -257,7 +252,7 @@ class Striker:
         command = part.command
         return self._calls.start_call(
             command.name,
-            command.build if first is None else _begin_with(first, command.build),
+            command.build if first is None else begin_with(first, command.build),
             now,
             urgent=True,
             cancel=part.is_cancel,
@@ -284,7 +279,7 @@ class Striker:
             return ()
         if part.command.twin_at_once:
             return self._on_frame_beside(part, result, now)
-        if _is_final(result.reply):
+        if is_final(result.reply):
             self.frames_suffice = not part.twin_started
             return self._settle(part, result, now, alone=not part.twin_started)
         part.last = (outcome_of(result.reply), result.reply.evidence)
@@ -295,7 +290,7 @@ class Striker:
         part.beside = result
         if part.held is not None:
             return self.settle_held(part, now)
-        if part.twin_ended and _is_final(result.reply):
+        if part.twin_ended and is_final(result.reply):
             return self._settle(part, result, now, alone=False)
         self._note(result, alone=False)
         return self.settle_last(part, now) if part.twin_ended else ()
@@ -307,10 +302,8 @@ class Striker:
         outputs: Outputs = ()
         for part in self._frames.take_lost(conn):
             part.conn = None
-            if part.held is not None:
-                outputs += self.settle_held(part, now)
-            else:
-                outputs += self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
+            outputs += self.settle_held(part, now)
+            outputs += self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
         return outputs
 
     def on_twin_reply(self, part: CommandPart, reply: Reply, now: Instant) -> Outputs:
@@ -324,8 +317,8 @@ class Striker:
             part.held = result
             if part.conn is None:
                 return self.settle_held(part, now)
-            return (self._timers.start(self._second_route.cancel_s, part.on_held_end),)
-        if part.conn is not None and not _is_final(result.reply):
+            return (self._timers.start(self._second_route.cancel_s, part.on_grace_end),)
+        if part.conn is not None and not is_final(result.reply):
             part.last = (outcome_of(result.reply), result.reply.evidence)
             return (self._await_frame(part),)
         return self._settle(part, result, now, alone=part.is_only_copy and not part.framed)
@@ -335,7 +328,7 @@ class Striker:
         part.twin_ended = True
         if part.settled:
             return ()
-        if part.beside is not None and _is_final(part.beside.reply):
+        if part.beside is not None and is_final(part.beside.reply):
             return self._settle(part, part.beside, now, alone=False)
         part.last = part.last or (CancelOutcome.UNKNOWN if sent else CancelOutcome.UNSENT, why)
         return (self._await_frame(part),) if part.conn is not None else self.settle_last(part, now)
@@ -400,32 +393,14 @@ class Striker:
             book.note_cancel_refused(order_id)
 
 
-def _begin_with(first: Request, build: Build) -> Build:
-    """Return a builder whose first copy is `first`, which may have left already."""
-    copies = [first]
-    return lambda now: copies.pop() if copies else build(now)
-
-
 def _both(twin: CancelResult, frame: CancelResult | None) -> CancelResult:
     """Return the twin's result, with the orders that the frame has cancelled too: an order is cancelled once."""
-    if frame is None or not _is_final(frame.reply):
+    if frame is None or not is_final(frame.reply):
         return twin
-    if not _is_final(twin.reply):
+    if not is_final(twin.reply):
         return twin._replace(cancelled_count=twin.cancelled_count or frame.cancelled_count)
     if not frame.cancelled_count or twin.cancelled_count is None:
         return twin
     count = twin.cancelled_count + frame.cancelled_count
     reply = twin.reply._replace(evidence=f"{count} order(s) cancelled")
     return twin._replace(reply=reply, cancelled_count=count)
-
-
-def _is_final(reply: Reply) -> bool:
-    return reply.ok or reply.not_found
-
-
-def outcome_of(reply: Reply) -> CancelOutcome:
-    """Return what a reply says of the cancel that it answers."""
-    if _is_final(reply):
-        return CancelOutcome.ACCEPTED
-    refused = reply.outcome in (ReplyOutcome.REFUSED, ReplyOutcome.WRONG_TIME)
-    return CancelOutcome.REFUSED if refused else CancelOutcome.UNKNOWN

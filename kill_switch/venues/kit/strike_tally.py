@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kill_switch.core.domain import CancelOutcome
 from kill_switch.venues.decode import truncate
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.messages import CancelAnswered, Outputs
 
 MAX_EVIDENCE = 200  # characters of a strike's evidence
@@ -109,3 +110,14 @@ class StrikeTally:
     def _describe_counts(self) -> list[str]:
         counts = [f"{self._count} order(s) cancelled"] if self._count else []
         return [*counts, f"{self._ended} had ended"] if self._ended else counts
+
+
+def is_final(reply: Reply) -> bool:
+    return reply.ok or reply.not_found
+
+
+def outcome_of(reply: Reply) -> CancelOutcome:
+    if is_final(reply):
+        return CancelOutcome.ACCEPTED
+    refused = reply.outcome in (ReplyOutcome.REFUSED, ReplyOutcome.WRONG_TIME)
+    return CancelOutcome.REFUSED if refused else CancelOutcome.UNKNOWN

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import as_decimal, header_safe
 from kill_switch.venues.described_venue import ManyLookUp
-from kill_switch.venues.kit.calls import Build
+from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import FrameReply, Reply
@@ -121,6 +121,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         super().__init__(options, secrets, second_route_after_s)
         key, secret = header_safe("api_key", secrets["api_key"]), base64_secret("api_secret", secrets["api_secret"])
         self._requests = SpotRequests(self.host, key, secret)
+        self.nonce_watch = self._requests.watch
         self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
         self._currency = options.equity_currency
         self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
@@ -152,6 +153,12 @@ class Kraken(KitAdapter[KrakenOptions]):
     def _public(self, target: str) -> Build:
         request = Request("GET", target, {"Host": self.host, "User-Agent": "kill-switch"})
         return lambda now: request
+
+    def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
+        return self._requests.note_judged(call, reply, now)
+
+    def may_sign_again(self, call: PendingCall) -> bool:
+        return self._requests.may_sign_again(call)
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self._requests.note_refusal(tries)

@@ -6,7 +6,10 @@ A spot key hands out the tokens of both WebSockets v2, spot's and the Unified We
 from __future__ import annotations
 
 from kill_switch.core.domain import Instant
-from kill_switch.venues.kit.calls import Build
+from kill_switch.venues.described_venue import COMMAND_RETRIES
+from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.nonce_watch import HINT, NonceWatch
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.signing import RisingNonce, base64_hmac, form, sha256
 from kill_switch.venues.request import Request
 
@@ -27,6 +30,7 @@ class SpotRequests:
             "Content-Type": "application/x-www-form-urlencoded",
         }
         self._nonce = RisingNonce()
+        self.watch = NonceWatch()
 
     def post(self, path: str, **values: object) -> Build:
         """Return the builder of a request; each copy has a nonce and a signature of its own."""
@@ -40,9 +44,28 @@ class SpotRequests:
 
         return build
 
+    def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
+        """Note whether a reply to a request of this key accepts its nonce; add to its evidence why it does not."""
+        if reply.ok or reply.not_found:
+            self.watch.on_accepted()
+        elif reply.outcome is ReplyOutcome.WRONG_TIME:
+            self.watch.on_refusal(now)
+            if self.watch.is_outrun or call.retries >= COMMAND_RETRIES:
+                return reply._replace(evidence=f"{reply.evidence}: {HINT}")
+        return reply
+
+    def may_sign_again(self, call: PendingCall) -> bool:
+        """Return whether a refused nonce may be followed by another; each one that is refused nears the lockout.
+
+        Once another program is known to use larger nonces, only a command is tried again, and once.
+        """
+        if self.watch.is_outrun:
+            return call.command and not call.retries
+        return call.retries < (COMMAND_RETRIES if call.command else 1)
+
     def note_refusal(self, tries: int) -> None:
         """Note that the venue has refused the nonce of a request `tries` times in a row; its next copy is built now."""
-        self._nonce.note_refusal(tries)
+        self._nonce.note_refusal(COMMAND_RETRIES if self.watch.is_outrun else tries)
 
 
 def api_sign(secret: bytes, path: bytes, nonce: int, body: bytes) -> str:

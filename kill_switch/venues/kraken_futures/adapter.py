@@ -36,6 +36,7 @@ from kill_switch.venues.kraken.replies import judge_http as judge_spot
 from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
 from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
 from kill_switch.venues.kraken_futures.replies import (
+    cancel_word,
     flex_of,
     is_not_found,
     judge_batch,
@@ -132,6 +133,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         "spot orders: an account of its own, kraken",
         "sub-accounts: each has its own keys",
         "positions, earn and transfer requests",
+        "transfers with unified_key: a pnl trigger takes them for profit or loss",
         "anything after 2027-03-01, when Kraken ends REST v3",
     )
     GUESSES = (
@@ -236,6 +238,11 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
             return judge_spot(status, body, self.evidence, in_maintenance=False)._replace(pause_s=0.0)
         return judge_http(status, body, self.evidence, in_maintenance=self._socket.in_maintenance)
 
+    def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
+        if self._spot is None or not call.elsewhere:  # REST v3 has no nonces of ours
+            return reply
+        return self._spot.note_judged(call, reply, now)
+
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         if self._spot is not None:
             self._spot.note_refusal(tries)
@@ -245,6 +252,10 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
 
     def is_drill_passed(self, reply: Reply) -> bool:
         return is_not_found(reply)
+
+    def describe_drill(self, reply: Reply) -> str:
+        """Name the status inside a success: `notFound` is what proves the order path (§ 3.4)."""
+        return self.evidence(cancel_word(reply)) if reply.ok and cancel_word(reply) else reply.evidence
 
     def read_order(self, item: object) -> Order | None:
         return read_order(item)

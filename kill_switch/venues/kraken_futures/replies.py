@@ -122,7 +122,12 @@ def _named_orders(cancel: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str
 
 def is_not_found(reply: Reply) -> bool:
     """Return whether the venue has looked for the order of a `cancelorder`, and has none (§ 3.4)."""
-    return reply.not_found or (reply.ok and as_text(_cancel_status(reply.data).get("status")).lower() == "notfound")
+    return reply.not_found or (reply.ok and cancel_word(reply).lower() == "notfound")
+
+
+def cancel_word(reply: Reply) -> str:
+    """Return the status of a cancel as the venue names it; "" if the answer has none."""
+    return as_text(_cancel_status(reply.data).get("status"))
 
 
 def judge_single(order_id: str, reply: Reply) -> CancelResult:

@@ -46,6 +46,23 @@ def named_places(done: Result) -> list[Path]:
     return [Path(found) for found in re.findall(r"install -D -m 0600 /dev/stdin (\S+)", done.output)]
 
 
+def test_the_example_calls_each_secret_what_init_calls_it() -> None:
+    uncommented = re.sub(r"(?m)^#(\[accounts\.|\w+ *= )", r"\1", template.example())
+    example = {table["venue"]: table for table in _accounts(uncommented)}
+    for venue, kind in VENUES.items():
+        if venue not in example:
+            continue
+        written = re.sub(r"(?m)^#(\w+ *= )", r"\1", template.with_accounts(template.example(), [kind]))
+        [account] = [table for table in _accounts(written) if table["venue"] == venue]
+        names = {key: value for key, value in account.items() if isinstance(value, dict) and "credential" in value}
+        assert names and {key: example[venue].get(key, value) for key, value in names.items()} == names
+
+
+def _accounts(text: str) -> list[dict[str, Any]]:
+    tables = [part.partition("\n[")[0] for part in text.split("\n[accounts.")[1:]]
+    return [tomllib.loads(f"[accounts.{table}")["accounts"].popitem()[1] for table in tables]
+
+
 @pytest.mark.parametrize("venue", VENUES)
 def test_the_file_for_a_venue_passes_check_once_the_secret_files_that_init_names_are_there(
     tmp_path: Path, venue: str

@@ -143,7 +143,7 @@ def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
             ["triggers.x.stale_after: 14.9s; expected 15s or more: ox is measured every 5s"],
         ),
         (
-            "".join(OX.replace(".ox]", f".ox{n}]").replace('"KEY"', f'"KEY{n}"') for n in range(15))
+            "".join(OX.replace(".ox]", f".ox{n}]").replace('"KEY"', f'"KEY{n}"') for n in range(19))
             + pnl(LOSS + 'stale_after = "25s"'),
             [
                 "triggers.x.stale_after: 25s; expected 27s or more: ox is measured every 9s, "

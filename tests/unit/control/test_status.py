@@ -11,7 +11,8 @@ import anyio
 import pytest
 
 from kill_switch.core import list_lag, sweep
-from kill_switch.core.domain import Phase, Route, SweepTiming
+from kill_switch.core.domain import Order, OrderState, Phase, Route, SweepTiming
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.journal import segments
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.triggers.flag.trigger import FlagState, FlagTrigger
@@ -48,6 +49,30 @@ async def test_the_reason_is_shown_until_the_re_arm(opened: Opened) -> None:
     assert why["observed_at"].startswith("2023-11-14T22:13:20")
     office.dispatcher.rearm(office.asked())
     assert (await office.ask("status"))["why"] == []
+
+
+async def test_the_orders_that_are_left_are_the_same_number_wherever_they_are_shown(opened: Opened) -> None:
+    office = opened("a")
+    book = office.dispatcher.sessions["a"].venue.book
+    book.orders["1"] = Order("1", "X", OrderState.LIVE, "new")
+    armed = (await office.ask("status"))["accounts"]["a"]["open_orders"]
+    assert armed == book.open_orders
+    await office.ask("fire", reason="runaway quoter")
+    await office.kill()
+    book.orders["1"] = Order("1", "X", OrderState.LIVE, "new")  # a push of which the engine does not know yet
+    shown = (await office.ask("status"))["accounts"]["a"]["open_orders"]
+    report = office.reports.render("last")["accounts"]["a"]["left"]  # type: ignore[index]
+    assert shown == report == office.dispatcher.state.accounts["a"].orders_left == 0
+
+
+async def test_a_proof_that_waits_for_the_venues_limit_says_for_how_long(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = opened("a")
+    await office.ask("fire", reason="runaway quoter")
+    assert (await office.ask("status"))["trouble"] == []
+    monkeypatch.setattr(AccountSession, "proof_wait_s", 11.2)
+    assert (await office.ask("status"))["trouble"] == ["a: the proof waits 12 s for the venue's rate limit"]
 
 
 async def test_a_status_in_the_moment_of_a_kill_has_its_reason_its_id_and_its_time(opened: Opened) -> None:

@@ -18,6 +18,10 @@ from kill_switch.daemon import preflight
 from kill_switch.journal.journal import Journal
 
 NOBODY = 65534
+EQUITY = (
+    '[triggers.x]\nkind = "pnl"\naccounts = ["a"]\nrates = { OX = "0.5" }\ncurrency = "USD"\nmax_loss = "5"\n'
+    'reset = "17:00 America/New_York"\non_blind = "alarm"\nstale_after = "1m"\n'
+)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
 
 
@@ -155,18 +159,20 @@ def test_accounts_that_share_a_limit_so_that_the_guard_looks_rarely_are_a_note(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     others = ""
-    for number in range(15):
+    for number in range(39):
         monkeypatch.setenv(f"KEY{number}", f"key-of-account-{number}-of-many")
         keys = f'api_key = {{ env = "KEY{number}" }}\napi_secret = {{ env = "SECRET" }}'
         others += f'[accounts.b{number}]\nvenue = "oxfun"\n{keys}\n'
     assert list(preflight.notes(load(site.file))) == []
     site.write(accounts=others)
     found = list(preflight.notes(load(site.file)))
-    assert len(found) == 16
-    assert found[0] == (
-        "accounts.a: its venue's limit is small for all who share it: its orders are read every 17s only while it is "
-        "tripped; its equity is read every 9s"
-    )
+    assert len(found) == 40
+    words = "its venue's limit is small for all who share it: its orders are read every 15s only while it is tripped"
+    assert found[0] == f"accounts.a: {words}"
+    site.write(accounts=others, more=EQUITY)
+    measured, *others_found = preflight.notes(load(site.file))
+    assert measured == f"accounts.a: {words.replace('15s', '30s')}; its equity is read every 18s"
+    assert others_found == found[1:]
 
 
 def test_a_port_of_another_process_is_a_note(site: Site) -> None:

@@ -231,6 +231,13 @@ async def test_a_pending_cancel_is_marked_and_a_second_one_is_refused_meanwhile(
     await sim.until_open("kraken", 0)
 
 
+async def test_a_private_request_without_a_user_agent_is_refused(sim: Sim) -> None:
+    kraken = Kraken(sim)
+    await sim.rest_orders("kraken", 1)
+    assert await kraken.error("CancelAll", change={"User-Agent": ""}) == "EGeneral:Permission denied"
+    assert await sim.open("kraken") == 1
+
+
 async def test_maintenance_refuses_cancels_and_keeps_orders_while_the_status_says_so(sim: Sim) -> None:
     kraken = Kraken(sim)
     ids = await sim.rest_orders("kraken", 2)

@@ -252,6 +252,7 @@ async def test_an_internal_error_has_the_second_shape_and_maintenance_refuses(si
     assert (answer.status_code, list(answer.json())) == (500, ["errors"])
     await sim.post("/options", venue="kraken-futures", mode="maintenance")
     assert (await futures.post("cancelallorders"))["error"] == "Unavailable"
+    assert (await futures.send("GET", "openorders")).json()["error"] == "Unavailable"
     assert await sim.open("kraken-futures") == 1
 
 

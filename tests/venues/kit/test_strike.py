@@ -187,6 +187,13 @@ def test_the_second_copy_of_a_later_strike_over_rest_waits_for_the_round_trip_to
     assert waits(outputs) == [pytest.approx(PATIENCE * 0.1)]
 
 
+def test_a_read_of_a_venue_that_answers_late_sends_no_copy_before_an_answer_can_have_come() -> None:
+    player, [tag] = over_rest()
+    player.put(Replied(tag, 200, {}, b'{"code":0,"data":{"count":1}}', 2_600_000))
+    player.put(Pause(1))
+    assert waits(player.put(Read())) == [pytest.approx(PATIENCE * 2.6)]
+
+
 def test_a_twin_whose_frame_is_answered_takes_no_second_route() -> None:
     player, overdue = framed()
     [twin] = calls_of(player.put(overdue))
