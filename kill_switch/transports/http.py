@@ -280,12 +280,15 @@ class HttpLane:
         self._pump()
 
     def _pump(self) -> None:
-        """Assign queued calls to connections: urgent calls first, others only if one connection stays idle."""
+        """Assign queued calls to connections: urgent calls first, others only if one connection stays idle.
+
+        Without a connection they are lost; while the lane is reconnecting, only cancels are.
+        """
         queue, idle = self._queue, self._idle
         while queue:
             newest = idle.newest()
             if newest is None and not any(c.open for c in self._connections):
-                lost = self._give_up()
+                lost = queue.take_cancel() if self._returning else queue.take()
                 if lost is None:
                     return
                 self._sink.on_lane_event(CallLost(lost.tag, False, self.trouble or "the lane is down"))
@@ -304,13 +307,6 @@ class HttpLane:
 
     def _has_two_open(self) -> bool:
         return sum(1 for _ in islice((c for c in self._connections if c.open), 2)) == 2
-
-    def _give_up(self) -> Call | None:
-        """Remove a lost call from its queue and return it; None if all calls wait for a connection.
-
-        While the lane is reconnecting, only cancels are lost.
-        """
-        return self._queue.take_cancel() if self._returning else self._queue.take()
 
     def _start(self, connection: HttpConnection, call: Call) -> None:
         self._idle.remove(connection)

@@ -72,7 +72,7 @@ class FanOut:
 
 
 class _StrikeBySymbol:
-    """One strike, and the symbols by which it has cancelled."""
+    """A strike in progress, and the symbols by which it has cancelled."""
 
     __slots__ = ("_book", "_commands", "_now", "_read_order", "_struck")
 
