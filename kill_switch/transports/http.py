@@ -40,8 +40,8 @@ class HttpLane:
     to a call. Another connection takes its place. The overdue connection is closed, unless its call accepts a late
     answer: then it waits for that answer beside the lane.
 
-    A strike of many calls needs a connection for each: the lane opens further connections at the pace of its
-    `ConnectionCount`, and closes them when they are not needed any more. Meanwhile it can carry a kill.
+    A strike of many calls needs a connection for each. The lane opens further connections at the pace of its
+    `ConnectionCount`, and closes them when they are not needed any more. It can carry a kill at any time.
 
     A venue may close a connection after any answer (RFC 9112 §9.3, §9.6). That is no failure: the lane opens another
     connection without back-off, and does not count as closed meanwhile. Calls wait for that connection, except a
@@ -162,7 +162,7 @@ class HttpLane:
         self._pump()
 
     def on_idle(self, connection: HttpConnection, *, shunned: bool) -> None:
-        """Give the connection calls again. `HttpConnection` calls this.
+        """Note that a connection may take a call again. `HttpConnection` calls this.
 
         `shunned`: every other connection is preferred, because the venue has refused to process a request on this one.
         """
@@ -206,7 +206,7 @@ class HttpLane:
                 self._gone(STOPPING)
 
     async def _keep_open(self, idle_s: float) -> None:
-        """Have the connections of a lane that has further ones used in turn, so that none is idle for too long.
+        """Use the connections of a lane with further ones in turn, so that none is idle for too long.
 
         There are twice as many turns as needed, so that a strike, which uses all at once, leaves no burst behind.
         """
@@ -238,7 +238,7 @@ class HttpLane:
             self._pump()
 
     def on_up(self, connection: HttpConnection) -> None:
-        """Give a new connection the calls that wait."""
+        """Start the calls that wait, because a connection has come up."""
         if len(self._connections) >= self._pool.wanted and self._partly:
             if self.trouble == self._partly:
                 self._report_trouble("")
