@@ -17,6 +17,8 @@ from kill_switch.dispatch.ports import DispatcherPort
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
 
+CONNECTIONS_FOR_READS = 2  # beside those of a strike's calls
+
 ResultT = TypeVar("ResultT")
 
 
@@ -222,7 +224,11 @@ class Pacer:
 
     def wanted_connections(self) -> int:
         """Return how many connections the HTTP lane should have now; 0: it never needs further ones."""
-        return self._guarded(self._venue.wanted_connections, self._venue.CONNECTIONS)
+        return self._guarded(self._count_connections, self._venue.CONNECTIONS)
+
+    def _count_connections(self) -> int:
+        calls = self._venue.strike_calls()
+        return calls and min(calls + CONNECTIONS_FOR_READS, self._venue.connections.most)
 
     def _guarded(self, decide: Callable[[], ResultT], otherwise: ResultT) -> ResultT:
         """Return what `decide` returns, or `otherwise` if it raises."""

@@ -93,8 +93,7 @@ class AccountSession:
             lambda: self._request(self.venue.read),
             lambda error: self.status.log_unexpected(error),
         )
-        # tags of cancel calls of the last strike; the time at which each leaves is noted
-        self._cancels: set[str] = set()
+        self._cancels: set[str] = set()  # tags of cancel calls of the last strike; when each leaves is noted
         self._strike = StrikeInProgress(iter(()), [], [])
         self._retired = False
         ws, http, self.fresh = make_lanes(self)

@@ -18,7 +18,7 @@ OPENING_MOST = 16  # attempts at once: a distant venue takes 1 s, at 10 attempts
 
 
 class Step(Enum):
-    """What the lane has to do now."""
+    """A step of the lane."""
 
     NONE = "none"
     OPEN = "open"
@@ -29,8 +29,8 @@ class ConnectionCount:
     """The number of further connections of one lane: it follows what strikes need, at a pace.
 
     The number grows at once. It falls only after `SHRINK_AFTER_S` in which fewer were wanted, and never while it is
-    `pinned`. A connection that could not be opened, or was closed early, delays the next attempt by a back-off, and
-    until an attempt succeeds there is only one at a time: a venue that refuses 80 connections gets one attempt.
+    `pinned`. A connection that could not be opened, or was closed early, delays the next attempt by a back-off. Until
+    an attempt succeeds there is only one at a time, however many connections are missing.
     """
 
     def __init__(

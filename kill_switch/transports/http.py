@@ -40,8 +40,8 @@ class HttpLane:
     to a call. Another connection takes its place. The overdue connection is closed, unless its call accepts a late
     answer: then it waits for that answer beside the lane.
 
-    A strike of many calls needs a connection for each: the lane opens further connections at the pace of its
-    `ConnectionCount`, and closes them when they are not needed any more. Meanwhile it can carry a kill.
+    A strike of many calls needs a connection for each. The lane opens further connections at the pace of its
+    `ConnectionCount`, and closes them when they are not needed any more. It can carry a kill at any time.
 
     A venue may close a connection after any answer (RFC 9112 §9.3, §9.6). That is no failure: the lane opens another
     connection without back-off, and does not count as closed meanwhile. Calls wait for that connection, except a
@@ -162,7 +162,7 @@ class HttpLane:
         self._pump()
 
     def on_idle(self, connection: HttpConnection, *, shunned: bool) -> None:
-        """Give the connection calls again. `HttpConnection` calls this.
+        """Note that a connection may take a call again. `HttpConnection` calls this.
 
         `shunned`: every other connection is preferred, because the venue has refused to process a request on this one.
         """
@@ -206,15 +206,14 @@ class HttpLane:
                 self._gone(STOPPING)
 
     async def _keep_open(self, idle_s: float) -> None:
-        """Have the connections of a lane that has further ones used in turn, so that none is idle for too long.
+        """Use the connections of a lane with further ones in turn, so that none is idle for too long.
 
         There are twice as many turns as needed, so that a strike, which uses all at once, leaves no burst behind.
         """
         while True:
-            gap_s = idle_s / 2 / max(self._always, len(self._connections))
-            await anyio.sleep(gap_s)
+            await anyio.sleep(idle_s / 2 / max(self._always, len(self._connections)))
             if self._pool.has_further and self._held is None:
-                now_ns = time.monotonic_ns()
+                now_ns, gap_s = time.monotonic_ns(), idle_s / 2 / len(self._connections)
                 if is_refresh_due(((now_ns - c.used_ns) / 1e9 for c in self._idle), gap_s, idle_s):
                     self._sink.keep_connection()
 
@@ -238,7 +237,7 @@ class HttpLane:
             self._pump()
 
     def on_up(self, connection: HttpConnection) -> None:
-        """Give a new connection the calls that wait."""
+        """Start the calls that wait, because a connection has come up."""
         if len(self._connections) >= self._pool.wanted and self._partly:
             if self.trouble == self._partly:
                 self._report_trouble("")
@@ -280,12 +279,15 @@ class HttpLane:
         self._pump()
 
     def _pump(self) -> None:
-        """Assign queued calls to connections: urgent calls first, others only if one connection stays idle."""
+        """Assign queued calls to connections: urgent calls first, others only if one connection stays idle.
+
+        Without a connection they are lost; while the lane is reconnecting, only cancels are.
+        """
         queue, idle = self._queue, self._idle
         while queue:
             newest = idle.newest()
             if newest is None and not any(c.open for c in self._connections):
-                lost = self._give_up()
+                lost = queue.take_cancel() if self._returning else queue.take()
                 if lost is None:
                     return
                 self._sink.on_lane_event(CallLost(lost.tag, False, self.trouble or "the lane is down"))
@@ -304,13 +306,6 @@ class HttpLane:
 
     def _has_two_open(self) -> bool:
         return sum(1 for _ in islice((c for c in self._connections if c.open), 2)) == 2
-
-    def _give_up(self) -> Call | None:
-        """Remove a lost call from its queue and return it; None if all calls wait for a connection.
-
-        While the lane is reconnecting, only cancels are lost.
-        """
-        return self._queue.take_cancel() if self._returning else self._queue.take()
 
     def _start(self, connection: HttpConnection, call: Call) -> None:
         self._idle.remove(connection)

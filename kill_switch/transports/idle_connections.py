@@ -12,7 +12,7 @@ from kill_switch.transports.http_connection import HttpConnection
 
 
 class IdleConnections:
-    """The connections without a call, the one that was used last at the end.
+    """The connections without a call, in the order of their last use.
 
     A connection that closes need not be removed: it is left out once it would be taken.
     """
@@ -23,7 +23,7 @@ class IdleConnections:
         self._order: OrderedDict[HttpConnection, None] = OrderedDict()
 
     def __iter__(self) -> Iterator[HttpConnection]:
-        """Yield the idle connections, the one that was used last at the end."""
+        """Yield the idle connections in the order of their last use, the latest last."""
         return (connection for connection in self._order if connection.idle)
 
     def add_used(self, connection: HttpConnection) -> None:

@@ -44,7 +44,7 @@ class ConnectionShare(NamedTuple):
 
 
 def share_connections(members: Mapping[str, Member]) -> dict[str, ConnectionShare]:
-    """Return each account's part of what its venue allows an address, by the accounts' names.
+    """Return each account's part of the connections that its venue allows an address, by the accounts' names.
 
     An account may always have the `CONNECTIONS` of its venue.
     """

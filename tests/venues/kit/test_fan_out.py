@@ -134,7 +134,7 @@ def test_the_symbols_of_a_second_page_are_struck_too_and_pages_without_end_are_n
     assert "there may be more" in fact.evidence
 
 
-def test_a_list_that_cannot_be_read_whole_strikes_what_it_shows_and_is_not_accepted() -> None:
+def test_a_list_that_cannot_be_read_whole_strikes_the_symbols_that_it_shows_and_is_not_accepted() -> None:
     player, _ = knowing("A:1")
     known = calls_of(player.put(Kill()))
     outputs = player.put(accepted(known.pop(2).tag, orders=["Z:7", 5]))
@@ -162,6 +162,7 @@ def test_one_symbol_whose_command_cannot_be_built_is_named_and_every_other_comma
     [fact] = accept(player, calls)
     assert fact.answer is not CancelOutcome.ACCEPTED
     assert "orders B: internal error: ValueError" in fact.evidence
+    assert not adapter.calls.pending
 
 
 def test_an_order_without_a_symbol_is_named_as_left_out() -> None:
