@@ -34,7 +34,7 @@ def unauthorized() -> Refused:
 
 @dataclass(slots=True, eq=False)
 class Grant:
-    """What a client may do: its account, its scopes, and how long."""
+    """A login: its account, its scopes, its tokens, its end."""
 
     account: Account
     scopes: Mapping[str, str]  # area → read or read_write
@@ -78,8 +78,9 @@ def narrowed(asked: Mapping[str, str], most: str, *, read_only: bool) -> dict[st
 class Credentials:
     """Check what proves a client: its secret, or a signature with a time and a nonce."""
 
-    def __init__(self, keys: Mapping[str, Account], now_ms: Callable[[], int]) -> None:
+    def __init__(self, keys: Mapping[str, Account], now_ms: Callable[[], int], most: Callable[[], str]) -> None:
         self._keys = keys
+        self._most = most  # the scopes that the keys allow
         self._now_ms = now_ms
         self._used: dict[tuple[str, str], int] = {}  # the nonces of each key, and their times
 
@@ -108,8 +109,12 @@ class Credentials:
         self._used[client_id, nonce] = int(stamp)
         return account
 
-    def by_header(self, request: Request) -> Account:
-        """Return the account of a header Basic or deri-hmac-sha256. Raises `Refused`."""
+    def by_header(self, request: Request) -> Grant:
+        """Return what a header Basic or deri-hmac-sha256 allows. Raises `Refused`."""
+        account = self._proven(request)
+        return Grant(account, narrowed({}, self._most(), read_only=False))
+
+    def _proven(self, request: Request) -> Account:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         match scheme.lower():
             case "basic":
@@ -152,7 +157,7 @@ class Grants:
         self._all: list[Grant] = []  # the least recently refreshed first
 
     def issue(self, grant: Grant, life_s: float) -> None:
-        """Put a grant in force, with new tokens; a session of the same name ends."""
+        """Issue new tokens for a grant; an older session of the same name ends."""
         grant.access, grant.refresh = (f"{secrets.randbits(40)}.{secrets.token_urlsafe(24)}" for _ in range(2))
         grant.ends_at = self._clock() + life_s
         named = [other for other in self._all if other.session and other.account is grant.account]

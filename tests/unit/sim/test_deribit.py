@@ -196,7 +196,7 @@ async def test_a_header_is_good_once(derib: Derib) -> None:
     assert [(await derib.get("private/get_open_orders", header)).status_code for _ in range(2)] == [200, 401]
 
 
-async def test_the_reply_to_a_login_names_what_the_key_allows(derib: Derib) -> None:
+async def test_the_reply_to_a_login_names_the_scopes_that_the_key_allows(derib: Derib) -> None:
     asked = "session:kill trade:read_write account:read wallet:read_write"
     async with derib.socket(login=False) as ws:
         reply = await derib.ok(ws, "public/auth", **derib.login(scope=asked))
@@ -287,7 +287,7 @@ async def test_a_wrong_request_is_refused(derib: Derib, method: str, params: obj
         assert (await receive(ws))["error"] == error
 
 
-async def test_what_is_no_request_is_refused_and_the_socket_stays(derib: Derib) -> None:
+async def test_a_malformed_request_is_refused_and_the_socket_stays(derib: Derib) -> None:
     large = json.dumps(
         {"jsonrpc": "2.0", "id": 1, "method": "public/test", "params": {"expected_result": "x" * 32_768}}
     )
@@ -485,7 +485,7 @@ async def test_order_events_are_objects_or_lists_and_begin_without_a_snapshot(si
         assert data[channels[2]]["orders"][0]["order_id"] == one
 
 
-async def test_a_lock_and_a_maintenance_are_told(sim: Sim, derib: Derib) -> None:
+async def test_a_lock_and_a_maintenance_are_pushed(sim: Sim, derib: Derib) -> None:
     async with derib.socket("user.lock", "platform_state") as ws:
         await sim.post("/options", venue="deribit", locked=True)
         assert (await receive(ws))["params"]["data"] == {"currency": "ALL", "locked": True}
