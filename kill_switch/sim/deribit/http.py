@@ -82,7 +82,9 @@ class RpcVenue(TableVenue):
         return self.options.error_status or (status if status == 401 else 400)
 
     def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
-        """Return an error; a status of the proxy in front of the venue comes as HTML with that status."""
+        """Return an error; a status of the proxy comes as HTML, and a limit ends the connection."""
+        if status == 429 and self._exchange is not None:
+            self._exchange.close, self._exchange.request.keep_alive = True, False
         if status > 500 and status != 503 and code is None:
             return SimAnswer((b"<html><body>cloudflare</body></html>",), status, ok=False)
         return super().http_error(status, code, text if code else None)
@@ -116,7 +118,7 @@ class RpcVenue(TableVenue):
         self._exchange, self.arrived_ns, self._grant = exchange, request.t_ns, None
         self._rpc = json_object(request.body) if request.method == "POST" else {}
         super().requested(exchange)
-        self._exchange = None
+        self._exchange, self._rpc = None, {}
 
     def _method_of(self, request: Request) -> str:
         return request.path.removeprefix(f"{API}/") if request.method == "GET" else str((self._rpc or {}).get("method"))
@@ -145,15 +147,13 @@ class RpcVenue(TableVenue):
         return {}
 
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
-        """Refuse a connection too many, and charge a request; a refusal ends the connection (§7)."""
+        """Refuse a connection too many, and charge a request (§7)."""
         fits = connection not in self._surplus
         if fits and "upgrade" not in request.headers:
             client = self.account_of(request) or connection.peer
             fits = self.charge(client, self._method_of(request), self._arguments(request))
         if fits:
             return None
-        if self._exchange is not None:
-            self._exchange.close, request.keep_alive = True, False
         return self.http_error(429, None, None)
 
     def account_of(self, request: Request) -> str | None:

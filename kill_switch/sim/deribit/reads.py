@@ -6,6 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from kill_switch.sim.deribit import payloads as wire
+from kill_switch.sim.deribit.grants import is_short_number
 from kill_switch.sim.deribit.payloads import DeribitOrder
 from kill_switch.sim.deribit.rpc import Call, Method, invalid
 from kill_switch.sim.kit.book import Account
@@ -185,8 +186,10 @@ class ReadCalls:
 def _page(call: Call, key: str, rows: list[dict[str, Any]], most: int) -> dict[str, object]:
     """Return a page of a list, and where the next one begins."""
     start, count = call.params.get("continuation", "0"), call.params.get("count", 20 if key == "entries" else 100)
-    if not (start.isascii() and start.isdigit()) or not 1 <= count <= most:
-        raise invalid("count" if start.isdigit() else "continuation", "wrong format")
+    if not is_short_number(start):
+        raise invalid("continuation", "wrong format")
+    if not 1 <= count <= most:
+        raise invalid("count", f"must be from 1 to {most}")
     end = int(start) + count
     page = list(itertools.islice(rows, int(start), end))
     return {key: page, "continuation": str(end) if end < len(rows) else None}

@@ -15,7 +15,7 @@ from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.protocol import Kind
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.tables import Refused
-from kill_switch.sim.kit.values import parse_number
+from kill_switch.sim.kit.values import positive
 
 MOST_BYTES = 32 << 10  # of a frame, or of the body of a POST
 MESSAGES = {
@@ -58,11 +58,17 @@ class Call:
             raise Refused("10030", 400)
         return self.session
 
+    def part(self, params: Mapping[str, Any]) -> Call:
+        """Return the call with parameters that were nested in its own."""
+        return Call(self.account, params, self.connection, self.session, self.grant)
+
     def number(self, name: str) -> Decimal | None:
         """Return a parameter that is a number above 0; None if it is absent. Raises `Refused`."""
         value = self.params.get(name)
-        number = parse_number(value)
-        if value is not None and (number is None or number <= 0):
+        if value is None:
+            return None
+        number = positive(value)
+        if number is None:
             raise invalid(name, "must be positive")
         return number
 

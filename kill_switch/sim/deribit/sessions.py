@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kill_switch.sim.deribit.grants import Grant, narrowed, parse_scope, unauthorized, wrong
+from kill_switch.sim.deribit.grants import Grant, is_short_number, narrowed, parse_scope, unauthorized, wrong
 from kill_switch.sim.deribit.rpc import Call, Method, invalid, notice
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.tables import Frames, Refused
@@ -103,7 +103,7 @@ class SessionCalls:
     def _granted(self, call: Call, grant: Grant, asked: Mapping[str, str]) -> object:
         venue, life_s = self._venue, self._venue.options.expires_in
         wanted = asked.get("expires", "")
-        life_s = min(life_s, int(wanted)) if wanted.isascii() and wanted.isdigit() else life_s
+        life_s = min(life_s, int(wanted)) if is_short_number(wanted) else life_s
         venue.grants.issue(grant, life_s)
         if session := call.session:
             state = self.state(session)

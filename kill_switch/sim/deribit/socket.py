@@ -120,4 +120,5 @@ class DeribitSocket(WsProtocol):
 
     def push_equity(self, session: Session, account: Account) -> None:
         """Send the portfolios that a session asked for."""
-        self._channels.push_equity(session, account)
+        if self._venue.grants.live(self.state(session).grant):
+            self._channels.push_equity(session, account)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kill_switch.sim.deribit import payloads as wire
 from kill_switch.sim.deribit.payloads import DeribitOrder
-from kill_switch.sim.deribit.rpc import Call, Method, invalid
+from kill_switch.sim.deribit.rpc import Call, Method, checked, invalid
 from kill_switch.sim.kit.tables import Refused
 
 if TYPE_CHECKING:
@@ -51,12 +51,9 @@ class OrderCalls:
         return {"orders": [wire.order_row(quote) for quote in quotes], "trades": [], "errors": []}
 
     def _quote(self, call: Call, quote: object) -> DeribitOrder:
-        if not isinstance(quote, dict):
-            raise invalid("quotes", "wrong format")
-        side = str(quote.get("side", "buy"))
-        named = {name: quote[name] for name in ("instrument_name", "amount", "price") if name in quote}
-        order = self._order(Call(call.account, named, call.connection, call.session), side)
-        order.kind, order.quote_set = "quote", str(quote.get("quote_set_id", "1"))
+        part = call.part(checked("instrument_name! side! amount! price! quote_set_id", quote, texts=False))
+        order = self._order(part, part.choice("side", "buy", "sell") or "")
+        order.kind, order.quote_set = "quote", part.params.get("quote_set_id", "1")
         return order
 
     def place(self, call: Call, side: str) -> object:
@@ -84,11 +81,11 @@ class OrderCalls:
         return {"order": wire.order_row(order), "trades": trades}
 
     def _leg(self, call: Call, first: DeribitOrder, leg: object) -> DeribitOrder:
-        if not isinstance(leg, dict):
-            raise invalid("otoco_config", "wrong format")
-        named = {"instrument_name": first.symbol, "amount": float(first.qty), **leg}
-        side = str(named.pop("direction", "sell" if first.side == "buy" else "buy"))
-        return self._order(Call(call.account, named, call.connection, call.session), side)
+        usual = {"instrument_name": first.symbol, "amount": float(first.qty)}
+        filled = usual | leg if isinstance(leg, dict) else leg
+        part = call.part(checked(f"{_PLACE} direction", filled, texts=False))
+        opposite = "sell" if first.side == "buy" else "buy"
+        return self._order(part, part.choice("direction", "buy", "sell") or opposite)
 
     def _order(self, call: Call, side: str) -> DeribitOrder:
         params, symbol = call.params, str(wire.market(call))
