@@ -119,6 +119,8 @@ def checked(spec: str, arguments: object, *, texts: bool) -> dict[str, Any]:
         parsed = _parsed(value, types) if texts else value
         if not isinstance(parsed, types) or (isinstance(parsed, bool) and bool not in types):
             raise invalid(name, "wrong format")
+        if name == "channels" and isinstance(parsed, list) and not all(isinstance(each, str) for each in parsed):
+            raise invalid(name, "wrong format")
         params[name] = parsed
     if missing := next((name for name in needed if name not in params), None):
         raise invalid(missing, "value required")

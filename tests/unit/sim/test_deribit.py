@@ -275,6 +275,7 @@ async def test_an_answer_repeats_the_id_and_has_its_times(derib: Derib) -> None:
         ("private/cancel_all_by_currency", {"currency": "DOGE"}, ("invalid currency", "currency")),
         ("private/get_open_orders", {"type": "stop"}, ("invalid type", "type")),
         ("private/cancel_all", [], ("must be an object", "params")),
+        ("private/unsubscribe", {"channels": [{}]}, ("wrong format", "channels")),
     ],
 )
 async def test_a_wrong_request_is_refused(derib: Derib, method: str, params: object, error: Any) -> None:
