@@ -43,6 +43,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
     IDLE_S: ClassVar[float] = 45.0  # it is used at least that often: servers close one after 60 s, or later
     CONNECTIONS: ClassVar[int] = 2  # of the HTTP lane: requests of a strike that leave at once
     WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
+    WS_CONNECTIONS: ClassVar[int] = 1  # kept open; the newest that is ready carries commands, and if it ends the next
     WS_OVERLAP: ClassVar[bool] = True  # False: the venue allows one connection, and the old connection closes first
     CURRENCIES: ClassVar[tuple[str, ...]] = ()  # currencies that each `Equity` has; it may have others too
     MEASURE_EVERY_S: ClassVar[float] = 5.0  # or more between two `request_equity`, while a trigger needs it
