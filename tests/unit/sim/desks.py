@@ -18,6 +18,7 @@ from websockets.asyncio.client import ClientConnection
 
 from .clients import Sim, receive, roxom_headers
 from .test_crosstrade import Cross, rpc
+from .test_deribit import Derib
 from .test_kraken import Kraken
 from .test_kraken_futures import Futures, subscribe
 from .test_kuna import call as kuna_call
@@ -219,6 +220,32 @@ class CrossTradeDesk(Desk):
         return await rpc(ws, "GetAllOrders")
 
 
+class DeribitDesk(Desk):
+    name = "deribit"
+    id_key = '"order_id":"([^"]+)"'
+
+    def __init__(self, sim: Sim) -> None:
+        super().__init__(sim)
+        self.client = Derib(sim)
+
+    def status(self, usual: int) -> int:
+        return usual if usual in (200, 401, 429) else 400
+
+    async def ask(self) -> httpx.Response:
+        return await self.client.get("private/get_open_orders")
+
+    async def look_up(self, one: str) -> httpx.Response:
+        return await self.client.get("private/get_order_state", order_id=one)
+
+    async def cancel(self, *ids: str) -> httpx.Response:
+        return await self.client.get("private/cancel_all", detailed=True)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ClientConnection]:
+        async with self.client.socket("user.orders.any.any.raw") as ws:
+            yield ws
+
+
 @asynccontextmanager
 async def upgraded(sim: Sim, venue: str) -> AsyncIterator[ClientConnection]:
     """Open a WebSocket without a login message: logged in where the upgrade is the login, otherwise anonymous."""
@@ -232,7 +259,8 @@ async def upgraded(sim: Sim, venue: str) -> AsyncIterator[ClientConnection]:
 
 
 DESKS: Mapping[str, type[Desk]] = {
-    desk.name: desk for desk in (CrossTradeDesk, KrakenDesk, KrakenFuturesDesk, KunaDesk, OxfunDesk, RoxomDesk)
+    desk.name: desk
+    for desk in (CrossTradeDesk, DeribitDesk, KrakenDesk, KrakenFuturesDesk, KunaDesk, OxfunDesk, RoxomDesk)
 }
 OPTIONS = {
     "kraken": {"tier": "unlimited"},

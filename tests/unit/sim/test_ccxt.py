@@ -111,3 +111,45 @@ async def test_ccxts_client_of_kraken_derivatives_lists_places_and_cancels() -> 
                 await futures.cancel_order(placed["id"])
             assert len(await futures.cancel_all_orders()) == 2
             assert await sim.open("kraken-futures") == 0
+
+
+async def test_ccxts_deribit_client_lists_places_and_cancels() -> None:
+    async with running("deribit") as sim:
+        entry = sim.venue("deribit")
+        keys = {"apiKey": entry["credentials"]["client_id"], "secret": entry["credentials"]["client_secret"]}
+        async with client(sim, ccxt.deribit, keys, rest=entry["rest_url"]) as deribit:
+            market = "BTC/USD:BTC"
+            assert {market, "BTC/USDC"} <= set(await deribit.load_markets())
+            assert (await deribit.fetch_balance())["USDC"]["total"] == 70_000
+            await asyncio.sleep(0.002)  # its nonce is a millisecond, and is good once
+            placed = await deribit.create_order(market, "limit", "buy", 10, 100)
+            await asyncio.sleep(0.002)
+            stop = await deribit.create_order(market, "market", "sell", 10, params={"stopLossPrice": 90})
+            await asyncio.sleep(0.002)
+            assert {order["id"] for order in await deribit.fetch_open_orders(market)} == {placed["id"], stop["id"]}
+            await asyncio.sleep(0.002)
+            assert len(await deribit.fetch_open_orders()) == 2
+            await asyncio.sleep(0.002)
+            await deribit.cancel_order(placed["id"])
+            await asyncio.sleep(0.002)
+            with pytest.raises(ccxt.OrderNotFound):
+                await deribit.cancel_order(placed["id"])
+            await asyncio.sleep(0.002)
+            await sim.rest_orders("deribit", 2, symbol="SOL_USDC-PERPETUAL")
+            assert (await deribit.cancel_all_orders())[0]["info"]["result"] == 3
+            assert await sim.open("deribit") == 0
+
+
+async def test_ccxts_deribit_client_watches_orders() -> None:
+    async with running("deribit") as sim:
+        entry = sim.venue("deribit")
+        keys = {"apiKey": entry["credentials"]["client_id"], "secret": entry["credentials"]["client_secret"]}
+        async with client(sim, pro.deribit, keys, rest=entry["rest_url"], ws=entry["ws_url"]) as deribit:
+            task = asyncio.create_task(deribit.watch_orders())
+
+            async def subscribed() -> bool:
+                return any(line["what"] == "subscribe" for line in await sim.requests("deribit"))
+
+            await sim.until(subscribed)
+            [one] = await sim.rest_orders("deribit", 1)
+            assert [order["id"] for order in await asyncio.wait_for(task, 5)] == [one]

@@ -24,6 +24,7 @@ LIST = {
     "crosstrade": "all-orders",
     "kraken": "orders",
     "kraken-futures": "orders",
+    "deribit": "orders",
 }
 
 

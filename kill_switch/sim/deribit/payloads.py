@@ -1,0 +1,255 @@
+"""The shapes of Deribit's messages, and its markets; § numbers are those of docs/venues/deribit.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.tables import OMIT, fill
+
+_ID = re.compile(r"(?:(?:ETH|USDC|USDT)-)?(?:(?:SL|TP|TS)[A-Z]{2}-)?[1-9]\d{0,17}", re.ASCII)
+_FAR_MS = 32_503_708_800_000
+_EXPIRY_MS = 1_830_240_000_000  # 31 December 2027, 08:00 UTC
+CURRENCIES = {"BTC": "Bitcoin", "ETH": "Ethereum", "USDC": "USD Coin", "USDT": "Tether USD"}
+INDEXES = {"btc_usd": 60_000.0, "eth_usd": 3_000.0, "usdc_usd": 1.0, "usdt_usd": 1.0, "sol_usdc": 150.0}
+TRIGGERS = {  # a trigger's type → the letters in its id, and the type of the order that it becomes
+    "stop_market": ("SLMB", "market"), "stop_limit": ("SLIS", "limit"), "take_market": ("TPMB", "market"),
+    "take_limit": ("TPIS", "limit"), "trailing_stop": ("TSMB", "market"),
+}  # fmt: skip
+KINDS = {  # kinds of the admin API → types
+    "limit": "limit", "stop": "stop_market", "stop_limit": "stop_limit", "take": "take_limit",
+    "trailing_stop": "trailing_stop", "quote": "limit",
+}  # fmt: skip
+UNCOVERED = ("rfq", "starbase", "liquidation")  # kinds that a cancel_all does not reach (§3.1, §3.3)
+
+
+class Instrument(NamedTuple):
+    """A market; `currency` is the one that cancels and order ids have."""
+
+    name: str
+    kind: str
+    currency: str
+    base: str
+    counter: str
+
+
+INSTRUMENTS = {
+    row[0]: Instrument(*row)
+    for row in (
+        ("BTC-PERPETUAL", "future", "BTC", "BTC", "USD"),
+        ("ETH-PERPETUAL", "future", "ETH", "ETH", "USD"),
+        ("BTC_USDC-PERPETUAL", "future", "USDC", "BTC", "USDC"),
+        ("SOL_USDC-PERPETUAL", "future", "USDC", "SOL", "USDC"),
+        ("BTC-31DEC27", "future", "BTC", "BTC", "USD"),
+        ("BTC-31DEC27-90000-P", "option", "BTC", "BTC", "USD"),
+        ("ETH-31DEC27-4000-C", "option", "ETH", "ETH", "USD"),
+        ("SOL_USDC-31DEC27-200-C", "option", "USDC", "SOL", "USDC"),
+        ("BTC_USDC", "spot", "USDC", "BTC", "USDC"),
+        ("ETH_USDT", "spot", "USDT", "ETH", "USDT"),
+        ("BTC-FS-31DEC27_PERP", "future_combo", "BTC", "BTC", "USD"),
+        ("ETH-CS-31DEC27-4000_5000", "option_combo", "ETH", "ETH", "USD"),
+    )
+}
+
+
+@dataclass(slots=True)
+class DeribitOrder(Order):
+    """An order as Deribit knows it; `type` is the type that its messages have."""
+
+    type: str = "limit"
+    reason: str = ""  # why it was cancelled
+    session: str = ""  # id of the WebSocket that placed it, for cancel-on-disconnect (§6)
+    parent: str = ""  # id of the trigger that became this order
+    child: str = ""  # id of the order that this trigger became
+    primary: str = ""  # id of the primary of which it is a secondary (§3.2)
+    group: str = ""  # id that one-cancels-other legs share
+    dormant: bool = False  # whether it is a secondary whose primary is not filled yet
+    reduce_only: bool = False
+    post_only: bool = False
+    quote_set: str = ""
+    trail: Decimal | None = None
+
+    @property
+    def is_trigger(self) -> bool:
+        """Return whether it waits for a price."""
+        return self.type in TRIGGERS
+
+    @property
+    def waits(self) -> bool:
+        """Return whether it is in no book of the matching engine: a trigger, or a secondary."""
+        return self.is_trigger or self.dormant
+
+
+_ORDER = {
+    "order_id": "{id}", "order_state": "{state}", "order_type": "{type}", "instrument_name": "{symbol}",
+    "direction": "{side}", "price": "{price}", "amount": "{amount}", "filled_amount": "{filled}",
+    "average_price": "{average}", "label": "{label}", "time_in_force": "{tif}", "post_only": "{post}",
+    "reduce_only": "{reduce}", "is_liquidation": "{liquidation}", "is_rebalance": False, "api": True, "web": False,
+    "replaced": False, "max_show": "{amount}", "cancel_reason": "{reason}", "creation_timestamp": "{opened}",
+    "last_update_timestamp": "{updated}", "trigger": "{trigger}", "trigger_price": "{trigger_price}",
+    "trigger_offset": "{trail}", "triggered": "{triggered}", "trigger_order_id": "{parent}", "quote": "{quote}",
+    "quote_set_id": "{quote_set}", "mmp_group": "{mmp}", "oco_ref": "{group}", "is_secondary_oto": "{secondary}",
+}  # fmt: skip
+
+
+def is_order_id(text: str) -> bool:
+    """Return whether a text is an order id (§1)."""
+    return _ID.fullmatch(text) is not None
+
+
+def order_id(instrument: str, number: int, kind: str) -> str:
+    """Return the id of an order, or of a trigger; an id of the currency BTC has no name in front (§1)."""
+    currency = INSTRUMENTS[instrument].currency
+    letters = TRIGGERS[kind][0] if kind in TRIGGERS else ""
+    return "-".join(part for part in ("" if currency == "BTC" else currency, letters, str(number)) if part)
+
+
+def order(one: Order, state: str = "") -> dict[str, Any]:
+    """Return an order as lists, answers and events have it; a trigger has no amount filled and no average (§4)."""
+    assert isinstance(one, DeribitOrder)  # noqa: S101 - for the type checker
+    shown, waits, is_quote = state or one.state, one.is_trigger, one.kind == "quote"
+    is_market = one.type in ("market", "stop_market", "take_market", "trailing_stop")
+    filled = fill(_ORDER, {
+        "id": one.id, "state": shown, "type": one.type, "symbol": one.symbol, "side": one.side,
+        "price": "market_price" if is_market else float(one.price), "amount": float(one.qty),
+        "filled": OMIT if waits else float(one.filled),
+        "average": OMIT if waits else float(one.price if one.filled else 0), "label": one.client_id,
+        "tif": "good_til_cancelled" if one.tif == "gtc" else one.tif, "post": one.post_only,
+        "reduce": one.reduce_only, "liquidation": one.kind == "liquidation",
+        "reason": (one.reason or "user_request") if shown == "cancelled" else OMIT,
+        "opened": one.created_ns // 1_000_000, "updated": (one.closed_ns or one.created_ns) // 1_000_000,
+        "trigger": "mark_price" if waits else OMIT,
+        "trigger_price": float(one.stop_price) if waits and one.stop_price is not None else OMIT,
+        "trail": OMIT if one.trail is None else float(one.trail),
+        "triggered": shown == "triggered" if waits else OMIT, "parent": one.parent or OMIT,
+        "quote": True if is_quote else OMIT, "quote_set": one.quote_set if is_quote else OMIT,
+        "mmp": "default" if is_quote else OMIT, "group": one.group or OMIT,
+        "secondary": True if one.primary else OMIT,
+    })  # fmt: skip
+    return dict(filled)
+
+
+def cancelled(one: Order) -> dict[str, Any]:
+    """Return an order as the answers of cancels have it: a trigger is called `untriggered` (§3.1)."""
+    return order(one, "untriggered" if isinstance(one, DeribitOrder) and one.waits else "cancelled")
+
+
+def book_of(one: Order) -> tuple[str, str, str]:
+    """Return the currency, the type and the market by which a detailed answer is divided."""
+    is_waiting = isinstance(one, DeribitOrder) and one.waits
+    return INSTRUMENTS[one.symbol].currency, "trigger" if is_waiting else "limit", one.symbol
+
+
+def reports(orders: Iterable[Order]) -> list[dict[str, Any]]:
+    """Return the positive reports of a detailed cancel: one for each currency, type and book (§3.1)."""
+    return [
+        {"currency": currency, "type": kind, "instrument_name": name, "result": [cancelled(one) for one in group]}
+        for (currency, kind, name), group in groupby(sorted(orders, key=book_of), book_of)
+    ]
+
+
+def trade(one: Order) -> dict[str, Any]:
+    """Return the fill of an order."""
+    return {
+        "trade_id": f"T-{one.id}", "order_id": one.id, "instrument_name": one.symbol, "direction": one.side,
+        "amount": float(one.qty), "price": float(one.price), "state": one.state, "timestamp": one.closed_ns // 10**6,
+        "label": one.client_id, "fee": 0.0, "order_type": getattr(one, "type", "limit"),
+    }  # fmt: skip
+
+
+def rfq_quote(one: Order) -> dict[str, Any]:
+    """Return a quote of a Block RFQ; the number in its id is the RFQ's (§3.3)."""
+    return {
+        "block_rfq_quote_id": rfq_number(one), "block_rfq_id": rfq_number(one), "quote_state": one.state,
+        "direction": one.side, "amount": float(one.qty), "price": float(one.price), "label": one.client_id,
+        "legs": [{"instrument_name": one.symbol, "direction": one.side, "ratio": 1, "price": float(one.price)}],
+        "creation_timestamp": one.created_ns // 1_000_000,
+    }  # fmt: skip
+
+
+def rfq_number(one: Order) -> int:
+    """Return the number in an order's id."""
+    return int(one.id.rpartition("-")[2])
+
+
+def position(held: Any) -> dict[str, Any]:
+    """Return a position."""
+    return {
+        "instrument_name": held.symbol, "kind": INSTRUMENTS[held.symbol].kind, "size": float(held.qty),
+        "direction": "buy" if held.qty > 0 else "sell", "average_price": float(held.entry),
+        "floating_profit_loss": 0.0, "total_profit_loss": 0.0, "initial_margin": 0.0, "maintenance_margin": 0.0,
+    }  # fmt: skip
+
+
+def summaries(account: Account, *, cross: bool) -> dict[str, dict[str, Any]]:
+    """Return the money by currency (§9): 30 % of it in BTC, the rest and what is unrealised in USDC."""
+    share = {"BTC": Decimal("0.000005"), "USDC": Decimal("0.7")}  # of the equity; one BTC is worth 60,000
+    shown = {}
+    for currency in CURRENCIES:
+        equity = account.equity * share.get(currency, 0)
+        upl = account.unrealised if currency == "USDC" else Decimal(0)
+        shown[currency] = {
+            "currency": currency, "equity": float(equity), "balance": float(equity - upl), "session_upl": float(upl),
+            "session_rpl": 0.0, "total_pl": float(upl), "futures_pl": float(upl), "options_pl": 0.0,
+            "margin_balance": float(equity), "available_funds": float(equity), "initial_margin": 0.0,
+            "maintenance_margin": 0.0, "cross_collateral_enabled": cross,
+            "margin_model": "cross_sm" if cross else "segregated_sm",
+        }  # fmt: skip
+        if cross:
+            shown[currency] |= {"total_equity_usd": float(account.equity)}
+            shown[currency] |= {"total_margin_balance_usd": float(account.equity)}
+    return shown
+
+
+def instrument(row: Instrument) -> dict[str, Any]:
+    """Return a market, as far as clients read it."""
+    is_perpetual, is_option = row.name.endswith("PERPETUAL"), row.kind == "option"
+    shown: dict[str, Any] = {
+        "instrument_name": row.name, "kind": row.kind, "base_currency": row.base, "quote_currency": row.counter,
+        "counter_currency": row.counter, "settlement_currency": row.currency, "tick_size": 0.5, "is_active": True,
+        "min_trade_amount": 0.1 if is_option else 0.0001 if row.counter != "USD" else 10.0, "contract_size": 1.0,
+        "expiration_timestamp": _FAR_MS if is_perpetual or row.kind == "spot" else _EXPIRY_MS,
+        "creation_timestamp": 1_534_242_287_000, "maker_commission": 0.0, "taker_commission": 0.0005,
+        "settlement_period": "perpetual" if is_perpetual else "month",
+    }  # fmt: skip
+    if is_option:
+        *_, strike, letter = row.name.split("-")
+        shown |= {"strike": float(strike), "option_type": "call" if letter == "C" else "put"}
+    return shown
+
+
+def is_of(name: str, kind: str | None, currency: str | None) -> bool:
+    """Return whether a market is of a kind and a currency; `any` and None are all, `combo` is both combos."""
+    row = INSTRUMENTS[name]
+    fits = kind in (None, "any", row.kind) or (kind == "combo" and row.kind.endswith("_combo"))
+    return fits and (currency in (None, "any") or row.currency == str(currency).upper())
+
+
+def of_type(one: Order, wanted: str | None) -> bool:
+    """Return whether an order is of a type, in the words of cancels and of lists (§3.2, §4)."""
+    kind = one.type if isinstance(one, DeribitOrder) else ""
+    waits = isinstance(one, DeribitOrder) and one.waits
+    match wanted:
+        case None | "all":
+            return True
+        case "limit":
+            return not waits
+        case "trigger_all":
+            return waits
+        case "trailing_stop" | "trailing_all":
+            return kind == "trailing_stop"
+        case "stop" | "stop_all" | "take" | "take_all":
+            return kind.startswith(wanted.removesuffix("_all") + "_")
+    return kind == wanted
+
+
+def matches(channel: Sequence[str], one: Order) -> bool:
+    """Return whether an order belongs to the middle of a channel's name: a market, or a kind and a currency (§5)."""
+    if len(channel) == 1:
+        return channel[0] == one.symbol
+    return is_of(one.symbol, channel[0], channel[1])
