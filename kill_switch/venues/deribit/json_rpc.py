@@ -138,6 +138,7 @@ class JsonRpcSocket:
         self._adapter.evidence.hide(token)
         self._adapter.evidence.hide(refresh)
         self._tokens[conn] = token
+        self.locked.pop("maintenance", None)  # no login passes in it
         self.scopes = frozenset(as_text(result.get("scope")).split())
         self.why_not = "" if TRADE in self.scopes else CANNOT_CANCEL
         life = as_decimal(result.get("expires_in"))
@@ -173,7 +174,7 @@ class JsonRpcSocket:
         if (isinstance(number, int) and number >= FIRST) or "method" in message:
             return None
         if "error" not in message:
-            return LoginRefused(CANNOT_CANCEL, fatal=True) if number == Id.AUTH and self.why_not else None
+            return LoginRefused(CANNOT_CANCEL, fatal=True) if number in (Id.AUTH, Id.REFRESH) and self.why_not else None
         reply = judge(message, self._adapter.evidence)
         if number in (Id.AUTH, Id.REFRESH):
             if is_wrong_time(message, self._requests.signed_ms):
@@ -228,6 +229,8 @@ class JsonRpcSocket:
         """Forget a connection that is gone."""
         for kept in (self._tokens, self._channels, self._asked):
             kept.pop(conn, None)
+        if not self._tokens:
+            self.locked.clear()  # nobody tells when it ends
 
 
 def _frame(number: int, method: str, **params: object) -> bytes:
