@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -34,7 +33,7 @@ def unauthorized() -> Refused:
 
 @dataclass(slots=True, eq=False)
 class Grant:
-    """What a client may do: its account, its scopes, and how long."""
+    """A login: its account, its scopes, its tokens, its end."""
 
     account: Account
     scopes: Mapping[str, str]  # area → read or read_write
@@ -78,8 +77,9 @@ def narrowed(asked: Mapping[str, str], most: str, *, read_only: bool) -> dict[st
 class Credentials:
     """Check what proves a client: its secret, or a signature with a time and a nonce."""
 
-    def __init__(self, keys: Mapping[str, Account], now_ms: Callable[[], int]) -> None:
+    def __init__(self, keys: Mapping[str, Account], now_ms: Callable[[], int], most: Callable[[], str]) -> None:
         self._keys = keys
+        self._most = most  # the scopes that the keys allow
         self._now_ms = now_ms
         self._used: dict[tuple[str, str], int] = {}  # the nonces of each key, and their times
 
@@ -96,7 +96,7 @@ class Credentials:
         A time is valid for 60 s either way, and a nonce once.
         """
         account = self._keys.get(client_id)
-        if account is None or not (stamp.isascii() and stamp.isdigit()) or not nonce:
+        if account is None or not is_short_number(stamp) or not nonce:
             raise wrong()
         text = f"{stamp}\n{nonce}\n{signed}"
         if not hmac.compare_digest(sign(account.credentials["client_secret"], text).encode(), signature.encode()):
@@ -108,8 +108,12 @@ class Credentials:
         self._used[client_id, nonce] = int(stamp)
         return account
 
-    def by_header(self, request: Request) -> Account:
-        """Return the account of a header Basic or deri-hmac-sha256. Raises `Refused`."""
+    def by_header(self, request: Request) -> Grant:
+        """Return what a header Basic or deri-hmac-sha256 allows. Raises `Refused`."""
+        account = self._proven(request)
+        return Grant(account, narrowed({}, self._most(), read_only=False))
+
+    def _proven(self, request: Request) -> Account:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         match scheme.lower():
             case "basic":
@@ -131,6 +135,11 @@ class Credentials:
         return dict(_HEADER.findall(value)).get("id", "") if scheme.lower() == "deri-hmac-sha256" else ""
 
 
+def is_short_number(text: str) -> bool:
+    """Return whether a text is a whole number of 15 digits at most."""
+    return text.isascii() and text.isdigit() and len(text) <= 15
+
+
 def sign(secret: str, text: str) -> str:
     """Return the signature of a text."""
     return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
@@ -139,7 +148,7 @@ def sign(secret: str, text: str) -> str:
 def _basic(value: str) -> tuple[str, str]:
     try:
         client_id, _, secret = base64.b64decode(value, validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return "", ""
     return client_id, secret
 
@@ -152,8 +161,8 @@ class Grants:
         self._all: list[Grant] = []  # the least recently refreshed first
 
     def issue(self, grant: Grant, life_s: float) -> None:
-        """Put a grant in force, with new tokens; a session of the same name ends."""
-        grant.access, grant.refresh = (f"{secrets.randbelow(2**40)}.{secrets.token_urlsafe(24)}" for _ in range(2))
+        """Issue new tokens for a grant; an older session of the same name ends."""
+        grant.access, grant.refresh = (f"{secrets.randbits(40)}.{secrets.token_urlsafe(24)}" for _ in range(2))
         grant.ends_at = self._clock() + life_s
         named = [other for other in self._all if other.session and other.account is grant.account]
         same = [other for other in named if other.session == grant.session]

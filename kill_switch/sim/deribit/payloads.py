@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from kill_switch.sim.deribit.rpc import Call
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.tables import OMIT, fill
 
@@ -25,11 +26,12 @@ KINDS = {  # kinds of the admin API → types
     "limit": "limit", "stop": "stop_market", "stop_limit": "stop_limit", "take": "take_limit",
     "trailing_stop": "trailing_stop", "quote": "limit",
 }  # fmt: skip
+MARKET_KINDS = ("any", "future", "option", "spot", "future_combo", "option_combo", "combo")
 UNCOVERED = ("rfq", "starbase", "liquidation")  # kinds that a cancel_all does not reach (§3.1, §3.3)
 
 
 class Instrument(NamedTuple):
-    """A market; `currency` is the one that cancels and order ids have."""
+    """A market; cancels and order ids have its `currency`."""
 
     name: str
     kind: str
@@ -79,6 +81,12 @@ class DeribitOrder(Order):
         """Return whether it waits for a price."""
         return self.type in TRIGGERS
 
+    def is_reached(self, price: Decimal) -> bool:
+        """Return whether the price has reached a trigger that is awake."""
+        if not self.is_trigger or self.dormant or self.stop_price is None:
+            return False
+        return price <= self.stop_price if falls(self.side, self.type) else price >= self.stop_price
+
     @property
     def waits(self) -> bool:
         """Return whether it is in no book of the matching engine: a trigger, or a secondary."""
@@ -109,72 +117,73 @@ def order_id(instrument: str, number: int, kind: str) -> str:
     return "-".join(part for part in ("" if currency == "BTC" else currency, letters, str(number)) if part)
 
 
-def order(one: Order, state: str = "") -> dict[str, Any]:
+def order_row(order: Order, state: str = "") -> dict[str, Any]:
     """Return an order as lists, answers and events have it; a trigger has no amount filled and no average (§4)."""
-    assert isinstance(one, DeribitOrder)  # noqa: S101 - for the type checker
-    shown, waits, is_quote = state or one.state, one.is_trigger, one.kind == "quote"
-    is_market = one.type in ("market", "stop_market", "take_market", "trailing_stop")
+    assert isinstance(order, DeribitOrder)  # noqa: S101 - for the type checker
+    shown, waits, is_quote = state or order.state, order.is_trigger, order.kind == "quote"
+    is_market = order.type in ("market", "stop_market", "take_market", "trailing_stop")
     filled = fill(_ORDER, {
-        "id": one.id, "state": shown, "type": one.type, "symbol": one.symbol, "side": one.side,
-        "price": "market_price" if is_market else float(one.price), "amount": float(one.qty),
-        "filled": OMIT if waits else float(one.filled),
-        "average": OMIT if waits else float(one.price if one.filled else 0), "label": one.client_id,
-        "tif": "good_til_cancelled" if one.tif == "gtc" else one.tif, "post": one.post_only,
-        "reduce": one.reduce_only, "liquidation": one.kind == "liquidation",
-        "reason": (one.reason or "user_request") if shown == "cancelled" else OMIT,
-        "opened": one.created_ns // 1_000_000, "updated": (one.closed_ns or one.created_ns) // 1_000_000,
+        "id": order.id, "state": shown, "type": order.type, "symbol": order.symbol, "side": order.side,
+        "price": "market_price" if is_market else float(order.price), "amount": float(order.qty),
+        "filled": OMIT if waits else float(order.filled),
+        "average": OMIT if waits else float(order.price if order.filled else 0), "label": order.client_id,
+        "tif": "good_til_cancelled" if order.tif == "gtc" else order.tif, "post": order.post_only,
+        "reduce": order.reduce_only, "liquidation": order.kind == "liquidation",
+        "reason": (order.reason or "user_request") if shown == "cancelled" else OMIT,
+        "opened": order.created_ns // 1_000_000, "updated": (order.closed_ns or order.created_ns) // 1_000_000,
         "trigger": "mark_price" if waits else OMIT,
-        "trigger_price": float(one.stop_price) if waits and one.stop_price is not None else OMIT,
-        "trail": OMIT if one.trail is None else float(one.trail),
-        "triggered": shown == "triggered" if waits else OMIT, "parent": one.parent or OMIT,
-        "quote": True if is_quote else OMIT, "quote_set": one.quote_set if is_quote else OMIT,
-        "mmp": "default" if is_quote else OMIT, "group": one.group or OMIT,
-        "secondary": True if one.primary else OMIT,
+        "trigger_price": float(order.stop_price) if waits and order.stop_price is not None else OMIT,
+        "trail": OMIT if order.trail is None else float(order.trail),
+        "triggered": shown == "triggered" if waits else OMIT, "parent": order.parent or OMIT,
+        "quote": True if is_quote else OMIT, "quote_set": order.quote_set if is_quote else OMIT,
+        "mmp": "default" if is_quote else OMIT, "group": order.group or OMIT,
+        "secondary": True if order.primary else OMIT,
     })  # fmt: skip
     return dict(filled)
 
 
-def cancelled(one: Order) -> dict[str, Any]:
+def cancelled(order: Order) -> dict[str, Any]:
     """Return an order as the answers of cancels have it: a trigger is called `untriggered` (§3.1)."""
-    return order(one, "untriggered" if isinstance(one, DeribitOrder) and one.waits else "cancelled")
+    return order_row(order, "untriggered" if isinstance(order, DeribitOrder) and order.waits else "cancelled")
 
 
-def book_of(one: Order) -> tuple[str, str, str]:
+def book_of(order: Order) -> tuple[str, str, str]:
     """Return the currency, the type and the market by which a detailed answer is divided."""
-    is_waiting = isinstance(one, DeribitOrder) and one.waits
-    return INSTRUMENTS[one.symbol].currency, "trigger" if is_waiting else "limit", one.symbol
+    is_waiting = isinstance(order, DeribitOrder) and order.waits
+    return INSTRUMENTS[order.symbol].currency, "trigger" if is_waiting else "limit", order.symbol
 
 
 def reports(orders: Iterable[Order]) -> list[dict[str, Any]]:
     """Return the positive reports of a detailed cancel: one for each currency, type and book (§3.1)."""
     return [
-        {"currency": currency, "type": kind, "instrument_name": name, "result": [cancelled(one) for one in group]}
+        {"currency": currency, "type": kind, "instrument_name": name, "result": [cancelled(order) for order in group]}
         for (currency, kind, name), group in groupby(sorted(orders, key=book_of), book_of)
     ]
 
 
-def trade(one: Order) -> dict[str, Any]:
+def trade(order: Order) -> dict[str, Any]:
     """Return the fill of an order."""
     return {
-        "trade_id": f"T-{one.id}", "order_id": one.id, "instrument_name": one.symbol, "direction": one.side,
-        "amount": float(one.qty), "price": float(one.price), "state": one.state, "timestamp": one.closed_ns // 10**6,
-        "label": one.client_id, "fee": 0.0, "order_type": getattr(one, "type", "limit"),
+        "trade_id": f"T-{order.id}", "order_id": order.id, "instrument_name": order.symbol, "direction": order.side,
+        "amount": float(order.qty), "price": float(order.price), "state": order.state,
+        "timestamp": order.closed_ns // 1_000_000, "label": order.client_id, "fee": 0.0,
+        "order_type": getattr(order, "type", "limit"),
     }  # fmt: skip
 
 
-def rfq_quote(one: Order) -> dict[str, Any]:
+def rfq_quote(order: Order) -> dict[str, Any]:
     """Return a quote of a Block RFQ; the number in its id is the RFQ's (§3.3)."""
     return {
-        "block_rfq_quote_id": rfq_number(one), "block_rfq_id": rfq_number(one), "quote_state": one.state,
-        "direction": one.side, "amount": float(one.qty), "price": float(one.price), "label": one.client_id,
-        "legs": [{"instrument_name": one.symbol, "direction": one.side, "ratio": 1, "price": float(one.price)}],
-        "creation_timestamp": one.created_ns // 1_000_000,
+        "block_rfq_quote_id": rfq_number(order), "block_rfq_id": rfq_number(order), "quote_state": order.state,
+        "direction": order.side, "amount": float(order.qty), "price": float(order.price), "label": order.client_id,
+        "legs": [{"instrument_name": order.symbol, "direction": order.side, "ratio": 1, "price": float(order.price)}],
+        "creation_timestamp": order.created_ns // 1_000_000,
     }  # fmt: skip
 
 
-def rfq_number(one: Order) -> int:
+def rfq_number(order: Order) -> int:
     """Return the number in an order's id."""
-    return int(one.id.rpartition("-")[2])
+    return int(order.id.rpartition("-")[2])
 
 
 def position(held: Any) -> dict[str, Any]:
@@ -187,7 +196,7 @@ def position(held: Any) -> dict[str, Any]:
 
 
 def summaries(account: Account, *, cross: bool) -> dict[str, dict[str, Any]]:
-    """Return the money by currency (§9): 30 % of it in BTC, the rest and what is unrealised in USDC."""
+    """Return the money by currency (§9): 30 % of it in BTC, 70 % in USDC."""
     share = {"BTC": Decimal("0.000005"), "USDC": Decimal("0.7")}  # of the equity; one BTC is worth 60,000
     shown = {}
     for currency in CURRENCIES:
@@ -223,6 +232,16 @@ def instrument(row: Instrument) -> dict[str, Any]:
     return shown
 
 
+def market(call: Call) -> str | None:
+    """Return the market that a call names; None if it names none. Raises `Refused`."""
+    return call.choice("instrument_name", *INSTRUMENTS)
+
+
+def currency(call: Call) -> str | None:
+    """Return the currency that a call names, or `any`; None if it names none. Raises `Refused`."""
+    return call.choice("currency", *CURRENCIES, "any")
+
+
 def is_of(name: str, kind: str | None, currency: str | None) -> bool:
     """Return whether a market is of a kind and a currency; `any` and None are all, `combo` is both combos."""
     row = INSTRUMENTS[name]
@@ -230,10 +249,15 @@ def is_of(name: str, kind: str | None, currency: str | None) -> bool:
     return fits and (currency in (None, "any") or row.currency == str(currency).upper())
 
 
-def of_type(one: Order, wanted: str | None) -> bool:
+def falls(side: str, order_type: str) -> bool:
+    """Return whether a trigger waits for a price that falls."""
+    return (side == "sell") is not order_type.startswith("take")
+
+
+def of_type(order: Order, wanted: str | None) -> bool:
     """Return whether an order is of a type, in the words of cancels and of lists (§3.2, §4)."""
-    kind = one.type if isinstance(one, DeribitOrder) else ""
-    waits = isinstance(one, DeribitOrder) and one.waits
+    kind = order.type if isinstance(order, DeribitOrder) else ""
+    waits = isinstance(order, DeribitOrder) and order.waits
     match wanted:
         case None | "all":
             return True
@@ -248,8 +272,8 @@ def of_type(one: Order, wanted: str | None) -> bool:
     return kind == wanted
 
 
-def matches(channel: Sequence[str], one: Order) -> bool:
+def matches(channel: Sequence[str], order: Order) -> bool:
     """Return whether an order belongs to the middle of a channel's name: a market, or a kind and a currency (§5)."""
     if len(channel) == 1:
-        return channel[0] == one.symbol
-    return is_of(one.symbol, channel[0], channel[1])
+        return channel[0] == order.symbol
+    return is_of(order.symbol, channel[0], channel[1])

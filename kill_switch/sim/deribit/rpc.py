@@ -15,7 +15,7 @@ from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.protocol import Kind
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.tables import Refused
-from kill_switch.sim.kit.values import parse_number
+from kill_switch.sim.kit.values import positive
 
 MOST_BYTES = 32 << 10  # of a frame, or of the body of a POST
 MESSAGES = {
@@ -26,7 +26,8 @@ MESSAGES = {
     10049: "cancel_on_disconnect_failed", 11008: "already_filled", 11042: "permission_denied",
     11044: "not_open_order", 11050: "bad_request", 11051: "system_maintenance", 11094: "internal_server_error",
     11098: "account_locked", 13004: "invalid_credentials", 13009: "unauthorized", 13021: "forbidden",
-    13025: "method_switched_off_by_admin", 13028: "temporarily_unavailable", 13043: "quotes_frozen",
+    13025: "method_switched_off_by_admin", 13028: "temporarily_unavailable", 13040: "mmp_required",
+    13042: "cod_not_enabled", 13043: "quotes_frozen",
     13403: "scope_exceeded", 13778: "raw_subscriptions_not_available_for_unauthorized", 13888: "timed_out",
     -32000: "Missing params", -32600: "request entity too large", -32601: "Method not found",
     -32602: "Invalid params", -32700: "Parse error",
@@ -37,13 +38,13 @@ _TYPES: Mapping[str, tuple[type, ...]] = {  # of parameters; the others are text
     "invalidate_token": (bool,), "expired": (bool,), "amount": (int, float), "price": (int, float),
     "trigger_price": (int, float), "trigger_offset": (int, float), "count": (int,), "interval": (int,),
     "timestamp": (int,), "start_timestamp": (int,), "end_timestamp": (int,), "block_rfq_id": (int,),
-    "valid_until": (int,), "channels": (list,), "otoco_config": (list,),
+    "valid_until": (int,), "channels": (list,), "otoco_config": (list,), "quotes": (list,),
 }  # fmt: skip
 
 
 @dataclass(slots=True)
 class Call:
-    """One call of a method: who makes it, with what, and how it came; HTTP has no session."""
+    """A call of a method: its account, its parameters, its connection; HTTP has no session."""
 
     account: Account
     params: Mapping[str, Any]
@@ -57,11 +58,17 @@ class Call:
             raise Refused("10030", 400)
         return self.session
 
+    def part(self, params: Mapping[str, Any]) -> Call:
+        """Return the call with parameters that were nested in its own."""
+        return Call(self.account, params, self.connection, self.session, self.grant)
+
     def number(self, name: str) -> Decimal | None:
         """Return a parameter that is a number above 0; None if it is absent. Raises `Refused`."""
         value = self.params.get(name)
-        number = parse_number(value)
-        if value is not None and (number is None or number <= 0):
+        if value is None:
+            return None
+        number = positive(value)
+        if number is None:
             raise invalid(name, "must be positive")
         return number
 
@@ -92,18 +99,18 @@ def invalid(name: str, reason: str) -> Refused:
     return Refused("-32602", 400, f"{name}: {reason}")
 
 
-def checked(spec: str, given: object, *, texts: bool) -> dict[str, Any]:
+def checked(spec: str, arguments: object, *, texts: bool) -> dict[str, Any]:
     """Return the parameters of a call; with `texts`, those of a query. Raises `Refused`."""
     known = {word.strip("!*"): word for word in spec.split()}
     needed = [name for name, word in known.items() if word.endswith("!")]
-    if given is None:
+    if arguments is None:
         if needed:
             raise Refused("-32000", 400)
         return {}
-    if not isinstance(given, dict):
+    if not isinstance(arguments, dict):
         raise invalid("params", "must be an object")
     params: dict[str, Any] = {}
-    for name, value in given.items():
+    for name, value in arguments.items():
         if name == "access_token":
             continue
         if name not in known:
@@ -111,6 +118,8 @@ def checked(spec: str, given: object, *, texts: bool) -> dict[str, Any]:
         types = _TYPES.get(name, (str, list) if "*" in known[name] else (str,))
         parsed = _parsed(value, types) if texts else value
         if not isinstance(parsed, types) or (isinstance(parsed, bool) and bool not in types):
+            raise invalid(name, "wrong format")
+        if name == "channels" and isinstance(parsed, list) and not all(isinstance(each, str) for each in parsed):
             raise invalid(name, "wrong format")
         params[name] = parsed
     if missing := next((name for name in needed if name not in params), None):
@@ -127,8 +136,13 @@ def _parsed(value: str, types: tuple[type, ...]) -> object:
         return value
 
 
+def notice(method: str, params: Mapping[str, object]) -> bytes:
+    """Return a message that answers no request."""
+    return orjson.dumps({"jsonrpc": "2.0", "method": method, "params": params})
+
+
 def error(code: str, text: str = "") -> dict[str, object]:
-    """Return an error: its number, its message, and what `text` says of it."""
+    """Return an error: its number, its message, its data."""
     number = int(code) if code.lstrip("-").isdigit() else 10001
     shown: dict[str, object] = {"code": number, "message": MESSAGES.get(number, text or "error")}
     if number == 11050:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -21,6 +22,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from kill_switch.sim.deribit.grants import sign
+from tests.harness.virtual_time import VirtualTimeLoop
 
 from .clients import Sim, receive, receive_until_closed, running
 
@@ -196,7 +198,7 @@ async def test_a_header_is_good_once(derib: Derib) -> None:
     assert [(await derib.get("private/get_open_orders", header)).status_code for _ in range(2)] == [200, 401]
 
 
-async def test_the_reply_to_a_login_names_what_the_key_allows(derib: Derib) -> None:
+async def test_the_reply_to_a_login_names_the_scopes_that_the_key_allows(derib: Derib) -> None:
     asked = "session:kill trade:read_write account:read wallet:read_write"
     async with derib.socket(login=False) as ws:
         reply = await derib.ok(ws, "public/auth", **derib.login(scope=asked))
@@ -273,6 +275,7 @@ async def test_an_answer_repeats_the_id_and_has_its_times(derib: Derib) -> None:
         ("private/cancel_all_by_currency", {"currency": "DOGE"}, ("invalid currency", "currency")),
         ("private/get_open_orders", {"type": "stop"}, ("invalid type", "type")),
         ("private/cancel_all", [], ("must be an object", "params")),
+        ("private/unsubscribe", {"channels": [{}]}, ("wrong format", "channels")),
     ],
 )
 async def test_a_wrong_request_is_refused(derib: Derib, method: str, params: object, error: Any) -> None:
@@ -287,7 +290,7 @@ async def test_a_wrong_request_is_refused(derib: Derib, method: str, params: obj
         assert (await receive(ws))["error"] == error
 
 
-async def test_what_is_no_request_is_refused_and_the_socket_stays(derib: Derib) -> None:
+async def test_a_malformed_request_is_refused_and_the_socket_stays(derib: Derib) -> None:
     large = json.dumps(
         {"jsonrpc": "2.0", "id": 1, "method": "public/test", "params": {"expected_result": "x" * 32_768}}
     )
@@ -455,6 +458,39 @@ async def test_linked_orders_end_with_each_other(derib: Derib) -> None:
             assert (await derib.ok(ws, "private/get_order_state", order_id=other))["cancel_reason"] == reason
 
 
+async def test_mass_quotes_need_cancel_on_disconnect_and_are_frozen_for_a_second(sim: Sim, derib: Derib) -> None:
+    quotes = [
+        {"instrument_name": "BTC-PERPETUAL", "side": side, "amount": 10, "price": 9.0} for side in ("buy", "sell")
+    ]
+    batch = {"quote_id": "1", "mmp_group": "mm", "quotes": quotes}
+    async with derib.socket() as ws:
+        assert await derib.code(ws, "private/mass_quote", **batch) == 13042
+        await derib.ok(ws, "private/enable_cancel_on_disconnect")
+        assert await derib.code(ws, "private/mass_quote", quote_id="1", quotes=quotes) == 13040
+        placed = (await derib.ok(ws, "private/mass_quote", **batch))["orders"]
+        assert [order["quote"] for order in placed] == [True, True]
+        assert await derib.ok(ws, "private/cancel_all", freeze_quotes=True) == 2
+        assert await derib.code(ws, "private/mass_quote", **batch) == 13043
+        assert await sim.open("deribit") == 0
+
+
+async def test_a_secondary_wakes_when_its_primary_is_filled(derib: Derib) -> None:
+    legs = [
+        {"amount": 10, "type": "limit", "price": 70_000},
+        {"amount": 10, "type": "stop_market", "trigger": "mark_price", "trigger_price": 50_000},
+    ]
+    order = {"instrument_name": "BTC-PERPETUAL", "amount": 10, "type": "market", "otoco_config": legs}
+    async with derib.socket() as ws:
+        await derib.ok(ws, "private/buy", **order, linked_order_type="one_triggers_one_cancels_other")
+        rows = await derib.ok(ws, "private/get_open_orders")
+        assert {row["order_type"]: row["order_state"] for row in rows} == {
+            "limit": "open",
+            "stop_market": "untriggered",
+        }
+        await derib.ok(ws, "private/cancel", order_id=rows[0]["order_id"])
+        assert await derib.ok(ws, "private/get_open_orders") == []
+
+
 # ── streams, heartbeats, cancel-on-disconnect (§5, §6) ────────────────────────────────────────────────────────────
 
 
@@ -485,7 +521,7 @@ async def test_order_events_are_objects_or_lists_and_begin_without_a_snapshot(si
         assert data[channels[2]]["orders"][0]["order_id"] == one
 
 
-async def test_a_lock_and_a_maintenance_are_told(sim: Sim, derib: Derib) -> None:
+async def test_a_lock_and_a_maintenance_are_pushed(sim: Sim, derib: Derib) -> None:
     async with derib.socket("user.lock", "platform_state") as ws:
         await sim.post("/options", venue="deribit", locked=True)
         assert (await receive(ws))["params"]["data"] == {"currency": "ALL", "locked": True}
@@ -592,3 +628,47 @@ async def test_the_money_of_all_currencies_is_the_equity(sim: Sim, derib: Derib)
         await sim.post("/equity", venue="deribit", equity="80000")
         event = (await receive(ws))["params"]
         assert (event["channel"], event["data"]["equity"]) == ("user.portfolio.usdc", 56_000)
+
+
+# ── heartbeats, in virtual time (§5) ──────────────────────────────────────────────────────────────────────────────
+
+
+class TestHeartbeats:
+    @pytest.fixture
+    def anyio_backend(self) -> tuple[str, dict[str, object]]:
+        return ("asyncio", {"loop_factory": VirtualTimeLoop})
+
+    async def test_test_requests_come_as_measured_and_one_without_an_answer_ends_the_websocket(self) -> None:
+        async with set_to() as (sim, derib), derib.socket() as ws:
+            loop = asyncio.get_running_loop()
+            assert await derib.code(ws, "public/set_heartbeat", interval=9) == -32602
+            assert await derib.ok(ws, "public/set_heartbeat", interval=10) == "ok"
+            began_s, asked_s = loop.time(), []
+            order = {"instrument_name": "BTC-PERPETUAL", "amount": 10, "price": 1.0}
+            await derib.ok(ws, "private/buy", **order)
+            await derib.ok(ws, "private/enable_cancel_on_disconnect")
+
+            async def answer_two() -> None:
+                while True:
+                    message = json.loads(await ws.recv())
+                    if message.get("params") == {"type": "test_request"}:
+                        asked_s.append(loop.time() - began_s)
+                        if len(asked_s) < 3:
+                            await derib.send(ws, "public/test")
+
+            with pytest.raises(ConnectionClosed) as end:
+                await answer_two()
+            assert [round(at_s, 1) for at_s in asked_s] == [12.3, 22.9, 33.5]
+            assert end.value.rcvd is not None
+            assert (end.value.rcvd.code, end.value.rcvd.reason) == (4000, "heartbeat close")
+            assert round(loop.time() - began_s, 1) == 43.5
+            await sim.until_open("deribit", 0)
+
+    async def test_a_connection_of_http_ends_after_a_quarter_of_an_hour(self) -> None:
+        async with set_to() as (sim, _):
+            host, port = sim.venue("deribit")["rest_url"].removeprefix("https://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port), ssl=sim.tls)
+            began_s = asyncio.get_running_loop().time()
+            assert await reader.read() == b""
+            assert round(asyncio.get_running_loop().time() - began_s) == 900
+            writer.close()

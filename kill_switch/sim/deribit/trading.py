@@ -1,0 +1,111 @@
+"""Deribit's methods that place orders (docs/venues/deribit.md §3.2, §6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kill_switch.sim.deribit import payloads as wire
+from kill_switch.sim.deribit.payloads import DeribitOrder
+from kill_switch.sim.deribit.rpc import Call, Method, checked, invalid
+from kill_switch.sim.kit.tables import Refused
+
+if TYPE_CHECKING:
+    from kill_switch.sim.deribit.venue import Deribit
+
+_LINKS = {"one_triggers_other", "one_cancels_other", "one_triggers_one_cancels_other"}
+_PLACE = (
+    "instrument_name! amount! type price label time_in_force post_only reject_post_only reduce_only trigger "
+    "trigger_price trigger_offset valid_until linked_order_type trigger_fill_condition otoco_config"
+)
+
+
+class OrderCalls:
+    """The methods that place orders."""
+
+    def __init__(self, venue: Deribit) -> None:
+        self._venue = venue
+
+    def methods(self) -> dict[str, Method]:
+        """Return the methods."""
+        buy = Method("other", "place", lambda call: self.place(call, "buy"), _PLACE, "trade:read_write", "trading")
+        quote = buy._replace(operation="quote", handler=self.mass_quote, params="quotes! quote_id! mmp_group")
+        return {
+            "private/buy": buy,
+            "private/sell": buy._replace(handler=lambda call: self.place(call, "sell")),
+            "private/mass_quote": quote,
+        }
+
+    def mass_quote(self, call: Call) -> object:
+        """Answer mass_quote: it needs cancel-on-disconnect and a group of market maker protection (§6)."""
+        account, venue = call.account, self._venue
+        venue.desk.permit(cancels=False)
+        if not venue.socket.state(call.socket()).cancels:
+            raise Refused("13042", 400)
+        if "mmp_group" not in call.params:
+            raise Refused("13040", 400)
+        if venue.desk.is_frozen(account):
+            raise Refused("13043", 400)
+        quotes = [self._quote(call, quote) for quote in call.params["quotes"]]
+        for quote in quotes:
+            venue.place(account, quote)
+        return {"orders": [wire.order_row(quote) for quote in quotes], "trades": [], "errors": []}
+
+    def _quote(self, call: Call, quote: object) -> DeribitOrder:
+        part = call.part(checked("instrument_name! side! amount! price! quote_set_id", quote, texts=False))
+        order = self._order(part, part.choice("side", "buy", "sell") or "")
+        order.kind, order.quote_set = "quote", part.params.get("quote_set_id", "1")
+        return order
+
+    def place(self, call: Call, side: str) -> object:
+        """Answer buy and sell, with secondaries and other legs (§3.2)."""
+        account, params, venue = call.account, call.params, self._venue
+        venue.desk.permit(cancels=False)
+        if params.get("valid_until", venue.now_ns()) * 1_000_000 < venue.now_ns():
+            raise Refused("13888", 400)
+        order = self._order(call, side)
+        link, legs = params.get("linked_order_type"), params.get("otoco_config", [])
+        if (link is None) != (not legs) or (link is not None and link not in _LINKS):
+            raise invalid("linked_order_type", "invalid linked_order_type")
+        linked = [self._leg(call, order, leg) for leg in legs]
+        if link == "one_cancels_other":
+            for each in (order, *linked):
+                each.group = f"OCO-{order.id}"
+        for each in linked if link != "one_cancels_other" else ():
+            each.primary = order.id
+            each.dormant, each.state = True, "untriggered"
+            each.group = f"OCO-{order.id}" if "cancels" in str(link) else ""
+        account.rest(linked)
+        venue.push_orders(account, linked, "opened")
+        venue.place(account, order)
+        trades = [wire.trade(order)] if order.state == "filled" else []
+        return {"order": wire.order_row(order), "trades": trades}
+
+    def _leg(self, call: Call, first: DeribitOrder, leg: object) -> DeribitOrder:
+        usual = {"instrument_name": first.symbol, "amount": float(first.qty)}
+        filled = usual | leg if isinstance(leg, dict) else leg
+        part = call.part(checked(f"{_PLACE} direction", filled, texts=False))
+        opposite = "sell" if first.side == "buy" else "buy"
+        return self._order(part, part.choice("direction", "buy", "sell") or opposite)
+
+    def _order(self, call: Call, side: str) -> DeribitOrder:
+        params, symbol = call.params, str(wire.market(call))
+        kind = call.choice("type", "limit", "market", *wire.TRIGGERS) or "limit"
+        price, trigger = call.number("price"), call.number("trigger_price")
+        if kind.endswith("limit") and price is None:
+            raise invalid("price", "value required")
+        if kind in wire.TRIGGERS:
+            if call.choice("trigger", "index_price", "mark_price", "last_price") is None:
+                raise invalid("trigger", "value required")
+            if trigger is None and kind != "trailing_stop":
+                raise invalid("trigger_price", "value required")
+        order = self._venue.desk.make(symbol, "market" if kind == "market" else "limit", kind, side)
+        order.kind = {"stop_market": "stop", "take_market": "take", "take_limit": "take"}.get(kind, kind)
+        order.qty = call.number("amount") or order.qty
+        order.price = price or order.price
+        order.stop_price = (trigger or order.stop_price) if kind in wire.TRIGGERS else None
+        order.trail = call.number("trigger_offset")
+        order.client_id = params.get("label", "")
+        order.tif = params.get("time_in_force", "good_til_cancelled")
+        order.post_only, order.reduce_only = params.get("post_only", False), params.get("reduce_only", False)
+        order.session = call.session.id if call.session else ""
+        return order
