@@ -142,7 +142,7 @@ def test_signatures_are_those_of_the_documents(secret: str, stamp: int, nonce: s
     assert sign(secret.encode(), stamp, nonce, text) == signature
 
 
-def test_a_request_and_a_login_are_signed_with_what_they_carry() -> None:
+def test_a_request_and_a_login_are_signed_as_their_parts_are_sent() -> None:
     requests = DeribitRequests("venue.test", "the-id", b"the-secret", ClockOffset())
     request = requests.get("private/cancel", order_id="ETH-1")(START)
     words = dict(part.split("=", 1) for part in request.headers["Authorization"].split(" ", 1)[1].split(","))

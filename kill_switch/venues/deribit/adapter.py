@@ -115,10 +115,7 @@ class Deribit(KitAdapter[DeribitOptions]):
             "an order with a cancel_reason has ended, whatever its state says (§ 3.1)",
             "only pushes and look-ups are read so: an order that a list shows is alive",
         ),
-        Guess(
-            f"no order has the id {NO_ORDER} (§ 3.2)",
-            "nothing: a drill cancels this id",
-        ),
+        Guess(f"no order has the id {NO_ORDER} (§ 3.2)", "nothing: a drill cancels this id"),
         Guess(
             "the transaction log has a deposit when the balance has it (§ 9)",
             "nothing: a deposit that comes later looks like a profit until then",
@@ -141,10 +138,10 @@ class Deribit(KitAdapter[DeribitOptions]):
             then=self._after_cancel_all
         )
         self._rfq_quotes = self._command(RFQ_QUOTES)._replace(judge=count_quotes)
-        self._rfq_list = OrderList("rfq", one_page(self._get("private/get_block_rfq_quotes")), _as_list)
+        self._rfq_list = OrderList("rfq", one_page(self._get("private/get_block_rfq_quotes")), lambda data: data)
         self.lists = (
             OrderList("open", one_page(self._get("private/get_open_orders", type="all")), self._open_items),
-            OrderList("trigger", one_page(self._get("private/get_open_orders", type="trigger_all")), _as_list),
+            OrderList("trigger", one_page(self._get("private/get_open_orders", type="trigger_all")), lambda data: data),
         )
         self.look_up = lambda order_id: self._get("private/get_order_state", order_id=order_id)
         self.login, self.ping = self._socket.login, self._socket.ping
@@ -203,7 +200,7 @@ class Deribit(KitAdapter[DeribitOptions]):
     def _open_items(self, data: Any) -> object:
         """Return the orders of a list that are not the venue's own liquidation, and state how many of these rest."""
         if not isinstance(data, list):
-            return None
+            return data
         ours = [item for item in data if not is_liquidation(item)]
         count = len(data) - len(ours)
         self.out_of_reach = (f"{count} liquidation order(s) of Deribit's own",) if count else ()
@@ -255,7 +252,3 @@ class Deribit(KitAdapter[DeribitOptions]):
 
     def request_equity(self, now: Instant) -> Outputs:
         return () if self.budget.pause_s(now) else self._meter.measure(now)
-
-
-def _as_list(data: Any) -> object:
-    return data if isinstance(data, list) else None
