@@ -66,7 +66,7 @@ class CancelCalls:
         return self._cancel(call, lambda order: wire.is_of(order.symbol, kind, currency))
 
     def by_pair(self, call: Call) -> object:
-        """Answer cancel_all_by_currency_pair, such as `btc_usdc`."""
+        """Answer cancel_all_by_currency_pair; a pair is written in either case."""
         kind, pair = call.choice("kind", *wire.MARKET_KINDS), str(call.params["currency_pair"]).lower()
         rows = {name for name, row in wire.INSTRUMENTS.items() if f"{row.base}_{row.counter}".lower() == pair}
         if not rows:

@@ -162,7 +162,7 @@ class Grants:
 
     def issue(self, grant: Grant, life_s: float) -> None:
         """Issue new tokens for a grant; an older session of the same name ends."""
-        grant.access, grant.refresh = (f"{secrets.randbits(40)}.{secrets.token_urlsafe(24)}" for _ in range(2))
+        grant.access, grant.refresh = (f"{secrets.randbelow(2**40)}.{secrets.token_urlsafe(24)}" for _ in range(2))
         grant.ends_at = self._clock() + life_s
         named = [other for other in self._all if other.session and other.account is grant.account]
         same = [other for other in named if other.session == grant.session]

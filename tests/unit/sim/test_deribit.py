@@ -601,6 +601,25 @@ async def test_too_many_requests_end_the_connection(derib: Derib) -> None:
     assert answer.headers["connection"] == "close" and answer.json()["error"]["message"] == "too_many_requests"
 
 
+@pytest.mark.parametrize(("limited", "code"), [("close", 1000), ("drop", 1006)])
+async def test_requests_without_a_login_are_limited_by_their_address(limited: str, code: int) -> None:
+    async with set_to(limited=limited) as (_, derib), derib.socket() as logged_in:
+        async with derib.socket(login=False) as ws:
+            for _ in range(130):
+                await derib.send(ws, "public/get_time")
+            with pytest.raises(ConnectionClosed), anyio.fail_after(5):
+                await receive_until_closed(ws)
+            assert ws.close_code == code
+        assert await derib.ok(logged_in, "private/get_open_orders") == []
+
+
+async def test_a_list_can_fail_over_the_websocket_too(sim: Sim, derib: Derib) -> None:
+    async with derib.socket() as ws:
+        await sim.fault("deribit", "partial_list", times=1)
+        assert await derib.code(ws, "private/get_open_orders") == 11094
+        assert await derib.ok(ws, "private/get_open_orders") == []
+
+
 async def test_the_connection_above_the_limit_is_refused() -> None:
     async with set_to(connections="2") as (_, derib), derib.socket(login=False), derib.socket(login=False):
         assert (await derib.get("public/get_time")).status_code == 429
