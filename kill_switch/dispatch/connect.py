@@ -109,6 +109,7 @@ def connect_account(
             ca_file=options.ca_file,
             max_age_s=adapter.WS_MAX_AGE_S,
             overlap=adapter.WS_OVERLAP,
+            connections=adapter.WS_CONNECTIONS,
             network=network,
         )
         http = HttpLane(

@@ -1,4 +1,4 @@
-"""The warm WebSocket lane of an account: one connection kept open, logged in and proven alive.
+"""The warm WebSocket lane of an account: one connection or more kept open, logged in and proven alive.
 
 `dispatch` sends frames over it without an await. The lane never queues a frame, and never sends one twice.
 
@@ -48,14 +48,15 @@ class WsLane:
         ca_file: str | None = None,
         max_age_s: float = 12 * 3600.0,
         overlap: bool = True,
+        connections: int = 1,
         network: Network | None = None,
     ) -> None:
         """Create the lane; `run` connects it.
 
         `upgrade` returns what a connection is requested with; it is called for each attempt, and raises
         `ConnectionNotWanted` if no connection is wanted now. `max_age_s` is when a successor is opened, in seconds.
-        `overlap` is False where the venue allows one connection only. Raises `OSError` if `ca_file` cannot be
-        read. Without a `network` the lane creates its own.
+        `overlap` is False where the venue allows one connection only. `connections` is how many are kept open.
+        Raises `OSError` if `ca_file` cannot be read. Without a `network` the lane creates its own.
         """
         self._url = url
         self._dialer = (network or Network()).dialer(url, ca_file)
@@ -63,6 +64,7 @@ class WsLane:
         self._sink = sink
         self._max_age_s = max_age_s
         self._overlap = overlap  # False where the venue allows one connection only
+        self._count = connections
         self._connections: dict[int, WsConnection] = {}
         self._failing = Backoff()
         self._refused = Backoff(first_s=REFUSED_FIRST_S, cap_s=MAX_REFUSED_S)
@@ -113,23 +115,30 @@ class WsLane:
         self._hurry.set()
 
     async def run(self) -> None:
-        """Keep one connection open; never return."""
-        wait_s = self._failing.next_s()
+        """Keep the connections open; never return."""
         try:
-            while True:
-                with anyio.move_on_after(wait_s):
-                    await self._hurry.wait()
-                await anyio.sleep(max(0.0, self._not_before_s - anyio.current_time()))
-                self._hurry.clear()
-                outcome = await self._connect()
-                wait_s = await self._stay_connected(outcome) if isinstance(outcome, WsConnection) else outcome
+            async with anyio.create_task_group() as group:
+                for _ in range(self._count - 1):
+                    group.start_soon(self._keep_one)
+                await self._keep_one()
         finally:
             self._stopping = True
             for connection in list(self._connections.values()):
                 connection.close("the daemon is stopping")
 
-    async def _connect(self) -> WsConnection | float:
-        """Open and authenticate one connection.
+    async def _keep_one(self) -> None:
+        """Keep one connection open; never return."""
+        wait_s = self._failing.next_s()
+        while True:
+            with anyio.move_on_after(wait_s):
+                await self._hurry.wait()
+            await anyio.sleep(max(0.0, self._not_before_s - anyio.current_time()))
+            self._hurry.clear()
+            outcome = await self._connect([])
+            wait_s = await self._stay_connected(outcome) if isinstance(outcome, WsConnection) else outcome
+
+    async def _connect(self, tried: list[WsConnection]) -> WsConnection | float:
+        """Open and authenticate one connection, and add it to `tried`: the caller may cancel this.
 
         On failure, report the trouble and return the wait until the next attempt, in seconds.
         """
@@ -139,6 +148,7 @@ class WsLane:
         try:
             connection = WsConnection(self._url, self._upgrade(), self._sink, self._ended)
             self._connections[connection.number] = connection
+            tried.append(connection)
             place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
             self.certificate = certificates.earliest_expiry(connection.transport)
             with anyio.move_on_after(LOGIN_WITHIN_S):
@@ -197,20 +207,21 @@ class WsLane:
         If `old` ends first, the successor has `ORPHAN_S` seconds left.
         """
         successor: WsConnection | float = 0.0
+        tried: list[WsConnection] = []
         async with anyio.create_task_group() as group:
 
             async def attempt() -> None:
                 nonlocal successor
-                successor = await self._connect()
+                successor = await self._connect(tried)
                 group.cancel_scope.cancel()
 
             group.start_soon(attempt)
             await old.closed.wait()
             await anyio.sleep(ORPHAN_S)
             group.cancel_scope.cancel()
-        for connection in [candidate for candidate in self._connections.values() if candidate not in (old, successor)]:
-            self._connections.pop(connection.number)
-            connection.abort("it was not ready in time")
+        for connection in tried:
+            if connection is not successor and self._connections.pop(connection.number, None) is not None:
+                connection.abort("it was not ready in time")
         return successor
 
     def _wait_s(self, connection: WsConnection | None) -> float:

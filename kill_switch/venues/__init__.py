@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.binance.spot import BinanceSpot
 from kill_switch.venues.crosstrade.adapter import CrossTrade
+from kill_switch.venues.deribit.adapter import Deribit
 from kill_switch.venues.kraken.adapter import Kraken
 from kill_switch.venues.kraken_futures.adapter import KrakenFutures
 from kill_switch.venues.kuna.adapter import Kuna
@@ -14,5 +15,5 @@ from kill_switch.venues.oxfun.adapter import OxFun
 from kill_switch.venues.roxom.adapter import Roxom
 
 VENUES: Mapping[str, type[Adapter]] = {
-    adapter.NAME: adapter for adapter in (BinanceSpot, CrossTrade, Kraken, KrakenFutures, Kuna, OxFun, Roxom)
+    adapter.NAME: adapter for adapter in (BinanceSpot, CrossTrade, Deribit, Kraken, KrakenFutures, Kuna, OxFun, Roxom)
 }

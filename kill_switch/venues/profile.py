@@ -46,6 +46,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
     CONNECTS_PER_S: ClassVar[float] = 10.0  # further connections that all accounts of an address open in a second
     ADDRESS_CONNECTIONS: ClassVar[int] = 0  # HTTP connections that the venue allows an address; 0: it states none
     WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
+    WS_CONNECTIONS: ClassVar[int] = 1  # kept open; the newest that is ready carries commands, and if it ends the next
     WS_OVERLAP: ClassVar[bool] = True  # False: the venue allows one connection, and the old connection closes first
     CURRENCIES: ClassVar[tuple[str, ...]] = ()  # currencies that each `Equity` has; it may have others too
     MEASURE_EVERY_S: ClassVar[float] = 5.0  # or more between two `request_equity`, while a trigger needs it

@@ -139,6 +139,10 @@ class _Time:
     def monotonic() -> float:
         return _here[-1].ns / 1e9
 
+    @staticmethod
+    def monotonic_ns() -> int:
+        return _here[-1].ns
+
 
 class _NoPause:
     @staticmethod

@@ -17,6 +17,7 @@ from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.sim.crosstrade import venue as crosstrade
+from kill_switch.sim.deribit import venue as deribit
 from kill_switch.sim.kit.protocol import Request as Heard
 from kill_switch.sim.kit.server import PendingReply
 from kill_switch.sim.kraken import venue as kraken
@@ -37,6 +38,7 @@ TOKEN_EVERY_S = 540.0
 SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
     "oxfun": (oxfun.Oxfun, "BTC-USD-SWAP-LIN"),
     "roxom": (roxom.Roxom, "US500-BTC"),
+    "deribit": (deribit.Deribit, "BTC-PERPETUAL"),
     "kraken": (kraken.Kraken, "XBTUSD"),
     "kraken-futures": (kraken_futures.KrakenFutures, "PF_XBTUSD"),
     "kuna": (kuna.Kuna, "BTC_USDT"),
@@ -56,6 +58,13 @@ class Asked(NamedTuple):
     @property
     def cancels(self) -> bool:
         return self.what.startswith("cancel")
+
+
+class Caller:
+    """The connection that all requests come by."""
+
+    peer = "198.51.100.7"
+    account = None
 
 
 class Way(Lane):
@@ -94,6 +103,7 @@ class Address:
             monotonic=lambda: self.time.ns / 1e9,
             time=lambda: (START.wall_ns + self.time.ns - START.mono_ns) / 1e9,
             time_ns=lambda: START.wall_ns + self.time.ns - START.mono_ns,
+            monotonic_ns=lambda: self.time.ns,
         )
         for module in modules_that_import("time"):
             patch.setattr(module, "time", clock)
@@ -108,7 +118,7 @@ class Address:
         self.asked: list[Asked] = []
         self._heard: dict[str, Heard] = {}  # the latest request of each account
         self.bot_refused = 0
-        self._connection = types.SimpleNamespace(peer="198.51.100.7", account=None)
+        self._connection = Caller()
         kind = VENUES[name]
         held = list(self.venue.accounts.values()) * (accounts // users)
         adapters = {}

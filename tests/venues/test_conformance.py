@@ -315,7 +315,7 @@ def test_an_accepted_strike_is_accepted_and_never_the_end_of_the_work(stand: Ven
 def test_the_orders_that_an_answer_names_as_cancelled_are_kept_for_the_count_of_a_kill_and_of_no_other_time(
     stand: VenueProfile,
 ) -> None:
-    names = {"roxom", "kuna", "crosstrade", "kraken-futures"}  # the answer of the others is a sentence
+    names = {"roxom", "kuna", "crosstrade", "kraken-futures", "deribit"}  # the answer of the others is a sentence
     for traced in (False, True):
         player = stand.ready()
         read(stand, player, *stand.ids)

@@ -30,11 +30,13 @@ FIELDS = {  # as the venues document an order of a list
     "kuna": "id orderId type quantity side pair price stopPrice status createdAt updatedAt closedAt",
     "kraken-futures": "order_id symbol side orderType limitPrice stopPrice unfilledSize filledSize status cliOrdId",
     "kraken": "refid userref status opentm starttm expiretm descr vol vol_exec price stopprice misc oflags",
+    "deribit": "order_id order_state order_type instrument_name label trigger_order_id cancel_reason",
     "crosstrade": "orderId id account instrument instrumentType orderType orderState quantity filled gtd",
 }
 STATUS = {"oxfun": "status", "roxom": "status", "kuna": "status", "crosstrade": "orderState"}  # Kraken's id is a key
-STATUS["kraken-futures"] = "status"
+STATUS |= {"kraken-futures": "status", "deribit": "order_state"}
 ID = {"oxfun": "orderId", "roxom": "id", "kuna": "id", "crosstrade": "orderId", "kraken-futures": "order_id"}
+ID["deribit"] = "order_id"
 
 
 def ids(stand: VenueProfile) -> list[str]:
@@ -58,7 +60,8 @@ def entries(body: Any) -> Any:
     if "openOrders" in body:
         return body["openOrders"]
     if "result" in body:
-        return Values(body["result"]["open"])
+        result = body["result"]
+        return result if isinstance(result, list) else Values(result["open"])
     data = body.get("orders", body.get("data"))
     found = data["orders"] if isinstance(data, dict) else data
     assert isinstance(found, list)
@@ -127,6 +130,7 @@ REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {
     "crosstrade": (400, {"success": False, "error": "half of it"}),
     "kraken": (200, {"error": ["EGeneral:half of it"]}),
     "kraken-futures": (200, {"result": "error", "error": "half of it"}),
+    "deribit": (200, {"error": {"code": 10001, "message": "half of it"}}),
 }
 
 

@@ -46,7 +46,7 @@ class Ping(NamedTuple):
     """How a connection is kept alive and measured."""
 
     every_s: float
-    frame: bytes
+    frame: bytes | Callable[[int], bytes]  # a connection → its frame, where each has a token of its own
     is_pong: Callable[[object], bool]  # of a JSON object, or of a frame that is none
     within_s: float = 5.0
     is_beat: Callable[[Message], bool] | None = None  # of a message that shows that the subscription is alive
@@ -188,7 +188,8 @@ class SessionPool:
         if session is None or ping is None:
             return ()
         session.pinged_ns = now.mono_ns
-        return (Send(conn, ping.frame), self._timers.start(ping.within_s, lambda at: self._on_pong_due(conn, at)))
+        frame = ping.frame if isinstance(ping.frame, bytes) else ping.frame(conn)
+        return (Send(conn, frame), self._timers.start(ping.within_s, lambda at: self._on_pong_due(conn, at)))
 
     def _on_pong(self, conn: int, session: SessionState, now: Instant) -> Outputs:
         pinged_ns, session.pinged_ns = session.pinged_ns, 0

@@ -40,11 +40,16 @@ every_venue = pytest.mark.parametrize("venue", list(VENUES))
 every_timed_venue = pytest.mark.parametrize("venue", [name for name in VENUES if VENUES[name].CLOCK_WINDOW_S])
 STAGED: Mapping[str, Mapping[str, str]] = {  # orders are pushed, and the driver may probe as often as it likes
     "crosstrade": {"order_events": "true"},
+    "deribit": {
+        "tier": "unlimited",
+        "cross_collateral": "true",  # its equity is one figure
+        "max_scope": "account:read_write trade:read_write",  # a strike is one command
+    },
     "kraken": {"tier": "unlimited"},
     "kraken-futures": {"pool": "0"},
 }
-WS_FIRST = {"crosstrade", "kraken", "kraken-futures"}  # a strike is frames, and calls are its second copies
-TOKEN = re.compile(r'"token":"([^"]+)"')  # in a frame
+WS_FIRST = {"crosstrade", "deribit", "kraken", "kraken-futures"}  # a strike is frames, and calls are its second copies
+TOKEN = re.compile(r'"(?:access_)?token":"([^"]+)"')  # in a frame
 MOST_TO_HIDE: Mapping[str, Mapping[str, str]] = {"kuna": {"auth": "hmac"}}
 
 
@@ -270,8 +275,13 @@ async def test_real_lanes_show_no_secret_anywhere_at_debug_level(
         headers.append(stage.driver.adapter.upgrade(clock.now()).headers)
     secrets = {value for value in stage.entry["credentials"].values() if "\n" not in value}
     secrets |= {line for value in stage.entry["credentials"].values() for line in value.splitlines() if len(line) > 30}
-    signed = {"ignature", "API-Sign"}
-    secrets |= {value for header in headers for name, value in header.items() if any(one in name for one in signed)}
+    signed = {"ignature", "API-Sign", "Authorization"}
+    secrets |= {
+        value.rpartition("sig=")[2]
+        for header in headers
+        for name, value in header.items()
+        if any(one in name for one in signed)
+    }
     secrets |= set(TOKEN.findall(" ".join(output.text.decode() for output in outputs if isinstance(output, Send))))
     out, err = capfd.readouterr()
     logged = [record.getMessage() for record in caplog.records if record.name != "websockets.server"]  # the simulator's

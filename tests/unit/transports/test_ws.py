@@ -639,6 +639,28 @@ async def test_an_old_connection_that_dies_during_rotation_is_replaced_by_the_ne
         await until(lambda: lane.state is LaneState.UP)
 
 
+async def test_a_lane_of_two_connections_replaces_one_that_ends_and_each_that_is_old(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
+    server.script = lives
+    lane = make(server, ear, ca_file, connections=2)
+    async with running(lane.run):
+        await until(lambda: len(ear.opened()) == 2)
+        one, two = ear.opened()
+        lane.drop(two, "enough")
+        assert lane.state is LaneState.UP and lane.send(one, b"{}")  # the command that follows leaves at once
+        await until(lambda: len(ear.opened()) == 3)
+        assert lane.send(ear.opened()[2], b"{}") and lane.send(one, b"{}")
+    ear.events.clear()
+    lane = make(server, ear, ca_file, connections=2, max_age_s=0.3)
+    async with running(lane.run):
+        await until(lambda: len(ear.closed()) >= 2)
+        one, two = ear.opened()[:2]
+        assert {event.conn for event in ear.closed()[:2]} == {one, two}
+        assert {event.why for event in ear.closed()[:2]} == {"rotated before the venue's maximum age"}
+        assert lane.state is LaneState.UP
+
+
 async def test_a_stopped_lane_says_good_bye(server: Server, ear: RecordingListener, ca_file: str) -> None:
     seen: list[tuple[int, bytes]] = []
 

@@ -1,0 +1,1 @@
+"""Deribit: its adapter, its JSON-RPC socket, its replies and its figures; the facts are in docs/venues/deribit.md."""
