@@ -196,6 +196,20 @@ class Adapter(VenueProfile[OptionsT]):
 
     # between kills
 
+    def strike_calls(self) -> int:
+        """Return how many HTTP calls the next strike would have now; 0: they fit into `CONNECTIONS`.
+
+        The HTTP lane opens a connection for each. It asks about once a second, and never while a strike is made.
+        """
+        return 0
+
+    def keep_connection(self, now: Instant) -> Outputs:
+        """Request next to nothing, to keep a connection open that only a strike of many calls needs; () if it cannot.
+
+        Without it, the venue closes such a connection as idle, and the lane opens another one.
+        """
+        return ()
+
     @abstractmethod
     def keep_warm(self, now: Instant) -> Outputs:
         """Probe the HTTP lane with a cheap authenticated read, which keeps the lane warm and proves the key."""

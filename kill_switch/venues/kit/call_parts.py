@@ -1,4 +1,7 @@
-"""Turn the answers to drills and to requests for equity into facts; every adapter uses these parts of its calls."""
+"""Turn the answers to an account's small requests into facts: drills, equity, the keep-alive of connections.
+
+Every adapter uses these parts of its calls.
+"""
 
 from __future__ import annotations
 
@@ -37,3 +40,13 @@ class EquityPart(NamedTuple):
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         return ()  # the lanes report their own faults
+
+
+class KeepOpenPart(NamedTuple):
+    """A request whose answer says nothing: it has kept a connection open."""
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        return ()
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return ()

@@ -122,7 +122,7 @@ class CallStarter:
         tag = f"{kind}#{self._started}"
         twice = second_route_after_s is not None
         spares = self._connections if twice and urgent else 0
-        call = self.pending[tag] = PendingCall(
+        call = PendingCall(
             kind,
             build,
             now.mono_ns,
@@ -137,6 +137,7 @@ class CallStarter:
             spares=spares,
         )
         copy = self._copy(tag, call, Route.HTTP, now)
+        self.pending[tag] = call  # only now: a request that cannot be built is not waited for
         if second_route_after_s is not None:
             return (copy, WakeAfter(tag, second_route_after_s))
         return (copy,) if give_up_after_s is None else (copy, WakeAfter(tag, give_up_after_s))

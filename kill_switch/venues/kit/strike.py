@@ -198,7 +198,13 @@ class Striker:
         self, strike: StrikeTally, step: StrikeStep, now: Instant, begun: Request | Send | None = None
     ) -> Outputs:
         if isinstance(step, CancelCommand):
-            return self._issue(strike, step, now, begun)
+            waiting = strike.waiting
+            try:
+                return self._issue(strike, step, now, begun)
+            except Exception as error:  # because the commands behind it have to leave
+                strike.waiting = waiting
+                strike.leave_out(f"{step.name}: internal error: {type(error).__name__}")
+                return ()
         if not isinstance(step, LeftOut):
             return (step,)
         strike.leave_out(step.evidence)

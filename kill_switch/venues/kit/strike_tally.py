@@ -57,7 +57,8 @@ class StrikeTally:
 
     def _answer(self) -> CancelAnswered:
         if not self._answers:
-            return CancelAnswered(CancelOutcome.UNSENT, "no command is known that would cancel an order")
+            why = "; ".join(self._left_out) or "no command is known that would cancel an order"
+            return CancelAnswered(CancelOutcome.UNSENT, truncate(why, MAX_EVIDENCE))
         outcome = self._outcome()
         if outcome is CancelOutcome.ACCEPTED:
             return CancelAnswered(outcome, self._describe_success(), self._count if self._names_count else None)

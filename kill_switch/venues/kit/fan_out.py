@@ -1,0 +1,127 @@
+"""Cancel an account's orders symbol by symbol, where the venue has no account-wide cancel.
+
+An adapter owns one `FanOut`: it yields the commands of strikes, those for the symbols with the most orders first, and
+counts the commands that the next strike would have. It sends nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+
+from kill_switch.core.domain import Instant, Order
+from kill_switch.venues.kit.book import OrderBook
+from kill_switch.venues.kit.order_list import ListPage, OrderList, ReadOrder, read_page
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.kit.strike import CancelCommand, CancelResult, LeftOut, StrikeStep
+
+FIND = "find"  # the kind of the calls for the lists of a strike
+MAX_PAGES = 50  # pages of a list that a strike reads at most: a venue's cursor must not lead on for ever
+
+SymbolCommands = Callable[[str], Sequence[CancelCommand]]
+_symbol_of = attrgetter("symbol")
+
+
+class FanOut:
+    """The symbols of one account's orders, and the commands that cancel them.
+
+    A strike cancels by each symbol of the book, and reads the lists beside that. It cancels by a symbol that only a
+    list shows as soon as the list comes. The first symbol's commands precede the lists, the other symbols' commands
+    follow them: where there are more commands than connections, only the symbols with the fewest orders wait.
+    """
+
+    def __init__(
+        self,
+        book: OrderBook,
+        commands: SymbolCommands,
+        lists: Sequence[OrderList],
+        read_order: ReadOrder,
+        *,
+        commands_each: int = 1,
+    ) -> None:
+        """`commands` returns the `commands_each` commands that together cancel every order of a symbol.
+
+        `lists` together show every order. `read_order` is the adapter's.
+        """
+        self._book = book
+        self._commands = commands
+        self._lists = tuple(lists)
+        self._read_order = read_order
+        self._commands_each = commands_each
+
+    def symbols(self) -> list[str]:
+        """Return the symbols of the book, those with the most orders first."""
+        return _ranked(self._book.orders.values())
+
+    def count_calls(self) -> int:
+        """Return how many commands and lists the next strike would have now, for `Adapter.strike_calls`."""
+        symbols = set(map(_symbol_of, self._book.orders.values()))
+        symbols.discard("")
+        return len(symbols) * self._commands_each + len(self._lists)
+
+    def strike(self, now: Instant, *, lists: bool = True) -> Iterator[StrikeStep]:
+        """Yield the commands of one strike, each as it is built; with `lists`, read the lists too.
+
+        `now` is the moment of the strike. The second symbol is looked at only when the first symbol's commands have
+        been taken.
+        """
+        return _StrikeBySymbol(self._book, self._commands, self._read_order, now).steps(
+            self.symbols(), self._lists if lists else ()
+        )
+
+
+class _StrikeBySymbol:
+    """One strike, and the symbols by which it has cancelled."""
+
+    __slots__ = ("_book", "_commands", "_now", "_read_order", "_struck")
+
+    def __init__(self, book: OrderBook, commands: SymbolCommands, read_order: ReadOrder, now: Instant) -> None:
+        self._book = book
+        self._commands = commands
+        self._read_order = read_order
+        self._now = now
+        self._struck: set[str] = set()
+
+    def steps(self, symbols: Sequence[str], lists: Iterable[OrderList]) -> Iterator[StrikeStep]:
+        yield from self._cancel(symbols[:1])
+        for order_list in lists:
+            yield self._find(order_list)
+        yield from self._cancel(symbols[1:])
+        if unnamed := sum(not order.symbol for order in self._book.orders.values()):
+            yield LeftOut(f"{unnamed} order(s) whose symbol is unknown")
+
+    def _cancel(self, symbols: Iterable[str]) -> Iterator[StrikeStep]:
+        for symbol in symbols:
+            if symbol not in self._struck:
+                self._struck.add(symbol)
+                yield from self._commands(symbol)
+
+    def _find(self, order_list: OrderList, cursor: str = "", number: int = 1) -> CancelCommand:
+        """Return the command that reads a page of a list, and cancels by the symbols that the strike lacks."""
+
+        def judge(reply: Reply) -> CancelResult:
+            page = read_page(order_list, reply, self._read_order)
+            if page.cursor and number >= MAX_PAGES and not page.why:
+                page = page._replace(why=f"the {order_list.name} list has over {MAX_PAGES} pages: there may be more")
+            why = page.why or page.full
+            if reply.ok and why:
+                reply = reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=why)
+            return CancelResult(reply._replace(data=page))
+
+        def follow(reply: Reply, then: Instant) -> Iterator[StrikeStep]:
+            page: ListPage = reply.data
+            yield from self._cancel(_ranked(page.orders))
+            if page.cursor and number < MAX_PAGES:
+                yield self._find(order_list, page.cursor, number + 1)
+            # only a read-back ends the orders that a list lacks
+            yield from self._book.apply_listing(order_list.name, page.orders, self._now.mono_ns, whole=False)
+
+        return CancelCommand(FIND, order_list.page(cursor), judge, follow, reads=True)
+
+
+def _ranked(orders: Iterable[Order]) -> list[str]:
+    """Return the symbols of orders, those with the most orders first."""
+    counts = Counter(map(_symbol_of, orders))  # there may be thousands, and the first command waits for this
+    counts.pop("", None)
+    return sorted(counts, key=counts.__getitem__, reverse=True)
