@@ -1,0 +1,355 @@
+"""Speak to Binance's futures, USD-M and COIN-M: cancels by symbol over REST, conditional orders apart.
+
+`docs/venues/binance.md` has the venue's facts; § numbers in this folder are those of that page. There is no
+account-wide cancel. A strike sends `DELETE allOpenOrders` and `DELETE algoOpenOrders` for each symbol, always together,
+and reads both lists beside them. COIN-M has the same API under other paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from typing import Any, ClassVar, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from kill_switch.core.domain import Instant, Order, Route, SweepTiming
+from kill_switch.venues.binance.futures_replies import (
+    ALGO,
+    NOT_EXECUTED,
+    judge_cancel,
+    read_algo_update,
+    read_equity,
+    read_order,
+    read_trade_update,
+    read_triggered,
+    refused_as_portfolio_margin,
+)
+from kill_switch.venues.binance.futures_transfers import FuturesTransfers
+from kill_switch.venues.binance.replies import Judgement, used_weights
+from kill_switch.venues.binance.signing import SignedRequests, signer_of
+from kill_switch.venues.kit.balances import BalanceChecker
+from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.fan_out import FanOut
+from kill_switch.venues.kit.order_list import OrderList, one_page
+from kill_switch.venues.kit.pools import Cost, Demand, Pool
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit.session_token import Token
+from kill_switch.venues.kit.sessions import LoginRefused, Message
+from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
+from kill_switch.venues.kit_adapter import KitAdapter
+from kill_switch.venues.messages import ConnectNow, Output, Outputs, Replied, UnexplainedMessage
+from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.profile import Guess
+from kill_switch.venues.request import Upgrade
+
+NO_ORDER = 2**63 - 1  # well-formed, and no order has it
+WEIGHT = "weight"
+LISTS = {"open": "openOrders", "conditional": "openAlgoOrders"}
+CANCELS = ("allOpenOrders", "algoOpenOrders")  # of a symbol, always together (§ 3.4)
+SYMBOLS_AGAIN = 20  # symbols of a repeated strike: the pool has to last for as long as orders outlive strikes
+KEY_LIFE_S = 3000.0  # of a listen key, which ends after 3600 s: it is requested again, and so kept, after 1800 s (§ 5)
+QUIET = frozenset({"MARGIN_CALL", "ACCOUNT_CONFIG_UPDATE", "TRADE_LITE", "STRATEGY_UPDATE", "GRID_UPDATE"})
+
+
+class Product(NamedTuple):
+    """What one futures product has that the other has not."""
+
+    prefix: str  # of its paths
+    account: str  # the path of its figures
+    symbol: str  # that is always traded
+    stream: str  # what follows the path of `ws_url`, around the listen key
+    mark: int  # `st` of its pushes
+
+
+USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", "?listenKey={}", 1)
+COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", 2)
+
+
+def _costs(product: Product) -> tuple[Cost, ...]:
+    """Return the weights of § 4 and § 9."""
+    lists = [(f"{product.prefix}/{path}?", 40.0) for path in LISTS.values()]
+    return (
+        *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in [*lists, (product.account, 5.0)]),
+        Cost("", "", ((WEIGHT, 1.0),)),
+    )
+
+
+def _demand(product: Product) -> Demand:
+    lists = tuple(f"GET {product.prefix}/{path}?" for path in LISTS.values())
+    pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS)
+    return Demand(
+        read=lists,
+        probe=lists[:1],
+        equity=(f"GET {product.account}",),
+        drill=(f"DELETE {product.prefix}/order",),
+        strike=pair * SYMBOLS_AGAIN,
+        token=(f"POST {product.prefix}/listenKey",),
+        keep_open=(f"GET {product.prefix}/ping",),
+    )
+
+
+class BinanceFuturesOptions(VenueOptions):
+    """The configuration keys of an account at Binance's futures."""
+
+
+class BinanceFutures(KitAdapter[BinanceFuturesOptions]):
+    """Speak one account's protocol at one of Binance's futures products.
+
+    `openOrders` and `openAlgoOrders` of all symbols are one page each. A pushed order that neither shows is looked up.
+    """
+
+    PRODUCT: ClassVar[Product]
+    # lists may lag by 20 s (§ 10): clean reads span that, and three of them cost a tenth of the pool
+    TIMING = SweepTiming(
+        clean_reads=2, read_after_s=0.025, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+    )
+    CLOCK_WINDOW_S: ClassVar[float | None] = 1.0  # of a clock that is ahead; one that is behind may be off by more (§ 2)
+    WS_MAX_AGE_S: ClassVar[float] = 20 * 3600.0  # the venue ends a connection after 24 h
+    POOLS: ClassVar[tuple[Pool, ...]] = (
+        Pool(WEIGHT, 2400, window_s=60.0, shared_by="address", product="binance futures"),  # § 7
+    )
+    DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)
+
+    @classmethod
+    def secrets(cls, options: BinanceFuturesOptions) -> tuple[str, ...]:
+        return ("api_key", "api_secret")
+
+    @classmethod
+    def alternatives(cls, options: BinanceFuturesOptions) -> Mapping[str, str]:
+        return {"api_secret": "private_key"}
+
+    def __init__(
+        self, options: BinanceFuturesOptions, secrets: Mapping[str, str], second_route_after_s: float
+    ) -> None:
+        super().__init__(options, secrets, second_route_after_s)
+        product, requests = self.PRODUCT, SignedRequests(self.host, secrets["api_key"], signer_of(secrets), self.clock)
+        self._requests = requests
+        self._judgement = Judgement(self.evidence, NOT_EXECUTED)
+        self._venue_ms = 0  # the venue's time when the answer that is judged came
+        self._transfers = FuturesTransfers()
+        self._balances = BalanceChecker()
+        self._has_struck = False  # since the account was armed
+        self._keys: dict[int, str] = {}  # connection → the listen key that it was opened with
+        self.lists = tuple(
+            OrderList(name, one_page(self._signed("GET", path)), lambda data: data) for name, path in LISTS.items()
+        )
+        self.look_up = self._look_up
+        self.fan_out = FanOut(self.book, self._by_symbol, self.lists, read_order, commands_each=len(CANCELS))
+        self.token_request = requests.keyed("POST", f"{product.prefix}/listenKey")
+        self.keep_open = requests.public(f"{product.prefix}/ping")
+        self.harmless = self._signed("DELETE", "order", symbol=product.symbol, orderId=NO_ORDER)
+        self.equity_request = requests.signed("GET", product.account)
+        self.assemble()
+
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _signed(self, method: str, path: str, **values: str | int) -> Build:
+        return self._requests.signed(method, f"{self.PRODUCT.prefix}/{path}", **values)
+
+    def _by_symbol(self, symbol: str) -> tuple[CancelCommand, ...]:
+        return tuple(
+            CancelCommand(
+                f"{path} {symbol}",
+                self._signed("DELETE", path, symbol=symbol),
+                judge_cancel,
+                line=f"DELETE {self.PRODUCT.prefix}/{path}?symbol={quote(symbol, safe='')}",
+            )
+            for path in CANCELS
+        )
+
+    def _look_up(self, order_id: str) -> Build | None:
+        if order_id.startswith(ALGO):
+            return self._signed("GET", "algoOrder", algoId=order_id.removeprefix(ALGO))
+        order = self.book.orders.get(order_id)
+        if order is None or not order.symbol:
+            return None
+        return self._signed("GET", "order", symbol=order.symbol, orderId=order_id)
+
+    # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
+        self._venue_ms = self.clock.venue_ms(now)
+        return super().on_reply(call, reply, now)
+
+    def read_reply(self, status: int, body: Any) -> Reply:
+        return refused_as_portfolio_margin(self._judgement.of_rest(status, body, self._venue_ms))
+
+    def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
+        return [(WEIGHT, used) for seconds, used in used_weights(reply.headers) if seconds == self.POOLS[0].window_s]
+
+    def is_over_limit(self, reply: Replied) -> bool:
+        return reply.status in (418, 429)
+
+    def read_order(self, item: object) -> Order | None:
+        return read_order(item)
+
+    def read_looked_up(self, data: Any, order_id: str) -> Order | None:
+        """Read the order; the order that a triggered conditional order has become is looked up in its turn."""
+        order, becomes = read_triggered(data, read_order(data))
+        if becomes is not None:
+            self.book.claim(becomes)
+        return order
+
+    def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
+        amounts = read_equity(data)
+        why = amounts if isinstance(amounts, str) else self._balances.why_incomplete(amounts)
+        if isinstance(amounts, str) or why:
+            return self.evidence(why)
+        self._balances.remember(amounts)
+        return {asset: amount for asset, amount in amounts.items() if amount} or amounts
+
+    # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def cancels(self, now: Instant) -> Iterator[StrikeStep]:
+        return self.fan_out.strike(now)
+
+    def strike(self, now: Instant, number: int) -> Iterator[Output]:
+        """Yield the cancels of every symbol; a strike that follows takes a few symbols, the least tried first."""
+        is_first, self._has_struck = number == 1 or not self._has_struck, True
+        steps = self.fan_out.strike(now) if is_first else self.fan_out.strike_again(now, SYMBOLS_AGAIN)
+        yield from self.striker.strike(steps, now)
+
+    def drop_strike_work(self) -> None:
+        super().drop_strike_work()
+        self._has_struck = False
+
+    # ── the user stream ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def read_token(self, data: Any) -> Token | None:
+        key = data.get("listenKey") if isinstance(data, dict) else None
+        return Token(key, KEY_LIFE_S) if isinstance(key, str) else None
+
+    def reason_to_stay_disconnected(self, now: Instant) -> str:
+        if self.token is None or self.token.is_valid(now):
+            return ""
+        return f"there is no listen key yet{self.token.trouble and ': '}{self.token.trouble}"
+
+    def upgrade(self, now: Instant) -> Upgrade:
+        key = "" if self.token is None else self.token.value
+        return Upgrade(urlsplit(self.ws_url).path.rstrip("/") + self.PRODUCT.stream.format(quote(key, safe="")))
+
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
+        outputs = super().on_opened(route, conn, now)
+        if self.token is None:
+            return outputs
+        if route is Route.WS:
+            self._keys[conn] = self.token.value
+            return outputs
+        return outputs if self.token.is_valid(now) else (*outputs, *self.token.fetch(now))
+
+    def on_new_token(self, now: Instant) -> Outputs:
+        """Connect with the new listen key; a connection that was opened with another one hears nothing any more."""
+        key = "" if self.token is None else self.token.value
+        outdated = [conn for conn, used in self._keys.items() if used not in ("", key) and conn in self.sessions]
+        refused = LoginRefused("the venue has handed out another listen key")
+        closes = [output for conn in outdated for output in self.sessions.refuse(conn, refused, now)]
+        return (*super().on_new_token(now), *closes, ConnectNow())
+
+    def login_refusal(self, message: Message) -> LoginRefused | None:
+        if message.get("e") != "listenKeyExpired":
+            return None
+        return LoginRefused("the listen key has expired", session_ended=True)
+
+    def on_session_closed(self, conn: int) -> None:
+        self._keys.pop(conn, None)
+        super().on_session_closed(conn)
+
+    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
+        if message.get("st", self.PRODUCT.mark) != self.PRODUCT.mark:
+            return ()  # of the other product, an account of its own
+        match message.get("e"):
+            case "ORDER_TRADE_UPDATE":
+                order, opened = read_trade_update(message)
+                if order is not None:
+                    return self.book.apply_push(order, opened=opened)
+                return (UnexplainedMessage("an ORDER_TRADE_UPDATE that cannot be read"),)
+            case "ALGO_UPDATE":
+                order, becomes = read_algo_update(message)
+                if order is not None:
+                    claimed = () if becomes is None else self.book.claim(becomes)
+                    return (*self.book.apply_push(order), *claimed)
+                return (UnexplainedMessage("an ALGO_UPDATE that cannot be read"),)
+            case "ACCOUNT_UPDATE":
+                return self._transfers.on_update(message)
+            case str() as event if event in QUIET:
+                return ()
+            case _:
+                return (UnexplainedMessage("a message that no document explains"),)
+
+
+COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)
+NOT_COVERED = (
+    "spot, margin and options orders: each is an account of its own",
+    "a portfolio-margin account: the venue refuses its futures orders here, and the lanes do not become ready",
+    "server-side TWAP and VP algos, grid and copy trading: they place orders again",
+    "orders of the venue itself, which liquidate positions: they count as left while the lists show them",
+    "positions and transfers",
+)
+GUESSES = (
+    Guess(
+        "algoOpenOrders covers every conditional order of a symbol (§ 3.4)",
+        "the list of conditional orders is read, and what it shows is struck again",
+    ),
+    Guess(
+        "a symbol without orders answers code 200, or -2011 with its documented text (§ 3.3)",
+        "neither is proof: the lists decide",
+    ),
+    Guess(
+        "lists lag by 20 s at most (§ 10)",
+        "clean reads span that without a push, and the guard reads on",
+    ),
+    Guess(
+        "an order that order and algoOrder do not know 20 s after its last message has ended (§ 10)",
+        "nothing: it is asked only for orders that no list shows",
+    ),
+    Guess(
+        "a stream that is opened without a list of events has them all (§ 5)",
+        "the lists are read too, and an order that only they show is struck",
+    ),
+    Guess(
+        "a number is an order's id in the whole account, not in its symbol alone (§ 4)",
+        "each list is counted as it is, and a strike covers each symbol that it shows",
+    ),
+)
+
+
+class BinanceUsdm(BinanceFutures):
+    """USD-M futures."""
+
+    NAME = "binance-usdm"
+    PRODUCT = USDM
+    COSTS = _costs(USDM)
+    DEMAND = _demand(USDM)
+
+    class Options(BinanceFuturesOptions):
+        """The configuration keys of an account at USD-M futures."""
+
+        ws_url: str = "wss://fstream.binance.com/private/ws"
+        rest_url: str = "https://fapi.binance.com"
+
+    COMMANDS = (
+        "DELETE /fapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
+        "DELETE /fapi/v1/algoOpenOrders: its conditional orders, always beside it",
+    )
+    COVERED, NOT_COVERED, GUESSES = COVERED, NOT_COVERED, GUESSES
+
+
+class BinanceCoinm(BinanceFutures):
+    """COIN-M futures."""
+
+    NAME = "binance-coinm"
+    PRODUCT = COINM
+    COSTS = _costs(COINM)
+    DEMAND = _demand(COINM)
+
+    class Options(BinanceFuturesOptions):
+        """The configuration keys of an account at COIN-M futures."""
+
+        ws_url: str = "wss://dstream.binance.com/ws"
+        rest_url: str = "https://dapi.binance.com"
+
+    COMMANDS = (
+        "DELETE /dapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
+        "DELETE /dapi/v1/algoOpenOrders: its conditional orders, always beside it",
+    )
+    COVERED, NOT_COVERED, GUESSES = COVERED, NOT_COVERED, GUESSES
