@@ -167,7 +167,7 @@ class ControlHandlers:
         return (f"account {name}: {mismatch}: only rearm --force arms it" for name, mismatch in differences if mismatch)
 
     def _account_warnings(self) -> Iterable[str]:
-        """Yield the accounts' warnings: a slow kill, an order out of reach, a wait for lists that lag."""
+        """Yield the accounts' warnings: a slow kill, an order out of reach, a key's rights, a wait for lists that lag."""
         now, accounts = self._dispatcher.clock(), self._dispatcher.state.accounts
         for name, session in self._dispatcher.sessions.items():
             sweep, out_of_reach = accounts[name].sweep, session.status.out_of_reach
@@ -175,6 +175,7 @@ class ControlHandlers:
                 yield f"{name}: {caution}"
             if out_of_reach:
                 yield f"{name}: a kill does not reach: {'; '.join(out_of_reach)}"
+            yield from (f"{name}: {warning}" for warning in session.status.warnings)
             if sweep is not None and (wait := describe_wait(sweep)):
                 yield f"{name}: {wait}"
 

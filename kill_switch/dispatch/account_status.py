@@ -71,6 +71,11 @@ class AccountStatus:
         return self._venue.out_of_reach
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the adapter has found that an operator should change at the venue; a kill works in spite of it."""
+        return self._venue.warnings
+
+    @property
     def http_trouble(self) -> str:
         """Newest trouble of the HTTP lane itself; "" if there is none."""
         return self._http.trouble

@@ -71,6 +71,7 @@ class Adapter(VenueProfile[OptionsT]):
         self.closes_positions = False  # once its cancels are answered, a strike closes positions
         # what the adapter has found at the account that a kill does not reach now, as phrases: a running TWAP
         self.out_of_reach: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()  # what an operator should change at the venue: a key that may withdraw
         self.answers_ns = 0  # when the strike was made whose WebSocket answer came last
         self.clock = ClockOffset()
         self.evidence = Evidence(secrets.values())

@@ -7,7 +7,7 @@ they are. A signature has a time, so each copy of a request is signed when it le
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 from urllib.parse import quote, urlencode
 
@@ -29,7 +29,11 @@ RECV_WINDOW_MS = 30_000  # of 60,000: a request that a slow clock or a slow path
 LEAST_RSA_BITS = 2048
 NO_KEY = "private_key is not an unencrypted private key, in PEM or as PKCS#8 in base64"
 
+USED_FOR_MS = 20_000  # a signature that was made ahead is used for so long: it then still has a third of its window
+RENEWED_AFTER_MS = 10_000
+
 Value = str | int | bool
+TextAt = Callable[[int], bytes]  # a time in milliseconds → the text that is signed with it
 
 
 class Signer(NamedTuple):
@@ -106,7 +110,11 @@ def _text(value: Value) -> str:
 
 
 class SignedRequests:
-    """The requests of one account, over REST and over the WebSocket API."""
+    """The requests of one account, over REST and over the WebSocket API.
+
+    An RSA signature takes as long as a request's way to a near venue. So `sign_ahead` makes those that a kill needs
+    between kills: a request whose signature was made up to `USED_FOR_MS` ago leaves with it, and with its time.
+    """
 
     def __init__(self, host: str, key: str, signer: Signer, clock: ClockOffset) -> None:
         """Make the requests of `key`; raise ValueError, without the key, if no header can carry it."""
@@ -115,14 +123,16 @@ class SignedRequests:
         self._clock = clock
         self._plain = {"Host": host, "User-Agent": "kill-switch"}
         self._keyed = {**self._plain, "X-MBX-APIKEY": self.key}
+        self._ahead: dict[bytes, tuple[int, str]] = {}  # a text without its time → its time, and the signature
 
     def signed(self, method: str, path: str, /, **values: Value) -> Build:
         """Return the builder of a signed request, whose parameters are all in its query."""
-        query = query_of({**values, "recvWindow": RECV_WINDOW_MS})
+        text_at = self.query_at(**values)
 
         def build(now: Instant) -> Request:
-            timed = f"{query}&timestamp={self._clock.venue_ms(now)}"
-            return Request(method, f"{path}?{timed}&signature={rest_signature(self.signer, timed)}", self._keyed)
+            at_ms, signature = self._sign(text_at, now)
+            target = f"{path}?{text_at(at_ms).decode()}&signature={quote(signature, safe='')}"
+            return Request(method, target, self._keyed)
 
         return build
 
@@ -140,10 +150,51 @@ class SignedRequests:
 
     def ws_params(self, now: Instant, /, **values: Value) -> dict[str, Value]:
         """Return the signed parameters of a WebSocket request that leaves now."""
-        params = {
-            **values,
-            "apiKey": self.key,
-            "recvWindow": RECV_WINDOW_MS,
-            "timestamp": self._clock.venue_ms(now),
-        }
-        return {**params, "signature": self.signer.sign(ws_payload(params))}
+        at_ms, signature = self._sign(self.payload_at(**values), now)
+        return {**self._ws_values(values), "timestamp": at_ms, "signature": signature}
+
+    def timed_params(self, now: Instant, /, **values: Value) -> dict[str, Value]:
+        """Return the parameters of a WebSocket request whose session has logged on: they need no signature (§ 2)."""
+        return {**values, "recvWindow": RECV_WINDOW_MS, "timestamp": self._clock.venue_ms(now)}
+
+    def query_at(self, **values: Value) -> TextAt:
+        """Return the text that `signed` signs with these values."""
+        query = query_of({**values, "recvWindow": RECV_WINDOW_MS})
+        return lambda at_ms: f"{query}&timestamp={at_ms}".encode()
+
+    def payload_at(self, **values: Value) -> TextAt:
+        """Return the text that `ws_params` signs with these values."""
+        params = self._ws_values(values)
+        return lambda at_ms: ws_payload({**params, "timestamp": at_ms})
+
+    def _ws_values(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        return {**values, "apiKey": self.key, "recvWindow": RECV_WINDOW_MS}
+
+    def _sign(self, text_at: TextAt, now: Instant) -> tuple[int, str]:
+        """Return the time and the signature of a text; one that was made ahead, if it is fresh."""
+        at_ms = self._clock.venue_ms(now)
+        if self._ahead:
+            held = self._ahead.get(text_at(0))
+            if held is not None and 0 <= at_ms - held[0] <= USED_FOR_MS:
+                return held
+        return at_ms, self.signer.sign(text_at(at_ms))
+
+    # signatures made ahead
+
+    def sign_ahead(self, text_at: TextAt, now: Instant) -> bool:
+        """Sign a text unless its signature is fresh; return whether it was signed now."""
+        at_ms, name = self._clock.venue_ms(now), text_at(0)
+        held = self._ahead.get(name)
+        if held is not None and 0 <= at_ms - held[0] <= RENEWED_AFTER_MS:
+            return False
+        self._ahead[name] = (at_ms, self.signer.sign(text_at(at_ms)))
+        return True
+
+    def keep_ahead(self, texts: Iterable[TextAt]) -> None:
+        """Forget the signatures of all other texts."""
+        names = {text_at(0) for text_at in texts}
+        self._ahead = {name: held for name, held in self._ahead.items() if name in names}
+
+    def forget_ahead(self) -> None:
+        """Forget all signatures, because the venue has refused the time of one."""
+        self._ahead.clear()

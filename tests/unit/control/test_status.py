@@ -151,6 +151,13 @@ async def test_an_order_out_of_a_kills_reach_that_an_adapter_has_found_is_a_line
     assert (await office.ask("status"))["trouble"] == []
 
 
+async def test_what_an_operator_should_change_at_the_venue_is_a_line_of_the_status_each(opened: Opened) -> None:
+    office = opened("a", "b")
+    office.venues["a"].warnings = ("the key may withdraw", "the key is bound to no address")
+    expected = ["a: the key may withdraw", "a: the key is bound to no address"]
+    assert (await office.ask("status"))["trouble"] == expected
+
+
 async def test_an_account_that_only_waits_for_its_lists_has_a_line_of_the_status(opened: Opened) -> None:
     office = opened("a", "b")
     timing = replace(SweepTiming(), list_lag_s=2.0)

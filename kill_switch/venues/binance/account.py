@@ -1,0 +1,94 @@
+"""What the adapters of all Binance products share: keys, signatures made ahead, answers, used weights, time.
+
+§ numbers in this folder are those of docs/venues/binance.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, ClassVar
+
+from kill_switch.core.domain import Instant
+from kill_switch.venues.binance.replies import Judgement, used_weights
+from kill_switch.venues.binance.signing import SignedRequests, TextAt, signer_of
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit_adapter import KitAdapter
+from kill_switch.venues.messages import Event, Outputs, Replied
+from kill_switch.venues.profile import OptionsT
+
+MINUTE_S = 60.0
+RENEWAL_S = 0.1  # between two signatures that are made ahead: each may block the event loop for a millisecond
+REVIEWED_EVERY = 10  # renewals after which the signatures that a strike needs are listed anew
+
+
+class BinanceAccount(KitAdapter[OptionsT]):
+    """An account at one of Binance's products."""
+
+    CLOCK_WINDOW_S: ClassVar[float | None] = 1.0  # § 2: a time further ahead is refused; one behind, after 30 s
+    NOT_PROCESSED: ClassVar[frozenset[int]] = frozenset((421, 425))  # 408 is an answer: execution unknown (§ 8)
+    NOT_EXECUTED: ClassVar[Collection[str]] = ()  # texts of 5xx answers by which nothing was executed (§ 8)
+    WEIGHT: ClassVar[str]  # the name of the pool whose use the answers state
+
+    @classmethod
+    def secrets(cls, options: OptionsT) -> tuple[str, ...]:
+        return ("api_key", "api_secret")
+
+    @classmethod
+    def alternatives(cls, options: OptionsT) -> Mapping[str, str]:
+        return {"api_secret": "private_key"}
+
+    def __init__(self, options: OptionsT, secrets: Mapping[str, str], second_route_after_s: float) -> None:
+        super().__init__(options, secrets, second_route_after_s)
+        self.now = Instant(0, 0)  # the moment of the event, strike or drill that is being processed
+        self.requests = SignedRequests(self.host, secrets["api_key"], signer_of(secrets), self.clock)
+        self.judgement = Judgement(self.evidence, self.NOT_EXECUTED)
+        self._to_sign: list[TextAt] = []  # what is signed ahead in turns
+        self._renewals = 0
+        self._renewing = False
+
+    def handle(self, event: Event, now: Instant) -> Outputs:
+        self.now = now
+        return super().handle(event, now)
+
+    def venue_ms(self) -> int:
+        """Return the venue's time, in milliseconds, of the event that is being processed."""
+        return self.clock.venue_ms(self.now)
+
+    # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read_reply(self, status: int, body: Any) -> Reply:
+        return self.judgement.of_rest(status, body, self.venue_ms())
+
+    def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
+        """Return the weight that the address has used in the last minute, by the header of the answer (§ 7)."""
+        return [(self.WEIGHT, used) for window_s, used in used_weights(reply.headers) if window_s == MINUTE_S]
+
+    def is_over_limit(self, reply: Replied) -> bool:
+        return reply.status in (418, 429)
+
+    def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
+        self.requests.forget_ahead()
+        super().on_wrong_time(reply, tries, now)
+
+    # ── signatures made ahead ─────────────────────────────────────────────────────────────────────────────────────
+
+    def texts_to_sign(self) -> Iterable[TextAt]:
+        """Return the texts that the next strike signs, the first to leave first."""
+        return ()
+
+    def start_signing_ahead(self) -> Outputs:
+        """Sign a strike's requests ahead from now on, if a signature is slow; each is renewed in its turn."""
+        if self._renewing or not self.requests.signer.is_slow:
+            return ()
+        self._renewing = True
+        return (self.timers.start(0.0, self._renew),)
+
+    def _renew(self, now: Instant) -> Outputs:
+        if self._renewals % REVIEWED_EVERY == 0:
+            self._to_sign = list(self.texts_to_sign())
+            self.requests.keep_ahead(self._to_sign)
+        self._renewals += 1
+        for text_at in self._to_sign:
+            if self.requests.sign_ahead(text_at, now):
+                break
+        return (self.timers.start(RENEWAL_S, self._renew),)
