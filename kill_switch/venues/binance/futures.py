@@ -7,12 +7,30 @@ and reads both lists beside them. COIN-M has the same API under other paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
+from kill_switch.venues.binance.account import BinanceAccount
+from kill_switch.venues.binance.futures_profile import (
+    CANCELS,
+    COINM,
+    COVERED,
+    GUESSES,
+    LISTS,
+    NOT_COVERED,
+    POOL,
+    SYMBOLS_AGAIN,
+    USDM,
+    WEIGHT,
+    BinanceFuturesOptions,
+    Product,
+    costs,
+    demand,
+)
 from kill_switch.venues.binance.futures_replies import (
     ALGO,
     NOT_EXECUTED,
@@ -25,116 +43,59 @@ from kill_switch.venues.binance.futures_replies import (
     refused_as_portfolio_margin,
 )
 from kill_switch.venues.binance.futures_transfers import FuturesTransfers
-from kill_switch.venues.binance.replies import Judgement, used_weights
-from kill_switch.venues.binance.signing import SignedRequests, signer_of
+from kill_switch.venues.binance.signing import SignedRequests, TextAt
+from kill_switch.venues.binance.wallet import WalletChecks
 from kill_switch.venues.kit.balances import BalanceChecker
-from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.fan_out import FanOut
 from kill_switch.venues.kit.order_list import OrderList, one_page
-from kill_switch.venues.kit.pools import Cost, Demand, Pool
+from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
-from kill_switch.venues.kit_adapter import KitAdapter
-from kill_switch.venues.messages import ConnectNow, Output, Outputs, Replied, UnexplainedMessage
-from kill_switch.venues.options import VenueOptions
-from kill_switch.venues.profile import Guess
+from kill_switch.venues.messages import ConnectNow, Output, Outputs, UnexplainedMessage
 from kill_switch.venues.request import Upgrade
 
 NO_ORDER = 2**63 - 1  # well-formed, and no order has it
-WEIGHT = "weight"
-LISTS = {"open": "openOrders", "conditional": "openAlgoOrders"}
-CANCELS = ("allOpenOrders", "algoOpenOrders")  # of a symbol, always together (§ 3.4)
-SYMBOLS_AGAIN = 20  # symbols of a repeated strike: the pool has to last for as long as orders outlive strikes
 KEY_LIFE_S = 3000.0  # of a listen key, which ends after 3600 s: it is requested again, and so kept, after 1800 s (§ 5)
 QUIET = frozenset({"MARGIN_CALL", "ACCOUNT_CONFIG_UPDATE", "TRADE_LITE", "STRATEGY_UPDATE", "GRID_UPDATE"})
 
 
-class Product(NamedTuple):
-    """What one futures product has that the other has not."""
-
-    prefix: str  # of its paths
-    account: str  # the path of its figures
-    symbol: str  # that is always traded
-    stream: str  # what follows the path of `ws_url`, around the listen key
-    mark: int  # `st` of its pushes
-
-
-USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", "?listenKey={}", 1)
-COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", 2)
-
-
-def _costs(product: Product) -> tuple[Cost, ...]:
-    """Return the weights of § 4 and § 9."""
-    lists = [(f"{product.prefix}/{path}?", 40.0) for path in LISTS.values()]
-    return (
-        *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in [*lists, (product.account, 5.0)]),
-        Cost("", "", ((WEIGHT, 1.0),)),
-    )
-
-
-def _demand(product: Product) -> Demand:
-    lists = tuple(f"GET {product.prefix}/{path}?" for path in LISTS.values())
-    pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS)
-    return Demand(
-        read=lists,
-        probe=lists[:1],
-        equity=(f"GET {product.account}",),
-        drill=(f"DELETE {product.prefix}/order",),
-        strike=pair * SYMBOLS_AGAIN,
-        token=(f"POST {product.prefix}/listenKey",),
-        keep_open=(f"GET {product.prefix}/ping",),
-    )
-
-
-class BinanceFuturesOptions(VenueOptions):
-    """The configuration keys of an account at Binance's futures."""
-
-
-class BinanceFutures(KitAdapter[BinanceFuturesOptions]):
+class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     """Speak one account's protocol at one of Binance's futures products.
 
     `openOrders` and `openAlgoOrders` of all symbols are one page each. A pushed order that neither shows is looked up.
     """
 
     PRODUCT: ClassVar[Product]
-    # lists may lag by 20 s (§ 10): clean reads span that, and three of them cost a tenth of the pool
+    # lists may lag by 20 s (§ 10): clean reads span that, and the three of them cost a tenth of the pool
     TIMING = SweepTiming(
         clean_reads=2, read_after_s=0.025, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
     )
-    CLOCK_WINDOW_S: ClassVar[float | None] = 1.0  # of a clock that is ahead; one that is behind may be off by more (§ 2)
-    WS_MAX_AGE_S: ClassVar[float] = 20 * 3600.0  # the venue ends a connection after 24 h
-    POOLS: ClassVar[tuple[Pool, ...]] = (
-        Pool(WEIGHT, 2400, window_s=60.0, shared_by="address", product="binance futures"),  # § 7
-    )
+    WS_MAX_AGE_S: ClassVar[float] = 20 * 3600.0  # the venue ends a connection after 24 h (§ 5)
+    WEIGHT: ClassVar[str] = WEIGHT
+    NOT_EXECUTED: ClassVar[Collection[str]] = NOT_EXECUTED
+    POOLS: ClassVar[tuple[Pool, ...]] = (POOL,)
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)
+    COVERED, NOT_COVERED, GUESSES = COVERED, NOT_COVERED, GUESSES
 
-    @classmethod
-    def secrets(cls, options: BinanceFuturesOptions) -> tuple[str, ...]:
-        return ("api_key", "api_secret")
-
-    @classmethod
-    def alternatives(cls, options: BinanceFuturesOptions) -> Mapping[str, str]:
-        return {"api_secret": "private_key"}
-
-    def __init__(
-        self, options: BinanceFuturesOptions, secrets: Mapping[str, str], second_route_after_s: float
-    ) -> None:
+    def __init__(self, options: BinanceFuturesOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
-        product, requests = self.PRODUCT, SignedRequests(self.host, secrets["api_key"], signer_of(secrets), self.clock)
-        self._requests = requests
-        self._judgement = Judgement(self.evidence, NOT_EXECUTED)
-        self._venue_ms = 0  # the venue's time when the answer that is judged came
+        product, requests, origin = self.PRODUCT, self.requests, options.wallet_origin
         self._transfers = FuturesTransfers()
         self._balances = BalanceChecker()
         self._has_struck = False  # since the account was armed
         self._keys: dict[int, str] = {}  # connection → the listen key that it was opened with
+        wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
+        self._wallet = WalletChecks(self, lambda path: wallet.signed("GET", path), "enableFutures", "futures")
         self.lists = tuple(
             OrderList(name, one_page(self._signed("GET", path)), lambda data: data) for name, path in LISTS.items()
         )
         self.look_up = self._look_up
-        self.fan_out = FanOut(self.book, self._by_symbol, self.lists, read_order, commands_each=len(CANCELS))
+        self.fan_out = self._fan_out = FanOut(
+            self.book, self._by_symbol, self.lists, read_order, commands_each=len(CANCELS)
+        )
         self.token_request = requests.keyed("POST", f"{product.prefix}/listenKey")
         self.keep_open = requests.public(f"{product.prefix}/ping")
         self.harmless = self._signed("DELETE", "order", symbol=product.symbol, orderId=NO_ORDER)
@@ -144,14 +105,14 @@ class BinanceFutures(KitAdapter[BinanceFuturesOptions]):
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _signed(self, method: str, path: str, **values: str | int) -> Build:
-        return self._requests.signed(method, f"{self.PRODUCT.prefix}/{path}", **values)
+        return self.requests.signed(method, f"{self.PRODUCT.prefix}/{path}", **values)
 
     def _by_symbol(self, symbol: str) -> tuple[CancelCommand, ...]:
         return tuple(
             CancelCommand(
-                f"{path} {symbol}",
+                path,
                 self._signed("DELETE", path, symbol=symbol),
-                judge_cancel,
+                partial(judge_cancel, symbol),
                 line=f"DELETE {self.PRODUCT.prefix}/{path}?symbol={quote(symbol, safe='')}",
             )
             for path in CANCELS
@@ -167,18 +128,8 @@ class BinanceFutures(KitAdapter[BinanceFuturesOptions]):
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
-        self._venue_ms = self.clock.venue_ms(now)
-        return super().on_reply(call, reply, now)
-
     def read_reply(self, status: int, body: Any) -> Reply:
-        return refused_as_portfolio_margin(self._judgement.of_rest(status, body, self._venue_ms))
-
-    def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
-        return [(WEIGHT, used) for seconds, used in used_weights(reply.headers) if seconds == self.POOLS[0].window_s]
-
-    def is_over_limit(self, reply: Replied) -> bool:
-        return reply.status in (418, 429)
+        return refused_as_portfolio_margin(super().read_reply(status, body))
 
     def read_order(self, item: object) -> Order | None:
         return read_order(item)
@@ -201,17 +152,34 @@ class BinanceFutures(KitAdapter[BinanceFuturesOptions]):
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def cancels(self, now: Instant) -> Iterator[StrikeStep]:
-        return self.fan_out.strike(now)
+        return self._fan_out.strike(now)
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield the cancels of every symbol; a strike that follows takes a few symbols, the least tried first."""
         is_first, self._has_struck = number == 1 or not self._has_struck, True
-        steps = self.fan_out.strike(now) if is_first else self.fan_out.strike_again(now, SYMBOLS_AGAIN)
+        may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
+        if is_first:
+            steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols())
+        else:
+            steps = self._fan_out.strike_again(now, SYMBOLS_AGAIN, may_find=may_find)
         yield from self.striker.strike(steps, now)
+
+    def texts_to_sign(self) -> Iterator[TextAt]:
+        for symbol in self._fan_out.symbols():
+            yield self.requests.query_at(symbol=symbol)
+        yield self.requests.query_at()
 
     def drop_strike_work(self) -> None:
         super().drop_strike_work()
         self._has_struck = False
+
+    # ── the account ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def keep_warm(self, now: Instant) -> Outputs:
+        return (*super().keep_warm(now), *self._wallet.check(now))
+
+    def why_not_ready(self, route: Route) -> str:
+        return self._wallet.why_not
 
     # ── the user stream ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -229,13 +197,12 @@ class BinanceFutures(KitAdapter[BinanceFuturesOptions]):
         return Upgrade(urlsplit(self.ws_url).path.rstrip("/") + self.PRODUCT.stream.format(quote(key, safe="")))
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        outputs = super().on_opened(route, conn, now)
-        if self.token is None:
-            return outputs
-        if route is Route.WS:
-            self._keys[conn] = self.token.value
-            return outputs
-        return outputs if self.token.is_valid(now) else (*outputs, *self.token.fetch(now))
+        if self.token is None or route is Route.WS:
+            self._keys[conn] = "" if self.token is None else self.token.value
+            return super().on_opened(route, conn, now)
+        self._wallet.start(now)
+        key = () if self.token.is_valid(now) else self.token.fetch(now)
+        return (*super().on_opened(route, conn, now), *key, *self.start_signing_ahead())
 
     def on_new_token(self, now: Instant) -> Outputs:
         """Connect with the new listen key; a connection that was opened with another one hears nothing any more."""
@@ -277,49 +244,13 @@ class BinanceFutures(KitAdapter[BinanceFuturesOptions]):
                 return (UnexplainedMessage("a message that no document explains"),)
 
 
-COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)
-NOT_COVERED = (
-    "spot, margin and options orders: each is an account of its own",
-    "a portfolio-margin account: the venue refuses its futures orders here, and the lanes do not become ready",
-    "server-side TWAP and VP algos, grid and copy trading: they place orders again",
-    "orders of the venue itself, which liquidate positions: they count as left while the lists show them",
-    "positions and transfers",
-)
-GUESSES = (
-    Guess(
-        "algoOpenOrders covers every conditional order of a symbol (§ 3.4)",
-        "the list of conditional orders is read, and what it shows is struck again",
-    ),
-    Guess(
-        "a symbol without orders answers code 200, or -2011 with its documented text (§ 3.3)",
-        "neither is proof: the lists decide",
-    ),
-    Guess(
-        "lists lag by 20 s at most (§ 10)",
-        "clean reads span that without a push, and the guard reads on",
-    ),
-    Guess(
-        "an order that order and algoOrder do not know 20 s after its last message has ended (§ 10)",
-        "nothing: it is asked only for orders that no list shows",
-    ),
-    Guess(
-        "a stream that is opened without a list of events has them all (§ 5)",
-        "the lists are read too, and an order that only they show is struck",
-    ),
-    Guess(
-        "a number is an order's id in the whole account, not in its symbol alone (§ 4)",
-        "each list is counted as it is, and a strike covers each symbol that it shows",
-    ),
-)
-
-
 class BinanceUsdm(BinanceFutures):
     """USD-M futures."""
 
     NAME = "binance-usdm"
     PRODUCT = USDM
-    COSTS = _costs(USDM)
-    DEMAND = _demand(USDM)
+    COSTS = costs(USDM)
+    DEMAND = demand(USDM)
 
     class Options(BinanceFuturesOptions):
         """The configuration keys of an account at USD-M futures."""
@@ -331,7 +262,6 @@ class BinanceUsdm(BinanceFutures):
         "DELETE /fapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
         "DELETE /fapi/v1/algoOpenOrders: its conditional orders, always beside it",
     )
-    COVERED, NOT_COVERED, GUESSES = COVERED, NOT_COVERED, GUESSES
 
 
 class BinanceCoinm(BinanceFutures):
@@ -339,8 +269,8 @@ class BinanceCoinm(BinanceFutures):
 
     NAME = "binance-coinm"
     PRODUCT = COINM
-    COSTS = _costs(COINM)
-    DEMAND = _demand(COINM)
+    COSTS = costs(COINM)
+    DEMAND = demand(COINM)
 
     class Options(BinanceFuturesOptions):
         """The configuration keys of an account at COIN-M futures."""
@@ -352,4 +282,3 @@ class BinanceCoinm(BinanceFutures):
         "DELETE /dapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
         "DELETE /dapi/v1/algoOpenOrders: its conditional orders, always beside it",
     )
-    COVERED, NOT_COVERED, GUESSES = COVERED, NOT_COVERED, GUESSES

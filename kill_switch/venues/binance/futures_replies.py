@@ -22,9 +22,8 @@ ALGO_GONE = frozenset({"FINISHED", "CANCELED", "REJECTED", "EXPIRED"})
 # ends that are no cancels, in the words that the count of a kill knows
 ENDS = {"EXPIRED_IN_MATCH": "EXPIRED", "FINISHED": "CLOSED"}
 # texts of 503 answers by which nothing was executed (§ 8); "Unknown error, …" may have been
-NOT_EXECUTED = frozenset(
-    {"Service Unavailable.", "Internal error; unable to process your request. Please try again."}
-)
+NOT_EXECUTED = frozenset({"Service Unavailable.", "Internal error; unable to process your request. Please try again."})
+MAX_SYMBOL = 60  # characters; some are not ASCII
 PORTFOLIO_MARGIN = "portfolio margin"  # words of a refusal, in lower case and with spaces
 IS_PORTFOLIO_MARGIN = "a portfolio-margin account: its futures orders cannot be reached over fapi and dapi"
 
@@ -32,14 +31,17 @@ IS_PORTFOLIO_MARGIN = "a portfolio-margin account: its futures orders cannot be 
 # ── cancels ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def judge_cancel(reply: Reply) -> CancelResult:
-    """Judge `allOpenOrders` and `algoOpenOrders`: only `{"code": 200}` says that the symbol was searched (§ 3.3, § 3.4).
+def judge_cancel(symbol: str, reply: Reply) -> CancelResult:
+    """Judge `allOpenOrders` and `algoOpenOrders`: only code 200 says that the symbol was searched (§ 3.3, § 3.4).
 
     That there is no such order is an answer too, and proves as little.
     """
-    if not reply.ok or (isinstance(reply.data, dict) and as_text(reply.data.get("code")) == "200"):
+    if not reply.ok:
+        return CancelResult(reply._replace(evidence=f"{symbol}: {reply.evidence}"))
+    if isinstance(reply.data, dict) and as_text(reply.data.get("code")) == "200":
         return CancelResult(reply)
-    return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence="accepted, without code 200"))
+    words = f"{symbol}: accepted, without code 200"
+    return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words))
 
 
 def refused_as_portfolio_margin(reply: Reply) -> Reply:
@@ -57,7 +59,7 @@ def read_order(item: object) -> Order | None:
     """Read an order of a list or of a look-up; an unknown status is alive."""
     if not isinstance(item, dict):
         return None
-    symbol = as_text(item.get("symbol"))
+    symbol = _symbol(item.get("symbol"))
     if "algoId" in item or "algoStatus" in item:
         return _order(ALGO, item.get("algoId"), symbol, as_text(item.get("algoStatus")), ALGO_GONE)
     return _order("", item.get("orderId"), symbol, as_text(item.get("status")), GONE)
@@ -66,14 +68,14 @@ def read_order(item: object) -> Order | None:
 def read_trade_update(message: Mapping[str, Any]) -> tuple[Order | None, bool]:
     """Read the order of ORDER_TRADE_UPDATE, and whether the message states that it was placed."""
     item = _object(message.get("o"))
-    order = _order("", item.get("i"), as_text(item.get("s")), as_text(item.get("X")), GONE)
+    order = _order("", item.get("i"), _symbol(item.get("s")), as_text(item.get("X")), GONE)
     return order, item.get("x") == "NEW"
 
 
 def read_algo_update(message: Mapping[str, Any]) -> tuple[Order | None, Order | None]:
     """Read the conditional order of ALGO_UPDATE, and the order that it has become, which lives on (§ 3.4)."""
     item = _object(message.get("o"))
-    symbol, status = as_text(item.get("s")), as_text(item.get("X"))
+    symbol, status = _symbol(item.get("s")), as_text(item.get("X"))
     order = _order(ALGO, item.get("aid"), symbol, status, ALGO_GONE)
     return _follow(order, item.get("ai"), symbol, status)
 
@@ -81,7 +83,7 @@ def read_algo_update(message: Mapping[str, Any]) -> tuple[Order | None, Order | 
 def read_triggered(item: object, order: Order | None) -> tuple[Order | None, Order | None]:
     """Read, of a look-up whose order is `order`, the order that a triggered conditional order has become."""
     fields = _object(item)
-    return _follow(order, fields.get("actualOrderId"), as_text(fields.get("symbol")), as_text(fields.get("algoStatus")))
+    return _follow(order, fields.get("actualOrderId"), _symbol(fields.get("symbol")), as_text(fields.get("algoStatus")))
 
 
 def _follow(order: Order | None, actual: object, symbol: str, status: str) -> tuple[Order | None, Order | None]:
@@ -98,6 +100,12 @@ def _order(prefix: str, order_id: object, symbol: str, status: str, gone: frozen
         return None
     state = OrderState.GONE if is_gone else OrderState.LIVE
     return Order(prefix + text if text else "", symbol, state, ENDS.get(status, status))
+
+
+def _symbol(value: object) -> str:
+    """Return a symbol; "" for one that no request could name."""
+    text = as_text(value)
+    return text if len(text) <= MAX_SYMBOL and text.isprintable() else ""
 
 
 def _id(value: object) -> str:

@@ -242,6 +242,8 @@ class LookUpPart(NamedTuple):
     read_item: Callable[[Any, str], Order | None]  # a reply's data and the order's id → the order
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        if reply.not_found and self.read_backs.may_lag(self.order_id, call.asked_ns):
+            return self.read_backs.looked_up(call, None, f"{reply.evidence}: it may not be visible yet")
         if reply.not_found:
             gone = Order(self.order_id, "", OrderState.GONE, "not found")  # the venue's words may name a cancel
             return self.read_backs.looked_up(call, gone)

@@ -80,6 +80,7 @@ class ReadBackRunner:
         self._refresh = refresh
         self._second_route_after_s = second_route_after_s
         self._looking: set[str] = set()  # orders whose look-up is under way without a read-back
+        self.list_lag_ns = 0  # an order may not be visible yet for so long after its last message
         self._http_up = False
         self._refreshed_ns = NEVER  # when all lists were last requested because pushes began
         self._refresh_due = False  # a timer runs after which they are requested again
@@ -196,6 +197,10 @@ class ReadBackRunner:
         """Return whether another look-up could take units that the commands of a kill need."""
         budget = self._calls.budget
         return budget.wait_for_cancels_s(budget.demand.read, now) > 0
+
+    def may_lag(self, order_id: str, asked_ns: int) -> bool:
+        """Return whether a look-up of `asked_ns` may have come too early to find an order that is alive."""
+        return order_id in self._book.unproven and asked_ns - self._book.word_ns(order_id) < self.list_lag_ns
 
     def looked_up(self, call: PendingCall, order: Order | None, why: str = "") -> Outputs:
         """Process the answer of a look-up: the order, a `GONE` order for its end, or None for the reason `why`.

@@ -50,7 +50,8 @@ class SessionToken:
         """Make a holder without a token.
 
         `build` builds the request, `read` reads the token from a reply's data. `begin` starts the login of a
-        connection, `on_renewed` is called when there is a new token. `pause_s` returns for how long no request may leave.
+        connection, `on_renewed` is called with the moment of a new token. `pause_s` returns for how long no request
+        may leave.
         """
         self.value = ""
         self.trouble = ""  # why the last request has brought no token; "": it has, or none was made
