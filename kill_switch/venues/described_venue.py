@@ -24,7 +24,7 @@ from kill_switch.venues.profile import OptionsT
 
 COMMAND_RETRIES = 4  # how often a kill's command is signed anew; any other call is signed anew once
 
-LookUp = Callable[[str], Build | None]  # an order's id → the builder of the request for it; None: it cannot be built
+LookUp = Callable[[str], Build | None]  # an order's id → the builder of the request for it; None: there is none
 
 
 class DescribedVenue(Adapter[OptionsT]):

@@ -91,7 +91,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
                 self.second_route,
                 self.evidence,
             )
-        self.read_backs.list_lag_ns = int(self.TIMING.list_lag_s * 1e9)
+        self.read_backs.lag_ns = round(self.TIMING.list_lag_s * 1e9)
         if self.look_up is not None:
             self.read_backs.order_request = self.look_up
             self.read_backs.look_up_part = lambda read, order_id: LookUpPart(

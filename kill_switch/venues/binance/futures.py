@@ -90,7 +90,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
         self._wallet = WalletChecks(self, lambda path: wallet.signed("GET", path), "enableFutures", "futures")
         self.lists = tuple(
-            OrderList(name, one_page(self._signed("GET", path)), lambda data: data) for name, path in LISTS.items()
+            OrderList(name, one_page(self._signed("GET", path)), lambda data: data, line=f"GET {product.prefix}/{path}")
+            for name, path in LISTS.items()
         )
         self.look_up = self._look_up
         self.fan_out = self._fan_out = FanOut(
@@ -261,6 +262,7 @@ class BinanceUsdm(BinanceFutures):
     COMMANDS = (
         "DELETE /fapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
         "DELETE /fapi/v1/algoOpenOrders: its conditional orders, always beside it",
+        "GET /fapi/v1/openOrders and /fapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
     )
 
 
@@ -281,4 +283,5 @@ class BinanceCoinm(BinanceFutures):
     COMMANDS = (
         "DELETE /dapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
         "DELETE /dapi/v1/algoOpenOrders: its conditional orders, always beside it",
+        "GET /dapi/v1/openOrders and /dapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
     )

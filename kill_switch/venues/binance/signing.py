@@ -62,7 +62,10 @@ def signer_of(secrets: Mapping[str, str]) -> Signer:
         return _private_signer(private_key)
     if not secret or not secret.strip():
         raise ValueError("api_secret missing: it signs the requests, unless private_key does")
-    held = secret.encode()
+    try:
+        held = secret.encode()
+    except UnicodeEncodeError:
+        raise ValueError("api_secret is not text") from None  # the cause would show the secret
     return Signer("hmac", lambda text: hex_hmac(held, text))
 
 

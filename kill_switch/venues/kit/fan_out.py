@@ -128,7 +128,7 @@ class _StrikeBySymbol:
             # only a read-back ends the orders that a list lacks
             yield from self._book.apply_listing(order_list.name, page.orders, self._now.mono_ns, whole=False)
 
-        return CancelCommand(FIND, order_list.page(cursor), judge, follow, reads=True)
+        return CancelCommand(FIND, order_list.page(cursor), judge, follow, reads=True, line=order_list.line)
 
 
 def _ranked(orders: Iterable[Order]) -> list[str]:

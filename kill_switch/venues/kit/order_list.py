@@ -40,6 +40,7 @@ class OrderList(NamedTuple):
     items: Callable[[Any], object]  # a reply's data → the list of its orders; anything else cannot be read
     cursor: Callable[[Any], str] = last_page  # a reply's data → the cursor of the next page, "" for the last page
     full: int = 0  # of a list without a cursor: a page of so many orders may not have all; 0: a page always has all
+    line: str = ""  # its request as `describe_strike` shows it, where a strike reads it
 
 
 class ListPage(NamedTuple):
@@ -242,9 +243,9 @@ class LookUpPart(NamedTuple):
     read_item: Callable[[Any, str], Order | None]  # a reply's data and the order's id → the order
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        if reply.not_found and self.read_backs.may_lag(self.order_id, call.asked_ns):
-            return self.read_backs.looked_up(call, None, f"{reply.evidence}: it may not be visible yet")
         if reply.not_found:
+            if self.read_backs.is_new(self.order_id, now):
+                return self.read_backs.looked_up(call, None, f"it may be too new: {reply.evidence}")
             gone = Order(self.order_id, "", OrderState.GONE, "not found")  # the venue's words may name a cancel
             return self.read_backs.looked_up(call, gone)
         if not reply.ok:

@@ -74,13 +74,13 @@ class ReadBackRunner:
         self.order_request: Callable[[str], Build | None] = lambda order_id: None
         self.count_cancelled: Callable[[], int | None] = lambda: None
         self.look_up_part: Callable[[ReadBack | None, str], Any] = lambda read, order_id: (read, order_id)
+        self.lag_ns = 0  # a look-up may not know an order whose last message is younger, in ns
         self._book = book
         self._calls = calls
         self._evidence = evidence
         self._refresh = refresh
         self._second_route_after_s = second_route_after_s
         self._looking: set[str] = set()  # orders whose look-up is under way without a read-back
-        self.list_lag_ns = 0  # an order may not be visible yet for so long after its last message
         self._http_up = False
         self._refreshed_ns = NEVER  # when all lists were last requested because pushes began
         self._refresh_due = False  # a timer runs after which they are requested again
@@ -198,9 +198,10 @@ class ReadBackRunner:
         budget = self._calls.budget
         return budget.wait_for_cancels_s(budget.demand.read, now) > 0
 
-    def may_lag(self, order_id: str, asked_ns: int) -> bool:
-        """Return whether a look-up of `asked_ns` may have come too early to find an order that is alive."""
-        return order_id in self._book.unproven and asked_ns - self._book.word_ns(order_id) < self.list_lag_ns
+    def is_new(self, order_id: str, now: Instant) -> bool:
+        """Return whether the last message of an unproven order is younger than the venue's answers may be."""
+        book = self._book
+        return order_id in book.unproven and now.mono_ns - book.word_ns(order_id) < self.lag_ns
 
     def looked_up(self, call: PendingCall, order: Order | None, why: str = "") -> Outputs:
         """Process the answer of a look-up: the order, a `GONE` order for its end, or None for the reason `why`.

@@ -27,7 +27,9 @@ class BySymbol(Tiny):
         self.account_wide = None
         self.broken = ""  # a symbol whose command cannot be built
         self.built: list[str] = []
-        self.fan_out: FanOut = FanOut(self.book, self._by_symbol, self.lists, self.read_order, commands_each=len(SPACES))
+        self.fan_out: FanOut = FanOut(
+            self.book, self._by_symbol, self.lists, self.read_order, commands_each=len(SPACES)
+        )
 
     def _by_symbol(self, symbol: str) -> tuple[CancelCommand, ...]:
         return tuple(CancelCommand(f"{space} {symbol}", self._cancel(space, symbol)) for space in SPACES)
