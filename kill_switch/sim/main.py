@@ -20,6 +20,7 @@ import orjson
 import uvloop
 
 from kill_switch.sim.admin import Admin
+from kill_switch.sim.binance.futures import BinanceCoinm, BinanceUsdm
 from kill_switch.sim.crosstrade.venue import CrossTrade
 from kill_switch.sim.kit.options import unknown
 from kill_switch.sim.kit.server import Connection, ReceiveQueue
@@ -32,7 +33,7 @@ from kill_switch.sim.roxom.venue import Roxom
 from kill_switch.sim.tls import scratch, server_context
 
 VENUES: Mapping[str, type[Venue]] = {
-    venue.name: venue for venue in (CrossTrade, Kraken, KrakenFutures, Kuna, Oxfun, Roxom)
+    venue.name: venue for venue in (BinanceCoinm, BinanceUsdm, CrossTrade, Kraken, KrakenFutures, Kuna, Oxfun, Roxom)
 }
 
 Options = Mapping[str, Mapping[str, str]]  # by venue and name, as `--option venue.name=value` states them
@@ -119,6 +120,8 @@ def make_venues(names: Sequence[str], accounts: int, options: Options) -> dict[s
         settings = VENUES[name].options_type()
         settings.set_all(options.get(name, {}), starting=True)
         simulators[name] = VENUES[name](settings, accounts)
+    for venue in simulators.values():
+        venue.joined(simulators.values())
     return simulators
 
 

@@ -7,6 +7,7 @@ import logging
 import traceback
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 import pytest
@@ -34,6 +35,7 @@ def hidden(stand: VenueProfile, secrets: dict[str, str], calls: list[Call], play
     shown = {part for secret in secrets.values() for part in parts(secret)}
     headers = [call.request.headers for call in calls] + [player.adapter.upgrade(START).headers]
     shown |= {value for header in headers for name, value in header.items() if stand.signature in name}
+    shown |= {signature for call in calls if (signature := in_query(call))}
     for output in player.outputs:
         if isinstance(output, Send) and b"signature" in output.text:
             shown.add(orjson.loads(output.text)["data"]["signature"])
@@ -41,6 +43,11 @@ def hidden(stand: VenueProfile, secrets: dict[str, str], calls: list[Call], play
             shown.add(orjson.loads(output.text)["params"]["token"])
     assert all(len(part) >= 10 for part in shown)
     return shown
+
+
+def in_query(call: Call) -> str:
+    """Return the signature in the query of a request, as it is sent; "" if it is elsewhere."""
+    return call.request.target.partition("&signature=")[2]
 
 
 def play_everything(stand: VenueProfile, player: Player, echo: list[str]) -> list[str]:
@@ -130,8 +137,9 @@ def test_the_request_on_the_wire_has_the_key_and_the_signature(stand: VenueProfi
     assert key.encode() in call.request.wire
     if not stand.signed:
         return
-    [signature] = [value for name, value in call.request.headers.items() if stand.signature in name]
-    assert base64.b64decode(signature, validate=True) and signature.encode() in call.request.wire
+    in_headers = [value for name, value in call.request.headers.items() if stand.signature in name]
+    [signature] = in_headers or [in_query(call)]
+    assert base64.b64decode(unquote(signature), validate=True) and signature.encode() in call.request.wire
 
 
 def test_every_registered_venue_is_looked_at() -> None:

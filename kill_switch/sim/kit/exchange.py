@@ -299,9 +299,9 @@ class ExchangeSim(ABC):
         """Cancel all orders; return those that the venue claims to cancel."""
         return self.cancel(account, self.covered(account), whole=True)
 
-    def cancel_at_once(self, account: Account) -> None:
-        """Cancel all orders as the engine itself does, untouched by faults: a countdown has ended."""
-        self._settle(account, list(account.open.values()), fill=False, single=False)
+    def cancel_at_once(self, account: Account, orders: Sequence[Order] | None = None) -> None:
+        """Cancel some orders, or all, as the engine itself does, untouched by faults: a countdown has ended."""
+        self._settle(account, list(account.open.values()) if orders is None else orders, fill=False, single=False)
 
     def _settle(self, account: Account, orders: Sequence[Order], fill: bool, single: bool) -> None:
         at = self.now_ns()

@@ -114,11 +114,19 @@ class CostWindow:
         self._seen: deque[tuple[float, float]] = deque()
         self._sum = 0.0
 
-    def charge(self, cost: float, now: float) -> bool:
-        """Add a cost and return True; return False if it does not fit."""
+    def spent(self, now: float) -> float:
+        """Return the costs in the window that ends at `now`."""
         while self._seen and self._seen[0][0] <= now - self.seconds:
             self._sum -= self._seen.popleft()[1]
-        if self.most and cost and self._sum + cost > self.most:
+        return self._sum
+
+    def frees_in(self, now: float) -> float:
+        """Return the seconds until the oldest cost is forgotten."""
+        return self._seen[0][0] + self.seconds - now if self._seen else 0.0
+
+    def charge(self, cost: float, now: float) -> bool:
+        """Add a cost and return True; return False if it does not fit."""
+        if self.most and cost > 0 and self.spent(now) + cost > self.most:
             return False
         self._seen.append((now, cost))
         self._sum += cost

@@ -109,6 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self.account: str | None = None  # the account that authenticated on it last, for faults that affect one account
         self.t_ns = 0  # CLOCK_MONOTONIC at the arrival of the latest bytes
         self.pinged_at = 0.0  # when the last ping frame arrived, in seconds of CLOCK_MONOTONIC
+        self.ponged_at = 0.0  # and the last pong frame
         self._transport = cast(asyncio.Transport, None)
         self._inbox = inbox or ReceiveQueue()
         self._ended = False  # this side has ended it: bytes that are queued or still arrive are ignored
@@ -185,6 +186,11 @@ class Connection(asyncio.BufferedProtocol):
     def frame(self, text: bytes) -> bytes:
         """Return the frame of a text message; empty if the WebSocket is not open."""
         return b"" if self._ws is None else self._ws.frame(text)
+
+    def ping(self) -> None:
+        """Send a ping frame; do nothing if the WebSocket is not open."""
+        if self._ws is not None and (frame := self._ws.ping()):
+            self.write(frame)
 
     def write(self, data: bytes) -> None:
         """Send raw bytes."""
@@ -288,6 +294,9 @@ class Connection(asyncio.BufferedProtocol):
         if session.pinged:
             session.pinged = False
             self.pinged_at = time.monotonic()
+        if session.ponged:
+            session.ponged = False
+            self.ponged_at = time.monotonic()
         self._pump(session)
 
     def _pump(self, session: WsSession) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -92,6 +92,13 @@ class Venue(ExchangeSim):
         """Return the WebSocket error that corresponds to this HTTP status."""
 
     # what a venue overrides if it differs
+
+    def joined(self, venues: Iterable[Venue]) -> None:
+        """Share with the other simulators of this process what the venues share, such as a rate pool."""
+
+    def usage_headers(self, connection: Connection) -> Mapping[str, str]:
+        """Return the headers of every answer that say how much of its limits a client has used."""
+        return {}
 
     def account_options(self) -> Mapping[str, object]:
         """Return the further configuration keys that an account at this simulator needs."""
@@ -229,7 +236,8 @@ class Venue(ExchangeSim):
 
     def _reply(self, exchange: PendingReply, kind: Kind, seen: RequestLogEntry, answer: SimAnswer) -> None:
         seen.ok = answer.ok
-        body, headers = answer.bodies[0], {"Date": self.date(), **answer.headers}
+        body = answer.bodies[0]
+        headers = {"Date": self.date(), **self.usage_headers(exchange.connection), **answer.headers}
         if not self.faults.active:
             exchange.reply(answer.status, body, headers)
             return

@@ -27,6 +27,7 @@ class WsSession:
         self._fragments: list[bytes] = []
         self._is_text = True
         self.pinged = False  # whether a ping has arrived; the reader of this resets it
+        self.ponged = False  # whether a pong has arrived, asked for or not; the reader of this resets it
         lines = [f"{request.method} {request.target} HTTP/1.1", *(f"{k}: {v}" for k, v in request.headers.items())]
         self._protocol.receive_data("\r\n".join((*lines, "", "")).encode("latin-1"))
         for event in self._protocol.events_received():
@@ -44,6 +45,8 @@ class WsSession:
         for frame in self._protocol.events_received():
             if isinstance(frame, Frame) and frame.opcode is Opcode.PING:
                 self.pinged = True
+            if isinstance(frame, Frame) and frame.opcode is Opcode.PONG:
+                self.ponged = True
             if not isinstance(frame, Frame) or frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                 continue
             if frame.opcode is not Opcode.CONT:
@@ -75,6 +78,10 @@ class WsSession:
         except InvalidState:
             return False
         return True
+
+    def ping(self) -> bytes:
+        """Return a ping frame; empty if the WebSocket is not open."""
+        return Frame(Opcode.PING, b"").serialize(mask=False) if self.is_open else b""
 
     def outgoing(self) -> Iterator[bytes]:
         """Yield the bytes to write; empty bytes mean the end of the stream."""

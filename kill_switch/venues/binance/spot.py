@@ -150,8 +150,15 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         )
         self._checks = AccountChecks(self._questions(), self.calls, self._note_findings)
         self.lists = (
-            OrderList("open", one_page(self._signed("GET", "openOrders")), lambda data: data),
-            OrderList("order-lists", one_page(self._signed("GET", "openOrderList")), list_items),
+            OrderList(
+                "open", one_page(self._signed("GET", "openOrders")), lambda data: data, line=f"GET {API}openOrders"
+            ),
+            OrderList(
+                "order-lists",
+                one_page(self._signed("GET", "openOrderList")),
+                list_items,
+                line=f"GET {API}openOrderList",
+            ),
         )
         self.look_up = self._look_up
         self.fan_out = FanOut(self.book, self._by_symbol, self.lists, self.read_order)

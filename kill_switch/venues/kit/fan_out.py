@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from kill_switch.core.domain import Instant, Order
+from kill_switch.venues.kit.batches import TryCounter
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.order_list import ListPage, OrderList, ReadOrder, read_page
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
@@ -49,6 +50,7 @@ class FanOut:
         self._lists = tuple(lists)
         self._read_order = read_order
         self._commands_each = commands_each
+        self._tries = TryCounter()
 
     def symbols(self) -> list[str]:
         """Return the symbols of the book, those with the most orders first."""
@@ -69,6 +71,15 @@ class FanOut:
         return _StrikeBySymbol(self._book, self._commands, self._read_order, now).steps(
             self.symbols(), self._lists if lists else ()
         )
+
+    def strike_again(self, now: Instant, most: int, *, may_find: bool) -> Iterator[StrikeStep]:
+        """Yield the commands of a strike that follows another: `most` symbols, the least tried first, and no lists.
+
+        The lists are read where no symbol is known, if `may_find`.
+        """
+        symbols = self._tries.choose(self.symbols(), most)
+        strike = _StrikeBySymbol(self._book, self._commands, self._read_order, now)
+        return strike.steps(symbols, self._lists if may_find and not symbols else ())
 
 
 class _StrikeBySymbol:
@@ -117,7 +128,7 @@ class _StrikeBySymbol:
             # only a read-back ends the orders that a list lacks
             yield from self._book.apply_listing(order_list.name, page.orders, self._now.mono_ns, whole=False)
 
-        return CancelCommand(FIND, order_list.page(cursor), judge, follow, reads=True)
+        return CancelCommand(FIND, order_list.page(cursor), judge, follow, reads=True, line=order_list.line)
 
 
 def _ranked(orders: Iterable[Order]) -> list[str]:

@@ -1,0 +1,1 @@
+"""The simulated Binance: spot, USD-M futures, COIN-M futures."""
