@@ -1,0 +1,167 @@
+"""Look at an account when its HTTP lane comes up: what its key may do, and what a kill does not reach (§ 3.7, § 9).
+
+The checks change nothing. Each is made again until the venue has answered it. An answer that is bad is asked for again
+with each probe, because an operator may have changed something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from kill_switch.core.domain import Instant, Route
+from kill_switch.venues.decode import as_text
+from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.messages import NotReady, Outputs, Replied
+
+NAMED = 3  # most symbols that a finding names
+DANGERS = {  # rights that no kill needs (§ 9)
+    "enableWithdrawals": "the key may withdraw",
+    "permitsUniversalTransfer": "the key may transfer between accounts",
+    "enableInternalTransfer": "the key may transfer to other users",
+}
+
+
+class Findings(NamedTuple):
+    """What an answer shows of an account."""
+
+    why_not: str = ""  # why the key or the account cannot carry a kill
+    out_of_reach: str = ""  # orders or machines that a kill does not reach
+    warnings: tuple[str, ...] = ()  # what an operator should change
+
+
+class Check(NamedTuple):
+    """One question, and how its answer is read."""
+
+    name: str
+    build: Build
+    read: Callable[[Any], Findings]
+
+
+class AccountChecks:
+    """The checks of one account."""
+
+    def __init__(
+        self, checks: Iterable[Check], calls: CallStarter, on_findings: Callable[[AccountChecks], None]
+    ) -> None:
+        """Make checks that have not been made; `on_findings` is called with each answer that was read."""
+        self._checks = tuple(checks)
+        self._calls = calls
+        self._on_findings = on_findings
+        self._found: dict[str, Findings] = {}  # check → what its last answer shows
+        self._open: set[str] = set()  # checks that are due
+
+    @property
+    def why_not(self) -> str:
+        """Why the account cannot carry a kill, "" if it can or if nothing is known."""
+        return "; ".join(filter(None, (found.why_not for found in self._in_order())))
+
+    @property
+    def out_of_reach(self) -> tuple[str, ...]:
+        """What a kill does not reach, as phrases."""
+        return tuple(found.out_of_reach for found in self._in_order() if found.out_of_reach)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should change, as phrases."""
+        return tuple(warning for found in self._in_order() for warning in found.warnings)
+
+    def _in_order(self) -> Iterable[Findings]:
+        return (self._found[check.name] for check in self._checks if check.name in self._found)
+
+    def begin(self) -> None:
+        """Have every check made again, because the HTTP lane has come up."""
+        self._open = {check.name for check in self._checks}
+
+    def run(self, now: Instant) -> Outputs:
+        """Make the checks that are due; one that cannot carry a kill is due again."""
+        due = [check for check in self._checks if check.name in self._open or self._is_bad(check.name)]
+        return tuple(output for check in due for output in self._ask(check, now))
+
+    def _is_bad(self, name: str) -> bool:
+        return name in self._found and bool(self._found[name].why_not)
+
+    def _ask(self, check: Check, now: Instant) -> Outputs:
+        part = CheckPart(self, check)
+        return self._calls.start_call("check", check.build, now, context=part, on_loss=part.on_loss)
+
+    def on_answer(self, check: Check, reply: Reply) -> Outputs:
+        """Apply an answer; a refusal ends the check without a finding, because the product may not be in use."""
+        if reply.outcome not in (ReplyOutcome.ACCEPTED, ReplyOutcome.REFUSED):
+            return ()
+        self._open.discard(check.name)
+        if not reply.ok:
+            return ()
+        self._found[check.name] = check.read(reply.data)
+        self._on_findings(self)
+        why_not = self._found[check.name].why_not
+        return (NotReady(Route.HTTP, 0, why_not, fatal=True),) if why_not else ()
+
+
+class CheckPart(NamedTuple):
+    """The call of one check."""
+
+    checks: AccountChecks
+    check: Check
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        return self.checks.on_answer(self.check, reply)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return ()  # it is made again with the next probe: the lanes report their own faults
+
+
+def read_rights(data: Any, needed: str, words: str) -> Findings:
+    """Read `apiRestrictions`; the key needs the right `needed`, whose name in the venue's pages is `words` (§ 9)."""
+    rights: Mapping[str, Any] = data if isinstance(data, dict) else {}
+    why_not = f'the key cannot cancel: give it the right "{words}", or use another key'
+    if rights.get("enableReading") is False:
+        why_not = 'the key cannot read: give it the right "Enable Reading", or use another key'
+    is_good = rights.get(needed) is not False and rights.get("enableReading") is not False
+    dangers = [text for right, text in DANGERS.items() if rights.get(right) is True]
+    unbound = ["the key is bound to no address"] if rights.get("ipRestrict") is False else []
+    return Findings("" if is_good else why_not, warnings=(*dangers, *unbound))
+
+
+def read_account(data: Any) -> Findings:
+    """Read `canTrade` of the account (§ 9)."""
+    if isinstance(data, dict) and data.get("canTrade") is False:
+        return Findings("the venue has closed the account to trading, so that it cannot cancel: ask the venue")
+    return Findings()
+
+
+def read_algos(data: Any) -> Findings:
+    """Read the running TWAP and VP of `algo/…/openOrders`: they place orders again after each cancel (§ 3.7)."""
+    orders = data.get("orders") if isinstance(data, dict) else None
+    names = [
+        f"{as_text(each.get('algoType')) or 'algo'} {as_text(each.get('symbol'))}".strip()
+        for each in (orders if isinstance(orders, list) else ())
+        if isinstance(each, dict)
+    ]
+    return Findings(out_of_reach=f"running {_name(names)}, which place orders again" if names else "")
+
+
+def read_margin(data: Any) -> Findings:
+    """Read the open orders of cross margin, a space of orders of its own (§ 3.2)."""
+    orders = [each for each in (data if isinstance(data, list) else ()) if isinstance(each, dict)]
+    if not orders:
+        return Findings()
+    symbols = sorted({as_text(each.get("symbol")) for each in orders})
+    return Findings(out_of_reach=f"{len(orders)} order(s) on cross margin: {_name(symbols)}")
+
+
+def read_isolated(data: Any) -> Findings:
+    """Read the pairs of isolated margin, whose orders no list shows without their pair (§ 4)."""
+    assets = data.get("assets") if isinstance(data, dict) else None
+    pairs = [
+        as_text(each.get("symbol"))
+        for each in (assets if isinstance(assets, list) else ())
+        if isinstance(each, dict) and each.get("enabled") is not False
+    ]
+    return Findings(out_of_reach=f"orders on isolated margin, if there are any: {_name(pairs)}" if pairs else "")
+
+
+def _name(names: Iterable[str]) -> str:
+    each = list(names)
+    return ", ".join(each[:NAMED]) + (f" and {len(each) - NAMED} more" if len(each) > NAMED else "")
