@@ -975,6 +975,8 @@ def _binance_futures(product: str, symbol: str) -> VenueProfile:
     def granted(call: Call) -> object:
         if call.request.target.endswith("/listenKey"):
             return payload("binance/futures-listen-key")
+        if call.request.method == "DELETE":
+            return _binance_error(-2011, "Unknown order sent.")
         return {} if call.request.target.startswith("/sapi/") else None
 
     return VenueProfile(

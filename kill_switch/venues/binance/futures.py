@@ -15,6 +15,8 @@ from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.binance.account import BinanceAccount
+from kill_switch.venues.binance.checks import AccountChecks
+from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
 from kill_switch.venues.binance.futures_profile import (
     CANCELS,
     COINM,
@@ -44,7 +46,6 @@ from kill_switch.venues.binance.futures_replies import (
 )
 from kill_switch.venues.binance.futures_transfers import FuturesTransfers
 from kill_switch.venues.binance.signing import SignedRequests, TextAt
-from kill_switch.venues.binance.wallet import WalletChecks
 from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.fan_out import FanOut
@@ -88,7 +89,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self._has_struck = False  # since the account was armed
         self._keys: dict[int, str] = {}  # connection → the listen key that it was opened with
         wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
-        self._wallet = WalletChecks(self, lambda path: wallet.signed("GET", path), "enableFutures", "futures")
+        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self._note_findings)
         self.lists = tuple(
             OrderList(name, one_page(self._signed("GET", path)), lambda data: data, line=f"GET {product.prefix}/{path}")
             for name, path in LISTS.items()
@@ -100,6 +101,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self.token_request = requests.keyed("POST", f"{product.prefix}/listenKey")
         self.keep_open = requests.public(f"{product.prefix}/ping")
         self.harmless = self._signed("DELETE", "order", symbol=product.symbol, orderId=NO_ORDER)
+        self._cancel_check = CancelCheck(self.harmless, self.calls)
         self.equity_request = requests.signed("GET", product.account)
         self.assemble()
 
@@ -177,10 +179,16 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     # ── the account ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def keep_warm(self, now: Instant) -> Outputs:
-        return (*super().keep_warm(now), *self._wallet.check(now))
+        """Probe; make the checks that are due beside it. A finding that bars the lane comes before its readiness."""
+        probe = super().keep_warm(now)
+        checks = (*self._cancel_check.run(now), *self._checks.run(now)) if probe else ()
+        return (*checks, *probe) if self.why_not_ready(Route.HTTP) else (*probe, *checks)
+
+    def _note_findings(self, checks: AccountChecks) -> None:
+        self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
 
     def why_not_ready(self, route: Route) -> str:
-        return self._wallet.why_not
+        return self._checks.why_not or self._cancel_check.why_not
 
     # ── the user stream ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -201,7 +209,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         if self.token is None or route is Route.WS:
             self._keys[conn] = "" if self.token is None else self.token.value
             return super().on_opened(route, conn, now)
-        self._wallet.start(now)
+        self._checks.begin()
+        self._cancel_check.begin()
         key = () if self.token.is_valid(now) else self.token.fetch(now)
         return (*super().on_opened(route, conn, now), *key, *self.start_signing_ahead())
 

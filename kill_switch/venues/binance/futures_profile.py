@@ -31,7 +31,8 @@ class Product(NamedTuple):
     mark: int  # `st` of its pushes
 
 
-USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", "?listenKey={}", 1)
+EVENTS = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/listenKeyExpired"
+USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", 1)
 COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", 2)
 
 
@@ -107,7 +108,7 @@ GUESSES = (
         "nothing: it is asked only for orders that no list shows",
     ),
     Guess(
-        "a stream that is opened without a list of events has them all (§ 5)",
+        "a stream has the events of its address; COIN-M's, which names none, has all (§ 5)",
         "the lists are read too, and an order that only they show is struck",
     ),
     Guess(
