@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from operator import attrgetter
 
 from kill_switch.core.domain import Instant, Order
@@ -51,6 +52,8 @@ class FanOut:
         self._read_order = read_order
         self._commands_each = commands_each
         self._tries = TryCounter()
+        self._widest: Order | None = None  # an order of the symbol that had the most at the last whole list
+        book.on_whole_list = self._note_widest
 
     def symbols(self) -> list[str]:
         """Return the symbols of the book, those with the most orders first."""
@@ -65,12 +68,11 @@ class FanOut:
     def strike(self, now: Instant, *, lists: bool = True) -> Iterator[StrikeStep]:
         """Yield the commands of one strike, each as it is built; with `lists`, read the lists too.
 
-        `now` is the moment of the strike. The second symbol is looked at only when the first symbol's commands have
-        been taken.
+        `now` is the moment of the strike. The orders are counted only when the first symbol's commands have been
+        taken, because thousands would delay them.
         """
-        return _StrikeBySymbol(self._book, self._commands, self._read_order, now).steps(
-            self.symbols(), self._lists if lists else ()
-        )
+        strike = _StrikeBySymbol(self._book, self._commands, self._read_order, now)
+        return strike.steps(self._first(), self.symbols, self._lists if lists else ())
 
     def strike_again(self, now: Instant, most: int, *, may_find: bool) -> Iterator[StrikeStep]:
         """Yield the commands of a strike that follows another: `most` symbols, the least tried first, and no lists.
@@ -79,7 +81,19 @@ class FanOut:
         """
         symbols = self._tries.choose(self.symbols(), most)
         strike = _StrikeBySymbol(self._book, self._commands, self._read_order, now)
-        return strike.steps(symbols, self._lists if may_find and not symbols else ())
+        return strike.steps(symbols[:1], lambda: symbols[1:], self._lists if may_find and not symbols else ())
+
+    def _first(self) -> list[str]:
+        """Return the symbol with the most orders, as of the last whole list; or any, if its order there is gone."""
+        orders, widest = self._book.orders, self._widest
+        if widest is not None and widest.id in orders:
+            return [widest.symbol]
+        return [order.symbol for order in islice(orders.values(), 1) if order.symbol]
+
+    def _note_widest(self) -> None:
+        orders = self._book.orders.values()
+        symbols = _ranked(orders)
+        self._widest = next((order for order in orders if order.symbol == symbols[0]), None) if symbols else None
 
 
 class _StrikeBySymbol:
@@ -94,11 +108,13 @@ class _StrikeBySymbol:
         self._now = now
         self._struck: set[str] = set()
 
-    def steps(self, symbols: Sequence[str], lists: Iterable[OrderList]) -> Iterator[StrikeStep]:
-        yield from self._cancel(symbols[:1])
+    def steps(
+        self, first: Sequence[str], others: Callable[[], Sequence[str]], lists: Iterable[OrderList]
+    ) -> Iterator[StrikeStep]:
+        yield from self._cancel(first)
         for order_list in lists:
             yield self._find(order_list)
-        yield from self._cancel(symbols[1:])
+        yield from self._cancel(others())
         if unnamed := sum(not order.symbol for order in self._book.orders.values()):
             yield LeftOut(f"{unnamed} order(s) whose symbol is unknown")
 
