@@ -167,7 +167,7 @@ class ControlHandlers:
         return (f"account {name}: {mismatch}: only rearm --force arms it" for name, mismatch in differences if mismatch)
 
     def _account_warnings(self) -> Iterable[str]:
-        """Yield the accounts' warnings: a slow kill, an order out of reach, a key's rights, a wait for lists that lag."""
+        """Yield the accounts' warnings: a slow kill, orders out of reach, what to change, a wait for lists that lag."""
         now, accounts = self._dispatcher.clock(), self._dispatcher.state.accounts
         for name, session in self._dispatcher.sessions.items():
             sweep, out_of_reach = accounts[name].sweep, session.status.out_of_reach

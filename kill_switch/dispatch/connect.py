@@ -16,6 +16,7 @@ from kill_switch.core.domain import SweepTiming
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import ConfigError, KillSwitchError, Problem
+from kill_switch.transports.connection_count import ConnectionCount
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import ConnectionNotWanted
@@ -25,7 +26,7 @@ from kill_switch.unexpected import brief
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.request import Upgrade
-from kill_switch.venues.sharing import plan_cadences
+from kill_switch.venues.sharing import plan_cadences, share_connections
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 
@@ -45,7 +46,7 @@ def build_adapters(
 
 
 def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
-    """Return each account's sweep timing; make accounts that a venue counts together share their counts.
+    """Return each account's sweep timing; make accounts that a venue counts together share counts and connections.
 
     `adapters` is account → adapter. The count of an adapter that has started calls goes on, through reloads too.
     """
@@ -53,8 +54,10 @@ def sweep_timings(adapters: Mapping[str, Adapter]) -> dict[str, SweepTiming]:
     for adapter in sorted(adapters.values(), key=lambda adapter: not adapter.calls.has_started):
         for pool, key in adapter.member.pool_keys().items():
             counts.setdefault(key, adapter.budget.counts[pool])
-    cadences = plan_cadences({name: adapter.member for name, adapter in adapters.items()})
+    members = {name: adapter.member for name, adapter in adapters.items()}
+    cadences, connections = plan_cadences(members), share_connections(members)
     for name, adapter in adapters.items():
+        adapter.connections = connections[name]
         adapter.limits.share(cadences[name], {pool: counts[key] for pool, key in adapter.member.pool_keys().items()})
     return {name: cadence.timing for name, cadence in cadences.items()}
 
@@ -113,6 +116,12 @@ def connect_account(
             ca_file=options.ca_file,
             warm_every_s=adapter.WARM_EVERY_S,
             connections=adapter.CONNECTIONS,
+            count=ConnectionCount(
+                lambda: session.pacer.wanted_connections(),
+                per_s=lambda: adapter.connections.per_s,
+                pinned=lambda: session.is_tripped,
+                idle_s=adapter.IDLE_S,
+            ),
             wanted=session.should_still_send,
             network=network,
         )

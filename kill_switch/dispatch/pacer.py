@@ -17,6 +17,8 @@ from kill_switch.dispatch.ports import DispatcherPort
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
 
+CONNECTIONS_FOR_READS = 2  # beside those of a strike's calls
+
 ResultT = TypeVar("ResultT")
 
 
@@ -199,6 +201,20 @@ class Pacer:
         """Return whether the account's equity may be requested now."""
         venue = self._venue
         return self._guarded(lambda: venue.limits.has_room(venue.budget.demand.equity, now), False)
+
+    def has_room_to_keep_open(self) -> bool:
+        """Return whether the request may leave that keeps one of many connections open."""
+        venue, now = self._venue, self._dispatcher.clock()
+        wanted = venue.budget.demand.keep_open
+        return self._guarded(lambda: bool(wanted) and venue.limits.has_room(wanted, now), False)
+
+    def wanted_connections(self) -> int:
+        """Return how many connections the HTTP lane should have now; 0: it never needs further ones."""
+        return self._guarded(self._count_connections, self._venue.CONNECTIONS)
+
+    def _count_connections(self) -> int:
+        calls = self._venue.strike_calls()
+        return calls and min(calls + CONNECTIONS_FOR_READS, self._venue.connections.most)
 
     def _guarded(self, decide: Callable[[], ResultT], otherwise: ResultT) -> ResultT:
         """Return what `decide` returns, or `otherwise` if it raises."""

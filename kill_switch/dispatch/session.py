@@ -39,6 +39,7 @@ from kill_switch.venues.messages import (
     Outputs,
     PrepareFrame,
     Ready,
+    ReplaceConnection,
     Replied,
     RoundTrip,
     Send,
@@ -85,16 +86,14 @@ class AccountSession:
         self.numbers = StrikeNumbers()
         self.sweep_timer = Appointment(dispatcher.timers, lambda: dispatcher.wake_sweep(name))
         self._dispatcher = dispatcher
-        self._pacer = Pacer(
+        self.pacer = Pacer(
             name,
             venue,
             dispatcher,
             lambda: self._request(self.venue.read),
             lambda error: self.status.log_unexpected(error),
         )
-        self._cancels: set[str] = (
-            set()
-        )  # tags of cancel calls of the last strike; the time at which each leaves is noted
+        self._cancels: set[str] = set()  # tags of cancel calls of the last strike; when each leaves is noted
         self._strike = StrikeInProgress(iter(()), [], [])
         self._retired = False
         ws, http, self.fresh = make_lanes(self)
@@ -141,7 +140,7 @@ class AccountSession:
         `now` is the end of the pass. A failure becomes the cancel outcome `UNKNOWN`. Never raises.
         """
         strike, due = self._strike, None
-        self._pacer.note_use(now)
+        self.pacer.note_use(now)
         try:
             self._carry_out(strike.deferred, now)
             if strike.failure is not None:
@@ -169,7 +168,7 @@ class AccountSession:
         Return in how many seconds it leaves; 0: it has left.
         """
         self.numbers.forget_old()
-        return self._pacer.read_back(is_prompt=is_prompt)
+        return self.pacer.read_back(is_prompt=is_prompt)
 
     def drop_strike(self) -> None:
         """Drop pending work of strikes, because the account is armed again or has another session.
@@ -178,7 +177,7 @@ class AccountSession:
         """
         self._strike.in_pass = False
         self._counter.settle()
-        self._pacer.cancel()
+        self.pacer.cancel()
         self._cancels.clear()
         self.numbers.clear()
         try:
@@ -222,7 +221,7 @@ class AccountSession:
 
     def request_equity(self) -> bool:
         """Request the account's equity and return True, unless the venue refuses calls or its limits have no room."""
-        if self._troubles.quiet() or not self._pacer.has_room_for_equity(self._dispatcher.clock()):
+        if self._troubles.quiet() or not self.pacer.has_room_for_equity(self._dispatcher.clock()):
             return False
         self._request(self.venue.request_equity)
         return True
@@ -240,7 +239,7 @@ class AccountSession:
         try:
             outputs = self.venue.handle(event, now)
             if isinstance(event, Replied):  # before the sweep gets to know that the venue has refused its read
-                self._pacer.on_reply(now, is_refusal=refused)
+                self.pacer.on_reply(now, is_refusal=refused)
             self._carry_out(outputs, now)
             if refused:
                 self._troubles.on_refusal(event, now)  # type: ignore[arg-type]
@@ -266,25 +265,31 @@ class AccountSession:
 
     def use_idle_http_lane(self) -> None:
         """Send a harmless call over the HTTP lane, which has been idle, unless the venue's limits forbid it."""
-        if not self._pacer.omits_probe(self.http.state) and not self._pacer.replace_probe():
+        if not self.pacer.omits_probe(self.http.state) and not self.pacer.replace_probe():
             self._request(self.venue.keep_warm)
-            self._pacer.note_probe()
+            self.pacer.note_probe()
+
+    def keep_connection(self) -> None:
+        """Send next to nothing over the HTTP connection that was idle for longest, if the venue's limits have room."""
+        if self.pacer.has_room_to_keep_open():
+            self._request(self.venue.keep_connection, is_use=False)
 
     def should_still_send(self, call: Call) -> bool:
         """Return whether a call that had to wait may leave: it is not answered, and the account is not re-armed."""
-        return not self._retired and self.venue.is_pending(call.tag) and (not call.command or self._is_tripped)
+        return not self._retired and self.venue.is_pending(call.tag) and (not call.command or self.is_tripped)
 
     @property
-    def _is_tripped(self) -> bool:
+    def is_tripped(self) -> bool:
         """Whether a kill's command may leave now; for an armed account it would cancel orders that are to stay."""
         return not self._retired and self._dispatcher.kill_of(self.name) is not None
 
     # ── outputs of the adapter ────────────────────────────────────────────────────────────────────────────────────
 
-    def _request(self, work: Callable[[Instant], Outputs]) -> None:
-        """Carry out the outputs that `work` returns; a failure is logged."""
+    def _request(self, work: Callable[[Instant], Outputs], *, is_use: bool = True) -> None:
+        """Carry out the outputs that `work` returns; a failure is logged. `is_use`: they prove the HTTP lane."""
         now = self._dispatcher.clock()
-        self._pacer.note_use(now)
+        if is_use:
+            self.pacer.note_use(now)
         try:
             self._carry_out(work(now), now)
         except Exception as error:
@@ -310,7 +315,7 @@ class AccountSession:
                     self._note_sent(Route.WS, left_at)
                 elif not command:
                     self.ws.send(conn, text)
-                elif (self._strike.in_pass or self._is_tripped) and self.ws.send(conn, text):
+                elif (self._strike.in_pass or self.is_tripped) and self.ws.send(conn, text):
                     self._note_sent(Route.WS)
             case CancelAnswered(answer, evidence, cancelled):
                 numbers, kill = self.numbers, self._dispatcher.kill_of(self.name)
@@ -330,6 +335,8 @@ class AccountSession:
                 self.ws.prepare(conn, text)
             case CloseConnection(conn, why):
                 self.ws.drop(conn, why)
+            case ReplaceConnection(conn):
+                self.ws.replace(conn)
             case ConnectNow():
                 self.ws.connect_now()
             case _:
@@ -337,7 +344,7 @@ class AccountSession:
 
     def _call(self, call: Call) -> None:
         if call.command:
-            if not self._strike.in_pass and not self._is_tripped:
+            if not self._strike.in_pass and not self.is_tripped:
                 self.on_lane_event(CallLost(call.tag, False, "the account is armed again"))
                 return
             self.numbers.note_command(call.tag)
@@ -373,7 +380,7 @@ class AccountSession:
                 changes = None if kill is None else self._counter.on_read(kill, read, now)
                 self._dispatcher.handle(Progress(self.name, counted, now, evidence, cancelled, changes))
                 if complete:
-                    self._pacer.keep_pace(now, proven=True)
+                    self.pacer.keep_pace(now, proven=True)
             case OrderSeen(order):
                 seen = f"{order.id} {order.symbol} {order.status}"
                 self._dispatcher.handle(Progress(self.name, sweep.OrderAppeared(at_ns), now, seen))

@@ -37,6 +37,10 @@ from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Event, 
 TIMEOUT_S = 5.0  # for the name service, for TCP and TLS, and for the answer, each
 # for a call with a longer `answer_within_s`; bounded, because each such call holds a connection of its own
 LATE_WITHIN_S = 15.0
+# of calls that start together, so many connect at once; the others follow at this pace, since each TLS handshake takes
+# 1.6 ms of the event loop, and 80 of them 130 ms in a row
+CONNECT_AT_ONCE = 8
+CONNECT_EVERY_S = 0.003
 READ_HEAD_BYTES = 1 << 10  # per read, before the headers are complete: 40 interim answers take httpcore 2 ms
 READ_CHUNKED_BYTES = 2 << 10  # per read of a chunked body: 340 chunks of 1 byte take 10 ms
 READ_PLAIN_BYTES = 64 << 10  # per read of a body with a Content-Length, which is not searched for chunks
@@ -118,7 +122,7 @@ class FreshRoute:
 
     Answers are parsed by h11 through httpcore, so that a fault of the warm lane's httptools does not affect them. h11
     is written in Python and slow. Therefore answers are read in small pieces, other tasks run in between, and the total
-    is bounded.
+    is bounded. Calls connect at a bounded pace, so that many at once do not hold up other accounts.
 
     A request with an `origin` of its own goes there, over TLS to that host, verified by the same `ca_file`. The pause
     that the account's venue asks for does not hold it back.
@@ -155,6 +159,7 @@ class FreshRoute:
         self._spare = spare
         self._quiet = quiet
         self._calls = 0  # calls in progress
+        self._next_s = 0.0  # when the next call may connect, on the event loop's clock
         self._held_bytes = 0  # bytes of all incomplete answers
         self._had_bytes = 0  # bytes read in turns since the route was last idle
 
@@ -169,13 +174,18 @@ class FreshRoute:
             if not (call.urgent or call.command or call.request.origin) and (quiet := self._quiet()):
                 raise OSError(0, quiet)
             address, dialer = self._way(call.request.origin)
-            # for connecting, and for an answer that comes byte by byte
-            async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):
-                stream = await self._connect(dialer)
-                try:
-                    end: Event = await self._exchange(call, stream, address)
-                finally:
-                    await stream.aclose()
+            if wait_s := self._connect_wait_s():
+                await asyncio.sleep(wait_s)
+            if wait_s and not self._wanted(call):
+                end: Event = CallLost(call.tag, False, NOT_WANTED)
+            else:
+                # for connecting, and for an answer that comes byte by byte
+                async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):
+                    stream = await self._connect(dialer)
+                    try:
+                        end = await self._exchange(call, stream, address)
+                    finally:
+                        await stream.aclose()
         except asyncio.CancelledError:
             self._sink.on_lane_event(CallLost(call.tag, _sent(stream), "the daemon is stopping"))
             raise
@@ -188,6 +198,12 @@ class FreshRoute:
         if isinstance(end, CallLost):
             end = end._replace(spare=self._spare())
         self._sink.on_lane_event(end)
+
+    def _connect_wait_s(self) -> float:
+        """Return in how many seconds the next call may connect; 0: now."""
+        now_s = asyncio.get_running_loop().time()
+        self._next_s = max(self._next_s, now_s - CONNECT_AT_ONCE * CONNECT_EVERY_S) + CONNECT_EVERY_S
+        return max(0.0, self._next_s - now_s)
 
     def _way(self, origin: str) -> tuple[HostPort, Dialer]:
         """Return the address of an origin, "" for the account's own, and the dialer that connects to it."""

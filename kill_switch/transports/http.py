@@ -1,31 +1,32 @@
 """The warm HTTP/1.1 lane of an account: two or more TLS connections kept open, so that a command is one `write`.
 
-`dispatch` sends calls over it. The lane never pipelines and never repeats a call.
+`dispatch` sends calls over it. The lane never pipelines and never repeats a call. `connection_count` decides how many
+connections it has.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import time
 from collections.abc import Callable
+from itertools import islice
 
 import anyio
 
 from kill_switch.core.domain import LaneState, Route
-from kill_switch.transports import certificates
-from kill_switch.transports.causes import describe_error
+from kill_switch.transports.call_queue import CallQueue
 from kill_switch.transports.certificates import CertificateExpiry
+from kill_switch.transports.connection_count import ConnectionCount
+from kill_switch.transports.connection_pool import STOPPING, ConnectionPool
 from kill_switch.transports.http_connection import OVERDUE, HttpConnection
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, LaneListener
+from kill_switch.transports.idle_connections import is_refresh_due
+from kill_switch.transports.lane import LaneListener
 from kill_switch.transports.network import Network
 from kill_switch.venues import retry_after
 from kill_switch.venues.messages import Call, CallLost, Closed, Opened, Replied
 from kill_switch.venues.request import Request
 
 CONNECTIONS = 2
-MAX_LATE = 8  # connections of a lane that wait for late answers
-STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
-CONNECT_STAGGER_S = 0.1  # between the starts of two connections in one place of the lane
 # for a lane whose connections all closed in good order to reconnect: three round trips to a distant venue
 RETURN_WITHIN_S = 1.0
 NOT_WANTED = "withdrawn before it was sent"
@@ -38,6 +39,9 @@ class HttpLane:
     housekeeping. A connection whose answer is overdue gets no other call, because its next answer could not be assigned
     to a call. Another connection takes its place. The overdue connection is closed, unless its call accepts a late
     answer: then it waits for that answer beside the lane.
+
+    A strike of many calls needs a connection for each. The lane opens further connections at the pace of its
+    `ConnectionCount`, and closes them when they are not needed any more. It can carry a kill at any time.
 
     A venue may close a connection after any answer (RFC 9112 §9.3, §9.6). That is no failure: the lane opens another
     connection without back-off, and does not count as closed meanwhile. Calls wait for that connection, except a
@@ -52,27 +56,27 @@ class HttpLane:
         ca_file: str | None = None,
         warm_every_s: float = 15.0,
         connections: int = CONNECTIONS,
+        count: ConnectionCount | None = None,
         wanted: Callable[[Call], bool] = lambda call: True,
         network: Network | None = None,
     ) -> None:
         """Create the lane; `run` connects it.
 
-        The listener's `warm` is called every `warm_every_s / connections` seconds. `wanted` returns whether
-        a call that had to wait is still to be sent. `network` is shared by a process's lanes; by default the lane
-        creates its own. Raises `OSError` if `ca_file` cannot be read.
+        `connections` are always kept open; `count` decides on further ones. The listener's `use_idle_http_lane` is
+        called every `warm_every_s / connections` seconds, its `keep_connection` as often as further connections need
+        it. `wanted` returns whether a call that had to wait is still to be sent. `network` is shared by a process's
+        lanes; by default the lane creates its own. Raises `OSError` if `ca_file` cannot be read.
         """
         self._dialer = (network or Network()).dialer(url, ca_file)
         self._sink = sink
         self._wanted = wanted
         self._warm_every_s = warm_every_s
-        self._count = connections
-        self._connections: list[HttpConnection] = []
-        # overdue connections that wait for a late answer, or have received it
-        self._late: deque[HttpConnection] = deque()
-        self._urgent: deque[Call] = deque()
-        self._waiting: deque[Call] = deque()
+        self._always = connections
+        self._count = count
+        self._pool = ConnectionPool(self._dialer, self, connections, count)
+        self._connections, self._idle = self._pool.connections, self._pool.idle
+        self._queue = CallQueue()
         self._begun: HttpConnection | None = None
-        self._last: HttpConnection | None = None  # the connection that was used last
         self._opened = False  # the listener has been notified that the lane is open
         self._return: asyncio.TimerHandle | None = None  # when a lane that is reconnecting counts as closed
         self._proven = False  # the venue has accepted the key on this lane
@@ -80,7 +84,11 @@ class HttpLane:
         self._held: asyncio.TimerHandle | None = None
         self._partly = ""  # why some connections are missing, while others are up
         self.trouble = ""  # the latest reason, for the status; "" if the lane is healthy
-        self.certificate: CertificateExpiry | None = None  # the earliest expiry in the chain of the last connection
+
+    @property
+    def certificate(self) -> CertificateExpiry | None:
+        """The earliest expiry in the certificates of the last connection."""
+        return self._pool.certificate
 
     @property
     def state(self) -> LaneState:
@@ -111,7 +119,7 @@ class HttpLane:
     def _release(self) -> None:
         self._held = None
         self._pump()
-        if any(c.idle for c in self._connections):
+        if self._idle.newest() is not None:
             self._sink.use_idle_http_lane()
 
     def _report_trouble(self, trouble: str) -> None:
@@ -123,10 +131,11 @@ class HttpLane:
 
         After True, the request's `call` or `abandon_begun` must follow in the same pass of the event loop.
         """
-        connection = self._latest()
+        connection = None if self._queue.first_urgent else self._idle.newest()
         if connection is not None:
+            self._idle.remove(connection)
             connection.begin(request)
-            self._begun = self._last = connection
+            self._begun = connection
         return connection is not None
 
     def abandon_begun(self) -> None:
@@ -146,39 +155,26 @@ class HttpLane:
             self._begun = None
             self._start(begun, call)
             return
-        latest = self._latest() if call.urgent else None
-        if latest is not None:
-            self._start(latest, call)
+        if call.urgent and not self._queue.first_urgent and (newest := self._idle.newest()) is not None:
+            self._start(newest, call)
             return
-        if call.command:  # ahead of queued reads, behind earlier commands
-            self._urgent.insert(sum(waiting.command for waiting in self._urgent), call)
-        else:
-            (self._urgent if call.urgent else self._waiting).append(call)
+        self._queue.add(call)
         self._pump()
 
-    def _latest(self) -> HttpConnection | None:
-        """Return the idle connection that was used last, for an urgent call; None if urgent calls are queued."""
-        if self._urgent:
-            return None
-        latest = self._last
-        if latest is not None and latest.idle:
-            return latest
-        latest = None
-        for connection in self._connections:
-            if connection.idle and (latest is None or connection.used_ns > latest.used_ns):
-                latest = connection
-        return latest
+    def on_idle(self, connection: HttpConnection, *, shunned: bool) -> None:
+        """Note that a connection may take a call again. `HttpConnection` calls this.
 
-    def shun(self, connection: HttpConnection) -> None:
-        """Prefer every other connection for urgent calls: the venue has refused to process a request on this one."""
-        connection.used_ns = 0
-        if self._last is connection:
-            self._last = None
+        `shunned`: every other connection is preferred, because the venue has refused to process a request on this one.
+        """
+        if shunned:
+            self._idle.add_unproven(connection)
+        else:
+            self._idle.add_used(connection)
 
     @property
     def spare(self) -> bool:
         """Return whether an urgent call would be sent at once."""
-        return not self._urgent and any(c.idle for c in self._connections)
+        return not self._queue.first_urgent and self._idle.newest() is not None
 
     def on_lost(self, call: Call, reason: str) -> None:
         """Pass a call's loss on to the listener, then send queued calls. `HttpConnection` calls this."""
@@ -195,65 +191,44 @@ class HttpLane:
         """Keep the connections open, and used so often that the venue does not close them as idle; never return."""
         try:
             async with anyio.create_task_group() as group:
-                for _ in range(self._count):
-                    group.start_soon(self._keep)
+                group.start_soon(self._pool.run)
+                if self._count is not None:
+                    group.start_soon(self._keep_open, self._count.idle_s)
                 while True:
-                    await anyio.sleep(self._warm_every_s / self._count)
+                    await anyio.sleep(self._warm_every_s / self._always)
                     self._dialer.refresh()
-                    if self._held is None and any(c.idle for c in self._connections):
+                    if self._held is None and self._idle.newest() is not None:
                         self._sink.use_idle_http_lane()
         finally:
             if self._held is not None:
                 self._held.cancel()
             if not self._connections:
-                self._gone("the daemon is stopping")
-            for connection in self._late:
-                connection.abort("the daemon is stopping")
+                self._gone(STOPPING)
 
-    async def _keep(self) -> None:
-        backoff = Backoff()
-        wait_s = backoff.next_s()
+    async def _keep_open(self, idle_s: float) -> None:
+        """Use the connections of a lane with further ones in turn, so that none is idle for too long.
+
+        There are twice as many turns as needed, so that a strike, which uses all at once, leaves no burst behind.
+        """
         while True:
-            await anyio.sleep(wait_s)
-            began_s = anyio.current_time()
-            connection = HttpConnection(self)
-            try:
-                place = await self._dialer.connect(connection, within_s=CONNECT_WITHIN_S)
-            except (OSError, ValueError) as error:
-                self._failed(describe_error(error))
-                wait_s = backoff.next_s()
-                continue
-            since_s = anyio.current_time()
-            self._up(connection)
-            late = False
-            try:
-                self.certificate = certificates.earliest_expiry(connection.transport)
-                await connection.spent.wait()
-                late = connection.late
-            finally:
-                if not late:
-                    connection.abort("the daemon is stopping")
-                self._down(connection)
-            if late:
-                self._wait_for_late_answer(connection)
-            if late or connection.failed:
-                self._dialer.mark_failed(place)
-            now_s = anyio.current_time()
-            if late or connection.orderly or now_s - since_s >= STEADY_AFTER_S:
-                backoff.reset()
-            wait_s = max(0.0, began_s + CONNECT_STAGGER_S - now_s) if connection.orderly else backoff.next_s()
+            gap_s = idle_s / 2 / max(self._always, len(self._connections))
+            await anyio.sleep(gap_s)
+            if self._pool.has_further and self._held is None:
+                now_ns = time.monotonic_ns()
+                if is_refresh_due(((now_ns - c.used_ns) / 1e9 for c in self._idle), gap_s, idle_s):
+                    self._sink.keep_connection()
 
-    def _wait_for_late_answer(self, connection: HttpConnection) -> None:
-        """Keep an overdue connection until its late answer; if there are too many, abort the oldest."""
-        self._late = deque(waiting for waiting in self._late if waiting.late)
-        if len(self._late) >= MAX_LATE:
-            self._late.popleft().abort(OVERDUE)
-        self._late.append(connection)
+    # the pool calls these
 
-    def _failed(self, reason: str) -> None:
+    @property
+    def is_held(self) -> bool:
+        """Whether the venue has asked for a pause."""
+        return self._held is not None
+
+    def on_missing(self, reason: str) -> None:
         """Record that a connection could not be opened."""
         up = len(self._connections)
-        self._partly = f"{up} of {self._count} connections: {reason}" if up else ""
+        self._partly = f"{up} of {self._pool.wanted} connections: {reason}" if up else ""
         if up:
             self._report_trouble(self._partly)
         elif self._opened:
@@ -262,9 +237,9 @@ class HttpLane:
             self._report_trouble(reason)
             self._pump()
 
-    def _up(self, connection: HttpConnection) -> None:
-        self._connections.append(connection)
-        if len(self._connections) == self._count and self._partly:
+    def on_up(self, connection: HttpConnection) -> None:
+        """Start the calls that wait, because a connection has come up."""
+        if len(self._connections) >= self._pool.wanted and self._partly:
             if self.trouble == self._partly:
                 self._report_trouble("")
             self._partly = ""
@@ -276,8 +251,8 @@ class HttpLane:
             self._sink.on_lane_event(Opened(Route.HTTP, 0))
         self._pump()
 
-    def _down(self, connection: HttpConnection) -> None:
-        self._connections.remove(connection)
+    def on_down(self, connection: HttpConnection) -> None:
+        """Go on without a connection; report the lane as closed if it was the last one."""
         reason = OVERDUE if connection.late else connection.why
         if self._connections:
             self._pump()
@@ -305,38 +280,35 @@ class HttpLane:
         self._pump()
 
     def _pump(self) -> None:
-        """Assign queued calls to connections: urgent calls first, others only if one connection stays idle."""
-        while self._urgent or self._waiting:
-            up = [c for c in self._connections if c.open]
-            if not up:
-                lost = self._give_up()
+        """Assign queued calls to connections: urgent calls first, others only if one connection stays idle.
+
+        Without a connection they are lost; while the lane is reconnecting, only cancels are.
+        """
+        queue, idle = self._queue, self._idle
+        while queue:
+            newest = idle.newest()
+            if newest is None and not any(c.open for c in self._connections):
+                lost = queue.take_cancel() if self._returning else queue.take()
                 if lost is None:
                     return
                 self._sink.on_lane_event(CallLost(lost.tag, False, self.trouble or "the lane is down"))
                 continue
-            idle = [c for c in up if c.idle]
-            if self._urgent and not self._wanted(self._urgent[0]):
-                self._sink.on_lane_event(CallLost(self._urgent.popleft().tag, False, NOT_WANTED))
-            elif self._urgent and idle:
-                self._start(max(idle, key=lambda c: c.used_ns), self._urgent.popleft())
-            elif self._waiting and self._held is None and len(idle) > (1 if len(up) > 1 else 0):
-                self._start(min(idle, key=lambda c: c.used_ns), self._waiting.popleft())
+            urgent = queue.first_urgent
+            if urgent is not None and not self._wanted(urgent):
+                self._sink.on_lane_event(CallLost(queue.take().tag, False, NOT_WANTED))
+            elif newest is None:
+                return
+            elif urgent is not None:
+                self._start(newest, queue.take())
+            elif self._held is None and (idle.has(2) or not self._has_two_open()) and (oldest := idle.oldest()):
+                self._start(oldest, queue.take())
             else:
                 return
 
-    def _give_up(self) -> Call | None:
-        """Remove a lost call from its queue and return it; None if all calls wait for a connection.
-
-        While the lane is reconnecting, only cancels are lost.
-        """
-        if not self._returning:
-            return (self._urgent or self._waiting).popleft()
-        cancel = next((call for call in self._urgent if call.cancel), None)
-        if cancel is not None:
-            self._urgent.remove(cancel)
-        return cancel
+    def _has_two_open(self) -> bool:
+        return sum(1 for _ in islice((c for c in self._connections if c.open), 2)) == 2
 
     def _start(self, connection: HttpConnection, call: Call) -> None:
+        self._idle.remove(connection)
         connection.start(call)
-        self._last = connection
         self._sink.on_sent(Route.HTTP, call.tag)

@@ -38,7 +38,7 @@ UNASKED = "the venue sent bytes without a request"
 OVERDUE = "no answer in time"
 
 
-class _Lane(Protocol):
+class ConnectionOwner(Protocol):
     """The lane that owns a connection."""
 
     def on_reply(self, call: Call, reply: Replied) -> None:
@@ -47,8 +47,11 @@ class _Lane(Protocol):
     def on_lost(self, call: Call, reason: str) -> None:
         """Called when a call's answer will not come."""
 
-    def shun(self, connection: HttpConnection) -> None:
-        """Called when the venue has refused to process a request on this connection."""
+    def on_idle(self, connection: HttpConnection, *, shunned: bool) -> None:
+        """Called when a connection may take another call, before `on_reply`.
+
+        `shunned`: the venue has refused to process a request on it.
+        """
 
 
 @lru_cache(maxsize=256)  # cached, since a venue's answers repeat the same names
@@ -63,7 +66,7 @@ class _UncertainFraming(Exception):
 class HttpConnection(asyncio.BufferedProtocol):
     """A connection: idle, or with one call in progress."""
 
-    def __init__(self, lane: _Lane) -> None:
+    def __init__(self, lane: ConnectionOwner) -> None:
         self.call: Call | None = None
         self.begun: Request | None = None  # written by `begin`; its call has not followed yet
         self.used_ns = time.monotonic_ns()
@@ -308,8 +311,8 @@ class HttpConnection(asyncio.BufferedProtocol):
         elif not answer.keep_alive:
             self.orderly = True
             self.abort("closed after the answer, as the venue asked")  # a TLS shutdown in good order may take 30 s
-        elif answer.status in NOT_PROCESSED:
-            self._lane.shun(self)
+        elif self.idle:
+            self._lane.on_idle(self, shunned=answer.status in NOT_PROCESSED)
         body = answer.body
         if encoding := answer.headers.get("content-encoding"):
             unpacked = _unpacked(encoding, body)

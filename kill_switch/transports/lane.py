@@ -39,6 +39,9 @@ class LaneListener(Protocol):
     def use_idle_http_lane(self) -> None:
         """Called when the HTTP lane has been idle for its interval: request something harmless over it."""
 
+    def keep_connection(self) -> None:
+        """Called when one of many HTTP connections has been idle for long: request next to nothing over it."""
+
 
 class ConnectionNotWanted(ValueError):
     """The account's adapter wants no connection now; the text is its reason. The lane retries after the back-off."""

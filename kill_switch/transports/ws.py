@@ -102,6 +102,12 @@ class WsLane:
             connection.fatal = connection.fatal or fatal
             connection.abort(reason)
 
+    def replace(self, conn: int) -> None:
+        """Open a successor of a connection now, and close the connection once the successor is ready."""
+        connection = self._connections.get(conn)
+        if connection is not None:
+            connection.outdated.set()
+
     def connect_now(self) -> None:
         """Make the next attempt without a wait, unless the venue has asked for the wait; an open connection stays."""
         self._hurry.set()
@@ -162,7 +168,9 @@ class WsLane:
         while True:
             since_s = anyio.current_time()
             with anyio.move_on_after(age_s):
-                await connection.closed.wait()
+                await _first(connection.closed, connection.outdated)
+            is_outdated = connection.outdated.is_set()
+            connection.outdated.clear()
             if connection.closed.is_set():
                 self._connections.pop(connection.number, None)
                 if anyio.current_time() - since_s >= STEADY_AFTER_S and not due:
@@ -178,7 +186,7 @@ class WsLane:
                 continue
             age_s, due = self._max_age_s, False
             self._connections.pop(connection.number, None)
-            connection.close("rotated before the venue's maximum age")
+            connection.close("the venue is closing it" if is_outdated else "rotated before the venue's maximum age")
             if not isinstance(successor, WsConnection):
                 return self._failing.next_s()
             connection = successor

@@ -73,6 +73,7 @@ class WsConnection(asyncio.BufferedProtocol):
         self.number = next(_numbers)
         self.authenticated = asyncio.Event()
         self.closed = asyncio.Event()
+        self.outdated = asyncio.Event()  # a successor is to be opened now
         self._why = ""
         self.fatal = False
         self.status = 0  # HTTP status of a refused upgrade

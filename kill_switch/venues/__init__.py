@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.binance.futures import BinanceCoinm, BinanceUsdm
+from kill_switch.venues.binance.spot import BinanceSpot
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.kraken.adapter import Kraken
 from kill_switch.venues.kraken_futures.adapter import KrakenFutures
@@ -15,5 +16,5 @@ from kill_switch.venues.roxom.adapter import Roxom
 
 VENUES: Mapping[str, type[Adapter]] = {
     adapter.NAME: adapter
-    for adapter in (BinanceCoinm, BinanceUsdm, CrossTrade, Kraken, KrakenFutures, Kuna, OxFun, Roxom)
+    for adapter in (BinanceCoinm, BinanceSpot, BinanceUsdm, CrossTrade, Kraken, KrakenFutures, Kuna, OxFun, Roxom)
 }

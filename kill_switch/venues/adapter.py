@@ -18,6 +18,7 @@ from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.budget import Budget
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.kit.drill import DRILL, DrillTracker
+from kill_switch.venues.kit.further_connections import FurtherConnections
 from kill_switch.venues.kit.readback import REFRESH, ReadBackRunner
 from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.messages import (
@@ -36,10 +37,10 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.profile import OptionsT, VenueProfile
 from kill_switch.venues.request import Request, Upgrade
 from kill_switch.venues.retry_after import retry_after_s
-from kill_switch.venues.sharing import Member
+from kill_switch.venues.sharing import ConnectionShare, Member, share_connections
 
 
-class Adapter(VenueProfile[OptionsT]):
+class Adapter(VenueProfile[OptionsT], FurtherConnections):
     """Speak one account's protocol at its venue.
 
     `now` is the moment of a call: `mono_ns` for waiting, `wall_ns` for signing. Times named `_ns` are monotonic
@@ -61,6 +62,7 @@ class Adapter(VenueProfile[OptionsT]):
         self.host = urlsplit(options.rest_url).netloc
         key = secrets.get(self.key_name(options)) if self.secrets(options) else None
         self.member = Member(type(self), options, hash(key))
+        self.connections: ConnectionShare = share_connections({"": self.member})[""]  # of the HTTP lane
         self.budget = Budget(self.pools(options), self.COSTS, self.demand(options), self.COUNT)
         # `dispatch.connect` has accounts that share limits share them
         self.limits = self.LIMITS(self.budget, self.plan(options, {}), self.most_probe_s())
@@ -196,20 +198,6 @@ class Adapter(VenueProfile[OptionsT]):
         """Turn the loss of a call into facts; `call.sent` is whether a byte of the call may have left."""
 
     # between kills
-
-    def strike_calls(self) -> int:
-        """Return how many HTTP calls the next strike would have now; 0: they fit into `CONNECTIONS`.
-
-        The HTTP lane opens a connection for each. It asks about once a second, and never while a strike is made.
-        """
-        return 0
-
-    def keep_connection(self, now: Instant) -> Outputs:
-        """Request next to nothing, to keep a connection open that only a strike of many calls needs; () if it cannot.
-
-        Without it, the venue closes such a connection as idle, and the lane opens another one.
-        """
-        return ()
 
     @abstractmethod
     def keep_warm(self, now: Instant) -> Outputs:

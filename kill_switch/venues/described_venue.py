@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from kill_switch.core.domain import Instant, Order, Route
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.calls import Build, PendingCall
-from kill_switch.venues.kit.fan_out import FanOut
 from kill_switch.venues.kit.order_list import ListReader, OrderList
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
@@ -42,8 +41,6 @@ class DescribedVenue(Adapter[OptionsT]):
     harmless: Build | None = None  # the cancel of an order that cannot exist
     harmless_frame: Callable[[int], bytes] | None = None  # the same as a frame of this number
     equity_request: Build | None = None
-    fan_out: FanOut | None = None  # its strikes cancel by symbol: a connection is kept open for each command
-    keep_open: Build | None = None  # a request that costs next to nothing, and keeps such a connection open
 
     @abstractmethod
     def read_reply(self, status: int, body: Any) -> Reply:

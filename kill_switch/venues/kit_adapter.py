@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.decode import parse_json
 from kill_switch.venues.described_venue import DescribedVenue
-from kill_switch.venues.kit.call_parts import DrillPart, EquityPart, KeepOpenPart
+from kill_switch.venues.kit.call_parts import DrillPart, EquityPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.frames import FrameTracker
@@ -156,15 +156,6 @@ class KitAdapter(DescribedVenue[OptionsT]):
         return self.reader.probe(now) if self.reader.is_single else self.reader.read(now, urgent=False)
 
     # ── between kills ─────────────────────────────────────────────────────────────────────────────────────────────
-
-    def strike_calls(self) -> int:
-        return 0 if self.fan_out is None else self.fan_out.count_calls()
-
-    def keep_connection(self, now: Instant) -> Outputs:
-        if self.keep_open is None or self.budget.pause_s(now):
-            return ()
-        part = KeepOpenPart()
-        return self.calls.start_call("keep-open", self.keep_open, now, context=part, on_loss=part.on_loss)
 
     def drill(self, now: Instant) -> Outputs:
         outputs: Outputs = ()

@@ -8,6 +8,7 @@ Adapters, lanes, the dispatcher, tests and simulations import these tuples. This
 | in | Replied, CallLost | a call was answered; a call will not be answered any more |
 | in | VenueTimerFired | a timer that the adapter started has run out |
 | out | Send, Call, WakeAfter, CloseConnection | write a frame; make a request; start a timer; replace a connection |
+| out | ReplaceConnection | open the connection's successor now, and close the connection once that is ready |
 | out | ConnectNow | open the WebSocket connection without a further wait |
 | out | PrepareFrame | build this frame now, because a strike is likely to begin with it |
 | out | Ready, NotReady | a lane is authenticated and could carry its part of a kill, or not |
@@ -132,6 +133,15 @@ class CloseConnection(NamedTuple):
     why: str
 
 
+class ReplaceConnection(NamedTuple):
+    """Open a successor of the connection now; the connection closes once the successor is ready.
+
+    The venue has said that it will close it. Where it allows one connection only, the connection closes first.
+    """
+
+    conn: int
+
+
 class ConnectNow(NamedTuple):
     """Open the WebSocket connection now if none is open: what it waited for, for example a token, has come.
 
@@ -254,6 +264,6 @@ class UnexplainedMessage(NamedTuple):
 
 LaneEvent = Ready | NotReady | RoundTrip | ServerTime | Drilled
 AccountFact = OrdersRead | OrderSeen | OrderPlaced | OrdersFound | Equity | Transferred | UnexplainedMessage
-LaneCommand = Send | PrepareFrame | Call | WakeAfter | CloseConnection | ConnectNow
+LaneCommand = Send | PrepareFrame | Call | WakeAfter | CloseConnection | ReplaceConnection | ConnectNow
 Output = LaneCommand | CancelAnswered | LaneEvent | AccountFact
 Outputs = tuple[Output, ...]

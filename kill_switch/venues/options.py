@@ -23,6 +23,13 @@ class VenueOptions(BaseModel):
         examples=["/etc/ssl/certs/ca-certificates.crt"],
     )
 
+    max_connections: int = Field(
+        default=128,
+        ge=2,
+        le=1024,
+        description="most HTTP connections to the venue, for a strike of many calls; a strike of few calls needs fewer",
+    )
+
     @classmethod
     def describe(cls, name: str) -> str:
         """Return what an option means; a subclass that only changes a default keeps the description. "" if none."""

@@ -1,4 +1,4 @@
-"""Find the accounts that a venue counts together, and plan the cadence of each from how many there are.
+"""Find the accounts that a venue counts together, and plan cadence and connections of each from how many there are.
 
 `dispatch.connect` uses it for the accounts that run, the configuration for those that are to run.
 """
@@ -27,9 +27,36 @@ class Member(NamedTuple):
         """Return, by the name of each pool, a value that is equal for accounts that share the pool."""
         return {pool.name: self._key_of(pool) for pool in self.kind.pools(self.options)}
 
+    def api(self) -> Hashable:
+        """Return a value that is equal for accounts whose requests go to the same host of the same venue."""
+        return (self.kind.NAME, urlsplit(self.options.rest_url).netloc)
+
     def _key_of(self, pool: Pool) -> Hashable:
-        api = pool.product or (self.kind.NAME, urlsplit(self.options.rest_url).netloc)
+        api = pool.product or self.api()
         return (api, pool.name, None if pool.shared_by == "address" else self.key)
+
+
+class ConnectionShare(NamedTuple):
+    """The connections of one account's HTTP lane, beside the accounts of the same address."""
+
+    most: int  # in all
+    per_s: float  # further ones that are opened in a second
+
+
+def share_connections(members: Mapping[str, Member]) -> dict[str, ConnectionShare]:
+    """Return each account's part of the connections that its venue allows an address, by the accounts' names.
+
+    An account may always have the `CONNECTIONS` of its venue.
+    """
+    together = Counter(member.api() for member in members.values())
+    shares = {}
+    for name, member in members.items():
+        kind, count = member.kind, together[member.api()]
+        most = member.options.max_connections
+        if kind.ADDRESS_CONNECTIONS:
+            most = min(most, kind.ADDRESS_CONNECTIONS // count)
+        shares[name] = ConnectionShare(max(kind.CONNECTIONS, most), kind.CONNECTS_PER_S / count)
+    return shares
 
 
 def plan_cadences(members: Mapping[str, Member]) -> dict[str, Cadence]:

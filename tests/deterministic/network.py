@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from kill_switch.core.domain import LaneState, Route
 from kill_switch.sim.kit.protocol import Request
 from kill_switch.sim.kit.server import Connection
+from kill_switch.transports.connection_pool import MAX_LATE
 from kill_switch.transports.fresh import LATE_WITHIN_S, TIMEOUT_S
-from kill_switch.transports.http import CONNECTIONS, MAX_LATE, NOT_WANTED
+from kill_switch.transports.http import CONNECTIONS, NOT_WANTED
 from kill_switch.transports.ws import FATAL_WAIT_S, LOGIN_WITHIN_S, STEADY_AFTER_S
 from kill_switch.transports.ws_connection import DEAD_AFTER_S, PING_EVERY_S
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Closed, Opened, Received, Replied
@@ -327,6 +328,10 @@ class WsLane(_Lane):
         if self._link is not None and self._link.number == conn:
             self._fatal = self._fatal or fatal
             self._link.hang_up(reason)
+
+    def replace(self, conn: int) -> None:
+        """Close the connection: a life has one at a time."""
+        self.drop(conn, "the venue is closing it")
 
     def connect_now(self) -> None:
         """Do nothing: no adapter of these waits for an address."""

@@ -184,6 +184,9 @@ class Lane:
     def drop(self, conn: int, reason: str, *, fatal: bool = False) -> None:
         self._trace.append(f"{self._name} drop {conn} {reason}" + (" for good" if fatal else ""))
 
+    def replace(self, conn: int) -> None:
+        self._trace.append(f"{self._name} replace {conn}")
+
     def connect_now(self) -> None:
         self._trace.append(f"{self._name} connects now")
 

@@ -43,6 +43,7 @@ class RecordingListener:
         self.rtts: list[tuple[Route, int]] = []
         self.troubles: list[tuple[Route, str]] = []
         self.warms = 0
+        self.kept = 0
         self.on_event: Callable[[Event], None] = lambda event: None
 
     def on_lane_event(self, event: Event) -> None:
@@ -60,6 +61,9 @@ class RecordingListener:
 
     def use_idle_http_lane(self) -> None:
         self.warms += 1
+
+    def keep_connection(self) -> None:
+        self.kept += 1
 
     def ends(self, tag: str) -> list[messages.Replied | messages.CallLost]:
         """Return all ends of a call; exactly one is right."""
@@ -132,6 +136,8 @@ class AdapterDriver(RecordingListener):
                     self._timers.append(loop.call_later(seconds, self.on_lane_event, messages.VenueTimerFired(tag)))
                 case messages.CloseConnection(conn, why):
                     self.ws.drop(conn, why)
+                case messages.ReplaceConnection(conn):
+                    self.ws.replace(conn)
                 case messages.ConnectNow():
                     self.ws.connect_now()
                 case messages.Ready(Route.WS, conn):

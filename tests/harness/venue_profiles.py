@@ -817,6 +817,9 @@ _FUTURES = VenueProfile(
 )
 
 
+_BINANCE_SIGNED = frozenset({"recvWindow", "timestamp", "signature"})
+
+
 def _binance_target(target: str) -> str:
     """Return a target without what differs from copy to copy: the window, the time and the signature."""
     path, _, query = target.partition("?")
@@ -835,6 +838,112 @@ def _binance_ms(request: Request) -> int:
 
 def _binance_error(code: int, text: str) -> dict[str, object]:
     return {"code": code, "msg": text}
+
+
+def _spot_order(one: str, status: str) -> dict[str, object]:
+    order_id = int(one) if one.isdigit() else 0  # a test's other order
+    return {"symbol": "BTCUSDT", "orderId": order_id, "orderListId": -1, "clientOrderId": "c1", "status": status}
+
+
+def _spot_push(one: str, status: str) -> object:
+    report = {"e": "executionReport", "s": "BTCUSDT", "c": "c2", "C": "c1", "i": int(one), "x": status, "X": status}
+    return {"subscriptionId": 0, "event": report}
+
+
+def _spot_refused(frame_id: object, status: int, code: int, text: str) -> dict[str, object]:
+    return {"id": frame_id, "status": status, "error": _binance_error(code, text)}
+
+
+_SPOT_UNKNOWN_ORDER = _binance_error(-2011, "Unknown order sent.")
+_SPOT_KEY_REFUSED = tuple(
+    (status, _binance_error(code, "Invalid API-key, IP, or permissions for action."))
+    for status, code in ((401, -2015), (401, -2014), (400, -1022), (401, -1002), (400, -2017))
+)
+_SPOT_RESTING = (
+    (400, _binance_error(-2011, "Market is closed.")),
+    (400, _binance_error(-2011, "This action is disabled on this account.")),
+    (400, _binance_error(-2010, "This account may not place or cancel orders.")),
+    (400, _binance_error(-1013, "Market is closed.")),
+    (400, _binance_error(-1121, "Invalid symbol.")),
+    (503, _binance_error(-1008, "Server is currently overloaded with other requests.")),
+    (503, _binance_error(-1016, "This service is no longer available.")),
+)
+_SPOT_UNKNOWN = (
+    (429, _binance_error(-1003, "Too much request weight used.")),
+    (408, _binance_error(-1007, "Timeout waiting for response from backend server.")),
+    (500, _binance_error(-1006, "An unexpected response was received from the message bus.")),
+    (500, _binance_error(-1000, "An unknown error occurred while processing the request.")),
+)
+_SPOT = VenueProfile(
+    venue="binance-spot",
+    secrets=lambda: {"api_key": "binance-key-0123456789", "api_secret": "binance-secret-0123456789"},
+    addresses=("wss://ws-api.binance.com/ws-api/v3", "https://api.binance.com"),
+    timing=SweepTiming(  # §10: lists lag by up to 20 s
+        clean_reads=2, read_after_s=0.025, read_gap_s=2.5, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+    ),
+    target=_binance_target,
+    fans_out="BTCUSDT",
+    asks=_binance_asks,
+    signed_ms=_binance_ms,
+    worded=lambda words: _binance_error(-1100, words),
+    login=({"id": "subscribe", "status": 200, "result": {"subscriptionId": 0}},),
+    refused_login=_spot_refused("subscribe", 401, -2015, "Invalid API-key, IP, or permissions for action."),
+    login_refusals=(
+        (_spot_refused(None, 401, -2015, "Invalid API-key"), "session refused: 401 -2015 Invalid API-key", True),
+        (_spot_refused("subscribe", 400, -1022, "Signature"), "subscription refused: 400 -1022 Signature", True),
+        (_spot_refused("subscribe", 400, -1021, "Timestamp"), "subscription refused: 400 -1021 Timestamp", False),
+        (_spot_refused("subscribe", 429, -1003, "Too much"), "subscription refused: 429 -1003 Too much", False),
+        (
+            {"subscriptionId": 0, "event": {"e": "eventStreamTerminated", "E": 1}},
+            "has ended the account's events",
+            False,
+        ),
+    ),
+    accepted=([], [_spot_order("7", "CANCELED")], payload("binance/cancel-all")),
+    refused=(*_SPOT_KEY_REFUSED, *_SPOT_RESTING),
+    unknown=(*_SPOT_UNKNOWN, (200, {})),
+    judged=(
+        (200, payload("binance/cancel-all"), CancelOutcome.ACCEPTED, "2 order(s) cancelled"),
+        (400, _SPOT_UNKNOWN_ORDER, CancelOutcome.ACCEPTED, "no open order"),
+        (200, {}, CancelOutcome.UNKNOWN, "accepted, without its orders"),
+        *((status, body, CancelOutcome.REFUSED, str(body["code"])) for status, body in _SPOT_KEY_REFUSED),
+        *((status, body, CancelOutcome.REFUSED, str(body["code"])) for status, body in _SPOT_RESTING),
+        *((status, body, CancelOutcome.UNKNOWN, str(body["code"])) for status, body in _SPOT_UNKNOWN),
+    ),
+    nothing=((500, b""), (502, b"<html>"), (503, b"{}"), (200, b"{"), (403, b"<html>"), (404, {}), (429, b"slow")),
+    key_refused=_SPOT_KEY_REFUSED[0],
+    probe_failures=(
+        *((status, body, str(body["code"]), True) for status, body in _SPOT_KEY_REFUSED),
+        *((status, body, str(body["code"]), False) for status, body in (*_SPOT_RESTING, *_SPOT_UNKNOWN)),
+        (200, {}, "the open list cannot be read", False),
+        (200, [7], "the open list cannot be read: 1 of 1 orders", False),
+        (503, b"", "HTTP 503 proves nothing", False),
+    ),
+    listed=lambda *ids, status: [_spot_order(one, status) for one in ids],
+    pushed=_spot_push,
+    found=_spot_order,
+    forgotten=((400, _binance_error(-2013, "Order does not exist.")),),
+    ids=("12569099453", "12569099454"),
+    live=("NEW", "PARTIALLY_FILLED", "PENDING_NEW", "PENDING_CANCEL"),
+    gone="CANCELED",
+    ends=("FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"),
+    ws_first=True,
+    verb="method",
+    drilled=((400, _SPOT_UNKNOWN_ORDER),),
+    not_drilled=(
+        (200, _spot_order("7", "CANCELED")),
+        (400, _binance_error(-2011, "Market is closed.")),
+        (400, _binance_error(-1121, "Invalid symbol.")),
+        *_SPOT_UNKNOWN,
+    ),
+    ws_drilled=lambda frame: _spot_refused(frame["id"], 400, -2011, "Unknown order sent."),
+    ws_not_drilled=lambda frame: _spot_refused(frame["id"], 400, -1121, "Invalid symbol."),
+    worth=lambda call: [
+        {"activate": True, "balance": "1234.5", "walletName": "Spot"},
+        {"activate": True, "balance": "77", "walletName": "Funding"},
+    ],
+    equity={"USDT": "1234.5"},
+)
 
 
 def _binance_futures(product: str, symbol: str) -> VenueProfile:
@@ -951,12 +1060,12 @@ def _binance_futures(product: str, symbol: str) -> VenueProfile:
     )
 
 
-_BINANCE_SIGNED = frozenset({"recvWindow", "timestamp", "signature"})
 _USDM, _COINM = _binance_futures("fapi", "BTCUSDT"), _binance_futures("dapi", "BTCUSD_PERP")
 
 STANDS: Mapping[str, VenueProfile] = {
     stand.venue: stand
     for stand in (
+        _SPOT,
         _COINM,
         _USDM,
         _CROSSTRADE,

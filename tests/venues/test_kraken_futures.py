@@ -459,7 +459,7 @@ def test_a_strike_while_the_spot_api_is_down_goes_over_rest() -> None:
 )
 def test_addresses_of_the_spot_key_that_no_request_could_use_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
-        Options(**wrong)
+        Options.model_validate(wrong)
 
 
 @pytest.mark.parametrize("url", ["https://h.test", "https://h.test/", "https://h.test/0/private/GetWebSocketsToken"])

@@ -1,7 +1,7 @@
 """Cancel an account's orders symbol by symbol, where the venue has no account-wide cancel.
 
-An adapter owns one `FanOut`: it yields the commands of strikes, those for the symbols with the most orders first, and
-counts the commands that the next strike would have. It sends nothing.
+An adapter owns one `FanOut`. It yields the commands of strikes, for the symbols with the most orders first, and counts
+the commands of the next strike. It sends nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class FanOut:
 
     A strike cancels by each symbol of the book, and reads the lists beside that. It cancels by a symbol that only a
     list shows as soon as the list comes. The first symbol's commands precede the lists, the other symbols' commands
-    follow them: where there are more commands than connections, only the symbols with the fewest orders wait.
+    follow them. With more commands than connections, only the symbols with the fewest orders wait.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class FanOut:
 
 
 class _StrikeBySymbol:
-    """One strike, and the symbols by which it has cancelled."""
+    """A strike in progress, and the symbols by which it has cancelled."""
 
     __slots__ = ("_book", "_commands", "_now", "_read_order", "_struck")
 

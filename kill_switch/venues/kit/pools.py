@@ -75,7 +75,7 @@ class Demand(NamedTuple):
     drill: Calls = ("POST /",)
     strike: Calls = ("POST /",)  # on orders that outlive strikes
     token: Calls = ()  # of the WebSocket
-    keep_open: Calls = ()  # for each connection beyond `CONNECTIONS`, every `IDLE_S`
+    keep_open: Calls = ()  # one connection's, if an account has more than `CONNECTIONS`
 
 
 def weights_of(pools: Iterable[Pool], costs: Iterable[Cost], calls: Calls) -> dict[str, float]:

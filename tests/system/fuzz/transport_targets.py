@@ -274,6 +274,9 @@ class WsTarget(Wire):
             def use_idle_http_lane(self) -> None:
                 raise AssertionError("nobody is idle")
 
+            def keep_connection(self) -> None:
+                raise AssertionError("nobody is idle")
+
         pipe = Pipe()
         connection = WsConnection("wss://venue.example/ws", Upgrade(headers={"X-Key": "hidden"}), Sink())
         connection.connection_made(cast(asyncio.BaseTransport, pipe))

@@ -37,6 +37,7 @@ from kill_switch.venues.messages import (
     Outputs,
     Ready,
     Received,
+    ReplaceConnection,
     Replied,
     RoundTrip,
     Send,
@@ -812,6 +813,13 @@ def test_a_connection_that_the_adapter_drops_is_closed() -> None:
     floor.venues["a"].will(CloseConnection(4, "silent"))
     floor.session().on_lane_event(PUSH)
     assert floor.trace == ["a drop 4 silent"]
+
+
+def test_a_connection_that_the_venue_will_close_is_replaced() -> None:
+    floor = Floor()
+    floor.venues["a"].will(ReplaceConnection(4))
+    floor.session().on_lane_event(PUSH)
+    assert floor.trace == ["a replace 4"]
 
 
 def test_an_adapter_that_has_a_token_has_its_lane_connect_now() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.transports import http, ws, ws_connection
+from kill_switch.transports import connection_count, connection_pool, ws, ws_connection
 from kill_switch.transports.lane import Backoff
 from tests.harness.lane_listeners import RecordingListener
 from tests.harness.scripted_server import Certificates, Server
@@ -21,7 +21,7 @@ def anyio_backend() -> object:
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten the back-off and the closing time-out of all lanes."""
-    for module in (http, ws):
+    for module in (connection_count, connection_pool, ws):
         monkeypatch.setattr(module, "Backoff", lambda first_s=0.0, cap_s=0.0: Backoff(first_s=0.01, cap_s=0.1))
     monkeypatch.setattr(ws_connection, "CLOSE_WITHIN_S", 0.2)
 

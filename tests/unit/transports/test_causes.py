@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import InvalidHeader, InvalidMessage, PayloadTooBig
 
 from kill_switch.core.domain import Route
-from kill_switch.transports import fresh, http, http_connection, ws
+from kill_switch.transports import connection_pool, fresh, http_connection, ws
 from kill_switch.transports.causes import describe_error
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
@@ -145,7 +145,7 @@ TLS: dict[str, tuple[Callable[[Certificates], ssl.SSLContext | None], Script, tu
 
 @pytest.fixture(params=["ws", "http", "fresh"])
 def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    for module, bound in ((ws, "CONNECT_WITHIN_S"), (http, "CONNECT_WITHIN_S"), (fresh, "TIMEOUT_S")):
+    for module, bound in ((ws, "CONNECT_WITHIN_S"), (connection_pool, "CONNECT_WITHIN_S"), (fresh, "TIMEOUT_S")):
         monkeypatch.setattr(module, bound, 0.3)
     route_name: str = request.param
     return route_name

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from kill_switch.core.domain import LaneState, Route
-from kill_switch.transports import http
+from kill_switch.transports import connection_pool, http
 from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import Backoff
 from kill_switch.venues.messages import Call, CallLost, Closed, Event, Opened, Replied
@@ -161,7 +161,7 @@ async def test_a_connection_that_has_ended_in_good_order_is_replaced_without_bac
     server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits = itertools.chain([0.0], itertools.repeat(60.0))
-    monkeypatch.setattr(http, "Backoff", Backoff)
+    monkeypatch.setattr(connection_pool, "Backoff", Backoff)
     monkeypatch.setattr(Backoff, "next_s", lambda self: next(waits))
     server.script = closing(CLOSED)
     lane = HttpLane(server.https, ear, ca_file=ca_file, connections=1)
@@ -183,14 +183,14 @@ async def test_connections_in_one_place_of_a_lane_begin_apart_however_quickly_th
         chained(lane, ear, [get(str(number)) for number in range(1, 6)])
         lane.call(get("0"))
         await ear.end("5")
-        assert elapsed_s(since_s) > 4 * http.CONNECT_STAGGER_S
+        assert elapsed_s(since_s) > 4 * connection_pool.CONNECT_STAGGER_S
     assert len(server.peers) <= 7
 
 
 async def test_a_lane_whose_connections_break_behind_their_answers_comes_up_more_and_more_seldom(
     server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "Backoff", Backoff)  # as long as in earnest
+    monkeypatch.setattr(connection_pool, "Backoff", Backoff)  # as long as in earnest
     server.script = closing(ok() + b"a stale answer")
     lane = HttpLane(server.https, ear, ca_file=ca_file)
 

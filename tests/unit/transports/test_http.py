@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from kill_switch.core.domain import LaneState, Route
-from kill_switch.transports import http, http_connection
+from kill_switch.transports import connection_pool, http, http_connection
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.venues.messages import Call, CallLost, Closed, Opened, Replied
@@ -160,7 +160,7 @@ async def test_a_refused_connection_is_named(ear: RecordingListener, certificate
 async def test_a_server_that_never_speaks_is_given_up(
     ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "CONNECT_WITHIN_S", 0.1)
+    monkeypatch.setattr(connection_pool, "CONNECT_WITHIN_S", 0.1)
     async with Server(None) as server:
         lane = HttpLane(server.https, ear, ca_file=ca_file)
         async with running(lane.run):
@@ -558,7 +558,7 @@ async def test_a_late_answer_arrives_and_other_calls_do_not_wait_for_it(
         ends = [await ear.end(tag) for tag in ("late-1", "late-2")]
         assert [end.body for end in ends if isinstance(end, Replied)] == [b"/late-1", b"/late-2"]
         assert min(end.rtt_us for end in ends if isinstance(end, Replied)) > 300_000
-        await until(lambda: not any(c.open for c in lane._late))  # a connection whose answer was late is done with
+        await until(lambda: not any(c.open for c in lane._pool._late))  # it is closed once its answer has come
     assert len(server.peers) == 4
 
 
@@ -566,7 +566,7 @@ async def test_an_answer_that_never_comes_is_lost_when_its_time_is_up_or_too_man
     server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.05)
-    monkeypatch.setattr(http, "MAX_LATE", 2)
+    monkeypatch.setattr(connection_pool, "MAX_LATE", 2)
     server.script = saying()
     lane = HttpLane(server.https, ear, ca_file=ca_file)
     async with running(lane.run):

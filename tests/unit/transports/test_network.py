@@ -18,7 +18,7 @@ import anyio
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.transports import authorities, http, http_connection, network
+from kill_switch.transports import authorities, connection_pool, http, http_connection, network
 from kill_switch.transports.authorities import Authorities, tls_context
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
@@ -201,7 +201,7 @@ async def test_a_name_that_does_not_resolve_is_named(ear: RecordingListener, ca_
 async def test_the_time_to_connect_begins_when_there_is_an_address(
     server: Server, ear: RecordingListener, ca_file: str, names: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "CONNECT_WITHIN_S", 0.5)
+    monkeypatch.setattr(connection_pool, "CONNECT_WITHIN_S", 0.5)
     names.hangs = True
     lane = lane_to(server, names, ear, ca_file)
     async with running(lane.run):

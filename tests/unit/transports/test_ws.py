@@ -582,6 +582,23 @@ async def test_rotation_opens_the_new_connection_before_it_closes_the_old(
     assert ear.closed()[0].why == "rotated before the venue's maximum age"
 
 
+async def test_a_connection_that_is_to_be_replaced_closes_once_its_successor_is_ready(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
+    server.script = lives
+    lane = make(server, ear, ca_file)
+    async with running(lane.run):
+        await until(lambda: lane.state is LaneState.UP)
+        lane.replace(ear.opened()[0])
+        lane.replace(99)  # is gone
+        await until(lambda: ear.closed())
+        assert lane.state is LaneState.UP
+    one, two = ear.opened()
+    told = [(type(event), event.conn) for event in ear.events if isinstance(event, Opened | Closed)]
+    assert told[:3] == [(Opened, one), (Opened, two), (Closed, one)]
+    assert ear.closed()[0].why == "the venue is closing it"
+
+
 async def test_rotation_where_one_connection_is_allowed_closes_first(
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:

@@ -134,7 +134,7 @@ def test_the_symbols_of_a_second_page_are_struck_too_and_pages_without_end_are_n
     assert "there may be more" in fact.evidence
 
 
-def test_a_list_that_cannot_be_read_whole_strikes_what_it_shows_and_is_not_accepted() -> None:
+def test_a_list_that_cannot_be_read_whole_strikes_the_symbols_that_it_shows_and_is_not_accepted() -> None:
     player, _ = knowing("A:1")
     known = calls_of(player.put(Kill()))
     outputs = player.put(accepted(known.pop(2).tag, orders=["Z:7", 5]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kill_switch.core.domain import Route
 from kill_switch.venues.kit.order_list import MAX_PAGES
 from kill_switch.venues.messages import CallLost, NotReady, OrdersRead, Ready, VenueTimerFired
-from tests.harness.venue_playbook import Pause, Player, Probe, Read, answer
+from tests.harness.venue_playbook import Pause, Player, Probe, Read, answer, hears
 
 from .tiny_venue import Tiny, accepted, calls_of, ready
 
@@ -104,3 +104,16 @@ def test_a_full_page_is_a_fine_probe_and_takes_no_order_out_of_the_book() -> Non
     [probe] = calls_of(player.put(Probe()))
     assert player.put(accepted(probe.tag, orders=["2", "3"]))[0] == Ready(Route.HTTP, 0)
     assert set(player.adapter.book.orders) == {"1", "2", "3"}
+
+
+def test_a_look_up_that_does_not_know_an_order_proves_nothing_while_lists_may_lag() -> None:
+    adapter = Tiny()
+    adapter.read_backs.lag_ns = 20 * 10**9
+    player = ready(adapter)
+    player.put(hears(1, {"order": "A"}))
+    for passed_s, complete in ((19.0, False), (2.0, True)):
+        player.put(Pause(passed_s))
+        [orders] = calls_of(player.put(Read()))
+        [look_up] = calls_of(player.put(accepted(orders.tag, orders=[])))
+        fact = the_read(player.put(answer(look_up.tag, {"code": 3})))
+        assert fact.complete is complete and ("A" in adapter.book.orders) is not complete

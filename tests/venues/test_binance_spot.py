@@ -1,0 +1,518 @@
+"""What no other venue has: Binance spot's logins, frames by symbol, order lists, pushes, checks (binance.md)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from kill_switch.core.domain import CancelOutcome, OrderState, Route
+from kill_switch.venues.binance.signing import USED_FOR_MS, signer_of, ws_payload
+from kill_switch.venues.binance.spot import NO_ORDER, BinanceSpot, BinanceSpotOptions
+from kill_switch.venues.messages import (
+    Call,
+    CancelAnswered,
+    CloseConnection,
+    Closed,
+    Drilled,
+    Equity,
+    NotReady,
+    Opened,
+    OrderPlaced,
+    OrdersRead,
+    Output,
+    Outputs,
+    Ready,
+    Received,
+    ReplaceConnection,
+    Send,
+    Transferred,
+    UnexplainedMessage,
+    VenueTimerFired,
+    WakeAfter,
+)
+from tests.harness.keys import rsa_key, rsa_pem
+from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
+from tests.harness.venue_profiles import SECOND_ROUTE_S
+
+KEY, SECRET = "binance-key-0123456789", "binance-secret-0123456789"
+SEED = "MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g"
+HMAC = {"api_key": KEY, "api_secret": SECRET}
+ED25519 = {"api_key": KEY, "private_key": SEED}
+UNKNOWN = {"code": -2011, "msg": "Unknown order sent."}
+
+
+def spot(secrets: dict[str, str] | None = None, **options: Any) -> BinanceSpot:
+    return BinanceSpot(BinanceSpotOptions(**options), secrets or HMAC, SECOND_ROUTE_S)
+
+
+def calls_of(outputs: Iterable[Output], path: str = "") -> list[Call]:
+    return [output for output in outputs if isinstance(output, Call) and path in output.request.target]
+
+
+def frames_of(outputs: Iterable[Output]) -> list[dict[str, Any]]:
+    return [orjson.loads(output.text) for output in outputs if isinstance(output, Send)]
+
+
+def order(symbol: str, order_id: int, status: str = "NEW", **more: object) -> dict[str, object]:
+    return {"symbol": symbol, "orderId": order_id, "orderListId": -1, "status": status, **more}
+
+
+def event(name: str, **fields: object) -> Received:
+    return hears(1, {"subscriptionId": 0, "event": {"e": name, **fields}})
+
+
+def report(symbol: str, order_id: int, status: str, **more: object) -> Received:
+    fields = {"s": symbol, "i": order_id, "X": status, "x": status, "c": "new", "C": "", **more}
+    return event("executionReport", **fields)
+
+
+def ok(number: object, result: object) -> Received:
+    return hears(1, {"id": number, "status": 200, "result": result})
+
+
+def refused(number: object, status: int, code: int, text: str, **data: object) -> Received:
+    error = {"code": code, "msg": text, **({"data": data} if data else {})}
+    return hears(1, {"id": number, "status": status, "error": error})
+
+
+def ready(adapter: BinanceSpot | None = None, *orders: dict[str, object], lists: object = ()) -> Player:
+    """Return a player with both lanes ready; the lists show these orders and order lists."""
+    player = Player(adapter or spot())
+    player.put(Opened(Route.WS, 1))
+    if player.adapter.requests.signer.logs_on:  # type: ignore[attr-defined]
+        player.put(ok("logon", {"apiKey": KEY}))
+    player.put(ok("subscribe", {"subscriptionId": 0}))
+    answer_all(player, player.put(Opened(Route.HTTP, 0)), *orders, lists=lists)
+    player.put(Pause(1))
+    return player
+
+
+def answer_all(player: Player, outputs: Outputs, *orders: dict[str, object], lists: object = ()) -> Outputs:
+    """Answer each call: the lists with these orders, any other call with nothing."""
+    answers: Outputs = ()
+    for call in calls_of(outputs):
+        path = urlsplit(call.request.target).path
+        body = orders if path.endswith("v3/openOrders") else lists if path.endswith("openOrderList") else {}
+        answers += player.put(answer(call.tag, list(body) if isinstance(body, tuple) else body))
+    return answers
+
+
+def over_rest(*orders: dict[str, object]) -> Player:
+    player = ready(None, *orders)
+    player.put(Closed(Route.WS, 1, "gone"))
+    return player
+
+
+# ── logins ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_hmac_key_signs_the_subscription_and_each_command() -> None:
+    player = Player(spot())
+    [login] = frames_of(player.put(Opened(Route.WS, 1)))
+    assert login["method"] == "userDataStream.subscribe.signature"
+    assert Ready(Route.WS, 1) in player.put(ok("subscribe", {"subscriptionId": 0}))
+    player.put(report("BTCUSDT", 7, "NEW"))
+    [frame] = frames_of(player.put(Kill()))
+    for each in (login, frame):
+        signature = each["params"].pop("signature")
+        assert each["params"]["apiKey"] == KEY and each["params"]["timestamp"] == START.wall_ms
+        assert signature == signer_of(HMAC).sign(ws_payload(each["params"]))
+
+
+def test_an_ed25519_key_logs_the_session_on_and_its_commands_are_only_timed() -> None:
+    player = Player(spot(ED25519))
+    [login] = frames_of(player.put(Opened(Route.WS, 1)))
+    signature = login["params"].pop("signature")
+    assert login["method"] == "session.logon" and signature == signer_of(ED25519).sign(ws_payload(login["params"]))
+    assert frames_of(player.put(ok("logon", {"apiKey": KEY}))) == [
+        {"id": "subscribe", "method": "userDataStream.subscribe", "params": {}}
+    ]
+    assert Ready(Route.WS, 1) in player.put(ok("subscribe", {"subscriptionId": 0}))
+    player.put(report("BTCUSDT", 7, "NEW"))
+    [frame] = frames_of(player.put(Kill()))
+    params = {"symbol": "BTCUSDT", "recvWindow": 30_000, "timestamp": START.wall_ms}
+    assert (frame["method"], frame["params"]) == ("openOrders.cancelAll", params)
+
+
+@pytest.mark.parametrize("number", ["logon", "subscribe"])
+def test_a_refused_login_names_the_step_and_is_fatal_for_a_wrong_key(number: str) -> None:
+    player = Player(spot(ED25519))
+    player.put(Opened(Route.WS, 1))
+    if number == "subscribe":
+        player.put(ok("logon", {}))
+    outputs = player.put(refused(number, 401, -2015, "Invalid API-key, IP, or permissions for action."))
+    [unready] = [output for output in outputs if isinstance(output, NotReady)]
+    assert unready.fatal and "-2015" in unready.why and isinstance(outputs[1], CloseConnection)
+
+
+def test_a_revoked_key_is_told_without_an_id_and_ends_the_session_for_good() -> None:
+    outputs = ready().put(refused(None, 401, -2015, "Invalid API-key, IP, or permissions for action."))
+    assert any(isinstance(output, NotReady) and output.fatal for output in outputs)
+    other = ready().put(refused(None, 400, -1100, "Illegal characters found in a parameter."))
+    assert [type(output) for output in other] == [UnexplainedMessage]  # the session goes on
+
+
+def test_a_connection_is_given_up_when_its_events_end_and_replaced_when_the_host_goes_down() -> None:
+    outputs = ready().put(event("eventStreamTerminated", E=1))
+    assert any(isinstance(output, CloseConnection) for output in outputs)
+    assert ready().put(hears(1, {"event": {"e": "serverShutdown", "E": 1}})) == (ReplaceConnection(1),)
+
+
+# ── strikes ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_strike_is_one_frame_for_each_symbol_the_fullest_first_with_the_lists_beside() -> None:
+    player = ready(None, order("ETHUSDT", 1), order("BTCUSDT", 2), order("BTCUSDT", 3))
+    outputs = player.put(Kill())
+    assert [frame["params"]["symbol"] for frame in frames_of(outputs)] == ["BTCUSDT", "ETHUSDT"]
+    assert [urlsplit(call.request.target).path for call in calls_of(outputs)] == [
+        "/api/v3/openOrders",
+        "/api/v3/openOrderList",
+    ]
+    assert not calls_of(player.put(Kill()), "openOrder")  # later strikes go by what is known
+
+
+def test_a_symbol_that_only_a_list_shows_is_struck_as_the_list_comes() -> None:
+    player = ready(None, order("BTCUSDT", 2))
+    lists = calls_of(player.put(Kill()))
+    outputs = player.put(answer(lists[0].tag, [order("BTCUSDT", 2), order("ETHUSDT", 9)]))
+    assert [frame["params"]["symbol"] for frame in frames_of(outputs)] == ["ETHUSDT"]
+    legs = [{"symbol": "XRPUSDT", "orderId": 11}, {"symbol": "XRPUSDT", "orderId": 12}]
+    held = {"orderListId": 5, "contingencyType": "OTO", "listOrderStatus": "EXECUTING", "orders": legs}
+    outputs = player.put(answer(lists[1].tag, [held]))
+    assert [frame["params"]["symbol"] for frame in frames_of(outputs)] == ["XRPUSDT"]
+
+
+def test_without_a_socket_each_symbol_is_struck_over_rest() -> None:
+    player = over_rest(order("ETHUSDT", 1), order("BTCUSDT", 2), order("BTCUSDT", 3))
+    outputs = player.put(Kill())
+    struck = [call for call in calls_of(outputs) if call.cancel and call.request.method == "DELETE"]
+    assert [parse_qs(urlsplit(call.request.target).query)["symbol"] for call in struck] == [["BTCUSDT"], ["ETHUSDT"]]
+    assert player.adapter.strike_calls() == 4
+
+
+def test_the_twin_leaves_over_rest_if_a_frame_is_not_answered_or_is_refused() -> None:
+    player = ready(None, order("BTCUSDT", 2))
+    answer_all(player, calls := player.put(Kill()), order("BTCUSDT", 2))
+    number = frames_of(calls)[0]["id"]
+    twin = player.put(refused(number, 503, -1008, "Server is currently overloaded with other requests."))
+    assert [call.request.method for call in calls_of(twin)] == ["DELETE"]
+    assert "/api/v3/openOrders?symbol=BTCUSDT&" in calls_of(twin)[0].request.target
+
+
+def test_an_array_of_orders_and_order_lists_names_each_order_that_was_hit() -> None:
+    player = ready(None, order("BTCUSDT", 12569099453), order("BTCUSDT", 12569099454))
+    player.adapter.book.trace()
+    number = frames_of(struck := player.put(Kill()))[0]["id"]
+    answer_all(player, struck, order("BTCUSDT", 12569099453), order("BTCUSDT", 12569099454))
+    [answered] = player.put(ok(number, payload("binance/cancel-all")))
+    assert answered == CancelAnswered(CancelOutcome.ACCEPTED, "2 order(s) cancelled", 2)
+    assert set(player.adapter.book.ended) == {"12569099453", "12569099454"}
+
+
+def test_an_empty_symbol_is_no_failure_and_no_proof() -> None:
+    player = ready(None, order("BTCUSDT", 2))
+    number = frames_of(struck := player.put(Kill()))[0]["id"]
+    answer_all(player, struck, order("BTCUSDT", 2))
+    [answered] = player.put(hears(1, {"id": number, "status": 400, "error": UNKNOWN}))
+    assert answered == CancelAnswered(CancelOutcome.ACCEPTED, "no open order", 0)
+    assert set(player.adapter.book.orders) == {"2"}
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (-2011, "Market is closed."),
+        (-2011, "This action is disabled on this account."),
+        (-2010, "This account may not place or cancel orders."),
+        (-1013, "Market is closed."),
+        (-1121, "Invalid symbol."),
+    ],
+)
+def test_an_order_that_the_venue_cannot_cancel_now_makes_the_strike_a_refusal(code: int, text: str) -> None:
+    player = over_rest(order("BTCUSDT", 2))
+    outputs = player.put(Kill())
+    [cancel] = [call for call in calls_of(outputs) if call.request.method == "DELETE"]
+    answered = player.put(answer(cancel.tag, {"code": code, "msg": text}, 400))
+    lists = tuple(call for call in calls_of(outputs) if call.request.method == "GET")
+    answered += answer_all(player, lists, order("BTCUSDT", 2))
+    [fact] = [output for output in answered if isinstance(output, CancelAnswered)]
+    assert fact.answer is CancelOutcome.REFUSED and text in fact.evidence
+    assert set(player.adapter.book.orders) == {"2"}
+
+
+def test_a_used_up_limit_pauses_all_but_cancels_until_the_moment_that_the_venue_names() -> None:
+    player = ready(None, order("BTCUSDT", 2))
+    number = frames_of(player.put(Kill()))[0]["id"]
+    until = START.wall_ms + 1000 + 30_000
+    player.put(refused(number, 418, -1003, "IP banned", serverTime=START.wall_ms + 1000, retryAfter=until))
+    assert player.adapter.budget.named_pause_s(player.now) == pytest.approx(30.0)
+    assert not calls_of(player.put(Read())) and frames_of(player.put(Kill()))
+
+
+def test_what_the_venue_states_to_be_in_use_is_counted_from_frames_and_from_headers() -> None:
+    player = ready()
+    limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}
+    player.put(hears(1, {"id": 99, "status": 200, "result": [], "rateLimits": [{**limit, "count": 3000}]}))
+    assert player.adapter.budget.share == pytest.approx(0.5)
+    [call, *_] = calls_of(player.put(Read()))
+    player.put(answer(call.tag, [])._replace(headers={"x-mbx-used-weight-1m": "4500"}))
+    assert player.adapter.budget.share == pytest.approx(0.25)
+
+
+# ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_equal_ids_of_two_symbols_are_two_orders() -> None:
+    player = ready(None, order("BTCUSDT", 7), order("ETHUSDT", 7))
+    book = player.adapter.book
+    assert {(each.id, each.symbol) for each in book.orders.values()} == {("7", "BTCUSDT"), ("7@ETHUSDT", "ETHUSDT")}
+    player.put(report("ETHUSDT", 7, "CANCELED"))
+    assert set(book.orders) == {"7"}
+    player.put(report("ETHUSDT", 7, "NEW"))
+    for call in calls_of(player.put(Read())):
+        outputs = player.put(answer(call.tag, []))
+    [look_up] = calls_of(outputs, "/api/v3/order?symbol=ETHUSDT&orderId=7&")
+    assert look_up.request.method == "GET"
+
+
+def test_a_pending_leg_of_an_order_list_is_alive_although_open_orders_lacks_it() -> None:
+    legs = [{"symbol": "BTCUSDT", "orderId": 11}, {"symbol": "BTCUSDT", "orderId": 12}]
+    held = {"orderListId": 5, "contingencyType": "OTO", "listOrderStatus": "EXECUTING", "orders": legs}
+    player = ready(None, order("BTCUSDT", 11), lists=[held])
+    assert {each.id: each.state for each in player.adapter.book.orders.values()} == {
+        "11": OrderState.LIVE,
+        "12": OrderState.LIVE,
+    }
+    answer_all(player, player.put(Read()), lists=[held | {"listOrderStatus": "ALL_DONE"}])
+    assert not player.adapter.book.orders
+
+
+@pytest.mark.parametrize("broken", [{"orders": []}, {"orders": [7]}, {}, {"orders": "all"}])
+def test_an_order_list_whose_legs_cannot_be_read_makes_the_list_incomplete(broken: dict[str, object]) -> None:
+    player = ready()
+    outputs = answer_all(player, player.put(Read()), lists=[{"listOrderStatus": "EXECUTING", **broken}])
+    [fact] = [output for output in outputs if isinstance(output, OrdersRead)]
+    assert not fact.complete and "order-lists" in fact.why
+
+
+def test_a_push_is_of_the_order_and_not_of_the_cancel_that_has_ended_it() -> None:
+    player = ready()
+    [_seen, placed] = player.put(report("BTCUSDT", 7, "NEW", c="mine"))
+    assert isinstance(placed, OrderPlaced) and placed.order.id == "7"
+    assert player.put(report("BTCUSDT", 7, "CANCELED", c="a-cancel", C="mine")) == ()
+    assert not player.adapter.book.orders
+
+
+def test_the_pushed_legs_of_an_order_list_are_alive_until_their_end_is_pushed() -> None:
+    player = ready()
+    legs = [{"s": "BTCUSDT", "i": 11}, {"s": "BTCUSDT", "i": 12}]
+    player.put(event("listStatus", s="BTCUSDT", g=5, c="OTO", l="EXEC_STARTED", L="EXECUTING", O=legs))
+    assert set(player.adapter.book.orders) == {"11", "12"}
+    player.put(report("BTCUSDT", 11, "FILLED"))
+    player.put(event("listStatus", s="BTCUSDT", g=5, c="OTO", l="UPDATED", L="EXECUTING", O=legs))
+    assert set(player.adapter.book.orders) == {"12"}
+
+
+# ── signatures made ahead ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class CountingSigner:
+    def __init__(self, adapter: BinanceSpot) -> None:
+        self.count = 0
+        signer = adapter.requests.signer
+        adapter.requests.signer = signer._replace(sign=self.sign)
+        self._sign = signer.sign
+
+    def sign(self, text: bytes) -> str:
+        self.count += 1
+        return self._sign(text)
+
+
+def fire_timers(player: Player, outputs: Outputs, seconds: float) -> None:
+    """Let the timers that renew signatures run for so long."""
+    due = [output for output in outputs if isinstance(output, WakeAfter) and output.seconds < 0.2]
+    for _ in range(int(seconds / 0.1)):
+        player.put(Pause(0.1))
+        due = [
+            output
+            for timer in due
+            for output in player.put(VenueTimerFired(timer.tag))
+            if isinstance(output, WakeAfter) and output.seconds < 0.2
+        ]
+
+
+def test_an_rsa_key_signs_a_strike_ahead_and_the_strike_itself_signs_nothing() -> None:
+    adapter = spot({"api_key": KEY, "private_key": rsa_pem(2048)})
+    player = Player(adapter)
+    opened = player.put(Opened(Route.WS, 1))
+    player.put(ok("subscribe", {"subscriptionId": 0}))
+    symbols = [f"S{number}USDT" for number in range(20)]
+    answer_all(player, player.put(Opened(Route.HTTP, 0)), *(order(symbol, 1) for symbol in symbols))
+    signer = CountingSigner(adapter)
+    fire_timers(player, opened, 4.0)
+    assert len(symbols) < signer.count < 2 * len(symbols) + 5
+    signer.count = 0
+    outputs = player.put(Kill())
+    frames = frames_of(outputs)
+    assert len(frames) == len(symbols) and signer.count == 0
+    now_ms = player.now.wall_ms
+    for frame in frames:
+        signature = base64.b64decode(frame["params"].pop("signature"))
+        rsa_key(2048).public_key().verify(signature, ws_payload(frame["params"]), padding.PKCS1v15(), hashes.SHA256())
+        assert 0 <= now_ms - frame["params"]["timestamp"] <= 4000
+    player.put(Pause(USED_FOR_MS / 1000))  # nothing has renewed them: they are too old, and made again
+    signer.count = 0
+    frames = frames_of(player.put(Kill()))
+    assert signer.count >= len(frames) == len(symbols)
+    assert {frame["params"]["timestamp"] for frame in frames} == {player.now.wall_ms}
+
+
+def test_a_refused_time_drops_the_signatures_that_were_made_ahead() -> None:
+    adapter = spot({"api_key": KEY, "private_key": rsa_pem(2048)})
+    player = ready(adapter, order("BTCUSDT", 1))
+    signer = CountingSigner(adapter)
+    adapter.requests.sign_ahead(adapter.requests.payload_at(symbol="BTCUSDT"), player.now)
+    number = frames_of(player.put(Kill()))[0]["id"]
+    signer.count = 0
+    player.put(refused(number, 400, -1021, "Timestamp for this request is outside of the recvWindow."))
+    frames_of(player.put(Kill()))
+    assert signer.count
+
+
+# ── checks at the start ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def checked(**bodies: object) -> tuple[Player, Outputs]:
+    """Let the HTTP lane come up, and answer the checks: the end of a path → its body."""
+    player = Player(spot())
+    outputs = player.put(Opened(Route.HTTP, 0))
+    found: Outputs = ()
+    for call in calls_of(outputs):
+        path = urlsplit(call.request.target).path.rpartition("/sapi/v1/")[2].rpartition("/api/v3/")[2]
+        body = bodies.get(path.replace("/", "_"), [] if "openOrder" in path else {})
+        found += player.put(answer(call.tag, body))
+    return player, found
+
+
+def test_a_key_that_cannot_trade_or_read_is_not_ready_until_it_is_given_the_right() -> None:
+    for right, words in (("enableSpotAndMarginTrading", "Enable Spot & Margin Trading"), ("enableReading", "Reading")):
+        player, found = checked(account_apiRestrictions={right: False, "ipRestrict": True})
+        unready = [output for output in found if isinstance(output, NotReady)]
+        assert unready and all(each.fatal and words in each.why for each in unready)
+        player.put(Pause(60))
+        outputs = player.put(Probe())
+        [rights] = calls_of(outputs, "apiRestrictions")
+        player.put(answer(rights.tag, {right: True, "ipRestrict": True}))
+        for call in calls_of(outputs, "/api/v3/openOrder"):
+            assert Ready(Route.HTTP, 0) in player.put(answer(call.tag, []))
+
+
+def test_an_account_that_may_not_trade_is_not_ready() -> None:
+    _, found = checked(account={"canTrade": False})
+    assert any(isinstance(output, NotReady) and "closed the account" in output.why for output in found)
+
+
+def test_rights_that_no_kill_needs_are_named_as_warnings() -> None:
+    player, found = checked(
+        account_apiRestrictions={
+            "enableReading": True,
+            "enableSpotAndMarginTrading": True,
+            "enableWithdrawals": True,
+            "permitsUniversalTransfer": True,
+            "ipRestrict": False,
+        }
+    )
+    assert player.adapter.warnings == (
+        "the key may withdraw",
+        "the key may transfer between accounts",
+        "the key is bound to no address",
+    )
+    assert not [output for output in found if isinstance(output, NotReady)]
+
+
+def test_orders_on_margin_and_running_algos_are_named_as_out_of_reach() -> None:
+    player, _ = checked(
+        algo_spot_openOrders={"total": 1, "orders": [{"algoId": 1, "symbol": "ETHUSDT", "algoType": "TWAP"}]},
+        margin_openOrders=[order("BNBUSDT", 1), order("BTCUSDT", 2)],
+        margin_isolated_account={"assets": [{"symbol": "XRPUSDT", "enabled": True}]},
+    )
+    assert player.adapter.out_of_reach == (
+        "running TWAP ETHUSDT, which place orders again",
+        "2 order(s) on cross margin: BNBUSDT, BTCUSDT",
+        "orders on isolated margin, if there are any: XRPUSDT",
+    )
+
+
+def test_a_check_that_the_venue_refuses_is_not_repeated_and_one_without_an_answer_is() -> None:
+    player = Player(spot())
+    calls = calls_of(player.put(Opened(Route.HTTP, 0)), "/sapi/")
+    for call in calls[:1]:
+        player.put(answer(call.tag, {"code": -2015, "msg": "Invalid API-key"}, 401))
+    for call in calls[1:]:
+        player.put(answer(call.tag, b"<html>", 404))
+    player.put(Pause(60))
+    again = calls_of(player.put(Probe()), "/sapi/")
+    assert [urlsplit(call.request.target).path for call in again] == [
+        urlsplit(call.request.target).path for call in calls[1:]
+    ]
+
+
+# ── drills, figures, transfers ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_drill_cancels_an_order_that_cannot_exist_on_both_lanes() -> None:
+    player = ready()
+    outputs = player.put(Drill())
+    [call], [frame] = calls_of(outputs), frames_of(outputs)
+    assert call.request.method == "DELETE" and f"symbol=BTCUSDT&orderId={NO_ORDER}&" in call.request.target
+    assert (frame["method"], frame["params"]["orderId"]) == ("order.cancel", NO_ORDER)
+    [over_http] = [each for each in player.put(answer(call.tag, UNKNOWN, 400)) if isinstance(each, Drilled)]
+    [over_ws] = player.put(hears(1, {"id": frame["id"], "status": 400, "error": UNKNOWN}))
+    assert over_http.ok and isinstance(over_ws, Drilled) and over_ws.ok
+
+
+def test_the_equity_is_the_worth_of_the_spot_wallet_in_the_accounts_currency() -> None:
+    player = ready(spot(equity_currency="BTC"))
+    [call] = calls_of(player.put(Measure()))
+    assert "quoteAsset=BTC&" in call.request.target
+    [fact] = player.put(answer(call.tag, [{"balance": "1.5", "walletName": "Spot"}, {"balance": "9"}]))
+    assert isinstance(fact, Equity) and fact.amounts == {"BTC": Decimal("1.5")}
+
+
+@pytest.mark.parametrize("wallets", [[], {}, [{"walletName": "Funding", "balance": "1"}], [{"walletName": "Spot"}]])
+def test_a_wallet_that_is_not_there_is_not_zero(wallets: object) -> None:
+    player = ready()
+    [call] = calls_of(player.put(Measure()))
+    assert [type(fact) for fact in player.put(answer(call.tag, wallets))] == [UnexplainedMessage]
+
+
+def test_a_transfer_is_reported_once_and_in_the_accounts_currency() -> None:
+    player = ready()
+    moved = event("balanceUpdate", E=2, a="USDT", d="-100.5", T=1)
+    assert player.put(moved) == (Transferred("USDT", Decimal("-100.5")),)
+    assert player.put(moved) == ()  # as another connection pushes it
+
+
+def test_a_transfer_of_another_asset_is_valued_before_any_equity_is_reported() -> None:
+    player = ready()
+    assert player.put(event("balanceUpdate", E=2, a="BTC", d="2", T=1)) == ()
+    [price] = calls_of(player.put(Measure()))
+    assert price.request.target == "/api/v3/ticker/price?symbol=BTCUSDT"
+    assert player.put(answer(price.tag, {"symbol": "BTCUSDT", "price": "50000.5"})) == (
+        Transferred("USDT", Decimal("100001.0")),
+    )
+    player.put(event("balanceUpdate", E=3, a="TRY", d="-82", T=2))
+    [price] = calls_of(player.put(Measure()))
+    [inverse] = calls_of(player.put(answer(price.tag, {"code": -1121, "msg": "Invalid symbol."}, 400)))
+    assert inverse.request.target == "/api/v3/ticker/price?symbol=USDTTRY"
+    assert player.put(answer(inverse.tag, {"symbol": "USDTTRY", "price": "41"})) == (Transferred("USDT", Decimal(-2)),)
+    assert calls_of(player.put(Measure()), "asset/wallet/balance")
