@@ -16,6 +16,7 @@ from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
+from kill_switch.sim.binance import futures as binance_futures
 from kill_switch.sim.crosstrade import venue as crosstrade
 from kill_switch.sim.kit.protocol import Request as Heard
 from kill_switch.sim.kit.server import PendingReply
@@ -35,6 +36,8 @@ TRIP_MS = 40.0
 STEP_MS = 500.0  # how often the equity is looked at; everything else has a time of its own
 TOKEN_EVERY_S = 540.0
 SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
+    "binance-usdm": (binance_futures.BinanceUsdm, "BTCUSDT"),
+    "binance-coinm": (binance_futures.BinanceCoinm, "BTCUSD_PERP"),
     "oxfun": (oxfun.Oxfun, "BTC-USD-SWAP-LIN"),
     "roxom": (roxom.Roxom, "US500-BTC"),
     "kraken": (kraken.Kraken, "XBTUSD"),

@@ -32,18 +32,15 @@ FIELDS = {  # as the venues document an order of a list
     "kraken": "refid userref status opentm starttm expiretm descr vol vol_exec price stopprice misc oflags",
     "crosstrade": "orderId id account instrument instrumentType orderType orderState quantity filled gtd",
 }
-BINANCE = ("binance-spot", "binance-usdm", "binance-coinm")
-FIELDS |= dict.fromkeys(BINANCE, "symbol orderId orderListId clientOrderId price origQty status type side isWorking")
 STATUS = {"oxfun": "status", "roxom": "status", "kuna": "status", "crosstrade": "orderState"}  # Kraken's id is a key
 STATUS["kraken-futures"] = "status"
-STATUS |= dict.fromkeys(BINANCE, "status")
-ID = dict.fromkeys(BINANCE, "orderId") | {
-    "oxfun": "orderId",
-    "roxom": "id",
-    "kuna": "id",
-    "crosstrade": "orderId",
-    "kraken-futures": "order_id",
-}
+for _futures in ("binance-usdm", "binance-coinm"):
+    FIELDS[_futures] = "symbol orderId clientOrderId status positionSide type side price origQty algoId algoStatus"
+    STATUS[_futures] = "status"
+FIELDS["binance-spot"] = "symbol orderId orderListId clientOrderId status type side price origQty isWorking"
+STATUS["binance-spot"] = "status"
+ID = {"binance-spot": "orderId", "binance-usdm": "orderId", "binance-coinm": "orderId"}
+ID |= {"oxfun": "orderId", "roxom": "id", "kuna": "id", "crosstrade": "orderId", "kraken-futures": "order_id"}
 
 
 def ids(stand: VenueProfile) -> list[str]:
@@ -131,7 +128,7 @@ def test_an_ended_order_without_an_id_does_not_spoil_the_list(venue: str) -> Non
     assert not read(stand.ready(), body).complete
 
 
-REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {  # Binance's lists are arrays, and its errors have no room for one
+REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {
     "oxfun": (400, {"success": False, "code": "20001", "message": "half of it"}),
     "roxom": (200, {"error": True, "message": "half of it"}),
     "kuna": (200, {"errors": [{"code": "BAD_REQUEST", "message": "half of it"}]}),
@@ -141,11 +138,13 @@ REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {  # Binance's lists are array
 }
 
 
-@pytest.mark.parametrize("venue", list(REFUSALS))
+@pytest.mark.parametrize("venue", list(VENUES))
 def test_orders_that_come_beside_an_error_are_seen_and_the_read_is_incomplete(venue: str) -> None:
     stand = STANDS[venue]
-    status, error = REFUSALS[venue]
     body = stand.listed(*stand.ids, status=stand.live[0])
+    if isinstance(body, list):
+        pytest.skip("an answer is a list or an error")
+    status, error = REFUSALS[venue]
     assert isinstance(body, dict)
     orders_read = read(stand.ready(), body | error, status)
     assert ({order.id for order in orders_read.orders}, orders_read.complete) == (set(stand.ids), False)

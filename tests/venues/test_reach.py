@@ -12,8 +12,11 @@ from kill_switch.venues import VENUES
 from tests.harness.venue_profiles import STANDS, VenueProfile
 
 SHEETS = Path(__file__).parents[2] / "docs/venues"
-PAGES = {"kraken-futures": "kraken"} | {
-    f"binance-{product}": "binance" for product in ("spot", "usdm", "coinm")
+PAGES = {
+    "kraken-futures": "kraken",
+    "binance-spot": "binance",
+    "binance-usdm": "binance",
+    "binance-coinm": "binance",
 }  # venue → its page, where it has another's
 LONGEST = 120  # characters: a phrase is one line in a terminal
 

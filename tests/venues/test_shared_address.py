@@ -18,6 +18,8 @@ from tests.harness.venue_profiles import STANDS
 # what the venue allows one of those who count together, and whether that is all accounts of the address
 LIMITS = {
     "oxfun": (2500, 300.0, True),
+    "binance-usdm": (2400, 60.0, True),  # both products together, of which 40 is a list's
+    "binance-coinm": (2400, 60.0, True),
     "kuna": (300, 60.0, False),
     "kraken-futures": (500, 10.0, False),
     "kraken": (34, 60.0, False),  # 15 at once, and 0.33 a second
