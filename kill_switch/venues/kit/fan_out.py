@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from operator import attrgetter
 
 from kill_switch.core.domain import Instant, Order
@@ -52,12 +51,16 @@ class FanOut:
         self._read_order = read_order
         self._commands_each = commands_each
         self._tries = TryCounter()
-        self._widest: Order | None = None  # an order of the symbol that had the most at the last whole list
-        book.on_whole_list = self._note_widest
+        self._first = ""  # the symbol that had the most orders when they were counted last
+        book.on_whole_list = self.look_ahead
 
     def symbols(self) -> list[str]:
         """Return the symbols of the book, those with the most orders first."""
         return _ranked(self._book.orders.values())
+
+    def look_ahead(self) -> None:
+        """Note the symbol that a strike begins with, so that its first command need not wait for the counting."""
+        self._first = next(iter(self.symbols()), "")
 
     def count_calls(self) -> int:
         """Return how many commands and lists the next strike would have now, for `Adapter.strike_calls`."""
@@ -68,32 +71,28 @@ class FanOut:
     def strike(self, now: Instant, *, lists: bool = True) -> Iterator[StrikeStep]:
         """Yield the commands of one strike, each as it is built; with `lists`, read the lists too.
 
-        `now` is the moment of the strike. The orders are counted only when the first symbol's commands have been
-        taken, because thousands would delay them.
+        `now` is the moment of the strike. The second symbol is looked at only when the first symbol's commands have
+        been taken.
         """
         strike = _StrikeBySymbol(self._book, self._commands, self._read_order, now)
-        return strike.steps(self._first(), self.symbols, self._lists if lists else ())
+        yield from strike.cancel(self._begin_with())
+        yield from strike.steps(self.symbols(), self._lists if lists else ())
 
     def strike_again(self, now: Instant, most: int, *, may_find: bool) -> Iterator[StrikeStep]:
-        """Yield the commands of a strike that follows another: `most` symbols, the least tried first, and no lists.
+        """Yield the commands of a strike that follows another, for `most` symbols, the least tried first.
 
-        The lists are read where no symbol is known, if `may_find`.
+        The symbol with the most orders is cancelled in any case. The lists are read where no symbol is known, if
+        `may_find`.
         """
-        symbols = self._tries.choose(self.symbols(), most)
         strike = _StrikeBySymbol(self._book, self._commands, self._read_order, now)
-        return strike.steps(symbols[:1], lambda: symbols[1:], self._lists if may_find and not symbols else ())
+        yield from strike.cancel(self._begin_with())
+        symbols = self._tries.choose(self.symbols(), most)
+        yield from strike.steps(symbols, self._lists if may_find and not symbols else ())
 
-    def _first(self) -> list[str]:
-        """Return the symbol with the most orders, as of the last whole list; or any, if its order there is gone."""
-        orders, widest = self._book.orders, self._widest
-        if widest is not None and widest.id in orders:
-            return [widest.symbol]
-        return [order.symbol for order in islice(orders.values(), 1) if order.symbol]
-
-    def _note_widest(self) -> None:
-        orders = self._book.orders.values()
-        symbols = _ranked(orders)
-        self._widest = next((order for order in orders if order.symbol == symbols[0]), None) if symbols else None
+    def _begin_with(self) -> tuple[str, ...]:
+        """Return the symbol that had the most orders, if it still has one: with thousands, to count them takes long."""
+        known = self._first and any(order.symbol == self._first for order in self._book.orders.values())
+        return (self._first,) if known else ()
 
 
 class _StrikeBySymbol:
@@ -108,17 +107,17 @@ class _StrikeBySymbol:
         self._now = now
         self._struck: set[str] = set()
 
-    def steps(
-        self, first: Sequence[str], others: Callable[[], Sequence[str]], lists: Iterable[OrderList]
-    ) -> Iterator[StrikeStep]:
-        yield from self._cancel(first)
+    def steps(self, symbols: Sequence[str], lists: Iterable[OrderList]) -> Iterator[StrikeStep]:
+        if not self._struck:
+            yield from self.cancel(symbols[:1])
         for order_list in lists:
             yield self._find(order_list)
-        yield from self._cancel(others())
+        yield from self.cancel(symbols)
         if unnamed := sum(not order.symbol for order in self._book.orders.values()):
             yield LeftOut(f"{unnamed} order(s) whose symbol is unknown")
 
-    def _cancel(self, symbols: Iterable[str]) -> Iterator[StrikeStep]:
+    def cancel(self, symbols: Iterable[str]) -> Iterator[StrikeStep]:
+        """Yield the commands of the symbols by which the strike has not cancelled yet."""
         for symbol in symbols:
             if symbol not in self._struck:
                 self._struck.add(symbol)
@@ -138,7 +137,7 @@ class _StrikeBySymbol:
 
         def follow(reply: Reply, then: Instant) -> Iterator[StrikeStep]:
             page: ListPage = reply.data
-            yield from self._cancel(_ranked(page.orders))
+            yield from self.cancel(_ranked(page.orders))
             if page.cursor and number < MAX_PAGES:
                 yield self._find(order_list, page.cursor, number + 1)
             # only a read-back ends the orders that a list lacks
