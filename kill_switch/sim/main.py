@@ -21,6 +21,7 @@ import uvloop
 
 from kill_switch.sim.admin import Admin
 from kill_switch.sim.binance.futures import BinanceCoinm, BinanceUsdm
+from kill_switch.sim.binance.spot import BinanceSpot
 from kill_switch.sim.crosstrade.venue import CrossTrade
 from kill_switch.sim.kit.options import unknown
 from kill_switch.sim.kit.server import Connection, ReceiveQueue
@@ -33,7 +34,8 @@ from kill_switch.sim.roxom.venue import Roxom
 from kill_switch.sim.tls import scratch, server_context
 
 VENUES: Mapping[str, type[Venue]] = {
-    venue.name: venue for venue in (BinanceCoinm, BinanceUsdm, CrossTrade, Kraken, KrakenFutures, Kuna, Oxfun, Roxom)
+    venue.name: venue
+    for venue in (BinanceCoinm, BinanceSpot, BinanceUsdm, CrossTrade, Kraken, KrakenFutures, Kuna, Oxfun, Roxom)
 }
 
 Options = Mapping[str, Mapping[str, str]]  # by venue and name, as `--option venue.name=value` states them

@@ -211,10 +211,9 @@ class HttpLane:
         There are twice as many turns as needed, so that a strike, which uses all at once, leaves no burst behind.
         """
         while True:
-            gap_s = idle_s / 2 / max(self._always, len(self._connections))
-            await anyio.sleep(gap_s)
+            await anyio.sleep(idle_s / 2 / max(self._always, len(self._connections)))
             if self._pool.has_further and self._held is None:
-                now_ns = time.monotonic_ns()
+                now_ns, gap_s = time.monotonic_ns(), idle_s / 2 / len(self._connections)
                 if is_refresh_due(((now_ns - c.used_ns) / 1e9 for c in self._idle), gap_s, idle_s):
                     self._sink.keep_connection()
 

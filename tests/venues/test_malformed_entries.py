@@ -37,7 +37,9 @@ STATUS["kraken-futures"] = "status"
 for _futures in ("binance-usdm", "binance-coinm"):
     FIELDS[_futures] = "symbol orderId clientOrderId status positionSide type side price origQty algoId algoStatus"
     STATUS[_futures] = "status"
-ID = {"binance-usdm": "orderId", "binance-coinm": "orderId"}
+FIELDS["binance-spot"] = "symbol orderId orderListId clientOrderId status type side price origQty isWorking"
+STATUS["binance-spot"] = "status"
+ID = {"binance-spot": "orderId", "binance-usdm": "orderId", "binance-coinm": "orderId"}
 ID |= {"oxfun": "orderId", "roxom": "id", "kuna": "id", "crosstrade": "orderId", "kraken-futures": "order_id"}
 
 

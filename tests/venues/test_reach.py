@@ -14,6 +14,7 @@ from tests.harness.venue_profiles import STANDS, VenueProfile
 SHEETS = Path(__file__).parents[2] / "docs/venues"
 PAGES = {
     "kraken-futures": "kraken",
+    "binance-spot": "binance",
     "binance-usdm": "binance",
     "binance-coinm": "binance",
 }  # venue → its page, where it has another's

@@ -38,7 +38,8 @@ def hidden(stand: VenueProfile, secrets: dict[str, str], calls: list[Call], play
     shown |= {signature for call in calls if (signature := in_query(call))}
     for output in player.outputs:
         if isinstance(output, Send) and b"signature" in output.text:
-            shown.add(orjson.loads(output.text)["data"]["signature"])
+            frame = orjson.loads(output.text)
+            shown.add(frame.get("data", frame.get("params"))["signature"])
         if isinstance(output, Send) and b'"token":"' in output.text:
             shown.add(orjson.loads(output.text)["params"]["token"])
     assert all(len(part) >= 10 for part in shown)

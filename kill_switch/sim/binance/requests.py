@@ -54,7 +54,6 @@ class BinanceRequests(WsProtocol):
         self.venue = venue
         self.logons: WeakKeyDictionary[Connection, Logon] = WeakKeyDictionary()
         self.revoked: WeakSet[Connection] = WeakSet()  # whose key became bad since the last request (§2)
-        self._address = ""  # of the client that is being answered
         self._limit: Limit | None = None  # why it is refused, if it is for a pool
         self._whole = {name: call.whole for name, call in calls.items() if call.whole is not None}
         self.ops |= {name: self._op(name, call) for name, call in calls.items()}
@@ -106,7 +105,7 @@ class BinanceRequests(WsProtocol):
 
     def _usage(self) -> dict[str, object]:
         rows = rate_limits([("REQUEST_WEIGHT", "MINUTE", 1, self.venue.options.pool)])
-        return {"rateLimits": [rows[0] | {"count": self.venue.limits.used(self._address)}]}
+        return {"rateLimits": [rows[0] | {"count": self.venue.limits.used(self.venue.address)}]}
 
     def greet(self, session: Session) -> None:
         """Note when the connection began; nothing is sent."""
@@ -128,7 +127,6 @@ class BinanceRequests(WsProtocol):
 
     def parse(self, session: Session, message: str | bytes) -> Understood:
         """Parse a message, and charge its weight."""
-        self._address = session.connection.peer
         heard = super().parse(session, message)
         if "symbol" not in params_of(heard.data):
             heard.weight = self._whole.get(heard.op, heard.weight)

@@ -80,6 +80,7 @@ class Binance(TableVenue):
         self.limits = Limits()
         self.auth: Signatures = Signatures(lambda: self.now() * 1000)
         self.transfers: dict[str, list[wallet.Transfer]] = {}  # by account
+        self.address = ""  # of the client that is being answered
         self._next_id = 1
         super().__init__(options, accounts)
         self.limits.on_ban.append(self.cut_off)
@@ -137,7 +138,7 @@ class Binance(TableVenue):
 
     def charge(self, address: str, weight: float) -> Limit | None:
         """Charge a weight to an address; return the refusal if it does not fit."""
-        options = self.options
+        self.address, options = address, self.options
         return self.limits.charge(address, weight, options.pool, options.ban_after, options.ban_s)
 
     def charge_foreign(self, account: Account) -> None:
@@ -165,9 +166,9 @@ class Binance(TableVenue):
         """Return the weight that the address has used."""
         return {"X-MBX-USED-WEIGHT-1M": str(self.limits.used(connection.peer))}
 
-    def spare(self, connection: Connection, weight: float) -> None:
+    def spare(self) -> None:
         """Return the weight of the command that is being answered: it succeeded (§3.1)."""
-        self.limits.refund(connection.peer, weight)
+        self.limits.refund(self.address, self.log[-1].weight)
         self.log[-1].weight = 0
 
     def cut_off(self, address: str) -> None:

@@ -94,10 +94,11 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     COMMANDS = (
         'ws "openOrders.cancelAll": the orders of a symbol, for each symbol with open orders',
         "DELETE /api/v3/openOrders: its twin, if no answer comes or the WebSocket is down",
+        "GET /api/v3/openOrders, GET /api/v3/openOrderList: symbols that nobody knew, in a first strike",
     )
     COVERED = (
-        "orders of every symbol, stops and order lists (OCO, OTO, OTOCO) with their pending legs, of every program"
-        " and of the web page",
+        "orders of every symbol, stops too, of every program and of the web page",
+        "order lists (OCO, OTO, OTOCO) with their pending legs",
     )
     NOT_COVERED = (
         "orders on margin, cross and isolated: the spot cancel does not see them; they are looked for and named",

@@ -17,6 +17,8 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from .clients import Sim, receive, roxom_headers
+from .test_binance import ONE
+from .test_binance import Client as Binance
 from .test_crosstrade import Cross, rpc
 from .test_kraken import Kraken
 from .test_kraken_futures import Futures, subscribe
@@ -196,6 +198,49 @@ class KunaDesk(Desk):
             yield ws
 
 
+class BinanceDesk(Desk):
+    id_key = '"(?:orderId|i)":(\\d+)'
+
+    def __init__(self, sim: Sim) -> None:
+        super().__init__(sim)
+        self.client = Binance(sim, self.name)
+
+    def status(self, usual: int) -> int:
+        return 401 if usual == 403 else usual
+
+    async def ask(self) -> httpx.Response:
+        return await self.client.send("GET", "openOrders")
+
+    async def look_up(self, one: str) -> httpx.Response:
+        return await self.client.send("GET", "order", symbol=ONE[self.name], orderId=one)
+
+    async def cancel(self, *ids: str) -> httpx.Response:
+        return await self.client.cancel_all()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[ClientConnection]:
+        if self.name != "binance-spot":
+            async with self.client.stream() as ws:
+                yield ws
+        else:
+            async with self.client.socket("/ws-api/v3") as ws:
+                answer = await self.client.say(ws, "userDataStream.subscribe.signature")
+                assert answer["result"] == {"subscriptionId": 0}
+                yield ws
+
+
+class BinanceSpotDesk(BinanceDesk):
+    name = "binance-spot"
+
+
+class BinanceUsdmDesk(BinanceDesk):
+    name = "binance-usdm"
+
+
+class BinanceCoinmDesk(BinanceDesk):
+    name = "binance-coinm"
+
+
 class CrossTradeDesk(Desk):
     name = "crosstrade"
 
@@ -232,7 +277,18 @@ async def upgraded(sim: Sim, venue: str) -> AsyncIterator[ClientConnection]:
 
 
 DESKS: Mapping[str, type[Desk]] = {
-    desk.name: desk for desk in (CrossTradeDesk, KrakenDesk, KrakenFuturesDesk, KunaDesk, OxfunDesk, RoxomDesk)
+    desk.name: desk
+    for desk in (
+        BinanceCoinmDesk,
+        BinanceSpotDesk,
+        BinanceUsdmDesk,
+        CrossTradeDesk,
+        KrakenDesk,
+        KrakenFuturesDesk,
+        KunaDesk,
+        OxfunDesk,
+        RoxomDesk,
+    )
 }
 OPTIONS = {
     "kraken": {"tier": "unlimited"},

@@ -23,12 +23,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import Opcode
 
 from kill_switch.sim.binance.signing import Signatures, rest_text, ws_text
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.main import Entry, Login
 
-from .clients import Sim
+from .clients import Sim, receive, receive_until_closed, running
 
 pytestmark = pytest.mark.anyio
 VENUES = ("binance-coinm", "binance-spot", "binance-usdm")
@@ -234,3 +236,297 @@ def test_the_rfc_8032_vector_is_right_for_an_ed25519_key() -> None:
     signature = "9pxRNCc0tn1TJ1r96/xaFIxRJw7qZnCRwV6tMrg8ElOw/FEEozPnpuXELnVxFvM7b9pcJPHTITm8kSMYWGfCBg=="
     assert signatures.is_right(account, b"apiKey=key&timestamp=1700000000123", signature)
     assert not signatures.is_right(account, b"apiKey=key&timestamp=1700000000123", signature.swapcase())
+
+
+# ── requests that are refused (§2, §8) ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(params=VENUES)
+async def client(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[Client]:
+    async with running(request.param) as sim:
+        yield Client(sim, request.param)
+
+
+async def test_a_signature_with_one_other_character_is_refused(client: Client) -> None:
+    query = client.signed(f"timestamp={now_ms()}")
+    last = "1" if query[-1] == "0" else "0"
+    for wrong in (query[:-1] + last, query.replace("timestamp=", "timestamp=0")):
+        answer = await client.raw("GET", "openOrders", wrong)
+        assert (answer.status_code, answer.json()["code"]) == (400, -1022)
+    assert (await client.raw("GET", "openOrders", query)).json() == []
+
+
+async def test_query_and_body_are_signed_without_a_separator(client: Client) -> None:
+    symbol = ONE[client.venue]
+    query, body = f"symbol={symbol}&side=BUY", f"type=LIMIT&timeInForce=GTC&quantity=1&price=9&timestamp={now_ms()}"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for text, status in ((f"{query}&{body}", 400), (query + body, 200)):
+        signed = f"{body}&signature={sign(client.keys, text)}"
+        answer = await client.raw("POST", "order", query, content=signed, headers=form)
+        assert answer.status_code == status, answer.text
+
+
+async def test_a_text_that_is_signed_before_it_is_encoded_is_refused(client: Client) -> None:
+    plain = f"symbol=１２３&timestamp={now_ms()}"
+    signature = sign(client.keys, plain)
+    answer = await client.raw("GET", "openOrders", f"{plain.replace('１２３', quote('１２３'))}&signature={signature}")
+    assert answer.json()["code"] == -1022
+    listed = f"orderIdList=[1,2]&timestamp={now_ms()}"  # sent as it was signed, with brackets and comma
+    answer = await client.raw("GET", "openOrders", f"{listed}&signature={sign(client.keys, listed)}")
+    assert answer.json()["code"] == -1022
+
+
+@pytest.mark.parametrize(
+    ("offset_ms", "more", "code"),
+    [
+        (-5500, "", -1021),
+        (-5500, "&recvWindow=9000", 0),
+        (-200, "&recvWindow=100.125", -1021),
+        (2500, "", -1021),
+        (700, "", 0),
+        (0, "&recvWindow=60000", 0),
+        (0, "&recvWindow=60001", -1131),
+        (0, "&recvWindow=100.1255", -1130),
+    ],
+)
+async def test_a_time_stamp_is_right_within_the_window(client: Client, offset_ms: int, more: str, code: int) -> None:
+    query = client.signed(f"timestamp={now_ms() + offset_ms}{more}")
+    answer = await client.raw("GET", "openOrders", query)
+    assert (answer.json() == []) if code == 0 else (answer.json()["code"] == code and answer.status_code == 400)
+
+
+async def test_a_time_stamp_may_be_in_microseconds(client: Client) -> None:
+    answer = await client.raw("GET", "openOrders", client.signed(f"timestamp={now_ms() * 1000}"))
+    assert answer.json() == []
+
+
+async def test_what_is_missing_or_doubled_is_named(client: Client) -> None:
+    stamp = f"timestamp={now_ms()}"
+    for query, code in (
+        (stamp, -1102),
+        (client.signed("recvWindow=5000"), -1102),
+        (client.signed(f"{stamp}&{stamp}"), -1101),
+    ):
+        answer = await client.raw("GET", "openOrders", query)
+        assert (answer.status_code, answer.json()["code"]) == (400, code)
+
+
+@pytest.mark.parametrize(("key", "code"), [("", -2014), ("short", -2014), (KEY, -2015)])
+async def test_a_malformed_key_and_an_unknown_key_are_refused(client: Client, key: str, code: int) -> None:
+    client.headers["X-MBX-APIKEY"] = key
+    assert await client.code("GET", "openOrders") == (401, code)
+
+
+@pytest.mark.parametrize(("symbol", "code"), [("", -1102), ("NOSUCH", -1121), ("btcusdt", -1121)])
+async def test_a_cancel_all_needs_a_symbol_that_there_is(client: Client, symbol: str, code: int) -> None:
+    [_] = await client.sim.rest_orders(client.venue, 1)
+    assert await client.code("DELETE", CANCEL_ALL[client.venue], symbol=symbol) == (400, code)
+    assert await client.code("DELETE", CANCEL_ALL[client.venue]) == (400, -1102)
+    assert await client.sim.open(client.venue) == 1
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa"])
+@pytest.mark.parametrize("venue", VENUES)
+async def test_a_base64_signature_is_percent_encoded_on_rest(venue: str, kind: str) -> None:
+    async with running(venue, options={venue: {"auth": kind}}) as sim:
+        client = Client(sim, venue)
+        assert set(client.keys) == {"api_key", "private_key"}
+        assert (await client.send("GET", "openOrders")).json() == []
+        plain = f"timestamp={now_ms()}"
+        for form in (sign(client.keys, plain), sign(client.keys, plain).swapcase()):
+            answer = await client.raw("GET", "openOrders", f"{plain}&signature={form}")
+            assert answer.json()["code"] == -1022
+
+
+async def test_an_order_of_another_account_is_unknown() -> None:
+    async with running(*VENUES, accounts=2) as sim:
+        for venue in VENUES:
+            [one] = await sim.rest_orders(venue, 1)
+            other = Client(sim, venue, sim.venue(venue)["accounts"][0])
+            assert await other.code("DELETE", "order", symbol=ONE[venue], orderId=one) == (400, -2011)
+            assert await other.code("GET", "order", symbol=ONE[venue], orderId=one) == (400, -2013)
+            assert (await other.cancel_all()).status_code == (400 if venue == "binance-spot" else 200)
+            assert await sim.open(venue) == 1
+
+
+async def test_a_cancel_all_is_of_one_symbol(client: Client) -> None:
+    await client.sim.rest_orders(client.venue, 2)
+    [other] = await client.sim.rest_orders(client.venue, 1, symbol=TWO[client.venue])
+    assert (await client.cancel_all()).status_code == 200
+    rows = (await client.sim.get("/orders", venue=client.venue))["orders"]
+    assert [row["id"] for row in rows] == [other]
+
+
+async def test_there_are_enough_symbols_for_a_fan_out(client: Client) -> None:
+    symbols = client.entry["symbols"]
+    assert len(set(symbols)) == len(symbols) >= 80
+    info = (await client.raw("GET", "exchangeInfo")).json()
+    assert [row["symbol"] for row in info["symbols"]] == symbols
+
+
+async def test_a_key_without_rights_reads_and_is_refused_like_a_wrong_one(client: Client) -> None:
+    await client.sim.rest_orders(client.venue, 1)
+    await client.sim.fault(client.venue, "read_only_key")
+    answer = await client.cancel_all()
+    assert (answer.status_code, answer.json()["code"]) == (401, -2015)
+    rights = await client.get("/sapi/v1/account/apiRestrictions")
+    assert not rights["enableFutures"] and not rights["enableSpotAndMarginTrading"]
+    place = {"symbol": ONE[client.venue], "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": 1}
+    assert await client.code("POST", "order", **place, price=9) == (401, -2015)
+    assert len(await client.get("openOrders")) == await client.sim.open(client.venue) == 1
+
+
+async def test_maintenance_has_its_texts_and_shows_in_the_status(client: Client) -> None:
+    status = "/sapi/v1/system/status"
+    assert (await client.raw("GET", status)).json()["status"] == 0
+    await client.sim.fault(client.venue, "maintenance")
+    assert (await client.raw("GET", status)).json()["status"] == 1
+    for word, code in (("gone", -1016), ("overloaded", -1008), ("unknown", -1000), ("internal", -1001)):
+        await client.sim.post("/options", venue=client.venue, unavailable=word)
+        answer = await client.cancel_all()
+        assert (answer.status_code, answer.json()["code"]) == (503, code)
+
+
+async def test_lists_may_lag_behind_while_look_ups_do_not(client: Client) -> None:
+    await client.sim.post("/options", venue=client.venue, lag_s=0.4)
+    [one] = await client.sim.rest_orders(client.venue, 1)
+    assert await client.get("openOrders") == []
+    assert (await client.get("order", symbol=ONE[client.venue], orderId=one))["status"] == "NEW"
+
+    async def shown() -> bool:
+        return len(await client.get("openOrders")) == 1
+
+    await client.sim.until(shown)
+    await client.cancel_all()
+    assert len(await client.get("openOrders")) == 1
+
+
+async def test_a_transfer_is_told_apart_from_a_result_of_trading(client: Client) -> None:
+    path = "/sapi/v1/capital/deposit/hisrec" if client.venue == "binance-spot" else "income"
+    await client.sim.post("/equity", venue=client.venue, equity=150_000)
+    assert await client.get(path) == []
+    await client.sim.post("/options", venue=client.venue, equity_moves="transfer")
+    await client.sim.post("/equity", venue=client.venue, equity=150_007)
+    [row] = await client.get(path)
+    assert "7" in (row.get("amount"), row.get("income"))
+
+
+async def test_a_twap_goes_on_placing_orders_until_it_is_stopped(client: Client) -> None:
+    space = "spot" if client.venue == "binance-spot" else "futures"
+    symbol = ONE[client.venue]
+    placed = await client.send("POST", f"/sapi/v1/algo/{space}/newOrderTwap", symbol=symbol, side="BUY", quantity=1)
+    assert placed.json()["success"] is True
+    await client.cancel_all()
+    await client.sim.until_open(client.venue, 1)
+    running_algos = await client.get(f"/sapi/v1/algo/{space}/openOrders")
+    assert (running_algos["total"], running_algos["orders"][0]["algoStatus"]) == (1, "WORKING")
+    one = running_algos["orders"][0]["algoId"]
+    stopped = await client.send("DELETE", f"/sapi/v1/algo/{space}/order", algoId=one)
+    assert stopped.json() == {"algoId": one, "success": True, "code": 0, "msg": "OK"}
+    assert await client.code("DELETE", f"/sapi/v1/algo/{space}/order", algoId=one) == (400, -2013)
+
+
+# ── the pools (§7) ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_pool_refuses_then_bans_and_cuts_the_websockets() -> None:
+    options = {"binance-usdm": {"pool": "100", "ban_after": "3", "ban_s": "1"}}
+    async with running("binance-usdm", options=options) as sim:
+        client = Client(sim, "binance-usdm")
+        async with client.stream() as ws:
+            for used in (41, 81):
+                answer = await client.send("GET", "openOrders")
+                assert (answer.status_code, answer.headers["x-mbx-used-weight-1m"]) == (200, str(used))
+            for _ in range(2):
+                answer = await client.send("GET", "openOrders")
+                assert (answer.status_code, answer.json()["code"]) == (429, -1003)
+                assert 50 < int(answer.headers["retry-after"]) <= 61
+            answer = await client.send("GET", "openOrders")
+            assert (answer.status_code, answer.json()["code"]) == (418, -1003)
+            assert "IP banned until" in answer.json()["msg"] and int(answer.headers["retry-after"]) <= 2
+            with pytest.raises(ConnectionClosed):
+                await receive(ws)
+        assert (await client.cancel_all()).status_code == 418  # though its weight is 1
+
+        async def over() -> bool:
+            return (await client.cancel_all()).status_code == 200
+
+        await sim.until(over)
+
+
+async def test_both_futures_and_all_accounts_of_an_address_share_one_pool() -> None:
+    async with running(*VENUES, accounts=2) as sim:
+        used = []
+        for venue in (*FUTURES, "binance-spot"):
+            for login in (sim.venue(venue), *sim.venue(venue)["accounts"]):
+                answer = await Client(sim, venue, login).send("GET", "openOrders")
+                used.append(int(answer.headers["x-mbx-used-weight-1m"]))
+        assert used == [40, 80, 120, 160, 80, 160]
+
+
+async def test_orders_are_counted_by_account_at_both_futures_together() -> None:
+    async with running(*FUTURES, accounts=2) as sim:
+        counts = []
+        for venue in FUTURES:
+            for login in (sim.venue(venue), *sim.venue(venue)["accounts"]):
+                place = {"symbol": ONE[venue], "side": "BUY", "type": "LIMIT", "timeInForce": "GTC"}
+                answer = await Client(sim, venue, login).send("POST", "order", **place, quantity=1, price=9)
+                counts.append(answer.headers["x-mbx-order-count-10s"])
+        assert counts == ["1", "1", "2", "2"]
+
+
+async def test_too_many_new_orders_are_refused_and_cancels_are_not(client: Client) -> None:
+    most = 50 if client.venue == "binance-spot" else 300
+    place = {
+        "symbol": ONE[client.venue],
+        "side": "BUY",
+        "type": "LIMIT",
+        "timeInForce": "GTC",
+        "quantity": 1,
+        "price": 9,
+    }
+    for _ in range(most):
+        assert (await client.send("POST", "order", **place)).status_code == 200
+    assert await client.code("POST", "order", **place) == (429, -1015)
+    assert (await client.cancel_all()).status_code == 200
+    assert await client.sim.open(client.venue) == 0
+
+
+async def test_a_limit_of_the_admin_api_says_when_it_ends(client: Client) -> None:
+    await client.sim.fault(client.venue, "rate_limit", seconds=30)
+    answer = await client.cancel_all()
+    assert (answer.status_code, answer.json()["code"]) == (429, -1003)
+    assert 25 < int(answer.headers["retry-after"]) <= 31
+
+
+async def test_another_program_uses_the_pool_too(client: Client) -> None:
+    await client.get("openOrders")
+    await client.sim.fault(client.venue, "foreign_use", per_s=100)
+
+    async def fuller() -> bool:
+        answer = await client.raw("GET", "time")
+        return int(answer.headers["x-mbx-used-weight-1m"]) > 110
+
+    await client.sim.until(fuller)
+
+
+# ── the life of a WebSocket (§5) ──────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_websocket_is_pinged_and_closed_when_no_pong_comes(client: Client) -> None:
+    await client.sim.post("/options", venue=client.venue, ping_s=0.05, pong_s=0.2)
+    path = {"binance-spot": "/ws-api/v3", "binance-usdm": "/ws-fapi/v1", "binance-coinm": "/ws-dapi/v1"}
+    async with client.socket(path[client.venue]) as ws:
+        await anyio.sleep(0.6)  # the client answers each ping
+        assert (await client.say(ws, "ping", signs=False))["result"] == {}
+        ws.protocol.recv_frame = _deaf(ws.protocol.recv_frame)  # type: ignore[method-assign]
+        with pytest.raises(ConnectionClosed), anyio.fail_after(5):
+            await receive_until_closed(ws)
+
+
+def _deaf(receive_frame: Any) -> Any:
+    def without_pings(frame: Any) -> None:
+        if frame.opcode is not Opcode.PING:
+            receive_frame(frame)
+
+    return without_pings

@@ -111,3 +111,61 @@ async def test_ccxts_client_of_kraken_derivatives_lists_places_and_cancels() -> 
                 await futures.cancel_order(placed["id"])
             assert len(await futures.cancel_all_orders()) == 2
             assert await sim.open("kraken-futures") == 0
+
+
+def binance_urls(rest: str) -> dict[str, str]:
+    spot = {"public": f"{rest}/api/v3", "private": f"{rest}/api/v3", "sapi": f"{rest}/sapi/v1"}
+    for api in ("fapi", "dapi"):
+        spot |= {f"{api}Public": f"{rest}/{api}/v1", f"{api}Private": f"{rest}/{api}/v1"}
+        spot |= {f"{api}PrivateV{version}": f"{rest}/{api}/v{version}" for version in (2, 3)}
+    return spot
+
+
+async def test_ccxts_binance_client_lists_places_and_cancels() -> None:
+    async with running("binance-spot") as sim:
+        entry = sim.venue("binance-spot")
+        keys = {"apiKey": entry["credentials"]["api_key"], "secret": entry["credentials"]["api_secret"]}
+        async with client(sim, ccxt.binance, keys, **binance_urls(entry["rest_url"])) as binance:
+            binance.options["fetchMarkets"] = ["spot"]
+            assert len(await binance.load_markets()) == len(entry["symbols"])
+            placed = await binance.create_order("BTC/USDT", "limit", "buy", 0.001, 100)
+            stop = await binance.create_order("BTC/USDT", "limit", "sell", 0.001, 90, {"stopLossPrice": 95})
+            listed = {order["id"]: order["symbol"] for order in await binance.fetch_open_orders("BTC/USDT")}
+            assert listed == {placed["id"]: "BTC/USDT", stop["id"]: "BTC/USDT"}
+            assert (await binance.fetch_balance())["USDT"]["total"] == 100_000
+            assert (await binance.cancel_order(placed["id"], "BTC/USDT"))["status"] == "canceled"
+            assert (await binance.fetch_order(placed["id"], "BTC/USDT"))["status"] == "canceled"
+            await sim.rest_orders("binance-spot", 2, kind="oco")
+            assert len(await binance.cancel_all_orders("BTC/USDT")) == 2
+            assert await sim.open("binance-spot") == 0
+            with pytest.raises(ccxt.OrderNotFound):
+                await binance.cancel_order(placed["id"], "BTC/USDT")
+            with pytest.raises(ccxt.OrderNotFound):
+                await binance.cancel_all_orders("BTC/USDT")  # nothing is open
+
+
+@pytest.mark.parametrize(
+    ("venue", "kind", "market"),
+    [("binance-usdm", ccxt.binanceusdm, "BTC/USDT:USDT"), ("binance-coinm", ccxt.binancecoinm, "BTC/USD:BTC")],
+)
+async def test_ccxts_clients_of_binances_futures_list_place_and_cancel(venue: str, kind: Any, market: str) -> None:
+    async with running(venue) as sim:
+        entry = sim.venue(venue)
+        keys = {"apiKey": entry["credentials"]["api_key"], "secret": entry["credentials"]["api_secret"]}
+        async with client(sim, kind, keys, **binance_urls(entry["rest_url"])) as futures:
+            assert len(await futures.load_markets()) == len(entry["symbols"])
+            placed = await futures.create_order(market, "limit", "buy", 1, 100)
+            others = await sim.rest_orders(venue, 3)
+            assert {order["id"] for order in await futures.fetch_open_orders(market)} == {placed["id"], *others}
+            await futures.cancel_order(placed["id"], market)
+            assert (await futures.fetch_order(placed["id"], market))["status"] == "canceled"
+            await futures.cancel_orders(others[:1], market)
+            assert await sim.open(venue) == 2
+            await futures.cancel_all_orders(market)
+            assert await sim.open(venue) == 0
+            with pytest.raises(ccxt.OrderNotFound):
+                await futures.cancel_order(placed["id"], market)
+            held = (await futures.fetch_balance())["USDT" if venue == "binance-usdm" else "BTC"]["total"]
+            assert held == (100_000 if venue == "binance-usdm" else 10)
+            with pytest.raises(ccxt.BaseError, match="-4120"):  # this ccxt does not know the algo service
+                await futures.create_order(market, "market", "sell", 1, params={"stopLossPrice": 90})

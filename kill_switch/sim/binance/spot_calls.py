@@ -1,0 +1,276 @@
+"""Spot's calls, of REST and of the WebSocket API alike (docs/venues/binance.md §3.1, §4, §9), and margin's orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kill_switch.sim.binance import spot_payloads as wire
+from kill_switch.sim.binance.errors import refusal
+from kill_switch.sim.binance.params import known_symbol, missing, named_order, number, order_side, with_headers
+from kill_switch.sim.binance.requests import Call
+from kill_switch.sim.binance.venue import BASES, rate_limits
+from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.protocol import SimAnswer
+from kill_switch.sim.kit.tables import Params, RouteSpec
+
+if TYPE_CHECKING:
+    from kill_switch.sim.binance.spot import BinanceSpot
+
+_RESTRICTIONS = {"ONLY_NEW": "NEW", "ONLY_PARTIALLY_FILLED": "PARTIALLY_FILLED"}
+
+
+def calls(venue: BinanceSpot) -> dict[str, Call]:
+    """Return the operations, by their names on the WebSocket; weights are those of the pool of 6000 a minute (§7)."""
+    cancels, reads = CancelCalls(venue), ReadCalls(venue)
+    return {
+        "openOrders.cancelAll": Call("cancel", "cancel-all", cancels.cancel_all),
+        "order.cancel": Call("cancel", "cancel", cancels.cancel_order),
+        "orderList.cancel": Call("cancel", "cancel-list", cancels.cancel_list),
+        "order.place": Call("other", "place", PlaceCalls(venue).order),
+        "openOrders.status": Call("read", "orders", reads.open_orders, 6, 80),
+        "openOrderLists.status": Call("read", "lists", reads.open_lists, 6),
+        "order.status": Call("read", "order", reads.order, 4),
+        "account.status": Call("read", "account", reads.account, 20),
+    }
+
+
+_REST = {
+    ("DELETE", "openOrders"): "openOrders.cancelAll",
+    ("DELETE", "order"): "order.cancel",
+    ("DELETE", "orderList"): "orderList.cancel",
+    ("POST", "order"): "order.place",
+    ("GET", "openOrders"): "openOrders.status",
+    ("GET", "openOrderList"): "openOrderLists.status",
+    ("GET", "order"): "order.status",
+    ("GET", "account"): "account.status",
+}
+
+
+def routes(venue: BinanceSpot, table: Mapping[str, Call]) -> dict[tuple[str, str], RouteSpec]:
+    """Return the routes: the operations by their REST names, public calls, and margin's."""
+    public, margin = PublicCalls(venue), MarginCalls(venue)
+    rows = {
+        key: RouteSpec(table[name].kind, table[name].operation, table[name].handler, table[name].weight)
+        for key, name in _REST.items()
+    } | {
+        ("GET", "time"): RouteSpec("other", "time", public.time, public=True),
+        ("GET", "ping"): RouteSpec("ping", "ping", lambda account, params: {}, public=True),
+        ("GET", "exchangeInfo"): RouteSpec("other", "markets", public.exchange_info, 20, public=True),
+    }
+    apart = {
+        ("POST", "margin/order"): RouteSpec("other", "place-margin", margin.place, 6),
+        ("GET", "margin/openOrders"): RouteSpec("read", "margin-orders", margin.open_orders, 10),
+        ("DELETE", "margin/openOrders"): RouteSpec("cancel", "cancel-margin-all", margin.cancel_all),
+        ("DELETE", "margin/order"): RouteSpec("cancel", "cancel-margin", margin.cancel_order, 10),
+    }
+    return {(method, f"/api/v3/{path}"): spec for (method, path), spec in rows.items()} | {
+        (method, f"/sapi/v1/{path}"): spec for (method, path), spec in apart.items()
+    }
+
+
+class CancelCalls:
+    """The calls that cancel; a success costs nothing (§3.1)."""
+
+    def __init__(self, venue: BinanceSpot) -> None:
+        self._venue = venue
+
+    def cancel_all(self, account: Account, params: Params) -> object:
+        """Answer openOrders.cancelAll: orders and lists of a symbol; without any, an error (§3.1)."""
+        self._venue.permit_trade(account)
+        symbol = known_symbol(self._venue.symbols, params)
+        covered = [order for order in self._venue.covered(account) if order.symbol == symbol]
+        missed = self._venue.race(account, covered)
+        orders = [order for order in covered if order not in missed]
+        if not orders:
+            raise refusal("-2011")
+        claimed = self._venue.cancel(account, orders, whole=True)
+        self._venue.spare()
+        return self._reports(claimed)
+
+    def cancel_order(self, account: Account, params: Params) -> object:
+        """Answer order.cancel; a leg takes its whole list along."""
+        self._venue.permit_trade(account)
+        symbol = known_symbol(self._venue.symbols, params)
+        restriction = params.get("cancelRestrictions")
+        if restriction is not None and restriction not in _RESTRICTIONS:
+            raise refusal("-1145", "Invalid cancelRestrictions")
+        mine = [order for order in account.open.values() if order.symbol == symbol]
+        order = named_order(mine, params, "orderId", "origClientOrderId")
+        if order is None:
+            raise refusal("-2011")
+        if restriction is not None and order.state != _RESTRICTIONS[str(restriction)]:
+            raise refusal("-2011", "Order was not canceled due to cancel restrictions.")
+        return self._cancel(account, [order] if not order.category else self._venue.legs(account, order.category))
+
+    def cancel_list(self, account: Account, params: Params) -> object:
+        """Answer orderList.cancel."""
+        self._venue.permit_trade(account)
+        symbol = known_symbol(self._venue.symbols, params)
+        list_id, client = params.get("orderListId"), params.get("listClientOrderId")
+        if list_id in (None, "") and client in (None, ""):
+            raise refusal("-1102", missing("orderListId"))
+        groups = self._venue.order_lists.values()
+        named = (group for group in groups if (group.id == str(list_id) if list_id else group.client == client))
+        group = next((group for group in named if group.symbol == symbol), None)
+        legs = self._venue.legs(account, group.id) if group else []
+        if not legs:
+            raise refusal("-2011")
+        return self._cancel(account, legs)
+
+    def _cancel(self, account: Account, orders: list[Order]) -> object:
+        [report] = self._reports(orders)
+        self._venue.cancel(account, orders, whole=False, single=True)
+        self._venue.spare()
+        return report
+
+    def _reports(self, orders: Sequence[Order]) -> list[object]:
+        """Return a report for each order without a list, and one for each list."""
+        at_ms = self._venue.now_ns() // 1_000_000
+        reports: list[object] = [wire.report(order) for order in orders if not order.category]
+        for list_id in dict.fromkeys(order.category for order in orders if order.category):
+            legs = [order for order in orders if order.category == list_id]
+            shown = wire.order_list(self._venue.order_lists[list_id], legs, at_ms, done=True)
+            reports.append(shown | {"orderReports": [wire.report(order) for order in legs]})
+        return reports
+
+
+class PlaceCalls:
+    """The call that places an order."""
+
+    def __init__(self, venue: BinanceSpot) -> None:
+        self._venue = venue
+
+    def order(self, account: Account, params: Params) -> SimAnswer:
+        """Answer order.place."""
+        self._venue.permit_trade(account)
+        order = self._new(account, params)
+        headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
+        self._venue.place(account, order)
+        shown = wire.listed(order) | {"transactTime": order.created_ns // 1_000_000, "fills": []}
+        return with_headers(shown, headers)
+
+    def _new(self, account: Account, params: Params) -> Order:
+        symbol, side = known_symbol(self._venue.symbols, params), order_side(params)
+        kind = wire.KINDS.get(str(params.get("type", "")))
+        if kind is None:
+            raise refusal("-1116")
+        has_time = kind in ("limit", "stop")
+        if has_time and params.get("timeInForce") not in ("GTC", "IOC", "FOK"):
+            raise refusal("-1102", missing("timeInForce"))
+        return self._venue.new_order(
+            account, symbol, kind, side=side, qty=number(params, "quantity"),
+            price=None if kind == "market" else number(params, "price"),
+            stop_price=number(params, "stopPrice") if kind == "stop" else None,
+            client_id=params.get("newClientOrderId"),
+        )  # fmt: skip
+
+
+class ReadCalls:
+    """The calls that read."""
+
+    def __init__(self, venue: BinanceSpot) -> None:
+        self._venue = venue
+
+    def open_orders(self, account: Account, params: Params) -> object:
+        """Answer openOrders.status, without the legs that do not rest yet (§12)."""
+        symbol = known_symbol(self._venue.symbols, params, needed=False)
+        orders = self._venue.listed(account, "orders")
+        return [wire.listed(order) for order in orders if symbol in ("", order.symbol) and order.state != wire.PENDING]
+
+    def open_lists(self, account: Account, params: Params) -> object:
+        """Answer openOrderLists.status."""
+        orders = [order for order in self._venue.listed(account, "lists") if order.category]
+        shown: list[object] = []
+        for list_id in dict.fromkeys(order.category for order in orders):
+            legs = [order for order in orders if order.category == list_id]
+            at_ms = legs[0].created_ns // 1_000_000
+            shown.append(wire.order_list(self._venue.order_lists[list_id], legs, at_ms, done=False))
+        return shown
+
+    def order(self, account: Account, params: Params) -> object:
+        """Answer order.status."""
+        symbol = known_symbol(self._venue.symbols, params)
+        known = [order for order in (*account.open.values(), *account.closed.values()) if order.symbol == symbol]
+        order = named_order(known, params, "orderId", "origClientOrderId")
+        if order is None:
+            raise refusal("-2013")
+        return wire.listed(order)
+
+    def account(self, account: Account, params: Params) -> object:
+        """Answer account.status (§9)."""
+        return wire.account_body(account, can_trade=True, at_ms=self._venue.now_ns() // 1_000_000)
+
+
+class PublicCalls:
+    """The calls that need no key."""
+
+    def __init__(self, venue: BinanceSpot) -> None:
+        self._venue = venue
+
+    def time(self, account: Account, params: Params) -> object:
+        """Answer time."""
+        return {"serverTime": self._venue.now_ns() // 1_000_000}
+
+    def exchange_info(self, account: Account, params: Params) -> object:
+        """Answer exchangeInfo."""
+        limits = [
+            ("REQUEST_WEIGHT", "MINUTE", 1, self._venue.options.pool),
+            ("ORDERS", "SECOND", 10, 50), ("ORDERS", "DAY", 1, 160_000), ("RAW_REQUESTS", "MINUTE", 5, 300_000),
+        ]  # fmt: skip
+        return {
+            "timezone": "UTC", "serverTime": self._venue.now_ns() // 1_000_000, "rateLimits": rate_limits(limits),
+            "exchangeFilters": [], "symbols": [wire.market(base) for base in BASES],
+        }  # fmt: skip
+
+
+class MarginCalls:
+    """Orders of the margin accounts, which rest in books of their own: no call of spot sees them (§3.2).
+
+    The cross account and the isolated account of each pair are apart too. The admin API does not show their orders.
+    """
+
+    def __init__(self, venue: BinanceSpot) -> None:
+        self._venue = venue
+        self._books: dict[tuple[str, str], Account] = {}  # by account and isolated pair; cross has an empty pair
+
+    def _book(self, account: Account, params: Params) -> tuple[Account, str]:
+        isolated = str(params.get("isIsolated", "FALSE")).upper() == "TRUE"
+        symbol = known_symbol(self._venue.symbols, params, needed=isolated)
+        key = (account.name, symbol if isolated else "")
+        return self._books.setdefault(key, replace(account, open={}, closed={})), symbol
+
+    def place(self, account: Account, params: Params) -> object:
+        """Answer POST margin/order."""
+        self._venue.permit_trade(account)
+        book, symbol = self._book(account, params)
+        order = self._venue.new_order(account, symbol, "limit", side=order_side(params), qty=number(params, "quantity"))
+        book.rest([order])
+        return wire.listed(order)
+
+    def open_orders(self, account: Account, params: Params) -> object:
+        """Answer GET margin/openOrders."""
+        book, symbol = self._book(account, params)
+        return [wire.listed(order) for order in book.open.values() if symbol in ("", order.symbol)]
+
+    def cancel_all(self, account: Account, params: Params) -> object:
+        """Answer DELETE margin/openOrders."""
+        self._venue.permit_trade(account)
+        book, _ = self._book(account, params)
+        symbol = known_symbol(self._venue.symbols, params)
+        return self._end(book, [order for order in book.open.values() if order.symbol == symbol])
+
+    def cancel_order(self, account: Account, params: Params) -> object:
+        """Answer DELETE margin/order."""
+        self._venue.permit_trade(account)
+        book, _ = self._book(account, params)
+        order = named_order(book.open.values(), params, "orderId", "origClientOrderId")
+        return self._end(book, [order] if order else [])[0]
+
+    def _end(self, book: Account, orders: list[Order]) -> list[object]:
+        if not orders:
+            raise refusal("-2011")
+        for order in orders:
+            book.end(order, "CANCELED", self._venue.now_ns())
+        return [wire.report(order) | {"isIsolated": False} for order in orders]
