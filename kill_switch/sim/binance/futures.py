@@ -233,12 +233,9 @@ class BinanceFutures(Binance):
             return owner.name if owner else None
         return super().account_of(request)
 
-    def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
-        """Charge a request; a user stream costs nothing."""
-        if "upgrade" in request.headers and request.path != self.product.request_path:
-            self.log[-1].weight = 0
-            return None
-        return super().throttle(connection, request)
+    def connect_weight(self, request: Request) -> float:
+        """Return the weight of a new WebSocket; a user stream has none."""
+        return super().connect_weight(request) if request.path == self.product.request_path else 0
 
     def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
         """Open a stream of a listenKey's account; one with a key that is unknown is silent (§10)."""

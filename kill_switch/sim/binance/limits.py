@@ -13,6 +13,7 @@ from kill_switch.sim.binance.errors import refusal
 from kill_switch.sim.kit.limits import CostWindow, Window
 
 _MINUTE_S = 60.0
+_ATTEMPTS_S = 300.0
 
 
 class Limit(NamedTuple):
@@ -42,6 +43,7 @@ class Limits:
         self._weights: dict[str, CostWindow] = {}
         self._refused: dict[str, Window] = {}
         self._banned: dict[str, float] = {}  # until when, monotonic
+        self._attempts: dict[str, Window] = {}
         self._orders: dict[tuple[str, str], CostWindow] = {}  # by owner and interval
 
     def used(self, address: str) -> int:
@@ -67,6 +69,16 @@ class Limits:
                 cut(address)
             return Limit(418, ban_s)
         return Limit(429, window.frees_in(now))
+
+    def connects(self, address: str, most: int) -> bool:
+        """Count a WebSocket that an address opens; return False if it has opened too many in five minutes."""
+        now = time.monotonic()
+        window = self._attempts.setdefault(address, Window(most, _ATTEMPTS_S))
+        window.count = most
+        if window.full(now):
+            return False
+        window.add(now)
+        return True
 
     def refund(self, address: str, weight: float) -> None:
         """Return a weight to an address: a cancel that succeeds costs nothing (§3.1)."""

@@ -51,6 +51,7 @@ class BinanceOptions(Options):
     pool: int = option(0, "weight that an address may use in a minute (§7); 0 is no limit")
     ban_after: int = option(20, "refusals for too much weight in a minute that ban an address; 0 is none (§7)", harsh=3)
     ban_s: float = option(120.0, "seconds of the ban (§7)")
+    connects: int = option(300, "WebSockets that an address may open in five minutes (§5); 0 is no limit")
     ping_s: float = option(20.0, "seconds between the venue's pings; 0 is none (§5)")
     pong_s: float = option(60.0, "seconds without a pong until a WebSocket is closed (§5)")
     lag_s: float = option(0.0, "seconds by which lists of open orders lag behind (§10, §11 [unknown])", harsh=2.0)
@@ -70,7 +71,6 @@ class Binance(TableVenue):
     cancelled_word = "CANCELED"
     errors: ClassVar[Mapping[int, str]] = BY_STATUS
     pings_count = True
-    upgrade_weight = 2
     order_rules: ClassVar[tuple[OrderRule, ...]]  # on new orders of an account (§7)
     whole_weights: ClassVar[Mapping[str, float]]  # what reads cost without a symbol, by operation (§4)
     keyed: ClassVar[tuple[str, ...]] = ()  # the ends of paths that need the key only, no signature (§2)
@@ -148,7 +148,10 @@ class Binance(TableVenue):
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Charge every request, public ones and upgrades too; those of the wallet have pools of their own."""
         if "upgrade" in request.headers:
-            limit = self.charge(connection.peer, self.upgrade_weight)
+            if not self.limits.connects(connection.peer, self.options.connects):
+                return self.http_error(429, "-1034", None)
+            self.log[-1].weight = self.connect_weight(request)
+            limit = self.charge(connection.peer, self.log[-1].weight)
         elif request.path.startswith("/sapi/"):
             limit = None
         else:
@@ -161,6 +164,10 @@ class Binance(TableVenue):
         )
         answer.headers = {"Retry-After": str(int(limit.wait_s) + 1)}
         return answer
+
+    def connect_weight(self, request: Request) -> float:
+        """Return the weight of a new WebSocket (§5)."""
+        return 2
 
     def usage_headers(self, connection: Connection) -> Mapping[str, str]:
         """Return the weight that the address has used."""

@@ -38,6 +38,8 @@ def routes(venue: Binance) -> dict[tuple[str, str], RouteSpec]:
         ("GET", "capital/config/getall"): RouteSpec("other", "coins", calls.coins),
         ("GET", "capital/deposit/hisrec"): RouteSpec("read", "deposits", calls.deposits),
         ("GET", "capital/withdraw/history"): RouteSpec("read", "withdrawals", calls.withdrawals),
+        ("GET", "margin/allPairs"): RouteSpec("other", "margin-pairs", lambda account, params: []),
+        ("GET", "margin/isolated/allPairs"): RouteSpec("other", "margin-pairs", lambda account, params: []),
         ("GET", "system/status"): RouteSpec("other", "status", calls.system_status, public=True),
     }
     for space in ("spot", "futures"):

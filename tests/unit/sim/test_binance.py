@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Opcode
 
 from kill_switch.sim.binance.signing import Signatures, rest_text, ws_text
@@ -300,7 +300,7 @@ async def test_a_time_stamp_may_be_in_microseconds(client: Client) -> None:
     assert answer.json() == []
 
 
-async def test_what_is_missing_or_doubled_is_named(client: Client) -> None:
+async def test_a_missing_or_doubled_parameter_is_named(client: Client) -> None:
     stamp = f"timestamp={now_ms()}"
     for query, code in (
         (stamp, -1102),
@@ -401,7 +401,7 @@ async def test_lists_may_lag_behind_while_look_ups_do_not(client: Client) -> Non
     assert len(await client.get("openOrders")) == 1
 
 
-async def test_a_transfer_is_told_apart_from_a_result_of_trading(client: Client) -> None:
+async def test_a_transfer_differs_from_a_result_of_trading(client: Client) -> None:
     path = "/sapi/v1/capital/deposit/hisrec" if client.venue == "binance-spot" else "income"
     await client.sim.post("/equity", venue=client.venue, equity=150_000)
     assert await client.get(path) == []
@@ -497,6 +497,18 @@ async def test_a_limit_of_the_admin_api_says_when_it_ends(client: Client) -> Non
     answer = await client.cancel_all()
     assert (answer.status_code, answer.json()["code"]) == (429, -1003)
     assert 25 < int(answer.headers["retry-after"]) <= 31
+
+
+async def test_an_address_may_open_so_many_websockets(client: Client) -> None:
+    await client.sim.post("/options", venue=client.venue, connects=2)
+    path = {"binance-spot": "/ws-api/v3", "binance-usdm": "/private/ws", "binance-coinm": "/ws/x"}[client.venue]
+    for _ in range(2):
+        async with client.socket(path):
+            pass
+    with pytest.raises(InvalidStatus, match="429"):
+        async with client.socket(path):
+            pass
+    assert (await client.send("GET", "openOrders")).status_code == 200
 
 
 async def test_another_program_uses_the_pool_too(client: Client) -> None:

@@ -217,7 +217,7 @@ async def test_a_listen_key_needs_the_api_key_only_and_is_the_same_while_it_live
     assert (await client.raw("POST", "listenKey", headers={"X-MBX-APIKEY": ""})).json()["code"] == -2014
 
 
-async def test_a_stream_whose_listen_key_ends_is_told_so_then_stays_open_and_silent(client: Client) -> None:
+async def test_a_stream_whose_listen_key_ends_gets_an_event_then_stays_open_and_silent(client: Client) -> None:
     await options(client, listen_key_s=0.3)
     async with client.stream() as ws:
         event = await receive(ws)

@@ -217,7 +217,7 @@ async def test_a_second_logon_replaces_the_key_and_a_signature_overrides_it() ->
             assert uids[0] == uids[1] != own
 
 
-async def test_a_revoked_key_is_told_by_a_frame_without_an_id() -> None:
+async def test_a_revoked_key_is_answered_by_a_frame_without_an_id() -> None:
     async with with_key("ed25519") as (client, ws):
         await client.say(ws, "session.logon")
         await client.sim.fault(VENUE, "expire_token")
@@ -296,7 +296,8 @@ async def test_maintenance_is_announced_on_every_websocket(client: Client) -> No
 
 
 async def test_orders_are_placed_on_both_lanes(client: Client) -> None:
-    order = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "1", "price": "9"}
+    order: dict[str, Any] = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "1"}
+    order["price"] = "9"
     placed = await client.send("POST", "order", **order)
     assert placed.json()["status"] == "NEW" and placed.headers["x-mbx-order-count-1d"] == "1"
     async with client.socket("/ws-api/v3") as ws:
@@ -305,7 +306,7 @@ async def test_orders_are_placed_on_both_lanes(client: Client) -> None:
     assert await client.sim.open(VENUE) == 2
 
 
-async def test_a_websocket_over_the_limit_is_told_when_it_ends() -> None:
+async def test_the_refusal_of_a_websocket_over_the_limit_says_when_it_ends() -> None:
     async with running(VENUE, options={VENUE: {"pool": "10"}}) as sim:
         client = Client(sim, VENUE)
         async with client.socket("/ws-api/v3") as ws:
