@@ -11,6 +11,7 @@ from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.oxfun.adapter import OxFun
+from kill_switch.venues.sharing import Member, share_connections
 from tests.harness.shared_address import SIMULATORS, Address
 from tests.harness.venue_playbook import START
 from tests.harness.venue_profiles import STANDS
@@ -262,6 +263,36 @@ def test_parts_of_one_crosstrade_user_share_its_tokens(make: Make) -> None:
     address.venue.clear_faults()
     address.run(25)
     assert (address.phases(), address.open) == ({"CLEAR"}, 0)
+
+
+def test_accounts_of_an_address_share_its_connections_and_the_pace_at_which_they_open() -> None:
+    class Narrow(OxFun):
+        ADDRESS_CONNECTIONS = 32
+
+    def share(most: int, together: int, kind: type[OxFun] = Narrow) -> tuple[int, float]:
+        options = kind.Options(max_connections=most)
+        elsewhere = kind.Options(max_connections=most, rest_url="https://other.test")
+        members = {str(number): Member(kind, options, number) for number in range(together)}
+        return share_connections({**members, "other": Member(kind, elsewhere, "key")})["0"]
+
+    assert share(128, 1, OxFun) == (128, 10.0)
+    assert share(128, 4, OxFun) == (128, 2.5)
+    assert share(128, 1) == (32, 10.0)
+    assert share(8, 1) == (8, 10.0)
+    assert share(128, 4) == (8, 2.5)
+    assert share(128, 40)[0] == Narrow.CONNECTIONS  # each account always has these
+
+
+def test_a_reload_that_adds_accounts_of_an_address_gives_each_a_smaller_part() -> None:
+    adapters = {str(number): _oxfun() for number in range(2)}
+    sweep_timings({"0": adapters["0"]})
+    alone = adapters["0"].connections.per_s
+    sweep_timings(adapters)
+    assert [adapter.connections.per_s for adapter in adapters.values()] == [alone / 2] * 2
+
+
+def _oxfun() -> OxFun:
+    return OxFun(OxFun.Options(), STANDS["oxfun"].secrets(), 0.06)
 
 
 def cadence(name: str, together: int, **options: object) -> Cadence:
