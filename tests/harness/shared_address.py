@@ -104,10 +104,10 @@ class Address:
         users = 1 if one_key else accounts
         parts = [f"Sim{101 + number}" for number in range(accounts)]
         given = {"nt_accounts": ",".join(parts)} if one_key and name == "crosstrade" else {}
-        self.venue = simulator(simulator.options_type(**given), users)
-        patch.setattr(
-            self.venue, "later", lambda s, call, *rest: self.time.later(s, call, *rest) if s > 0 else call(*rest)
+        patch.setattr(  # before the simulator is made: its parts keep the method
+            simulator, "later", lambda _, s, call, *rest: self.time.later(s, call, *rest) if s > 0 else call(*rest)
         )
+        self.venue = simulator(simulator.options_type(**given), users)
         self.asked: list[Asked] = []
         self._heard: dict[str, Heard] = {}  # the latest request of each account
         self.bot_refused = 0
@@ -179,8 +179,8 @@ class Address:
         for _ in range(at_once):
             if name in self._heard and self.venue.throttle(self._connection, self._heard[name]) is not None:
                 self.bot_refused += 1
-        spec = self.venue.spec_of(self._heard[name]) if name in self._heard and hasattr(self.venue, "spec_of") else None
-        weight = max(1.0, spec.weight) if spec is not None else 1.0
+        route = self.venue.route(self._heard[name]) if name in self._heard else None
+        weight = 1.0 if route is None else max(1.0, route.weight)
         self.time.later(every_s * weight, self._bot, name, every_s, at_once)
 
     def rest(self, count: int = 3) -> None:

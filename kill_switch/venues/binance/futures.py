@@ -21,6 +21,7 @@ from kill_switch.venues.binance.futures_profile import (
     CANCELS,
     COINM,
     COVERED,
+    FEWEST_AGAIN,
     GUESSES,
     LISTS,
     NOT_COVERED,
@@ -164,7 +165,9 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         if is_first:
             steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols())
         else:
-            steps = self._fan_out.strike_again(now, SYMBOLS_AGAIN, may_find=may_find)
+            is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
+            most = SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
+            steps = self._fan_out.strike_again(now, most, may_find=may_find)
         yield from self.striker.strike(steps, now)
 
     def texts_to_sign(self) -> Iterator[TextAt]:

@@ -17,7 +17,9 @@ WEIGHT = "weight"
 POOL = Pool(WEIGHT, 2400, window_s=60.0, shared_by="address", product="binance futures")  # § 7
 LISTS = {"open": "openOrders", "conditional": "openAlgoOrders"}
 CANCELS = ("allOpenOrders", "algoOpenOrders")  # of a symbol, always together (§ 3.4)
-SYMBOLS_AGAIN = 20  # symbols of a repeated strike: the pool has to last for as long as orders outlive strikes
+# symbols of a strike that follows another: the pool has to last for as long as orders outlive strikes
+SYMBOLS_AGAIN = 40  # while less than half of the pool is in use
+FEWEST_AGAIN = 5  # else
 WALLET = "https://api.binance.com"
 
 
@@ -54,7 +56,7 @@ def demand(product: Product) -> Demand:
         probe=lists[:1],
         equity=(f"GET {product.account}",),
         drill=(f"DELETE {product.prefix}/order",),
-        strike=pair * SYMBOLS_AGAIN,
+        strike=pair * FEWEST_AGAIN,
         token=(f"POST {product.prefix}/listenKey",),
         keep_open=(f"GET {product.prefix}/ping",),
     )

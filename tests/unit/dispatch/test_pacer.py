@@ -17,6 +17,7 @@ from tests.harness.core_playbook import at, clear, residue
 from tests.harness.dispatch_doubles import GET_ORDERS, Floor, Venue
 
 PROBE = Request("GET", "/balance", {})
+PING = Request("GET", "/ping", {})
 
 
 class FullLimits(AccountLimits):
@@ -105,6 +106,59 @@ def test_no_read_replaces_a_probe_while_the_venue_asks_for_a_pause() -> None:
     venue.budget.on_refusal(60.0, floor.time.now())
     floor.session().use_idle_http_lane()
     assert (left(floor, GET_ORDERS), left(floor, PROBE)) == (0, 1)
+
+
+class ManySymbols(Full):
+    """A venue whose strikes have a call for each symbol."""
+
+    DEMAND: ClassVar[Demand] = Demand(keep_open=("GET /ping",))
+    keep_open = staticmethod(lambda now: PING)
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self.symbols = calls
+        self.is_full = False
+        self.limits.has_room = lambda calls, now: not self.is_full  # type: ignore[method-assign]
+
+    def strike_calls(self) -> int:
+        if not self.symbols:
+            raise ValueError("an order without a symbol")
+        return self.symbols
+
+
+def test_the_lane_has_a_connection_for_each_call_and_two_for_reads_up_to_the_accounts_share() -> None:
+    venue = ManySymbols(80)
+    pacer = floor_with(venue, residue("a")).session().pacer
+    assert pacer.wanted_connections() == 82
+    venue.connections = venue.connections._replace(most=50)
+    assert pacer.wanted_connections() == 50
+    venue.symbols = 0  # the count fails
+    assert pacer.wanted_connections() == venue.CONNECTIONS
+
+
+def test_an_account_whose_strikes_have_few_calls_wants_no_further_connection() -> None:
+    assert floor_with(Full(), residue("a")).session().pacer.wanted_connections() == 0
+
+
+def test_a_connection_is_kept_open_only_while_the_limits_have_room_and_proves_no_key() -> None:
+    venue = ManySymbols(80)
+    floor = floor_with(venue, residue("a"))
+    floor.session().keep_connection()
+    venue.is_full = True
+    floor.session().keep_connection()
+    assert left(floor, PING) == 1
+    venue.is_full = False
+    venue.budget.on_refusal(60.0, floor.time.now())
+    floor.session().keep_connection()
+    assert left(floor, PING) == 1
+    floor.answer("a", body=b"{}")
+    assert floor.phase() == "RESIDUE"
+
+
+def test_a_venue_that_states_no_cheap_request_gets_none_for_its_connections() -> None:
+    floor = floor_with(Full(), residue("a"))
+    floor.session().keep_connection()
+    assert floor.lanes["a"].calls == []
 
 
 class BrokenLimits(AccountLimits):

@@ -126,9 +126,7 @@ async def test_an_account_whose_strikes_fit_has_its_usual_connections_and_opens_
         assert account.ear.kept == 0
 
 
-async def test_a_venue_that_refuses_further_connections_gets_one_attempt_at_a_time_and_the_status_counts_them() -> (
-    None
-):
+async def test_a_venue_that_refuses_further_connections_gets_one_attempt_at_a_time_and_the_status_counts_them() -> None:
     account = Account()
     account.host.most = 12
     async with of(account):
