@@ -201,7 +201,8 @@ class KitAdapter(DescribedVenue[OptionsT]):
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         if route is not Route.WS:
-            return (*self.keep_warm(now), *(() if self.reader.is_single else self.refresh(now)))
+            # a lane that comes and goes reads the lists no more often than the venue's limits have room
+            return (*self.keep_warm(now), *(() if self.reader.is_single else self.read_backs.refresh_with_room(now)))
         self.sessions.open(conn, now)
         return self.sessions.begin(conn, now) if self.token is None else self.token.begin_login(conn, now)
 

@@ -223,7 +223,9 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield a frame for each symbol; the first strike reads the lists beside them, for symbols nobody knew."""
         self.now = now
-        steps = self.fan_out.strike(now, lists=number == 1 or not self.book.orders)
+        blind, first = not self.book.orders, number == 1
+        may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
+        steps = self.fan_out.strike(now, lists=(blind and first) or (may_find and (blind or first)))
         yield from self.striker.strike(steps, now)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
