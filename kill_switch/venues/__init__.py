@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.binance.futures import BinanceCoinm, BinanceUsdm
 from kill_switch.venues.binance.spot import BinanceSpot
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.deribit.adapter import Deribit
@@ -15,5 +16,17 @@ from kill_switch.venues.oxfun.adapter import OxFun
 from kill_switch.venues.roxom.adapter import Roxom
 
 VENUES: Mapping[str, type[Adapter]] = {
-    adapter.NAME: adapter for adapter in (BinanceSpot, CrossTrade, Deribit, Kraken, KrakenFutures, Kuna, OxFun, Roxom)
+    adapter.NAME: adapter
+    for adapter in (
+        BinanceCoinm,
+        BinanceSpot,
+        BinanceUsdm,
+        CrossTrade,
+        Deribit,
+        Kraken,
+        KrakenFutures,
+        Kuna,
+        OxFun,
+        Roxom,
+    )
 }

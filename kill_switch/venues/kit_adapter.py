@@ -84,7 +84,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
                 self.token_request,
                 self.read_token,
                 self.sessions.begin,
-                self.prepare_frame,
+                self.on_new_token,
                 lambda now: max(self.limits.token_wait_s(now), self.pause_s(now)),
                 self.calls,
                 self.timers,
@@ -124,7 +124,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         framed = self.carrier() is not None
         lines: list[str] = []
         for command in self.cancels(Instant(0, 0)):
-            if not isinstance(command, CancelCommand) or command.reads:
+            if not isinstance(command, CancelCommand):
                 continue
             if framed and command.frame is not None:
                 lines.append(f"ws {command.frame_line}")
@@ -203,7 +203,8 @@ class KitAdapter(DescribedVenue[OptionsT]):
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         if route is not Route.WS:
-            return (*self.keep_warm(now), *(() if self.reader.is_single else self.refresh(now)))
+            # a lane that comes and goes reads the lists no more often than the venue's limits have room
+            return (*self.keep_warm(now), *(() if self.reader.is_single else self.read_backs.refresh_with_room(now)))
         self.sessions.open(conn, now)
         return self.sessions.begin(conn, now) if self.token is None else self.token.begin_login(conn, now)
 
@@ -219,6 +220,10 @@ class KitAdapter(DescribedVenue[OptionsT]):
         """Use a connection whose login is complete."""
         pushes = self.read_backs.begin_pushes(conn, now) if self.pushes_orders else ()
         return (*self.prepare_frame(), *pushes)
+
+    def on_new_token(self, now: Instant) -> Outputs:
+        """Use a token that has just come, by default in the next strike's first frame."""
+        return self.prepare_frame()
 
     def on_session_closed(self, conn: int) -> None:
         """Note that a connection is gone, or was given up, so that its messages are ignored."""

@@ -29,7 +29,8 @@ class Request:
         self._wire = b""
 
     def __repr__(self) -> str:
-        return f"Request({self.method} {self.target}, {len(self.body)} bytes)"  # headers hold secrets
+        target = self.target.partition("&signature=")[0]
+        return f"Request({self.method} {target}, {len(self.body)} bytes)"  # headers hold secrets
 
     @property
     def wire(self) -> bytes:

@@ -7,6 +7,7 @@ on their way, or go dark without a word.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -69,6 +70,7 @@ class Link:
         self.frozen = False
         self._here = True  # as far as the venue knows
         self._closing = False
+        self.ponged_at = 0.0  # when the last pong came, by the venue's clock
         self._up_ns = self._down_ns = 0
         self._unread: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
         self._unsent: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
@@ -181,6 +183,10 @@ class Link:
 
     def write(self, data: bytes) -> None:
         """Send a part of a frame: nothing comes of it."""
+
+    def ping(self) -> None:
+        """Note a pong at once: lanes answer pings by themselves, whatever else is lost."""
+        self.ponged_at = time.monotonic()
 
     def close_websocket(self, code: int, reason: str = "") -> None:
         self.finish(f"closed by the venue: {code} {reason}".rstrip())

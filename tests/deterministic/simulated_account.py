@@ -87,6 +87,9 @@ class _Watched(Venue):
 
 _KINDS = {name: type(f"Watched{kind.__name__}", (_Watched, kind), {}) for name, kind in SIMULATORS.items()}
 _OPTIONS = {
+    **dict.fromkeys(("binance-coinm", "binance-usdm"), (("auth", ("hmac", "ed25519")),)),
+    "binance-spot": (("auth", ("hmac", "ed25519")), ("tells_end", (True, False)),
+                     ("unavailable", ("gone", "overloaded", "unknown", "unavailable", "internal"))),
     "crosstrade": (("nothing", ("empty", "warning", "400")), ("lists_terminal", (True, False)),
                    ("order_events", (False, True)), ("ws_errors", ("error", "data", "data-old")),
                    ("errors", ("new", "old")), ("nt_accounts", ("Sim101", "Sim101,Sim102"))),

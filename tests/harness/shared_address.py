@@ -16,6 +16,7 @@ from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
+from kill_switch.sim.binance import futures as binance_futures
 from kill_switch.sim.crosstrade import venue as crosstrade
 from kill_switch.sim.deribit import venue as deribit
 from kill_switch.sim.kit.protocol import Request as Heard
@@ -36,6 +37,8 @@ TRIP_MS = 40.0
 STEP_MS = 500.0  # how often the equity is looked at; everything else has a time of its own
 TOKEN_EVERY_S = 540.0
 SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
+    "binance-usdm": (binance_futures.BinanceUsdm, "BTCUSDT"),
+    "binance-coinm": (binance_futures.BinanceCoinm, "BTCUSD_PERP"),
     "oxfun": (oxfun.Oxfun, "BTC-USD-SWAP-LIN"),
     "roxom": (roxom.Roxom, "US500-BTC"),
     "deribit": (deribit.Deribit, "BTC-PERPETUAL"),
@@ -111,10 +114,10 @@ class Address:
         users = 1 if one_key else accounts
         parts = [f"Sim{101 + number}" for number in range(accounts)]
         given = {"nt_accounts": ",".join(parts)} if one_key and name == "crosstrade" else {}
-        self.venue = simulator(simulator.options_type(**given), users)
-        patch.setattr(
-            self.venue, "later", lambda s, call, *rest: self.time.later(s, call, *rest) if s > 0 else call(*rest)
+        patch.setattr(  # before the simulator is made: its parts keep the method
+            simulator, "later", lambda _, s, call, *rest: self.time.later(s, call, *rest) if s > 0 else call(*rest)
         )
+        self.venue = simulator(simulator.options_type(**given), users)
         self.asked: list[Asked] = []
         self._heard: dict[str, Heard] = {}  # the latest request of each account
         self.bot_refused = 0
@@ -186,8 +189,8 @@ class Address:
         for _ in range(at_once):
             if name in self._heard and self.venue.throttle(self._connection, self._heard[name]) is not None:
                 self.bot_refused += 1
-        spec = self.venue.spec_of(self._heard[name]) if name in self._heard and hasattr(self.venue, "spec_of") else None
-        weight = max(1.0, spec.weight) if spec is not None else 1.0
+        route = self.venue.route(self._heard[name]) if name in self._heard else None
+        weight = 1.0 if route is None else max(1.0, route.weight)
         self.time.later(every_s * weight, self._bot, name, every_s, at_once)
 
     def rest(self, count: int = 3) -> None:

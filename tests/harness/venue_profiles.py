@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from kill_switch.core.domain import CancelOutcome, Instant, Route, SweepTiming
 from kill_switch.venues import VENUES
@@ -70,7 +69,7 @@ class VenueProfile:
     ws_not_drilled: Callable[[dict[str, Any]], object] | None = None  # → one that does not
     worth: Callable[[Call], object] | None = None  # a call for figures → its answer's body; None: it has no figures
     equity: Mapping[str, str] = field(default_factory=dict)  # what they come to
-    granted: Callable[[Call], object] | None = None  # a call that a login needs → its answer; None: it needs none
+    granted: Callable[[Call], object] | None = None  # a call that a login needs → its answer, None for another call
     token: str | None = None  # that such a call hands out: it is as secret as a key
     worded: Callable[[str], object] | None = None  # words → a refusal that has them; None: as its `message`
     reads_by_post: bool = False  # every private request is a POST: its target names what it does
@@ -78,6 +77,10 @@ class VenueProfile:
     waits: bool = False  # a read-back waits for what the rate limit refuses, and does not fail
     settle_s: float = 0.0  # what it does when its lanes come up costs tokens that are back after that long
     signed_ms: Callable[[Request], int] | None = None  # the time in a request's signature; None: none is signed
+    target: Callable[[str], str] = str  # a request's target → what is the same in each copy of it
+    fans_out: str = ""  # a strike has a command for each symbol, for example for this one; "": it has one for all
+    asks: Callable[[Call], str] | None = None  # a look-up → the id; None: it ends the target or the body
+    not_fatal: bool = False  # `refused_login` says that a session has ended, and another one may be opened
 
     def make(self, secrets: Mapping[str, str] | None = None, **options: Any) -> Adapter:
         kind = VENUES[self.venue]
@@ -103,8 +106,8 @@ class VenueProfile:
         """Let a WebSocket connection come up, and answer the calls that its login needs."""
         outputs = player.put(Opened(Route.WS, conn))
         for call in outputs:
-            if isinstance(call, Call) and self.granted is not None:
-                outputs += player.put(answer(call.tag, self.granted(call)))
+            if isinstance(call, Call) and self.granted is not None and (body := self.granted(call)) is not None:
+                outputs += player.put(answer(call.tag, body))
         return outputs
 
     def log_in(self, player: Player, conn: int) -> Outputs:
@@ -117,16 +120,17 @@ class VenueProfile:
     def is_read(self, request: Request) -> bool:
         """Return whether a request changes nothing."""
         if not self.reads_by_post:
-            return request.method == "GET"
+            return request.method == "GET" or request.target.endswith("/listenKey")
         return "ancel" not in request.target
 
     def reads(self, call: Call, *ids: str, status: str = "") -> Replied:
         """Answer a read; all orders are in the first list of several."""
         lists = self.make().read(START)
-        first = next(output for output in lists if isinstance(output, Call)).request.target
-        if self.granted is not None and call.request.target != first:
-            return answer(call.tag, self.granted(call))
-        found = ids if call.request.target == first else ()
+        first = self.target(next(output for output in lists if isinstance(output, Call)).request.target)
+        target = self.target(call.request.target)
+        if self.granted is not None and target != first and (body := self.granted(call)) is not None:
+            return answer(call.tag, body)
+        found = ids if target == first else ()
         return answer(call.tag, self.listed(*found, status=status or self.live[0]))
 
 
@@ -816,43 +820,66 @@ _FUTURES = VenueProfile(
 )
 
 
-def _spot_order(one: str, status: str) -> dict[str, object]:
-    order_id = int(one) if one.isdigit() else 0  # a test's other order
-    return {"symbol": "BTCUSDT", "orderId": order_id, "orderListId": -1, "clientOrderId": "c1", "status": status}
+_BINANCE_SIGNED = frozenset({"recvWindow", "timestamp", "signature"})
 
 
-def _spot_push(one: str, status: str) -> object:
-    report = {"e": "executionReport", "s": "BTCUSDT", "c": "c2", "C": "c1", "i": int(one), "x": status, "X": status}
-    return {"subscriptionId": 0, "event": report}
+def _binance_target(target: str) -> str:
+    """Return a target without what differs from copy to copy: the window, the time and the signature."""
+    path, _, query = target.partition("?")
+    values = [value for value in query.split("&") if value.partition("=")[0] not in _BINANCE_SIGNED and value]
+    return f"{path}?{'&'.join(values)}" if values else path
 
 
-def _spot_error(code: int, text: str) -> dict[str, object]:
+def _binance_asks(call: Call) -> str:
+    values = dict(value.split("=", 1) for value in call.request.target.partition("?")[2].split("&"))
+    return values["orderId"] if "orderId" in values else f"algo:{values['algoId']}"
+
+
+def _binance_ms(request: Request) -> int:
+    return int(dict(value.split("=", 1) for value in request.target.partition("?")[2].split("&"))["timestamp"])
+
+
+def _binance_error(code: int, text: str) -> dict[str, object]:
     return {"code": code, "msg": text}
 
 
+def _spot_id(one: str) -> int | str:
+    return int(one) if one.isascii() and one.isdigit() and len(one) < 19 else one  # a test may have any text as an id
+
+
+def _spot_order(one: str, status: str) -> dict[str, object]:
+    return {"symbol": "BTCUSDT", "orderId": _spot_id(one), "orderListId": -1, "clientOrderId": "c1", "status": status}
+
+
+def _spot_push(one: str, status: str) -> object:
+    report = {"e": "executionReport", "s": "BTCUSDT", "c": "c2", "C": "c1", "i": _spot_id(one), "x": status}
+    report["X"] = status
+    return {"subscriptionId": 0, "event": report}
+
+
 def _spot_refused(frame_id: object, status: int, code: int, text: str) -> dict[str, object]:
-    return {"id": frame_id, "status": status, "error": _spot_error(code, text)}
+    return {"id": frame_id, "status": status, "error": _binance_error(code, text)}
 
 
-_SPOT_UNKNOWN_ORDER = _spot_error(-2011, "Unknown order sent.")
+_SPOT_UNKNOWN_ORDER = _binance_error(-2011, "Unknown order sent.")
 _SPOT_KEY_REFUSED = tuple(
-    (status, _spot_error(code, "Invalid API-key, IP, or permissions for action."))
+    (status, _binance_error(code, "Invalid API-key, IP, or permissions for action."))
     for status, code in ((401, -2015), (401, -2014), (400, -1022), (401, -1002), (400, -2017))
 )
 _SPOT_RESTING = (
-    (400, _spot_error(-2011, "Market is closed.")),
-    (400, _spot_error(-2011, "This action is disabled on this account.")),
-    (400, _spot_error(-2010, "This account may not place or cancel orders.")),
-    (400, _spot_error(-1013, "Market is closed.")),
-    (400, _spot_error(-1121, "Invalid symbol.")),
-    (503, _spot_error(-1008, "Server is currently overloaded with other requests.")),
-    (503, _spot_error(-1016, "This service is no longer available.")),
+    (400, _binance_error(-2011, "Market is closed.")),
+    (400, _binance_error(-2011, "This action is disabled on this account.")),
+    (400, _binance_error(-2010, "This account may not place or cancel orders.")),
+    (400, _binance_error(-1013, "Market is closed.")),
+    (400, _binance_error(-1121, "Invalid symbol.")),
+    (503, _binance_error(-1008, "Server is currently overloaded with other requests.")),
+    (503, _binance_error(-1016, "This service is no longer available.")),
 )
 _SPOT_UNKNOWN = (
-    (429, _spot_error(-1003, "Too much request weight used.")),
-    (408, _spot_error(-1007, "Timeout waiting for response from backend server.")),
-    (500, _spot_error(-1006, "An unexpected response was received from the message bus.")),
-    (500, _spot_error(-1000, "An unknown error occurred while processing the request.")),
+    (429, _binance_error(-1003, "Too much request weight used.")),
+    (408, _binance_error(-1007, "Timeout waiting for response from backend server.")),
+    (500, _binance_error(-1006, "An unexpected response was received from the message bus.")),
+    (500, _binance_error(-1000, "An unknown error occurred while processing the request.")),
 )
 _SPOT = VenueProfile(
     venue="binance-spot",
@@ -861,10 +888,11 @@ _SPOT = VenueProfile(
     timing=SweepTiming(  # §10: lists lag by up to 20 s
         clean_reads=2, read_after_s=0.025, read_gap_s=2.5, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
     ),
-    header="api_key",
-    signature="signature",
-    signed_ms=lambda request: int(parse_qs(urlsplit(request.target).query)["timestamp"][0]),
-    worded=lambda words: _spot_error(-1100, words),
+    target=_binance_target,
+    fans_out="BTCUSDT",
+    asks=_binance_asks,
+    signed_ms=_binance_ms,
+    worded=lambda words: _binance_error(-1100, words),
     login=({"id": "subscribe", "status": 200, "result": {"subscriptionId": 0}},),
     refused_login=_spot_refused("subscribe", 401, -2015, "Invalid API-key, IP, or permissions for action."),
     login_refusals=(
@@ -901,7 +929,7 @@ _SPOT = VenueProfile(
     listed=lambda *ids, status: [_spot_order(one, status) for one in ids],
     pushed=_spot_push,
     found=_spot_order,
-    forgotten=((400, _spot_error(-2013, "Order does not exist.")),),
+    forgotten=((400, _binance_error(-2013, "Order does not exist.")),),
     ids=("12569099453", "12569099454"),
     live=("NEW", "PARTIALLY_FILLED", "PENDING_NEW", "PENDING_CANCEL"),
     gone="CANCELED",
@@ -911,8 +939,8 @@ _SPOT = VenueProfile(
     drilled=((400, _SPOT_UNKNOWN_ORDER),),
     not_drilled=(
         (200, _spot_order("7", "CANCELED")),
-        (400, _spot_error(-2011, "Market is closed.")),
-        (400, _spot_error(-1121, "Invalid symbol.")),
+        (400, _binance_error(-2011, "Market is closed.")),
+        (400, _binance_error(-1121, "Invalid symbol.")),
         *_SPOT_UNKNOWN,
     ),
     ws_drilled=lambda frame: _spot_refused(frame["id"], 400, -2011, "Unknown order sent."),
@@ -1054,10 +1082,129 @@ _DERIBIT = VenueProfile(
     signed_ms=_deribit_stamp,
 )
 
+
+def _binance_futures(product: str, symbol: str) -> VenueProfile:
+    """Return the stand of USD-M (`fapi`) or COIN-M (`dapi`), with a symbol of it."""
+    is_linear = product == "fapi"
+    urls = {
+        True: ("wss://fstream.binance.com/private/ws", "https://fapi.binance.com"),
+        False: ("wss://dstream.binance.com/ws", "https://dapi.binance.com"),
+    }
+
+    def number(one: str) -> object:
+        return int(one) if one.isascii() and one.isdigit() else one
+
+    def listed(*ids: str, status: str) -> object:
+        return [{"symbol": symbol, "orderId": number(one), "clientOrderId": "c", "status": status} for one in ids]
+
+    def pushed(one: str, status: str) -> object:
+        order = payload("binance/futures-order-update")["o"] | {
+            "s": symbol,
+            "i": number(one),
+            "X": status,
+            "x": "TRADE",
+        }
+        return {**payload("binance/futures-order-update"), "o": order}
+
+    def found(one: str, status: str) -> object:
+        return {"symbol": symbol, "orderId": number(one), "clientOrderId": "c", "status": status}
+
+    def granted(call: Call) -> object:
+        if call.request.target.endswith("/listenKey"):
+            return payload("binance/futures-listen-key")
+        if call.request.method == "DELETE":
+            return _binance_error(-2011, "Unknown order sent.")
+        return {} if call.request.target.startswith("/sapi/") else None
+
+    return VenueProfile(
+        venue="binance-usdm" if is_linear else "binance-coinm",
+        secrets=lambda: {"api_key": "binance-key-0123456789", "api_secret": "binance-secret-0123456789"},
+        addresses=urls[is_linear],
+        # §7: 2400 a minute for both products and all accounts of an address; §10: lists lag by up to 20 s
+        timing=SweepTiming(
+            clean_reads=2, read_after_s=0.025, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+        ),
+        refused_login=payload("binance/futures-listen-key-expired"),
+        not_fatal=True,
+        login_refusals=((payload("binance/futures-listen-key-expired"), "the listen key has expired", False),),
+        accepted=(
+            payload("binance/futures-cancelled-all"),
+            {"code": "200", "msg": "The operation of cancel all conditional open order is done."},
+        ),
+        refused=(
+            (400, _binance_error(-1121, "Invalid symbol.")),
+            (400, _binance_error(-1102, "Mandatory parameter 'symbol' was not sent.")),
+            (400, _binance_error(-2011, "Order was not canceled due to cancel restrictions.")),
+            (400, _binance_error(-4120, "Order type not supported for this endpoint.")),
+        ),
+        unknown=(
+            (429, _binance_error(-1003, "Too many requests.")),
+            (418, _binance_error(-1003, "Way too much request weight used; IP banned until 1700000600000.")),
+            (408, _binance_error(-1007, "Timeout waiting for response from backend server.")),
+            (503, _binance_error(-1000, "Unknown error, please check your request or try again later.")),
+            (200, {"data": {}}),
+            (200, {"code": 0}),
+        ),
+        judged=(
+            (200, payload("binance/futures-cancelled-all"), CancelOutcome.ACCEPTED, "2 commands: accepted"),
+            (400, _binance_error(-2011, "Unknown order sent."), CancelOutcome.ACCEPTED, "2 commands: accepted"),
+            (400, _binance_error(-1121, "Invalid symbol."), CancelOutcome.REFUSED, f"{symbol}: 400 -1121 Invalid sy"),
+            (401, _binance_error(-2015, "Invalid API-key."), CancelOutcome.REFUSED, "401 -2015 Invalid API-key."),
+            (400, _binance_error(-1022, "Signature for this"), CancelOutcome.REFUSED, "400 -1022 Signature"),
+            (503, _binance_error(-1000, "Service Unavailable."), CancelOutcome.REFUSED, "503 -1000 Service Unav"),
+            (503, _binance_error(-1008, "Server is overloaded"), CancelOutcome.REFUSED, "503 -1008 Server is"),
+            (408, _binance_error(-1007, "Timeout"), CancelOutcome.UNKNOWN, "408 -1007 Timeout"),
+            (200, {"code": 0}, CancelOutcome.UNKNOWN, f"{symbol}: accepted, without code 200"),
+        ),
+        nothing=(*_SLOW[:-1], (403, b"<html>"), (404, b"<html>"), (520, b"<html>"), (429, b"slow down")),
+        key_refused=(401, _binance_error(-2015, "Invalid API-key, IP, or permissions for action.")),
+        probe_failures=(
+            (401, _binance_error(-2015, "Invalid API-key"), "401 -2015 Invalid API-key", True),
+            (
+                400,
+                _binance_error(-1000, "Not for a Portfolio Margin account."),
+                "a portfolio-margin account: its",
+                True,
+            ),
+            (400, _binance_error(-1121, "Invalid symbol."), "400 -1121 Invalid symbol.", False),
+            (200, {"orders": []}, "the open list cannot be read", False),
+            (200, [7], "the open list cannot be read: 1 of 1 orders", False),
+            (503, b"", "HTTP 503 proves nothing", False),
+        ),
+        worded=lambda words: _binance_error(-1121, words),
+        granted=granted,
+        token=payload("binance/futures-listen-key")["listenKey"],
+        target=_binance_target,
+        fans_out=symbol,
+        asks=_binance_asks,
+        signed_ms=_binance_ms,
+        listed=listed,
+        pushed=pushed,
+        found=found,
+        forgotten=((400, _binance_error(-2013, "Order does not exist.")),),
+        ids=("88867740101", "88867740102"),
+        live=("NEW", "PARTIALLY_FILLED"),
+        gone="CANCELED",
+        ends=("FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"),
+        drilled=((400, _binance_error(-2011, "Unknown order sent.")),),
+        not_drilled=(
+            (400, _binance_error(-2011, "Order was not canceled due to cancel restrictions.")),
+            (400, _binance_error(-1121, "Invalid symbol.")),
+            (200, {"orderId": 1, "symbol": symbol, "status": "CANCELED"}),
+        ),
+        worth=lambda call: payload("binance/futures-account"),
+        equity={"USDT": "1238.2", "BNB": "0.5"},
+    )
+
+
+_USDM, _COINM = _binance_futures("fapi", "BTCUSDT"), _binance_futures("dapi", "BTCUSD_PERP")
+
 STANDS: Mapping[str, VenueProfile] = {
     stand.venue: stand
     for stand in (
         _SPOT,
+        _COINM,
+        _USDM,
         _CROSSTRADE,
         _DERIBIT,
         _KRAKEN,

@@ -268,6 +268,18 @@ def test_what_the_venue_states_to_be_in_use_is_counted_from_frames_and_from_head
     assert player.adapter.budget.share == pytest.approx(0.25)
 
 
+def test_an_http_lane_that_comes_and_goes_does_not_use_the_limit_up() -> None:
+    player, weight = ready(), 0.0
+    for _ in range(40):
+        player.put(Closed(Route.HTTP, 0, "reset"))
+        player.put(Pause(0.25))
+        for call in calls_of(player.put(Opened(Route.HTTP, 0))):
+            cost = {"openOrders": 80, "openOrderList": 6, "account": 20}
+            weight += cost.get(urlsplit(call.request.target).path.removeprefix("/api/v3/"), 0)
+            player.put(answer(call.tag, []))
+    assert weight < 3000 and not player.adapter.limits.first_read_wait_s(player.now)
+
+
 # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

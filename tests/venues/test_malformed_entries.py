@@ -35,8 +35,13 @@ FIELDS = {  # as the venues document an order of a list
 }
 STATUS = {"oxfun": "status", "roxom": "status", "kuna": "status", "crosstrade": "orderState"}  # Kraken's id is a key
 STATUS |= {"kraken-futures": "status", "deribit": "order_state"}
-ID = {"oxfun": "orderId", "roxom": "id", "kuna": "id", "crosstrade": "orderId", "kraken-futures": "order_id"}
-ID["deribit"] = "order_id"
+for _futures in ("binance-usdm", "binance-coinm"):
+    FIELDS[_futures] = "symbol orderId clientOrderId status positionSide type side price origQty algoId algoStatus"
+    STATUS[_futures] = "status"
+FIELDS["binance-spot"] = "symbol orderId orderListId clientOrderId status type side price origQty isWorking"
+STATUS["binance-spot"] = "status"
+ID = {"binance-spot": "orderId", "binance-usdm": "orderId", "binance-coinm": "orderId", "deribit": "order_id"}
+ID |= {"oxfun": "orderId", "roxom": "id", "kuna": "id", "crosstrade": "orderId", "kraken-futures": "order_id"}
 
 
 def ids(stand: VenueProfile) -> list[str]:
@@ -57,6 +62,8 @@ class Values(UserList[Any]):
 
 def entries(body: Any) -> Any:
     """Find a body's list of orders."""
+    if isinstance(body, list):
+        return body
     if "openOrders" in body:
         return body["openOrders"]
     if "result" in body:
@@ -137,8 +144,10 @@ REFUSALS: dict[str, tuple[int, dict[str, Any]]] = {
 @pytest.mark.parametrize("venue", list(VENUES))
 def test_orders_that_come_beside_an_error_are_seen_and_the_read_is_incomplete(venue: str) -> None:
     stand = STANDS[venue]
-    status, error = REFUSALS[venue]
     body = stand.listed(*stand.ids, status=stand.live[0])
+    if isinstance(body, list):
+        pytest.skip("an answer is a list or an error")
+    status, error = REFUSALS[venue]
     assert isinstance(body, dict)
     orders_read = read(stand.ready(), body | error, status)
     assert ({order.id for order in orders_read.orders}, orders_read.complete) == (set(stand.ids), False)

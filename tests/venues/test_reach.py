@@ -12,7 +12,12 @@ from kill_switch.venues import VENUES
 from tests.harness.venue_profiles import STANDS, VenueProfile
 
 SHEETS = Path(__file__).parents[2] / "docs/venues"
-PAGES = {"kraken-futures": "kraken"}  # venue → its page, where it has another's
+PAGES = {
+    "kraken-futures": "kraken",
+    "binance-spot": "binance",
+    "binance-usdm": "binance",
+    "binance-coinm": "binance",
+}  # venue → its page, where it has another's
 LONGEST = 120  # characters: a phrase is one line in a terminal
 
 every_venue = pytest.mark.parametrize("stand", list(STANDS.values()), ids=list(STANDS))

@@ -130,7 +130,8 @@ class Post:
             return CallLost(call.tag, self.mood == "loses", "connection reset")
         if self.stand.is_read(call.request):
             read = self.stand.reads(call, *self.live)
-            return read._replace(body=orjson.dumps(orjson.loads(read.body) | self.stand.besides))
+            besides = self.stand.besides
+            return read._replace(body=orjson.dumps(orjson.loads(read.body) | besides)) if besides else read
         body = self._said(False)
         return body if isinstance(body, Replied) else answer(call.tag, body)
 

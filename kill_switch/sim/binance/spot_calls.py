@@ -70,6 +70,7 @@ def routes(venue: BinanceSpot, table: Mapping[str, Call]) -> dict[tuple[str, str
     apart = {
         ("POST", "margin/order"): RouteSpec("other", "place-margin", margin.place, 6),
         ("GET", "margin/openOrders"): RouteSpec("read", "margin-orders", margin.open_orders, 10),
+        ("GET", "margin/isolated/account"): RouteSpec("read", "margin-pairs", margin.pairs, 10),
         ("DELETE", "margin/openOrders"): RouteSpec("cancel", "cancel-margin-all", margin.cancel_all),
         ("DELETE", "margin/order"): RouteSpec("cancel", "cancel-margin", margin.cancel_order, 10),
     }
@@ -261,6 +262,11 @@ class MarginCalls:
         """Answer GET margin/openOrders."""
         book, symbol = self._book(account, params)
         return [wire.listed(order) for order in book.open.values() if symbol in ("", order.symbol)]
+
+    def pairs(self, account: Account, params: Params) -> object:
+        """Answer GET margin/isolated/account: the pairs that have an account of their own."""
+        names = [pair for owner, pair in self._books if owner == account.name and pair]
+        return {"assets": [{"symbol": pair, "isolatedCreated": True, "enabled": True} for pair in names]}
 
     def cancel_all(self, account: Account, params: Params) -> object:
         """Answer DELETE margin/openOrders."""

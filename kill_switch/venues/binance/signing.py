@@ -62,7 +62,10 @@ def signer_of(secrets: Mapping[str, str]) -> Signer:
         return _private_signer(private_key)
     if not secret or not secret.strip():
         raise ValueError("api_secret missing: it signs the requests, unless private_key does")
-    held = secret.encode()
+    try:
+        held = secret.encode()
+    except UnicodeEncodeError:
+        raise ValueError("api_secret is not text") from None  # the cause would show the secret
     return Signer("hmac", lambda text: hex_hmac(held, text))
 
 
@@ -116,11 +119,15 @@ class SignedRequests:
     between kills: a request whose signature was made up to `USED_FOR_MS` ago leaves with it, and with its time.
     """
 
-    def __init__(self, host: str, key: str, signer: Signer, clock: ClockOffset) -> None:
-        """Make the requests of `key`; raise ValueError, without the key, if no header can carry it."""
+    def __init__(self, host: str, key: str, signer: Signer, clock: ClockOffset, origin: str = "") -> None:
+        """Make the requests of `key`; with an `origin`, they go there and not to the account's `rest_url`.
+
+        Raise ValueError, without the key, if no header can carry it.
+        """
         self.signer = signer
         self.key = header_safe("api_key", key)
         self._clock = clock
+        self._origin = origin
         self._plain = {"Host": host, "User-Agent": "kill-switch"}
         self._keyed = {**self._plain, "X-MBX-APIKEY": self.key}
         self._ahead: dict[bytes, tuple[int, str]] = {}  # a text without its time → its time, and the signature
@@ -132,7 +139,7 @@ class SignedRequests:
         def build(now: Instant) -> Request:
             at_ms, signature = self._sign(text_at, now)
             target = f"{path}?{text_at(at_ms).decode()}&signature={quote(signature, safe='')}"
-            return Request(method, target, self._keyed)
+            return Request(method, target, self._keyed, origin=self._origin)
 
         return build
 

@@ -94,10 +94,11 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     COMMANDS = (
         'ws "openOrders.cancelAll": the orders of a symbol, for each symbol with open orders',
         "DELETE /api/v3/openOrders: its twin, if no answer comes or the WebSocket is down",
+        "GET /api/v3/openOrders, GET /api/v3/openOrderList: symbols that nobody knew, in a first strike",
     )
     COVERED = (
-        "orders of every symbol, stops and order lists (OCO, OTO, OTOCO) with their pending legs, of every program"
-        " and of the web page",
+        "orders of every symbol, stops too, of every program and of the web page",
+        "order lists (OCO, OTO, OTOCO) with their pending legs",
     )
     NOT_COVERED = (
         "orders on margin, cross and isolated: the spot cancel does not see them; they are looked for and named",
@@ -150,8 +151,15 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         )
         self._checks = AccountChecks(self._questions(), self.calls, self._note_findings)
         self.lists = (
-            OrderList("open", one_page(self._signed("GET", "openOrders")), lambda data: data),
-            OrderList("order-lists", one_page(self._signed("GET", "openOrderList")), list_items),
+            OrderList(
+                "open", one_page(self._signed("GET", "openOrders")), lambda data: data, line=f"GET {API}openOrders"
+            ),
+            OrderList(
+                "order-lists",
+                one_page(self._signed("GET", "openOrderList")),
+                list_items,
+                line=f"GET {API}openOrderList",
+            ),
         )
         self.look_up = self._look_up
         self.fan_out = FanOut(self.book, self._by_symbol, self.lists, self.read_order)
@@ -215,8 +223,10 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield a frame for each symbol; the first strike reads the lists beside them, for symbols nobody knew."""
         self.now = now
-        steps = self.fan_out.strike(now, lists=number == 1 or not self.book.orders)
-        yield from self.striker.strike(steps, now, is_later=number > 1)
+        blind, first = not self.book.orders, number == 1
+        may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
+        steps = self.fan_out.strike(now, lists=(blind and first) or (may_find and (blind or first)))
+        yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from kill_switch.core.domain import Instant, Order
+from kill_switch.venues.kit.batches import TryCounter
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.order_list import ListPage, OrderList, ReadOrder, read_page
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
@@ -49,10 +50,17 @@ class FanOut:
         self._lists = tuple(lists)
         self._read_order = read_order
         self._commands_each = commands_each
+        self._tries = TryCounter()
+        self._first = ""  # the symbol that had the most orders when they were counted last
+        book.on_whole_list = self.look_ahead
 
     def symbols(self) -> list[str]:
         """Return the symbols of the book, those with the most orders first."""
         return _ranked(self._book.orders.values())
+
+    def look_ahead(self) -> None:
+        """Note the symbol that a strike begins with, so that its first command need not wait for the counting."""
+        self._first = next(iter(self.symbols()), "")
 
     def count_calls(self) -> int:
         """Return how many commands and lists the next strike would have now, for `Adapter.strike_calls`."""
@@ -66,9 +74,25 @@ class FanOut:
         `now` is the moment of the strike. The second symbol is looked at only when the first symbol's commands have
         been taken.
         """
-        return _StrikeBySymbol(self._book, self._commands, self._read_order, now).steps(
-            self.symbols(), self._lists if lists else ()
-        )
+        strike = _StrikeBySymbol(self._book, self._commands, self._read_order, now)
+        yield from strike.cancel(self._begin_with())
+        yield from strike.steps(self.symbols(), self._lists if lists else ())
+
+    def strike_again(self, now: Instant, most: int, *, may_find: bool) -> Iterator[StrikeStep]:
+        """Yield the commands of a strike that follows another, for `most` symbols, the least tried first.
+
+        The symbol with the most orders is cancelled in any case. The lists are read where no symbol is known, if
+        `may_find`.
+        """
+        strike = _StrikeBySymbol(self._book, self._commands, self._read_order, now)
+        yield from strike.cancel(self._begin_with())
+        symbols = self._tries.choose(self.symbols(), most)
+        yield from strike.steps(symbols, self._lists if may_find and not symbols else ())
+
+    def _begin_with(self) -> tuple[str, ...]:
+        """Return the symbol that had the most orders, if it still has one: with thousands, to count them takes long."""
+        known = self._first and any(order.symbol == self._first for order in self._book.orders.values())
+        return (self._first,) if known else ()
 
 
 class _StrikeBySymbol:
@@ -84,14 +108,16 @@ class _StrikeBySymbol:
         self._struck: set[str] = set()
 
     def steps(self, symbols: Sequence[str], lists: Iterable[OrderList]) -> Iterator[StrikeStep]:
-        yield from self._cancel(symbols[:1])
+        if not self._struck:
+            yield from self.cancel(symbols[:1])
         for order_list in lists:
             yield self._find(order_list)
-        yield from self._cancel(symbols[1:])
+        yield from self.cancel(symbols)
         if unnamed := sum(not order.symbol for order in self._book.orders.values()):
             yield LeftOut(f"{unnamed} order(s) whose symbol is unknown")
 
-    def _cancel(self, symbols: Iterable[str]) -> Iterator[StrikeStep]:
+    def cancel(self, symbols: Iterable[str]) -> Iterator[StrikeStep]:
+        """Yield the commands of the symbols by which the strike has not cancelled yet."""
         for symbol in symbols:
             if symbol not in self._struck:
                 self._struck.add(symbol)
@@ -111,13 +137,13 @@ class _StrikeBySymbol:
 
         def follow(reply: Reply, then: Instant) -> Iterator[StrikeStep]:
             page: ListPage = reply.data
-            yield from self._cancel(_ranked(page.orders))
+            yield from self.cancel(_ranked(page.orders))
             if page.cursor and number < MAX_PAGES:
                 yield self._find(order_list, page.cursor, number + 1)
             # only a read-back ends the orders that a list lacks
             yield from self._book.apply_listing(order_list.name, page.orders, self._now.mono_ns, whole=False)
 
-        return CancelCommand(FIND, order_list.page(cursor), judge, follow, reads=True)
+        return CancelCommand(FIND, order_list.page(cursor), judge, follow, reads=True, line=order_list.line)
 
 
 def _ranked(orders: Iterable[Order]) -> list[str]:

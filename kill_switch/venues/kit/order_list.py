@@ -40,6 +40,7 @@ class OrderList(NamedTuple):
     items: Callable[[Any], object]  # a reply's data → the list of its orders; anything else cannot be read
     cursor: Callable[[Any], str] = last_page  # a reply's data → the cursor of the next page, "" for the last page
     full: int = 0  # of a list without a cursor: a page of so many orders may not have all; 0: a page always has all
+    line: str = ""  # its request as `describe_strike` shows it, where a strike reads it
 
 
 class ListPage(NamedTuple):

@@ -25,6 +25,7 @@ MAX_UNHURRIED_LOOK_UPS = 5  # look-ups at a time that no read-back waits for
 MAX_LOOK_UPS = (
     10  # look-ups of a read-back, so that it stays within each venue's limit; the next read-back does the others
 )
+REOPENED_WITHIN_NS = 5_000_000_000  # a lane that is up again within that comes and goes
 MIN_WAIT_S = 0.001  # a shorter timer could end at the same moment
 MAX_WHY = 600  # characters of the reasons why a read-back is incomplete
 NAMED = 3  # most orders that a line of evidence names
@@ -79,6 +80,7 @@ class ReadBackRunner:
         self.count_cancelled: Callable[[], int | None] = lambda: None
         self.look_up_part: Callable[[ReadBack | None, tuple[str, ...]], Any] = lambda read, ids: (read, ids)
         self.lag_ns = 0  # a look-up may not know an order whose last message is younger, in ns
+        self._reopened_ns = NEVER  # when the lists were last requested because the HTTP lane came up
         self._book = book
         self._calls = calls
         self._evidence = evidence
@@ -109,6 +111,14 @@ class ReadBackRunner:
     def _refresh_after(self, seconds: float) -> Outputs:
         self._refresh_due = True
         return (WakeAfter(REFRESH, seconds),)
+
+    def refresh_with_room(self, now: Instant) -> Outputs:
+        """Request every list because the HTTP lane came up; if it comes and goes, once the venue's limits have room."""
+        budget, is_again = self._calls.budget, now.mono_ns - self._reopened_ns < REOPENED_WITHIN_NS
+        if is_again and (wait_s := budget.wait_s(budget.demand.read, now)):
+            return self._refresh_after(max(wait_s, MIN_WAIT_S))
+        self._reopened_ns = now.mono_ns
+        return self._refresh(now)
 
     def on_refresh_timer(self, now: Instant) -> Outputs:
         """Request every list, if the HTTP lane is up, now or when the venue's limits have room."""

@@ -14,8 +14,8 @@ class SecondRoute:
     """The policy of one account: how long a call waits for an answer before its second copy leaves, in seconds.
 
     A probe and a drill have no second route: they test the warm lane. The first strike of a kill waits `cancel_s`,
-    whatever the round trip. Later strikes wait as long as the answers of their lane take: their copies draw from the
-    venue's limits, strike after strike.
+    whatever the round trip. Later strikes, and those with a command for each symbol, wait as long as the answers of
+    their lane take: their copies draw from the venue's limits.
     """
 
     __slots__ = ("_trips_s", "cancel_s")
@@ -28,9 +28,9 @@ class SecondRoute:
         """Note how long an answer took on a lane."""
         self._trips_s[route] = max(rtt_us / 1e6, FADING * self._trips_s.get(route, 0.0))
 
-    def strike_s(self, route: Route, *, is_later: bool) -> float:
-        """Return how long a command of a strike waits on a lane; `is_later`: it is not the kill's first strike."""
-        if not is_later:
+    def strike_s(self, route: Route, *, copies_wait: bool) -> float:
+        """Return how long a command of a strike waits on a lane; `copies_wait`: until an answer can have come."""
+        if not copies_wait:
             return self.cancel_s
         return max(self.cancel_s, self._answer_s(route))
 

@@ -40,7 +40,7 @@ class SessionToken:
         build: Build,
         read: Callable[[Any], Token | None],
         begin: Callable[[int, Instant], Outputs],
-        on_renewed: Callable[[], Outputs],
+        on_renewed: Callable[[Instant], Outputs],
         pause_s: Callable[[Instant], float],
         calls: CallStarter,
         timers: TimerTable,
@@ -50,9 +50,11 @@ class SessionToken:
         """Make a holder without a token.
 
         `build` builds the request, `read` reads the token from a reply's data. `begin` starts the login of a
-        connection, `on_renewed` is called with each new token. `pause_s` returns for how long no request may leave.
+        connection, `on_renewed` is called with the moment of a new token. `pause_s` returns for how long no request
+        may leave.
         """
         self.value = ""
+        self.trouble = ""  # why the last request has brought no token; "": it has, or none was made
         self._build = build
         self._read = read
         self._begin = begin
@@ -68,9 +70,13 @@ class SessionToken:
         self._next_ns = 0  # no request before that, monotonic
         self._gap_s = MIN_FETCH_GAP_S
 
+    def is_valid(self, now: Instant) -> bool:
+        """Return whether there is a token that has not ended."""
+        return bool(self.value) and now.mono_ns < self._ends_ns
+
     def begin_login(self, conn: int, now: Instant) -> Outputs:
         """Start the login of a connection, now or once there is a token."""
-        if self.value and now.mono_ns < self._ends_ns:
+        if self.is_valid(now):
             return self._begin(conn, now)
         self._waiting[conn] = None
         return self.fetch(now)
@@ -109,7 +115,7 @@ class SessionToken:
         if token is None or not token.value:
             why = "the answer cannot be read" if reply.ok else reply.evidence
             return self._fail(why, now, fatal=reply.key_refused)
-        self._asking, self._gap_s = False, MIN_FETCH_GAP_S
+        self._asking, self._gap_s, self.trouble = False, MIN_FETCH_GAP_S, ""
         self.value, self._ends_ns = token.value, call.asked_ns + int(token.life_s * 1e9)
         self._evidence.hide(token.value)
         ends_ns = self._ends_ns
@@ -118,14 +124,14 @@ class SessionToken:
         )
         waiting, self._waiting = self._waiting, {}
         logins = tuple(output for conn in waiting for output in self._begin(conn, now))
-        return (renewal, *self._on_renewed(), *logins)
+        return (renewal, *self._on_renewed(now), *logins)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         """Try again later."""
         return self._fail(why, now, fatal=False)
 
     def _fail(self, why: str, now: Instant, *, fatal: bool) -> Outputs:
-        self._asking = False
+        self._asking, self.trouble = False, why
         self._gap_s = min(MAX_FETCH_GAP_S, 2 * self._gap_s)
         text = f"no token for the WebSocket: {why}"
         return (*(NotReady(Route.WS, conn, text, fatal) for conn in self._waiting), *self.fetch(now))

@@ -180,12 +180,15 @@ class Striker:
 
     # strikes
 
-    def strike(self, steps: Iterable[StrikeStep], now: Instant, *, is_later: bool) -> Iterator[Output]:
+    def strike(
+        self, steps: Iterable[StrikeStep], now: Instant, *, is_later: bool, is_wide: bool = False
+    ) -> Iterator[Output]:
         """Yield the commands of a strike as they are built; the first is the prebuilt message, if there is one.
 
-        `is_later`: it is not the kill's first, so that no copy leaves before an answer can have come.
+        `is_later`: it is not the kill's first. `is_wide`: it has a command for each of many symbols. No copy of either
+        leaves before an answer can have come: the copies draw from the venue's limits.
         """
-        strike = StrikeTally(now.mono_ns, is_later=is_later)
+        strike = StrikeTally(now.mono_ns, copies_wait=is_later or is_wide)
         self._calls.budget.begin_strike(is_first=not is_later)
         begun, self._begun = self._begun, None
         for step in steps:
@@ -240,7 +243,7 @@ class Striker:
         self._frames.add(number, conn, part)
         if command.twin_at_once:
             return (send, *self.start_twin(part, now))
-        wait_s = self._second_route.strike_s(Route.WS, is_later=strike.is_later)
+        wait_s = self._second_route.strike_s(Route.WS, copies_wait=strike.copies_wait)
         return (send, self._timers.start(wait_s, part.on_overdue))
 
     def start_twin(self, part: CommandPart, now: Instant, first: Request | None = None) -> Outputs:
@@ -259,7 +262,7 @@ class Striker:
             command=True,
             second_route_after_s=None
             if command.extra
-            else self._second_route.strike_s(Route.HTTP, is_later=part.strike.is_later),
+            else self._second_route.strike_s(Route.HTTP, copies_wait=part.strike.copies_wait),
             context=part,
             on_loss=part.on_loss,
         )

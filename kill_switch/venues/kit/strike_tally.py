@@ -21,14 +21,14 @@ class StrikeTally:
         "_names_count",
         "_sent",
         "begun",
-        "is_later",
+        "copies_wait",
         "made_ns",
         "waiting",
     )
 
-    def __init__(self, made_ns: int, *, is_later: bool = False) -> None:
+    def __init__(self, made_ns: int, *, copies_wait: bool = False) -> None:
         self.made_ns = made_ns  # monotonic
-        self.is_later = is_later  # it is not the kill's first strike
+        self.copies_wait = copies_wait  # second copies leave only once an answer can have come
         self.begun = 0  # commands that were issued
         self.waiting = 1  # the strike itself, until all its first commands are issued
         self._answers: list[tuple[CancelOutcome, str, bool]] = []  # outcome, evidence, and whether it is a list's

@@ -22,7 +22,8 @@ from tests.harness.venue_profiles import STANDS, VenueProfile
 
 ORDERS_PER_S = 100_000  # to be read at least
 FACTOR = 2.0  # what the first message may take with ten thousand orders, of what it takes with few
-FEW: Mapping[str, int] = {"kuna": 1_000}  # it has no account-wide cancel: its first message is a batch of orders
+# without an account-wide cancel the first message is a batch of orders, or a symbol's cancel
+FEW: Mapping[str, int] = {"kuna": 1_000, "binance-spot": 1, "binance-usdm": 1, "binance-coinm": 1}
 MANY = 10_000
 PLAYERS, STRIKES, READS = 3, 8, 5  # the least of all counts: what else the machine does only adds to it
 

@@ -62,6 +62,7 @@ def knowing(*items: str, lists: int = 1) -> tuple[Player, BySymbol]:
         order = adapter.read_order(item)
         assert order is not None
         adapter.book.orders[order.id] = order
+    adapter.book.on_whole_list()
     return player, adapter
 
 
@@ -86,6 +87,15 @@ def test_the_symbols_with_the_most_orders_are_struck_first_and_the_lists_come_be
     player, adapter = knowing("A:1", "B:2", "B:3", "C:4", "C:5", "C:6", lists=2)
     assert adapter.fan_out.symbols() == ["C", "B", "A"]
     assert targets(player.put(Kill())) == [*of_symbols("C"), "/list0?", "/list1?", *of_symbols("B", "A")]
+
+
+def test_an_order_that_came_or_went_since_the_last_whole_list_only_changes_which_symbol_is_first() -> None:
+    player, adapter = knowing("A:1", "B:2", "B:3")
+    adapter.book.remove("2")
+    adapter.book.remove("3")
+    assert targets(player.put(Kill())) == [*of_symbols("A"), "/list0?"]
+    adapter.book.remove("1")
+    assert targets(player.put(Kill())) == ["/list0?"]
 
 
 def test_the_next_strikes_calls_are_counted_without_building_any() -> None:

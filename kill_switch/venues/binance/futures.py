@@ -1,0 +1,299 @@
+"""Speak to Binance's futures, USD-M and COIN-M: cancels by symbol over REST, conditional orders apart.
+
+`docs/venues/binance.md` has the venue's facts; § numbers in this folder are those of that page. There is no
+account-wide cancel. A strike sends `DELETE allOpenOrders` and `DELETE algoOpenOrders` for each symbol, always together,
+and reads both lists beside them. COIN-M has the same API under other paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from decimal import Decimal
+from functools import partial
+from typing import Any, ClassVar
+from urllib.parse import quote, urlsplit
+
+from kill_switch.core.domain import Instant, Order, Route, SweepTiming
+from kill_switch.venues.binance.account import BinanceAccount
+from kill_switch.venues.binance.checks import AccountChecks
+from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
+from kill_switch.venues.binance.futures_profile import (
+    CANCELS,
+    COINM,
+    COVERED,
+    FEWEST_AGAIN,
+    GUESSES,
+    LISTS,
+    NOT_COVERED,
+    POOL,
+    SYMBOLS_AGAIN,
+    USDM,
+    WEIGHT,
+    BinanceFuturesOptions,
+    Product,
+    costs,
+    demand,
+)
+from kill_switch.venues.binance.futures_replies import (
+    ALGO,
+    NOT_EXECUTED,
+    judge_cancel,
+    read_algo_update,
+    read_equity,
+    read_order,
+    read_trade_update,
+    read_triggered,
+    refused_as_portfolio_margin,
+)
+from kill_switch.venues.binance.futures_transfers import FuturesTransfers
+from kill_switch.venues.binance.signing import SignedRequests, TextAt
+from kill_switch.venues.kit.balances import BalanceChecker
+from kill_switch.venues.kit.calls import Build
+from kill_switch.venues.kit.fan_out import FanOut
+from kill_switch.venues.kit.order_list import OrderList, one_page
+from kill_switch.venues.kit.pools import Pool
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.kit.session_token import Token
+from kill_switch.venues.kit.sessions import LoginRefused, Message
+from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
+from kill_switch.venues.messages import ConnectNow, Output, Outputs, UnexplainedMessage
+from kill_switch.venues.request import Upgrade
+
+NO_ORDER = 2**63 - 1  # well-formed, and no order has it
+KEY_LIFE_S = 3000.0  # of a listen key, which ends after 3600 s: it is requested again, and so kept, after 1800 s (§ 5)
+QUIET = frozenset({"MARGIN_CALL", "ACCOUNT_CONFIG_UPDATE", "TRADE_LITE", "STRATEGY_UPDATE", "GRID_UPDATE"})
+
+
+class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
+    """Speak one account's protocol at one of Binance's futures products.
+
+    `openOrders` and `openAlgoOrders` of all symbols are one page each. A pushed order that neither shows is looked up.
+    """
+
+    PRODUCT: ClassVar[Product]
+    # lists may lag by 20 s (§ 10): clean reads span that, and the three of them cost a tenth of the pool
+    TIMING = SweepTiming(
+        clean_reads=2, read_after_s=0.025, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+    )
+    WS_MAX_AGE_S: ClassVar[float] = 20 * 3600.0  # the venue ends a connection after 24 h (§ 5)
+    WEIGHT: ClassVar[str] = WEIGHT
+    NOT_EXECUTED: ClassVar[Collection[str]] = NOT_EXECUTED
+    POOLS: ClassVar[tuple[Pool, ...]] = (POOL,)
+    DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)
+    COVERED, NOT_COVERED, GUESSES = COVERED, NOT_COVERED, GUESSES
+
+    def __init__(self, options: BinanceFuturesOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
+        super().__init__(options, secrets, second_route_after_s)
+        product, requests, origin = self.PRODUCT, self.requests, options.wallet_origin
+        self._transfers = FuturesTransfers()
+        self._balances = BalanceChecker()
+        self._has_struck = False  # since the account was armed
+        self._keys: dict[int, str] = {}  # connection → the listen key that it was opened with
+        wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
+        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self._note_findings)
+        self.lists = tuple(
+            OrderList(name, one_page(self._signed("GET", path)), lambda data: data, line=f"GET {product.prefix}/{path}")
+            for name, path in LISTS.items()
+        )
+        self.look_up = self._look_up
+        self.fan_out = self._fan_out = FanOut(
+            self.book, self._by_symbol, self.lists, read_order, commands_each=len(CANCELS)
+        )
+        self.token_request = requests.keyed("POST", f"{product.prefix}/listenKey")
+        self.keep_open = requests.public(f"{product.prefix}/ping")
+        self.harmless = self._signed("DELETE", "order", symbol=product.symbol, orderId=NO_ORDER)
+        self._cancel_check = CancelCheck(self.harmless, self.calls)
+        self.equity_request = requests.signed("GET", product.account)
+        self.assemble()
+
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _signed(self, method: str, path: str, **values: str | int) -> Build:
+        return self.requests.signed(method, f"{self.PRODUCT.prefix}/{path}", **values)
+
+    def _by_symbol(self, symbol: str) -> tuple[CancelCommand, ...]:
+        return tuple(
+            CancelCommand(
+                path,
+                self._signed("DELETE", path, symbol=symbol),
+                partial(judge_cancel, symbol),
+                line=f"DELETE {self.PRODUCT.prefix}/{path}?symbol={quote(symbol, safe='')}",
+            )
+            for path in CANCELS
+        )
+
+    def _look_up(self, order_id: str) -> Build | None:
+        if order_id.startswith(ALGO):
+            return self._signed("GET", "algoOrder", algoId=order_id.removeprefix(ALGO))
+        order = self.book.orders.get(order_id)
+        if order is None or not order.symbol:
+            return None
+        return self._signed("GET", "order", symbol=order.symbol, orderId=order_id)
+
+    # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read_reply(self, status: int, body: Any) -> Reply:
+        return refused_as_portfolio_margin(super().read_reply(status, body))
+
+    def read_order(self, item: object) -> Order | None:
+        return read_order(item)
+
+    def read_looked_up(self, data: Any, order_id: str) -> Order | None:
+        """Read the order; the order that a triggered conditional order has become is looked up in its turn."""
+        order, becomes = read_triggered(data, read_order(data))
+        if becomes is not None:
+            self.book.claim(becomes)
+        return order
+
+    def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
+        amounts = read_equity(data)
+        why = amounts if isinstance(amounts, str) else self._balances.why_incomplete(amounts)
+        if isinstance(amounts, str) or why:
+            return self.evidence(why)
+        self._balances.remember(amounts)
+        return {asset: amount for asset, amount in amounts.items() if amount} or amounts
+
+    # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def cancels(self, now: Instant) -> Iterator[StrikeStep]:
+        return self._fan_out.strike(now)
+
+    def strike(self, now: Instant, number: int) -> Iterator[Output]:
+        """Yield the cancels of every symbol; a strike that follows takes a few symbols, the least tried first."""
+        is_first, self._has_struck = number == 1 or not self._has_struck, True
+        may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
+        if is_first:
+            steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols())
+        else:
+            is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
+            most = SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
+            steps = self._fan_out.strike_again(now, most, may_find=may_find)
+        yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
+
+    def texts_to_sign(self) -> Iterator[TextAt]:
+        for symbol in self._fan_out.symbols():
+            yield self.requests.query_at(symbol=symbol)
+        yield self.requests.query_at()
+
+    def drop_strike_work(self) -> None:
+        super().drop_strike_work()
+        self._has_struck = False
+
+    # ── the account ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def keep_warm(self, now: Instant) -> Outputs:
+        """Probe; make the checks that are due beside it. A finding that bars the lane comes before its readiness."""
+        probe = super().keep_warm(now)
+        checks = (*self._cancel_check.run(now), *self._checks.run(now)) if probe else ()
+        return (*checks, *probe) if self.why_not_ready(Route.HTTP) else (*probe, *checks)
+
+    def _note_findings(self, checks: AccountChecks) -> None:
+        self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
+
+    def why_not_ready(self, route: Route) -> str:
+        return self._checks.why_not or self._cancel_check.why_not
+
+    # ── the user stream ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def read_token(self, data: Any) -> Token | None:
+        key = data.get("listenKey") if isinstance(data, dict) else None
+        return Token(key, KEY_LIFE_S) if isinstance(key, str) else None
+
+    def reason_to_stay_disconnected(self, now: Instant) -> str:
+        if self.token is None or self.token.is_valid(now):
+            return ""
+        return f"there is no listen key yet{self.token.trouble and ': '}{self.token.trouble}"
+
+    def upgrade(self, now: Instant) -> Upgrade:
+        key = "" if self.token is None else self.token.value
+        return Upgrade(urlsplit(self.ws_url).path.rstrip("/") + self.PRODUCT.stream.format(quote(key, safe="")))
+
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
+        if self.token is None or route is Route.WS:
+            self._keys[conn] = "" if self.token is None else self.token.value
+            return super().on_opened(route, conn, now)
+        self._checks.begin()
+        self._cancel_check.begin()
+        key = () if self.token.is_valid(now) else self.token.fetch(now)
+        return (*super().on_opened(route, conn, now), *key, *self.start_signing_ahead())
+
+    def on_new_token(self, now: Instant) -> Outputs:
+        """Connect with the new listen key; a connection that was opened with another one hears nothing any more."""
+        key = "" if self.token is None else self.token.value
+        outdated = [conn for conn, used in self._keys.items() if used not in ("", key) and conn in self.sessions]
+        refused = LoginRefused("the venue has handed out another listen key")
+        closes = [output for conn in outdated for output in self.sessions.refuse(conn, refused, now)]
+        return (*super().on_new_token(now), *closes, ConnectNow())
+
+    def login_refusal(self, message: Message) -> LoginRefused | None:
+        if message.get("e") != "listenKeyExpired":
+            return None
+        return LoginRefused("the listen key has expired", session_ended=True)
+
+    def on_session_closed(self, conn: int) -> None:
+        self._keys.pop(conn, None)
+        super().on_session_closed(conn)
+
+    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
+        if message.get("st", self.PRODUCT.mark) != self.PRODUCT.mark:
+            return ()  # of the other product, an account of its own
+        match message.get("e"):
+            case "ORDER_TRADE_UPDATE":
+                order, opened = read_trade_update(message)
+                if order is not None:
+                    return self.book.apply_push(order, opened=opened)
+                return (UnexplainedMessage("an ORDER_TRADE_UPDATE that cannot be read"),)
+            case "ALGO_UPDATE":
+                order, becomes = read_algo_update(message)
+                if order is not None:
+                    claimed = () if becomes is None else self.book.claim(becomes)
+                    return (*self.book.apply_push(order), *claimed)
+                return (UnexplainedMessage("an ALGO_UPDATE that cannot be read"),)
+            case "ACCOUNT_UPDATE":
+                return self._transfers.on_update(message)
+            case str() as event if event in QUIET:
+                return ()
+            case _:
+                return (UnexplainedMessage("a message that no document explains"),)
+
+
+class BinanceUsdm(BinanceFutures):
+    """USD-M futures."""
+
+    NAME = "binance-usdm"
+    PRODUCT = USDM
+    COSTS = costs(USDM)
+    DEMAND = demand(USDM)
+
+    class Options(BinanceFuturesOptions):
+        """The configuration keys of an account at USD-M futures."""
+
+        ws_url: str = "wss://fstream.binance.com/private/ws"
+        rest_url: str = "https://fapi.binance.com"
+
+    COMMANDS = (
+        "DELETE /fapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
+        "DELETE /fapi/v1/algoOpenOrders: its conditional orders, always beside it",
+        "GET /fapi/v1/openOrders and /fapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
+    )
+
+
+class BinanceCoinm(BinanceFutures):
+    """COIN-M futures."""
+
+    NAME = "binance-coinm"
+    PRODUCT = COINM
+    COSTS = costs(COINM)
+    DEMAND = demand(COINM)
+
+    class Options(BinanceFuturesOptions):
+        """The configuration keys of an account at COIN-M futures."""
+
+        ws_url: str = "wss://dstream.binance.com/ws"
+        rest_url: str = "https://dapi.binance.com"
+
+    COMMANDS = (
+        "DELETE /dapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
+        "DELETE /dapi/v1/algoOpenOrders: its conditional orders, always beside it",
+        "GET /dapi/v1/openOrders and /dapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
+    )

@@ -1,0 +1,120 @@
+"""State the facts of Binance's futures products: paths, weights, options, what a kill reaches (docs/venues/binance.md).
+
+COIN-M has the same API as USD-M under other paths. The adapters state these facts; nothing here sends.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pydantic import Field, field_validator
+
+from kill_switch.venues.kit.pools import Cost, Demand, Pool
+from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.profile import Guess
+
+WEIGHT = "weight"
+POOL = Pool(WEIGHT, 2400, window_s=60.0, shared_by="address", product="binance futures")  # § 7
+LISTS = {"open": "openOrders", "conditional": "openAlgoOrders"}
+CANCELS = ("allOpenOrders", "algoOpenOrders")  # of a symbol, always together (§ 3.4)
+# symbols of a strike that follows another: the pool has to last for as long as orders outlive strikes
+SYMBOLS_AGAIN = 40  # while less than half of the pool is in use
+FEWEST_AGAIN = 5  # else
+WALLET = "https://api.binance.com"
+
+
+class Product(NamedTuple):
+    """What one futures product has that the other has not."""
+
+    prefix: str  # of its paths
+    account: str  # the path of its figures
+    symbol: str  # that is always traded
+    stream: str  # what follows the path of `ws_url`, around the listen key
+    mark: int  # `st` of its pushes
+
+
+EVENTS = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/listenKeyExpired"
+USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", 1)
+COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", 2)
+
+
+def costs(product: Product) -> tuple[Cost, ...]:
+    """Return the weights of § 4 and § 9."""
+    lists = [(f"{product.prefix}/{path}?", 40.0) for path in LISTS.values()]
+    return (
+        Cost("", "/sapi/", ()),  # each call has a pool of its own
+        *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in [*lists, (product.account, 5.0)]),
+        Cost("", "", ((WEIGHT, 1.0),)),
+    )
+
+
+def demand(product: Product) -> Demand:
+    lists = tuple(f"GET {product.prefix}/{path}?" for path in LISTS.values())
+    pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS)
+    return Demand(
+        read=lists,
+        probe=lists[:1],
+        equity=(f"GET {product.account}",),
+        drill=(f"DELETE {product.prefix}/order",),
+        strike=pair * FEWEST_AGAIN,
+        token=(f"POST {product.prefix}/listenKey",),
+        keep_open=(f"GET {product.prefix}/ping",),
+    )
+
+
+class BinanceFuturesOptions(VenueOptions):
+    """The configuration keys of an account at Binance's futures."""
+
+    wallet_url: str | None = Field(
+        default=None,
+        description="scheme, host and port of the wallet API, which shows the key's rights and running TWAPs;"
+        " by default https://api.binance.com with the default rest_url, else rest_url",
+    )
+
+    @field_validator("wallet_url")
+    @classmethod
+    def _wallet_https(cls, url: str | None) -> str | None:
+        return None if url is None else cls._https(url)
+
+    @property
+    def wallet_origin(self) -> str:
+        """Where the wallet API is, if not at `rest_url`: a simulator and a proxy have both."""
+        if self.wallet_url is None and self.rest_url == type(self).model_fields["rest_url"].default:
+            return WALLET
+        return "" if self.wallet_url in (None, self.rest_url) else str(self.wallet_url)
+
+
+COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)
+NOT_COVERED = (
+    "spot, margin and options orders: each is an account of its own",
+    "a portfolio-margin account: the venue refuses its futures orders here, and the lanes do not become ready",
+    "server-side TWAP and VP algos, grid and copy trading: they place orders again",
+    "orders of the venue itself, which liquidate positions: they count as left while the lists show them",
+    "positions and transfers",
+)
+GUESSES = (
+    Guess(
+        "algoOpenOrders covers every conditional order of a symbol (§ 3.4)",
+        "the list of conditional orders is read, and what it shows is struck again",
+    ),
+    Guess(
+        "a symbol without orders answers code 200, or -2011 with its documented text (§ 3.3)",
+        "neither is proof: the lists decide",
+    ),
+    Guess(
+        "lists lag by 20 s at most (§ 10)",
+        "clean reads span that without a push, and the guard reads on",
+    ),
+    Guess(
+        "an order that order and algoOrder do not know 20 s after its last message has ended (§ 10)",
+        "nothing: it is asked only for orders that no list shows",
+    ),
+    Guess(
+        "a stream has the events of its address; COIN-M's, which names none, has all (§ 5)",
+        "the lists are read too, and an order that only they show is struck",
+    ),
+    Guess(
+        "a number is an order's id in the whole account, not in its symbol alone (§ 4)",
+        "each list is counted as it is, and a strike covers each symbol that it shows",
+    ),
+)

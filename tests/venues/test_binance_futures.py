@@ -1,0 +1,492 @@
+"""Binance's futures: what no other venue has, for USD-M and COIN-M (docs/venues/binance.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from kill_switch.core.domain import CancelOutcome, OrderState, Route
+from kill_switch.dispatch.connect import sweep_timings
+from kill_switch.venues.binance.futures import BinanceCoinm, BinanceFutures, BinanceUsdm
+from kill_switch.venues.binance.futures_profile import FEWEST_AGAIN, SYMBOLS_AGAIN
+from kill_switch.venues.messages import (
+    Call,
+    CancelAnswered,
+    CloseConnection,
+    Closed,
+    ConnectNow,
+    Drilled,
+    NotReady,
+    Opened,
+    OrderSeen,
+    OrdersRead,
+    Outputs,
+    Ready,
+    Replied,
+    Transferred,
+    UnexplainedMessage,
+    VenueTimerFired,
+    WakeAfter,
+)
+from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
+from tests.harness.venue_profiles import STANDS, VenueProfile
+
+DONE = payload("binance/futures-cancelled-all")
+UNKNOWN_ORDER = {"code": -2011, "msg": "Unknown order sent."}
+KEY: str = payload("binance/futures-listen-key")["listenKey"]
+both = pytest.mark.parametrize("stand", [STANDS["binance-usdm"], STANDS["binance-coinm"]], ids=["usdm", "coinm"])
+USDM = STANDS["binance-usdm"]
+
+
+def target(call: Call) -> str:
+    return f"{call.request.method} {USDM.target(call.request.target)}"
+
+
+def calls(outputs: Outputs) -> list[Call]:
+    return [output for output in outputs if isinstance(output, Call)]
+
+
+def order(symbol: str, number: int, status: str = "NEW") -> dict[str, object]:
+    return {"symbol": symbol, "orderId": number, "clientOrderId": "c", "status": status}
+
+
+def algo(symbol: str, number: int, status: str = "NEW", actual: str = "") -> dict[str, object]:
+    shown = payload("binance/futures-algo-list")[0]
+    return {**shown, "symbol": symbol, "algoId": number, "algoStatus": status, "actualOrderId": actual}
+
+
+def lists(player: Player, asked: list[Call], orders: list[object], algos: list[object]) -> Outputs:
+    """Answer both lists of a read or of a strike, and accept every cancel beside them."""
+    outputs: Outputs = ()
+    for call in asked:
+        path = target(call)
+        body: object = DONE if path.startswith("DELETE") else algos if path.endswith("openAlgoOrders") else orders
+        outputs += player.put(answer(call.tag, body))
+    return outputs
+
+
+def reading(player: Player, orders: list[object], algos: list[object]) -> OrdersRead:
+    facts = [fact for fact in lists(player, calls(player.put(Read())), orders, algos) if isinstance(fact, OrdersRead)]
+    return facts[-1]
+
+
+def pushed_algo(status: str, actual: str = "") -> dict[str, Any]:
+    message: dict[str, Any] = payload("binance/futures-algo-update")
+    return {**message, "o": {**message["o"], "X": status, "ai": actual}}
+
+
+# ── strikes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@both
+def test_a_strike_has_the_pair_of_each_symbol_the_one_with_the_most_orders_first_and_both_lists(
+    stand: VenueProfile,
+) -> None:
+    player = stand.ready()
+    reading(player, [order("A", 1), order("B", 2), order("B", 3)], [algo("C", 4)])
+    api = "fapi" if stand is USDM else "dapi"
+    pairs = [
+        [f"DELETE /{api}/v1/{path}?symbol={symbol}" for path in ("allOpenOrders", "algoOpenOrders")] for symbol in "BAC"
+    ]
+    found = [f"GET /{api}/v1/{path}" for path in ("openOrders", "openAlgoOrders")]
+    assert [target(call) for call in calls(player.put(Kill()))] == [*pairs[0], *found, *pairs[1], *pairs[2]]
+
+
+def test_a_symbol_that_only_the_conditional_list_shows_is_struck_as_the_list_comes() -> None:
+    player = USDM.ready()
+    asked = calls(player.put(Kill()))
+    found = calls(lists(player, asked, [], [algo("NEW", 7)]))
+    assert [target(call).rpartition("/")[2] for call in found] == [
+        "allOpenOrders?symbol=NEW",
+        "algoOpenOrders?symbol=NEW",
+    ]
+    facts = lists(player, found, [], [])
+    assert [fact.answer for fact in facts if isinstance(fact, CancelAnswered)] == [CancelOutcome.ACCEPTED]
+    assert set(player.adapter.book.orders) == {"algo:7"}
+
+
+def test_a_symbol_that_is_not_ascii_is_signed_and_sent_percent_encoded() -> None:
+    player = USDM.ready()
+    reading(player, [order("币安USDT", 1)], [])
+    [first, *_] = calls(player.put(Kill()))
+    assert "symbol=%E5%B8%81%E5%AE%89USDT&" in first.request.target
+    assert first.request.target.isascii()
+
+
+def test_a_strike_that_follows_takes_many_symbols_and_few_once_half_of_the_pool_is_in_use() -> None:
+    player = USDM.ready()
+    symbols = [f"S{number}" for number in range(60)]
+    reading(player, [order(symbol, number + 1) for number, symbol in enumerate(symbols)], [])
+    assert len(calls(player.put(Kill()))) == 2 * 60 + 2
+    assert 2 * SYMBOLS_AGAIN <= len(calls(player.put(Kill()))) <= 2 * (SYMBOLS_AGAIN + 1)
+    player.adapter.budget.on_usage([("weight", 1300.0)], player.now)
+    struck = set()
+    for _ in range(13):
+        again = calls(player.put(Kill()))
+        assert 2 * FEWEST_AGAIN <= len(again) <= 2 * (FEWEST_AGAIN + 1)
+        struck |= {target(call).partition("=")[2] for call in again}
+    assert struck == set(symbols)
+
+
+def test_a_strike_that_follows_and_knows_no_symbol_reads_the_lists_unless_the_venue_has_asked_for_a_pause() -> None:
+    player = USDM.ready()
+    player.put(Kill())
+    again = calls(player.put(Kill()))
+    assert [target(call) for call in again] == ["GET /fapi/v1/openOrders", "GET /fapi/v1/openAlgoOrders"]
+    player.put(Replied(again[0].tag, 429, {"retry-after": "7"}, b'{"code":-1003,"msg":"Too many requests."}'))
+    facts = player.put(Kill())
+    assert [fact.answer for fact in facts if isinstance(fact, CancelAnswered)] == [CancelOutcome.UNSENT]
+
+
+def test_after_a_re_arm_the_next_strike_is_a_first_one() -> None:
+    player = USDM.ready()
+    reading(player, [order("A", 1)], [])
+    player.put(Kill(1))
+    assert len(calls(player.put(Kill(2)))) == 2
+    player.adapter.drop_strike_work()
+    assert len(calls(player.put(Kill(2)))) == 4
+
+
+# ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "outcome"),
+    [
+        (400, UNKNOWN_ORDER, CancelOutcome.ACCEPTED),  # nothing is open
+        (400, {"code": -2011, "msg": "Market is closed."}, CancelOutcome.REFUSED),
+        (400, {"code": -1121, "msg": "Invalid symbol."}, CancelOutcome.REFUSED),
+        (401, {"code": -2015, "msg": "Unknown order sent."}, CancelOutcome.REFUSED),
+        (400, {"code": -4120, "msg": "Unknown order sent."}, CancelOutcome.REFUSED),
+        (503, {"code": -1000, "msg": "Unknown error, please check your request or try again later."}, "UNKNOWN"),
+        (503, {"code": -1001, "msg": "Internal error; unable to process your request. Please try again."}, "REFUSED"),
+        (418, UNKNOWN_ORDER, CancelOutcome.UNKNOWN),
+        (500, UNKNOWN_ORDER, CancelOutcome.UNKNOWN),
+    ],
+)
+def test_only_the_documented_words_for_an_empty_symbol_are_no_failure(
+    status: int, body: Mapping[str, object], outcome: CancelOutcome
+) -> None:
+    player = USDM.ready()
+    reading(player, [order("A", 1)], [])
+    first, *others = calls(player.put(Kill()))
+    lists(player, others, [order("A", 1)], [])
+    [fact] = player.put(answer(first.tag, body, status))
+    assert isinstance(fact, CancelAnswered) and fact.answer == outcome
+    assert set(player.adapter.book.orders) == {"1"}  # only a read-back ends it
+
+
+def test_a_refused_time_is_signed_again_by_the_venues_clock() -> None:
+    player = USDM.ready()
+    reading(player, [order("A", 1)], [])
+    first = calls(player.put(Kill()))[0]
+    late = b'{"code":-1021,"msg":"Timestamp for this request was 1000ms ahead of the server\'s time."}'
+    told = Replied(first.tag, 400, {"date": "Tue, 14 Nov 2023 22:13:10 GMT"}, late)  # ten seconds behind us
+    [again] = calls(player.put(told))
+    assert USDM.signed_ms is not None
+    assert -10_600 <= USDM.signed_ms(again.request) - player.now.wall_ms <= -9_000 and again.cancel
+
+
+def test_a_ban_holds_reads_back_until_its_end_and_lets_cancels_go_on() -> None:
+    player = USDM.ready()
+    reading(player, [order("A", 1)], [])
+    first = calls(player.put(Kill()))[0]
+    until = START.wall_ms + 60_000
+    banned = {"code": -1003, "msg": f"Way too much request weight used; IP banned until {until}."}
+    player.put(answer(first.tag, banned, 418))
+    assert 59 <= player.adapter.budget.named_pause_s(player.now) <= 60
+    [fact] = player.put(Read())
+    assert isinstance(fact, OrdersRead) and not fact.complete and "no read for" in fact.why
+    assert [target(call)[:6] for call in calls(player.put(Kill()))] == ["DELETE", "DELETE"]
+
+
+@both
+def test_the_header_of_an_answer_states_what_the_address_has_used(stand: VenueProfile) -> None:
+    player = stand.ready()
+    call = calls(player.put(Read()))[0]
+    player.put(Replied(call.tag, 200, {"x-mbx-used-weight-1m": "1800"}, b"[]"))
+    assert player.adapter.budget.share == 0.25
+
+
+def test_both_products_and_all_accounts_of_an_address_share_one_pool() -> None:
+    accounts = {
+        f"{venue}{number}": STANDS[venue].make({**STANDS[venue].secrets(), "api_key": f"key-{number}-0123456789"})
+        for venue in ("binance-usdm", "binance-coinm")
+        for number in range(2)
+    }
+    sweep_timings(accounts)
+    assert len({id(adapter.budget.counts["weight"]) for adapter in accounts.values()}) == 1
+
+
+# ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_order_and_a_conditional_order_of_one_number_are_two_orders() -> None:
+    player = USDM.ready()
+    read = reading(player, [order("A", 7)], [algo("A", 7)])
+    assert read.complete and {one.id for one in read.orders} == {"7", "algo:7"}
+
+
+def test_an_id_beyond_the_precision_of_a_float_is_kept_and_a_float_is_no_id() -> None:
+    player = USDM.ready()
+    large = 4_611_875_134_427_365_377
+    assert [one.id for one in reading(player, [order("A", large)], []).orders] == [str(large)]
+    broken = {**order("A", 1), "orderId": 1.5}
+    read = reading(player, [broken], [])
+    assert not read.complete and not read.orders
+
+
+@pytest.mark.parametrize("status", ["NEW", "TRIGGERING", "TRIGGERED", "a word of next year"])
+def test_a_conditional_order_lives_until_its_end_is_stated(status: str) -> None:
+    [one] = reading(USDM.ready(), [], [algo("A", 7, status)]).orders
+    assert one.state is OrderState.LIVE
+
+
+def test_a_conditional_order_that_has_triggered_lives_on_as_the_order_that_it_has_become() -> None:
+    player = USDM.ready()
+    player.put(hears(1, pushed_algo("NEW")))
+    player.put(hears(1, pushed_algo("TRIGGERING")))
+    assert set(player.adapter.book.orders) == {"algo:2148719"}
+    player.adapter.book.trace()
+    seen = player.put(hears(1, pushed_algo("TRIGGERED", "8886775")))
+    assert [fact.order.id for fact in seen if isinstance(fact, OrderSeen)] == ["8886775"]
+    assert {one.id: one.symbol for one in player.adapter.book.orders.values()} == {"8886775": "BNBUSDT"}
+    assert player.adapter.book.ended["algo:2148719"] > 0  # no cancel has ended it
+    targets = [target(call) for call in calls(player.put(Kill()))]
+    assert targets[0] == "DELETE /fapi/v1/allOpenOrders?symbol=BNBUSDT"
+    [look_up] = [call for call in calls(lists(player, calls(player.put(Read())), [], [])) if "look-up" in call.tag]
+    assert target(look_up) == "GET /fapi/v1/order?symbol=BNBUSDT&orderId=8886775"
+
+
+def test_a_look_up_of_a_conditional_order_follows_it_to_the_order_that_it_has_become() -> None:
+    player = USDM.ready()
+    player.put(hears(1, pushed_algo("NEW")))
+    [look_up] = calls(lists(player, calls(player.put(Read())), [], []))
+    assert target(look_up) == "GET /fapi/v1/algoOrder?algoId=2148719"
+    triggered = {**algo("BNBUSDT", 2148719, "TRIGGERED", "8886775")}
+    [fact] = player.put(answer(look_up.tag, triggered))
+    assert isinstance(fact, OrdersRead) and not fact.complete and "8886775" in fact.why
+    assert set(player.adapter.book.orders) == {"8886775"}
+
+
+def test_a_look_up_that_finds_nothing_is_no_proof_while_the_order_may_not_be_visible_yet() -> None:
+    player = USDM.ready()
+    unknown = {"code": -2013, "msg": "Order does not exist."}
+    player.put(hears(1, USDM.pushed("88867740101", "NEW")))
+    for pause_s, complete in ((19.9, False), (0.2, True)):
+        player.put(Pause(pause_s))
+        [look_up] = calls(lists(player, calls(player.put(Read())), [], []))
+        [fact] = player.put(answer(look_up.tag, unknown, 400))
+        assert isinstance(fact, OrdersRead) and fact.complete is complete
+        assert bool(player.adapter.book.orders) is not complete
+
+
+def test_an_order_of_the_other_product_is_not_this_accounts() -> None:
+    player = USDM.ready()
+    message: dict[str, Any] = {**payload("binance/futures-order-update"), "st": 2}
+    message["o"] = {**message["o"], "X": "NEW"}
+    assert player.put(hears(1, message)) == () and not player.adapter.book.orders
+    assert player.put(hears(1, {**message, "st": 1})) and player.adapter.book.orders
+
+
+# ── the user stream ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def started(stand: VenueProfile) -> tuple[Player, Call]:
+    """Let the HTTP lane come up; return the request for the listen key."""
+    player = stand.player()
+    outputs = player.put(Opened(Route.HTTP, 0))
+    [wanted] = [call for call in calls(outputs) if call.request.target.endswith("/listenKey")]
+    return player, wanted
+
+
+@pytest.mark.parametrize(
+    ("stand", "path"),
+    [
+        (
+            USDM,
+            f"/private/ws?listenKey={KEY}&events=ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/listenKeyExpired",
+        ),
+        (STANDS["binance-coinm"], f"/ws/{KEY}"),
+    ],
+)
+def test_the_stream_is_opened_with_a_key_that_was_posted_without_a_signature(stand: VenueProfile, path: str) -> None:
+    player, wanted = started(stand)
+    assert (wanted.request.method, "?" in wanted.request.target) == ("POST", False)
+    assert "no listen key" in player.adapter.reason_to_stay_disconnected(player.now)
+    assert ConnectNow() in player.put(answer(wanted.tag, {"listenKey": KEY}))
+    assert player.adapter.reason_to_stay_disconnected(player.now) == ""
+    upgrade = player.adapter.upgrade(player.now)
+    assert upgrade.target == path and KEY not in repr(upgrade)
+    assert Ready(Route.WS, 1) in player.put(Opened(Route.WS, 1))
+
+
+def test_a_key_that_is_refused_is_named_as_the_reason_why_there_is_no_stream() -> None:
+    player, wanted = started(USDM)
+    player.put(answer(wanted.tag, {"code": -2015, "msg": "Invalid API-key."}, 401))
+    assert player.adapter.reason_to_stay_disconnected(player.now).endswith("401 -2015 Invalid API-key.")
+
+
+def renewed(player: Player, key: str) -> Outputs:
+    """Let half an hour pass, and answer the renewal of the listen key."""
+    renewal = [output for output in player.outputs if isinstance(output, WakeAfter) and output.seconds == 1800][-1]
+    player.put(Pause(1800))
+    [post] = calls(player.put(VenueTimerFired(renewal.tag)))
+    assert (post.request.method, post.request.target) == ("POST", "/fapi/v1/listenKey")
+    return player.put(answer(post.tag, {"listenKey": key}))
+
+
+def test_the_key_is_kept_every_half_hour_and_never_deleted() -> None:
+    player, wanted = started(USDM)
+    player.put(answer(wanted.tag, {"listenKey": KEY}))
+    player.put(Opened(Route.WS, 1))
+    for _ in range(5):
+        assert not [output for output in renewed(player, KEY) if isinstance(output, CloseConnection)]
+    assert not [call for call in player.calls if target(call).startswith("DELETE") and "listenKey" in target(call)]
+
+
+def test_another_key_replaces_the_connection_whose_key_is_dead() -> None:
+    player, wanted = started(USDM)
+    player.put(answer(wanted.tag, {"listenKey": KEY}))
+    player.put(Opened(Route.WS, 1))
+    closes = [output for output in renewed(player, "another") if isinstance(output, CloseConnection | NotReady)]
+    assert {output.conn for output in closes} == {1} and len(closes) == 2
+    player.put(Closed(Route.WS, 1, "replaced"))
+    assert "listenKey=another&" in player.adapter.upgrade(player.now).target
+
+
+def test_a_key_that_has_expired_leads_to_another_one_a_new_connection_and_a_new_read() -> None:
+    player = USDM.ready()
+    player.put(Pause(60))
+    outputs = player.put(hears(1, payload("binance/futures-listen-key-expired")))
+    assert [type(output) for output in outputs[:2]] == [NotReady, CloseConnection]
+    [post] = calls(outputs)
+    assert player.adapter.reason_to_stay_disconnected(player.now)
+    assert ConnectNow() in player.put(answer(post.tag, {"listenKey": "another"}))
+    player.put(Closed(Route.WS, 1, "gone"))
+    again = [target(call) for call in calls(player.put(Opened(Route.WS, 2)))]
+    assert again == ["GET /fapi/v1/openOrders", "GET /fapi/v1/openAlgoOrders"]
+
+
+@pytest.mark.parametrize("event", ["MARGIN_CALL", "ACCOUNT_CONFIG_UPDATE", "TRADE_LITE", "GRID_UPDATE"])
+def test_events_that_say_nothing_of_orders_are_quiet_and_unknown_ones_are_counted(event: str) -> None:
+    player = USDM.ready()
+    assert player.put(hears(1, {"e": event, "E": 1})) == ()
+    [fact] = player.put(hears(1, {"e": "EVENT_OF_NEXT_YEAR", "E": 1}))
+    assert isinstance(fact, UnexplainedMessage)
+
+
+# ── checks, drills, figures ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def opened(stand: VenueProfile, answers: Mapping[str, tuple[int, object]]) -> Player:
+    """Let the HTTP lane come up at a venue that answers so, by a part of the target."""
+    player = stand.player()
+    for call in calls(player.put(Opened(Route.HTTP, 0))):
+        given = [reply for part, reply in answers.items() if part in target(call)]
+        status, body = given[0] if given else (400, UNKNOWN_ORDER) if call.request.method == "DELETE" else (200, [])
+        player.put(answer(call.tag, body, status))
+    return player
+
+
+def why_not_ready(player: Player) -> str:
+    lane = [output for output in player.outputs if isinstance(output, Ready | NotReady) and output.route is Route.HTTP]
+    return lane[-1].why if isinstance(lane[-1], NotReady) and lane[-1].fatal else ""
+
+
+@both
+@pytest.mark.parametrize(
+    ("part", "status", "body"),
+    [
+        ("/order?", 401, {"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."}),
+        ("/order?", 400, {"code": -4109, "msg": "This account is inactive."}),
+        ("apiRestrictions", 200, payload("binance/key-restrictions") | {"enableFutures": True}),
+    ],
+)
+def test_an_account_whose_cancels_are_refused_or_that_has_portfolio_margin_is_not_ready_and_says_so(
+    stand: VenueProfile, part: str, status: int, body: object
+) -> None:
+    player = opened(stand, {part: (status, body)})
+    player.put(Pause(30))
+    for call in calls(player.put(Probe())):
+        assert call.tag.startswith(("probe", "check"))
+        given = (status, body) if part in target(call) else (200, [])
+        player.put(answer(call.tag, given[1], given[0]))
+    assert "a portfolio-margin account: its orders cannot be reached over the futures API" in why_not_ready(player)
+
+
+def test_a_key_without_the_right_to_trade_futures_is_not_ready_and_dangerous_rights_are_warned_of() -> None:
+    rights = {**payload("binance/key-restrictions"), "enablePortfolioMarginTrading": False}
+    player = opened(USDM, {"apiRestrictions": (200, rights)})
+    assert "Enable Futures" in why_not_ready(player)
+    player = opened(USDM, {"apiRestrictions": (200, {**rights, "enableFutures": True})})
+    assert why_not_ready(player) == "" and len(player.adapter.warnings) >= 2
+
+
+def test_a_running_vp_is_named_as_out_of_reach_until_it_runs_no_more() -> None:
+    player = opened(USDM, {"algo/futures": (200, payload("binance/algo-orders"))})
+    [phrase] = player.adapter.out_of_reach
+    assert "VP ETHUSDT" in phrase and why_not_ready(player) == ""
+
+
+def test_the_wallet_api_is_another_host_unless_the_account_has_an_address_of_its_own() -> None:
+    for options, origin in (
+        ({}, "https://api.binance.com"),
+        ({"rest_url": "https://sim.test:1"}, ""),
+        ({"rest_url": "https://sim.test:1", "wallet_url": "https://w.test"}, "https://w.test"),
+    ):
+        player = Player(USDM.make(None, **options))
+        wallet = [call for call in calls(player.put(Opened(Route.HTTP, 0))) if "/sapi/" in call.request.target]
+        assert len(wallet) == 2 and {call.request.origin for call in wallet} == {origin}
+        host = origin.removeprefix("https://") or "sim.test:1"
+        assert {call.request.headers["Host"] for call in wallet} == {host}
+        assert {call.route for call in wallet} == {Route.FRESH if origin else Route.HTTP}
+
+
+@both
+def test_a_drill_cancels_an_id_that_cannot_exist_on_a_real_symbol(stand: VenueProfile) -> None:
+    player = stand.ready()
+    [call] = calls(player.put(Drill()))
+    assert target(call).endswith(f"/order?symbol={stand.fans_out}&orderId=9223372036854775807")
+    [fact] = player.put(answer(call.tag, UNKNOWN_ORDER, 400))
+    assert isinstance(fact, Drilled) and fact.ok
+
+
+def test_an_asset_that_a_venue_which_lists_zeros_leaves_out_is_no_zero() -> None:
+    player = USDM.ready()
+    account = payload("binance/futures-account")
+    for assets in (account["assets"], account["assets"][1:]):
+        [call] = calls(player.put(Measure()))
+        [fact] = player.put(answer(call.tag, {**account, "assets": assets}))
+        player.put(Pause(30))
+    assert isinstance(fact, UnexplainedMessage) and "USDT not listed any more" in fact.why
+
+
+@pytest.mark.parametrize(("reason", "told"), [("DEPOSIT", True), ("WITHDRAW", True), ("ORDER", False)])
+def test_a_transfer_is_told_once_and_a_result_of_trading_never(reason: str, told: bool) -> None:
+    player = USDM.ready()
+    message: dict[str, Any] = payload("binance/futures-account-update")
+    message["a"] = {"m": reason, "B": [{"a": "USDT", "wb": "1127.9", "cw": "1040.8", "bc": "-50.5"}], "P": []}
+    outputs = (*player.put(hears(1, message)), *player.put(hears(1, message)))
+    assert outputs == ((Transferred("USDT", Decimal("-50.5")),) if told else ())
+    message["a"]["B"] = [{"a": "USDT"}]
+    assert [type(one) for one in player.put(hears(1, message))] == [UnexplainedMessage] * told
+
+
+def test_both_products_are_one_adapter_with_other_data() -> None:
+    for kind in (BinanceUsdm, BinanceCoinm):
+        own = {name for name in vars(kind) if not name.startswith("_")}
+        assert issubclass(kind, BinanceFutures)
+        assert own <= {"NAME", "PRODUCT", "COSTS", "DEMAND", "Options", "COMMANDS"}
+
+
+def test_the_second_copy_of_a_cancel_is_signed_anew() -> None:
+    player = USDM.ready()
+    reading(player, [order("A", 1)], [])
+    first = calls(player.put(Kill()))[0]
+    player.put(Pause(0.06))
+    [again] = calls(player.put(VenueTimerFired(first.tag)))
+    assert again.request.target != first.request.target and target(again) == target(first)
