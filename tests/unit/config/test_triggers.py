@@ -13,7 +13,7 @@ from kill_switch.config.schema import OrderRateConfig, PnlConfig
 from kill_switch.errors import ConfigError
 
 ENVIRON = {"KEY": "a-key-of-the-account", "SECRET": "a-secret-of-the-account"}
-ENVIRON |= {f"KEY{number}": f"a-key-of-account-{number}-of-many" for number in range(15)}
+ENVIRON |= {f"KEY{number}": f"a-key-of-account-{number}-of-many" for number in range(19)}
 KEYS = 'api_key = { env = "KEY" }\napi_secret = { env = "SECRET" }\n'
 OX = f'[accounts.ox]\nvenue = "oxfun"\n{KEYS}'
 RX = '[accounts.rx]\nvenue = "roxom"\nauth = "api-key"\napi_key = { env = "KEY" }\n'
