@@ -155,8 +155,11 @@ def test_a_connection_is_kept_open_only_while_the_limits_have_room_and_proves_no
     assert floor.phase() == "RESIDUE"
 
 
-def test_a_venue_that_states_no_cheap_request_gets_none_for_its_connections() -> None:
-    floor = floor_with(Full(), residue("a"))
+def test_a_request_whose_cost_is_not_stated_keeps_no_connection_open() -> None:
+    class Unstated(ManySymbols):
+        DEMAND = Demand()
+
+    floor = floor_with(Unstated(80), residue("a"))
     floor.session().keep_connection()
     assert floor.lanes["a"].calls == []
 

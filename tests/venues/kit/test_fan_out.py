@@ -172,6 +172,7 @@ def test_one_symbol_whose_command_cannot_be_built_is_named_and_every_other_comma
     [fact] = accept(player, calls)
     assert fact.answer is not CancelOutcome.ACCEPTED
     assert "orders B: internal error: ValueError" in fact.evidence
+    assert not adapter.calls.pending
 
 
 def test_an_order_without_a_symbol_is_named_as_left_out() -> None:
