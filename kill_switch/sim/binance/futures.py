@@ -67,6 +67,9 @@ class FuturesOptions(BinanceOptions):
     countdown_reaches_algo: bool = option(
         False, "countdownCancelAll cancels algo orders too (§6, §11 [unknown])", kind=True
     )
+    countdown_survives: bool = option(
+        True, "a countdown that ends during maintenance cancels (§11 [unknown])", harsh=False
+    )
     countdown_least_ms: int = option(0, "smallest countdownTime that arms (§11 [unknown])", harsh=5000)
     portfolio_margin: str = option(
         "off", "accounts have portfolio margin, for which commands are refused (§3.5); the code is unknown (§11)",
@@ -206,6 +209,8 @@ class BinanceFutures(Binance):
         return DeadMan(min(left, default=None), sum(state.fired for state in states))
 
     def _silent(self, account: Account, symbol: str) -> None:
+        if not self.options.countdown_survives and self.faults.peek("maintenance"):
+            return
         reaches_all, book = self.options.countdown_reaches_algo, account.open.values()
         orders = [order for order in book if order.symbol == symbol and (reaches_all or not order.category)]
         self.cancel_at_once(account, orders)
@@ -216,9 +221,8 @@ class BinanceFutures(Binance):
         """Return the path of `sockets` that a request's path belongs to; None if it is unknown."""
         if path in self.sockets:
             return path
-        if self.product.key_in_path and path.startswith(f"{self.product.stream_path}/"):
-            return self.product.stream_path
-        return None
+        # USD-M has no streams there since 2026-04-23: they open, and are silent (§5, §10)
+        return self.product.stream_path if path.startswith("/ws/") else None
 
     def stream_key(self, request: Request) -> str:
         """Return the listenKey in the address of a stream."""

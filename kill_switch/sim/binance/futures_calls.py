@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from kill_switch.sim.binance import futures_payloads as wire
 from kill_switch.sim.binance.errors import TEXTS, refusal
-from kill_switch.sim.binance.params import known_symbol, missing, named_order, number, order_side, with_headers
+from kill_switch.sim.binance.params import (
+    client_id,
+    known_symbol,
+    missing,
+    named_order,
+    number,
+    order_side,
+    with_headers,
+)
 from kill_switch.sim.binance.venue import rate_limits
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.protocol import SimAnswer
@@ -20,7 +27,6 @@ if TYPE_CHECKING:
 
 _DONE = {"code": 200, "msg": "The operation of cancel all open order is done."}
 _MOST_IDS = 10
-_CLIENT = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 
 
 def routes(venue: BinanceFutures) -> dict[tuple[str, str], RouteSpec]:
@@ -153,7 +159,7 @@ class PlaceCalls:
             raise refusal("-1102", missing("timeInForce"))
         order = self._venue.new_order(
             account, symbol, kind.lower(), side=side, price=price, qty=number(params, "quantity"),
-            client_id=self._client(params, "newClientOrderId"),
+            client_id=client_id(params, "newClientOrderId"),
         )  # fmt: skip
         headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
         self._venue.place(account, order)
@@ -172,17 +178,11 @@ class PlaceCalls:
         order = self._venue.new_order(
             account, symbol, wire.ALGO_KINDS[kind], side=side, qty=number(params, "quantity"),
             stop_price=number(params, "activatePrice" if trails else "triggerPrice"),
-            client_id=self._client(params, "clientAlgoId"),
+            client_id=client_id(params, "clientAlgoId"),
         )  # fmt: skip
         headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
         self._venue.place(account, order)
         return with_headers(wire.listed(order), headers)
-
-    def _client(self, params: Params, name: str) -> str | None:
-        client = params.get(name)
-        if client is not None and not _CLIENT.fullmatch(str(client)):
-            raise refusal("-1100", f"Illegal characters found in parameter '{name}'.")
-        return client
 
     def countdown(self, account: Account, params: Params) -> object:
         """Answer countdownCancelAll: milliseconds, for one symbol; 0 disarms (§6)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
@@ -10,6 +11,8 @@ from kill_switch.sim.kit import values
 from kill_switch.sim.kit.book import Order
 from kill_switch.sim.kit.protocol import SimAnswer, json_answer
 from kill_switch.sim.kit.tables import Params
+
+_CLIENT = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 
 
 def missing(name: str) -> str:
@@ -55,6 +58,16 @@ def named_order(orders: Iterable[Order], params: Params, id_key: str, client_key
     if order_id in (None, ""):
         return next((order for order in orders if order.client_id == client), None)
     return next((order for order in orders if order.id == str(order_id)), None)
+
+
+def client_id(params: Params, name: str) -> str | None:
+    """Return the client id that a request gives an order; None if it gives none. Raises `Refused`."""
+    client = params.get(name)
+    if client is None:
+        return None
+    if not _CLIENT.fullmatch(str(client)):
+        raise refusal("-1100", f"Illegal characters found in parameter '{name}'.")
+    return str(client)
 
 
 def with_headers(body: object, headers: Mapping[str, str]) -> SimAnswer:

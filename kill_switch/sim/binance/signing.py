@@ -100,7 +100,7 @@ class Signatures:
     def check_time(self, params: Mapping[str, Any]) -> None:
         """Check `timestamp` and `recvWindow` of a request. Raises `Refused`."""
         stamp = str(params.get("timestamp", ""))
-        if not (stamp.isascii() and stamp.isdigit()):
+        if not (stamp.isascii() and stamp.isdigit()) or len(stamp) > 20:
             raise refusal("-1102", missing("timestamp"))
         window = parse_number(params.get("recvWindow", _USUAL_WINDOW_MS))
         if window is None or not window.is_finite() or window < 0 or -int(window.as_tuple().exponent) > 3:

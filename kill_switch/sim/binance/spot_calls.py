@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from kill_switch.sim.binance import spot_payloads as wire
 from kill_switch.sim.binance.errors import refusal
-from kill_switch.sim.binance.params import known_symbol, missing, named_order, number, order_side, with_headers
+from kill_switch.sim.binance.params import (
+    client_id,
+    known_symbol,
+    missing,
+    named_order,
+    number,
+    order_side,
+    with_headers,
+)
 from kill_switch.sim.binance.requests import Call
 from kill_switch.sim.binance.venue import BASES, rate_limits
 from kill_switch.sim.kit.book import Account, Order
@@ -95,7 +103,7 @@ class CancelCalls:
         self._venue.permit_trade(account)
         symbol = known_symbol(self._venue.symbols, params)
         restriction = params.get("cancelRestrictions")
-        if restriction is not None and restriction not in _RESTRICTIONS:
+        if restriction is not None and str(restriction) not in _RESTRICTIONS:
             raise refusal("-1145", "Invalid cancelRestrictions")
         mine = [order for order in account.open.values() if order.symbol == symbol]
         order = named_order(mine, params, "orderId", "origClientOrderId")
@@ -164,7 +172,7 @@ class PlaceCalls:
             account, symbol, kind, side=side, qty=number(params, "quantity"),
             price=None if kind == "market" else number(params, "price"),
             stop_price=number(params, "stopPrice") if kind == "stop" else None,
-            client_id=params.get("newClientOrderId"),
+            client_id=client_id(params, "newClientOrderId"),
         )  # fmt: skip
 
 

@@ -126,7 +126,8 @@ class CostWindow:
 
     def charge(self, cost: float, now: float) -> bool:
         """Add a cost and return True; return False if it does not fit."""
-        if self.most and cost > 0 and self.spent(now) + cost > self.most:
+        spent = self.spent(now)
+        if self.most and cost > 0 and spent + cost > self.most:
             return False
         self._seen.append((now, cost))
         self._sum += cost

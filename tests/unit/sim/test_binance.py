@@ -401,6 +401,13 @@ async def test_lists_may_lag_behind_while_look_ups_do_not(client: Client) -> Non
     assert len(await client.get("openOrders")) == 1
 
 
+async def test_a_list_may_lack_rows_so_often(client: Client) -> None:
+    ids = await client.sim.rest_orders(client.venue, 3)
+    await client.sim.post("/options", venue=client.venue, gaps=1)
+    shown = [[row["orderId"] for row in await client.get("openOrders")] for _ in range(2)]
+    assert shown == [[int(ids[1])], [*map(int, ids)]]
+
+
 async def test_a_transfer_differs_from_a_result_of_trading(client: Client) -> None:
     path = "/sapi/v1/capital/deposit/hisrec" if client.venue == "binance-spot" else "income"
     await client.sim.post("/equity", venue=client.venue, equity=150_000)

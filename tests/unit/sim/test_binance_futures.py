@@ -203,6 +203,20 @@ async def test_a_countdown_of_zero_disarms_and_cancels_nothing(client: Client) -
     assert await client.code("POST", "countdownCancelAll", countdownTime=9000) == (400, -1102)
 
 
+@pytest.mark.parametrize(("survives", "left"), [(True, 0), (False, 1)])
+async def test_a_countdown_may_be_lost_in_maintenance(client: Client, survives: bool, left: int) -> None:
+    await client.sim.rest_orders(client.venue, 1)
+    await options(client, countdown_survives=survives)
+    await client.send("POST", "countdownCancelAll", symbol=ONE[client.venue], countdownTime=50)
+    await client.sim.fault(client.venue, "maintenance")
+
+    async def ended() -> bool:
+        return bool((await client.sim.get("/deadman", venue=client.venue))["fired"])
+
+    await client.sim.until(ended)
+    assert await client.sim.open(client.venue) == left
+
+
 # ── listenKeys and user streams (§5) ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -249,11 +263,14 @@ async def test_a_stream_of_an_unknown_listen_key_opens_and_is_silent(client: Cli
             pass
 
 
-async def test_usdms_retired_address_does_not_open(anyio_backend: object) -> None:
+async def test_usdms_retired_address_opens_and_is_silent(anyio_backend: object) -> None:
     async with running("binance-usdm") as sim:
         client = Client(sim, "binance-usdm")
+        async with client.socket(f"/ws/{await client.listen_key()}") as ws:
+            await sim.rest_orders("binance-usdm", 1)
+            assert await silent(ws)
         with pytest.raises(InvalidStatus, match="404"):
-            async with client.socket(f"/ws/{await client.listen_key()}"):
+            async with client.socket("/stream"):
                 pass
 
 

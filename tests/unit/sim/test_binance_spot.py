@@ -255,6 +255,25 @@ async def test_a_websocket_signature_is_sorted_and_not_encoded(client: Client) -
         assert plain["error"]["code"] == -2013  # its signature was right
 
 
+@pytest.mark.parametrize("odd", [[], {}, 1.5, True, "９", "1" * 400])
+async def test_a_parameter_of_any_type_is_answered(client: Client, odd: object) -> None:
+    async with client.socket("/ws-api/v3") as ws:
+        for method in ("openOrders.cancelAll", "order.cancel", "orderList.cancel", "order.place"):
+            for name in ("symbol", "orderId", "orderListId", "cancelRestrictions", "type", "price", "newClientOrderId"):
+                usual: dict[str, Any] = {
+                    "symbol": SYMBOL,
+                    "orderId": 1,
+                    "orderListId": 1,
+                    "side": "BUY",
+                    "type": "LIMIT",
+                }
+                usual[name] = odd
+                assert (await client.say(ws, method, **usual))["status"] == 400
+        stamped = await client.say(ws, "account.status", signs=False, apiKey=odd, timestamp=odd, signature=odd)
+        assert stamped["status"] == 401
+    assert await client.code("GET", "order", symbol=SYMBOL, orderId=str(odd)) == (400, -2013)
+
+
 # ── events (§5) ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
