@@ -45,7 +45,7 @@ STAGED: Mapping[str, Mapping[str, str]] = {  # orders are pushed, and the driver
     "kraken": {"tier": "unlimited"},
     "kraken-futures": {"pool": "0"},
 }
-WS_FIRST = {"binance-spot", "crosstrade", "kraken", "kraken-futures"}  # a strike is frames, and calls are its second copies
+WS_FIRST = {"binance-spot", "crosstrade", "kraken", "kraken-futures"}  # strikes are frames first
 FANS_OUT = {"binance-usdm", "binance-coinm"}  # a strike has two cancels for each symbol, with a signed query
 TOKEN = re.compile(r'"token":"([^"]+)"')  # in a frame
 MOST_TO_HIDE: Mapping[str, Mapping[str, str]] = {"kuna": {"auth": "hmac"}}
