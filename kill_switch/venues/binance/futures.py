@@ -25,7 +25,9 @@ from kill_switch.venues.binance.futures_profile import (
     GUESSES,
     LISTS,
     NOT_COVERED,
+    OPENS_MOST,
     POOL,
+    SILENT_NS,
     SYMBOLS_AGAIN,
     USDM,
     WEIGHT,
@@ -89,6 +91,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self._balances = BalanceChecker()
         self._has_struck = False  # since the account was armed
         self._keys: dict[int, str] = {}  # connection → the listen key that it was opened with
+        self._attempts = 0  # to open a stream, since one has come up
         wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
         self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self._note_findings)
         self.lists = tuple(
@@ -114,12 +117,12 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     def _by_symbol(self, symbol: str) -> tuple[CancelCommand, ...]:
         return tuple(
             CancelCommand(
-                path,
+                name,
                 self._signed("DELETE", path, symbol=symbol),
                 partial(judge_cancel, symbol),
                 line=f"DELETE {self.PRODUCT.prefix}/{path}?symbol={quote(symbol, safe='')}",
             )
-            for path in CANCELS
+            for name, path in CANCELS.items()
         )
 
     def _look_up(self, order_id: str) -> Build | None:
@@ -185,7 +188,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         """Probe; make the checks that are due beside it. A finding that bars the lane comes before its readiness."""
         probe = super().keep_warm(now)
         checks = (*self._cancel_check.run(now), *self._checks.run(now)) if probe else ()
-        return (*checks, *probe) if self.why_not_ready(Route.HTTP) else (*probe, *checks)
+        outputs = (*checks, *probe) if self.why_not_ready(Route.HTTP) else (*probe, *checks)
+        return (*outputs, *self._test_stream(now))
 
     def _note_findings(self, checks: AccountChecks) -> None:
         self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
@@ -199,18 +203,33 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         key = data.get("listenKey") if isinstance(data, dict) else None
         return Token(key, KEY_LIFE_S) if isinstance(key, str) else None
 
+    def _test_stream(self, now: Instant) -> Outputs:
+        """Get another listen key if the stream does not open, or if it has not pushed what the lists show (§ 10)."""
+        if self._attempts >= OPENS_MOST and self.token is not None:
+            self._attempts = 0
+            return self.token.on_refused(now)
+        conn, shown_ns = self.sessions.newest, self.book.unpushed_ns
+        if conn is None or shown_ns is None or now.mono_ns - shown_ns < SILENT_NS:
+            return ()
+        self.book.forget_unpushed()
+        return self.sessions.refuse(
+            conn, LoginRefused("no push of an order that the lists show", session_ended=True), now
+        )
+
     def reason_to_stay_disconnected(self, now: Instant) -> str:
         if self.token is None or self.token.is_valid(now):
             return ""
         return f"there is no listen key yet{self.token.trouble and ': '}{self.token.trouble}"
 
     def upgrade(self, now: Instant) -> Upgrade:
+        self._attempts += 1
         key = "" if self.token is None else self.token.value
         return Upgrade(urlsplit(self.ws_url).path.rstrip("/") + self.PRODUCT.stream.format(quote(key, safe="")))
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         if self.token is None or route is Route.WS:
             self._keys[conn] = "" if self.token is None else self.token.value
+            self._attempts = 0
             return super().on_opened(route, conn, now)
         self._checks.begin()
         self._cancel_check.begin()

@@ -16,7 +16,7 @@ from kill_switch.venues.profile import Guess
 WEIGHT = "weight"
 POOL = Pool(WEIGHT, 2400, window_s=60.0, shared_by="address", product="binance futures")  # § 7
 LISTS = {"open": "openOrders", "conditional": "openAlgoOrders"}
-CANCELS = ("allOpenOrders", "algoOpenOrders")  # of a symbol, always together (§ 3.4)
+CANCELS = {"cancel-all": "allOpenOrders", "cancel-algo": "algoOpenOrders"}  # of a symbol, always together (§ 3.4)
 # symbols of a strike that follows another: the pool has to last for as long as orders outlive strikes
 SYMBOLS_AGAIN = 40  # while less than half of the pool is in use
 FEWEST_AGAIN = 5  # else
@@ -33,6 +33,8 @@ class Product(NamedTuple):
     mark: int  # `st` of its pushes
 
 
+OPENS_MOST = 2  # attempts in a row to open a stream, after which its listen key may be dead
+SILENT_NS = 10_000_000_000  # a stream that has not pushed an order so long after a list has shown it is dead (§ 10)
 EVENTS = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/listenKeyExpired"
 USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", 1)
 COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", 2)
@@ -50,7 +52,7 @@ def costs(product: Product) -> tuple[Cost, ...]:
 
 def demand(product: Product) -> Demand:
     lists = tuple(f"GET {product.prefix}/{path}?" for path in LISTS.values())
-    pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS)
+    pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS.values())
     return Demand(
         read=lists,
         probe=lists[:1],
