@@ -137,8 +137,6 @@ class AdapterDriver(RecordingListener):
                     (self.http if route is Route.HTTP else self.fresh).call(output)
                 case messages.Send(conn, text):
                     self.ws.send(conn, text)
-                case messages.ConnectNow():
-                    self.ws.connect_now()
                 case messages.WakeAfter(tag, seconds):
                     loop = asyncio.get_running_loop()
                     self._timers.append(loop.call_later(seconds, self.on_lane_event, messages.VenueTimerFired(tag)))
