@@ -129,7 +129,7 @@ class ManySymbols(Full):
         super().__init__()
         self.symbols = calls
         self.is_full = False
-        self.limits.has_room = lambda calls, now: not self.is_full  # type: ignore[method-assign]
+        self.limits.has_room = lambda calls, now, *, spares_read=True: not self.is_full  # type: ignore[method-assign]
 
     def strike_calls(self) -> int:
         if not self.symbols:
@@ -183,7 +183,7 @@ class BrokenLimits(AccountLimits):
 
     first_read_wait_s = proof_wait_s = read_wait_s
 
-    def has_room(self, calls: Calls, now: Instant) -> bool:
+    def has_room(self, calls: Calls, now: Instant, *, spares_read: bool = True) -> bool:
         raise RuntimeError("limits")
 
     def probe_bounds_s(self) -> tuple[float, float]:
