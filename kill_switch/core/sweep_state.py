@@ -42,7 +42,7 @@ class Sweep(NamedTuple):
 
     @property
     def wake_ns(self) -> int:
-        """When `SweepTimerFired` is due: for the next step, or before that for the deadline after which it is RESIDUE."""
+        """When `SweepTimerFired` is due: for the next step, or for the deadline of RESIDUE if that comes before."""
         if self.phase in (Phase.CLEAR, Phase.RESIDUE):
             return self.due_ns
         return min(self.due_ns, self.began_ns + to_ns(self.timing.residue_after_s))
