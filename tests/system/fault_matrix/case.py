@@ -231,9 +231,8 @@ class _Script:
         cleared = await self._settled(healed.own_s + HEALED_WITHIN_S + self._lag_s, until_residue=False)
         if not cleared:
             left = await self._link.book()
-            raise Failed(
-                f"{what}; then {product.phase('victim')}, {left} left, {HEALED_WITHIN_S + self._lag_s:g} s after the fault"
-            )
+            within_s = HEALED_WITHIN_S + self._lag_s
+            raise Failed(f"{what}; then {product.phase('victim')}, {left} left, {within_s:g} s after the fault")
         self._check_verdict()
         return f"{what}, then cleared {cleared.wall_s - healed.wall_s:.1f} s"
 
