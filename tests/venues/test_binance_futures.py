@@ -351,6 +351,7 @@ def test_the_key_is_kept_every_half_hour_and_never_deleted() -> None:
 def test_another_key_replaces_the_connection_whose_key_is_dead() -> None:
     player, wanted = started(USDM)
     player.put(answer(wanted.tag, {"listenKey": KEY}))
+    player.adapter.upgrade(player.now)
     player.put(Opened(Route.WS, 1))
     closes = [output for output in renewed(player, "another") if isinstance(output, CloseConnection | NotReady)]
     assert {output.conn for output in closes} == {1} and len(closes) == 2

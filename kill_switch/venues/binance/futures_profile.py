@@ -24,7 +24,7 @@ WALLET = "https://api.binance.com"
 
 
 class Product(NamedTuple):
-    """What one futures product has that the other has not."""
+    """The paths and names by which the two futures products differ."""
 
     prefix: str  # of its paths
     account: str  # the path of its figures
@@ -33,8 +33,6 @@ class Product(NamedTuple):
     mark: int  # `st` of its pushes
 
 
-OPENS_MOST = 2  # attempts in a row to open a stream, after which its listen key may be dead
-SILENT_NS = 10_000_000_000  # a stream that has not pushed an order so long after a list has shown it is dead (§ 10)
 EVENTS = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/listenKeyExpired"
 USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", 1)
 COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", 2)
