@@ -1,7 +1,7 @@
 """Measure kills at venues that are a round trip away: how many round trips until the last answer.
 
-`kill-switch bench --rtt` prints it. A relay delays every byte between both sides. On a real network a kill costs round
-trips, not microseconds: commands that wait for each other's answers, or for a connection to open, take several.
+`kill-switch bench --rtt` prints it. A relay delays every byte between both sides. A command that waits for
+another command's answer, or for a connection to open, costs further round trips.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Scenario(NamedTuple):
-    """A kill of one account: how many orders rest, at how many symbols, and what the venue takes for it."""
+    """A kill of one account: how many orders rest, and at how many symbols."""
 
     name: str
     venue: str

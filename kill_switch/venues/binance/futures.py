@@ -28,7 +28,9 @@ from kill_switch.venues.binance.futures_profile import (
     SYMBOLS_AGAIN,
     USDM,
     WEIGHT,
+    BinanceCoinmOptions,
     BinanceFuturesOptions,
+    BinanceUsdmOptions,
     Product,
     costs,
     demand,
@@ -230,7 +232,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         refused = LoginRefused("the venue has handed out another listen key")
         outdated = [conn for conn in self._stream.opened_with_other(key) if conn in self.sessions]
         closes = [output for conn in outdated for output in self.sessions.refuse(conn, refused, now)]
-        return (*super().on_new_token(now), *closes, ConnectNow())
+        return (*closes, ConnectNow())
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
         if message.get("e") != "listenKeyExpired":
@@ -253,12 +255,7 @@ class BinanceUsdm(BinanceFutures):
     COSTS = costs(USDM)
     DEMAND = demand(USDM)
 
-    class Options(BinanceFuturesOptions):
-        """The configuration keys of an account at USD-M futures."""
-
-        ws_url: str = "wss://fstream.binance.com/private/ws"
-        rest_url: str = "https://fapi.binance.com"
-
+    Options = BinanceUsdmOptions
     COMMANDS = (
         "DELETE /fapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
         "DELETE /fapi/v1/algoOpenOrders: its conditional orders, always beside it",
@@ -274,12 +271,7 @@ class BinanceCoinm(BinanceFutures):
     COSTS = costs(COINM)
     DEMAND = demand(COINM)
 
-    class Options(BinanceFuturesOptions):
-        """The configuration keys of an account at COIN-M futures."""
-
-        ws_url: str = "wss://dstream.binance.com/ws"
-        rest_url: str = "https://dapi.binance.com"
-
+    Options = BinanceCoinmOptions
     COMMANDS = (
         "DELETE /dapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
         "DELETE /dapi/v1/algoOpenOrders: its conditional orders, always beside it",

@@ -84,6 +84,20 @@ class BinanceFuturesOptions(VenueOptions):
         return "" if self.wallet_url in (None, self.rest_url) else str(self.wallet_url)
 
 
+class BinanceUsdmOptions(BinanceFuturesOptions):
+    """The configuration keys of an account at USD-M futures."""
+
+    ws_url: str = "wss://fstream.binance.com/private/ws"
+    rest_url: str = "https://fapi.binance.com"
+
+
+class BinanceCoinmOptions(BinanceFuturesOptions):
+    """The configuration keys of an account at COIN-M futures."""
+
+    ws_url: str = "wss://dstream.binance.com/ws"
+    rest_url: str = "https://dapi.binance.com"
+
+
 COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)
 NOT_COVERED = (
     "spot, margin and options orders: each is an account of its own",

@@ -1,6 +1,6 @@
 """Speak the user stream of Binance's futures, whose address holds a listen key (docs/venues/binance.md § 5.2).
 
-Nobody is told that a key is dead: the stream then does not open, or is silent.
+The venue does not report that a key is dead: the stream then does not open, or is silent.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ from typing import Any
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import as_decimal, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import Message
-from kill_switch.venues.kit.strike import CancelResult
 
 GONE = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})  # § 4; any other status is alive
 LISTS_GONE = frozenset({"ALL_DONE", "REJECT"})  # of an order list
