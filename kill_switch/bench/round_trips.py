@@ -19,7 +19,7 @@ from kill_switch import clock
 from kill_switch.bench.contenders import SECOND_ROUTE_S, BenchSetup, Strike, start_product
 from kill_switch.config import loader
 from kill_switch.errors import KillSwitchError
-from kill_switch.testbed.relay import Relay
+from kill_switch.testbed.relay import RelayProcess
 from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, Replied
@@ -69,7 +69,7 @@ def measure(rtt_s: float, rounds: int, advance: Callable[[str], None]) -> list[d
         with LocalTestbed([scenario.venue], options=scenario.options) as stage:
             entry = stage.venues[scenario.venue]
             ports = sorted({httpx.URL(entry[key]).port or 443 for key in ("ws_url", "rest_url")})
-            with Relay(ports, rtt_s) as relay:
+            with RelayProcess(ports, rtt_s) as relay:
                 entry |= {key: relay.url(entry[key]) for key in ("ws_url", "rest_url")}
                 stage.write_config()
                 setup = BenchSetup(stage, loader.load(stage.config), 1)
