@@ -123,7 +123,7 @@ def looked_up(stand: VenueProfile, call: Call) -> str:
 
 
 def test_every_registered_venue_has_a_test_profile() -> None:
-    assert set(STANDS) == set(VENUES), "a venue needs a VenueProfile in tests/harness/venue_profiles.py"
+    assert set(STANDS) == set(VENUES), "a venue needs a VenueProfile in tests/harness/profiles"
 
 
 @every_venue
