@@ -32,6 +32,7 @@ from kill_switch.venues.binance.futures_profile import (
     BinanceFuturesOptions,
     BinanceUsdmOptions,
     Product,
+    commands,
     costs,
     demand,
 )
@@ -256,11 +257,7 @@ class BinanceUsdm(BinanceFutures):
     DEMAND = demand(USDM)
 
     Options = BinanceUsdmOptions
-    COMMANDS = (
-        "DELETE /fapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
-        "DELETE /fapi/v1/algoOpenOrders: its conditional orders, always beside it",
-        "GET /fapi/v1/openOrders and /fapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
-    )
+    COMMANDS = commands(USDM)
 
 
 class BinanceCoinm(BinanceFutures):
@@ -272,8 +269,4 @@ class BinanceCoinm(BinanceFutures):
     DEMAND = demand(COINM)
 
     Options = BinanceCoinmOptions
-    COMMANDS = (
-        "DELETE /dapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
-        "DELETE /dapi/v1/algoOpenOrders: its conditional orders, always beside it",
-        "GET /dapi/v1/openOrders and /dapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
-    )
+    COMMANDS = commands(COINM)

@@ -48,6 +48,16 @@ def costs(product: Product) -> tuple[Cost, ...]:
     )
 
 
+def commands(product: Product) -> tuple[str, ...]:
+    """Return the lines of `COMMANDS`."""
+    prefix = product.prefix
+    return (
+        f"DELETE {prefix}/allOpenOrders: the orders of a symbol, for each symbol",
+        f"DELETE {prefix}/algoOpenOrders: its conditional orders, always beside it",
+        f"GET {prefix}/openOrders and {prefix}/openAlgoOrders: a symbol that only they show is cancelled as they come",
+    )
+
+
 def demand(product: Product) -> Demand:
     lists = tuple(f"GET {product.prefix}/{path}?" for path in LISTS.values())
     pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS.values())

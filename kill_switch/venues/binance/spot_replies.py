@@ -114,5 +114,4 @@ def read_worth(data: Any) -> Decimal | None:
 
 def read_price(data: Mapping[str, Any] | Any) -> Decimal | None:
     """Read the price of a `ticker/price` answer."""
-    price = as_decimal(data.get("price")) if isinstance(data, dict) else None
-    return price if price is not None and price > 0 else None
+    return as_decimal(data.get("price")) if isinstance(data, dict) else None
