@@ -26,7 +26,6 @@ from kill_switch.venues.messages import Call, Replied
 
 MAX_ROUNDS = 10
 SETTLE_S = 0.5  # for the pushes of new orders to arrive
-WARM_WITHIN_S = 60.0  # for a connection for each call of a strike
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +53,6 @@ class KillTiming(NamedTuple):
     commands: int
     apart_ms: float  # from the first command's arrival at the venue to the last one's
     answered_rtt: float  # round trips from the reason to the last answer
-
-
-Prepare = Callable[[BenchSetup], Awaitable[Strike]]
 
 
 def measure(rtt_s: float, rounds: int, advance: Callable[[str], None]) -> list[dict[str, object]]:

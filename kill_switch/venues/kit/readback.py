@@ -15,7 +15,6 @@ from kill_switch.core.domain import Instant, Order, OrderState
 from kill_switch.venues.decode import Evidence, truncate
 from kill_switch.venues.kit.book import NEVER, OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
-from kill_switch.venues.kit.second_route import READ_FACTOR
 from kill_switch.venues.messages import OrdersRead, Outputs, WakeAfter
 
 LOOK_UP = "look-up"  # the kind of the call that requests orders by their ids
@@ -29,7 +28,6 @@ REOPENED_WITHIN_NS = 5_000_000_000  # a lane that is up again within that comes 
 MIN_WAIT_S = 0.001  # a shorter timer could end at the same moment
 MAX_WHY = 600  # characters of the reasons why a read-back is incomplete
 NAMED = 3  # most orders that a line of evidence names
-READ_SECOND_ROUTE_FACTOR = READ_FACTOR
 
 
 @dataclass(slots=True)
