@@ -104,6 +104,7 @@ class AccountSession:
         self._counter = OrderCounter(name, venue, dispatcher.counts, self.status.log_unexpected)
 
     # ── for the dispatcher ──────────────────────────────────────────────────────────────────────────────────
+
     def send_widest(self, number: int, now: Instant) -> None:
         """Start strike `number` and send its first message, the widest; other accounts are waiting. Never raises."""
         strike = self._strike = StrikeInProgress(iter(()), [], [], in_pass=True)
@@ -262,11 +263,6 @@ class AccountSession:
         if not self._retired:
             self._troubles.on_trouble(route, why)
 
-    @property
-    def proof_wait_s(self) -> float:
-        """In how many seconds the read-back leaves that the proof waits for, by the venue's limits; 0: none waits."""
-        return self.pacer.proof_wait_s
-
     def use_idle_http_lane(self) -> None:
         """Send a harmless call over the HTTP lane, which has been idle, unless the venue's limits forbid it."""
         if not self.pacer.omits_probe(self.http.state) and not self.pacer.replace_probe():
@@ -322,13 +318,9 @@ class AccountSession:
                 elif (self._strike.in_pass or self.is_tripped) and self.ws.send(conn, text):
                     self._note_sent(Route.WS)
             case CancelAnswered(answer, evidence, cancelled):
-                numbers, kill = self.numbers, self._dispatcher.kill_of(self.name)
+                kill = self._dispatcher.kill_of(self.name)
                 due = None if kill is None else self._counter.on_answer(kill, now)
-                number = (
-                    numbers.last
-                    if self._strike.in_pass
-                    else numbers.answered or numbers.of_answer(self.venue.answers_ns)
-                )
+                number = self.numbers.of_answer(self.venue.answers_ns, in_pass=self._strike.in_pass)
                 fact = sweep.StrikeAnswered(now.mono_ns, answer)
                 self._dispatcher.handle(Progress(self.name, fact, now, evidence, cancelled, due, number))
             case WakeAfter(tag, seconds):

@@ -204,7 +204,7 @@ def test_a_ban_holds_reads_back_until_its_end_and_lets_cancels_go_on() -> None:
 
 
 @both
-def test_the_header_of_an_answer_states_what_the_address_has_used(stand: VenueProfile) -> None:
+def test_the_header_of_an_answer_states_the_weight_that_the_address_has_used(stand: VenueProfile) -> None:
     player = stand.ready()
     call = calls(player.put(Read()))[0]
     player.put(Replied(call.tag, 200, {"x-mbx-used-weight-1m": "1800"}, b"[]"))
@@ -499,15 +499,15 @@ def test_an_asset_that_a_venue_which_lists_zeros_leaves_out_is_no_zero() -> None
     assert isinstance(fact, UnexplainedMessage) and "USDT not listed any more" in fact.why
 
 
-@pytest.mark.parametrize(("reason", "told"), [("DEPOSIT", True), ("WITHDRAW", True), ("ORDER", False)])
-def test_a_transfer_is_told_once_and_a_result_of_trading_never(reason: str, told: bool) -> None:
+@pytest.mark.parametrize(("reason", "reported"), [("DEPOSIT", True), ("WITHDRAW", True), ("ORDER", False)])
+def test_a_transfer_is_reported_once_and_a_result_of_trading_never(reason: str, reported: bool) -> None:
     player = USDM.ready()
     message: dict[str, Any] = payload("binance/futures-account-update")
     message["a"] = {"m": reason, "B": [{"a": "USDT", "wb": "1127.9", "cw": "1040.8", "bc": "-50.5"}], "P": []}
     outputs = (*player.put(hears(1, message)), *player.put(hears(1, message)))
-    assert outputs == ((Transferred("USDT", Decimal("-50.5")),) if told else ())
+    assert outputs == ((Transferred("USDT", Decimal("-50.5")),) if reported else ())
     message["a"]["B"] = [{"a": "USDT"}]
-    assert [type(one) for one in player.put(hears(1, message))] == [UnexplainedMessage] * told
+    assert [type(one) for one in player.put(hears(1, message))] == [UnexplainedMessage] * reported
 
 
 def test_both_products_are_one_adapter_with_other_data() -> None:

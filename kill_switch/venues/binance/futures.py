@@ -28,8 +28,11 @@ from kill_switch.venues.binance.futures_profile import (
     SYMBOLS_AGAIN,
     USDM,
     WEIGHT,
+    BinanceCoinmOptions,
     BinanceFuturesOptions,
+    BinanceUsdmOptions,
     Product,
+    commands,
     costs,
     demand,
 )
@@ -230,7 +233,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         refused = LoginRefused("the venue has handed out another listen key")
         outdated = [conn for conn in self._stream.opened_with_other(key) if conn in self.sessions]
         closes = [output for conn in outdated for output in self.sessions.refuse(conn, refused, now)]
-        return (*super().on_new_token(now), *closes, ConnectNow())
+        return (*closes, ConnectNow())
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
         if message.get("e") != "listenKeyExpired":
@@ -253,17 +256,8 @@ class BinanceUsdm(BinanceFutures):
     COSTS = costs(USDM)
     DEMAND = demand(USDM)
 
-    class Options(BinanceFuturesOptions):
-        """The configuration keys of an account at USD-M futures."""
-
-        ws_url: str = "wss://fstream.binance.com/private/ws"
-        rest_url: str = "https://fapi.binance.com"
-
-    COMMANDS = (
-        "DELETE /fapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
-        "DELETE /fapi/v1/algoOpenOrders: its conditional orders, always beside it",
-        "GET /fapi/v1/openOrders and /fapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
-    )
+    Options = BinanceUsdmOptions
+    COMMANDS = commands(USDM)
 
 
 class BinanceCoinm(BinanceFutures):
@@ -274,14 +268,5 @@ class BinanceCoinm(BinanceFutures):
     COSTS = costs(COINM)
     DEMAND = demand(COINM)
 
-    class Options(BinanceFuturesOptions):
-        """The configuration keys of an account at COIN-M futures."""
-
-        ws_url: str = "wss://dstream.binance.com/ws"
-        rest_url: str = "https://dapi.binance.com"
-
-    COMMANDS = (
-        "DELETE /dapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
-        "DELETE /dapi/v1/algoOpenOrders: its conditional orders, always beside it",
-        "GET /dapi/v1/openOrders and /dapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
-    )
+    Options = BinanceCoinmOptions
+    COMMANDS = commands(COINM)

@@ -27,7 +27,7 @@ from kill_switch.venues.binance.checks import (
 )
 from kill_switch.venues.binance.replies import frame_weights
 from kill_switch.venues.binance.signing import TextAt
-from kill_switch.venues.binance.spot_replies import OrderNames, list_items, read_worth
+from kill_switch.venues.binance.spot_replies import OrderNames, list_items, read_price, read_worth
 from kill_switch.venues.binance.spot_socket import SpotSocket, event_of
 from kill_switch.venues.binance.spot_transfers import SpotTransfers
 from kill_switch.venues.kit.calls import Build
@@ -37,6 +37,7 @@ from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import FrameReply, ReplyOutcome
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
+from kill_switch.venues.kit.transfer_values import TransferValues
 from kill_switch.venues.messages import Output, Outputs, ReplaceConnection, UnexplainedMessage
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.profile import Guess
@@ -143,12 +144,14 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         self._names = OrderNames()
         self._currency = options.equity_currency
         self._socket = SpotSocket(self.requests, self.judgement, lambda: self.now, self.venue_ms)
-        self._transfers = SpotTransfers(
+        self._values = TransferValues(
             self._currency,
-            lambda symbol: self.requests.public(f"{API}ticker/price", symbol=symbol),
+            lambda asset, other: self.requests.public(f"{API}ticker/price", symbol=asset + other),
+            read_price,
             self.calls,
             self.evidence,
         )
+        self._transfers = SpotTransfers(self._values)
         self._checks = AccountChecks(self._questions(), self.calls, self._note_findings)
         self.lists = (
             OrderList(
@@ -241,7 +244,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
 
     def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
         """Read the worth of the spot wallet; balances alone would show the purchase of a coin as a loss (§ 9)."""
-        if self._transfers.has_unvalued:
+        if self._values.are_missing:
             return "a transfer has no value yet"
         worth = read_worth(data)
         return "no balance of the spot wallet in the answer" if worth is None else {self._currency: worth}
@@ -266,8 +269,8 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         return super().drill(now)
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self._transfers.has_unvalued and not self.budget.pause_s(now):
-            return self._transfers.request_price(now)
+        if self._values.are_missing and not self.budget.pause_s(now):
+            return self._values.request_price(now)
         return super().request_equity(now)
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
