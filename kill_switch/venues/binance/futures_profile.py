@@ -65,23 +65,24 @@ def demand(product: Product) -> Demand:
 class BinanceFuturesOptions(VenueOptions):
     """The configuration keys of an account at Binance's futures."""
 
-    wallet_url: str | None = Field(
-        default=None,
+    wallet_url: str = Field(
+        default=WALLET,
         description="scheme, host and port of the wallet API, which shows the key's rights and running TWAPs;"
-        " by default https://api.binance.com with the default rest_url, else rest_url",
+        " with another rest_url than the default, that address is used instead of this default",
     )
 
     @field_validator("wallet_url")
     @classmethod
-    def _wallet_https(cls, url: str | None) -> str | None:
-        return None if url is None else cls._https(url)
+    def _wallet_https(cls, url: str) -> str:
+        return cls._https(url)
 
     @property
     def wallet_origin(self) -> str:
         """Where the wallet API is, if not at `rest_url`: a simulator and a proxy have both."""
-        if self.wallet_url is None and self.rest_url == type(self).model_fields["rest_url"].default:
-            return WALLET
-        return "" if self.wallet_url in (None, self.rest_url) else str(self.wallet_url)
+        is_elsewhere = self.rest_url != type(self).model_fields["rest_url"].default
+        return (
+            "" if self.wallet_url == self.rest_url or (is_elsewhere and self.wallet_url == WALLET) else self.wallet_url
+        )
 
 
 COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)
