@@ -451,6 +451,13 @@ def test_an_account_whose_cancels_are_refused_or_that_has_portfolio_margin_is_no
     assert "a portfolio-margin account: its orders cannot be reached over the futures API" in why_not_ready(player)
 
 
+@pytest.mark.parametrize("code", [-1022, -2014])
+def test_a_wrong_key_or_secret_is_not_blamed_on_the_kind_of_the_account(code: int) -> None:
+    player = opened(USDM, {"/order?": (400, {"code": code, "msg": "Signature for this request is not valid."})})
+    why = why_not_ready(player)
+    assert str(code) in why and "portfolio-margin" not in why and "may not trade" not in why
+
+
 def test_a_key_without_the_right_to_trade_futures_is_not_ready_and_dangerous_rights_are_warned_of() -> None:
     rights = {**payload("binance/key-restrictions"), "enablePortfolioMarginTrading": False}
     player = opened(USDM, {"apiRestrictions": (200, rights)})

@@ -171,5 +171,8 @@ def test_an_account_has_exactly_one_secret_that_signs() -> None:
     for secrets, key in (({}, "api_secret"), ({"api_secret": " "}, "api_secret")):
         with pytest.raises(ValueError, match=f"^{key} missing"):
             signer_of(secrets)
+    for pem in (rsa_pem(2048), "-----BEGIN PRIVATE KEY-----"):
+        with pytest.raises(ValueError, match=r"^api_secret is a private key: name it private_key$"):
+            signer_of({"api_secret": pem})
     with pytest.raises(ValueError, match=r"^private_key given beside api_secret"):
         signer_of({"api_secret": "secretsecret", "private_key": SEED})

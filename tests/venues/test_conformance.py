@@ -1006,7 +1006,7 @@ def test_all_lists_are_read_when_pushes_begin_again_and_only_then_the_book_is_cu
     player.put(Closed(Route.WS, 1, "gone"))
     player.put(Pause(30))
     lists = back(stand, player)
-    targets = [stand.target(call.request.target) for call in calls_of(stand.make().read(player.now))]
+    targets = [stand.target(call.request.target) for call in calls_of(stand.ready().adapter.read(player.now))]
     assert [stand.target(call.request.target) for call in lists] == targets and not any(call.urgent for call in lists)
     assert not player.adapter.book.is_current
     answered(stand, player, lists, *stand.ids)

@@ -203,6 +203,23 @@ def test_a_refused_time_is_corrected_by_the_time_in_the_refusal() -> None:
     assert abs(frames[0][1]["params"]["timestamp"] - START.wall_ms - ahead_ms) <= 2
 
 
+def test_every_request_that_was_signed_with_the_wrong_time_is_signed_again_and_no_key_is_blamed() -> None:
+    ahead_ms = 90_000
+    refusal = {"error": {"code": 13004, "message": "invalid_credentials"}, "usOut": (START.wall_ms + ahead_ms) * 1000}
+    player = DERIBIT.player()
+    DERIBIT.open(player, 1)
+    lists = calls_of(player.put(Read()))
+    for call in lists:  # the first answer corrects the time, in which the others were signed already
+        [again] = calls_of(player.put(answer(call.tag, refusal, 401)))
+        assert again.request.target == call.request.target
+    unready, *_ = player.put(hears(1, rpc(1, **refusal)))
+    assert isinstance(unready, NotReady) and not unready.fatal
+    player.put(Pause(1))
+    DERIBIT.open(player, 2)
+    unready, *_ = player.put(hears(2, rpc(1, **refusal)))  # signed with the venue's time: it is the key
+    assert isinstance(unready, NotReady) and unready.fatal
+
+
 # ── sessions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -366,6 +383,33 @@ def test_quotes_for_block_rfqs_are_cancelled_and_read_if_the_key_may() -> None:
     assert len(targets_of(DERIBIT.ready().put(Read()))) == 2
 
 
+FORBIDDEN = {"error": {"code": 13021, "message": "forbidden"}}
+
+
+def test_quotes_for_block_rfqs_are_read_and_cancelled_before_a_login_has_told_what_the_key_may() -> None:
+    player = DERIBIT.player()
+    quote = {"block_rfq_quote_id": 8, "block_rfq_id": 3, "quote_state": "open"}
+    assert [each.id for each in read(player, NOTHING, NOTHING, rpc(1, result=[quote])).orders] == ["rfq 8"]
+    outputs = player.put(Kill())
+    assert targets_of(outputs)[1:] == ["cancel_all_block_rfq_quotes"]
+    for call, body in zip(calls_of(outputs), (NOTHING, rpc(1, result=1)), strict=True):
+        outputs = player.put(answer(call.tag, body))
+    assert [fact.answer for fact in outputs if isinstance(fact, CancelAnswered)] == [CancelOutcome.ACCEPTED]
+
+
+def test_a_key_without_the_scope_for_rfqs_costs_one_refused_read_that_holds_no_kill_up() -> None:
+    player = DERIBIT.player()
+    assert read(player, NOTHING, NOTHING, FORBIDDEN).complete
+    assert len(targets_of(player.put(Kill()))) == 1 and len(targets_of(player.put(Read()))) == 2
+
+
+def test_a_scope_for_rfqs_that_the_key_has_lost_hides_no_quote() -> None:
+    player = DERIBIT.player()
+    log_in(player, login=deribit.login("connection trade:read_write block_rfq:read_write"))
+    log_in(player, 2, login=deribit.login("connection trade:read_write"))
+    assert not read(player, NOTHING, NOTHING, FORBIDDEN).complete
+
+
 # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -492,7 +536,17 @@ def test_a_deposit_is_read_from_the_log_of_each_currency_whose_balance_has_chang
     )
     facts = measure(player, summaries(begun_ms + 10_000, BTC="3.1", ETH="5"), log(row("deposit", 2, 5)))
     assert [type(fact) for fact in facts] == [Equity]
-    assert [type(fact) for fact in measure(player, summaries(begun_ms + 15_000, BTC="3.1", ETH="5"))] == [Equity]
+    facts = measure(player, summaries(begun_ms + 15_000, BTC="3.1", ETH="5"), log(row("deposit", 2, 5)))
+    assert [type(fact) for fact in facts] == [Equity]
+    assert [type(fact) for fact in measure(player, summaries(begun_ms + 20_000, BTC="3.1", ETH="5"))] == [Equity]
+
+
+def test_a_withdrawal_that_the_log_shows_later_than_the_balance_is_told_with_the_next_figures() -> None:
+    player = DERIBIT.ready()
+    measure(player, summaries(START.wall_ms, BTC="3"))
+    measure(player, summaries(START.wall_ms + 5000, BTC="1"), log())
+    facts = measure(player, summaries(START.wall_ms + 10_000, BTC="1"), log(row("withdrawal", -2, 7)))
+    assert facts[0] == Transferred("BTC", Decimal(-2)) and isinstance(facts[1], Equity)
 
 
 def test_under_cross_collateral_the_equity_is_one_figure_and_a_deposit_is_valued_in_it() -> None:

@@ -151,11 +151,14 @@ class Striker:
         return self._begun
 
     def prepare(self, command: CancelCommand | None) -> Outputs:
-        """Build the first frame of the next strike in advance; () if no frame carries it."""
+        """Build the first frame of the next strike in advance; no `PrepareFrame` if no frame carries it."""
         self._next = None
         if command is None or command.frame is None or (conn := self._carrier()) is None:
             return ()
-        return (PrepareFrame(conn, self._build_next(command.frame, conn).text),)
+        try:
+            return (PrepareFrame(conn, self._build_next(command.frame, conn).text),)
+        except Exception as error:  # because the twins of a closed connection have to leave
+            return (UnexplainedMessage(_failure(command, error)),)
 
     def _build_next(self, frame: FrameBuilder, conn: int) -> Send:
         self._next = self._build_frame(frame, conn)
@@ -202,7 +205,7 @@ class Striker:
                 return self._issue(strike, step, now, begun)
             except Exception as error:  # because the commands behind it have to leave
                 strike.waiting = waiting
-                strike.leave_out(f"{step.name}: internal error: {type(error).__name__}")
+                strike.leave_out(_failure(step, error))
                 return ()
         if not isinstance(step, LeftOut):
             return (step,)
@@ -225,7 +228,10 @@ class Striker:
             send, number = prepared
             self._next = None
         else:
-            send, number = self._build_frame(command.frame, conn)
+            try:
+                send, number = self._build_frame(command.frame, conn)
+            except Exception as error:  # because the request may be built all the same
+                return (UnexplainedMessage(_failure(command, error)), *self.start_twin(part, now))
         part.conn, part.framed = conn, True
         self._frames.add(number, conn, part)
         if command.twin_at_once:
@@ -350,7 +356,11 @@ class Striker:
         self._calls.end_copies(part)
         reply, strike = result.reply, part.strike
         self._note(result._replace(refused=()), alone=alone)
-        steps = tuple(part.command.then(reply, now))
+        steps: tuple[StrikeStep, ...]
+        try:
+            steps = tuple(part.command.then(reply, now))
+        except Exception as error:  # because the strike has to be answered
+            steps = (LeftOut(_failure(part.command, error)),)
         is_replaced = any(isinstance(step, CancelCommand) and step.instead for step in steps)
         follow_ups: Outputs = ()
         for step in steps:
@@ -381,3 +391,7 @@ class Striker:
             book.remove(order_id)
         for order_id in result.refused:
             book.note_cancel_refused(order_id)
+
+
+def _failure(command: CancelCommand, error: Exception) -> str:
+    return f"{command.name}: internal error: {type(error).__name__}"
