@@ -185,7 +185,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         if judged.outcome is ReplyOutcome.NO_ANSWER:
             return None
         judged = self.note_judged(call, judged, now)
-        if judged.pause_s:
+        if judged.pause_s and not call.elsewhere:
             self.budget.on_refusal(judged.pause_s, now, judged.evidence)
         elif self.budget.refused_ns and call.cancel and judged.ok:
             self.budget.on_accepted(call.asked_ns, now)

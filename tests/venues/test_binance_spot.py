@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from kill_switch.core.domain import CancelOutcome, OrderState, Route
+from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues.binance.signing import USED_FOR_MS, signer_of, ws_payload
 from kill_switch.venues.binance.spot import NO_ORDER, BinanceSpot, BinanceSpotOptions
 from kill_switch.venues.messages import (
@@ -180,6 +181,13 @@ def test_a_strike_is_one_frame_for_each_symbol_the_fullest_first_with_the_lists_
     assert not calls_of(player.put(Kill()), "openOrder")  # later strikes go by what is known
 
 
+def test_a_symbol_whose_order_only_a_lagging_list_has_omitted_is_struck_in_the_first_strike_alone() -> None:
+    player = ready(None, order("BTCUSDT", 2), order("ETHUSDT", 3))
+    answer_all(player, player.put(Read()), order("ETHUSDT", 3))  # 1 of 2 rows, for up to 20 s (§ 10)
+    assert [frame["params"]["symbol"] for frame in frames_of(player.put(Kill()))] == ["ETHUSDT", "BTCUSDT"]
+    assert [frame["params"]["symbol"] for frame in frames_of(player.put(Kill()))] == ["ETHUSDT"]
+
+
 def test_a_symbol_that_only_a_list_shows_is_struck_as_the_list_comes() -> None:
     player = ready(None, order("BTCUSDT", 2))
     lists = calls_of(player.put(Kill()))
@@ -266,6 +274,26 @@ def test_the_weight_that_the_venue_states_as_used_is_counted_from_frames_and_fro
     [call, *_] = calls_of(player.put(Read()))
     player.put(answer(call.tag, [])._replace(headers={"x-mbx-used-weight-1m": "4500"}))
     assert player.adapter.budget.share == pytest.approx(0.25)
+
+
+def test_a_ban_that_a_login_meets_pauses_reads_and_connections_until_its_end() -> None:
+    player = Player(spot())
+    player.put(Opened(Route.WS, 1))
+    player.put(refused("subscribe", 418, -1003, "banned", serverTime=START.wall_ms, retryAfter=START.wall_ms + 60_000))
+    assert player.adapter.budget.named_pause_s(player.now) == pytest.approx(60.0)
+    assert "without requests" in player.adapter.reason_to_stay_disconnected(player.now)
+    player.put(Pause(60))
+    assert player.adapter.reason_to_stay_disconnected(player.now) == ""
+
+
+def test_all_hosts_of_the_api_share_one_pool() -> None:
+    hosts = ("api", "api1", "api4", "api-gcp")
+    accounts = {
+        host: spot({**HMAC, "api_key": f"key-{host}-0123456789"}, rest_url=f"https://{host}.binance.com")
+        for host in hosts
+    }
+    sweep_timings(accounts)
+    assert len({id(adapter.budget.counts["weight"]) for adapter in accounts.values()}) == 1
 
 
 def test_an_http_lane_that_comes_and_goes_does_not_use_the_limit_up() -> None:

@@ -67,7 +67,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
         return [(self.WEIGHT, used) for window_s, used in used_weights(reply.headers) if window_s == MINUTE_S]
 
     def is_over_limit(self, reply: Replied) -> bool:
-        return reply.status in (418, 429)
+        return reply.status in (403, 418, 429)  # 403: its firewall refuses what comes too fast (§ 7)
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self.requests.forget_ahead()

@@ -95,7 +95,12 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         )
         self.look_up = self._look_up
         self.fan_out = self._fan_out = FanOut(
-            self.book, self._by_symbol, self.lists, read_order, commands_each=len(CANCELS)
+            self.book,
+            self._by_symbol,
+            self.lists,
+            read_order,
+            commands_each=len(CANCELS),
+            list_lag_s=self.TIMING.list_lag_s,
         )
         self.token_request = requests.keyed("POST", f"{product.prefix}/listenKey")
         self.keep_open = requests.public(f"{product.prefix}/ping")
@@ -219,21 +224,28 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         return Upgrade(urlsplit(self.ws_url).path.rstrip("/") + self._stream.dial(key))
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        if self.token is None or route is Route.WS:
-            self._stream.open(conn)
+        if self.token is None:
             return super().on_opened(route, conn, now)
+        if route is Route.WS:
+            self._stream.open(conn)
+            opened = super().on_opened(route, conn, now)
+            # the key may have been replaced since the dial; or another program has closed it, which nobody is told
+            return (*opened, *self._close_outdated(now), *self.token.confirm(now))
         self._checks.begin()
         self._cancel_check.begin()
         key = () if self.token.is_valid(now) else self.token.fetch(now)
         return (*super().on_opened(route, conn, now), *key, *self.start_signing_ahead())
 
     def on_new_token(self, now: Instant) -> Outputs:
-        """Connect with the new listen key; a connection that was opened with another one hears nothing any more."""
+        """Connect with the new listen key."""
+        return (*super().on_new_token(now), *self._close_outdated(now), ConnectNow())
+
+    def _close_outdated(self, now: Instant) -> Outputs:
+        """Close the connections that were opened with another listen key: they hear nothing any more."""
         key = "" if self.token is None else self.token.value
         refused = LoginRefused("the venue has handed out another listen key")
         outdated = [conn for conn in self._stream.opened_with_other(key) if conn in self.sessions]
-        closes = [output for conn in outdated for output in self.sessions.refuse(conn, refused, now)]
-        return (*closes, ConnectNow())
+        return tuple(output for conn in outdated for output in self.sessions.refuse(conn, refused, now))
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
         if message.get("e") != "listenKeyExpired":

@@ -30,12 +30,12 @@ class Product(NamedTuple):
     account: str  # the path of its figures
     symbol: str  # that is always traded
     stream: str  # what follows the path of `ws_url`, around the listen key
-    mark: int  # `st` of its pushes
+    other: str  # `st` of the other product's pushes
 
 
 EVENTS = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/listenKeyExpired"
-USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", 1)
-COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", 2)
+USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", "2")
+COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", "1")
 
 
 def costs(product: Product) -> tuple[Cost, ...]:

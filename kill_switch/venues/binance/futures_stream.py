@@ -13,6 +13,7 @@ from kill_switch.core.domain import Instant
 from kill_switch.venues.binance.futures_profile import Product
 from kill_switch.venues.binance.futures_replies import read_algo_update, read_trade_update
 from kill_switch.venues.binance.futures_transfers import FuturesTransfers
+from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.messages import Outputs, UnexplainedMessage
 
@@ -67,8 +68,8 @@ class UserStream:
 
     def on_push(self, message: Mapping[str, Any]) -> Outputs:
         """Process an event of the account."""
-        if message.get("st", self._product.mark) != self._product.mark:
-            return ()  # of the other product, an account of its own
+        if as_text(message.get("st")) == self._product.other:
+            return ()  # an account of its own
         match message.get("e"):
             case "ORDER_TRADE_UPDATE":
                 order, opened = read_trade_update(message)

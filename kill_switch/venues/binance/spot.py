@@ -34,7 +34,7 @@ from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.fan_out import FanOut
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
-from kill_switch.venues.kit.replies import FrameReply, ReplyOutcome
+from kill_switch.venues.kit.replies import FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
 from kill_switch.venues.kit.transfer_values import TransferValues
@@ -71,7 +71,10 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     TIMING = SweepTiming(
         clean_reads=2, read_after_s=0.025, read_gap_s=2.5, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
     )
-    POOLS: ClassVar[tuple[Pool, ...]] = (Pool(WEIGHT, 6000, window_s=60.0, shared_by="address"),)  # § 7
+    POOLS: ClassVar[tuple[Pool, ...]] = (
+        # § 7; of all its hosts: api1 to api4 and api-gcp are the same API
+        Pool(WEIGHT, 6000, window_s=60.0, shared_by="address", product="binance spot"),
+    )
     COSTS: ClassVar[tuple[Cost, ...]] = (  # § 4, § 7; the wallet's calls have pools of their own
         Cost("GET", f"{API}openOrders", ((WEIGHT, 80.0),)),
         Cost("GET", f"{API}openOrderList", ((WEIGHT, 6.0),)),
@@ -143,7 +146,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         super().__init__(options, secrets, second_route_after_s)
         self._names = OrderNames()
         self._currency = options.equity_currency
-        self._socket = SpotSocket(self.requests, self.judgement, lambda: self.now, self.venue_ms)
+        self._socket = SpotSocket(self.requests, self.judgement, lambda: self.now, self.venue_ms, self._note_pause)
         self._values = TransferValues(
             self._currency,
             lambda asset, other: self.requests.public(f"{API}ticker/price", symbol=asset + other),
@@ -165,7 +168,9 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
             ),
         )
         self.look_up = self._look_up
-        self.fan_out = FanOut(self.book, self._by_symbol, self.lists, self.read_order)
+        self.fan_out = FanOut(
+            self.book, self._by_symbol, self.lists, self.read_order, list_lag_s=self.TIMING.list_lag_s
+        )
         self.login = self._socket.login
         self.harmless = self._signed("DELETE", "order", symbol=DRILLED, orderId=NO_ORDER)
         self.harmless_frame = lambda number: self._socket.frame(
@@ -228,7 +233,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         self.now = now
         blind, first = not self.book.orders, number == 1
         may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
-        steps = self.fan_out.strike(now, lists=(blind and first) or (may_find and (blind or first)))
+        steps = self.fan_out.strike(now, lists=(blind and first) or (may_find and (blind or first)), is_first=first)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,6 +277,14 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         if self._values.are_missing and not self.budget.pause_s(now):
             return self._values.request_price(now)
         return super().request_equity(now)
+
+    def _note_pause(self, reply: Reply) -> None:
+        self.budget.on_refusal(reply.pause_s, self.now, reply.evidence)
+
+    def reason_to_stay_disconnected(self, now: Instant) -> str:
+        """Return why no connection is opened: it takes of the limit, and a ban that is ignored becomes longer (§ 7)."""
+        left_s = self.budget.named_pause_s(now)
+        return f"the venue asks for {left_s:.1f} s without requests; cancels go over REST" if left_s else ""
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
         return self._socket.login_refusal(message)

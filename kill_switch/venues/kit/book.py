@@ -50,6 +50,7 @@ class OrderBook(KillTrace):
         self._pushing: set[int] = set()  # connections that push orders now
         self._pushing_ns = 0  # since when orders are pushed without a gap
         self.awaited = AwaitedPushes()  # a live push within `LATE_NS` still reports a placing
+        self._omitted: dict[str, int] = {}  # symbol → when a list last omitted an order of it without a stated end
         self.on_whole_list: Callable[[], None] = lambda: None  # called after each whole list, late ones too
 
     # knowledge
@@ -75,6 +76,16 @@ class OrderBook(KillTrace):
         if not self._pushing:
             return ()
         return tuple(name for name in self.lists if self._asked_ns.get(name, NEVER) < self._pushing_ns)
+
+    def omitted_symbols(self, lag_ns: int) -> list[str]:
+        """Return the symbols of orders that a list has omitted, and that may be alive where lists lag by `lag_ns`.
+
+        They are returned until every list was requested so long after the omission.
+        """
+        if not lag_ns:
+            return []
+        self._omitted = {symbol: at_ns for symbol, at_ns in self._omitted.items() if self._round_ns < at_ns + lag_ns}
+        return list(self._omitted)
 
     def lists_due(self) -> tuple[str, ...]:
         """Return the lists that a probe must read: the next list in rotation, and the stale lists."""
@@ -149,6 +160,10 @@ class OrderBook(KillTrace):
 
     def _unlist(self, order_id: str) -> None:
         """Remove an order that a list covers and no longer shows."""
+        if symbol := self.orders[order_id].symbol:
+            self._omitted.pop(symbol, None)
+            self._omitted[symbol] = self.now_ns
+            keep_latest(self._omitted, PAST_IDS)
         self._remember_gone(order_id, 0)
 
     def claim(self, order: Order) -> tuple[OrderSeen, ...]:
