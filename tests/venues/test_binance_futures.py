@@ -131,6 +131,22 @@ def test_a_strike_that_follows_takes_many_symbols_and_few_once_half_of_the_pool_
     assert struck == set(symbols)
 
 
+def test_while_the_venue_refuses_cancels_a_strike_tries_one_symbol_because_refused_requests_lead_to_a_ban() -> None:
+    player = USDM.ready()
+    reading(player, [order(f"S{number}", number + 1) for number in range(60)], [])
+    first = calls(player.put(Kill()))[0]
+    player.put(Replied(first.tag, 429, {"retry-after": "50"}, b'{"code":-1003,"msg":"Too many requests."}'))
+    struck = set()
+    for _ in range(5):
+        again = calls(player.put(Kill()))
+        assert len(again) <= 2 * (1 + 1)  # and the one with the most orders
+        struck |= {target(call).partition("=")[2] for call in again}
+    assert len(struck) >= 5
+    player.put(Pause(1.0))
+    player.put(answer(calls(player.put(Kill()))[0].tag, DONE))  # one is accepted: the pause was for reads
+    assert len(calls(player.put(Kill()))) >= 2 * FEWEST_AGAIN
+
+
 def test_a_strike_that_follows_and_knows_no_symbol_reads_the_lists_unless_the_venue_has_asked_for_a_pause() -> None:
     player = USDM.ready()
     player.put(Kill())

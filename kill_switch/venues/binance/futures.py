@@ -27,6 +27,7 @@ from kill_switch.venues.binance.futures_profile import (
     NOT_COVERED,
     POOL,
     SYMBOLS_AGAIN,
+    SYMBOLS_WHILE_REFUSED,
     USDM,
     WEIGHT,
     BinanceFuturesOptions,
@@ -165,10 +166,15 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         if is_first:
             steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols())
         else:
-            is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
-            most = SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
-            steps = self._fan_out.strike_again(now, most, may_find=may_find)
+            steps = self._fan_out.strike_again(now, self._symbols_again(now), may_find=may_find)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
+
+    def _symbols_again(self, now: Instant) -> int:
+        """Return how many symbols a strike that follows takes."""
+        if self.budget.named_pause_s(now) and self.budget.refused_ns:
+            return SYMBOLS_WHILE_REFUSED
+        is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
+        return SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
 
     def texts_to_sign(self) -> Iterator[TextAt]:
         for symbol in self._fan_out.symbols():

@@ -20,6 +20,7 @@ CANCELS = ("allOpenOrders", "algoOpenOrders")  # of a symbol, always together (ย
 # symbols of a strike that follows another: the pool has to last for as long as orders outlive strikes
 SYMBOLS_AGAIN = 40  # while less than half of the pool is in use
 FEWEST_AGAIN = 5  # else
+SYMBOLS_WHILE_REFUSED = 1  # in a pause that the venue has named: requests that are refused lead to a ban (ยง 7)
 WALLET = "https://api.binance.com"
 
 
