@@ -17,6 +17,7 @@ from kill_switch.venues.messages import Event, Outputs, Replied
 from kill_switch.venues.profile import OptionsT
 
 MINUTE_S = 60.0
+SYMBOLS_WHILE_REFUSED = 1  # that a strike tries beside the one with the most orders
 RENEWAL_S = 0.1  # between two signatures that are made ahead: each may block the event loop for a millisecond
 REVIEWED_EVERY = 10  # renewals after which the signatures that a strike needs are listed anew
 
@@ -68,6 +69,10 @@ class BinanceAccount(KitAdapter[OptionsT]):
 
     def is_over_limit(self, reply: Replied) -> bool:
         return reply.status in (418, 429)
+
+    def is_refused(self, now: Instant) -> bool:
+        """Return whether the venue refuses cancels until a moment that it has named: refused requests lead to a ban (§ 7)."""
+        return bool(self.budget.refused_ns and self.budget.named_pause_s(now))
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self.requests.forget_ahead()

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
-from kill_switch.venues.binance.account import BinanceAccount
+from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAccount
 from kill_switch.venues.binance.checks import AccountChecks
 from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
 from kill_switch.venues.binance.futures_profile import (
@@ -26,7 +26,6 @@ from kill_switch.venues.binance.futures_profile import (
     NOT_COVERED,
     POOL,
     SYMBOLS_AGAIN,
-    SYMBOLS_WHILE_REFUSED,
     USDM,
     WEIGHT,
     BinanceFuturesOptions,
@@ -166,7 +165,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def _symbols_again(self, now: Instant) -> int:
         """Return how many symbols a strike that follows takes."""
-        if self.budget.named_pause_s(now) and self.budget.refused_ns:
+        if self.is_refused(now):
             return SYMBOLS_WHILE_REFUSED
         is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
         return SYMBOLS_AGAIN if is_free else FEWEST_AGAIN

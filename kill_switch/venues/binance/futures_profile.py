@@ -20,7 +20,6 @@ CANCELS = {"cancel-all": "allOpenOrders", "cancel-algo": "algoOpenOrders"}  # of
 # symbols of a strike that follows another: the pool has to last for as long as orders outlive strikes
 SYMBOLS_AGAIN = 40  # while less than half of the pool is in use
 FEWEST_AGAIN = 5  # else
-SYMBOLS_WHILE_REFUSED = 1  # in a pause that the venue has named: requests that are refused lead to a ban (§ 7)
 WALLET = "https://api.binance.com"
 
 
