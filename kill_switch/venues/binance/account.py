@@ -71,7 +71,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
         return reply.status in (418, 429)
 
     def is_refused(self, now: Instant) -> bool:
-        """Return whether the venue refuses cancels until a moment that it has named: refused requests lead to a ban (§ 7)."""
+        """Return whether the venue refuses cancels until a moment that it has named; to go on leads to a ban (§ 7)."""
         return bool(self.budget.refused_ns and self.budget.named_pause_s(now))
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
