@@ -157,6 +157,14 @@ def test_a_strike_that_follows_and_knows_no_symbol_reads_the_lists_unless_the_ve
     assert [fact.answer for fact in facts if isinstance(fact, CancelAnswered)] == [CancelOutcome.UNSENT]
 
 
+def test_strikes_that_know_no_symbol_leave_the_lists_to_the_read_back_once_half_of_the_pool_is_in_use() -> None:
+    player = USDM.ready()
+    strikes = [calls(player.put(Kill())) for _ in range(40)]
+    weight = sum(40 for strike in strikes for call in strike if call.request.method == "GET")
+    assert 80 <= weight <= 1200
+    assert strikes[-1] == []
+
+
 def test_after_a_re_arm_the_next_strike_is_a_first_one() -> None:
     player = USDM.ready()
     reading(player, [order("A", 1)], [])

@@ -554,3 +554,10 @@ def test_a_transfer_of_another_asset_is_valued_before_any_equity_is_reported() -
     assert inverse.request.target == "/api/v3/ticker/price?symbol=USDTTRY"
     assert player.put(answer(inverse.tag, {"symbol": "USDTTRY", "price": "41"})) == (Transferred("USDT", Decimal(-2)),)
     assert calls_of(player.put(Measure()), "asset/wallet/balance")
+
+
+def test_strikes_that_know_no_symbol_leave_the_lists_to_the_read_back_once_half_of_the_pool_is_in_use() -> None:
+    player = ready()
+    strikes = [calls_of(player.put(Kill(number)), "openOrder") for number in range(1, 101)]
+    assert 2 <= sum(map(len, strikes)) <= 3000 / 43
+    assert strikes[-1] == []

@@ -70,6 +70,15 @@ class BinanceAccount(KitAdapter[OptionsT]):
     def is_over_limit(self, reply: Replied) -> bool:
         return reply.status in (418, 429)
 
+    def may_find(self, now: Instant, *, is_first: bool) -> bool:
+        """Return whether a strike may read the lists for symbols that nobody knows.
+
+        A strike that follows leaves that to the read-back, which waits for room, once half of the limit is in use.
+        """
+        if self.budget.named_pause_s(now):
+            return False  # the venue wants no request, and only cancels leave
+        return is_first or not self.limits.first_read_wait_s(now)
+
     def is_refused(self, now: Instant) -> bool:
         """Return whether the venue refuses cancels until a moment that it has named; to go on leads to a ban (§ 7)."""
         return bool(self.budget.refused_ns and self.budget.named_pause_s(now))

@@ -156,7 +156,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield the cancels of every symbol; a strike that follows takes a few symbols, the least tried first."""
         is_first, self._has_struck = number == 1 or not self._has_struck, True
-        may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
+        may_find = self.may_find(now, is_first=is_first)
         if is_first:
             steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols())
         else:

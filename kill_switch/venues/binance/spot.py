@@ -227,7 +227,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         """
         self.now = now
         blind, first = not self.book.orders, number == 1
-        may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
+        may_find = self.may_find(now, is_first=first)
         if not first and self.is_refused(now):
             steps = self.fan_out.strike_again(now, SYMBOLS_WHILE_REFUSED, may_find=False)
         else:
