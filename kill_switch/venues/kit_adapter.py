@@ -240,6 +240,8 @@ class KitAdapter(DescribedVenue[OptionsT]):
         if outputs is None:
             passed = self.is_drill_passed(reply)
             outputs = self.drills.end_frame(_drill_tag(number), passed, self.describe_drill(reply), now)
+        elif reply.ok and self.budget.refused_ns:
+            self.budget.on_accepted(self.answers_ns, now)
         if reply.pause_s:
             self.budget.on_refusal(reply.pause_s, now, reply.evidence)
         return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs

@@ -131,6 +131,22 @@ def test_a_strike_that_follows_takes_many_symbols_and_few_once_half_of_the_pool_
     assert struck == set(symbols)
 
 
+def test_while_the_venue_refuses_cancels_a_strike_tries_one_symbol_because_refused_requests_lead_to_a_ban() -> None:
+    player = USDM.ready()
+    reading(player, [order(f"S{number}", number + 1) for number in range(60)], [])
+    first = calls(player.put(Kill()))[0]
+    player.put(Replied(first.tag, 429, {"retry-after": "50"}, b'{"code":-1003,"msg":"Too many requests."}'))
+    struck = set()
+    for _ in range(5):
+        again = calls(player.put(Kill()))
+        assert len(again) <= 2 * (1 + 1)  # and the one with the most orders
+        struck |= {target(call).partition("=")[2] for call in again}
+    assert len(struck) >= 5
+    player.put(Pause(1.0))
+    player.put(answer(calls(player.put(Kill()))[0].tag, DONE))  # one is accepted: the pause was for reads
+    assert len(calls(player.put(Kill()))) >= 2 * FEWEST_AGAIN
+
+
 def test_a_strike_that_follows_and_knows_no_symbol_reads_the_lists_unless_the_venue_has_asked_for_a_pause() -> None:
     player = USDM.ready()
     player.put(Kill())
@@ -149,6 +165,14 @@ def test_a_symbol_whose_order_only_a_lagging_list_has_omitted_is_struck_in_the_f
     assert struck == [
         f"DELETE /fapi/v1/{path}?symbol={symbol}" for symbol in "AB" for path in ("allOpenOrders", "algoOpenOrders")
     ]
+
+
+def test_strikes_that_know_no_symbol_leave_the_lists_to_the_read_back_once_half_of_the_pool_is_in_use() -> None:
+    player = USDM.ready()
+    strikes = [calls(player.put(Kill())) for _ in range(40)]
+    weight = sum(40 for strike in strikes for call in strike if call.request.method == "GET")
+    assert 80 <= weight <= 1200
+    assert strikes[-1] == []
 
 
 def test_after_a_re_arm_the_next_strike_is_a_first_one() -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
-from kill_switch.venues.binance.account import BinanceAccount
+from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAccount
 from kill_switch.venues.binance.checks import AccountChecks
 from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
 from kill_switch.venues.binance.futures_profile import (
@@ -164,14 +164,19 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield the cancels of every symbol; a strike that follows takes a few symbols, the least tried first."""
         is_first, self._has_struck = number == 1 or not self._has_struck, True
-        may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
+        may_find = self.may_find(now, is_first=is_first)
         if is_first:
-            steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols())
+            steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols(), is_first=number == 1)
         else:
-            is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
-            most = SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
-            steps = self._fan_out.strike_again(now, most, may_find=may_find)
+            steps = self._fan_out.strike_again(now, self._symbols_again(now), may_find=may_find)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
+
+    def _symbols_again(self, now: Instant) -> int:
+        """Return how many symbols a strike that follows takes."""
+        if self.is_refused(now):
+            return SYMBOLS_WHILE_REFUSED
+        is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
+        return SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
 
     def texts_to_sign(self) -> Iterator[TextAt]:
         for symbol in self._fan_out.symbols():

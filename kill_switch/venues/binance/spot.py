@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
-from kill_switch.venues.binance.account import BinanceAccount
+from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAccount
 from kill_switch.venues.binance.checks import (
     AccountChecks,
     Check,
@@ -229,11 +229,18 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         return self.fan_out.strike(now)
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        """Yield a frame for each symbol; the first strike reads the lists beside them, for symbols nobody knew."""
+        """Yield a frame for each symbol; the first strike reads the lists beside them, for symbols nobody knew.
+
+        While the venue refuses cancels, a strike that follows tries few symbols.
+        """
         self.now = now
         blind, first = not self.book.orders, number == 1
-        may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
-        steps = self.fan_out.strike(now, lists=(blind and first) or (may_find and (blind or first)), is_first=first)
+        may_find = self.may_find(now, is_first=first)
+        if not first and self.is_refused(now):
+            steps = self.fan_out.strike_again(now, SYMBOLS_WHILE_REFUSED, may_find=False)
+        else:
+            lists = (blind and first) or (may_find and (blind or first))
+            steps = self.fan_out.strike(now, lists=lists, is_first=first)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
