@@ -86,7 +86,7 @@ def _secrets(kind: type[Adapter]) -> Mapping[str, str]:
             for key in (key for key in needed if key not in plain):
                 notes[f"#{key}"].append(f"only with {name} = {_toml(choice)}")
     for key, other in kind.alternatives(defaults).items():
-        notes[f"#{other}"].append(f"instead of {key}")
+        notes[key].append(f"or {other} instead")
     for together in kind.optional_secrets(defaults):
         for key in together:
             others = " and ".join(other for other in together if other != key)

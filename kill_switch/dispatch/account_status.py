@@ -72,7 +72,7 @@ class AccountStatus:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the adapter has found that an operator should change at the venue; a kill works in spite of it."""
+        """Findings of the adapter that an operator should mend at the venue; a kill works in spite of them."""
         return self._venue.warnings
 
     @property

@@ -136,7 +136,7 @@ class CloseConnection(NamedTuple):
 class ReplaceConnection(NamedTuple):
     """Open a successor of the connection now; the connection closes once the successor is ready.
 
-    The venue has said that it will close it. Where it allows one connection only, the connection closes first.
+    The venue will close it. Where it allows one connection only, the connection closes first.
     """
 
     conn: int

@@ -18,11 +18,12 @@ from kill_switch import clock
 from kill_switch.core.domain import Route
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
+from kill_switch.transports.lane import ConnectionNotWanted
 from kill_switch.transports.ws import WsLane
 from kill_switch.venues import messages
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, Event, Output, Outputs
-from kill_switch.venues.request import Request
+from kill_switch.venues.request import Request, Upgrade
 
 WITHIN_S = 4.0
 
@@ -96,7 +97,7 @@ class AdapterDriver(RecordingListener):
         super().__init__()
         self.adapter = adapter
         self.outputs: list[Output] = []
-        self.ws = WsLane(adapter.ws_url, lambda: adapter.upgrade(clock.now()), self, ca_file=ca_file)
+        self.ws = WsLane(adapter.ws_url, self._upgrade, self, ca_file=ca_file)
         self.http = HttpLane(adapter.rest_url, self, ca_file=ca_file, warm_every_s=0.2)
         self.fresh = FreshRoute(adapter.rest_url, self, group.start_soon, ca_file=ca_file)
         self._timers: list[asyncio.TimerHandle] = []
@@ -109,6 +110,11 @@ class AdapterDriver(RecordingListener):
     def use_idle_http_lane(self) -> None:
         super().use_idle_http_lane()
         self.carry_out(self.adapter.keep_warm(clock.now()))
+
+    def _upgrade(self) -> Upgrade:
+        if why := self.adapter.reason_to_stay_disconnected(clock.now()):
+            raise ConnectionNotWanted(why)
+        return self.adapter.upgrade(clock.now())
 
     def kill(self) -> None:
         self._strikes += 1

@@ -351,6 +351,7 @@ def test_the_key_is_kept_every_half_hour_and_never_deleted() -> None:
 def test_another_key_replaces_the_connection_whose_key_is_dead() -> None:
     player, wanted = started(USDM)
     player.put(answer(wanted.tag, {"listenKey": KEY}))
+    player.adapter.upgrade(player.now)
     player.put(Opened(Route.WS, 1))
     closes = [output for output in renewed(player, "another") if isinstance(output, CloseConnection | NotReady)]
     assert {output.conn for output in closes} == {1} and len(closes) == 2
@@ -369,6 +370,38 @@ def test_a_key_that_has_expired_leads_to_another_one_a_new_connection_and_a_new_
     player.put(Closed(Route.WS, 1, "gone"))
     again = [target(call) for call in calls(player.put(Opened(Route.WS, 2)))]
     assert again == ["GET /fapi/v1/openOrders", "GET /fapi/v1/openAlgoOrders"]
+
+
+def test_a_stream_that_has_not_pushed_an_order_which_the_lists_show_is_replaced_with_another_key() -> None:
+    player = USDM.ready()
+    player.put(Pause(30))
+    reading(player, [order("A", 1)], [])
+    for pause_s, closes in ((9.0, False), (2.0, True), (30.0, False)):
+        player.put(Pause(pause_s))
+        outputs = player.put(Probe())
+        assert any(isinstance(output, CloseConnection) for output in outputs) is closes
+        assert any(target(call) == "POST /fapi/v1/listenKey" for call in calls(outputs)) is closes
+
+
+def test_a_stream_that_pushes_is_kept_though_lists_show_an_order_before_its_push() -> None:
+    player = USDM.ready()
+    player.put(Pause(30))
+    reading(player, [order("A", 1)], [])
+    player.put(Pause(1))
+    player.put(hears(1, USDM.pushed("1", "NEW")))
+    player.put(Pause(30))
+    assert not any(isinstance(output, CloseConnection) for output in player.put(Probe()))
+
+
+def test_a_stream_that_does_not_open_twice_has_its_key_posted_again() -> None:
+    player, wanted = started(USDM)
+    player.put(answer(wanted.tag, {"listenKey": KEY}))
+    for attempts, posts in ((1, 0), (1, 1), (0, 0)):
+        for _ in range(attempts):
+            player.adapter.upgrade(player.now)
+        player.put(Pause(30))
+        asked = [target(call) for call in calls(player.put(Probe()))]
+        assert asked.count("POST /fapi/v1/listenKey") == posts
 
 
 @pytest.mark.parametrize("event", ["MARGIN_CALL", "ACCOUNT_CONFIG_UPDATE", "TRADE_LITE", "GRID_UPDATE"])
@@ -433,12 +466,13 @@ def test_a_running_vp_is_named_as_out_of_reach_until_it_runs_no_more() -> None:
 
 
 def test_the_wallet_api_is_another_host_unless_the_account_has_an_address_of_its_own() -> None:
-    for options, origin in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({}, "https://api.binance.com"),
         ({"rest_url": "https://sim.test:1"}, ""),
         ({"rest_url": "https://sim.test:1", "wallet_url": "https://w.test"}, "https://w.test"),
-    ):
-        player = Player(USDM.make(None, **options))
+    )
+    for options, origin in cases:
+        player = Player(USDM.make(**options))
         wallet = [call for call in calls(player.put(Opened(Route.HTTP, 0))) if "/sapi/" in call.request.target]
         assert len(wallet) == 2 and {call.request.origin for call in wallet} == {origin}
         host = origin.removeprefix("https://") or "sim.test:1"

@@ -123,7 +123,7 @@ def test_a_used_up_limit_proves_nothing_and_its_pause_is_a_moment_of_the_wall_cl
     ("status", "body"),
     [(502, None), (403, None), (200, None), (200, "text"), (200, 5), (404, {}), (500, {"message": "proxy"}), (404, [])],
 )
-def test_what_is_not_the_venues_json_is_no_answer(status: int, body: Any) -> None:
+def test_a_body_that_is_not_the_venues_json_is_no_answer(status: int, body: Any) -> None:
     assert judge(status, body).outcome is ReplyOutcome.NO_ANSWER
 
 

@@ -153,7 +153,7 @@ def test_a_refused_login_names_the_step_and_is_fatal_for_a_wrong_key(number: str
     assert unready.fatal and "-2015" in unready.why and isinstance(outputs[1], CloseConnection)
 
 
-def test_a_revoked_key_is_told_without_an_id_and_ends_the_session_for_good() -> None:
+def test_a_revoked_key_is_an_error_without_an_id_and_ends_the_session_for_good() -> None:
     outputs = ready().put(refused(None, 401, -2015, "Invalid API-key, IP, or permissions for action."))
     assert any(isinstance(output, NotReady) and output.fatal for output in outputs)
     other = ready().put(refused(None, 400, -1100, "Illegal characters found in a parameter."))
@@ -258,7 +258,7 @@ def test_a_used_up_limit_pauses_all_but_cancels_until_the_moment_that_the_venue_
     assert not calls_of(player.put(Read())) and frames_of(player.put(Kill()))
 
 
-def test_what_the_venue_states_to_be_in_use_is_counted_from_frames_and_from_headers() -> None:
+def test_the_weight_that_the_venue_states_as_used_is_counted_from_frames_and_from_headers() -> None:
     player = ready()
     limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}
     player.put(hears(1, {"id": 99, "status": 200, "result": [], "rateLimits": [{**limit, "count": 3000}]}))

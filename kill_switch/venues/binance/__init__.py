@@ -1,1 +1,1 @@
-"""Binance: the adapters of its products, and what they share: signatures, answers (docs/venues/binance.md)."""
+"""Binance: the adapters of its products, their shared signatures and answers (docs/venues/binance.md)."""

@@ -1,4 +1,4 @@
-"""What the adapters of all Binance products share: keys, signatures made ahead, answers, used weights, time.
+"""Share among the adapters of all Binance products: keys, signatures made ahead, answers, used weights, time.
 
 § numbers in this folder are those of docs/venues/binance.md.
 """

@@ -1,4 +1,4 @@
-"""Look at an account when its HTTP lane comes up: what its key may do, and what a kill does not reach (§ 3.7, § 9).
+"""Check an account when its HTTP lane comes up: its key's rights, and orders out of a kill's reach (§ 3.7, § 9).
 
 The checks change nothing. Each is made again until the venue has answered it. An answer that is bad is asked for again
 with each probe, because an operator may have changed something.
@@ -24,7 +24,7 @@ DANGERS = {  # rights that no kill needs (§ 9)
 
 
 class Findings(NamedTuple):
-    """What an answer shows of an account."""
+    """The findings of one answer."""
 
     why_not: str = ""  # why the key or the account cannot carry a kill
     out_of_reach: str = ""  # orders or machines that a kill does not reach
@@ -32,7 +32,7 @@ class Findings(NamedTuple):
 
 
 class Check(NamedTuple):
-    """One question, and how its answer is read."""
+    """A question, and how its answer is read."""
 
     name: str
     build: Build
@@ -55,27 +55,27 @@ class AccountChecks:
     @property
     def why_not(self) -> str:
         """Why the account cannot carry a kill, "" if it can or if nothing is known."""
-        return "; ".join(filter(None, (found.why_not for found in self._in_order())))
+        return "; ".join(filter(None, (findings.why_not for findings in self._in_order())))
 
     @property
     def out_of_reach(self) -> tuple[str, ...]:
-        """What a kill does not reach, as phrases."""
-        return tuple(found.out_of_reach for found in self._in_order() if found.out_of_reach)
+        """Orders and machines that a kill does not reach, as phrases."""
+        return tuple(findings.out_of_reach for findings in self._in_order() if findings.out_of_reach)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What an operator should change, as phrases."""
-        return tuple(warning for found in self._in_order() for warning in found.warnings)
+        """Rights that an operator should take from the key, as phrases."""
+        return tuple(warning for findings in self._in_order() for warning in findings.warnings)
 
     def _in_order(self) -> Iterable[Findings]:
         return (self._found[check.name] for check in self._checks if check.name in self._found)
 
     def begin(self) -> None:
-        """Have every check made again, because the HTTP lane has come up."""
+        """Mark every check as due, because the HTTP lane has come up."""
         self._open = {check.name for check in self._checks}
 
     def run(self, now: Instant) -> Outputs:
-        """Make the checks that are due; one that cannot carry a kill is due again."""
+        """Make the checks that are due, and again those whose finding keeps a lane from being ready."""
         due = [check for check in self._checks if check.name in self._open or self._is_bad(check.name)]
         return tuple(output for check in due for output in self._ask(check, now))
 

@@ -1,8 +1,7 @@
 """Speak to Binance's futures, USD-M and COIN-M: cancels by symbol over REST, conditional orders apart.
 
-`docs/venues/binance.md` has the venue's facts; § numbers in this folder are those of that page. There is no
-account-wide cancel. A strike sends `DELETE allOpenOrders` and `DELETE algoOpenOrders` for each symbol, always together,
-and reads both lists beside them. COIN-M has the same API under other paths.
+`docs/venues/binance.md` has the venue's facts. There is no account-wide cancel. A strike sends `DELETE allOpenOrders`
+and `DELETE algoOpenOrders` for each symbol, always together, and reads both lists beside them.
 """
 
 from __future__ import annotations
@@ -38,14 +37,12 @@ from kill_switch.venues.binance.futures_replies import (
     ALGO,
     NOT_EXECUTED,
     judge_cancel,
-    read_algo_update,
     read_equity,
     read_order,
-    read_trade_update,
     read_triggered,
     refused_as_portfolio_margin,
 )
-from kill_switch.venues.binance.futures_transfers import FuturesTransfers
+from kill_switch.venues.binance.futures_stream import UserStream
 from kill_switch.venues.binance.signing import SignedRequests, TextAt
 from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.calls import Build
@@ -56,12 +53,11 @@ from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
-from kill_switch.venues.messages import ConnectNow, Output, Outputs, UnexplainedMessage
+from kill_switch.venues.messages import ConnectNow, Output, Outputs
 from kill_switch.venues.request import Upgrade
 
 NO_ORDER = 2**63 - 1  # well-formed, and no order has it
 KEY_LIFE_S = 3000.0  # of a listen key, which ends after 3600 s: it is requested again, and so kept, after 1800 s (§ 5)
-QUIET = frozenset({"MARGIN_CALL", "ACCOUNT_CONFIG_UPDATE", "TRADE_LITE", "STRATEGY_UPDATE", "GRID_UPDATE"})
 
 
 class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
@@ -85,10 +81,9 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     def __init__(self, options: BinanceFuturesOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
         product, requests, origin = self.PRODUCT, self.requests, options.wallet_origin
-        self._transfers = FuturesTransfers()
+        self._stream = UserStream(product, self.book)
         self._balances = BalanceChecker()
         self._has_struck = False  # since the account was armed
-        self._keys: dict[int, str] = {}  # connection → the listen key that it was opened with
         wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
         self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self._note_findings)
         self.lists = tuple(
@@ -114,12 +109,12 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     def _by_symbol(self, symbol: str) -> tuple[CancelCommand, ...]:
         return tuple(
             CancelCommand(
-                path,
+                name,
                 self._signed("DELETE", path, symbol=symbol),
                 partial(judge_cancel, symbol),
                 line=f"DELETE {self.PRODUCT.prefix}/{path}?symbol={quote(symbol, safe='')}",
             )
-            for path in CANCELS
+            for name, path in CANCELS.items()
         )
 
     def _look_up(self, order_id: str) -> Build | None:
@@ -185,7 +180,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         """Probe; make the checks that are due beside it. A finding that bars the lane comes before its readiness."""
         probe = super().keep_warm(now)
         checks = (*self._cancel_check.run(now), *self._checks.run(now)) if probe else ()
-        return (*checks, *probe) if self.why_not_ready(Route.HTTP) else (*probe, *checks)
+        outputs = (*checks, *probe) if self.why_not_ready(Route.HTTP) else (*probe, *checks)
+        return (*outputs, *self._test_stream(now))
 
     def _note_findings(self, checks: AccountChecks) -> None:
         self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
@@ -199,6 +195,17 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         key = data.get("listenKey") if isinstance(data, dict) else None
         return Token(key, KEY_LIFE_S) if isinstance(key, str) else None
 
+    def _test_stream(self, now: Instant) -> Outputs:
+        """Get another listen key if the stream does not open, or if it has not pushed what the lists show (§ 10)."""
+        if self.token is not None and self._stream.does_not_open():
+            return self.token.on_refused(now)
+        conn = self.sessions.newest
+        if conn is None or not self._stream.is_silent(now):
+            return ()
+        return self.sessions.refuse(
+            conn, LoginRefused("no push of an order that the lists show", session_ended=True), now
+        )
+
     def reason_to_stay_disconnected(self, now: Instant) -> str:
         if self.token is None or self.token.is_valid(now):
             return ""
@@ -206,11 +213,11 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def upgrade(self, now: Instant) -> Upgrade:
         key = "" if self.token is None else self.token.value
-        return Upgrade(urlsplit(self.ws_url).path.rstrip("/") + self.PRODUCT.stream.format(quote(key, safe="")))
+        return Upgrade(urlsplit(self.ws_url).path.rstrip("/") + self._stream.dial(key))
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         if self.token is None or route is Route.WS:
-            self._keys[conn] = "" if self.token is None else self.token.value
+            self._stream.open(conn)
             return super().on_opened(route, conn, now)
         self._checks.begin()
         self._cancel_check.begin()
@@ -220,8 +227,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     def on_new_token(self, now: Instant) -> Outputs:
         """Connect with the new listen key; a connection that was opened with another one hears nothing any more."""
         key = "" if self.token is None else self.token.value
-        outdated = [conn for conn, used in self._keys.items() if used not in ("", key) and conn in self.sessions]
         refused = LoginRefused("the venue has handed out another listen key")
+        outdated = [conn for conn in self._stream.opened_with_other(key) if conn in self.sessions]
         closes = [output for conn in outdated for output in self.sessions.refuse(conn, refused, now)]
         return (*super().on_new_token(now), *closes, ConnectNow())
 
@@ -231,30 +238,11 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         return LoginRefused("the listen key has expired", session_ended=True)
 
     def on_session_closed(self, conn: int) -> None:
-        self._keys.pop(conn, None)
+        self._stream.close(conn)
         super().on_session_closed(conn)
 
     def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
-        if message.get("st", self.PRODUCT.mark) != self.PRODUCT.mark:
-            return ()  # of the other product, an account of its own
-        match message.get("e"):
-            case "ORDER_TRADE_UPDATE":
-                order, opened = read_trade_update(message)
-                if order is not None:
-                    return self.book.apply_push(order, opened=opened)
-                return (UnexplainedMessage("an ORDER_TRADE_UPDATE that cannot be read"),)
-            case "ALGO_UPDATE":
-                order, becomes = read_algo_update(message)
-                if order is not None:
-                    claimed = () if becomes is None else self.book.claim(becomes)
-                    return (*self.book.apply_push(order), *claimed)
-                return (UnexplainedMessage("an ALGO_UPDATE that cannot be read"),)
-            case "ACCOUNT_UPDATE":
-                return self._transfers.on_update(message)
-            case str() as event if event in QUIET:
-                return ()
-            case _:
-                return (UnexplainedMessage("a message that no document explains"),)
+        return self._stream.on_push(message)
 
 
 class BinanceUsdm(BinanceFutures):

@@ -1,4 +1,4 @@
-"""Look at an account when its HTTP lane comes up: whether a cancel gets through, and what no kill reaches (§ 3.5, § 9).
+"""Look at an account when its HTTP lane comes up: do cancels get through, and do machines run (§ 3.5, § 9)?
 
 A portfolio-margin account can be read here, and its cancels are refused. So a cancel that cannot hit anything is tried.
 """
@@ -35,10 +35,10 @@ def account_checks(
 
 def _read_rights(data: Any) -> Findings:
     """Read `apiRestrictions`: a key has the right to portfolio margin only at an account that has it."""
-    found = read_rights(data, "enableFutures", "Enable Futures")
+    findings = read_rights(data, "enableFutures", "Enable Futures")
     if isinstance(data, dict) and data.get("enablePortfolioMarginTrading") is True:
-        return found._replace(why_not=PORTFOLIO_MARGIN)
-    return found
+        return findings._replace(why_not=PORTFOLIO_MARGIN)
+    return findings
 
 
 class CancelCheck:
@@ -51,17 +51,17 @@ class CancelCheck:
         self._is_due = False
 
     def begin(self) -> None:
-        """Have the check made, because the HTTP lane has come up."""
+        """Note that the HTTP lane has come up: the next probe makes the check."""
         self._is_due = True
 
     def run(self, now: Instant) -> Outputs:
-        """Make the check if it is due; one that was refused is due again."""
+        """Make the check if it is due; a refused check is due again."""
         if not (self._is_due or self.why_not):
             return ()
         return self._calls.start_call("check", self._harmless, now, context=self, on_loss=self.on_loss)
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        """Apply the answer; only one that refuses the key or the account says that no cancel gets through."""
+        """Apply the answer; only a refusal of the key or the account says that no cancel gets through."""
         self._is_due = self._is_due and reply.outcome not in (ReplyOutcome.ACCEPTED, ReplyOutcome.REFUSED)
         self.why_not = ""
         if not reply.key_refused:

@@ -16,7 +16,7 @@ from kill_switch.venues.profile import Guess
 WEIGHT = "weight"
 POOL = Pool(WEIGHT, 2400, window_s=60.0, shared_by="address", product="binance futures")  # § 7
 LISTS = {"open": "openOrders", "conditional": "openAlgoOrders"}
-CANCELS = ("allOpenOrders", "algoOpenOrders")  # of a symbol, always together (§ 3.4)
+CANCELS = {"cancel-all": "allOpenOrders", "cancel-algo": "algoOpenOrders"}  # of a symbol, always together (§ 3.4)
 # symbols of a strike that follows another: the pool has to last for as long as orders outlive strikes
 SYMBOLS_AGAIN = 40  # while less than half of the pool is in use
 FEWEST_AGAIN = 5  # else
@@ -24,7 +24,7 @@ WALLET = "https://api.binance.com"
 
 
 class Product(NamedTuple):
-    """What one futures product has that the other has not."""
+    """The paths and names by which the two futures products differ."""
 
     prefix: str  # of its paths
     account: str  # the path of its figures
@@ -50,7 +50,7 @@ def costs(product: Product) -> tuple[Cost, ...]:
 
 def demand(product: Product) -> Demand:
     lists = tuple(f"GET {product.prefix}/{path}?" for path in LISTS.values())
-    pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS)
+    pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS.values())
     return Demand(
         read=lists,
         probe=lists[:1],
@@ -65,23 +65,24 @@ def demand(product: Product) -> Demand:
 class BinanceFuturesOptions(VenueOptions):
     """The configuration keys of an account at Binance's futures."""
 
-    wallet_url: str | None = Field(
-        default=None,
+    wallet_url: str = Field(
+        default=WALLET,
         description="scheme, host and port of the wallet API, which shows the key's rights and running TWAPs;"
-        " by default https://api.binance.com with the default rest_url, else rest_url",
+        " with another rest_url than the default, that address is used instead of this default",
     )
 
     @field_validator("wallet_url")
     @classmethod
-    def _wallet_https(cls, url: str | None) -> str | None:
-        return None if url is None else cls._https(url)
+    def _wallet_https(cls, url: str) -> str:
+        return cls._https(url)
 
     @property
     def wallet_origin(self) -> str:
         """Where the wallet API is, if not at `rest_url`: a simulator and a proxy have both."""
-        if self.wallet_url is None and self.rest_url == type(self).model_fields["rest_url"].default:
-            return WALLET
-        return "" if self.wallet_url in (None, self.rest_url) else str(self.wallet_url)
+        is_elsewhere = self.rest_url != type(self).model_fields["rest_url"].default
+        return (
+            "" if self.wallet_url == self.rest_url or (is_elsewhere and self.wallet_url == WALLET) else self.wallet_url
+        )
 
 
 COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)

@@ -87,7 +87,7 @@ def read_triggered(item: object, order: Order | None) -> tuple[Order | None, Ord
 
 
 def _follow(order: Order | None, actual: object, symbol: str, status: str) -> tuple[Order | None, Order | None]:
-    """Return a conditional order, and the one that takes its place: then the first is gone, and was not cancelled."""
+    """Return a conditional order, and the order that has replaced it; a replaced order is gone without a cancel."""
     actual_id = _id(actual)
     if order is None or status != "TRIGGERED" or not actual_id:
         return order, None
@@ -103,7 +103,7 @@ def _order(prefix: str, order_id: object, symbol: str, status: str, gone: frozen
 
 
 def _symbol(value: object) -> str:
-    """Return a symbol; "" for one that no request could name."""
+    """Return a symbol; "" for a text that no request could name."""
     text = as_text(value)
     return text if len(text) <= MAX_SYMBOL and text.isprintable() else ""
 

@@ -29,7 +29,7 @@ ARCHIVED = -2026  # an order that ended more than 90 days ago
 
 
 class Judgement(NamedTuple):
-    """What the answers of one product have that those of others do not."""
+    """The judge of one product's answers."""
 
     evidence: Evidence
     not_executed: Collection[str] = ()  # texts of 5xx answers by which nothing was executed; any other may have been
@@ -94,8 +94,8 @@ def _pause_s(error: Mapping[str, Any], text: str, venue_ms: int) -> float:
     fields = data if isinstance(data, dict) else {}
     until, server = fields.get("retryAfter"), fields.get("serverTime")
     if not isinstance(until, int):
-        found = BANNED_UNTIL(text)
-        until = int(found[1]) if found else None
+        ban = BANNED_UNTIL(text)
+        until = int(ban[1]) if ban else None
     if until is None:
         return 0.0
     return max(0.0, (until - (server if isinstance(server, int) else venue_ms)) / 1000)

@@ -1,7 +1,7 @@
-"""Sign Binance's requests with HMAC-SHA256, Ed25519 or RSA (docs/venues/binance.md § 2). It sends nothing.
+"""Sign Binance's requests with HMAC-SHA256, Ed25519 or RSA (docs/venues/binance.md § 2).
 
-REST signs the percent-encoded query, followed by the body. The WebSocket API signs its parameters sorted by name, as
-they are. A signature has a time, so each copy of a request is signed when it leaves. No error shows a secret.
+REST signs the percent-encoded query, followed by the body. The WebSocket API signs its parameters sorted by name, not
+encoded. No error shows a secret.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def _text(value: Value) -> str:
 class SignedRequests:
     """The requests of one account, over REST and over the WebSocket API.
 
-    An RSA signature takes as long as a request's way to a near venue. So `sign_ahead` makes those that a kill needs
-    between kills: a request whose signature was made up to `USED_FOR_MS` ago leaves with it, and with its time.
+    An RSA signature takes as long as a request's way to a near venue. So `sign_ahead` makes signatures between kills.
+    A request leaves with such a signature and its time, if it is at most `USED_FOR_MS` old.
     """
 
     def __init__(self, host: str, key: str, signer: Signer, clock: ClockOffset, origin: str = "") -> None:
@@ -178,7 +178,7 @@ class SignedRequests:
         return {**values, "apiKey": self.key, "recvWindow": RECV_WINDOW_MS}
 
     def _sign(self, text_at: TextAt, now: Instant) -> tuple[int, str]:
-        """Return the time and the signature of a text; one that was made ahead, if it is fresh."""
+        """Return the time and the signature of a text, those that were made ahead if they are fresh."""
         at_ms = self._clock.venue_ms(now)
         if self._ahead:
             held = self._ahead.get(text_at(0))

@@ -62,7 +62,7 @@ class SpotSocket:
     def login_refusal(self, message: Message) -> LoginRefused | None:
         """Return what an answer to the login refuses, or that the venue has ended the session or its events.
 
-        A key that was revoked is told without an id, behind the next request (§ 2).
+        The venue states without an id, behind the next request, that a key was revoked (§ 2).
         """
         event = event_of(message)
         if event is not None and event.get("e") == "eventStreamTerminated":

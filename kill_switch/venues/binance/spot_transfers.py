@@ -60,7 +60,7 @@ class SpotTransfers:
 
     def _request(self, asset: str, now: Instant, *, inverse: bool) -> Outputs:
         symbol = self._currency + asset if inverse else asset + self._currency
-        part = PricePart(self, asset, inverse)
+        part = PairPricePart(self, asset, inverse)
         return self._calls.start_call("price", self._price(symbol), now, context=part, on_loss=part.on_loss)
 
     def on_price(self, asset: str, reply: Reply, now: Instant, *, inverse: bool) -> Outputs:
@@ -77,7 +77,7 @@ class SpotTransfers:
         return tuple(Transferred(self._currency, amount / price if inverse else amount * price) for amount in amounts)
 
 
-class PricePart(NamedTuple):
+class PairPricePart(NamedTuple):
     """The request for the price of one asset."""
 
     transfers: SpotTransfers

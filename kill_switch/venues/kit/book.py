@@ -97,6 +97,16 @@ class OrderBook(KillTrace):
         """Return when the message came, monotonic, by which an unproven order is alive."""
         return self._word_ns[order_id]
 
+    @property
+    def unpushed_ns(self) -> int | None:
+        """Since when lists show a new order, monotonic, although no order was pushed since; None: a push has come."""
+        since_ns = min(self._awaited.values(), default=None)
+        return None if since_ns is None or since_ns <= self.pushed_ns else since_ns
+
+    def forget_unpushed(self) -> None:
+        """Await no push of the orders that lists have shown: the stream has been given up."""
+        self._awaited.clear()
+
     # pushes
 
     def apply_push(self, order: Order, *, opened: bool = False) -> Seen:

@@ -986,7 +986,6 @@ def test_the_example_names_every_key_that_there_is() -> None:
         options = adapter.Options.model_construct(**account)
         secrets = (
             *adapter.secrets(options),
-            *adapter.alternatives(options).values(),
             *(each for group in adapter.optional_secrets(options) for each in group),
         )
         keys = {"venue", "tags", *keys_of(adapter.Options), *secrets}
