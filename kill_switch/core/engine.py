@@ -113,7 +113,7 @@ def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Comman
             continue
         accounts[name] = AccountState(account.timing, sweep, kill_id, account.identity, account.unproven_identities)
         strikes.append((name, sweep.strikes))
-        wakes.append(WakeAt(name, sweep.due_ns))
+        wakes.append(WakeAt(name, sweep.wake_ns))
     scope = frozenset(reason.accounts)
     if running and state.kill is not None:
         kill = state.kill._replace(accounts=state.kill.accounts | scope, unclear=state.kill.unclear | scope)
@@ -170,8 +170,8 @@ def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, .
                 commands += _residue_commands(account.kill, name, sweep.orders_left, event.at.mono_ns)
             case _:
                 assert_never(action)
-    if sweep.due_ns != before.due_ns:
-        commands.append(WakeAt(name, sweep.due_ns))
+    if sweep.wake_ns != before.wake_ns:
+        commands.append(WakeAt(name, sweep.wake_ns))
     after = State(
         accounts, kill, state.kill_count, state.approvals_needed, approvals, kill_id_prefix=state.kill_id_prefix
     )
@@ -381,7 +381,7 @@ def _resume_accounts(state: State, names: tuple[str, ...], at: Instant) -> tuple
             sweep = sweeping.start_sweep(account.timing, at.mono_ns, old.strikes + 1, together=len(names))
             strikes.append((name, sweep.strikes))
         accounts[name] = account._replace(sweep=sweep)
-        wakes.append(WakeAt(name, sweep.due_ns))
+        wakes.append(WakeAt(name, sweep.wake_ns))
     return state._replace(accounts=accounts), (*((StrikeAccounts(tuple(strikes)),) if strikes else ()), *wakes)
 
 

@@ -118,3 +118,12 @@ def test_a_resumed_guard_whose_lists_lag_is_not_re_armed_at_once() -> None:
     at = Instant(ns(3), 0)
     _, [_, refused] = engine.step(state, RearmAsked(1, "ann", "", ("a",), False, (), at, ns(0)))
     assert isinstance(refused, RearmRefused) and "its lists may lag by 2 s" in refused.reasons[0]
+
+
+def test_an_account_whose_next_read_comes_after_the_deadline_is_residue_at_the_deadline(play: Theatre) -> None:
+    timing = replace(LAGS, read_gap_s=20.0, residue_after_s=3.0)
+    state = after(begun(timing), read(200))
+    assert (state.due_ns, state.wake_ns) == (ns(20_200), ns(3_000))
+    book = play.sweep(state)
+    assert book >> due(3_000) << SweepAction.RESIDUE
+    assert book.state.wake_ns == book.state.due_ns == ns(20_200)
