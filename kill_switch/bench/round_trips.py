@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import anyio
 import httpx
 import uvloop
 
@@ -40,9 +41,12 @@ class Scenario(NamedTuple):
     options: tuple[str, ...] = ()  # of its simulator
 
 
-SCENARIOS = (
+SCENARIOS = (  # without the limits of the venues: rounds follow each other faster than kills
     Scenario("one frame", "kraken", 20),
+    Scenario("one frame", "deribit", 20, options=("deribit.tier=unlimited",)),
     Scenario("one request", "roxom", 20),
+    Scenario("a frame a symbol", "binance-spot", 80, 40, options=("binance-spot.pool=0",)),
+    Scenario("two requests a symbol", "binance-usdm", 64, 32, options=("binance-usdm.pool=0",)),
     Scenario("batches of ids", "kuna", 100),
 )
 
@@ -106,6 +110,9 @@ async def _round(setup: BenchSetup, scenario: Scenario, rtt_s: float, strike: St
         share = scenario.orders // len(symbols) + (number < scenario.orders % len(symbols))
         await asyncio.to_thread(stage.rest, venue, share, symbol=symbol)
     await asyncio.sleep(SETTLE_S + 2 * rtt_s)
+    with anyio.fail_after(WARM_WITHIN_S):
+        while not setup.is_warm():  # noqa: ASYNC110 - no event
+            await anyio.sleep(0.05)
     await setup.forget()
     async with asyncio.timeout(setup.ROUND_WITHIN_S):
         began_ns, answered_ns = await strike()

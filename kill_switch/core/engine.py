@@ -51,6 +51,7 @@ from kill_switch.core.events import (
     ReasonReported,
     Reconfigured,
     Recovered,
+    StrikeSent,
     StrikesSent,
 )
 from kill_switch.core.rearm_gate import find_rearm_blockers
@@ -258,22 +259,24 @@ def _on_strikes_sent(state: State, event: StrikesSent) -> tuple[State, tuple[Com
         account = accounts.get(sent.account)
         if account is None:
             raise _unknown_account(sent.account, "StrikesSent")
-        fields.append(
-            {
-                "kill": account.kill,
-                "account": sent.account,
-                "strike": sent.strike,
-                "routes": sent.routes,
-                "mono_ns": sent.mono_ns,
-            }
-        )
-        if sent.orders is not None:
-            fields[-1]["orders"] = sent.orders
+        if not sent.further:  # a strike of many calls has hundreds, and its answer must not drown in their records
+            fields.append(_strike_fields(account.kill, sent))
         sweep = account.sweep
         if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _ONE_PASS_NS:
             sweep, _ = sweeping.step(sweep, sweeping.StrikeSentLate(sent.mono_ns))
             accounts[sent.account] = account._replace(sweep=sweep)
-    return state._replace(accounts=accounts), (AppendRecord("strike", {"sent": fields}),)
+    return state._replace(accounts=accounts), (AppendRecord("strike", {"sent": fields}),) if fields else ()
+
+
+def _strike_fields(kill: str | None, sent: StrikeSent) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "kill": kill,
+        "account": sent.account,
+        "strike": sent.strike,
+        "routes": sent.routes,
+        "mono_ns": sent.mono_ns,
+    }
+    return fields if sent.orders is None else {**fields, "orders": sent.orders}
 
 
 def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]:

@@ -255,8 +255,10 @@ class AccountSession:
             self._note_sent(route)
 
     def on_round_trip(self, route: Route, rtt_us: int) -> None:
-        """Keep a lane's newest round trip, in microseconds."""
+        """Keep a lane's newest round trip, in microseconds; the adapter knows those of its HTTP calls by itself."""
         self.status.round_trips_us[route] = rtt_us
+        if route is Route.WS:
+            self.venue.second_route.note_round_trip(route, rtt_us)
 
     def on_trouble(self, route: Route, why: str) -> None:
         """Log a lane's trouble; `why` is "" once it has ended."""
@@ -355,14 +357,15 @@ class AccountSession:
             self._cancels.add(call.tag)
 
     def _note_sent(self, route: Route, left_at: Instant | None = None) -> None:
-        """Note that a command has left, now or at `left_at`; behind a pass, have the engine record it."""
+        """Note that a command has left, now or at `left_at`; behind a pass, tell the engine."""
         now, strike = left_at or self._dispatcher.clock(), self._strike
+        is_new = route not in strike.routes
+        if is_new:
+            strike.routes.append(route)
         if strike.in_pass:
             strike.sent_ns = now.mono_ns
-            if route not in strike.routes:
-                strike.routes.append(route)
         else:  # the second route, or a call that had to wait
-            sent = StrikeSent(self.name, self.numbers.last, (route,), now.mono_ns)
+            sent = StrikeSent(self.name, self.numbers.last, (route,), now.mono_ns, further=not is_new)
             self._dispatcher.handle(StrikesSent((sent,), now))
 
     def _on_fact(self, fact: LaneEvent | AccountFact, now: Instant) -> None:
@@ -391,7 +394,7 @@ class AccountSession:
                 if self._troubles.on_not_ready(fact, now):
                     self._dispatcher.on_lane_changed(self.name, route)
             case RoundTrip(route, rtt_us):
-                self.status.round_trips_us[route] = rtt_us
+                self.on_round_trip(route, rtt_us)
             case UnexplainedMessage(why):
                 self.status.count_unexplained(why)
             case _:

@@ -91,6 +91,11 @@ class HttpLane:
         return self._pool.certificate
 
     @property
+    def size(self) -> int:
+        """How many connections are up."""
+        return len(self._connections)
+
+    @property
     def state(self) -> LaneState:
         if not any(c.open for c in self._connections):
             return LaneState.DOWN

@@ -98,9 +98,9 @@ def test_an_account_that_waits_for_its_lists_says_so() -> None:
     assert list_lag.describe_wait(after(state, read(500), read(2500))) == ""
 
 
-def test_a_deadline_within_the_lag_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"residue_after_s is 10 s.* list_lag_s, 10 s"):
-        SweepTiming(list_lag_s=10.0)
+def test_a_deadline_that_a_usual_proof_may_miss_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"residue_after_s is 10 s.* list_lag_s and two gaps between reads, 10 s"):
+        SweepTiming(list_lag_s=9.5, read_gap_s=0.25)
 
 
 def test_a_guard_resumed_by_a_new_process_proves_nothing_while_lists_may_show_the_time_before_it() -> None:
