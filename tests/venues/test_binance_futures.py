@@ -131,6 +131,22 @@ def test_a_strike_that_follows_takes_many_symbols_and_few_once_half_of_the_pool_
     assert struck == set(symbols)
 
 
+def test_while_the_venue_refuses_cancels_a_strike_tries_one_symbol_because_refused_requests_lead_to_a_ban() -> None:
+    player = USDM.ready()
+    reading(player, [order(f"S{number}", number + 1) for number in range(60)], [])
+    first = calls(player.put(Kill()))[0]
+    player.put(Replied(first.tag, 429, {"retry-after": "50"}, b'{"code":-1003,"msg":"Too many requests."}'))
+    struck = set()
+    for _ in range(5):
+        again = calls(player.put(Kill()))
+        assert len(again) <= 2 * (1 + 1)  # and the one with the most orders
+        struck |= {target(call).partition("=")[2] for call in again}
+    assert len(struck) >= 5
+    player.put(Pause(1.0))
+    player.put(answer(calls(player.put(Kill()))[0].tag, DONE))  # one is accepted: the pause was for reads
+    assert len(calls(player.put(Kill()))) >= 2 * FEWEST_AGAIN
+
+
 def test_a_strike_that_follows_and_knows_no_symbol_reads_the_lists_unless_the_venue_has_asked_for_a_pause() -> None:
     player = USDM.ready()
     player.put(Kill())
@@ -149,6 +165,14 @@ def test_a_symbol_whose_order_only_a_lagging_list_has_omitted_is_struck_in_the_f
     assert struck == [
         f"DELETE /fapi/v1/{path}?symbol={symbol}" for symbol in "AB" for path in ("allOpenOrders", "algoOpenOrders")
     ]
+
+
+def test_strikes_that_know_no_symbol_leave_the_lists_to_the_read_back_once_half_of_the_pool_is_in_use() -> None:
+    player = USDM.ready()
+    strikes = [calls(player.put(Kill())) for _ in range(40)]
+    weight = sum(40 for strike in strikes for call in strike if call.request.method == "GET")
+    assert 80 <= weight <= 1200
+    assert strikes[-1] == []
 
 
 def test_after_a_re_arm_the_next_strike_is_a_first_one() -> None:
@@ -221,7 +245,7 @@ def test_a_refusal_by_the_firewall_slows_all_but_cancels() -> None:
 
 
 @both
-def test_the_header_of_an_answer_states_what_the_address_has_used(stand: VenueProfile) -> None:
+def test_the_header_of_an_answer_states_the_weight_that_the_address_has_used(stand: VenueProfile) -> None:
     player = stand.ready()
     call = calls(player.put(Read()))[0]
     player.put(Replied(call.tag, 200, {"x-mbx-used-weight-1m": "1800"}, b"[]"))
@@ -497,6 +521,13 @@ def test_an_account_whose_cancels_are_refused_or_that_has_portfolio_margin_is_no
     assert "a portfolio-margin account: its orders cannot be reached over the futures API" in why_not_ready(player)
 
 
+@pytest.mark.parametrize("code", [-1022, -2014])
+def test_a_wrong_key_or_secret_is_not_blamed_on_the_kind_of_the_account(code: int) -> None:
+    player = opened(USDM, {"/order?": (400, {"code": code, "msg": "Signature for this request is not valid."})})
+    why = why_not_ready(player)
+    assert str(code) in why and "portfolio-margin" not in why and "may not trade" not in why
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [(503, -1008), (503, -1016), (408, -1007), (429, -1003), (400, -1121), (401, -2015)]
 )
@@ -592,15 +623,15 @@ def test_an_asset_that_a_venue_which_lists_zeros_leaves_out_is_no_zero() -> None
     assert isinstance(fact, UnexplainedMessage) and "USDT not listed any more" in fact.why
 
 
-@pytest.mark.parametrize(("reason", "told"), [("DEPOSIT", True), ("WITHDRAW", True), ("ORDER", False)])
-def test_a_transfer_is_told_once_and_a_result_of_trading_never(reason: str, told: bool) -> None:
+@pytest.mark.parametrize(("reason", "reported"), [("DEPOSIT", True), ("WITHDRAW", True), ("ORDER", False)])
+def test_a_transfer_is_reported_once_and_a_result_of_trading_never(reason: str, reported: bool) -> None:
     player = USDM.ready()
     message: dict[str, Any] = payload("binance/futures-account-update")
     message["a"] = {"m": reason, "B": [{"a": "USDT", "wb": "1127.9", "cw": "1040.8", "bc": "-50.5"}], "P": []}
     outputs = (*player.put(hears(1, message)), *player.put(hears(1, message)))
-    assert outputs == ((Transferred("USDT", Decimal("-50.5")),) if told else ())
+    assert outputs == ((Transferred("USDT", Decimal("-50.5")),) if reported else ())
     message["a"]["B"] = [{"a": "USDT"}]
-    assert [type(one) for one in player.put(hears(1, message))] == [UnexplainedMessage] * told
+    assert [type(one) for one in player.put(hears(1, message))] == [UnexplainedMessage] * reported
 
 
 def test_both_products_are_one_adapter_with_other_data() -> None:

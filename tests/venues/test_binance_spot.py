@@ -33,6 +33,7 @@ from kill_switch.venues.messages import (
     Ready,
     Received,
     ReplaceConnection,
+    Replied,
     Send,
     Transferred,
     UnexplainedMessage,
@@ -255,6 +256,31 @@ def test_an_order_that_the_venue_cannot_cancel_now_makes_the_strike_a_refusal(co
     [fact] = [output for output in answered if isinstance(output, CancelAnswered)]
     assert fact.answer is CancelOutcome.REFUSED and text in fact.evidence
     assert set(player.adapter.book.orders) == {"2"}
+
+
+@pytest.mark.parametrize("lane", ["frames", "requests"])
+def test_while_the_venue_refuses_cancels_a_strike_tries_one_symbol_because_refused_requests_lead_to_a_ban(
+    lane: str,
+) -> None:
+    orders = [order(f"S{number}", number + 1) for number in range(60)]
+    player = ready(None, *orders) if lane == "frames" else over_rest(*orders)
+    words = "Too much request weight used."
+    outputs = player.put(Kill())
+    for call in calls_of(outputs):
+        player.put(Replied(call.tag, 429, {"retry-after": "50"}, orjson.dumps({"code": -1003, "msg": words})))
+    for frame in frames_of(outputs):
+        until = player.now.wall_ms + 50_000
+        player.put(refused(frame["id"], 429, -1003, words, serverTime=player.now.wall_ms, retryAfter=until))
+    for number in range(2, 5):
+        player.put(Pause(1.0))
+        outputs = player.put(Kill(number))
+        assert 1 <= len(calls_of(outputs)) + len(frames_of(outputs)) <= 2  # and the one with the most orders
+    for call in calls_of(outputs):
+        player.put(answer(call.tag, []))
+    for frame in frames_of(outputs):
+        player.put(ok(frame["id"], []))
+    outputs = player.put(Kill(5))
+    assert len(calls_of(outputs)) + len(frames_of(outputs)) >= 58
 
 
 def test_a_used_up_limit_pauses_all_but_cancels_until_the_moment_that_the_venue_names() -> None:
@@ -556,3 +582,10 @@ def test_a_transfer_of_another_asset_is_valued_before_any_equity_is_reported() -
     assert inverse.request.target == "/api/v3/ticker/price?symbol=USDTTRY"
     assert player.put(answer(inverse.tag, {"symbol": "USDTTRY", "price": "41"})) == (Transferred("USDT", Decimal(-2)),)
     assert calls_of(player.put(Measure()), "asset/wallet/balance")
+
+
+def test_strikes_that_know_no_symbol_leave_the_lists_to_the_read_back_once_half_of_the_pool_is_in_use() -> None:
+    player = ready()
+    strikes = [calls_of(player.put(Kill(number)), "openOrder") for number in range(1, 101)]
+    assert 2 <= sum(map(len, strikes)) <= 3000 / 43
+    assert strikes[-1] == []

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
-from kill_switch.venues.binance.account import BinanceAccount
+from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAccount
 from kill_switch.venues.binance.checks import AccountChecks
 from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
 from kill_switch.venues.binance.futures_profile import (
@@ -28,8 +28,11 @@ from kill_switch.venues.binance.futures_profile import (
     SYMBOLS_AGAIN,
     USDM,
     WEIGHT,
+    BinanceCoinmOptions,
     BinanceFuturesOptions,
+    BinanceUsdmOptions,
     Product,
+    commands,
     costs,
     demand,
 )
@@ -67,9 +70,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     """
 
     PRODUCT: ClassVar[Product]
-    # lists may lag by 20 s (§ 10): clean reads span that, and the three of them cost a tenth of the pool
+    # lists may lag by 20 s (§ 10): clean reads span that, and the three of them cost a tenth of the pool; a read before
+    # the pushes of the strike begins no span
     TIMING = SweepTiming(
-        clean_reads=2, read_after_s=0.025, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+        clean_reads=2, read_after_s=0.25, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=45.0, list_lag_s=20.0
     )
     WS_MAX_AGE_S: ClassVar[float] = 20 * 3600.0  # the venue ends a connection after 24 h (§ 5)
     WEIGHT: ClassVar[str] = WEIGHT
@@ -161,14 +165,19 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield the cancels of every symbol; a strike that follows takes a few symbols, the least tried first."""
         is_first, self._has_struck = number == 1 or not self._has_struck, True
-        may_find = not self.budget.named_pause_s(now)  # else the venue wants no request, and only cancels leave
+        may_find = self.may_find(now, is_first=is_first)
         if is_first:
-            steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols())
+            steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols(), is_first=number == 1)
         else:
-            is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
-            most = SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
-            steps = self._fan_out.strike_again(now, most, may_find=may_find)
+            steps = self._fan_out.strike_again(now, self._symbols_again(now), may_find=may_find)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
+
+    def _symbols_again(self, now: Instant) -> int:
+        """Return how many symbols a strike that follows takes."""
+        if self.is_refused(now):
+            return SYMBOLS_WHILE_REFUSED
+        is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
+        return SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
 
     def texts_to_sign(self) -> Iterator[TextAt]:
         for symbol in self._fan_out.symbols():
@@ -268,17 +277,8 @@ class BinanceUsdm(BinanceFutures):
     COSTS = costs(USDM)
     DEMAND = demand(USDM)
 
-    class Options(BinanceFuturesOptions):
-        """The configuration keys of an account at USD-M futures."""
-
-        ws_url: str = "wss://fstream.binance.com/private/ws"
-        rest_url: str = "https://fapi.binance.com"
-
-    COMMANDS = (
-        "DELETE /fapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
-        "DELETE /fapi/v1/algoOpenOrders: its conditional orders, always beside it",
-        "GET /fapi/v1/openOrders and /fapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
-    )
+    Options = BinanceUsdmOptions
+    COMMANDS = commands(USDM)
 
 
 class BinanceCoinm(BinanceFutures):
@@ -289,14 +289,5 @@ class BinanceCoinm(BinanceFutures):
     COSTS = costs(COINM)
     DEMAND = demand(COINM)
 
-    class Options(BinanceFuturesOptions):
-        """The configuration keys of an account at COIN-M futures."""
-
-        ws_url: str = "wss://dstream.binance.com/ws"
-        rest_url: str = "https://dapi.binance.com"
-
-    COMMANDS = (
-        "DELETE /dapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
-        "DELETE /dapi/v1/algoOpenOrders: its conditional orders, always beside it",
-        "GET /dapi/v1/openOrders and /dapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
-    )
+    Options = BinanceCoinmOptions
+    COMMANDS = commands(COINM)

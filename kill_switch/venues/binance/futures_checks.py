@@ -10,6 +10,7 @@ from typing import Any
 
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.binance.checks import AccountChecks, Check, Findings, read_algos, read_rights
+from kill_switch.venues.binance.replies import is_wrong_key
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.messages import NotReady, Outputs, Replied
@@ -70,9 +71,9 @@ class CancelCheck:
         self._is_due, self.why_not = False, ""
         if not reply.key_refused:
             return ()
-        self.why_not = (
-            f"the venue refuses cancels: {reply.evidence}; the key may not trade futures, or it is {PORTFOLIO_MARGIN}"
-        )
+        self.why_not = f"the venue refuses cancels: {reply.evidence}"
+        if not is_wrong_key(reply):
+            self.why_not += f"; the key may not trade futures, or it is {PORTFOLIO_MARGIN}"
         return (NotReady(Route.HTTP, 0, self.why_not, fatal=True),)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:

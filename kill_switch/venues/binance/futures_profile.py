@@ -48,6 +48,16 @@ def costs(product: Product) -> tuple[Cost, ...]:
     )
 
 
+def commands(product: Product) -> tuple[str, ...]:
+    """Return the lines of `COMMANDS`."""
+    prefix = product.prefix
+    return (
+        f"DELETE {prefix}/allOpenOrders: the orders of a symbol, for each symbol",
+        f"DELETE {prefix}/algoOpenOrders: its conditional orders, always beside it",
+        f"GET {prefix}/openOrders and {prefix}/openAlgoOrders: a symbol that only they show is cancelled as they come",
+    )
+
+
 def demand(product: Product) -> Demand:
     lists = tuple(f"GET {product.prefix}/{path}?" for path in LISTS.values())
     pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS.values())
@@ -83,6 +93,20 @@ class BinanceFuturesOptions(VenueOptions):
         return (
             "" if self.wallet_url == self.rest_url or (is_elsewhere and self.wallet_url == WALLET) else self.wallet_url
         )
+
+
+class BinanceUsdmOptions(BinanceFuturesOptions):
+    """The configuration keys of an account at USD-M futures."""
+
+    ws_url: str = "wss://fstream.binance.com/private/ws"
+    rest_url: str = "https://fapi.binance.com"
+
+
+class BinanceCoinmOptions(BinanceFuturesOptions):
+    """The configuration keys of an account at COIN-M futures."""
+
+    ws_url: str = "wss://dstream.binance.com/ws"
+    rest_url: str = "https://dapi.binance.com"
 
 
 COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)

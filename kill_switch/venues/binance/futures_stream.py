@@ -1,6 +1,6 @@
 """Speak the user stream of Binance's futures, whose address holds a listen key (docs/venues/binance.md § 5.2).
 
-Nobody is told that a key is dead: the stream then does not open, or is silent.
+The venue does not report that a key is dead: the stream then does not open, or is silent.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class UserStream:
 
     def is_silent(self, now: Instant) -> bool:
         """Return whether lists show a new order for long that no push has shown, and forget it."""
-        shown_ns = self._book.unpushed_ns
+        shown_ns = self._book.awaited.missing_since_ns(self._book.pushed_ns)
         if shown_ns is None or now.mono_ns - shown_ns < SILENT_NS:
             return False
-        self._book.forget_unpushed()
+        self._book.awaited.clear()
         return True
 
     def on_push(self, message: Mapping[str, Any]) -> Outputs:

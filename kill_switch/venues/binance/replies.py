@@ -21,6 +21,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "SECOND": 1, "MINUTE": 60, "H
 TOO_FAST = frozenset({-1003, -1015})
 WRONG_TIME = frozenset({-1021, -5028})
 KEY_REFUSED = frozenset({-1002, -1022, -2014, -2015, -2017, -4109})  # only an operator can help
+WRONG_KEY = frozenset({-1022, -2014})  # of these: the key or its secret is none, whatever the account is
 UNKNOWN = frozenset({-1006, -1007})  # "execution status unknown"
 NOT_EXECUTED = frozenset({-1008, -1016})  # overloaded; the host goes down
 # the texts that mean that there is no such order: a code alone has other meanings too (§ 3.1)
@@ -72,12 +73,17 @@ class Judgement(NamedTuple):
         if code in UNKNOWN:
             return Reply(ReplyOutcome.UNKNOWN, words)
         if code in KEY_REFUSED:
-            return Reply(ReplyOutcome.REFUSED, words, key_refused=True)
+            return Reply(ReplyOutcome.REFUSED, words, error, key_refused=True)
         if code in NOT_EXECUTED or (status >= 500 and text in self.not_executed):
             return Reply(ReplyOutcome.REFUSED, words)
         if status >= 500:
             return Reply(ReplyOutcome.UNKNOWN, words)
         return Reply(ReplyOutcome.REFUSED, words, not_found=NOT_FOUND.get(code) == text or code == ARCHIVED)
+
+
+def is_wrong_key(reply: Reply) -> bool:
+    """Return whether a reply refuses the key itself, and not what the key or the account may do."""
+    return reply.key_refused and _code_of(reply.data) in WRONG_KEY
 
 
 def _is_too_fast(status: int, code: int) -> bool:

@@ -13,9 +13,10 @@ from operator import attrgetter
 from kill_switch.core.domain import Instant, Order
 from kill_switch.venues.kit.batches import TryCounter
 from kill_switch.venues.kit.book import OrderBook
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.order_list import ListPage, OrderList, ReadOrder, read_page
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.strike import CancelCommand, CancelResult, LeftOut, StrikeStep
+from kill_switch.venues.kit.strike import CancelCommand, LeftOut, StrikeStep
 
 FIND = "find"  # the kind of the calls for the lists of a strike
 MAX_PAGES = 50  # pages of a list that a strike reads at most: a venue's cursor must not lead on for ever

@@ -236,4 +236,4 @@ def test_a_strike_none_of_whose_commands_can_be_built_is_unsent_and_says_why() -
     steps = adapter.fan_out.strike(player.now, lists=False)
     facts = answers((*adapter.striker.strike(steps, player.now, is_later=False),))
     assert [fact.answer for fact in facts] == [CancelOutcome.UNSENT]
-    assert facts[0].evidence.startswith("orders B: internal error: ValueError")
+    assert "orders B: internal error: ValueError" in facts[0].evidence
