@@ -386,7 +386,7 @@ def test_quotes_for_block_rfqs_are_cancelled_and_read_if_the_key_may() -> None:
 FORBIDDEN = {"error": {"code": 13021, "message": "forbidden"}}
 
 
-def test_quotes_for_block_rfqs_are_read_and_cancelled_before_a_login_has_told_what_the_key_may() -> None:
+def test_quotes_for_block_rfqs_are_read_and_cancelled_before_a_login_states_the_rights_of_the_key() -> None:
     player = DERIBIT.player()
     quote = {"block_rfq_quote_id": 8, "block_rfq_id": 3, "quote_state": "open"}
     assert [each.id for each in read(player, NOTHING, NOTHING, rpc(1, result=[quote])).orders] == ["rfq 8"]
@@ -541,7 +541,7 @@ def test_a_deposit_is_read_from_the_log_of_each_currency_whose_balance_has_chang
     assert [type(fact) for fact in measure(player, summaries(begun_ms + 20_000, BTC="3.1", ETH="5"))] == [Equity]
 
 
-def test_a_withdrawal_that_the_log_shows_later_than_the_balance_is_told_with_the_next_figures() -> None:
+def test_a_withdrawal_that_the_log_shows_later_than_the_balance_is_reported_with_the_next_figures() -> None:
     player = DERIBIT.ready()
     measure(player, summaries(START.wall_ms, BTC="3"))
     measure(player, summaries(START.wall_ms + 5000, BTC="1"), log())

@@ -14,7 +14,6 @@ from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAccount
-from kill_switch.venues.binance.checks import AccountChecks
 from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
 from kill_switch.venues.binance.futures_profile import (
     CANCELS,
@@ -89,7 +88,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self._balances = BalanceChecker()
         self._has_struck = False  # since the account was armed
         wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
-        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self._note_findings)
+        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self.note_findings)
         self.lists = tuple(
             OrderList(name, one_page(self._signed("GET", path)), lambda data: data, line=f"GET {product.prefix}/{path}")
             for name, path in LISTS.items()
@@ -196,9 +195,6 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         checks = (*self._cancel_check.run(now), *self._checks.run(now)) if probe else ()
         outputs = (*checks, *probe) if self.why_not_ready(Route.HTTP) else (*probe, *checks)
         return (*outputs, *self._test_stream(now))
-
-    def _note_findings(self, checks: AccountChecks) -> None:
-        self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
 
     def why_not_ready(self, route: Route) -> str:
         return self._checks.why_not or self._cancel_check.why_not

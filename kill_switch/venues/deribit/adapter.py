@@ -189,7 +189,7 @@ class Deribit(KitAdapter[DeribitOptions]):
         return judge_http(status, body, self.evidence, self._requests.signed_ms)
 
     def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
-        """Judge a refusal by what was refused: an outdated time, or a list that the key has no scope for."""
+        """Judge a refusal of an outdated time, or of a list that the key has no scope for."""
         code = refused_code(reply)
         if code == INVALID_CREDENTIALS and self._requests.is_outdated(call.asked_ns):
             return reply._replace(outcome=ReplyOutcome.WRONG_TIME, key_refused=False)
@@ -253,7 +253,7 @@ class Deribit(KitAdapter[DeribitOptions]):
         return (*super().on_message(conn, message, now), *beside)
 
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:
-        """Use a connection; its login has told whether the key may quote for block RFQs."""
+        """Use a connection whose login states whether the key may quote for block RFQs."""
         self._note_scope(may_quote=RFQ in self._socket.scopes)
         pushes = self.read_backs.begin_pushes(conn, now) if self._socket.pushes_orders(conn) else ()
         return (*self.prepare_frame(), *pushes, *self._socket.on_ready(conn))

@@ -1,7 +1,7 @@
 """Measure the account, and separate deposits, withdrawals and transfers from its result (docs/venues/deribit.md § 9).
 
-No channel pushes a deposit. Each currency whose balance has changed since the last figures has its transaction log read
-before the new figures are reported, and once more with the next ones: a row may appear after the change.
+No channel pushes a deposit. If the balance of a currency has changed, its transaction log is read before the new
+figures are reported. It is read once more with the next figures, because a row may appear after the change.
 """
 
 from __future__ import annotations
