@@ -33,7 +33,7 @@ from kill_switch.venues.deribit.replies import (
     venue_ms,
 )
 from kill_switch.venues.deribit.signing import PREFIX, DeribitRequests
-from kill_switch.venues.kit.batches import TryCounter
+from kill_switch.venues.kit.batches import OutlivedOrders
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
@@ -148,8 +148,7 @@ class Deribit(KitAdapter[DeribitOptions]):
         )
         self._rfq_quotes = self._command(RFQ_QUOTES)._replace(judge=count_quotes)
         self._read_quotes = self._get("private/get_block_rfq_quotes")
-        self._tries = TryCounter()
-        self._struck: set[str] = set()  # orders that were known when the last strike left
+        self._outlived = OutlivedOrders()
         self._may_quote: bool | None = None  # the key's scope for block RFQs; None: no answer has told it yet
         self.lists = (
             OrderList("open", one_page(self._get("private/get_open_orders", type="all")), self._open_items),
@@ -190,14 +189,13 @@ class Deribit(KitAdapter[DeribitOptions]):
 
     def _by_id(self) -> Iterator[CancelCommand]:
         """Yield the cancels of orders that the strike before this one has hit too, the least tried first."""
-        outlived = [order_id for order_id in self._struck & self.book.orders.keys() if not order_id.startswith(QUOTE)]
-        self._struck = set(self.book.orders)
-        for order_id in self._tries.choose(sorted(outlived), CANCELS_BY_ID):
+        known = [order_id for order_id in self.book.orders if not order_id.startswith(QUOTE)]
+        for order_id in self._outlived.choose(known, CANCELS_BY_ID):
             yield CancelCommand("cancel-order", self._get("private/cancel", order_id=order_id), extra=True)
 
     def drop_strike_work(self) -> None:
         super().drop_strike_work()
-        self._struck.clear()
+        self._outlived.clear()
 
     def _after_cancel_all(self, reply: Reply, now: Instant) -> Iterable[StrikeStep]:
         """Yield the cancels of the currencies whose part has failed: they draw from the bucket of the bots (§ 7)."""
