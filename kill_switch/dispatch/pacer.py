@@ -212,9 +212,10 @@ class Pacer:
     # limits
 
     def has_room_for_equity(self, now: Instant) -> bool:
-        """Return whether the account's equity may be requested now."""
-        venue = self._venue
-        return self._guarded(lambda: venue.limits.has_room(venue.budget.demand.equity, now), False)
+        """Return whether the account's equity may be requested now; during a kill a read-back could still follow."""
+        limits, wanted = self._venue.limits, self._venue.budget.demand.equity
+        is_idle = self._running() is None
+        return self._guarded(lambda: limits.has_room(wanted, now, spares_read=not is_idle), False)
 
     def has_room_to_keep_open(self) -> bool:
         """Return whether the request may leave that keeps one of many connections open."""

@@ -91,6 +91,11 @@ class HttpLane:
         return self._pool.certificate
 
     @property
+    def size(self) -> int:
+        """How many connections are up."""
+        return len(self._connections)
+
+    @property
     def state(self) -> LaneState:
         if not any(c.open for c in self._connections):
             return LaneState.DOWN
@@ -292,12 +297,11 @@ class HttpLane:
                     return
                 self._sink.on_lane_event(CallLost(lost.tag, False, self.trouble or "the lane is down"))
                 continue
-            urgent = queue.first_urgent
-            if urgent is not None and not self._wanted(urgent):
+            if not self._wanted(queue.first):  # a read too: its copy on the second route may have been answered
                 self._sink.on_lane_event(CallLost(queue.take().tag, False, NOT_WANTED))
             elif newest is None:
                 return
-            elif urgent is not None:
+            elif queue.first_urgent is not None:
                 self._start(newest, queue.take())
             elif self._held is None and (idle.has(2) or not self._has_two_open()) and (oldest := idle.oldest()):
                 self._start(oldest, queue.take())

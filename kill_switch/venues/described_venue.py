@@ -79,6 +79,10 @@ class DescribedVenue(Adapter[OptionsT]):
         """Read the token of a reply; return None if it cannot be read."""
         raise NotImplementedError
 
+    def on_new_token(self, now: Instant) -> Outputs:
+        """Do nothing further with a token that has just come: the next strike's first frame has it."""
+        return ()
+
     def login_refusal(self, message: Message) -> LoginRefused | None:
         """Return what a message refuses of the login, or which session it ends; None: neither."""
         return None

@@ -32,8 +32,9 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
+from tests.harness.profiles import deribit
 from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
-from tests.harness.venue_profiles import DERIBIT_CHANNELS, STANDS, deribit_login
+from tests.harness.venue_profiles import STANDS
 
 DERIBIT = STANDS["deribit"]
 ONE, TWO = DERIBIT.ids
@@ -67,16 +68,16 @@ def order(order_id: str, state: str = "open", **more: object) -> dict[str, objec
 
 
 def pushed(order_id: str, state: str = "open", **more: object) -> Received:
-    return push(DERIBIT_CHANNELS[0], order(order_id, state, **more))
+    return push(deribit.CHANNELS[0], order(order_id, state, **more))
 
 
 def log_in(
-    player: Player, conn: int = 1, *, login: object = None, channels: Iterable[str] = DERIBIT_CHANNELS
+    player: Player, conn: int = 1, *, login: object = None, channels: Iterable[str] = deribit.CHANNELS
 ) -> Outputs:
     """Let a connection log in; return what comes of the last answer."""
     DERIBIT.open(player, conn)
     outputs: Outputs = ()
-    for message in (login or deribit_login(), rpc(2, result="ok"), rpc(3, result=list(channels))):
+    for message in (login or deribit.login(), rpc(2, result="ok"), rpc(3, result=list(channels))):
         outputs = player.put(hears(conn, message))
     return outputs
 
@@ -156,7 +157,7 @@ def test_a_request_and_a_login_are_signed_as_their_parts_are_sent() -> None:
 def test_a_login_whose_scope_was_narrowed_is_refused_and_the_http_lane_is_not_ready_either() -> None:
     player = DERIBIT.player()
     DERIBIT.open(player, 1)
-    unready, closes, *_ = player.put(hears(1, deribit_login("connection account:read trade:read")))
+    unready, closes, *_ = player.put(hears(1, deribit.login("connection account:read trade:read")))
     assert unready == NotReady(Route.WS, 1, CANNOT_CANCEL, fatal=True) and isinstance(closes, CloseConnection)
     [probe] = calls_of(player.put(Probe()))
     [fact] = player.put(answer(probe.tag, NOTHING))
@@ -178,7 +179,7 @@ def test_a_key_that_may_withdraw_and_orders_that_stay_behind_are_warned_of(
     scope: str, enabled: bool, words: str
 ) -> None:
     player = DERIBIT.player()
-    [(conn, asked)] = sends_of(log_in(player, login=deribit_login(scope)))
+    [(conn, asked)] = sends_of(log_in(player, login=deribit.login(scope)))
     assert (conn, asked["method"]) == (1, "private/get_cancel_on_disconnect")
     assert asked["params"]["scope"] == "account" and asked["params"]["access_token"]
     assert player.put(hears(1, rpc(asked["id"], result={"scope": "account", "enabled": enabled}))) == ()
@@ -239,14 +240,14 @@ def test_a_refusal_for_too_many_requests_ends_the_session_and_the_other_one_carr
 
 def test_each_frame_has_the_token_of_its_own_connection_and_a_refreshed_one_at_once() -> None:
     player = DERIBIT.ready()
-    log_in(player, 2, login=deribit_login(access_token="access-of-the-second", expires_in=1000))
+    log_in(player, 2, login=deribit.login(access_token="access-of-the-second", expires_in=1000))
     timer = next(one for one in player.outputs if isinstance(one, WakeAfter) and one.seconds == 800.0)
     [(_, frame)] = sends_of(player.put(Kill()))
     assert frame["params"]["access_token"] == "access-of-the-second"
     [(conn, refresh)] = sends_of(player.put(VenueTimerFired(timer.tag)))
     assert (conn, refresh["id"]) == (2, Id.REFRESH)
     assert refresh["params"] == {"grant_type": "refresh_token", "refresh_token": "deribit-refresh-0123456789"}
-    player.put(hears(2, deribit_login(access_token="access-after-it") | {"id": Id.REFRESH}))
+    player.put(hears(2, deribit.login(access_token="access-after-it") | {"id": Id.REFRESH}))
     [(_, frame)] = sends_of(player.put(Kill()))
     assert frame["params"]["access_token"] == "access-after-it"
     assert "access-after-it" not in player.adapter.evidence("access-after-it")
@@ -386,7 +387,7 @@ def test_an_order_that_outlives_a_strike_is_cancelled_by_its_id_beside_the_next_
 
 def test_quotes_for_block_rfqs_are_cancelled_and_read_if_the_key_may() -> None:
     player = DERIBIT.player()
-    log_in(player, login=deribit_login("connection trade:read_write block_rfq:read_write"))
+    log_in(player, login=deribit.login("connection trade:read_write block_rfq:read_write"))
     frames = sends_of(player.put(Kill()))
     assert [frame["method"] for _, frame in frames] == ["private/cancel_all", "private/cancel_all_block_rfq_quotes"]
     assert player.put(hears(1, rpc(frames[0][1]["id"], result=[]))) == ()
@@ -423,8 +424,8 @@ def test_a_key_without_the_scope_for_rfqs_costs_one_refused_read_that_holds_no_k
 
 def test_a_scope_for_rfqs_that_the_key_has_lost_hides_no_quote() -> None:
     player = DERIBIT.player()
-    log_in(player, login=deribit_login("connection trade:read_write block_rfq:read_write"))
-    log_in(player, 2, login=deribit_login("connection trade:read_write"))
+    log_in(player, login=deribit.login("connection trade:read_write block_rfq:read_write"))
+    log_in(player, 2, login=deribit.login("connection trade:read_write"))
     assert not read(player, NOTHING, NOTHING, FORBIDDEN).complete
 
 

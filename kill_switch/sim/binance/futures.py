@@ -131,6 +131,10 @@ class BinanceFutures(Binance):
         order.client_id = wire.client_id()
         return order
 
+    def filled_as(self, order: Order) -> str:
+        """Return FINISHED for an algo order, which is never FILLED itself (§4)."""
+        return "FINISHED" if order.category else super().filled_as(order)
+
     def rest(
         self, account: Account, count: int, symbol: str, kind: str, category: str = "", ids: Sequence[str] = ()
     ) -> list[Order]:

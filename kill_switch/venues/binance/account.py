@@ -17,6 +17,7 @@ from kill_switch.venues.messages import Event, Outputs, Replied
 from kill_switch.venues.profile import OptionsT
 
 MINUTE_S = 60.0
+SYMBOLS_WHILE_REFUSED = 1  # that a strike tries beside the one with the most orders
 RENEWAL_S = 0.1  # between two signatures that are made ahead: each may block the event loop for a millisecond
 REVIEWED_EVERY = 10  # renewals after which the signatures that a strike needs are listed anew
 
@@ -27,6 +28,9 @@ class BinanceAccount(KitAdapter[OptionsT]):
     CLOCK_WINDOW_S: ClassVar[float | None] = 1.0  # § 2: a time further ahead is refused; one behind, after 30 s
     NOT_PROCESSED: ClassVar[frozenset[int]] = frozenset((421, 425))  # 408 is an answer: execution unknown (§ 8)
     NOT_EXECUTED: ClassVar[Collection[str]] = ()  # texts of 5xx answers by which nothing was executed (§ 8)
+    WARM_EVERY_S: ClassVar[float] = (
+        45.0  # a probe reads a list of 40 or 80 units, of a pool that the trader's bots share
+    )
     WEIGHT: ClassVar[str]  # the name of the pool whose use the answers state
 
     @classmethod
@@ -64,7 +68,20 @@ class BinanceAccount(KitAdapter[OptionsT]):
         return [(self.WEIGHT, used) for window_s, used in used_weights(reply.headers) if window_s == MINUTE_S]
 
     def is_over_limit(self, reply: Replied) -> bool:
-        return reply.status in (418, 429)
+        return reply.status in (403, 418, 429)  # 403: its firewall refuses what comes too fast (§ 7)
+
+    def may_find(self, now: Instant, *, is_first: bool) -> bool:
+        """Return whether a strike may read the lists for symbols that nobody knows.
+
+        A strike that follows leaves that to the read-back, which waits for room, once half of the limit is in use.
+        """
+        if self.budget.named_pause_s(now):
+            return False  # the venue wants no request, and only cancels leave
+        return is_first or not self.limits.first_read_wait_s(now)
+
+    def is_refused(self, now: Instant) -> bool:
+        """Return whether the venue refuses cancels until a moment that it has named; to go on leads to a ban (§ 7)."""
+        return bool(self.budget.refused_ns and self.budget.named_pause_s(now))
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self.requests.forget_ahead()

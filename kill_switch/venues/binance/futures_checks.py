@@ -12,7 +12,7 @@ from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.binance.checks import AccountChecks, Check, Findings, read_algos, read_rights
 from kill_switch.venues.binance.replies import is_wrong_key
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
-from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.messages import NotReady, Outputs, Replied
 
 PORTFOLIO_MARGIN = (
@@ -62,9 +62,13 @@ class CancelCheck:
         return self._calls.start_call("check", self._harmless, now, context=self, on_loss=self.on_loss)
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        """Apply the answer; only a refusal of the key or the account says that no cancel gets through."""
-        self._is_due = self._is_due and reply.outcome not in (ReplyOutcome.ACCEPTED, ReplyOutcome.REFUSED)
-        self.why_not = ""
+        """Apply the answer; only a refusal of the key or the account says that no cancel gets through.
+
+        An answer that has not looked for the order says nothing: what was known goes on, and the check is due again.
+        """
+        if not (reply.ok or reply.not_found or reply.key_refused):
+            return ()
+        self._is_due, self.why_not = False, ""
         if not reply.key_refused:
             return ()
         self.why_not = f"the venue refuses cancels: {reply.evidence}"

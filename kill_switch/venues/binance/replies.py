@@ -36,11 +36,14 @@ class Judgement(NamedTuple):
     not_executed: Collection[str] = ()  # texts of 5xx answers by which nothing was executed; any other may have been
 
     def of_rest(self, status: int, body: Any, venue_ms: int) -> Reply:
-        """Judge an HTTP answer whose JSON is `body`; `venue_ms` is the venue's time, for a ban's end."""
+        """Judge an HTTP answer whose JSON is `body`; `venue_ms` is the venue's time, for a ban's end.
+
+        Only status 200 accepts: an empty list beside a redirect is not the venue's.
+        """
         code = _code_of(body)
         if code is not None and (code < 0 or status >= 400):
             return self._of_error(status, code, body, venue_ms)
-        if status >= 400 or not isinstance(body, dict | list):
+        if status != 200 or not isinstance(body, dict | list):
             return Reply(ReplyOutcome.NO_ANSWER, f"HTTP {status}")
         return Reply(ReplyOutcome.ACCEPTED, "accepted", body)
 

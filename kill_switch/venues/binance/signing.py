@@ -101,11 +101,6 @@ def query_of(values: Mapping[str, Value]) -> str:
     return urlencode({name: _text(value) for name, value in values.items()}, quote_via=quote, safe="")
 
 
-def rest_signature(signer: Signer, query: str, body: str = "") -> str:
-    """Return the percent-encoded signature of a query and the body that follows it without a separator."""
-    return quote(signer.sign(f"{query}{body}".encode()), safe="")
-
-
 def ws_payload(params: Mapping[str, Value]) -> bytes:
     """Return the text that the WebSocket API signs: `params` without `signature`, sorted by name, not encoded."""
     return "&".join([f"{name}={_text(params[name])}" for name in sorted(params)]).encode()

@@ -182,7 +182,7 @@ class CrossTradeLimits(AccountLimits):
     def first_read_wait_s(self, now: Instant) -> float:
         return 0.0
 
-    def has_room(self, calls: Calls, now: Instant) -> bool:
+    def has_room(self, calls: Calls, now: Instant, *, spares_read: bool = True) -> bool:
         return True
 
     def has_room_for_drill(self, now: Instant) -> bool:

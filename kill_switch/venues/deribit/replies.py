@@ -10,8 +10,8 @@ from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import Evidence, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.strike import CancelResult
 
 GONE = frozenset({"filled", "rejected", "cancelled", "archive"})  # § 4; every other state is alive
 QUOTE = "rfq "  # in front of the id of a quote for a block RFQ, whose numbers are not those of orders

@@ -45,9 +45,9 @@ class AccountLimits:
         """Return in how many seconds the read may leave that follows the first accepted command after refusals."""
         return max((self.budget.proof_ns - now.mono_ns) / 1e9, self.first_read_wait_s(now))
 
-    def has_room(self, calls: Calls, now: Instant) -> bool:
-        """Return whether requests that can be omitted may leave now; a read-back could still follow."""
-        return not self.budget.wait_s(calls, now, leaves=self.budget.demand.read)
+    def has_room(self, calls: Calls, now: Instant, *, spares_read: bool = True) -> bool:
+        """Return whether requests that can be omitted may leave now; with `spares_read` a read-back could follow."""
+        return not self.budget.wait_s(calls, now, leaves=self.budget.demand.read if spares_read else ())
 
     def has_room_for_drill(self, now: Instant) -> bool:
         """Return whether a drill leaves the cancels their part, and no pause after a refusal is under way."""

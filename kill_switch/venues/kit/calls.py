@@ -172,7 +172,7 @@ class CallStarter:
             del self.pending[tag]
 
     def end_copies(self, part: object) -> None:
-        """Let no further copy of this context's calls leave, because another answer has ended what they are for."""
+        """Stop further copies of this context's calls, because another answer has made them unnecessary."""
         for call in self.pending.values():
             if call.part is part:
                 call.second_route_allowed, call.spares = False, 0

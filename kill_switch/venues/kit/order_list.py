@@ -251,8 +251,8 @@ class LookUpPart(NamedTuple):
         if not reply.ok:
             is_final = reply.outcome is ReplyOutcome.REFUSED and not reply.key_refused
             return self.read_backs.looked_up(call, (), reply.evidence, now, ask_alone=is_final)
-        found = ((order_id, self.read_item(reply.data, order_id)) for order_id in self.ids)
-        orders = [order for order_id, order in found if order is not None and order.id == order_id]
+        items = ((order_id, self.read_item(reply.data, order_id)) for order_id in self.ids)
+        orders = [order for order_id, order in items if order is not None and order.id == order_id]
         return self.read_backs.looked_up(call, orders, "the answer cannot be read", now, ask_alone=True)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:

@@ -1,18 +1,18 @@
 """Carry out strikes of one or many commands; each strike ends in one `CancelAnswered`, and the worst outcome counts.
 
 A command is an HTTP request, or a WebSocket frame with such a request as its twin. The twin leaves if the frame is not
-answered in time, is not accepted, or loses its connection. With `twin_at_once` it leaves beside the frame, and decides
-the outcome unless it is lost; what the frame has cancelled is counted too. An adapter owns one `Striker`.
+answered in time, is not accepted, or loses its connection. An adapter owns one `Striker`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from kill_switch.core.domain import CancelOutcome, Instant, Route
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall, begin_with
+from kill_switch.venues.kit.cancel_result import CancelResult, both_results, no_detail
 from kill_switch.venues.kit.frames import FrameTracker
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.second_route import SecondRoute
@@ -34,22 +34,6 @@ FRAME_GRACE_S = 1.0  # how long a twin that has failed waits for the frame's ans
 FrameBuilder = Callable[[int], bytes]
 
 
-class CancelResult(NamedTuple):
-    """The orders that the reply to a command names; the ids go to the book."""
-
-    reply: Reply
-    cancelled_count: int | None = None  # orders that the command has cancelled; None: the reply does not say
-    cancelled: Sequence[str] = ()  # ids that the reply names as cancelled
-    ended: Sequence[str] = ()  # ids that had ended before
-    refused: Sequence[str] = ()  # ids whose cancel was refused: they are alive
-    names_all: bool = False  # `cancelled` has every order that the command has hit
-
-
-def no_detail(reply: Reply) -> CancelResult:
-    """Return the reply as it is: it names no orders."""
-    return CancelResult(reply)
-
-
 class LeftOut(NamedTuple):
     """Known orders that no command of this strike cancels: the strike is not accepted, and the next one tries them."""
 
@@ -62,7 +46,10 @@ def nothing_follows(reply: Reply, now: Instant) -> Iterable[StrikeStep]:
 
 
 class CancelCommand(NamedTuple):
-    """A command of a strike: an HTTP request, or a frame with this request as its twin."""
+    """A command of a strike: an HTTP request, or a frame with this request as its twin.
+
+    With `twin_at_once`, the twin decides the outcome unless it is lost; orders that the frame has cancelled count too.
+    """
 
     name: str
     build: Build  # builds and signs each copy of the request
@@ -361,7 +348,7 @@ class Striker:
         hit_none = (
             frame is not None and not frame.cancelled_count and outcome_of(frame.reply) is not CancelOutcome.UNKNOWN
         )
-        return self._settle(part, _both(part.held, frame), now, alone=part.is_only_copy and hit_none)
+        return self._settle(part, both_results(part.held, frame), now, alone=part.is_only_copy and hit_none)
 
     def _settle(self, part: CommandPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:
         """End a command with its final reply, and carry out what follows from it."""
@@ -408,16 +395,3 @@ class Striker:
 
 def _failure(command: CancelCommand, error: Exception) -> str:
     return f"{command.name}: internal error: {type(error).__name__}"
-
-
-def _both(twin: CancelResult, frame: CancelResult | None) -> CancelResult:
-    """Return the twin's result, with the orders that the frame has cancelled too: an order is cancelled once."""
-    if frame is None or not is_final(frame.reply):
-        return twin
-    if not is_final(twin.reply):
-        return twin._replace(cancelled_count=twin.cancelled_count or frame.cancelled_count)
-    if not frame.cancelled_count or twin.cancelled_count is None:
-        return twin
-    count = twin.cancelled_count + frame.cancelled_count
-    reply = twin.reply._replace(evidence=f"{count} order(s) cancelled")
-    return twin._replace(reply=reply, cancelled_count=count)

@@ -24,6 +24,7 @@ from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.signing import base64_secret
 from kill_switch.venues.kit.strike import CancelCommand
+from kill_switch.venues.kit.transfer_values import TransferValues
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.kraken.key_rights import KeyRights
 from kill_switch.venues.kraken.options import KrakenOptions
@@ -36,7 +37,7 @@ from kill_switch.venues.kraken.replies import (
     read_order,
 )
 from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
-from kill_switch.venues.kraken.transfers import TransferReader
+from kill_switch.venues.kraken.transfers import TransferReader, read_last_price, ticker
 from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
 from kill_switch.venues.messages import Output, Outputs, Replied, Send
 from kill_switch.venues.profile import Guess
@@ -131,7 +132,10 @@ class Kraken(KitAdapter[KrakenOptions]):
         self._currency = options.equity_currency
         self._outlived = OutlivedOrders()
         self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
-        self._transfers = TransferReader(self._currency, self._public, self.calls, self.evidence)
+        self._values = TransferValues(
+            self._currency, lambda *pair: self._public(ticker(*pair)), read_last_price, self.calls, self.evidence
+        )
+        self._transfers = TransferReader(self._values, self.evidence)
         self.account_wide = CancelCommand(
             "cancel-all",
             self._post("CancelAll"),
@@ -208,7 +212,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         `e` has only the currencies that are collateral: the purchase of another coin would look like a loss. `eb` alone
         lacks the result of open margin positions.
         """
-        if self._transfers.has_unvalued:
+        if self._values.are_missing:
             return "a transfer has no value yet"
         figures = data if isinstance(data, dict) else {}
         balance, result = as_decimal(figures.get("eb")), as_decimal(figures.get("n"))
@@ -238,8 +242,8 @@ class Kraken(KitAdapter[KrakenOptions]):
         return MAINTENANCE_HINT if self._socket.in_maintenance else ""
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self._transfers.has_unvalued and not self.budget.pause_s(now):
-            return self._transfers.request_price(now)
+        if self._values.are_missing and not self.budget.pause_s(now):
+            return self._values.request_price(now)
         return super().request_equity(now)
 
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:

@@ -13,7 +13,7 @@ from kill_switch.venues.kit.account_limits import AccountLimits
 from kill_switch.venues.kit.pools import Calls, Demand
 from kill_switch.venues.messages import Event, OrdersRead, Outputs, Replied
 from kill_switch.venues.request import Request
-from tests.harness.core_playbook import at, clear, residue
+from tests.harness.core_playbook import armed, at, clear, residue
 from tests.harness.dispatch_doubles import GET_ORDERS, Floor, Venue
 
 PROBE = Request("GET", "/balance", {})
@@ -71,13 +71,13 @@ def test_a_kills_read_waits_for_its_share_for_a_limited_time(reserved_s: float) 
 
 def test_a_proof_that_waits_says_for_how_long_until_it_has_left() -> None:
     floor = floor_with(Full(25.0), residue("a"))
-    assert floor.session().proof_wait_s == 0
+    assert floor.session().pacer.proof_wait_s == 0
     floor.session().read_back()
-    assert floor.session().proof_wait_s == pytest.approx(25, abs=0.01)
+    assert floor.session().pacer.proof_wait_s == pytest.approx(25, abs=0.01)
     floor.time.advance(10_000)
-    assert floor.session().proof_wait_s == pytest.approx(15, abs=0.01)
+    assert floor.session().pacer.proof_wait_s == pytest.approx(15, abs=0.01)
     floor.time.advance(15_040)
-    assert floor.session().proof_wait_s == 0
+    assert floor.session().pacer.proof_wait_s == 0
 
 
 def test_the_sweep_counts_the_time_of_a_read_from_when_it_leaves() -> None:
@@ -129,7 +129,7 @@ class ManySymbols(Full):
         super().__init__()
         self.symbols = calls
         self.is_full = False
-        self.limits.has_room = lambda calls, now: not self.is_full  # type: ignore[method-assign]
+        self.limits.has_room = lambda calls, now, *, spares_read=True: not self.is_full  # type: ignore[method-assign]
 
     def strike_calls(self) -> int:
         if not self.symbols:
@@ -183,7 +183,7 @@ class BrokenLimits(AccountLimits):
 
     first_read_wait_s = proof_wait_s = read_wait_s
 
-    def has_room(self, calls: Calls, now: Instant) -> bool:
+    def has_room(self, calls: Calls, now: Instant, *, spares_read: bool = True) -> bool:
         raise RuntimeError("limits")
 
     def probe_bounds_s(self) -> tuple[float, float]:
@@ -225,3 +225,11 @@ def test_limits_that_fail_lose_no_answer_of_the_venue() -> None:
     floor = floor_with(Answered(), residue("a"))
     floor.session().on_lane_event(Replied("orders#1", 429, {}, b""))
     assert isinstance(floor.session().status.last_read, OrdersRead)
+
+
+@pytest.mark.parametrize(("state", "may_leave"), [(armed("a"), True), (residue("a"), False)], ids=["armed", "a-kill"])
+def test_equity_leaves_room_for_a_read_back_only_during_a_kill(state: State, may_leave: bool) -> None:
+    venue = Full()
+    venue.limits.has_room = lambda calls, now, *, spares_read=True: not spares_read  # type: ignore[method-assign]
+    floor = floor_with(venue, state)
+    assert floor.session().pacer.has_room_for_equity(floor.time.now()) is may_leave

@@ -7,8 +7,9 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.described_venue import COMMAND_RETRIES
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.second_route import LONGEST_S, PATIENCE
-from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand, CancelResult, LeftOut, StrikeStep
+from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand, LeftOut, StrikeStep
 from kill_switch.venues.messages import (
     CallLost,
     CancelAnswered,
@@ -79,7 +80,7 @@ def frame_answered(player: Player, code: int = 0, **data: object) -> tuple[Outpu
 
 
 @pytest.mark.parametrize("frame_first", [True, False])
-def test_what_a_frame_and_its_twin_at_once_have_cancelled_counts_together(frame_first: bool) -> None:
+def test_cancels_of_a_frame_and_of_its_twin_at_once_count_together(frame_first: bool) -> None:
     for by_frame, by_twin in ((3, 0), (0, 2), (2, 1), (0, 0)):
         player, twin = both_at_once()
         if frame_first:
