@@ -175,7 +175,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         """Return how many symbols a strike that follows takes."""
         if self.is_refused(now):
             return SYMBOLS_WHILE_REFUSED
-        is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
+        count = self.budget.counts[WEIGHT]
+        is_free = count.fullness(now.mono_ns) + len(CANCELS) * SYMBOLS_AGAIN / count.pool.size < 0.5
         return SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
 
     def texts_to_sign(self) -> Iterator[TextAt]:
