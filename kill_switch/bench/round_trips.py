@@ -27,6 +27,7 @@ from kill_switch.venues.messages import Call, Replied
 
 MAX_ROUNDS = 10
 SETTLE_S = 0.5  # for the pushes of new orders to arrive
+WARM_WITHIN_S = 60.0  # for a connection for each call of a strike
 
 log = logging.getLogger(__name__)
 

@@ -87,11 +87,7 @@ class AccountSession:
         self.sweep_timer = Appointment(dispatcher.timers, lambda: dispatcher.wake_sweep(name))
         self._dispatcher = dispatcher
         self.pacer = Pacer(
-            name,
-            venue,
-            dispatcher,
-            lambda: self._request(self.venue.read),
-            lambda error: self.status.log_unexpected(error),
+            name, venue, dispatcher, lambda: self._request(venue.read), lambda error: self.status.log_unexpected(error)
         )
         self._cancels: set[str] = set()  # tags of cancel calls of the last strike; when each leaves is noted
         self._strike = StrikeInProgress(iter(()), [], [])

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Route
+from kill_switch.venues.binance.checks import AccountChecks
 from kill_switch.venues.binance.replies import Judgement, used_weights
 from kill_switch.venues.binance.signing import SignedRequests, TextAt, signer_of
 from kill_switch.venues.kit.replies import Reply
@@ -104,6 +105,12 @@ class BinanceAccount(KitAdapter[OptionsT]):
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self.requests.forget_ahead()
         super().on_wrong_time(reply, tries, now)
+
+    # ── checks ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def note_findings(self, checks: AccountChecks) -> None:
+        """Keep what the account's checks have found for the status."""
+        self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
 
     # ── signatures made ahead ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -14,7 +14,6 @@ from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAccount
-from kill_switch.venues.binance.checks import AccountChecks
 from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
 from kill_switch.venues.binance.futures_profile import (
     CANCELS,
@@ -89,7 +88,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self._balances = BalanceChecker()
         self._has_struck = False  # since the account was armed
         wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
-        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self._note_findings)
+        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self.note_findings)
         self.lists = tuple(
             OrderList(name, one_page(self._signed("GET", path)), lambda data: data, line=f"GET {product.prefix}/{path}")
             for name, path in LISTS.items()
@@ -176,7 +175,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         """Return how many symbols a strike that follows takes."""
         if self.is_refused(now):
             return SYMBOLS_WHILE_REFUSED
-        is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
+        count = self.budget.counts[WEIGHT]
+        is_free = count.fullness(now.mono_ns) + len(CANCELS) * SYMBOLS_AGAIN / count.pool.size < 0.5
         return SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
 
     def texts_to_sign(self) -> Iterator[TextAt]:
@@ -201,9 +201,6 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     def begin_checks(self) -> None:
         self._checks.begin()
         self._cancel_check.begin()
-
-    def _note_findings(self, checks: AccountChecks) -> None:
-        self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
 
     def why_not_ready(self, route: Route) -> str:
         return self._checks.why_not or self._cancel_check.why_not

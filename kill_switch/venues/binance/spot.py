@@ -158,7 +158,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
             VIA,
         )
         self._transfers = SpotTransfers(self._values)
-        self._checks = AccountChecks(self._questions(), self.calls, self._note_findings)
+        self._checks = AccountChecks(self._questions(), self.calls, self.note_findings)
         self.lists = (
             OrderList(
                 "open", one_page(self._signed("GET", "openOrders")), lambda data: data, line=f"GET {API}openOrders"
@@ -222,9 +222,6 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
             ("isolated", f"{WALLET}margin/isolated/account", read_isolated),
         ):
             yield Check(name, self.requests.signed("GET", path), read)
-
-    def _note_findings(self, checks: AccountChecks) -> None:
-        self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,7 +1,7 @@
 """Measure the account, and separate deposits, withdrawals and transfers from its result (docs/venues/deribit.md § 9).
 
-No channel pushes a deposit. Each currency whose balance has changed since the last figures has its transaction log read
-before the new figures are reported, and once more with the next ones: a row may appear after the change.
+No channel pushes a deposit. If the balance of a currency has changed, its transaction log is read before the new
+figures are reported. It is read once more with the next figures, because a row may appear after the change.
 """
 
 from __future__ import annotations
@@ -202,9 +202,10 @@ def read_figures(data: Any) -> Figures | str:
         balances[currency] = balance
         if is_cross:
             cross.add(currency)
-        if equity:
-            amounts["USD" if is_cross else currency] = equity
-    return Figures(amounts, balances, frozenset(cross)) if balances else "no summaries in the answer"
+        amounts["USD" if is_cross else currency] = equity
+    # of an account that has lost all, the zeros are the figures
+    held = {currency: amount for currency, amount in amounts.items() if amount} or amounts
+    return Figures(held, balances, frozenset(cross)) if balances else "no summaries in the answer"
 
 
 def _read_row(row: object, currency: str) -> LoggedTransfer | str | None:

@@ -39,7 +39,6 @@ class OrderBook(KillTrace):
         # of these: orders whose message a later one, or every list that was read since, contradicts
         self.doubted: dict[str, None] = {}
         self.pushed_ns = 0  # when the last push of an order came, whatever it says
-        self._turn = -1  # index of the list that a probe has read last
         self._word_ns: dict[str, int] = {}  # unproven order → when that message came
         self._confirmed: set[str] = set()  # looked up and found alive, although no list shows them
         # orders that were in the book, the latest last → when their end was stated, or 0
@@ -86,11 +85,6 @@ class OrderBook(KillTrace):
             return []
         self._omitted = {symbol: at_ns for symbol, at_ns in self._omitted.items() if self._round_ns < at_ns + lag_ns}
         return list(self._omitted)
-
-    def lists_due(self) -> tuple[str, ...]:
-        """Return the lists that a probe must read: the next list in rotation, and the stale lists."""
-        self._turn = (self._turn + 1) % len(self.lists)
-        return tuple(dict.fromkeys((self.lists[self._turn], *self.stale)))
 
     def start_pushes(self, conn: int, since_ns: int) -> None:
         """Note that a connection pushes orders from `since_ns` on, monotonic; another connection may push already."""

@@ -5,6 +5,7 @@ An adapter states its `OrderList`s; `ListReader` requests them and passes their 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -96,6 +97,7 @@ class ListReader:
         self._calls = calls
         self._second_route = second_route
         book.lists = tuple(self.by_name)
+        self._turns = itertools.cycle(book.lists)
 
     @property
     def is_single(self) -> bool:
@@ -145,9 +147,9 @@ class ListReader:
         return self.read_backs.take_list(part.read, part.name, orders, why, now)
 
     def probe(self, now: Instant) -> Outputs:
-        """Request the first page of the lists that are due; each call ends in `Ready` or `NotReady`."""
+        """Request the first page of the next list in turn, and of stale lists; each ends in `Ready` or `NotReady`."""
         outputs: Outputs = ()
-        for name in self.book.lists_due():
+        for name in dict.fromkeys((next(self._turns), *self.book.stale)):
             part = ProbePart(self.by_name[name], self)
             build = part.order_list.page("")
             outputs += self._calls.start_call("probe", build, now, context=part, on_loss=part.on_loss)
