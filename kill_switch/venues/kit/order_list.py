@@ -5,7 +5,6 @@ An adapter states its `OrderList`s; `ListReader` requests them and passes their 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -97,7 +96,7 @@ class ListReader:
         self._calls = calls
         self._second_route = second_route
         book.lists = tuple(self.by_name)
-        self._turns = itertools.cycle(book.lists)
+        self._turn = -1  # index of the list that a probe has read last
 
     @property
     def is_single(self) -> bool:
@@ -149,7 +148,9 @@ class ListReader:
     def probe(self, now: Instant) -> Outputs:
         """Request the first page of the next list in turn, and of stale lists; each ends in `Ready` or `NotReady`."""
         outputs: Outputs = ()
-        for name in dict.fromkeys((next(self._turns), *self.book.stale)):
+        names = self.book.lists  # a key's scope may add one or leave one out
+        self._turn = (self._turn + 1) % len(names)
+        for name in dict.fromkeys((names[self._turn], *self.book.stale)):
             part = ProbePart(self.by_name[name], self)
             build = part.order_list.page("")
             outputs += self._calls.start_call("probe", build, now, context=part, on_loss=part.on_loss)
