@@ -96,7 +96,7 @@ class ListReader:
         self._calls = calls
         self._second_route = second_route
         book.lists = tuple(self.by_name)
-        self._turn = -1  # index of the list that a probe has read last
+        self._turn = 0  # of the list that the next probe reads
 
     @property
     def is_single(self) -> bool:
@@ -148,9 +148,10 @@ class ListReader:
     def probe(self, now: Instant) -> Outputs:
         """Request the first page of the next list in turn, and of stale lists; each ends in `Ready` or `NotReady`."""
         outputs: Outputs = ()
-        names = self.book.lists  # a key's scope may add one or leave one out
-        self._turn = (self._turn + 1) % len(names)
-        for name in dict.fromkeys((names[self._turn], *self.book.stale)):
+        names = tuple(self.by_name)  # an adapter may leave lists out
+        next_name = names[self._turn % len(names)]
+        self._turn += 1
+        for name in dict.fromkeys((next_name, *self.book.stale)):
             part = ProbePart(self.by_name[name], self)
             build = part.order_list.page("")
             outputs += self._calls.start_call("probe", build, now, context=part, on_loss=part.on_loss)
