@@ -38,6 +38,7 @@ class DescribedVenue(Adapter[OptionsT]):
     """A venue that sets these attributes in its `__init__`, and defines the functions that it needs."""
 
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
+    ONE_LIMIT: ClassVar[bool] = False  # frames and requests draw from one limit
     READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
 
     account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it

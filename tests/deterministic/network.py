@@ -302,6 +302,7 @@ class WsLane(_Lane):
         self._since_ns = 0
         self._backoff = _Backoff(self.world)
         self._next: Appointment | None = None  # the next attempt, if none is under way
+        self._asked_s = 0.0  # the venue's `Retry-After` at the last attempt
         self._hurry = False  # that is not to wait
         self._again()
 
@@ -348,7 +349,7 @@ class WsLane(_Lane):
         """Make the next attempt without a wait; an open connection stays."""
         if self._next is None:
             self._hurry = True
-        else:
+        elif not self._asked_s:
             self._next.cancel()
             self._next = self.soon(0, self._connect)
 
@@ -358,13 +359,13 @@ class WsLane(_Lane):
 
     def _again(self) -> None:
         wait_s = self._backoff.next_s() + (FATAL_WAIT_S if self._fatal else 0)
-        self._next = self.soon(0 if self._hurry else wait_s, self._connect)
+        self._next = self.soon(max(0 if self._hurry else wait_s, self._asked_s), self._connect)
         self._fatal = self._hurry = False
 
     def _connect(self) -> None:
         venue = self.session.venue
         now = self.world.now()
-        self._next = None
+        self._next, self._asked_s = None, 0.0
         self._link, self._opened, self._authenticated = None, False, False
         if venue.reason_to_stay_disconnected(now) or self.house.weather.refuses:
             self.trouble = "refused"
@@ -386,13 +387,14 @@ class WsLane(_Lane):
         if link.closing:
             return
         if refusal is not None:
-            link.to_us(self._refused, link, refusal.status)
+            link.to_us(self._refused, link, refusal.status, refusal.headers)
             return
         link.to_us(self.life.enter, self._open, link)
         self.house.venue.opened(link.as_connection, request)
 
-    def _refused(self, link: WsLink, status: int) -> None:
+    def _refused(self, link: WsLink, status: int, headers: Mapping[str, str]) -> None:
         self._fatal = self._fatal or status in (401, 403)
+        self._asked_s = min(float(headers.get("Retry-After", 0)), MAX_PAUSE_S)
         link.hang_up(f"upgrade refused: HTTP {status}")
 
     def _open(self, link: WsLink) -> None:

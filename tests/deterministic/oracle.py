@@ -344,8 +344,7 @@ class Judge:
 
     def refused_for_rate(self, house: House, what: str) -> None:
         self.world.note(house.name, "refused for its rate:", what)
-        # where a list costs much, processes that crash one after the other use up what none of them would
-        crashed = house.cancels_by_symbol and self.world.ns - self._died_ns < house.window_s * 1e9
+        crashed = self.world.ns - self._died_ns < house.loop_s * 1e9
         if house.kind in UNSTATED or crashed:
             self.told_to_wait += 1
         else:

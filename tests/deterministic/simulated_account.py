@@ -13,6 +13,7 @@ from kill_switch.config.accounts import AccountConfig as Configured
 from kill_switch.config.secrets import Secrets
 from kill_switch.core.domain import Route, SweepTiming
 from kill_switch.core.identity import Login
+from kill_switch.sim.binance.venue import Binance
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood
 from kill_switch.sim.kit.venue import Venue
@@ -212,10 +213,21 @@ class House:
 
     @property
     def window_s(self) -> float:
-        """Return how long the venue takes to give a limit back that a kill, or processes that crash, can use up."""
+        """Return how long the venue takes to give a limit back that a kill can use up."""
         pools = ADAPTERS[self.kind].pools(self.configured.options)
-        few = [pool for pool in pools if pool.size <= FEW_REQUESTS or self.kind in BY_SYMBOL]
-        return max((pool.size / pool.rate for pool in few), default=0.0)
+        few = max((pool.size / pool.rate for pool in pools if pool.size <= FEW_REQUESTS), default=0.0)
+        return max(few, self.loop_s)
+
+    @property
+    def loop_s(self) -> float:
+        """Return the same of a limit that only processes which crash, one after the other, use up.
+
+        Each reads lists, which cost much where there is no cancel of everything; the venue may ban the address then.
+        """
+        if not isinstance(self.venue, Binance):
+            return 0.0
+        pools = ADAPTERS[self.kind].pools(self.configured.options)
+        return max(pool.size / pool.rate for pool in pools) + self.venue.options.ban_s
 
     @property
     def lag_ns(self) -> int:

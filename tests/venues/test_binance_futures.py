@@ -543,6 +543,18 @@ def test_a_refused_cancel_check_bars_the_lane_until_a_cancel_gets_through(status
     assert adapter.why_not_ready(Route.HTTP) == ""
 
 
+@pytest.mark.parametrize("venue", ["binance-usdm", "binance-coinm", "binance-spot"])
+def test_a_lane_that_stays_up_is_checked_again_because_rights_end_and_machines_begin(venue: str) -> None:
+    player = opened(STANDS[venue], {"apiRestrictions": (200, {})})
+    checks = [target(call) for call in player.calls if call.tag.startswith("check")]
+    for pause_s, is_due in ((590, False), (20, True), (20, False)):
+        player.put(Pause(pause_s))
+        asked = [call for call in calls(player.put(Probe())) if call.tag.startswith("check")]
+        assert [target(call) for call in asked] == (checks if is_due else [])
+        for call in asked:
+            player.put(answer(call.tag, *((UNKNOWN_ORDER, 400) if call.request.method == "DELETE" else ([], 200))))
+
+
 def test_a_check_that_met_an_overload_is_made_again() -> None:
     overload = (503, {"code": -1008, "msg": "Server is currently overloaded with other requests."})
     player = opened(USDM, {"/order?": overload, "apiRestrictions": overload})

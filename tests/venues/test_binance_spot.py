@@ -283,6 +283,17 @@ def test_while_the_venue_refuses_cancels_a_strike_tries_one_symbol_because_refus
     assert len(calls_of(outputs)) + len(frames_of(outputs)) >= 58
 
 
+def test_frames_that_are_refused_for_the_limit_have_no_twins_because_these_draw_from_the_same_limit() -> None:
+    player = ready(None, *(order(f"S{number}", number + 1) for number in range(60)))
+    answer_all(player, outputs := player.put(Kill()), *(order(f"S{number}", number + 1) for number in range(60)))
+    replies: Outputs = ()
+    for frame in frames_of(outputs):
+        replies += player.put(refused(frame["id"], 429, -1003, "Too much request weight used."))
+    assert not calls_of(replies)
+    [fact] = [output for output in replies if isinstance(output, CancelAnswered)]
+    assert fact.answer is CancelOutcome.UNKNOWN and "-1003" in fact.evidence
+
+
 def test_a_used_up_limit_pauses_all_but_cancels_until_the_moment_that_the_venue_names() -> None:
     player = ready(None, order("BTCUSDT", 2))
     number = frames_of(player.put(Kill()))[0]["id"]

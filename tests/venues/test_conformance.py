@@ -1005,7 +1005,7 @@ def test_all_lists_are_read_when_pushes_begin_again_and_only_then_the_book_is_cu
     player.put(Pause(600))
     player.put(Closed(Route.WS, 1, "gone"))
     player.put(Pause(30))
-    lists = back(stand, player)
+    lists = [call for call in back(stand, player) if not call.tag.startswith("token")]  # a key may be confirmed beside
     targets = [stand.target(call.request.target) for call in calls_of(stand.ready().adapter.read(player.now))]
     assert [stand.target(call.request.target) for call in lists] == targets and not any(call.urgent for call in lists)
     assert not player.adapter.book.is_current

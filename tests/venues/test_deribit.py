@@ -366,6 +366,25 @@ def test_a_report_is_judged_by_its_error_and_never_by_the_state_of_an_order(
     assert fact.answer is answered
 
 
+def test_an_order_that_outlives_a_strike_is_cancelled_by_its_id_beside_the_next_cancel_all() -> None:
+    player = DERIBIT.ready()
+    left = [order("ETH-1"), order("SLIS-2", "untriggered"), order("ETH-3")]
+    read(player, rpc(1, result=left))
+    assert targets_of(player.put(Kill())) == []
+    read(player, rpc(1, result=[*left, order("ETH-NEW")]))
+    tried: list[str] = []
+    for _ in range(2):
+        outputs = player.put(Kill())
+        assert [frame["method"] for _, frame in sends_of(outputs)] == ["private/cancel_all"]
+        tried += targets_of(outputs)
+    assert tried[:2] == ["cancel?order_id=ETH-1", "cancel?order_id=SLIS-2"]
+    assert tried[2:] == ["cancel?order_id=ETH-3", "cancel?order_id=ETH-NEW"]
+    for call in [call for call in calls_of(player.outputs) if "cancel?" in call.request.target]:
+        assert call.command and player.put(answer(call.tag, {"error": {"code": 10004, "message": "not_found"}})) == ()
+    player.adapter.drop_strike_work()
+    assert targets_of(player.put(Kill())) == []
+
+
 def test_quotes_for_block_rfqs_are_cancelled_and_read_if_the_key_may() -> None:
     player = DERIBIT.player()
     log_in(player, login=deribit.login("connection trade:read_write block_rfq:read_write"))
@@ -578,6 +597,13 @@ def test_a_currency_that_is_left_out_makes_no_figure() -> None:
     measure(player, summaries(START.wall_ms, BTC="1", ETH="0"))
     [fact] = measure(player, summaries(START.wall_ms + 5000, ETH="0"))
     assert isinstance(fact, UnexplainedMessage) and "BTC not listed" in fact.why
+
+
+def test_an_account_that_has_lost_all_is_measured_as_zero() -> None:
+    player = DERIBIT.ready()
+    measure(player, summaries(START.wall_ms, BTC="1", ETH="0"))
+    facts = measure(player, summaries(START.wall_ms + 5000, BTC="0", ETH="0"), log())
+    assert isinstance(facts[-1], Equity) and sum(facts[-1].amounts.values()) == 0 and facts[-1].amounts
 
 
 def test_a_signature_is_made_with_the_venues_time() -> None:

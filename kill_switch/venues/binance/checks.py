@@ -1,7 +1,8 @@
-"""Check an account when its HTTP lane comes up: its key's rights, and orders out of a kill's reach (§ 3.7, § 9).
+"""Check an account now and then: its key's rights, and orders out of a kill's reach (§ 3.7, § 9).
 
-The checks change nothing. Each is made again until the venue has answered it. An answer that is bad is asked for again
-with each probe, because an operator may have changed something.
+The checks change nothing. Each is due when the HTTP lane comes up, and every `account.CHECKED_EVERY_S`. It is made
+again until the venue has answered it. An answer that is bad is asked for again with each probe, because an operator may
+have changed something.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class AccountChecks:
         return (self._found[check.name] for check in self._checks if check.name in self._found)
 
     def begin(self) -> None:
-        """Mark every check as due, because the HTTP lane has come up."""
+        """Mark every check as due."""
         self._open = {check.name for check in self._checks}
 
     def run(self, now: Instant) -> Outputs:

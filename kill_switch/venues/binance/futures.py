@@ -175,7 +175,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         """Return how many symbols a strike that follows takes."""
         if self.is_refused(now):
             return SYMBOLS_WHILE_REFUSED
-        is_free = self.budget.counts[WEIGHT].fullness(now.mono_ns) < 0.5
+        count = self.budget.counts[WEIGHT]
+        is_free = count.fullness(now.mono_ns) + len(CANCELS) * SYMBOLS_AGAIN / count.pool.size < 0.5
         return SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
 
     def texts_to_sign(self) -> Iterator[TextAt]:
@@ -191,10 +192,15 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def keep_warm(self, now: Instant) -> Outputs:
         """Probe; make the checks that are due beside it. A finding that bars the lane comes before its readiness."""
-        probe = super().keep_warm(now)
+        if probe := super().keep_warm(now):
+            self.note_probe(now)
         checks = (*self._cancel_check.run(now), *self._checks.run(now)) if probe else ()
         outputs = (*checks, *probe) if self.why_not_ready(Route.HTTP) else (*probe, *checks)
         return (*outputs, *self._test_stream(now))
+
+    def begin_checks(self) -> None:
+        self._checks.begin()
+        self._cancel_check.begin()
 
     def why_not_ready(self, route: Route) -> str:
         return self._checks.why_not or self._cancel_check.why_not
@@ -233,8 +239,6 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
             opened = super().on_opened(route, conn, now)
             # the key may have been replaced since the dial; or another program has closed it, which nobody is told
             return (*opened, *self._close_outdated(now), *self.token.confirm(now))
-        self._checks.begin()
-        self._cancel_check.begin()
         key = () if self.token.is_valid(now) else self.token.fetch(now)
         return (*super().on_opened(route, conn, now), *key, *self.start_signing_ahead())
 

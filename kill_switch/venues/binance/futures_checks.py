@@ -1,4 +1,4 @@
-"""Look at an account when its HTTP lane comes up: do cancels get through, and do machines run (§ 3.5, § 9)?
+"""Look at an account now and then: do cancels get through, and do machines run (§ 3.5, § 9)?
 
 A portfolio-margin account can be read here, and its cancels are refused. So a cancel that cannot hit anything is tried.
 """
@@ -52,7 +52,7 @@ class CancelCheck:
         self._is_due = False
 
     def begin(self) -> None:
-        """Note that the HTTP lane has come up: the next probe makes the check."""
+        """Mark the check as due: the next probe makes it."""
         self._is_due = True
 
     def run(self, now: Instant) -> Outputs:

@@ -18,7 +18,7 @@ POOL = Pool(WEIGHT, 2400, window_s=60.0, shared_by="address", product="binance f
 LISTS = {"open": "openOrders", "conditional": "openAlgoOrders"}
 CANCELS = {"cancel-all": "allOpenOrders", "cancel-algo": "algoOpenOrders"}  # of a symbol, always together (§ 3.4)
 # symbols of a strike that follows another: the pool has to last for as long as orders outlive strikes
-SYMBOLS_AGAIN = 40  # while less than half of the pool is in use
+SYMBOLS_AGAIN = 40  # while less than half of the pool is in use then
 FEWEST_AGAIN = 5  # else
 WALLET = "https://api.binance.com"
 

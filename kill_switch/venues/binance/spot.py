@@ -67,6 +67,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     """
 
     NAME = "binance-spot"
+    ONE_LIMIT = True  # § 7: the weight of an address, and a refused request leads to a ban
     WEIGHT = "weight"
     TIMING = SweepTiming(
         clean_reads=2, read_after_s=0.25, read_gap_s=2.5, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
@@ -261,14 +262,16 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        if route is not Route.WS:
-            self._checks.begin()  # the lane's first probe makes them
         return (*super().on_opened(route, conn, now), *self.start_signing_ahead())
 
     def keep_warm(self, now: Instant) -> Outputs:
         """Probe; make the checks beside it that are due."""
-        probe = super().keep_warm(now)
+        if probe := super().keep_warm(now):
+            self.note_probe(now)
         return (*probe, *self._checks.run(now)) if probe else probe
+
+    def begin_checks(self) -> None:
+        self._checks.begin()
 
     def why_not_ready(self, route: Route) -> str:
         return self._checks.why_not

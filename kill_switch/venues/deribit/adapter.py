@@ -6,7 +6,8 @@ kept warm: a refusal for too many requests ends a session.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Order, OrderState, Route, SweepTiming
@@ -18,6 +19,7 @@ from kill_switch.venues.deribit.replies import (
     INVALID_CREDENTIALS,
     METHOD_OFF,
     NO_SCOPE,
+    QUOTE,
     TRIGGERED,
     count_quotes,
     failed_currencies,
@@ -31,6 +33,7 @@ from kill_switch.venues.deribit.replies import (
     venue_ms,
 )
 from kill_switch.venues.deribit.signing import PREFIX, DeribitRequests
+from kill_switch.venues.kit.batches import OutlivedOrders
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
@@ -39,11 +42,12 @@ from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.signing import form
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
 from kill_switch.venues.kit_adapter import KitAdapter
-from kill_switch.venues.messages import Outputs, Replied, UnexplainedMessage
+from kill_switch.venues.messages import Output, Outputs, Replied, UnexplainedMessage
 from kill_switch.venues.profile import Guess
 
 NO_ORDER = "ETH-0"  # well-formed, and no order has it
 PRIVATE = f"{PREFIX}private/"
+CANCELS_BY_ID = 2  # of a strike at most: they draw from the bucket of the bots, which has five a second at least (§ 7)
 OF_CANCEL_ALL, TRADING, OTHERS = "cancel-all", "trading", "non-matching"  # § 7: buckets, in requests
 BY_CURRENCY, BY_KIND, RFQ_QUOTES = "cancel_all_by_currency", "cancel_all_by_kind_or_type", "cancel_all_block_rfq_quotes"
 
@@ -85,6 +89,7 @@ class Deribit(KitAdapter[DeribitOptions]):
         "GET /api/v2/private/cancel_all: its twin, if no answer comes, a part fails or the WebSocket is down",
         "GET /api/v2/private/cancel_all_by_currency: for each currency whose part has failed in the twin too",
         "GET /api/v2/private/cancel_all_by_kind_or_type: if Deribit has switched cancel_all off",
+        "GET /api/v2/private/cancel: a few orders that have outlived a strike, beside the next one",
         'ws "private/cancel_all_block_rfq_quotes" and its twin, if the key has the scope block_rfq:read_write',
     )
     COVERED = (
@@ -122,7 +127,7 @@ class Deribit(KitAdapter[DeribitOptions]):
         Guess(f"no order has the id {NO_ORDER} (§ 3.2)", "nothing: a drill cancels this id"),
         Guess(
             "the transaction log has a deposit when the balance has it (§ 9)",
-            "nothing: a deposit that comes later looks like a profit until then",
+            "the log is read once more with the next figures; until then a deposit looks like a profit",
         ),
     )
 
@@ -143,6 +148,7 @@ class Deribit(KitAdapter[DeribitOptions]):
         )
         self._rfq_quotes = self._command(RFQ_QUOTES)._replace(judge=count_quotes)
         self._read_quotes = self._get("private/get_block_rfq_quotes")
+        self._outlived = OutlivedOrders()
         self._may_quote: bool | None = None  # the key's scope for block RFQs; None: no answer has told it yet
         self.lists = (
             OrderList("open", one_page(self._get("private/get_open_orders", type="all")), self._open_items),
@@ -175,6 +181,21 @@ class Deribit(KitAdapter[DeribitOptions]):
         yield from super().cancels(now)
         if self._may_quote:
             yield self._rfq_quotes
+
+    def strike(self, now: Instant, number: int) -> Iterator[Output]:
+        """Yield the cancel-all; behind a later one, cancels of a few orders that have outlived a strike."""
+        yield from self.striker.strike(chain(self.cancels(now), self._by_id()), now, is_later=number > 1)
+        yield from self.prepare_frame()
+
+    def _by_id(self) -> Iterator[CancelCommand]:
+        """Yield the cancels of orders that the strike before this one has hit too, the least tried first."""
+        known = [order_id for order_id in self.book.orders if not order_id.startswith(QUOTE)]
+        for order_id in self._outlived.choose(known, CANCELS_BY_ID):
+            yield CancelCommand("cancel-order", self._get("private/cancel", order_id=order_id), extra=True)
+
+    def drop_strike_work(self) -> None:
+        super().drop_strike_work()
+        self._outlived.clear()
 
     def _after_cancel_all(self, reply: Reply, now: Instant) -> Iterable[StrikeStep]:
         """Yield the cancels of the currencies whose part has failed: they draw from the bucket of the bots (§ 7)."""

@@ -202,9 +202,10 @@ def read_figures(data: Any) -> Figures | str:
         balances[currency] = balance
         if is_cross:
             cross.add(currency)
-        if equity:
-            amounts["USD" if is_cross else currency] = equity
-    return Figures(amounts, balances, frozenset(cross)) if balances else "no summaries in the answer"
+        amounts["USD" if is_cross else currency] = equity
+    # of an account that has lost all, the zeros are the figures
+    held = {currency: amount for currency, amount in amounts.items() if amount} or amounts
+    return Figures(held, balances, frozenset(cross)) if balances else "no summaries in the answer"
 
 
 def _read_row(row: object, currency: str) -> LoggedTransfer | str | None:

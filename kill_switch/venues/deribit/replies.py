@@ -14,6 +14,7 @@ from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 
 GONE = frozenset({"filled", "rejected", "cancelled", "archive"})  # § 4; every other state is alive
+QUOTE = "rfq "  # in front of the id of a quote for a block RFQ, whose numbers are not those of orders
 TRIGGERED = "triggered"  # of a used-up trigger: the order that it has placed has another id
 RATE_PAUSE_S = 0.5  # § 7: ten reads, or two cancels of the smallest tier, come back
 WINDOW_MS = 60_000  # § 2: a signature whose time is further off is refused
@@ -176,7 +177,7 @@ def read_order(item: object) -> Order | None:
         return None
     symbol = as_text(item.get("instrument_name"))
     return Order(
-        f"rfq {order_id}" if is_quote else order_id, symbol, OrderState.GONE if is_gone else OrderState.LIVE, state
+        f"{QUOTE}{order_id}" if is_quote else order_id, symbol, OrderState.GONE if is_gone else OrderState.LIVE, state
     )
 
 

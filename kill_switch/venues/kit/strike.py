@@ -118,9 +118,12 @@ class Striker:
         second_route: SecondRoute,
         carrier: Callable[[], int | None],
         on_settled: Callable[[int], None],
+        *,
+        one_limit: bool = False,
     ) -> None:
         """Make a striker without a strike.
 
+        `one_limit`: a frame that is refused for a limit has no twin, because requests draw from the same limit.
         `carrier` returns the connection that carries commands now, None if no connection does. `on_settled` is called
         with the moment, monotonic, at which a strike was made one of whose commands is settled now.
         """
@@ -131,6 +134,7 @@ class Striker:
         self._second_route = second_route
         self._carrier = carrier
         self._on_settled = on_settled
+        self._one_limit = one_limit
         self._next: tuple[Send, int] | None = None  # the prepared first frame of the next strike, and its number
         self._begun: Request | Send | None = None  # the first message of the coming strike, which was sent early
         self.frames_suffice = False  # the last frame was accepted before its twin left: strikes make no requests
@@ -279,7 +283,8 @@ class Striker:
             self.frames_suffice = not part.twin_started
             return self._settle(part, result, now, alone=not part.twin_started)
         part.last = (outcome_of(result.reply), result.reply.evidence)
-        return self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
+        has_no_twin = part.twin_ended or (self._one_limit and result.reply.pause_s and not part.twin_started)
+        return self.settle_last(part, now) if has_no_twin else self.start_twin(part, now)
 
     def _on_frame_beside(self, part: CommandPart, result: CancelResult, now: Instant) -> Outputs:
         """Apply the answer to a frame whose twin has left beside it: the twin's answer decides, unless it is lost."""
