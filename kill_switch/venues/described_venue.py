@@ -64,6 +64,10 @@ class DescribedVenue(Adapter[OptionsT]):
         """Yield the commands of a strike, the widest first; with `account_wide`, that is the first."""
         return () if self.account_wide is None else (self.account_wide,)
 
+    def cancels_by_id(self) -> Iterable[CancelCommand]:
+        """Yield the cancels of single orders that have outlived a strike; they leave behind the other commands."""
+        return ()
+
     def frame_reply(self, message: Message) -> FrameReply | None:
         """Judge the answer to a command's or a drill's frame; return None for any other message."""
         return None

@@ -15,10 +15,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.decode import parse_json
 from kill_switch.venues.described_venue import DescribedVenue, ManyLookUp
+from kill_switch.venues.kit.batches import OutlivedOrders
 from kill_switch.venues.kit.call_parts import DrillPart, EquityPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
@@ -56,6 +58,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
     def assemble(self) -> None:
         """Make the parts from the attributes that the venue has set; call it at the end of `__init__`."""
         self.timers = TimerTable()
+        self.outlived = OutlivedOrders()
         self.frames: FrameTracker[CommandPart] = FrameTracker()
         self.sessions = SessionPool(
             self.login,
@@ -110,7 +113,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         return None if self.account_wide is None else self.striker.prebuild(self.account_wide, now)
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        yield from self.striker.strike(self.cancels(now), now, is_later=number > 1)
+        yield from self.striker.strike(chain(self.cancels(now), self.cancels_by_id()), now, is_later=number > 1)
         yield from self.prepare_frame()
 
     def prepare_frame(self) -> Outputs:
@@ -120,6 +123,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
     def drop_strike_work(self) -> None:
         super().drop_strike_work()
         self.striker.drop()
+        self.outlived.clear()
 
     def describe_strike(self) -> tuple[str, ...]:
         framed = self.carrier() is not None

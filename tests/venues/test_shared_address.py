@@ -157,13 +157,15 @@ def endure_at_binance(make: Make, situation: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_accounts_at_three_of_binances_products_use_half_of_what_they_share_at_most(make: Make, situation: str) -> None:
+def test_accounts_at_three_of_binances_products_use_half_of_their_shared_limits_at_most(
+    make: Make, situation: str
+) -> None:
     endure_at_binance(make, situation, 120)
 
 
 @pytest.mark.hours
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_for_an_hour_accounts_at_three_of_binances_products_use_half_of_what_they_share_at_most(
+def test_for_an_hour_accounts_at_three_of_binances_products_use_half_of_their_shared_limits_at_most(
     make: Make, situation: str
 ) -> None:
     endure_at_binance(make, situation, HOUR_S)

@@ -1,8 +1,7 @@
 """Check an account now and then: its key's rights, and orders out of a kill's reach (§ 3.7, § 9).
 
-The checks change nothing. Each is due when the HTTP lane comes up, and every `account.CHECKED_EVERY_S`. It is made
-again until the venue has answered it. An answer that is bad is asked for again with each probe, because an operator may
-have changed something.
+Each check is due when the HTTP lane comes up, and every `account.CHECKED_EVERY_S`. It is made again until the venue has
+answered it. After a bad answer it is made with each probe, because an operator may have changed something.
 """
 
 from __future__ import annotations

@@ -13,18 +13,16 @@ from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
-from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAccount
+from kill_switch.venues.binance.account import BinanceAccount
 from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
 from kill_switch.venues.binance.futures_profile import (
     CANCELS,
     COINM,
     COVERED,
-    FEWEST_AGAIN,
     GUESSES,
     LISTS,
     NOT_COVERED,
     POOL,
-    SYMBOLS_AGAIN,
     USDM,
     WEIGHT,
     BinanceCoinmOptions,
@@ -34,6 +32,7 @@ from kill_switch.venues.binance.futures_profile import (
     commands,
     costs,
     demand,
+    symbols_again,
 )
 from kill_switch.venues.binance.futures_replies import (
     ALGO,
@@ -168,16 +167,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         if is_first:
             steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols(), is_first=number == 1)
         else:
-            steps = self._fan_out.strike_again(now, self._symbols_again(now), may_find=may_find)
+            count = self.budget.counts[WEIGHT]
+            most = symbols_again(count.fullness(now.mono_ns), count.pool.size, is_refused=self.is_refused(now))
+            steps = self._fan_out.strike_again(now, most, may_find=may_find)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
-
-    def _symbols_again(self, now: Instant) -> int:
-        """Return how many symbols a strike that follows takes."""
-        if self.is_refused(now):
-            return SYMBOLS_WHILE_REFUSED
-        count = self.budget.counts[WEIGHT]
-        is_free = count.fullness(now.mono_ns) + len(CANCELS) * SYMBOLS_AGAIN / count.pool.size < 0.5
-        return SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
 
     def texts_to_sign(self) -> Iterator[TextAt]:
         for symbol in self._fan_out.symbols():

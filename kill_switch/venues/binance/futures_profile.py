@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
+from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.profile import Guess
@@ -46,6 +47,13 @@ def costs(product: Product) -> tuple[Cost, ...]:
         *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in [*lists, (product.account, 5.0)]),
         Cost("", "", ((WEIGHT, 1.0),)),
     )
+
+
+def symbols_again(fullness: float, size: float, *, is_refused: bool) -> int:
+    """Return how many symbols a strike that follows takes; `fullness` is the share of the pool that is in use."""
+    if is_refused:
+        return SYMBOLS_WHILE_REFUSED
+    return SYMBOLS_AGAIN if fullness + len(CANCELS) * SYMBOLS_AGAIN / size < 0.5 else FEWEST_AGAIN
 
 
 def commands(product: Product) -> tuple[str, ...]:

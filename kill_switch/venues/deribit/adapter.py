@@ -7,7 +7,6 @@ kept warm: a refusal for too many requests ends a session.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Order, OrderState, Route, SweepTiming
@@ -33,7 +32,6 @@ from kill_switch.venues.deribit.replies import (
     venue_ms,
 )
 from kill_switch.venues.deribit.signing import PREFIX, DeribitRequests
-from kill_switch.venues.kit.batches import OutlivedOrders
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
@@ -42,7 +40,7 @@ from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.signing import form
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
 from kill_switch.venues.kit_adapter import KitAdapter
-from kill_switch.venues.messages import Output, Outputs, Replied, UnexplainedMessage
+from kill_switch.venues.messages import Outputs, Replied, UnexplainedMessage
 from kill_switch.venues.profile import Guess
 
 NO_ORDER = "ETH-0"  # well-formed, and no order has it
@@ -148,7 +146,6 @@ class Deribit(KitAdapter[DeribitOptions]):
         )
         self._rfq_quotes = self._command(RFQ_QUOTES)._replace(judge=count_quotes)
         self._read_quotes = self._get("private/get_block_rfq_quotes")
-        self._outlived = OutlivedOrders()
         self._may_quote: bool | None = None  # the key's scope for block RFQs; None: no answer has told it yet
         self.lists = (
             OrderList("open", one_page(self._get("private/get_open_orders", type="all")), self._open_items),
@@ -182,20 +179,11 @@ class Deribit(KitAdapter[DeribitOptions]):
         if self._may_quote:
             yield self._rfq_quotes
 
-    def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        """Yield the cancel-all; behind a later one, cancels of a few orders that have outlived a strike."""
-        yield from self.striker.strike(chain(self.cancels(now), self._by_id()), now, is_later=number > 1)
-        yield from self.prepare_frame()
-
-    def _by_id(self) -> Iterator[CancelCommand]:
+    def cancels_by_id(self) -> Iterator[CancelCommand]:
         """Yield the cancels of orders that the strike before this one has hit too, the least tried first."""
         known = (order_id for order_id in self.book.orders if not order_id.startswith(QUOTE))
-        for order_id in self._outlived.choose(known, CANCELS_BY_ID):
+        for order_id in self.outlived.choose(known, CANCELS_BY_ID):
             yield CancelCommand("cancel-order", self._get("private/cancel", order_id=order_id), extra=True)
-
-    def drop_strike_work(self) -> None:
-        super().drop_strike_work()
-        self._outlived.clear()
 
     def _after_cancel_all(self, reply: Reply, now: Instant) -> Iterable[StrikeStep]:
         """Yield the cancels of the currencies whose part has failed: they draw from the bucket of the bots (§ 7)."""

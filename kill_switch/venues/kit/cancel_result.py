@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kill_switch.core.domain import CancelOutcome
 from kill_switch.venues.kit.replies import Reply
-from kill_switch.venues.kit.strike_tally import is_final
+from kill_switch.venues.kit.strike_tally import is_final, outcome_of
 
 
 class CancelResult(NamedTuple):
@@ -18,6 +19,11 @@ class CancelResult(NamedTuple):
     ended: Sequence[str] = ()  # ids that had ended before
     refused: Sequence[str] = ()  # ids whose cancel was refused: they are alive
     names_all: bool = False  # `cancelled` has every order that the command has hit
+
+    @property
+    def has_hit_none(self) -> bool:
+        """Whether the reply says that the command has cancelled no order."""
+        return not self.cancelled_count and outcome_of(self.reply) is not CancelOutcome.UNKNOWN
 
 
 def no_detail(reply: Reply) -> CancelResult:

@@ -350,9 +350,7 @@ class Striker:
         if part.settled or part.held is None:
             return ()
         frame = part.beside
-        hit_none = (
-            frame is not None and not frame.cancelled_count and outcome_of(frame.reply) is not CancelOutcome.UNKNOWN
-        )
+        hit_none = frame is not None and frame.has_hit_none
         return self._settle(part, both_results(part.held, frame), now, alone=part.is_only_copy and hit_none)
 
     def _settle(self, part: CommandPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:

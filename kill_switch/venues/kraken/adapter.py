@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import partial
-from itertools import chain
 from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.decode import as_decimal, header_safe
 from kill_switch.venues.described_venue import ManyLookUp
-from kill_switch.venues.kit.batches import OutlivedOrders
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
@@ -39,7 +37,7 @@ from kill_switch.venues.kraken.replies import (
 from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
 from kill_switch.venues.kraken.transfers import TransferReader, read_last_price, ticker
 from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
-from kill_switch.venues.messages import Output, Outputs, Replied, Send
+from kill_switch.venues.messages import Outputs, Replied, Send
 from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
 
@@ -130,7 +128,6 @@ class Kraken(KitAdapter[KrakenOptions]):
         self.nonce_watch = self._requests.watch
         self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
         self._currency = options.equity_currency
-        self._outlived = OutlivedOrders()
         self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
         self._values = TransferValues(
             self._currency, lambda *pair: self._public(ticker(*pair)), read_last_price, self.calls, self.evidence
@@ -157,19 +154,10 @@ class Kraken(KitAdapter[KrakenOptions]):
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        """Yield the cancel-all; behind a later one, cancels of a few orders that have outlived a strike."""
-        yield from self.striker.strike(chain(self.cancels(now), self._by_id()), now, is_later=number > 1)
-        yield from self.prepare_frame()
-
-    def _by_id(self) -> Iterator[CancelCommand]:
-        for order_id in self._outlived.choose(self.book.orders, CANCELS_BY_ID):
+    def cancels_by_id(self) -> Iterator[CancelCommand]:
+        for order_id in self.outlived.choose(self.book.orders, CANCELS_BY_ID):
             frame = partial(self._socket.frame, "cancel_order", order_id=[order_id])
             yield CancelCommand("cancel-order", self._post("CancelOrder", txid=order_id), frame=frame, extra=True)
-
-    def drop_strike_work(self) -> None:
-        super().drop_strike_work()
-        self._outlived.clear()
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 

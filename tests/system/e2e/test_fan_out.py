@@ -133,7 +133,7 @@ def test_the_answer_to_a_kill_with_more_calls_than_connections_is_in_its_report(
 
 
 @pytest.mark.parametrize("stream", ["pushes", "loses pushes"])
-def test_orders_at_symbols_that_nobody_knew_are_gone_within_three_seconds(stream: str) -> None:
+def test_orders_at_unknown_symbols_are_gone_within_three_seconds(stream: str) -> None:
     with simulated(*BINANCE) as play, at_a_distance(play):
         for venue in BINANCE:
             rest_at(play, venue, 0, 2)
