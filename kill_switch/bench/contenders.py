@@ -262,7 +262,7 @@ async def start_product(floor: BenchSetup, names: tuple[str, ...]) -> Strike:
 
 def _is_warm(session: AccountSession) -> bool:
     lane = session.http
-    return not isinstance(lane, HttpLane) or lane.size >= session.venue.strike_calls()
+    return not isinstance(lane, HttpLane) or len(lane.pool.connections) >= session.venue.strike_calls()
 
 
 class _Watch:

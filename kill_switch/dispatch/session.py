@@ -87,11 +87,7 @@ class AccountSession:
         self.sweep_timer = Appointment(dispatcher.timers, lambda: dispatcher.wake_sweep(name))
         self._dispatcher = dispatcher
         self.pacer = Pacer(
-            name,
-            venue,
-            dispatcher,
-            lambda: self._request(self.venue.read),
-            lambda error: self.status.log_unexpected(error),
+            name, venue, dispatcher, lambda: self._request(venue.read), lambda error: self.status.log_unexpected(error)
         )
         self._cancels: set[str] = set()  # tags of cancel calls of the last strike; when each leaves is noted
         self._strike = StrikeInProgress(iter(()), [], [])
@@ -104,6 +100,7 @@ class AccountSession:
         self._counter = OrderCounter(name, venue, dispatcher.counts, self.status.log_unexpected)
 
     # ── for the dispatcher ──────────────────────────────────────────────────────────────────────────────────
+
     def send_widest(self, number: int, now: Instant) -> None:
         """Start strike `number` and send its first message, the widest; other accounts are waiting. Never raises."""
         strike = self._strike = StrikeInProgress(iter(()), [], [], in_pass=True)
@@ -264,11 +261,6 @@ class AccountSession:
         if not self._retired:
             self._troubles.on_trouble(route, why)
 
-    @property
-    def proof_wait_s(self) -> float:
-        """In how many seconds the read-back leaves that the proof waits for, by the venue's limits; 0: none waits."""
-        return self.pacer.proof_wait_s
-
     def use_idle_http_lane(self) -> None:
         """Send a harmless call over the HTTP lane, which has been idle, unless the venue's limits forbid it."""
         if not self.pacer.omits_probe(self.http.state) and not self.pacer.replace_probe():
@@ -324,13 +316,9 @@ class AccountSession:
                 elif (self._strike.in_pass or self.is_tripped) and self.ws.send(conn, text):
                     self._note_sent(Route.WS)
             case CancelAnswered(answer, evidence, cancelled):
-                numbers, kill = self.numbers, self._dispatcher.kill_of(self.name)
+                kill = self._dispatcher.kill_of(self.name)
                 due = None if kill is None else self._counter.on_answer(kill, now)
-                number = (
-                    numbers.last
-                    if self._strike.in_pass
-                    else numbers.answered or numbers.of_answer(self.venue.answers_ns)
-                )
+                number = self.numbers.of_answer(self.venue.answers_ns, in_pass=self._strike.in_pass)
                 fact = sweep.StrikeAnswered(now.mono_ns, answer)
                 self._dispatcher.handle(Progress(self.name, fact, now, evidence, cancelled, due, number))
             case WakeAfter(tag, seconds):

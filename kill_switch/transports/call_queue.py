@@ -33,6 +33,11 @@ class CallQueue:
         queue = self._commands or self._urgent
         return queue[0] if queue else None
 
+    @property
+    def first(self) -> Call:
+        """The next call; requires one."""
+        return (self._commands or self._urgent or self._others)[0]
+
     def take(self) -> Call:
         """Remove and return the next call; requires one."""
         return (self._commands or self._urgent or self._others).popleft()

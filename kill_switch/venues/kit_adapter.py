@@ -74,6 +74,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
             self.second_route,
             self.carrier,
             self._note_settled,
+            one_limit=self.ONE_LIMIT,
         )
         self.reader = self.READER(
             self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
@@ -84,7 +85,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
                 self.token_request,
                 self.read_token,
                 self.sessions.begin,
-                self.on_new_token,
+                lambda now: (*self.prepare_frame(), *self.on_new_token(now)),
                 lambda now: max(self.limits.token_wait_s(now), self.pause_s(now)),
                 self.calls,
                 self.timers,
@@ -96,8 +97,8 @@ class KitAdapter(DescribedVenue[OptionsT]):
             self.read_backs.look_up_part = lambda read, ids: LookUpPart(read, ids, self.read_backs, self.read_looked_up)
         if isinstance(self.look_up, ManyLookUp):
             self.read_backs.order_request, self.read_backs.orders_a_call = self.look_up
-        elif (one := self.look_up) is not None:
-            self.read_backs.order_request = lambda ids: one(ids[0])
+        elif (look_up := self.look_up) is not None:
+            self.read_backs.order_request = lambda ids: look_up(ids[0])
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,7 +186,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         if judged.outcome is ReplyOutcome.NO_ANSWER:
             return None
         judged = self.note_judged(call, judged, now)
-        if judged.pause_s:
+        if judged.pause_s and not call.elsewhere:
             self.budget.on_refusal(judged.pause_s, now, judged.evidence)
         elif self.budget.refused_ns and call.cancel and judged.ok:
             self.budget.on_accepted(call.asked_ns, now)
@@ -221,10 +222,6 @@ class KitAdapter(DescribedVenue[OptionsT]):
         pushes = self.read_backs.begin_pushes(conn, now) if self.pushes_orders else ()
         return (*self.prepare_frame(), *pushes)
 
-    def on_new_token(self, now: Instant) -> Outputs:
-        """Use a token that has just come, by default in the next strike's first frame."""
-        return self.prepare_frame()
-
     def on_session_closed(self, conn: int) -> None:
         """Note that a connection is gone, or was given up, so that its messages are ignored."""
         self.book.end_pushes(conn)
@@ -244,6 +241,8 @@ class KitAdapter(DescribedVenue[OptionsT]):
         if outputs is None:
             passed = self.is_drill_passed(reply)
             outputs = self.drills.end_frame(_drill_tag(number), passed, self.describe_drill(reply), now)
+        elif reply.ok and self.budget.refused_ns:
+            self.budget.on_accepted(self.answers_ns, now)
         if reply.pause_s:
             self.budget.on_refusal(reply.pause_s, now, reply.evidence)
         return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs

@@ -16,9 +16,11 @@ from urllib.parse import urlsplit
 from kill_switch.core.domain import LaneState, Route
 from kill_switch.sim.kit.protocol import Request
 from kill_switch.sim.kit.server import Connection
-from kill_switch.transports.connection_pool import MAX_LATE
+from kill_switch.transports.connection_count import LOOK_EVERY_S, ConnectionCount, Step
+from kill_switch.transports.connection_pool import MAX_LATE, NOT_NEEDED
 from kill_switch.transports.fresh import LATE_WITHIN_S, TIMEOUT_S
 from kill_switch.transports.http import CONNECTIONS, NOT_WANTED
+from kill_switch.transports.idle_connections import is_refresh_due
 from kill_switch.transports.ws import FATAL_WAIT_S, LOGIN_WITHIN_S, STEADY_AFTER_S
 from kill_switch.transports.ws_connection import DEAD_AFTER_S, PING_EVERY_S
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Closed, Opened, Received, Replied
@@ -29,10 +31,11 @@ if TYPE_CHECKING:
     from kill_switch.dispatch.session import AccountSession
 
     from .daemon_under_test import Life
-    from .scheduler import World
+    from .scheduler import Appointment, World
     from .simulated_account import House
 
 CONNECT_WITHIN_S = 10.0
+LEAST_S = 1e-6  # time goes on between two looks
 
 
 class Weather:
@@ -249,9 +252,9 @@ class _Lane:
     life: Life
     over = False
 
-    def soon(self, seconds: float, function: Callable[..., object], *arguments: Any) -> None:
+    def soon(self, seconds: float, function: Callable[..., object], *arguments: Any) -> Appointment:
         """Call a function of this lane, unless the lane or the process has ended."""
-        self.life.enter_later(seconds, self._go_on, function, arguments)
+        return self.life.enter_later(seconds, self._go_on, function, arguments)
 
     def _go_on(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         if not self.over:
@@ -298,6 +301,9 @@ class WsLane(_Lane):
         self._fatal = False
         self._since_ns = 0
         self._backoff = _Backoff(self.world)
+        self._next: Appointment | None = None  # the next attempt, if none is under way
+        self._asked_s = 0.0  # the venue's `Retry-After` at the last attempt
+        self._hurry = False  # that is not to wait
         self._again()
 
     @property
@@ -340,7 +346,12 @@ class WsLane(_Lane):
         self.drop(conn, "the venue is closing it")
 
     def connect_now(self) -> None:
-        """Do nothing: no adapter of these waits for an address."""
+        """Make the next attempt without a wait; an open connection stays."""
+        if self._next is None:
+            self._hurry = True
+        elif not self._asked_s:
+            self._next.cancel()
+            self._next = self.soon(0, self._connect)
 
     def heard(self, link: WsLink, text: bytes) -> None:
         self.house.hears(text)
@@ -348,12 +359,13 @@ class WsLane(_Lane):
 
     def _again(self) -> None:
         wait_s = self._backoff.next_s() + (FATAL_WAIT_S if self._fatal else 0)
-        self._fatal = False
-        self.soon(wait_s, self._connect)
+        self._next = self.soon(max(0 if self._hurry else wait_s, self._asked_s), self._connect)
+        self._fatal = self._hurry = False
 
     def _connect(self) -> None:
         venue = self.session.venue
         now = self.world.now()
+        self._next, self._asked_s = None, 0.0
         self._link, self._opened, self._authenticated = None, False, False
         if venue.reason_to_stay_disconnected(now) or self.house.weather.refuses:
             self.trouble = "refused"
@@ -375,13 +387,14 @@ class WsLane(_Lane):
         if link.closing:
             return
         if refusal is not None:
-            link.to_us(self._refused, link, refusal.status)
+            link.to_us(self._refused, link, refusal.status, refusal.headers)
             return
         link.to_us(self.life.enter, self._open, link)
         self.house.venue.opened(link.as_connection, request)
 
-    def _refused(self, link: WsLink, status: int) -> None:
+    def _refused(self, link: WsLink, status: int, headers: Mapping[str, str]) -> None:
         self._fatal = self._fatal or status in (401, 403)
+        self._asked_s = min(float(headers.get("Retry-After", 0)), MAX_PAUSE_S)
         link.hang_up(f"upgrade refused: HTTP {status}")
 
     def _open(self, link: WsLink) -> None:
@@ -414,10 +427,10 @@ class WsLane(_Lane):
 class _Connection:
     """One of the HTTP lane's connections."""
 
-    def __init__(self, link: Link, backoff: _Backoff) -> None:
+    def __init__(self, link: Link, backoff: _Backoff | None) -> None:
         self.link = link
         self.late = False  # it waits beside the lane for an answer
-        self.backoff = backoff
+        self.backoff = backoff  # None: it is a further one, opened for strikes of many calls
         self.call: Call | None = None
         self.begun: VenueRequest | None = None
         self.used_ns = 0
@@ -433,7 +446,10 @@ class _Connection:
 
 
 class HttpLane(_Lane):
-    """Stand in for the HTTP lane: two connections, one of them always free for a kill."""
+    """Stand in for the HTTP lane: two connections, one of them always free for a kill; more for strikes of many calls.
+
+    The product's own `ConnectionCount` decides on the further ones.
+    """
 
     certificate = None
 
@@ -452,6 +468,14 @@ class HttpLane(_Lane):
             self.soon(backoff.next_s(), self._connect, backoff)
         self._warm_s = self.session.venue.WARM_EVERY_S / CONNECTIONS
         self.soon(self._warm_s, self._warm)
+        self._count = ConnectionCount(
+            lambda: session.pacer.wanted_connections(),
+            per_s=lambda: session.venue.connections.per_s,
+            pinned=lambda: session.is_tripped,
+            idle_s=session.venue.IDLE_S,
+        )
+        self.soon(LOOK_EVERY_S, self._adjust)
+        self.soon(LOOK_EVERY_S, self._keep_open)
 
     @property
     def state(self) -> LaneState:
@@ -521,19 +545,54 @@ class HttpLane(_Lane):
             self.session.use_idle_http_lane()
         self.soon(self._warm_s, self._warm)
 
-    def _connect(self, backoff: _Backoff) -> None:
+    @property
+    def _further(self) -> list[_Connection]:
+        return [connection for connection in self._connections if connection.backoff is None]
+
+    def _adjust(self) -> None:
+        """Open or close a further connection, at the pace of the count."""
+        if self._quiet:
+            self.soon(LOOK_EVERY_S, self._adjust)
+            return
+        now_s, further = self._now_s, self._further
+        step = self._count.next_step(now_s, CONNECTIONS, len(further))
+        if step is Step.OPEN:
+            self._connect(None)
+        elif step is Step.CLOSE and (idle := [c for c in further if c.idle]):
+            min(idle, key=lambda c: c.used_ns).link.hang_up(NOT_NEEDED)
+        self.soon(max(self._count.wait_s(now_s, len(further)), LEAST_S), self._adjust)
+
+    def _keep_open(self) -> None:
+        """Use the connections of a lane with further ones in turn."""
+        gap_s = self._count.idle_s / 2 / max(CONNECTIONS, len(self._connections))
+        ages_s = sorted(((self.world.ns - c.used_ns) / 1e9 for c in self._connections if c.idle), reverse=True)
+        if self._further and not self._quiet and is_refresh_due(iter(ages_s), gap_s, self._count.idle_s):
+            self.session.keep_connection()
+        self.soon(gap_s, self._keep_open)
+
+    @property
+    def _now_s(self) -> float:
+        return self.world.ns / 1e9
+
+    def _connect(self, backoff: _Backoff | None) -> None:
         weather = self.house.weather
         if weather.refuses or weather.dark:
             self.trouble = "refused"
-            self.soon(backoff.next_s() + (CONNECT_WITHIN_S if weather.dark else 0), self._connect, backoff)
+            takes_s = CONNECT_WITHIN_S if weather.dark else 0.0
+            if backoff is None:
+                self.soon(takes_s, lambda: self._count.on_failed(self._now_s))
+            else:
+                self.soon(backoff.next_s() + takes_s, self._connect, backoff)
             return
         self.soon(3 * weather.base_s + weather.opening_s, self._up, backoff)
 
-    def _up(self, backoff: _Backoff) -> None:
+    def _up(self, backoff: _Backoff | None) -> None:
         link = Link(self.house, self.house.next_link())
         connection = _Connection(link, backoff)
-        link.ended = lambda why: self.life.enter(self._ended, connection, backoff, why)
+        link.ended = lambda why: self.life.enter(self._ended, connection, why)
         first = not any(c.open for c in self._connections)
+        if backoff is None:
+            self._count.on_opened()
         self._connections.append(connection)
         self.house.venue.connected(link.as_connection)
         if first:
@@ -541,7 +600,7 @@ class HttpLane(_Lane):
             self.session.on_lane_event(Opened(Route.HTTP, 0))
         self._pump()
 
-    def _ended(self, connection: _Connection, backoff: _Backoff, why: str) -> None:
+    def _ended(self, connection: _Connection, why: str) -> None:
         call, connection.call = connection.call, None
         if call is not None:
             self.session.on_lane_event(CallLost(call.tag, True, why, self.spare))
@@ -550,10 +609,17 @@ class HttpLane(_Lane):
             self._pump()
             return
         self._leaves(connection, why)
-        if self.world.ns - connection.since_ns >= STEADY_AFTER_S * 1e9:
-            backoff.failures = 0
-        self.soon(backoff.next_s(), self._connect, backoff)
+        self._replace(connection, is_steady=self.world.ns - connection.since_ns >= STEADY_AFTER_S * 1e9, why=why)
         self._pump()
+
+    def _replace(self, connection: _Connection, *, is_steady: bool, why: str) -> None:
+        """Open another one; a further one comes back by the count."""
+        backoff = connection.backoff
+        if backoff is not None:
+            backoff.failures = 0 if is_steady else backoff.failures
+            self.soon(backoff.next_s(), self._connect, backoff)
+        elif not is_steady and why != NOT_NEEDED:
+            self._count.delay(self._now_s)
 
     def _leaves(self, connection: _Connection, why: str) -> None:
         self._connections.remove(connection)
@@ -570,8 +636,9 @@ class HttpLane(_Lane):
                 self.session.on_lane_event(CallLost(call.tag, False, self.trouble or "the lane is down"))
                 continue
             idle = [c for c in up if c.idle]
-            if self._urgent and not self.session.should_still_send(self._urgent[0]):
-                self.session.on_lane_event(CallLost(self._urgent.popleft().tag, False, NOT_WANTED))
+            queue = self._urgent or self._waiting
+            if not self.session.should_still_send(queue[0]):
+                self.session.on_lane_event(CallLost(queue.popleft().tag, False, NOT_WANTED))
             elif self._urgent and idle:
                 self._start(max(idle, key=lambda c: c.used_ns), self._urgent.popleft())
             elif self._waiting and not self._quiet and len(idle) > (1 if len(up) > 1 else 0):
@@ -610,8 +677,7 @@ class HttpLane(_Lane):
         if len(self._late) >= MAX_LATE:
             self._late.pop(0).link.hang_up("no answer in time")
         self._late.append(connection)
-        connection.backoff.failures = 0
-        self.soon(connection.backoff.next_s(), self._connect, connection.backoff)
+        self._replace(connection, is_steady=True, why="no answer in time")
         self._pump()
 
     def _replied(

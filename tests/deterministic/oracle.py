@@ -108,6 +108,7 @@ class Judge:
         self._unmarked: set[str] = set()  # names of accounts whose new login the process died before it could record
         self._resumed_as: set[House] = set()  # who had such a name when a process went on with its latch
         self._began_ns = 0  # when the process began, true time
+        self._died_ns = -(10**18)  # when the process before died, true time
         self._before_reload: dict[str, Phase] = {}
         self._granted: set[str] = set()
         self._maybe_granted: set[str] = set()
@@ -328,9 +329,12 @@ class Judge:
             self.wrong(f"{house.name}: a frame that cancels has no answer, and goes out by no second route")
 
     def _patience_s(self, life: Life, house: House, first_s: float) -> float:
-        """Return how long a command may wait for its second route: later strikes wait for slow answers, up to 5 s."""
+        """Return how long a command may wait for its second route: up to 5 s for a slow answer.
+
+        A later strike does so, and one of many commands.
+        """
         sweep = life.dispatcher.state.accounts[house.name].sweep
-        is_later = sweep is not None and sweep.strikes > 1 and house.kind != "crosstrade"
+        is_later = (sweep is not None and sweep.strikes > 1 and house.kind != "crosstrade") or house.cancels_by_symbol
         return max(first_s, LATER_PATIENCE_S) if is_later else first_s
 
     def _strike_of(self, life: Life, house: House) -> tuple[int, int]:
@@ -340,7 +344,8 @@ class Judge:
 
     def refused_for_rate(self, house: House, what: str) -> None:
         self.world.note(house.name, "refused for its rate:", what)
-        if house.kind in UNSTATED:
+        crashed = self.world.ns - self._died_ns < house.loop_s * 1e9
+        if house.kind in UNSTATED or crashed:
             self.told_to_wait += 1
         else:
             self.wrong(f"{house.name}: {what} was refused for its rate")
@@ -501,6 +506,7 @@ class Judge:
 
     def died(self, life: Life, cut: bool) -> None:
         self.world.note("POWER CUT" if cut else "KILLED")
+        self._died_ns = self.world.ns
         self._unwritten = not cut and math.inf in life.journal.latched
         if self.world.ns - self._displaced_ns < LOOKED_WITHIN_NS:  # nobody has looked since all files were removed
             self.promised, self._all_must_trip = {}, False

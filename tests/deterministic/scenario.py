@@ -34,6 +34,7 @@ FIRST_VENUES = ("crosstrade", "kuna", "oxfun", "roxom")
 SHOWS_LESS = frozenset(  # faults that `_plan_sessions` plans; what lists of a past moment hide, nobody can know
     "lose_push late_push vanish expire_token hang_login read_only_key ip_refused stale_reads empty_reads".split()
 )
+SLOW_S = 15.0  # where lists lag for so long, a proof takes longer than most stories
 DRILL_S = 3.0  # a re-arm waits that long for its read-back
 
 
@@ -91,6 +92,13 @@ class Story:
             for number, kind in enumerate(kinds, 1)
         }
         self.judge.houses = self.houses
+        self._join()
+
+    def _join(self) -> None:
+        """Have the venues share what the real ones share: they are asked from one address."""
+        venues = [house.venue for house in self.houses.values()]
+        for venue in venues:
+            venue.joined(venues)
 
     def _kind(self, chance: Random) -> str:
         """Return the venue of an account; the newer ones are drawn apart, so that other stories are as they were."""
@@ -144,11 +152,17 @@ class Story:
         for house in self.houses.values():
             if "stale_reads" in house.venue.supported and lags.random() < 0.15:
                 self._plan_lag(house, lags)
+        slow = Random(f"late re-arms of {self.world.seed}")  # noqa: S311 - drawn apart: other stories are as they were
+        lag_s = max(house.awaited_lag_s for house in self.houses.values())
+        if lag_s >= SLOW_S and slow.random() < 0.4:
+            for _ in range(slow.choice((2, 4))):
+                at_s = slow.uniform(lag_s, self.calm_s + 2 * lag_s)
+                self._at(at_s, self._ask_rearm, self._some(slow), slow.random() < 0.2, True, slow.choice((1000, 1001)))
         self._at(self.calm_s, self._calm)
 
     def _plan_lag(self, house: House, chance: Random) -> None:
         """Have a venue's lists lag for ever, as its sheet says; orders that a strike misses hide in them."""
-        house.lag_s = chance.choice((0.6, 2.0, 5.0))
+        house.lag_s = chance.choice((0.6, 5.0, 20.0) if house.awaited_lag_s >= 20 else (0.6, 2.0, 5.0))
         house.lag()
         for _ in range(chance.choice((4, 12))):
             self._at(chance.uniform(0, self.calm_s), house.lag)
@@ -300,7 +314,7 @@ class Story:
 
     def _rest_kind(self, house: House, kind: str) -> None:
         if self.world.ns < self.calm_s * 1e9 and len(house.book) < 12:
-            house.venue.rest(house.account, 1, house.venue.symbol, kind, "".join(house.venue.categories[:1]))
+            house.rest(self.world.ids, kind, "".join(house.venue.categories[:1]))
 
     def _plan_reason(self, at_s: float) -> None:
         chance, scope = self.chance, self._scope()
@@ -408,7 +422,7 @@ class Story:
         venue, chance = house.venue, self.world.ids
         for _ in range(count):
             category = chance.choice(venue.categories) if venue.categories else ""
-            venue.rest(house.account, 1, venue.symbol, chance.choice(("limit", "limit", "stop")), category)
+            house.rest(chance, chance.choice(("limit", "limit", "stop")), category)
 
     def _bot(self, house: House, rate: float) -> None:
         """Quote, as a bot does that knows nothing of the kill; now and then an order is filled."""
@@ -417,8 +431,8 @@ class Story:
         if len(house.book) < 12:
             self._rest(house, 1)
         if house.book and self.world.ids.random() < 0.3:
-            order = next(iter(house.book.values()))
-            if house.account.trade(order, house.venue.now_ns(), house.venue.filled_state):
+            order = house.first_to_fill()
+            if order is not None and house.account.trade(order, house.venue.now_ns(), house.venue.filled_as(order)):
                 house.venue.push_orders(house.account, [order], "filled")
         self.world.later(self.world.ids.expovariate(rate), self._bot, house, rate)
 
@@ -692,7 +706,8 @@ class Story:
         within_s = STUCK_S
         if self.late is not None:  # each answer that the proof needs takes so much longer
             within_s += LATE_ANSWERS * self.late[1]["ms"] / 1000
-        within_s += 3 * max(house.lag_s for house in self.houses.values())  # a list shows what is gone, then none
+        # a list shows what is gone, then none
+        within_s += 3 * max(house.awaited_lag_s for house in self.houses.values())
         within_s += max(house.window_s for house in self.houses.values())  # a kill may have used the venue's limit up
         while not judge.found and step_s - self.calm_s < within_s:
             step_s += 0.5

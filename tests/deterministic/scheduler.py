@@ -15,11 +15,15 @@ from random import Random
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
 from kill_switch import clock
 from kill_switch.core.domain import Instant
 from kill_switch.journal import condenser, fsync, journal, latch_file, opening, writer
+from kill_switch.sim.binance import signing as binance_keys
 from kill_switch.sim.kit import exchange
 from kill_switch.sim.roxom import payloads as roxom_wire
+from kill_switch.transports import lane
 from tests.harness.simulator_modules import modules_that_import
 
 from . import disk as disks
@@ -190,6 +194,23 @@ class _Uuid:
         return uuid.UUID(int=_here[-1].ids.getrandbits(128), version=4)
 
 
+class _PrivateKey:
+    @staticmethod
+    def generate() -> ed25519.Ed25519PrivateKey:
+        return ed25519.Ed25519PrivateKey.from_private_bytes(_here[-1].ids.randbytes(32))
+
+
+class _Ed25519:
+    Ed25519PrivateKey = _PrivateKey
+    Ed25519PublicKey = ed25519.Ed25519PublicKey
+
+
+class _Jitter:
+    @staticmethod
+    def uniform(low: float, high: float) -> float:
+        return _here[-1].net.uniform(low, high)
+
+
 class _Os:
     urandom = _Secrets.token_bytes
 
@@ -203,6 +224,8 @@ _STANDINS: tuple[tuple[ModuleType, str, object], ...] = (
     (writer, "time", _NoPause),
     (exchange, "asyncio", _Asyncio),
     (roxom_wire, "os", _Os),
+    (binance_keys, "ed25519", _Ed25519),
+    (lane, "random", _Jitter),
 )
 
 

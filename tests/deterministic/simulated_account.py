@@ -13,6 +13,7 @@ from kill_switch.config.accounts import AccountConfig as Configured
 from kill_switch.config.secrets import Secrets
 from kill_switch.core.domain import Route, SweepTiming
 from kill_switch.core.identity import Login
+from kill_switch.sim.binance.venue import Binance
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood
 from kill_switch.sim.kit.venue import Venue
@@ -36,8 +37,13 @@ NO_MORE = (
     b'"20007"',
     b"Exceeded msg rate",
     b'"code":10028',
+    b'"code":-1003',
 )  # what a refusal for too many messages says where its status does not
-ACCOUNT_WIDE = ("CancelOrders", "cancel_all", "private/cancel_all")  # frames that cancel everything
+WIDE = ("CancelOrders", "cancel_all", "private/cancel_all", "openOrders.cancelAll")
+"""Frames that cancel everything, or everything of a symbol."""
+BY_SYMBOL = ("binance-coinm", "binance-spot", "binance-usdm")  # venues without a cancel of everything
+SYMBOLS = 5  # that orders of an account are in, at such a venue
+NO_ORDER = f"orderId={2**63 - 1}"  # a cancel of it looks whether cancels get through
 VENUES = tuple(sorted({*ADAPTERS} & {*SIMULATORS}))
 """The venues that have both an adapter and a simulator."""
 
@@ -57,7 +63,8 @@ class Book(dict[str, Order]):
         super().__setitem__(order_id, order)
 
     def older_than(self, ns: int) -> list[str]:
-        return [one for one in self if self.born_ns[one] < ns]
+        """Return the orders that rested before; one that is about to trigger rests no more, and comes back as new."""
+        return [one for one, order in self.items() if self.born_ns[one] < ns and order.state != "TRIGGERING"]
 
 
 class _Watched(Venue):
@@ -86,10 +93,16 @@ class _Watched(Venue):
 
 
 _KINDS = {name: type(f"Watched{kind.__name__}", (_Watched, kind), {}) for name, kind in SIMULATORS.items()}
+_UNAVAILABLE = ("gone", "overloaded", "unknown", "unavailable", "internal")
 _OPTIONS = {
-    **dict.fromkeys(("binance-coinm", "binance-usdm"), (("auth", ("hmac", "ed25519")),)),
-    "binance-spot": (("auth", ("hmac", "ed25519")), ("tells_end", (True, False)),
-                     ("unavailable", ("gone", "overloaded", "unknown", "unavailable", "internal"))),
+    **dict.fromkeys(
+        ("binance-coinm", "binance-usdm"),
+        (("auth", ("hmac", "ed25519")), ("nothing", ("200", "-2011")), ("dead_key", ("silent", "refuse")),
+         ("listen_key_s", (20.0, 3600.0)), ("sweep_reaches_algo", (False, True)), ("race", (0, 2)),
+         ("trigger_ms", (0.0, 700.0, 6000.0)), ("triggering_listed", (False, True)), ("unavailable", _UNAVAILABLE)),
+    ),
+    "binance-spot": (("auth", ("hmac", "ed25519")), ("tells_end", (True, False)), ("race", (0, 2)),
+                     ("unavailable", _UNAVAILABLE)),
     "crosstrade": (("nothing", ("empty", "warning", "400")), ("lists_terminal", (True, False)),
                    ("order_events", (False, True)), ("ws_errors", ("error", "data", "data-old")),
                    ("errors", ("new", "old")), ("nt_accounts", ("Sim101", "Sim101,Sim102"))),
@@ -172,15 +185,49 @@ class House:
         return self.configured.build_adapter(HEDGE_AFTER_S)
 
     def paced(self, timing: SweepTiming) -> SweepTiming:
-        """Return the planned timing; where lists lag, it says so, as that of a venue would."""
+        """Return the planned timing; where lists lag for longer than it says, it says so, as that of a venue would."""
         lag_s = self.lag_s
-        return replace(timing, list_lag_s=lag_s, residue_after_s=timing.residue_after_s + lag_s) if lag_s else timing
+        if lag_s <= timing.list_lag_s:
+            return timing
+        return replace(timing, list_lag_s=lag_s, residue_after_s=timing.residue_after_s + lag_s)
+
+    @property
+    def awaited_lag_s(self) -> float:
+        """Return how long clean reads have to span, because lists may lag for so long."""
+        return max(self.lag_s, ADAPTERS[self.kind].TIMING.list_lag_s)
+
+    def rest(self, chance: Random, kind: str, category: str = "") -> None:
+        """Rest an order, in one of the account's symbols."""
+        venue = self.venue
+        symbol = chance.choice(venue.symbols[:SYMBOLS]) if self.kind in BY_SYMBOL else venue.symbol
+        venue.rest(self.account, 1, symbol, kind, category)
+
+    def first_to_fill(self) -> Order | None:
+        """Return the oldest order; a conditional one of an id space of its own triggers, and is never filled itself."""
+        return next((order for order in self.book.values() if order.category != "algo"), None)
+
+    @property
+    def cancels_by_symbol(self) -> bool:
+        """Whether a strike has many commands; their copies wait until an answer can have come."""
+        return self.kind in BY_SYMBOL
 
     @property
     def window_s(self) -> float:
         """Return how long the venue takes to give a limit back that a kill can use up."""
         pools = ADAPTERS[self.kind].pools(self.configured.options)
-        return max((pool.size / pool.rate for pool in pools if pool.size <= FEW_REQUESTS), default=0.0)
+        few = max((pool.size / pool.rate for pool in pools if pool.size <= FEW_REQUESTS), default=0.0)
+        return max(few, self.loop_s)
+
+    @property
+    def loop_s(self) -> float:
+        """Return the same of a limit that only processes which crash, one after the other, use up.
+
+        Each reads lists, which cost much where there is no cancel of everything; the venue may ban the address then.
+        """
+        if not isinstance(self.venue, Binance):
+            return 0.0
+        pools = ADAPTERS[self.kind].pools(self.configured.options)
+        return max(pool.size / pool.rate for pool in pools) + self.venue.options.ban_s
 
     @property
     def lag_ns(self) -> int:
@@ -217,7 +264,7 @@ class House:
         self.world.note(self.name, route, call.tag, request.method, request.path)
         if known is None and (request.path, getattr(self.venue.base_options, "has_orders", True)) != (INFERRED, False):
             self.judge.wrong(f"{self.name}: {request.method} {request.path} is no request that the venue knows")
-        elif known is not None and known.kind == "cancel":
+        elif known is not None and known.kind == "cancel" and NO_ORDER not in request.query:
             self.judge.commanded(self, f"{request.method} {request.path}", call.tag if call.cancel else None)
 
     def told(self, call: Call, status: int, body: bytes) -> None:
@@ -234,7 +281,7 @@ class House:
             if "/get_" in what:
                 return  # a read whose name speaks of cancels
             self.judge.commanded(self, what, "")
-            if what in ACCOUNT_WIDE:
+            if what in WIDE:
                 self.judge.framed(life, self)
 
     def hears(self, text: bytes) -> None:

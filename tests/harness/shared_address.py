@@ -1,4 +1,4 @@
-"""Run accounts of one venue from one address, in virtual time: real adapters, engine, sweeps and the venue's simulator.
+"""Run accounts of one venue, or of several, from one address, in virtual time: real adapters, engine and simulators.
 
 There is no WebSocket, so everything costs requests. The lanes are stubs: a request takes `TRIP_MS`, there and back.
 """
@@ -6,7 +6,7 @@ There is no WebSocket, so everything costs requests. The lanes are stubs: a requ
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -17,6 +17,7 @@ from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.sim.binance import futures as binance_futures
+from kill_switch.sim.binance import spot as binance_spot
 from kill_switch.sim.crosstrade import venue as crosstrade
 from kill_switch.sim.deribit import venue as deribit
 from kill_switch.sim.kit.protocol import Request as Heard
@@ -28,6 +29,7 @@ from kill_switch.sim.oxfun import venue as oxfun
 from kill_switch.sim.roxom import venue as roxom
 from kill_switch.triggers.pnl.poller import EquityPoller
 from kill_switch.venues import VENUES
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, Closed, Opened, Replied
 from tests.harness.core_playbook import START
 from tests.harness.dispatch_doubles import Lane, Recorder, Time
@@ -39,6 +41,7 @@ TOKEN_EVERY_S = 540.0
 SIMULATORS: Mapping[str, tuple[type[Any], str]] = {
     "binance-usdm": (binance_futures.BinanceUsdm, "BTCUSDT"),
     "binance-coinm": (binance_futures.BinanceCoinm, "BTCUSD_PERP"),
+    "binance-spot": (binance_spot.BinanceSpot, "BTCUSDT"),
     "oxfun": (oxfun.Oxfun, "BTC-USD-SWAP-LIN"),
     "roxom": (roxom.Roxom, "US500-BTC"),
     "deribit": (deribit.Deribit, "BTC-PERPETUAL"),
@@ -92,12 +95,18 @@ class Way(Lane):
 
 
 class Address:
-    """So many accounts of one venue, on one address."""
+    """So many accounts of each of some venues, on one address."""
 
     def __init__(
-        self, name: str, accounts: int, patch: pytest.MonkeyPatch, *, alone: bool = False, one_key: bool = False
+        self,
+        names: str | Sequence[str],
+        accounts: int,
+        patch: pytest.MonkeyPatch,
+        *,
+        alone: bool = False,
+        one_key: bool = False,
     ) -> None:
-        """Make it; `patch` gives the simulator our time.
+        """Make it; `patch` gives the simulators our time.
 
         `alone`: each account is paced as if there were no other. `one_key`: they are parts of one login.
         """
@@ -110,24 +119,30 @@ class Address:
         )
         for module in modules_that_import("time"):
             patch.setattr(module, "time", clock)
-        simulator, self._symbol = SIMULATORS[name]
-        users = 1 if one_key else accounts
-        parts = [f"Sim{101 + number}" for number in range(accounts)]
-        given = {"nt_accounts": ",".join(parts)} if one_key and name == "crosstrade" else {}
-        patch.setattr(  # before the simulator is made: its parts keep the method
-            simulator, "later", lambda _, s, call, *rest: self.time.later(s, call, *rest) if s > 0 else call(*rest)
-        )
-        self.venue = simulator(simulator.options_type(**given), users)
         self.asked: list[Asked] = []
         self._heard: dict[str, Heard] = {}  # the latest request of each account
         self.bot_refused = 0
         self._connection = Caller()
-        kind = VENUES[name]
-        held = list(self.venue.accounts.values()) * (accounts // users)
-        adapters = {}
-        for number, account in enumerate(held):
-            told = {**self.venue.account_options(), **({"nt_accounts": (parts[number],)} if given else {})}
-            adapters[f"a{number}"] = kind(kind.Options(**told), account.credentials, 0.06)
+        self.venues: dict[str, Any] = {}  # by name
+        self._venue_of: dict[str, Any] = {}  # by account
+        adapters: dict[str, Adapter] = {}
+        for name in (names,) if isinstance(names, str) else names:
+            simulator, _ = SIMULATORS[name]
+            users = 1 if one_key else accounts
+            parts = [f"Sim{101 + number}" for number in range(accounts)]
+            given = {"nt_accounts": ",".join(parts)} if one_key and name == "crosstrade" else {}
+            patch.setattr(  # before the simulator is made: its parts keep the method
+                simulator, "later", lambda _, s, call, *rest: self.time.later(s, call, *rest) if s > 0 else call(*rest)
+            )
+            venue = self.venues[name] = simulator(simulator.options_type(**given), users)
+            venue.joined(self.venues.values())
+            kind = VENUES[name]
+            for number, account in enumerate(list(venue.accounts.values()) * (accounts // users)):
+                told = {**venue.account_options(), **({"nt_accounts": (parts[number],)} if given else {})}
+                one = f"a{len(adapters)}"
+                adapters[one] = kind(kind.Options(**told), account.credentials, 0.06)
+                self._venue_of[one] = venue
+        self.venue = next(iter(self.venues.values()))
         pace: dict[str, SweepTiming] = {}
         for group in [{one: adapter} for one, adapter in adapters.items()] if alone else [adapters]:
             pace |= sweep_timings(group)
@@ -171,8 +186,9 @@ class Address:
 
         self.asked.append(Asked(self.time.ns, account, "", False, call.command))
         exchange = types.SimpleNamespace(request=request, connection=self._connection, reply=reply)
-        self.venue.requested(cast(PendingReply, exchange))
-        self.asked[at] = self.asked[at]._replace(what=self.venue.log[-1].operation)
+        venue = self._venue_of[account]
+        venue.requested(cast(PendingReply, exchange))
+        self.asked[at] = self.asked[at]._replace(what=venue.log[-1].operation)
 
     def start_bot(self, part: float = 0.5, at_once: int = 1) -> None:
         """Let the accounts' bots use this part of what the venue allows, with the same keys and at the same address.
@@ -186,23 +202,35 @@ class Address:
                 self._bot(name, at_once / (part * pool.rate), at_once)
 
     def _bot(self, name: str, every_s: float, at_once: int) -> None:
+        venue = self._venue_of[name]
         for _ in range(at_once):
-            if name in self._heard and self.venue.throttle(self._connection, self._heard[name]) is not None:
+            if name in self._heard and venue.throttle(self._connection, self._heard[name]) is not None:
                 self.bot_refused += 1
-        route = self.venue.route(self._heard[name]) if name in self._heard else None
+        route = venue.route(self._heard[name]) if name in self._heard else None
         weight = 1.0 if route is None else max(1.0, route.weight)
         self.time.later(every_s * weight, self._bot, name, every_s, at_once)
 
-    def rest(self, count: int = 3) -> None:
-        """Rest so many orders in each account's book, in each of its parts at CrossTrade."""
-        for account in self.venue.accounts.values():
-            categories = self.venue.categories or ("",)
-            for category in categories if self.venue.name == "crosstrade" else categories[:1]:
-                self.venue.rest(account, count, self._symbol, "limit", category)
+    def fault(self, name: str, parameters: Mapping[str, object]) -> None:
+        """Switch a fault on at every venue."""
+        for venue in self.venues.values():
+            venue.put_fault(name, parameters)
+
+    def clear_faults(self) -> None:
+        for venue in self.venues.values():
+            venue.clear_faults()
+
+    def rest(self, count: int = 3, symbols: int = 1) -> None:
+        """Rest so many orders in each of some symbols of each account's book, in each of its parts at CrossTrade."""
+        for name, venue in self.venues.items():
+            for account in venue.accounts.values():
+                categories = venue.categories or ("",)
+                for category in categories if name == "crosstrade" else categories[:1]:
+                    for symbol in (SIMULATORS[name][1],) if symbols == 1 else venue.symbols[:symbols]:
+                        venue.rest(account, count, symbol, "limit", category)
 
     @property
     def open(self) -> int:
-        return sum(len(account.open) for account in self.venue.accounts.values())
+        return sum(len(account.open) for venue in self.venues.values() for account in venue.accounts.values())
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds * 1000 / STEP_MS)):

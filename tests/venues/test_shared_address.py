@@ -26,6 +26,7 @@ LIMITS = {
     "oxfun": (2500, 300.0, True),
     "binance-usdm": (2400, 60.0, True),  # both products together, of which 40 is a list's
     "binance-coinm": (2400, 60.0, True),
+    "binance-spot": (6000, 60.0, True),  # of which 86 is a read's
     "kuna": (300, 60.0, False),
     "kraken-futures": (500, 10.0, False),
     "kraken": (34, 60.0, False),  # 15 at once, and 0.33 a second
@@ -39,7 +40,9 @@ Make = Callable[..., Address]
 
 @pytest.fixture
 def make(monkeypatch: pytest.MonkeyPatch) -> Make:
-    def made(name: str, accounts: int, *, alone: bool = False, one_key: bool = False, bots: bool = False) -> Address:
+    def made(
+        name: str | tuple[str, ...], accounts: int, *, alone: bool = False, one_key: bool = False, bots: bool = False
+    ) -> Address:
         address = Address(name, accounts, monkeypatch, alone=alone, one_key=one_key)
         if bots:
             address.start_bot()
@@ -74,9 +77,9 @@ def chase(address: Address, fault: str, seconds: float) -> None:
     """Fire while the venue cancels nothing, for so long."""
     address.rest()
     if fault == "accept":
-        address.venue.put_fault("accept_but_keep", {})
+        address.fault("accept_but_keep", {})
     else:
-        address.venue.put_fault("refuse", {"status": 400})
+        address.fault("refuse", {"status": 400})
     address.fire()
     address.run(seconds)
     assert address.phases() == {"RESIDUE"}
@@ -91,13 +94,13 @@ def endure(address: Address, name: str, situation: str, seconds: float) -> None:
     """Kill, guard or chase for so long, then require the last cancel and its proof; no read is refused meanwhile."""
     if situation == "residue":
         address.rest(1)
-        address.venue.put_fault("accept_but_keep", {})
+        address.fault("accept_but_keep", {})
     address.fire()
     address.run(seconds)
     assert address.phases() == {"CLEAR" if situation == "guard" else "RESIDUE"}
     assert [one for one in address.asked if one.refused and not one.command] == []
     assert len(address.recorder.of("strike")) == 1 or situation == "residue"  # no guard has become unreadable
-    address.venue.clear_faults()
+    address.clear_faults()
     if not address.open:
         address.rest(1)
         address.fire()
@@ -121,6 +124,49 @@ def test_three_accounts_beside_bots_that_use_half_of_the_limit_have_no_read_refu
     address = make(name, 3, bots=True)
     pools = [count.pool for count in STANDS[name].make().budget.counts.values()]
     endure(address, name, situation, max(pool.size / pool.rate for pool in pools) + 60.0)
+
+
+def most_used(address: Address, seconds: float) -> float:
+    """Run for so long; return the largest part of a venue's pool that was in use."""
+    most, peer = 0.0, address._connection.peer
+    for _ in range(round(seconds)):
+        address.run(1)
+        most = max(most, *(venue.limits.used(peer) / venue.options.pool for venue in address.venues.values()))
+    return most
+
+
+def endure_at_binance(make: Make, situation: str, seconds: float) -> None:
+    """Have an account at each of Binance's products, all at one address, stay within half of what they share."""
+    address = make(("binance-usdm", "binance-coinm", "binance-spot"), 1)
+    if situation == "residue":
+        address.rest(1, symbols=40)
+        address.fault("accept_but_keep", {})
+    address.fire()
+    assert most_used(address, 60) <= (0.5 if situation == "guard" else 0.6)  # first strikes draw from what is kept
+    assert most_used(address, seconds) <= 0.5
+    assert address.phases() == {"CLEAR" if situation == "guard" else "RESIDUE"}
+    assert address.refused == 0
+    address.clear_faults()
+    if not address.open:
+        address.rest(1)
+        address.fire()
+    address.run(longest_gap_s(address) + 1)
+    assert address.open == 0
+    settle(address, "binance-usdm")
+    assert (address.phases(), address.refused) == ({"CLEAR"}, 0)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_accounts_at_three_of_binances_products_use_half_of_what_they_share_at_most(make: Make, situation: str) -> None:
+    endure_at_binance(make, situation, 120)
+
+
+@pytest.mark.hours
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_for_an_hour_accounts_at_three_of_binances_products_use_half_of_what_they_share_at_most(
+    make: Make, situation: str
+) -> None:
+    endure_at_binance(make, situation, HOUR_S)
 
 
 @pytest.mark.hours
@@ -148,14 +194,14 @@ def test_whatever_a_bot_takes_the_last_cancel_and_its_proof_go_through(
     address.run(60)
     if situation == "residue":
         address.rest(1)
-        address.venue.put_fault("accept_but_keep", {})
+        address.fault("accept_but_keep", {})
     address.fire()
     address.run(900)
     reads = [one for one in address.asked if not one.command]
     if part < 0.5 and at_once == 1:
         assert not any(one.refused for one in reads)
     assert sum(one.refused for one in reads) <= 0.25 * len(reads)  # 70 % and our half do not fit together
-    address.venue.clear_faults()
+    address.clear_faults()
     if not address.open:
         address.rest(1)
         address.fire()
@@ -169,11 +215,11 @@ def test_whatever_a_bot_takes_the_last_cancel_and_its_proof_go_through(
 def test_a_kill_whose_commands_were_refused_is_proven_soon_after_the_venue_accepts_again(make: Make, name: str) -> None:
     address = make(name, 1)
     address.rest()
-    address.venue.put_fault("refuse", {"status": 429})
+    address.fault("refuse", {"status": 429})
     address.fire()
     address.run(7)
     assert address.refused and address.open
-    address.venue.clear_faults()
+    address.clear_faults()
     refused = address.refused
     settle(address, name)
     assert (address.phases(), address.open) == ({"CLEAR"}, 0)
@@ -187,7 +233,7 @@ def test_no_later_strike_sends_a_copy_because_the_venue_is_far_away(
     monkeypatch.setattr(shared_address, "TRIP_MS", 150.0)
     address = make(name, 1)
     address.rest(30)
-    address.venue.put_fault("accept_but_keep", {})
+    address.fault("accept_but_keep", {})
     address.fire()
     address.run(60)
     strikes = len(address.recorder.of("strike"))
@@ -221,7 +267,7 @@ def test_a_chase_that_gets_nowhere_uses_no_limit_up_and_ends_soon_after_the_venu
     assert address.refused == 0
     most, half = reads(address, name)
     assert most <= half
-    address.venue.clear_faults()
+    address.clear_faults()
     address.run(max(account.timing.gap_cap_s for account in address.dispatcher.state.accounts.values()) + 1)
     assert address.open == 0
     settle(address, name)
@@ -250,7 +296,7 @@ def test_a_guard_leaves_half_of_the_limit_for_cancels(make: Make, name: str, acc
 def test_ten_accounts_that_each_chase_as_if_they_were_alone_would_be_refused(make: Make) -> None:
     address = make("oxfun", 10, alone=True)
     address.rest()
-    address.venue.put_fault("accept_but_keep", {})
+    address.fault("accept_but_keep", {})
     address.fire()
     address.run(290)
     assert address.refused
@@ -277,11 +323,11 @@ def test_parts_of_one_crosstrade_user_share_its_tokens(make: Make) -> None:
     wires = [session.venue._wire for session in address.dispatcher.sessions.values()]  # type: ignore[attr-defined]
     assert len({id(wire.bucket) for wire in wires}) == 1
     address.rest()
-    address.venue.put_fault("accept_but_keep", {})
+    address.fault("accept_but_keep", {})
     address.fire()
     address.run(120)
     assert [one for one in address.asked if one.refused and not one.cancels] == []
-    address.venue.clear_faults()
+    address.clear_faults()
     address.run(25)
     assert (address.phases(), address.open) == ({"CLEAR"}, 0)
 
@@ -354,7 +400,7 @@ def test_equity_becomes_rare_before_the_guard_takes_more_than_half_a_minute(
     ("name", "together", "guard_s"),
     [("kraken", 1, 8), ("kraken", 2, 19), ("oxfun", 40, 16), ("oxfun", 10, 4), ("roxom", 1, 3), ("roxom", 10, 32)],
 )
-def test_what_no_trigger_measures_leaves_the_guard_what_equity_would_take(
+def test_an_account_that_no_trigger_measures_is_guarded_in_the_time_that_equity_would_take(
     name: str, together: int, guard_s: float
 ) -> None:
     unmeasured, measured = cadence(name, together, is_measured=False), cadence(name, together)
@@ -370,7 +416,7 @@ def test_the_default_staleness_of_a_pnl_trigger_suits_one_account_at_krakens_low
 
 
 @pytest.mark.parametrize(("name", "accounts"), [("kraken", 1), ("oxfun", 10)])
-def test_a_guard_whose_reads_show_what_a_probe_shows_is_measured_and_read_as_often_as_planned(
+def test_an_account_whose_guard_reads_replace_probes_is_measured_and_read_as_often_as_planned(
     make: Make, name: str, accounts: int
 ) -> None:
     address = make(name, accounts)

@@ -124,6 +124,10 @@ class ExchangeSim(ABC):
         """Return the venue's word for a cancelled order."""
         return self.cancelled_word
 
+    def filled_as(self, order: Order) -> str:
+        """Return the venue's word for this order, once it is filled."""
+        return self.filled_state
+
     def push_cancel_too_late(self, account: Account, orders: Sequence[Order]) -> None:
         """Send the events of accepted cancels that came too late, where the venue has them."""
         return
@@ -309,7 +313,7 @@ class ExchangeSim(ABC):
         lost: list[Order] = []
         for order in orders:
             if fill:
-                there = account.trade(order, at, self.filled_state)
+                there = account.trade(order, at, self.filled_as(order))
             else:
                 there = account.end(order, self.cancelled_state(order), at)
             (done if there else lost).append(order)

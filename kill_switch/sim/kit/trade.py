@@ -49,7 +49,7 @@ class TradeHandlers(Venue):
         account.rest([order])
         self.push_orders(account, [order], "opened")
         if order.kind == "market":
-            account.trade(order, self.now_ns(), self.filled_state)
+            account.trade(order, self.now_ns(), self.filled_as(order))
             self.push_orders(account, [order], "filled")
         return order
 

@@ -67,6 +67,7 @@ class VenueTarget(Target):
     """One account: a new adapter for each script, and one that lives through 10,000, logged in anew for each."""
 
     VENUE: ClassVar[str]
+    PAPERS: ClassVar[str] = ""  # the folder of the documented payloads, if it is not the venue's name
     ID: ClassVar[str]  # the key of an order's id in a list, and of its status
     STATUS: ClassVar[str]
     OPTIONS: ClassVar[Mapping[str, object]] = {}
@@ -91,7 +92,7 @@ class VenueTarget(Target):
         listed += [stand.listed(*stand.ids, status=stand.gone)]
         said: list[tuple[int, object]] = [(200, one) for one in (*stand.accepted, *listed)]
         said += [*stand.refused, *stand.unknown, *stand.nothing, *stand.drilled, *stand.not_drilled, stand.key_refused]
-        papers = [path.read_bytes() for path in sorted((PAYLOADS / self.VENUE).glob("*.json"))]
+        papers = [path.read_bytes() for path in sorted((PAYLOADS / (self.PAPERS or self.VENUE)).glob("*.json"))]
         for action in ACTIONS:
             for status, body in said:
                 answer = (b"http %d" % status, _text(body))
@@ -152,7 +153,7 @@ class VenueTarget(Target):
 
     def _values(self) -> list[Any]:
         stand = self._stand
-        papers = [path.read_bytes() for path in (PAYLOADS / self.VENUE).glob("*.json")]
+        papers = [path.read_bytes() for path in (PAYLOADS / (self.PAPERS or self.VENUE)).glob("*.json")]
         known = (*stand.accepted, *stand.login, stand.listed(*stand.ids, status=stand.live[0]))
         return [*map(json.loads, papers), *known]
 
@@ -227,6 +228,10 @@ class VenueTarget(Target):
     def items(self, body: Any) -> Any:
         """Return the list of orders in a read's answer, as the venue's documents have it."""
         raise NotImplementedError
+
+    def plain(self, name: str) -> str:
+        """Return the id of an order, as a list has it, by the name that the adapter gives it."""
+        return name
 
     def ours(self, item: dict[str, Any]) -> bool:
         """Say whether an order is this account's, where a list has those of others."""
@@ -393,7 +398,7 @@ class Scene:
         """See that every order that a complete read's answer lists as alive is in the read."""
         items = self._target.items(body)
         must(isinstance(items, list), "a complete read of what is no list")
-        found = {order.id for order in orders}
+        found = {self._target.plain(order.id) for order in orders}
         for item in items:
             must(isinstance(item, dict), "a complete read of a list of which a part is no order")
             status = str(item.get(self._target.STATUS))
@@ -482,6 +487,76 @@ class KrakenTarget(VenueTarget):
         return [{**item, "id": one} if isinstance(item, dict) else None for one, item in orders.items()]
 
 
+class KrakenFuturesTarget(VenueTarget):
+    NAME = VENUE = "kraken-futures"
+    PAPERS = "kraken_futures"
+    ID, STATUS = "order_id", "status"
+
+    def items(self, body: Any) -> Any:
+        return body.get("openOrders") if isinstance(body, dict) else None
+
+
+class DeribitTarget(VenueTarget):
+    NAME = VENUE = "deribit"
+    ID, STATUS = "order_id", "order_state"
+
+    def items(self, body: Any) -> Any:
+        return body.get("result") if isinstance(body, dict) else None
+
+    def ours(self, item: dict[str, Any]) -> bool:
+        return item.get("is_liquidation") is not True
+
+    def lists(self, tag: str) -> bool:
+        return tag.partition("#")[0] == "orders"
+
+
+class BinanceUsdmTarget(VenueTarget):
+    NAME = VENUE = "binance-usdm"
+    PAPERS = "binance"
+    ID, STATUS = "orderId", "status"
+    PATIENT = True
+
+    def items(self, body: Any) -> Any:
+        return list(map(_as_order, body)) if isinstance(body, list) else None
+
+    def lists(self, tag: str) -> bool:
+        return tag.partition("#")[0] == "orders"
+
+
+class BinanceCoinmTarget(BinanceUsdmTarget):
+    NAME = VENUE = "binance-coinm"
+
+
+class BinanceSpotTarget(VenueTarget):
+    NAME = VENUE = "binance-spot"
+    PAPERS = "binance"
+    ID, STATUS = "orderId", "status"
+    PATIENT = True
+
+    def items(self, body: Any) -> Any:
+        return [leg for item in body for leg in _legs(item)] if isinstance(body, list) else None
+
+    def plain(self, name: str) -> str:
+        return name.partition("@")[0]
+
+    def lists(self, tag: str) -> bool:
+        return tag.partition("#")[0] == "orders"
+
+
+def _as_order(item: Any) -> Any:
+    """Return a conditional order, whose ids are of another space, as an order."""
+    if not isinstance(item, dict) or not {"algoId", "algoStatus"} & item.keys():
+        return item
+    return {"orderId": f"algo:{item.get('algoId')}", "status": item.get("algoStatus")}
+
+
+def _legs(item: Any) -> list[Any]:
+    """Return an order, or those of an order list, which have its state."""
+    if not isinstance(item, dict) or not isinstance(item.get("orders"), list):
+        return [item]
+    return [{**leg, "status": item.get("listOrderStatus")} if isinstance(leg, dict) else leg for leg in item["orders"]]
+
+
 class KunaTarget(VenueTarget):
     NAME = VENUE = "kuna"
     ID, STATUS = "id", "status"
@@ -522,5 +597,6 @@ class FlatteningCrossTradeTarget(CrossTradeTarget):
 
 VENUE_TARGETS: tuple[type[VenueTarget], ...] = (
     *(OxFunTarget, RoxomTarget, KunaTarget, SignedKunaTarget),
-    *(CrossTradeTarget, FlatteningCrossTradeTarget, KrakenTarget),
+    *(CrossTradeTarget, FlatteningCrossTradeTarget, KrakenTarget, KrakenFuturesTarget, DeribitTarget),
+    *(BinanceUsdmTarget, BinanceCoinmTarget, BinanceSpotTarget),
 )

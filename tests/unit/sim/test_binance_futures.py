@@ -56,6 +56,14 @@ async def test_each_cancel_all_reaches_one_space_of_orders(client: Client, kind:
     assert [row["orderId"] for row in await client.get("openOrders", symbol=symbol)] == [int(regular)]
 
 
+async def test_an_algo_order_that_is_filled_has_a_state_that_algo_orders_have(client: Client) -> None:
+    [algo] = await client.sim.rest_orders(client.venue, 1, kind="algo")
+    await client.sim.fault(client.venue, "pending", ms=1, fill=True)
+    await client.send("DELETE", "algoOpenOrders", symbol=ONE[client.venue])
+    await client.sim.until_open(client.venue, 0)
+    assert (await client.get("algoOrder", algoId=algo))["algoStatus"] == "FINISHED"
+
+
 async def test_single_calls_do_not_know_the_ids_of_the_other_space(client: Client) -> None:
     symbol = ONE[client.venue]
     [regular] = await client.sim.rest_orders(client.venue, 1)

@@ -322,6 +322,36 @@ async def test_a_call_that_waited_beyond_its_deadline_is_lost_unsent(
     assert len(seen) == 3
 
 
+async def test_a_read_that_waited_until_its_copy_was_answered_elsewhere_is_lost_unsent(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
+    seen: list[bytes] = []
+    free = anyio.Semaphore(0)
+    answered: set[str] = set()
+
+    async def script(peer: Peer) -> None:
+        while True:
+            seen.append((await peer.request()).split(b" ")[1])
+            await free.acquire()
+            await peer.say(ok())
+
+    server.script = script
+    lane = HttpLane(server.https, ear, ca_file=ca_file, wanted=lambda call: call.tag not in answered)
+    async with running(lane.run):
+        await both_up(lane, server)
+        for tag in ("kill-1", "kill-2"):
+            lane.call(get(tag, urgent=True, target=f"/{tag}"))
+        for tag in ("answered", "other"):
+            lane.call(get(tag, target=f"/{tag}"))
+        answered.add("answered")
+        for _ in range(3):
+            free.release()
+        assert isinstance(await ear.end("other"), Replied)
+        end = await ear.end("answered")
+    assert isinstance(end, CallLost) and not end.sent
+    assert sorted(seen) == [b"/kill-1", b"/kill-2", b"/other"]
+
+
 async def test_a_command_that_has_to_wait_goes_before_reads_that_wait_and_behind_other_commands(
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
@@ -558,7 +588,7 @@ async def test_a_late_answer_arrives_and_other_calls_do_not_wait_for_it(
         ends = [await ear.end(tag) for tag in ("late-1", "late-2")]
         assert [end.body for end in ends if isinstance(end, Replied)] == [b"/late-1", b"/late-2"]
         assert min(end.rtt_us for end in ends if isinstance(end, Replied)) > 300_000
-        await until(lambda: not any(c.open for c in lane._pool._late))  # it is closed once its answer has come
+        await until(lambda: not any(c.open for c in lane.pool._late))  # it is closed once its answer has come
     assert len(server.peers) == 4
 
 
