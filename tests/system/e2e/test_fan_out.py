@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kill_switch.system.host_port import HostPort
-from kill_switch.testbed.relay import Relay
+from kill_switch.testbed.relay import RelayProcess
 from tests.system.e2e.conftest import Play
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
@@ -43,7 +43,7 @@ def simulated(*venues: str, accounts: int = 1, **options: object) -> Iterator[Pl
 def at_a_distance(play: Play) -> Iterator[None]:
     """Put every venue of a testbed `RTT_S` away, before its configuration is written."""
     urls = [entry[key] for entry in play.venues.values() for key in ("ws_url", "rest_url")]
-    with Relay(sorted({HostPort.of_url(url).port for url in urls}), RTT_S) as relay:
+    with RelayProcess(sorted({HostPort.of_url(url).port for url in urls}), RTT_S) as relay:
         for entry in play.venues.values():
             entry |= {key: relay.url(entry[key]) for key in ("ws_url", "rest_url")}
         yield
