@@ -234,7 +234,10 @@ def _on_stale_read(sweep: Sweep, at_ns: int) -> Sweep:
     """Return the sweep after a read that was asked for before the last strike left or the last order was seen."""
     if sweep.read_asked_ns or sweep.phase not in (Phase.CONFIRMING, Phase.RESIDUE):
         return sweep  # another read is under way, or the timer that is set asks for one soon
-    return sweep._replace(due_ns=min(sweep.due_ns, _read_again_soon(sweep, at_ns).due_ns))
+    due_ns = min(sweep.due_ns, _read_again_soon(sweep, at_ns).due_ns)
+    if sweep.phase is Phase.CONFIRMING:  # orders may be left, for which a long gap between clean reads is no reason
+        due_ns = min(due_ns, at_ns + to_ns(sweep.timing.strike_gap_s))
+    return sweep._replace(due_ns=due_ns)
 
 
 def _on_incomplete_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction, ...]]:

@@ -100,7 +100,7 @@ def reports(play: Play) -> dict[str, Any]:
 
 
 def test_a_kill_of_many_symbols_sends_all_commands_at_once_and_each_of_them_once() -> None:
-    symbols = {"binance-usdm": 40, "binance-coinm": 40, "binance-spot": 60}
+    symbols = {"binance-usdm": 40, "binance-coinm": 5, "binance-spot": 40}
     with simulated(*BINANCE) as play, at_a_distance(play):
         for venue, count in symbols.items():
             rest_at(play, venue, 0, count)

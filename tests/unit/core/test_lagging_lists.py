@@ -89,6 +89,12 @@ def test_reads_may_wait_for_room_while_only_the_lag_keeps_an_account_from_being_
     assert not sweep_state.read_may_wait_s(without, ns(2600))
 
 
+def test_a_read_that_a_late_command_has_made_stale_is_repeated_within_the_strikes_gap() -> None:
+    slow = replace(TIMING, read_gap_s=4.0, strike_gap_s=0.5)
+    state = after(begun(slow), sweep.StrikeSentLate(ns(150)), read(200, asked=100, live=3))
+    assert state.due_ns == ns(700)
+
+
 def test_an_account_that_waits_for_its_lists_says_so() -> None:
     state = after(begun(), read(200))
     assert list_lag.describe_wait(state) == ""  # a clean read is missing too
@@ -98,9 +104,9 @@ def test_an_account_that_waits_for_its_lists_says_so() -> None:
     assert list_lag.describe_wait(after(state, read(500), read(2500))) == ""
 
 
-def test_a_deadline_that_a_usual_proof_may_miss_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"residue_after_s is 10 s.* list_lag_s and two gaps between reads, 10 s"):
-        SweepTiming(list_lag_s=9.5, read_gap_s=0.25)
+def test_a_deadline_within_the_lag_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"residue_after_s is 10 s.* list_lag_s, 10 s"):
+        SweepTiming(list_lag_s=10.0)
 
 
 def test_a_guard_resumed_by_a_new_process_proves_nothing_while_lists_may_show_the_time_before_it() -> None:
