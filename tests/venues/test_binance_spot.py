@@ -595,6 +595,39 @@ def test_a_transfer_of_another_asset_is_valued_before_any_equity_is_reported() -
     assert calls_of(player.put(Measure()), "asset/wallet/balance")
 
 
+@pytest.mark.parametrize("has_price", [True, False])
+def test_a_transfer_without_a_pair_in_the_currency_is_priced_in_another_asset_or_is_nothing_and_blinds_no_trigger(
+    has_price: bool,
+) -> None:
+    player = ready(spot(equity_currency="USDC"))
+    player.put(event("balanceUpdate", E=2, a="NEW", d="10", T=1))
+    prices = {"NEWBTC": "0.001", "BTCUSDC": "60000"} if has_price else {}
+    facts = player.put(Measure())
+    asked: list[str] = []
+    while calls := calls_of(facts or player.put(Measure()), "ticker/price"):
+        asked.append(calls[0].request.target.partition("symbol=")[2])
+        price = prices.get(asked[-1])
+        body = {"code": -1121, "msg": "Invalid symbol."} if price is None else {"symbol": asked[-1], "price": price}
+        facts = player.put(answer(calls[0].tag, body, 400 if price is None else 200))
+    tried = ["NEWUSDC", "USDCNEW", "NEWUSDT", "NEWBTC"]
+    assert asked == ([*tried, "BTCUSDC"] if has_price else tried)
+    assert [type(fact) for fact in facts] == [Transferred if has_price else UnexplainedMessage]
+    assert facts[0] == Transferred("USDC", Decimal(600)) or not has_price
+    assert calls_of(player.put(Measure()), "asset/wallet/balance")
+
+
+def test_an_overload_does_not_make_a_transfer_nothing() -> None:
+    player = ready()
+    player.put(event("balanceUpdate", E=2, a="BTC", d="2", T=1))
+    overload = {"code": -1008, "msg": "Server is currently overloaded with other requests."}
+    for _ in range(3):
+        calls = calls_of(player.put(Measure()), "ticker/price")
+        assert len(calls) == 1
+        while calls:
+            calls = calls_of(player.put(answer(calls[0].tag, overload, 503)))
+        player.put(Pause(5))
+
+
 def test_strikes_that_know_no_symbol_leave_the_lists_to_the_read_back_once_half_of_the_pool_is_in_use() -> None:
     player = ready()
     strikes = [calls_of(player.put(Kill(number)), "openOrder") for number in range(1, 101)]

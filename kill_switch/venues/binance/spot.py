@@ -46,6 +46,7 @@ API, WALLET = "/api/v3/", "/sapi/v1/"
 NO_ORDER = 2**63 - 1  # well-formed, and no order has it
 DRILLED = "BTCUSDT"  # a symbol that the venue has
 SYMBOLS = 40  # of a repeated strike, for which the cadence has to leave room
+VIA = ("USDT", "BTC")  # an asset without a pair in the account's currency has one in one of them
 QUIET = frozenset({"outboundAccountPosition", "externalLockUpdate"})
 
 
@@ -154,6 +155,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
             read_price,
             self.calls,
             self.evidence,
+            VIA,
         )
         self._transfers = SpotTransfers(self._values)
         self._checks = AccountChecks(self._questions(), self.calls, self.note_findings)

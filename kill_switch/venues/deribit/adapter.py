@@ -181,7 +181,7 @@ class Deribit(KitAdapter[DeribitOptions]):
 
     def cancels_by_id(self) -> Iterator[CancelCommand]:
         """Yield the cancels of orders that the strike before this one has hit too, the least tried first."""
-        known = [order_id for order_id in self.book.orders if not order_id.startswith(QUOTE)]
+        known = (order_id for order_id in self.book.orders if not order_id.startswith(QUOTE))
         for order_id in self.outlived.choose(known, CANCELS_BY_ID):
             yield CancelCommand("cancel-order", self._get("private/cancel", order_id=order_id), extra=True)
 

@@ -5,7 +5,6 @@ An adapter states its `OrderList`s; `ListReader` requests them and passes their 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -97,7 +96,7 @@ class ListReader:
         self._calls = calls
         self._second_route = second_route
         book.lists = tuple(self.by_name)
-        self._turns = itertools.cycle(book.lists)
+        self._turn = 0  # of the list that the next probe reads
 
     @property
     def is_single(self) -> bool:
@@ -149,7 +148,10 @@ class ListReader:
     def probe(self, now: Instant) -> Outputs:
         """Request the first page of the next list in turn, and of stale lists; each ends in `Ready` or `NotReady`."""
         outputs: Outputs = ()
-        for name in dict.fromkeys((next(self._turns), *self.book.stale)):
+        names = tuple(self.by_name)  # an adapter may leave lists out
+        next_name = names[self._turn % len(names)]
+        self._turn += 1
+        for name in dict.fromkeys((next_name, *self.book.stale)):
             part = ProbePart(self.by_name[name], self)
             build = part.order_list.page("")
             outputs += self._calls.start_call("probe", build, now, context=part, on_loss=part.on_loss)

@@ -5,7 +5,7 @@ An adapter reports no equity while a transfer has no value: it would look like a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -26,17 +26,21 @@ class TransferValues:
         read_price: Callable[[Any], Decimal | None],
         calls: CallStarter,
         evidence: Evidence,
+        via: Sequence[str] = (),
     ) -> None:
         """Make it without transfers; `currency` is that of the equity.
 
         `price` returns the builder of the request for the price of a pair's first asset in its second.
-        `read_price` reads the answer; it returns None if there is no price in it.
+        `read_price` reads the answer; it returns None if there is no price in it. An asset without a pair in the
+        currency is priced in one of `via`. With `via`, an asset without any of these pairs counts as nothing: the
+        venue's own figure has no worth of it either. Without, there is no equity until a price has come.
         """
         self.currency = currency
         self._price = price
         self._read_price = read_price
         self._calls = calls
         self._evidence = evidence
+        self._via = via
         self._unvalued: list[tuple[str, Decimal]] = []  # asset and amount
 
     @property
@@ -53,36 +57,51 @@ class TransferValues:
 
     def request_price(self, now: Instant) -> Outputs:
         """Request the price of the oldest transfer without a value."""
-        return self._request(self._unvalued[0][0], now, inverse=False)
+        return self._request(PricePart(self, self._unvalued[0][0], self.currency), now)
 
-    def _request(self, asset: str, now: Instant, *, inverse: bool) -> Outputs:
-        pair = (self.currency, asset) if inverse else (asset, self.currency)
-        part = PricePart(self, asset, inverse)
+    def _request(self, part: PricePart, now: Instant) -> Outputs:
+        pair = (part.other, part.asset) if part.is_inverse else (part.asset, part.other)
         return self._calls.start_call("price", self._price(*pair), now, context=part, on_loss=part.on_loss)
 
-    def on_price(self, asset: str, reply: Reply, now: Instant, *, inverse: bool) -> Outputs:
-        """Report the transfers of the priced asset; request the inverse pair if the venue refuses the first."""
-        if reply.outcome is ReplyOutcome.REFUSED and not inverse:  # of USD and CAD, only USDCAD is a pair
-            return self._request(asset, now, inverse=True)
+    def on_price(self, part: PricePart, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        """Report the transfers of the priced asset; request the next pair if the venue refuses this one."""
+        asset, is_refused = part.asset, reply.outcome is ReplyOutcome.REFUSED
+        if is_refused and part.other == self.currency and not part.is_inverse:  # of USD and CAD, only USDCAD is a pair
+            return self._request(part._replace(is_inverse=True), now)
+        if is_refused and self._via and replied.status < 500:
+            return self._go_on_via(part, now)
         price = self._read_price(reply.data) if reply.ok else None
         if price is None or price <= 0:
             why = "no price" if reply.ok else reply.evidence
             words = self._evidence(f"the account cannot be measured: a transfer of {asset} has no value: {why}")
             return (UnexplainedMessage(words),)
+        amounts = [amount / price if part.is_inverse else amount * price for amount in self._take(asset)]
+        return tuple(transfer for amount in amounts for transfer in self.report(part.other, amount))
+
+    def _go_on_via(self, part: PricePart, now: Instant) -> Outputs:
+        """Request the price in the next asset of `via`; behind the last one, the transfers count as nothing."""
+        others = [other for other in (self.currency, *self._via) if other != part.asset]
+        for other in others[others.index(part.other) + 1 :]:
+            return self._request(PricePart(self, part.asset, other), now)
+        self._take(part.asset)
+        return (UnexplainedMessage(self._evidence(f"a transfer of {part.asset} counts as nothing: it has no price")),)
+
+    def _take(self, asset: str) -> list[Decimal]:
         amounts = [amount for each, amount in self._unvalued if each == asset]
         self._unvalued = [(each, amount) for each, amount in self._unvalued if each != asset]
-        return tuple(Transferred(self.currency, amount / price if inverse else amount * price) for amount in amounts)
+        return amounts
 
 
 class PricePart(NamedTuple):
-    """The request for the price of one asset."""
+    """The request for the price of one asset in another."""
 
     values: TransferValues
     asset: str
-    inverse: bool  # the price is that of the account's currency
+    other: str
+    is_inverse: bool = False  # the price is that of the other
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        return self.values.on_price(self.asset, reply, now, inverse=self.inverse)
+        return self.values.on_price(self, reply, replied, now)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         return ()  # it is requested again with the next figures
