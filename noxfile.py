@@ -29,9 +29,9 @@ LONG = {  # the full figures, shortest first
     "flood": ("tests.system.load.flood",),
     "simulation": ("tests.deterministic", "--seeds", "10000", "--jobs", "2"),
     "crash": ("tests.system.crash", "all"),
-    "faults": ("tests.system.fault_matrix", "--jobs", "2"),
     "year": ("tests.deterministic.year", "--years", "1", "--seed", "1"),
     "limits": ("pytest", "-m", "hours", "tests/venues"),
+    "faults": ("tests.system.fault_matrix", "--jobs", "2"),
     "soak": ("tests.system.load.soak", "--minutes", "60"),
     "fuzz": ("tests.system.fuzz", "--inputs", "100000", "--jobs", "2"),
 }
@@ -126,7 +126,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def long(session: nox.Session) -> None:
-    """The full figures, about four hours; `-- soak fuzz` runs some of them."""
+    """The full figures, about five hours; `-- soak fuzz` runs some of them."""
     for name in session.posargs or LONG:
         python(session, "-m", *LONG[name])
 

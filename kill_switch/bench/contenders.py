@@ -27,9 +27,11 @@ from kill_switch.core.events import Event, Progress
 from kill_switch.core.sweep import StrikeAnswered
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.journal.journal import Journal
 from kill_switch.system.host_port import HostPort
 from kill_switch.testbed.testbed import LocalTestbed
+from kill_switch.transports.http import HttpLane
 from kill_switch.transports.lane import READ_INTO, tls_context, tune
 from kill_switch.transports.network import Network
 from kill_switch.venues.adapter import Adapter
@@ -57,6 +59,7 @@ class BenchSetup:
         self.size = size
         self.tls = tls_context(stage.ready["ca_file"])
         self.closing: list[Callable[[], Awaitable[object]]] = []
+        self.is_warm: Callable[[], bool] = lambda: True  # kill-switch has a connection for each call of a strike
         self._taken: dict[str, int] = {}
         self._admin = httpx.AsyncClient(base_url=stage.ready["admin"], trust_env=False, timeout=30.0)
 
@@ -244,6 +247,7 @@ async def start_product(floor: BenchSetup, names: tuple[str, ...]) -> Strike:
         while not all(session.status.is_ready for session in dispatcher.sessions.values()):  # noqa: ASYNC110 - no event
             await anyio.sleep(0.01)
     watch = _Watch(dispatcher)
+    floor.is_warm = lambda: all(map(_is_warm, dispatcher.sessions.values()))
 
     async def strike() -> tuple[int, int]:
         done = watch.expect(names)
@@ -254,6 +258,11 @@ async def start_product(floor: BenchSetup, names: tuple[str, ...]) -> Strike:
         return began.mono_ns, answered_ns
 
     return strike
+
+
+def _is_warm(session: AccountSession) -> bool:
+    lane = session.http
+    return not isinstance(lane, HttpLane) or len(lane.pool.connections) >= session.venue.strike_calls()
 
 
 class _Watch:

@@ -1,7 +1,7 @@
 """Measure kills at venues that are a round trip away: how many round trips until the last answer.
 
-`kill-switch bench --rtt` prints it. A relay delays every byte between both sides. On a real network a kill costs round
-trips, not microseconds: commands that wait for each other's answers, or for a connection to open, take several.
+`kill-switch bench --rtt` prints it. A relay delays every byte between both sides. A command that waits for
+another command's answer, or for a connection to open, costs further round trips.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
+import anyio
 import httpx
 import uvloop
 
@@ -19,7 +20,7 @@ from kill_switch import clock
 from kill_switch.bench.contenders import SECOND_ROUTE_S, BenchSetup, Strike, start_product
 from kill_switch.config import loader
 from kill_switch.errors import KillSwitchError
-from kill_switch.testbed.relay import Relay
+from kill_switch.testbed.relay import RelayProcess
 from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call, Replied
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Scenario(NamedTuple):
-    """A kill of one account: how many orders rest, at how many symbols, and what the venue takes for it."""
+    """A kill of one account: how many orders rest, and at how many symbols."""
 
     name: str
     venue: str
@@ -41,9 +42,12 @@ class Scenario(NamedTuple):
     options: tuple[str, ...] = ()  # of its simulator
 
 
-SCENARIOS = (
+SCENARIOS = (  # without the limits of the venues: rounds follow each other faster than kills
     Scenario("one frame", "kraken", 20),
+    Scenario("one frame", "deribit", 20, options=("deribit.tier=unlimited",)),
     Scenario("one request", "roxom", 20),
+    Scenario("a frame a symbol", "binance-spot", 80, 40, options=("binance-spot.pool=0",)),
+    Scenario("two requests a symbol", "binance-usdm", 64, 32, options=("binance-usdm.pool=0",)),
     Scenario("batches of ids", "kuna", 100),
 )
 
@@ -56,9 +60,6 @@ class KillTiming(NamedTuple):
     answered_rtt: float  # round trips from the reason to the last answer
 
 
-Prepare = Callable[[BenchSetup], Awaitable[Strike]]
-
-
 def measure(rtt_s: float, rounds: int, advance: Callable[[str], None]) -> list[dict[str, object]]:
     """Return a row for each scenario and system; `advance` hears of each scenario's end.
 
@@ -69,7 +70,7 @@ def measure(rtt_s: float, rounds: int, advance: Callable[[str], None]) -> list[d
         with LocalTestbed([scenario.venue], options=scenario.options) as stage:
             entry = stage.venues[scenario.venue]
             ports = sorted({httpx.URL(entry[key]).port or 443 for key in ("ws_url", "rest_url")})
-            with Relay(ports, rtt_s) as relay:
+            with RelayProcess(ports, rtt_s) as relay:
                 entry |= {key: relay.url(entry[key]) for key in ("ws_url", "rest_url")}
                 stage.write_config()
                 setup = BenchSetup(stage, loader.load(stage.config), 1)
@@ -110,6 +111,9 @@ async def _round(setup: BenchSetup, scenario: Scenario, rtt_s: float, strike: St
         share = scenario.orders // len(symbols) + (number < scenario.orders % len(symbols))
         await asyncio.to_thread(stage.rest, venue, share, symbol=symbol)
     await asyncio.sleep(SETTLE_S + 2 * rtt_s)
+    with anyio.fail_after(WARM_WITHIN_S):
+        while not setup.is_warm():  # noqa: ASYNC110 - no event
+            await anyio.sleep(0.05)
     await setup.forget()
     async with asyncio.timeout(setup.ROUND_WITHIN_S):
         began_ns, answered_ns = await strike()

@@ -125,6 +125,12 @@ def fire(
         say(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
     if as_json or not accounts or not sys.stdout.isatty():  # else the report has shown the problems
         say_problems(report)
+    proving = [name for name in meant if accounts.get(name, {}).get("state") in ("STRIKING", "CONFIRMING")]
+    if proving and not dry_run:
+        then = (
+            "repeat it with a longer --wait" if direct else "the daemon goes on, and kill-switch report shows the proof"
+        )
+        say(f"kill-switch: not proven within {wait_s:g} s: {', '.join(proving)}; {then}", err=True)
     for name, why in missed.items():
         say(f"kill-switch: NOT {'LISTED' if dry_run else 'KILLED'}: {name}: {why}", err=True)
     sys.exit(0 if done else 1)

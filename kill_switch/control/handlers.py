@@ -179,7 +179,7 @@ class ControlHandlers:
             yield from (f"{name}: {warning}" for warning in session.status.warnings)
             if sweep is not None and (wait := describe_wait(sweep)):
                 yield f"{name}: {wait}"
-            if wait_s := session.proof_wait_s:
+            if wait_s := session.pacer.proof_wait_s:
                 yield f"{name}: the proof waits {math.ceil(wait_s)} s for the venue's rate limit"
 
     def _reasons(self) -> list[dict[str, object]]:

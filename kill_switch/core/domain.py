@@ -178,9 +178,11 @@ class SweepTiming:
     list_lag_s: float = 0.0  # a list may show the account as it was up to so long before it was asked for
 
     def __post_init__(self) -> None:
-        if self.list_lag_s and self.residue_after_s <= self.list_lag_s:
+        # a push may come behind the first read's request, and the last read may be requested a gap after the span
+        least_s = self.list_lag_s + 2 * self.read_gap_s
+        if self.list_lag_s and self.residue_after_s <= least_s:
             words = f"residue_after_s is {self.residue_after_s:g} s"
-            raise ValueError(f"{words}: it must be above list_lag_s, {self.list_lag_s:g} s")
+            raise ValueError(f"{words}: it must be above list_lag_s and two gaps between reads, {least_s:g} s")
 
 
 @dataclass(frozen=True, slots=True)

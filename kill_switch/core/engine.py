@@ -51,6 +51,7 @@ from kill_switch.core.events import (
     ReasonReported,
     Reconfigured,
     Recovered,
+    StrikeSent,
     StrikesSent,
 )
 from kill_switch.core.rearm_gate import find_rearm_blockers
@@ -112,7 +113,7 @@ def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Comman
             continue
         accounts[name] = AccountState(account.timing, sweep, kill_id, account.identity, account.unproven_identities)
         strikes.append((name, sweep.strikes))
-        wakes.append(WakeAt(name, sweep.due_ns))
+        wakes.append(WakeAt(name, sweep.wake_ns))
     scope = frozenset(reason.accounts)
     if running and state.kill is not None:
         kill = state.kill._replace(accounts=state.kill.accounts | scope, unclear=state.kill.unclear | scope)
@@ -169,8 +170,8 @@ def _on_progress(state: State, event: Progress) -> tuple[State, tuple[Command, .
                 commands += _residue_commands(account.kill, name, sweep.orders_left, event.at.mono_ns)
             case _:
                 assert_never(action)
-    if sweep.due_ns != before.due_ns:
-        commands.append(WakeAt(name, sweep.due_ns))
+    if sweep.wake_ns != before.wake_ns:
+        commands.append(WakeAt(name, sweep.wake_ns))
     after = State(
         accounts, kill, state.kill_count, state.approvals_needed, approvals, kill_id_prefix=state.kill_id_prefix
     )
@@ -258,22 +259,24 @@ def _on_strikes_sent(state: State, event: StrikesSent) -> tuple[State, tuple[Com
         account = accounts.get(sent.account)
         if account is None:
             raise _unknown_account(sent.account, "StrikesSent")
-        fields.append(
-            {
-                "kill": account.kill,
-                "account": sent.account,
-                "strike": sent.strike,
-                "routes": sent.routes,
-                "mono_ns": sent.mono_ns,
-            }
-        )
-        if sent.orders is not None:
-            fields[-1]["orders"] = sent.orders
+        if not sent.further:  # a strike of many calls has hundreds, and its answer must not drown in their records
+            fields.append(_strike_fields(account.kill, sent))
         sweep = account.sweep
         if sweep is not None and sweep.phase is not Phase.CLEAR and sent.mono_ns > sweep.struck_ns + _ONE_PASS_NS:
             sweep, _ = sweeping.step(sweep, sweeping.StrikeSentLate(sent.mono_ns))
             accounts[sent.account] = account._replace(sweep=sweep)
-    return state._replace(accounts=accounts), (AppendRecord("strike", {"sent": fields}),)
+    return state._replace(accounts=accounts), (AppendRecord("strike", {"sent": fields}),) if fields else ()
+
+
+def _strike_fields(kill: str | None, sent: StrikeSent) -> dict[str, object]:
+    fields: dict[str, object] = {
+        "kill": kill,
+        "account": sent.account,
+        "strike": sent.strike,
+        "routes": sent.routes,
+        "mono_ns": sent.mono_ns,
+    }
+    return fields if sent.orders is None else {**fields, "orders": sent.orders}
 
 
 def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]:
@@ -378,7 +381,7 @@ def _resume_accounts(state: State, names: tuple[str, ...], at: Instant) -> tuple
             sweep = sweeping.start_sweep(account.timing, at.mono_ns, old.strikes + 1, together=len(names))
             strikes.append((name, sweep.strikes))
         accounts[name] = account._replace(sweep=sweep)
-        wakes.append(WakeAt(name, sweep.due_ns))
+        wakes.append(WakeAt(name, sweep.wake_ns))
     return state._replace(accounts=accounts), (*((StrikeAccounts(tuple(strikes)),) if strikes else ()), *wakes)
 
 

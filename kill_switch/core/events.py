@@ -39,10 +39,11 @@ class StrikeSent(NamedTuple):
     routes: tuple[str, ...]
     mono_ns: int
     orders: Mapping[str, object] | Due | None = None  # changes of the kill's order count, see `order_tracker`
+    further: bool = False  # behind the pass, over a route that the strike's record names: it makes no record
 
 
 class StrikesSent(NamedTuple):
-    """The dispatcher carried out strikes in one pass; a second route that leaves later is reported by itself."""
+    """The dispatcher carried out strikes in one pass; each command that leaves later is reported by itself."""
 
     sent: tuple[StrikeSent, ...]
     at: Instant

@@ -17,7 +17,7 @@ AT_ONCE_NS = 2_000_000_000  # from the sweep's begin; without a clean read by th
 
 
 class Sweep(NamedTuple):
-    """State of an account's sweep. Times are monotonic nanoseconds; `due_ns` is when `SweepTimerFired` is due."""
+    """State of an account's sweep. Times are monotonic nanoseconds; `due_ns` is when its next step is due."""
 
     timing: SweepTiming
     phase: Phase
@@ -39,6 +39,13 @@ class Sweep(NamedTuple):
     stagger_ns: int = 0  # additional wait of the first read, for the other accounts of the pass
     last_news_ns: int = 0  # when the venue last answered: to a strike, or with a whole list
     longest_rtt_ns: int = 0  # the longest recent round trip of a read or a strike
+
+    @property
+    def wake_ns(self) -> int:
+        """When `SweepTimerFired` is due: for the next step, or for the deadline of RESIDUE if that comes before."""
+        if self.phase in (Phase.CLEAR, Phase.RESIDUE):
+            return self.due_ns
+        return min(self.due_ns, self.began_ns + to_ns(self.timing.residue_after_s))
 
 
 def read_may_wait_s(sweep: Sweep, at_ns: int, since_ns: int = 0) -> float:

@@ -87,11 +87,7 @@ class AccountSession:
         self.sweep_timer = Appointment(dispatcher.timers, lambda: dispatcher.wake_sweep(name))
         self._dispatcher = dispatcher
         self.pacer = Pacer(
-            name,
-            venue,
-            dispatcher,
-            lambda: self._request(self.venue.read),
-            lambda error: self.status.log_unexpected(error),
+            name, venue, dispatcher, lambda: self._request(venue.read), lambda error: self.status.log_unexpected(error)
         )
         self._cancels: set[str] = set()  # tags of cancel calls of the last strike; when each leaves is noted
         self._strike = StrikeInProgress(iter(()), [], [])
@@ -104,6 +100,7 @@ class AccountSession:
         self._counter = OrderCounter(name, venue, dispatcher.counts, self.status.log_unexpected)
 
     # ── for the dispatcher ──────────────────────────────────────────────────────────────────────────────────
+
     def send_widest(self, number: int, now: Instant) -> None:
         """Start strike `number` and send its first message, the widest; other accounts are waiting. Never raises."""
         strike = self._strike = StrikeInProgress(iter(()), [], [], in_pass=True)
@@ -254,18 +251,15 @@ class AccountSession:
             self._note_sent(route)
 
     def on_round_trip(self, route: Route, rtt_us: int) -> None:
-        """Keep a lane's newest round trip, in microseconds."""
+        """Keep a lane's newest round trip, in microseconds; the adapter knows those of its HTTP calls by itself."""
         self.status.round_trips_us[route] = rtt_us
+        if route is Route.WS:
+            self.venue.second_route.note_round_trip(route, rtt_us)
 
     def on_trouble(self, route: Route, why: str) -> None:
         """Log a lane's trouble; `why` is "" once it has ended."""
         if not self._retired:
             self._troubles.on_trouble(route, why)
-
-    @property
-    def proof_wait_s(self) -> float:
-        """In how many seconds the read-back leaves that the proof waits for, by the venue's limits; 0: none waits."""
-        return self.pacer.proof_wait_s
 
     def use_idle_http_lane(self) -> None:
         """Send a harmless call over the HTTP lane, which has been idle, unless the venue's limits forbid it."""
@@ -322,13 +316,9 @@ class AccountSession:
                 elif (self._strike.in_pass or self.is_tripped) and self.ws.send(conn, text):
                     self._note_sent(Route.WS)
             case CancelAnswered(answer, evidence, cancelled):
-                numbers, kill = self.numbers, self._dispatcher.kill_of(self.name)
+                kill = self._dispatcher.kill_of(self.name)
                 due = None if kill is None else self._counter.on_answer(kill, now)
-                number = (
-                    numbers.last
-                    if self._strike.in_pass
-                    else numbers.answered or numbers.of_answer(self.venue.answers_ns)
-                )
+                number = self.numbers.of_answer(self.venue.answers_ns, in_pass=self._strike.in_pass)
                 fact = sweep.StrikeAnswered(now.mono_ns, answer)
                 self._dispatcher.handle(Progress(self.name, fact, now, evidence, cancelled, due, number))
             case WakeAfter(tag, seconds):
@@ -363,14 +353,15 @@ class AccountSession:
             self._cancels.add(call.tag)
 
     def _note_sent(self, route: Route, left_at: Instant | None = None) -> None:
-        """Note that a command has left, now or at `left_at`; behind a pass, have the engine record it."""
+        """Note that a command has left, now or at `left_at`; behind a pass, tell the engine."""
         now, strike = left_at or self._dispatcher.clock(), self._strike
+        is_new = route not in strike.routes
+        if is_new:
+            strike.routes.append(route)
         if strike.in_pass:
             strike.sent_ns = now.mono_ns
-            if route not in strike.routes:
-                strike.routes.append(route)
         else:  # the second route, or a call that had to wait
-            sent = StrikeSent(self.name, self.numbers.last, (route,), now.mono_ns)
+            sent = StrikeSent(self.name, self.numbers.last, (route,), now.mono_ns, further=not is_new)
             self._dispatcher.handle(StrikesSent((sent,), now))
 
     def _on_fact(self, fact: LaneEvent | AccountFact, now: Instant) -> None:
@@ -399,7 +390,7 @@ class AccountSession:
                 if self._troubles.on_not_ready(fact, now):
                     self._dispatcher.on_lane_changed(self.name, route)
             case RoundTrip(route, rtt_us):
-                self.status.round_trips_us[route] = rtt_us
+                self.on_round_trip(route, rtt_us)
             case UnexplainedMessage(why):
                 self.status.count_unexplained(why)
             case _:

@@ -35,9 +35,12 @@ class StrikeNumbers:
         """Forget a command for which no answer is expected."""
         self._by_tag.pop(tag, None)
 
-    def of_answer(self, made_ns: int) -> int:
-        """Return the number of the answered strike, by its command or by the time it was made; 0: unknown."""
-        return self.answered or self._by_time.get(made_ns, 0)
+    def of_answer(self, made_ns: int, *, in_pass: bool) -> int:
+        """Return the number of the answered strike, by its command or by the time it was made; 0: unknown.
+
+        `in_pass`: the last strike is being sent, and an answer is the adapter's own.
+        """
+        return self.last if in_pass else self.answered or self._by_time.get(made_ns, 0)
 
     def shift(self, before: int) -> None:
         """Renumber after `before` strikes of an earlier process; answers to this process's strikes may still come."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -20,6 +21,7 @@ from rich.text import Text
 from kill_switch import printable
 from kill_switch.journal import segments
 
+WIDEST = 10_000  # columns; no terminal has so many
 WIDE = 72  # columns; on a narrower terminal a view shows less
 COLOURS = {
     "ARMED": "green",
@@ -86,28 +88,56 @@ def report_view(report: Mapping[str, Any]) -> RenderableType:
         within,
         f" the budget of {ms(report['budget_us'])}; all clear {ms(report['all_clear_us'])}",
     )
-    accounts = table("account", "verdict", "state", "sent", "answered", "clear", "strikes", "gone", "left", "by")
-    for name, account in report["accounts"].items():
-        left = Text(number(account["left"]), "green" if account["left"] == 0 else "bold red")
-        accounts.add_row(
-            name,
-            word(account["verdict"]),
-            word(account["state"]),
-            ms(account["sent_us"]),
-            ms(account["answered_us"]),
-            ms(account["clear_us"]),
-            str(account["strikes"]),
-            "–" if account["cancelled"] is None else str(account["cancelled"]),
-            left,
-            "+".join(account["routes"]) or "–",
-        )
     lines = [line for name, account in report["accounts"].items() for line in _details(name, account)]
     # padded, so that a wrapped text cannot look like a line of ours
     details = [Padding(Text(line), (0, 0, 0, 2)) for line in lines]
     blank = [Text()] if details else []
     return Group(
-        Text(f"kill {report['id']}", "bold"), *reasons, *_head(report), budget, Text(), accounts, *blank, *details
+        Text(f"kill {report['id']}", "bold"),
+        *reasons,
+        *_head(report),
+        budget,
+        Text(),
+        _AccountTable(report["accounts"]),
+        *blank,
+        *details,
     )
+
+
+class _AccountTable:
+    """The accounts of a report; on a narrow terminal it lacks columns, so that no name is broken."""
+
+    COLUMNS = ("account", "verdict", "state", "sent", "answered", "clear", "strikes", "gone", "left", "by")
+    LESS_NEEDED = ("by", "strikes", "gone")  # in the order in which they are left out
+
+    def __init__(self, accounts: Mapping[str, Mapping[str, Any]]) -> None:
+        self._accounts = accounts
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for count in range(len(self.LESS_NEEDED) + 1):
+            shown = self._table([each for each in self.COLUMNS if each not in self.LESS_NEEDED[:count]])
+            needs = Measurement.get(console, options.update(max_width=WIDEST), shown).maximum
+            if needs <= options.max_width or count == len(self.LESS_NEEDED):
+                yield shown
+                return
+
+    def _table(self, columns: Sequence[str]) -> Table:
+        shown = table(*columns)
+        for name, account in self._accounts.items():
+            cells: dict[str, str | Text] = {
+                "account": name,
+                "verdict": word(account["verdict"]),
+                "state": word(account["state"]),
+                "sent": ms(account["sent_us"]),
+                "answered": ms(account["answered_us"]),
+                "clear": ms(account["clear_us"]),
+                "strikes": str(account["strikes"]),
+                "gone": "–" if account["cancelled"] is None else str(account["cancelled"]),
+                "left": Text(number(account["left"]), "green" if account["left"] == 0 else "bold red"),
+                "by": "+".join(account["routes"]) or "–",
+            }
+            shown.add_row(*(cells[column] for column in columns))
+        return shown
 
 
 def _head(report: Mapping[str, Any]) -> Iterator[Text]:

@@ -1,7 +1,7 @@
 """Forward TCP connections with a delay, so that a venue on this machine is as far away as a real one.
 
-`Relay` starts one as a process of its own; `python -m kill_switch.testbed.relay` is that process. It listens and
-connects on loopback only.
+`RelayServer` serves in the running event loop. `RelayProcess` starts a process of its own, which is
+`python -m kill_switch.testbed.relay`. Both listen and connect on loopback only.
 """
 
 from __future__ import annotations
@@ -28,14 +28,26 @@ MAX_WAITING_BYTES = 1 << 24  # of one direction of a connection; more closes it
 STOP_WITHIN_S = 5.0
 
 
-class Relay:
-    """A relay process, for as long as the context is open: `ports` maps each target's port to the relay's."""
+class RelayedPorts:
+    """The ports of a relay: `ports` maps each target's port to the relay's, while the relay runs."""
+
+    def __init__(self) -> None:
+        self.ports: dict[int, int] = {}
+
+    def url(self, url: str) -> str:
+        """Return an address with the relay's port in place of its own."""
+        authority = HostPort.of_url(url)
+        return url.replace(f":{authority.port}", f":{self.ports[authority.port]}", 1)
+
+
+class RelayProcess(RelayedPorts):
+    """A relay process, for as long as the context is open."""
 
     def __init__(self, ports: Sequence[int], round_trip_s: float) -> None:
         """Plan a relay to these ports of loopback; a byte and its answer take `round_trip_s` longer."""
+        super().__init__()
         self._command = [sys.executable, "-m", __name__, f"{round_trip_s:g}", *map(str, ports)]
         self._process: subprocess.Popen[bytes] | None = None
-        self.ports: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stdin=subprocess.PIPE)  # noqa: S603 - our own
@@ -60,18 +72,45 @@ class Relay:
             if pipe is not None:
                 pipe.close()
 
-    def url(self, url: str) -> str:
-        """Return an address with the relay's port in place of its own."""
-        authority = HostPort.of_url(url)
-        return url.replace(f":{authority.port}", f":{self.ports[authority.port]}", 1)
+
+class RelayServer(RelayedPorts):
+    """A relay in the running event loop, for as long as the context is open."""
+
+    def __init__(self, ports: Sequence[int], round_trip_s: float) -> None:
+        """Plan a relay to these ports of loopback; a byte and its answer take `round_trip_s` longer."""
+        super().__init__()
+        self._targets = tuple(ports)
+        self._delay_s = round_trip_s / 2
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[_Accepted] = set()
+
+    async def __aenter__(self) -> Self:
+        for port in self._targets:
+            server = await asyncio.get_running_loop().create_server(
+                lambda port=port: _Accepted(port, self._delay_s, self._connections),  # type: ignore[misc]
+                HOST,
+                backlog=MAX_CONNECTIONS,
+            )
+            self._servers.append(server)
+            self.ports[port] = server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        for server in self._servers:
+            server.close()
+        for connection in tuple(self._connections):
+            connection.abort()
+        await asyncio.sleep(0)  # for the transports to report that they have closed
 
 
 class _Direction(asyncio.Protocol):
-    """One side of a connection: what arrives here leaves on the other side after the delay, in order."""
+    """A side of a connection: each byte that it receives leaves on the other side after the delay, in order."""
 
     def __init__(self, delay_s: float) -> None:
         self._delay_s = delay_s
-        self._waiting: deque[tuple[float, bytes]] = deque()  # (when it leaves, what); b"" is the end
+        self._waiting: deque[tuple[float, bytes]] = deque()  # (when it leaves, data); b"" is the end
         self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self.not_before_s = 0.0
@@ -115,10 +154,18 @@ class _Direction(asyncio.Protocol):
                 return
             _, data = self._waiting.popleft()
             self._bytes -= len(data)
-            if data:
-                target.write(data)
-            else:
+            if not data:
                 target.close()
+            elif not target.is_closing():
+                target.write(data)
+
+    def abort(self) -> None:
+        """Close this side at once, without the bytes that wait."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._waiting.clear()
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class _Accepted(_Direction):
@@ -148,19 +195,24 @@ class _Accepted(_Direction):
             if self.transport is not None:
                 self.transport.abort()
 
+    def abort(self) -> None:
+        """Close both sides at once."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        super().abort()
+        if self.other is not None:
+            self.other.abort()
+
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
         super().connection_lost(error)
 
 
 async def _serve(round_trip_s: float, ports: Sequence[int]) -> None:
-    loop, connections, found = asyncio.get_running_loop(), set[_Accepted](), {}
-    for port in ports:
-        server = await loop.create_server(lambda port=port: _Accepted(port, round_trip_s / 2, connections), HOST)  # type: ignore[misc]
-        found[port] = server.sockets[0].getsockname()[1]
-    sys.stdout.write(json.dumps(found) + "\n")
-    sys.stdout.flush()
-    await loop.run_in_executor(None, os.read, 0, 1)  # until the parent closes its end: it never writes
+    async with RelayServer(ports, round_trip_s) as relay:
+        sys.stdout.write(json.dumps(relay.ports) + "\n")
+        sys.stdout.flush()
+        await asyncio.get_running_loop().run_in_executor(None, os.read, 0, 1)  # until the parent closes its end
 
 
 if __name__ == "__main__":

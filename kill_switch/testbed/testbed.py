@@ -131,7 +131,8 @@ class LocalTestbed:
             self.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), START_WITHIN_S)
 
     def ask(self, **request: object) -> dict[str, Any]:
-        return client.send_request(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=15.0)
+        # a re-arm reads each account first
+        return client.send_request(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=40.0)
 
     def status(self) -> dict[str, Any]:
         return self.ask(cmd="status")

@@ -73,8 +73,8 @@ class HttpLane:
         self._warm_every_s = warm_every_s
         self._always = connections
         self._count = count
-        self._pool = ConnectionPool(self._dialer, self, connections, count)
-        self._connections, self._idle = self._pool.connections, self._pool.idle
+        self.pool = ConnectionPool(self._dialer, self, connections, count)
+        self._connections, self._idle = self.pool.connections, self.pool.idle
         self._queue = CallQueue()
         self._begun: HttpConnection | None = None
         self._opened = False  # the listener has been notified that the lane is open
@@ -88,7 +88,7 @@ class HttpLane:
     @property
     def certificate(self) -> CertificateExpiry | None:
         """The earliest expiry in the certificates of the last connection."""
-        return self._pool.certificate
+        return self.pool.certificate
 
     @property
     def state(self) -> LaneState:
@@ -191,7 +191,7 @@ class HttpLane:
         """Keep the connections open, and used so often that the venue does not close them as idle; never return."""
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(self._pool.run)
+                group.start_soon(self.pool.run)
                 if self._count is not None:
                     group.start_soon(self._keep_open, self._count.idle_s)
                 while True:
@@ -212,7 +212,7 @@ class HttpLane:
         """
         while True:
             await anyio.sleep(idle_s / 2 / max(self._always, len(self._connections)))
-            if self._pool.has_further and self._held is None:
+            if self.pool.has_further and self._held is None:
                 now_ns, gap_s = time.monotonic_ns(), idle_s / 2 / len(self._connections)
                 if is_refresh_due(((now_ns - c.used_ns) / 1e9 for c in self._idle), gap_s, idle_s):
                     self._sink.keep_connection()
@@ -227,7 +227,7 @@ class HttpLane:
     def on_missing(self, reason: str) -> None:
         """Record that a connection could not be opened."""
         up = len(self._connections)
-        self._partly = f"{up} of {self._pool.wanted} connections: {reason}" if up else ""
+        self._partly = f"{up} of {self.pool.wanted} connections: {reason}" if up else ""
         if up:
             self._report_trouble(self._partly)
         elif self._opened:
@@ -238,7 +238,7 @@ class HttpLane:
 
     def on_up(self, connection: HttpConnection) -> None:
         """Start the calls that wait, because a connection has come up."""
-        if len(self._connections) >= self._pool.wanted and self._partly:
+        if len(self._connections) >= self.pool.wanted and self._partly:
             if self.trouble == self._partly:
                 self._report_trouble("")
             self._partly = ""

@@ -254,7 +254,9 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
 
 
 def _note_reply(adapter: Adapter, reply: Replied, now: Instant) -> None:
-    """Note what a reply shows of the venue's limits, and of the time that its answers take."""
+    """Note what a reply shows of the venue's limits and speed; the reply of another host shows nothing of them."""
+    if adapter.calls.is_elsewhere(reply.tag):
+        return
     if usage := adapter.usage(reply):
         adapter.budget.on_usage(usage, now)
     if adapter.is_over_limit(reply):
@@ -262,8 +264,7 @@ def _note_reply(adapter: Adapter, reply: Replied, now: Instant) -> None:
         adapter.budget.on_refusal(retry_after_s(reply.headers, now.wall_ns), now, why)
     elif adapter.budget.refused_ns and reply.status < 400:
         adapter.note_answered(reply, now)
-    if not adapter.calls.is_elsewhere(reply.tag):
-        adapter.second_route.note_round_trip(Route.HTTP, reply.rtt_us)
+    adapter.second_route.note_round_trip(Route.HTTP, reply.rtt_us)
 
 
 def _handle_frame(adapter: Adapter, conn: int, text: str | bytes, now: Instant) -> Outputs:

@@ -38,6 +38,7 @@ class DescribedVenue(Adapter[OptionsT]):
     """A venue that sets these attributes in its `__init__`, and defines the functions that it needs."""
 
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
+    ONE_LIMIT: ClassVar[bool] = False  # frames and requests draw from one limit
     READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
 
     account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
@@ -63,6 +64,10 @@ class DescribedVenue(Adapter[OptionsT]):
         """Yield the commands of a strike, the widest first; with `account_wide`, that is the first."""
         return () if self.account_wide is None else (self.account_wide,)
 
+    def cancels_by_id(self) -> Iterable[CancelCommand]:
+        """Yield the cancels of single orders that have outlived a strike; they leave behind the other commands."""
+        return ()
+
     def frame_reply(self, message: Message) -> FrameReply | None:
         """Judge the answer to a command's or a drill's frame; return None for any other message."""
         return None
@@ -78,6 +83,10 @@ class DescribedVenue(Adapter[OptionsT]):
     def read_token(self, data: Any) -> Token | None:
         """Read the token of a reply; return None if it cannot be read."""
         raise NotImplementedError
+
+    def on_new_token(self, now: Instant) -> Outputs:
+        """Do nothing further with a token that has just come: the next strike's first frame has it."""
+        return ()
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
         """Return what a message refuses of the login, or which session it ends; None: neither."""

@@ -15,10 +15,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.decode import parse_json
 from kill_switch.venues.described_venue import DescribedVenue, ManyLookUp
+from kill_switch.venues.kit.batches import OutlivedOrders
 from kill_switch.venues.kit.call_parts import DrillPart, EquityPart
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
@@ -56,6 +58,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
     def assemble(self) -> None:
         """Make the parts from the attributes that the venue has set; call it at the end of `__init__`."""
         self.timers = TimerTable()
+        self.outlived = OutlivedOrders()
         self.frames: FrameTracker[CommandPart] = FrameTracker()
         self.sessions = SessionPool(
             self.login,
@@ -74,6 +77,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
             self.second_route,
             self.carrier,
             self._note_settled,
+            one_limit=self.ONE_LIMIT,
         )
         self.reader = self.READER(
             self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
@@ -84,7 +88,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
                 self.token_request,
                 self.read_token,
                 self.sessions.begin,
-                self.on_new_token,
+                lambda now: (*self.prepare_frame(), *self.on_new_token(now)),
                 lambda now: max(self.limits.token_wait_s(now), self.pause_s(now)),
                 self.calls,
                 self.timers,
@@ -96,8 +100,8 @@ class KitAdapter(DescribedVenue[OptionsT]):
             self.read_backs.look_up_part = lambda read, ids: LookUpPart(read, ids, self.read_backs, self.read_looked_up)
         if isinstance(self.look_up, ManyLookUp):
             self.read_backs.order_request, self.read_backs.orders_a_call = self.look_up
-        elif (one := self.look_up) is not None:
-            self.read_backs.order_request = lambda ids: one(ids[0])
+        elif (look_up := self.look_up) is not None:
+            self.read_backs.order_request = lambda ids: look_up(ids[0])
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,7 +113,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         return None if self.account_wide is None else self.striker.prebuild(self.account_wide, now)
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        yield from self.striker.strike(self.cancels(now), now, is_later=number > 1)
+        yield from self.striker.strike(chain(self.cancels(now), self.cancels_by_id()), now, is_later=number > 1)
         yield from self.prepare_frame()
 
     def prepare_frame(self) -> Outputs:
@@ -119,6 +123,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
     def drop_strike_work(self) -> None:
         super().drop_strike_work()
         self.striker.drop()
+        self.outlived.clear()
 
     def describe_strike(self) -> tuple[str, ...]:
         framed = self.carrier() is not None
@@ -185,7 +190,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         if judged.outcome is ReplyOutcome.NO_ANSWER:
             return None
         judged = self.note_judged(call, judged, now)
-        if judged.pause_s:
+        if judged.pause_s and not call.elsewhere:
             self.budget.on_refusal(judged.pause_s, now, judged.evidence)
         elif self.budget.refused_ns and call.cancel and judged.ok:
             self.budget.on_accepted(call.asked_ns, now)
@@ -220,10 +225,6 @@ class KitAdapter(DescribedVenue[OptionsT]):
         """Use a connection whose login is complete."""
         pushes = self.read_backs.begin_pushes(conn, now) if self.pushes_orders else ()
         return (*self.prepare_frame(), *pushes)
-
-    def on_new_token(self, now: Instant) -> Outputs:
-        """Use a token that has just come, by default in the next strike's first frame."""
-        return self.prepare_frame()
 
     def on_session_closed(self, conn: int) -> None:
         """Note that a connection is gone, or was given up, so that its messages are ignored."""

@@ -17,6 +17,7 @@ A larger run: `python -m tests.harness.order_histories 20000`.
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 import sys
 from collections import Counter
@@ -89,6 +90,7 @@ class Story:
         self._count = 0
         self._book = OrderBook()
         self._book.lists = LISTS
+        self._turns = itertools.cycle(LISTS)
         self._up = 0  # the number of the connection, 0: none
         self._unseen_s: float | None = 0.0
         self._whole: dict[str, float] = {}  # list → when its last whole answer was asked for
@@ -208,7 +210,7 @@ class Story:
         self._at(self._now_s + self.dice.choice((0.3, 3.0, 8.0, 30.0)), self._connect)
 
     def _probe(self) -> None:
-        for name in self._book.lists_due():
+        for name in dict.fromkeys((next(self._turns), *self._book.stale)):
             self._ask(name)
         self._at(self._now_s + self.probe_s, self._probe)
 

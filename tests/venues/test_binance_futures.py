@@ -157,6 +157,16 @@ def test_a_strike_that_follows_and_knows_no_symbol_reads_the_lists_unless_the_ve
     assert [fact.answer for fact in facts if isinstance(fact, CancelAnswered)] == [CancelOutcome.UNSENT]
 
 
+def test_a_symbol_whose_order_only_a_lagging_list_has_omitted_is_struck_in_the_first_strike() -> None:
+    player = USDM.ready()
+    reading(player, [order("A", 1)], [algo("B", 2)])
+    reading(player, [], [])  # 0 of 1 rows each, for up to 20 s (§ 10)
+    struck = [target(call) for call in calls(player.put(Kill())) if call.request.method == "DELETE"]
+    assert struck == [
+        f"DELETE /fapi/v1/{path}?symbol={symbol}" for symbol in "AB" for path in ("allOpenOrders", "algoOpenOrders")
+    ]
+
+
 def test_strikes_that_know_no_symbol_leave_the_lists_to_the_read_back_once_half_of_the_pool_is_in_use() -> None:
     player = USDM.ready()
     strikes = [calls(player.put(Kill())) for _ in range(40)]
@@ -227,8 +237,15 @@ def test_a_ban_holds_reads_back_until_its_end_and_lets_cancels_go_on() -> None:
     assert [target(call)[:6] for call in calls(player.put(Kill()))] == ["DELETE", "DELETE"]
 
 
+def test_a_refusal_by_the_firewall_slows_all_but_cancels() -> None:
+    player = USDM.ready()
+    call = calls(player.put(Read()))[0]
+    player.put(answer(call.tag, b"<html>", 403))
+    assert player.adapter.budget.pause_s(player.now) and not player.put(Probe())
+
+
 @both
-def test_the_header_of_an_answer_states_what_the_address_has_used(stand: VenueProfile) -> None:
+def test_the_header_of_an_answer_states_the_weight_that_the_address_has_used(stand: VenueProfile) -> None:
     player = stand.ready()
     call = calls(player.put(Read()))[0]
     player.put(Replied(call.tag, 200, {"x-mbx-used-weight-1m": "1800"}, b"[]"))
@@ -308,6 +325,14 @@ def test_a_look_up_that_finds_nothing_is_no_proof_while_the_order_may_not_be_vis
         assert bool(player.adapter.book.orders) is not complete
 
 
+@pytest.mark.parametrize("mark", ["1", 1, None, 3])
+def test_an_order_is_this_products_unless_it_is_marked_as_the_others(mark: object) -> None:
+    player = USDM.ready()
+    message: dict[str, Any] = {**payload("binance/futures-order-update"), "st": mark}
+    message["o"] = {**message["o"], "X": "NEW"}
+    assert player.put(hears(1, message)) and player.adapter.book.orders
+
+
 def test_an_order_of_the_other_product_is_not_this_accounts() -> None:
     player = USDM.ready()
     message: dict[str, Any] = {**payload("binance/futures-order-update"), "st": 2}
@@ -381,6 +406,27 @@ def test_another_key_replaces_the_connection_whose_key_is_dead() -> None:
     assert {output.conn for output in closes} == {1} and len(closes) == 2
     player.put(Closed(Route.WS, 1, "replaced"))
     assert "listenKey=another&" in player.adapter.upgrade(player.now).target
+
+
+def test_a_key_that_came_during_the_dial_replaces_the_connection_as_it_opens() -> None:
+    player, wanted = started(USDM)
+    player.put(answer(wanted.tag, {"listenKey": KEY}))
+    player.adapter.upgrade(player.now)
+    renewed(player, "another")
+    assert [output for output in player.put(Opened(Route.WS, 1)) if isinstance(output, CloseConnection)]
+
+
+def test_a_connection_that_comes_back_requests_the_key_again_because_another_program_may_have_closed_it() -> None:
+    player, wanted = started(USDM)
+    player.put(answer(wanted.tag, {"listenKey": KEY}))
+    player.adapter.upgrade(player.now)
+    assert not [call for call in calls(player.put(Opened(Route.WS, 1))) if "listenKey" in target(call)]
+    player.put(Pause(600))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.adapter.upgrade(player.now)
+    [post] = [call for call in calls(player.put(Opened(Route.WS, 2))) if "listenKey" in target(call)]
+    outputs = player.put(answer(post.tag, {"listenKey": "another"}))
+    assert [output.conn for output in outputs if isinstance(output, CloseConnection)] == [2]
 
 
 def test_a_key_that_has_expired_leads_to_another_one_a_new_connection_and_a_new_read() -> None:
@@ -475,6 +521,60 @@ def test_an_account_whose_cancels_are_refused_or_that_has_portfolio_margin_is_no
     assert "a portfolio-margin account: its orders cannot be reached over the futures API" in why_not_ready(player)
 
 
+@pytest.mark.parametrize("code", [-1022, -2014])
+def test_a_wrong_key_or_secret_is_not_blamed_on_the_kind_of_the_account(code: int) -> None:
+    player = opened(USDM, {"/order?": (400, {"code": code, "msg": "Signature for this request is not valid."})})
+    why = why_not_ready(player)
+    assert str(code) in why and "portfolio-margin" not in why and "may not trade" not in why
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, -1008), (503, -1016), (408, -1007), (429, -1003), (400, -1121), (401, -2015)]
+)
+def test_a_refused_cancel_check_bars_the_lane_until_a_cancel_gets_through(status: int, code: int) -> None:
+    player = opened(USDM, {"/order?": (401, {"code": -2015, "msg": "Invalid API-key, IP, or permissions for action."})})
+    adapter = player.adapter
+    assert isinstance(adapter, BinanceFutures)
+    for given in ((status, {"code": code, "msg": "no"}), (400, UNKNOWN_ORDER)):
+        assert "refuses cancels" in adapter.why_not_ready(Route.HTTP)
+        player.put(Pause(60))
+        [check] = [call for call in calls(player.put(Probe())) if call.request.method == "DELETE"]
+        player.put(answer(check.tag, given[1], given[0]))
+    assert adapter.why_not_ready(Route.HTTP) == ""
+
+
+@pytest.mark.parametrize("venue", ["binance-usdm", "binance-coinm", "binance-spot"])
+def test_a_lane_that_stays_up_is_checked_again_because_rights_end_and_machines_begin(venue: str) -> None:
+    player = opened(STANDS[venue], {"apiRestrictions": (200, {})})
+    checks = [target(call) for call in player.calls if call.tag.startswith("check")]
+    for pause_s, is_due in ((590, False), (20, True), (20, False)):
+        player.put(Pause(pause_s))
+        asked = [call for call in calls(player.put(Probe())) if call.tag.startswith("check")]
+        assert [target(call) for call in asked] == (checks if is_due else [])
+        for call in asked:
+            player.put(answer(call.tag, *((UNKNOWN_ORDER, 400) if call.request.method == "DELETE" else ([], 200))))
+
+
+def test_a_check_that_met_an_overload_is_made_again() -> None:
+    overload = (503, {"code": -1008, "msg": "Server is currently overloaded with other requests."})
+    player = opened(USDM, {"/order?": overload, "apiRestrictions": overload})
+    player.put(Pause(30))
+    again = [target(call) for call in calls(player.put(Probe())) if call.tag.startswith("check")]
+    assert len(again) == 2 and "/order?" in again[0] and "apiRestrictions" in again[1]
+
+
+def test_a_limit_of_the_wallet_api_pauses_its_checks_and_no_read_of_the_account() -> None:
+    player = USDM.player()
+    wallet = [call for call in calls(player.put(Opened(Route.HTTP, 0))) if "/sapi/" in call.request.target]
+    banned = b'{"code":-1003,"msg":"IP banned until 1700000060000."}'
+    player.put(Replied(wallet[0].tag, 418, {"retry-after": "60", "x-mbx-used-weight-1m": "2400"}, banned))
+    assert not player.adapter.budget.pause_s(player.now) and player.adapter.budget.share == 1
+    for pause_s, checks in ((59, 0), (2, 2)):
+        player.put(Pause(pause_s))
+        again = [call for call in calls(player.put(Probe())) if "/sapi/" in call.request.target]
+        assert len(again) == checks
+
+
 def test_a_key_without_the_right_to_trade_futures_is_not_ready_and_dangerous_rights_are_warned_of() -> None:
     rights = {**payload("binance/key-restrictions"), "enablePortfolioMarginTrading": False}
     player = opened(USDM, {"apiRestrictions": (200, rights)})
@@ -523,15 +623,15 @@ def test_an_asset_that_a_venue_which_lists_zeros_leaves_out_is_no_zero() -> None
     assert isinstance(fact, UnexplainedMessage) and "USDT not listed any more" in fact.why
 
 
-@pytest.mark.parametrize(("reason", "told"), [("DEPOSIT", True), ("WITHDRAW", True), ("ORDER", False)])
-def test_a_transfer_is_told_once_and_a_result_of_trading_never(reason: str, told: bool) -> None:
+@pytest.mark.parametrize(("reason", "reported"), [("DEPOSIT", True), ("WITHDRAW", True), ("ORDER", False)])
+def test_a_transfer_is_reported_once_and_a_result_of_trading_never(reason: str, reported: bool) -> None:
     player = USDM.ready()
     message: dict[str, Any] = payload("binance/futures-account-update")
     message["a"] = {"m": reason, "B": [{"a": "USDT", "wb": "1127.9", "cw": "1040.8", "bc": "-50.5"}], "P": []}
     outputs = (*player.put(hears(1, message)), *player.put(hears(1, message)))
-    assert outputs == ((Transferred("USDT", Decimal("-50.5")),) if told else ())
+    assert outputs == ((Transferred("USDT", Decimal("-50.5")),) if reported else ())
     message["a"]["B"] = [{"a": "USDT"}]
-    assert [type(one) for one in player.put(hears(1, message))] == [UnexplainedMessage] * told
+    assert [type(one) for one in player.put(hears(1, message))] == [UnexplainedMessage] * reported
 
 
 def test_both_products_are_one_adapter_with_other_data() -> None:

@@ -127,6 +127,12 @@ def test_a_body_that_is_not_the_venues_json_is_no_answer(status: int, body: Any)
     assert judge(status, body).outcome is ReplyOutcome.NO_ANSWER
 
 
+@pytest.mark.parametrize("status", [202, 204, 301, 302, 304])
+@pytest.mark.parametrize("body", [[], {"code": 200, "msg": "done"}, {}])
+def test_only_status_200_accepts_so_that_no_redirect_shows_an_empty_list(status: int, body: object) -> None:
+    assert SPOT.of_rest(status, body, NOW_MS).outcome is ReplyOutcome.NO_ANSWER
+
+
 def test_a_result_is_accepted_and_a_success_may_have_a_code() -> None:
     assert judge(200, []).data == []
     done = {"code": 200, "msg": "The operation of cancel all open order is done."}

@@ -17,7 +17,6 @@ from kill_switch.venues.binance.signing import (
     SignedRequests,
     Signer,
     query_of,
-    rest_signature,
     signer_of,
     ws_payload,
 )
@@ -70,7 +69,7 @@ def hmac(secret: str) -> Signer:
     ],
 )
 def test_a_rest_request_is_signed_as_the_venue_publishes(secret: str, query: str, body: str, signature: str) -> None:
-    assert rest_signature(hmac(secret), query, body) == signature
+    assert hmac(secret).sign(f"{query}{body}".encode()) == signature
 
 
 @pytest.mark.parametrize(
@@ -107,8 +106,12 @@ def test_an_ed25519_key_in_base64_or_pem_signs_as_rfc_8032(form: str | None) -> 
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     signer = signer_of({"private_key": pem if form is None else form})
     assert signer.sign(b"apiKey=key&timestamp=1700000000123") == LOGON
-    query = "symbol=BTCUSDT&recvWindow=5000&timestamp=1700000000123"
-    assert unquote(rest_signature(signer, query)) == CANCEL and "+" not in rest_signature(signer, query)
+    assert signer.sign(b"symbol=BTCUSDT&recvWindow=5000&timestamp=1700000000123") == CANCEL
+    request = SignedRequests("h", "the-key", signer, ClockOffset()).signed("DELETE", "/", symbol="BTCUSDT")(
+        Instant(0, 0)
+    )
+    query, _, signature = urlsplit(request.target).query.rpartition("&signature=")
+    assert unquote(signature) == signer.sign(query.encode()) and not set("+/=") & set(signature)
     assert signer.logs_on and not signer.is_slow
 
 
@@ -129,7 +132,7 @@ def test_a_request_is_sent_as_it_was_signed_with_its_time_and_its_key_in_the_hea
     )
     query, _, signature = urlsplit(request.target).query.rpartition("&signature=")
     assert query == "symbol=%EF%BC%A2%26T&flag=true&recvWindow=30000&timestamp=1700000000123"
-    assert signature == rest_signature(hmac("secretsecret"), query)
+    assert signature == hmac("secretsecret").sign(query.encode())
     assert request.headers["X-MBX-APIKEY"] == "the-key" and request.method == "DELETE"
     assert dict(parse_qsl(query))["symbol"] == "Ｂ&T"
 
@@ -168,5 +171,8 @@ def test_an_account_has_exactly_one_secret_that_signs() -> None:
     for secrets, key in (({}, "api_secret"), ({"api_secret": " "}, "api_secret")):
         with pytest.raises(ValueError, match=f"^{key} missing"):
             signer_of(secrets)
+    for pem in (rsa_pem(2048), "-----BEGIN PRIVATE KEY-----"):
+        with pytest.raises(ValueError, match=r"^api_secret is a private key: name it private_key$"):
+            signer_of({"api_secret": pem})
     with pytest.raises(ValueError, match=r"^private_key given beside api_secret"):
         signer_of({"api_secret": "secretsecret", "private_key": SEED})

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from kill_switch.core.domain import CancelOutcome, OrderState, Route
+from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues.binance.signing import USED_FOR_MS, signer_of, ws_payload
 from kill_switch.venues.binance.spot import NO_ORDER, BinanceSpot, BinanceSpotOptions
 from kill_switch.venues.messages import (
@@ -181,6 +182,13 @@ def test_a_strike_is_one_frame_for_each_symbol_the_fullest_first_with_the_lists_
     assert not calls_of(player.put(Kill()), "openOrder")  # later strikes go by what is known
 
 
+def test_a_symbol_whose_order_only_a_lagging_list_has_omitted_is_struck_in_the_first_strike_alone() -> None:
+    player = ready(None, order("BTCUSDT", 2), order("ETHUSDT", 3))
+    answer_all(player, player.put(Read()), order("ETHUSDT", 3))  # 1 of 2 rows, for up to 20 s (§ 10)
+    assert [frame["params"]["symbol"] for frame in frames_of(player.put(Kill()))] == ["ETHUSDT", "BTCUSDT"]
+    assert [frame["params"]["symbol"] for frame in frames_of(player.put(Kill()))] == ["ETHUSDT"]
+
+
 def test_a_symbol_that_only_a_list_shows_is_struck_as_the_list_comes() -> None:
     player = ready(None, order("BTCUSDT", 2))
     lists = calls_of(player.put(Kill()))
@@ -275,6 +283,17 @@ def test_while_the_venue_refuses_cancels_a_strike_tries_one_symbol_because_refus
     assert len(calls_of(outputs)) + len(frames_of(outputs)) >= 58
 
 
+def test_frames_that_are_refused_for_the_limit_have_no_twins_because_these_draw_from_the_same_limit() -> None:
+    player = ready(None, *(order(f"S{number}", number + 1) for number in range(60)))
+    answer_all(player, outputs := player.put(Kill()), *(order(f"S{number}", number + 1) for number in range(60)))
+    replies: Outputs = ()
+    for frame in frames_of(outputs):
+        replies += player.put(refused(frame["id"], 429, -1003, "Too much request weight used."))
+    assert not calls_of(replies)
+    [fact] = [output for output in replies if isinstance(output, CancelAnswered)]
+    assert fact.answer is CancelOutcome.UNKNOWN and "-1003" in fact.evidence
+
+
 def test_a_used_up_limit_pauses_all_but_cancels_until_the_moment_that_the_venue_names() -> None:
     player = ready(None, order("BTCUSDT", 2))
     number = frames_of(player.put(Kill()))[0]["id"]
@@ -292,6 +311,26 @@ def test_the_weight_that_the_venue_states_as_used_is_counted_from_frames_and_fro
     [call, *_] = calls_of(player.put(Read()))
     player.put(answer(call.tag, [])._replace(headers={"x-mbx-used-weight-1m": "4500"}))
     assert player.adapter.budget.share == pytest.approx(0.25)
+
+
+def test_a_ban_that_a_login_meets_pauses_reads_and_connections_until_its_end() -> None:
+    player = Player(spot())
+    player.put(Opened(Route.WS, 1))
+    player.put(refused("subscribe", 418, -1003, "banned", serverTime=START.wall_ms, retryAfter=START.wall_ms + 60_000))
+    assert player.adapter.budget.named_pause_s(player.now) == pytest.approx(60.0)
+    assert "without requests" in player.adapter.reason_to_stay_disconnected(player.now)
+    player.put(Pause(60))
+    assert player.adapter.reason_to_stay_disconnected(player.now) == ""
+
+
+def test_all_hosts_of_the_api_share_one_pool() -> None:
+    hosts = ("api", "api1", "api4", "api-gcp")
+    accounts = {
+        host: spot({**HMAC, "api_key": f"key-{host}-0123456789"}, rest_url=f"https://{host}.binance.com")
+        for host in hosts
+    }
+    sweep_timings(accounts)
+    assert len({id(adapter.budget.counts["weight"]) for adapter in accounts.values()}) == 1
 
 
 def test_an_http_lane_that_comes_and_goes_does_not_use_the_limit_up() -> None:
@@ -554,6 +593,39 @@ def test_a_transfer_of_another_asset_is_valued_before_any_equity_is_reported() -
     assert inverse.request.target == "/api/v3/ticker/price?symbol=USDTTRY"
     assert player.put(answer(inverse.tag, {"symbol": "USDTTRY", "price": "41"})) == (Transferred("USDT", Decimal(-2)),)
     assert calls_of(player.put(Measure()), "asset/wallet/balance")
+
+
+@pytest.mark.parametrize("has_price", [True, False])
+def test_a_transfer_without_a_pair_in_the_currency_is_priced_in_another_asset_or_is_nothing_and_blinds_no_trigger(
+    has_price: bool,
+) -> None:
+    player = ready(spot(equity_currency="USDC"))
+    player.put(event("balanceUpdate", E=2, a="NEW", d="10", T=1))
+    prices = {"NEWBTC": "0.001", "BTCUSDC": "60000"} if has_price else {}
+    facts = player.put(Measure())
+    asked: list[str] = []
+    while calls := calls_of(facts or player.put(Measure()), "ticker/price"):
+        asked.append(calls[0].request.target.partition("symbol=")[2])
+        price = prices.get(asked[-1])
+        body = {"code": -1121, "msg": "Invalid symbol."} if price is None else {"symbol": asked[-1], "price": price}
+        facts = player.put(answer(calls[0].tag, body, 400 if price is None else 200))
+    tried = ["NEWUSDC", "USDCNEW", "NEWUSDT", "NEWBTC"]
+    assert asked == ([*tried, "BTCUSDC"] if has_price else tried)
+    assert [type(fact) for fact in facts] == [Transferred if has_price else UnexplainedMessage]
+    assert facts[0] == Transferred("USDC", Decimal(600)) or not has_price
+    assert calls_of(player.put(Measure()), "asset/wallet/balance")
+
+
+def test_an_overload_does_not_make_a_transfer_nothing() -> None:
+    player = ready()
+    player.put(event("balanceUpdate", E=2, a="BTC", d="2", T=1))
+    overload = {"code": -1008, "msg": "Server is currently overloaded with other requests."}
+    for _ in range(3):
+        calls = calls_of(player.put(Measure()), "ticker/price")
+        assert len(calls) == 1
+        while calls:
+            calls = calls_of(player.put(answer(calls[0].tag, overload, 503)))
+        player.put(Pause(5))
 
 
 def test_strikes_that_know_no_symbol_leave_the_lists_to_the_read_back_once_half_of_the_pool_is_in_use() -> None:

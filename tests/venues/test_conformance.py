@@ -16,7 +16,8 @@ from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.kill_trace import PAST_IDS
 from kill_switch.venues.kit.pools import weights_of
-from kill_switch.venues.kit.readback import LOOK_UP, MAX_LOOK_UPS, READ_SECOND_ROUTE_FACTOR, REFRESH, ReadBack
+from kill_switch.venues.kit.readback import LOOK_UP, MAX_LOOK_UPS, REFRESH, ReadBack
+from kill_switch.venues.kit.second_route import READ_FACTOR
 from kill_switch.venues.messages import (
     DRILL_WITHIN_S,
     Call,
@@ -123,7 +124,7 @@ def looked_up(stand: VenueProfile, call: Call) -> str:
 
 
 def test_every_registered_venue_has_a_test_profile() -> None:
-    assert set(STANDS) == set(VENUES), "a venue needs a VenueProfile in tests/harness/venue_profiles.py"
+    assert set(STANDS) == set(VENUES), "a venue needs a VenueProfile in tests/harness/profiles"
 
 
 @every_venue
@@ -148,7 +149,7 @@ def test_another_hedge_after_holds_from_the_next_strike_on(stand: VenueProfile, 
     player.adapter.second_route.change(7.0)
     outputs = [output for step in (Kill(), Read()) for output in player.put(step)]
     waits = [output.seconds for output in outputs if isinstance(output, WakeAfter)]
-    assert not {SECOND_ROUTE_S, READ_SECOND_ROUTE_FACTOR * SECOND_ROUTE_S} & set(waits)
+    assert not {SECOND_ROUTE_S, READ_FACTOR * SECOND_ROUTE_S} & set(waits)
     assert not [seconds for seconds in waits if 1.0 <= seconds < 7.0]  # shorter timers are for no second route
     assert len([seconds for seconds in waits if seconds >= 7.0]) >= 2
 
@@ -1004,8 +1005,8 @@ def test_all_lists_are_read_when_pushes_begin_again_and_only_then_the_book_is_cu
     player.put(Pause(600))
     player.put(Closed(Route.WS, 1, "gone"))
     player.put(Pause(30))
-    lists = back(stand, player)
-    targets = [stand.target(call.request.target) for call in calls_of(stand.make().read(player.now))]
+    lists = [call for call in back(stand, player) if not call.tag.startswith("token")]  # a key may be confirmed beside
+    targets = [stand.target(call.request.target) for call in calls_of(stand.ready().adapter.read(player.now))]
     assert [stand.target(call.request.target) for call in lists] == targets and not any(call.urgent for call in lists)
     assert not player.adapter.book.is_current
     answered(stand, player, lists, *stand.ids)

@@ -32,8 +32,9 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
+from tests.harness.profiles import deribit
 from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
-from tests.harness.venue_profiles import DERIBIT_CHANNELS, STANDS, deribit_login
+from tests.harness.venue_profiles import STANDS
 
 DERIBIT = STANDS["deribit"]
 ONE, TWO = DERIBIT.ids
@@ -67,16 +68,16 @@ def order(order_id: str, state: str = "open", **more: object) -> dict[str, objec
 
 
 def pushed(order_id: str, state: str = "open", **more: object) -> Received:
-    return push(DERIBIT_CHANNELS[0], order(order_id, state, **more))
+    return push(deribit.CHANNELS[0], order(order_id, state, **more))
 
 
 def log_in(
-    player: Player, conn: int = 1, *, login: object = None, channels: Iterable[str] = DERIBIT_CHANNELS
+    player: Player, conn: int = 1, *, login: object = None, channels: Iterable[str] = deribit.CHANNELS
 ) -> Outputs:
     """Let a connection log in; return what comes of the last answer."""
     DERIBIT.open(player, conn)
     outputs: Outputs = ()
-    for message in (login or deribit_login(), rpc(2, result="ok"), rpc(3, result=list(channels))):
+    for message in (login or deribit.login(), rpc(2, result="ok"), rpc(3, result=list(channels))):
         outputs = player.put(hears(conn, message))
     return outputs
 
@@ -156,7 +157,7 @@ def test_a_request_and_a_login_are_signed_as_their_parts_are_sent() -> None:
 def test_a_login_whose_scope_was_narrowed_is_refused_and_the_http_lane_is_not_ready_either() -> None:
     player = DERIBIT.player()
     DERIBIT.open(player, 1)
-    unready, closes, *_ = player.put(hears(1, deribit_login("connection account:read trade:read")))
+    unready, closes, *_ = player.put(hears(1, deribit.login("connection account:read trade:read")))
     assert unready == NotReady(Route.WS, 1, CANNOT_CANCEL, fatal=True) and isinstance(closes, CloseConnection)
     [probe] = calls_of(player.put(Probe()))
     [fact] = player.put(answer(probe.tag, NOTHING))
@@ -178,7 +179,7 @@ def test_a_key_that_may_withdraw_and_orders_that_stay_behind_are_warned_of(
     scope: str, enabled: bool, words: str
 ) -> None:
     player = DERIBIT.player()
-    [(conn, asked)] = sends_of(log_in(player, login=deribit_login(scope)))
+    [(conn, asked)] = sends_of(log_in(player, login=deribit.login(scope)))
     assert (conn, asked["method"]) == (1, "private/get_cancel_on_disconnect")
     assert asked["params"]["scope"] == "account" and asked["params"]["access_token"]
     assert player.put(hears(1, rpc(asked["id"], result={"scope": "account", "enabled": enabled}))) == ()
@@ -202,6 +203,23 @@ def test_a_refused_time_is_corrected_by_the_time_in_the_refusal() -> None:
     assert abs(frames[0][1]["params"]["timestamp"] - START.wall_ms - ahead_ms) <= 2
 
 
+def test_every_request_that_was_signed_with_the_wrong_time_is_signed_again_and_no_key_is_blamed() -> None:
+    ahead_ms = 90_000
+    refusal = {"error": {"code": 13004, "message": "invalid_credentials"}, "usOut": (START.wall_ms + ahead_ms) * 1000}
+    player = DERIBIT.player()
+    DERIBIT.open(player, 1)
+    lists = calls_of(player.put(Read()))
+    for call in lists:  # the first answer corrects the time, in which the others were signed already
+        [again] = calls_of(player.put(answer(call.tag, refusal, 401)))
+        assert again.request.target == call.request.target
+    unready, *_ = player.put(hears(1, rpc(1, **refusal)))
+    assert isinstance(unready, NotReady) and not unready.fatal
+    player.put(Pause(1))
+    DERIBIT.open(player, 2)
+    unready, *_ = player.put(hears(2, rpc(1, **refusal)))  # signed with the venue's time: it is the key
+    assert isinstance(unready, NotReady) and unready.fatal
+
+
 # ── sessions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -222,14 +240,14 @@ def test_a_refusal_for_too_many_requests_ends_the_session_and_the_other_one_carr
 
 def test_each_frame_has_the_token_of_its_own_connection_and_a_refreshed_one_at_once() -> None:
     player = DERIBIT.ready()
-    log_in(player, 2, login=deribit_login(access_token="access-of-the-second", expires_in=1000))
+    log_in(player, 2, login=deribit.login(access_token="access-of-the-second", expires_in=1000))
     timer = next(one for one in player.outputs if isinstance(one, WakeAfter) and one.seconds == 800.0)
     [(_, frame)] = sends_of(player.put(Kill()))
     assert frame["params"]["access_token"] == "access-of-the-second"
     [(conn, refresh)] = sends_of(player.put(VenueTimerFired(timer.tag)))
     assert (conn, refresh["id"]) == (2, Id.REFRESH)
     assert refresh["params"] == {"grant_type": "refresh_token", "refresh_token": "deribit-refresh-0123456789"}
-    player.put(hears(2, deribit_login(access_token="access-after-it") | {"id": Id.REFRESH}))
+    player.put(hears(2, deribit.login(access_token="access-after-it") | {"id": Id.REFRESH}))
     [(_, frame)] = sends_of(player.put(Kill()))
     assert frame["params"]["access_token"] == "access-after-it"
     assert "access-after-it" not in player.adapter.evidence("access-after-it")
@@ -348,9 +366,28 @@ def test_a_report_is_judged_by_its_error_and_never_by_the_state_of_an_order(
     assert fact.answer is answered
 
 
+def test_an_order_that_outlives_a_strike_is_cancelled_by_its_id_beside_the_next_cancel_all() -> None:
+    player = DERIBIT.ready()
+    left = [order("ETH-1"), order("SLIS-2", "untriggered"), order("ETH-3")]
+    read(player, rpc(1, result=left))
+    assert targets_of(player.put(Kill())) == []
+    read(player, rpc(1, result=[*left, order("ETH-NEW")]))
+    tried: list[str] = []
+    for _ in range(2):
+        outputs = player.put(Kill())
+        assert [frame["method"] for _, frame in sends_of(outputs)] == ["private/cancel_all"]
+        tried += targets_of(outputs)
+    assert tried[:2] == ["cancel?order_id=ETH-1", "cancel?order_id=SLIS-2"]
+    assert tried[2:] == ["cancel?order_id=ETH-3", "cancel?order_id=ETH-NEW"]
+    for call in [call for call in calls_of(player.outputs) if "cancel?" in call.request.target]:
+        assert call.command and player.put(answer(call.tag, {"error": {"code": 10004, "message": "not_found"}})) == ()
+    player.adapter.drop_strike_work()
+    assert targets_of(player.put(Kill())) == []
+
+
 def test_quotes_for_block_rfqs_are_cancelled_and_read_if_the_key_may() -> None:
     player = DERIBIT.player()
-    log_in(player, login=deribit_login("connection trade:read_write block_rfq:read_write"))
+    log_in(player, login=deribit.login("connection trade:read_write block_rfq:read_write"))
     frames = sends_of(player.put(Kill()))
     assert [frame["method"] for _, frame in frames] == ["private/cancel_all", "private/cancel_all_block_rfq_quotes"]
     assert player.put(hears(1, rpc(frames[0][1]["id"], result=[]))) == ()
@@ -363,6 +400,33 @@ def test_quotes_for_block_rfqs_are_cancelled_and_read_if_the_key_may() -> None:
     assert [each.id for each in fact.orders] == ["rfq 8"] and fact.complete
     assert len(targets_of(player.put(Read()))) == 3
     assert len(targets_of(DERIBIT.ready().put(Read()))) == 2
+
+
+FORBIDDEN = {"error": {"code": 13021, "message": "forbidden"}}
+
+
+def test_quotes_for_block_rfqs_are_read_and_cancelled_before_a_login_states_the_rights_of_the_key() -> None:
+    player = DERIBIT.player()
+    quote = {"block_rfq_quote_id": 8, "block_rfq_id": 3, "quote_state": "open"}
+    assert [each.id for each in read(player, NOTHING, NOTHING, rpc(1, result=[quote])).orders] == ["rfq 8"]
+    outputs = player.put(Kill())
+    assert targets_of(outputs)[1:] == ["cancel_all_block_rfq_quotes"]
+    for call, body in zip(calls_of(outputs), (NOTHING, rpc(1, result=1)), strict=True):
+        outputs = player.put(answer(call.tag, body))
+    assert [fact.answer for fact in outputs if isinstance(fact, CancelAnswered)] == [CancelOutcome.ACCEPTED]
+
+
+def test_a_key_without_the_scope_for_rfqs_costs_one_refused_read_that_holds_no_kill_up() -> None:
+    player = DERIBIT.player()
+    assert read(player, NOTHING, NOTHING, FORBIDDEN).complete
+    assert len(targets_of(player.put(Kill()))) == 1 and len(targets_of(player.put(Read()))) == 2
+
+
+def test_a_scope_for_rfqs_that_the_key_has_lost_hides_no_quote() -> None:
+    player = DERIBIT.player()
+    log_in(player, login=deribit.login("connection trade:read_write block_rfq:read_write"))
+    log_in(player, 2, login=deribit.login("connection trade:read_write"))
+    assert not read(player, NOTHING, NOTHING, FORBIDDEN).complete
 
 
 # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -491,7 +555,17 @@ def test_a_deposit_is_read_from_the_log_of_each_currency_whose_balance_has_chang
     )
     facts = measure(player, summaries(begun_ms + 10_000, BTC="3.1", ETH="5"), log(row("deposit", 2, 5)))
     assert [type(fact) for fact in facts] == [Equity]
-    assert [type(fact) for fact in measure(player, summaries(begun_ms + 15_000, BTC="3.1", ETH="5"))] == [Equity]
+    facts = measure(player, summaries(begun_ms + 15_000, BTC="3.1", ETH="5"), log(row("deposit", 2, 5)))
+    assert [type(fact) for fact in facts] == [Equity]
+    assert [type(fact) for fact in measure(player, summaries(begun_ms + 20_000, BTC="3.1", ETH="5"))] == [Equity]
+
+
+def test_a_withdrawal_that_the_log_shows_later_than_the_balance_is_reported_with_the_next_figures() -> None:
+    player = DERIBIT.ready()
+    measure(player, summaries(START.wall_ms, BTC="3"))
+    measure(player, summaries(START.wall_ms + 5000, BTC="1"), log())
+    facts = measure(player, summaries(START.wall_ms + 10_000, BTC="1"), log(row("withdrawal", -2, 7)))
+    assert facts[0] == Transferred("BTC", Decimal(-2)) and isinstance(facts[1], Equity)
 
 
 def test_under_cross_collateral_the_equity_is_one_figure_and_a_deposit_is_valued_in_it() -> None:
@@ -523,6 +597,13 @@ def test_a_currency_that_is_left_out_makes_no_figure() -> None:
     measure(player, summaries(START.wall_ms, BTC="1", ETH="0"))
     [fact] = measure(player, summaries(START.wall_ms + 5000, ETH="0"))
     assert isinstance(fact, UnexplainedMessage) and "BTC not listed" in fact.why
+
+
+def test_an_account_that_has_lost_all_is_measured_as_zero() -> None:
+    player = DERIBIT.ready()
+    measure(player, summaries(START.wall_ms, BTC="1", ETH="0"))
+    facts = measure(player, summaries(START.wall_ms + 5000, BTC="0", ETH="0"), log())
+    assert isinstance(facts[-1], Equity) and sum(facts[-1].amounts.values()) == 0 and facts[-1].amounts
 
 
 def test_a_signature_is_made_with_the_venues_time() -> None:

@@ -713,3 +713,18 @@ def test_the_balances_that_a_subscription_refuses_do_not_cost_the_connection() -
     [unexplained] = player.put(hears(1, refused))
     assert isinstance(unexplained, UnexplainedMessage)
     assert frames_of(player.put(Kill()))
+
+
+def test_an_order_that_outlives_a_strike_is_cancelled_by_its_id_behind_the_next_cancel_all() -> None:
+    player = KRAKEN.ready()
+    for _ in range(2):
+        [call] = calls_of(player.put(Read()))
+        player.put(answer(call.tag, KRAKEN.listed(ONE, TWO, status="open")))
+        frames = frames_of(player.put(Kill()))
+    methods = [(frame["method"], frame["params"].get("order_id")) for frame in frames]
+    assert methods == [("cancel_all", None), ("cancel_order", [ONE]), ("cancel_order", [TWO])]
+    player.put(Closed(Route.WS, 1, "gone"))
+    targets = [call.request.target for call in calls_of(player.put(Kill()))]
+    assert targets == ["/0/private/CancelAll", *["/0/private/CancelOrder"] * 2]
+    player.adapter.drop_strike_work()
+    assert len(calls_of(player.put(Kill()))) == 1

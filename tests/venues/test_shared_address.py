@@ -157,13 +157,15 @@ def endure_at_binance(make: Make, situation: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_accounts_at_three_of_binances_products_use_half_of_what_they_share_at_most(make: Make, situation: str) -> None:
+def test_accounts_at_three_of_binances_products_use_half_of_their_shared_limits_at_most(
+    make: Make, situation: str
+) -> None:
     endure_at_binance(make, situation, 120)
 
 
 @pytest.mark.hours
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_for_an_hour_accounts_at_three_of_binances_products_use_half_of_what_they_share_at_most(
+def test_for_an_hour_accounts_at_three_of_binances_products_use_half_of_their_shared_limits_at_most(
     make: Make, situation: str
 ) -> None:
     endure_at_binance(make, situation, HOUR_S)
@@ -400,7 +402,7 @@ def test_equity_becomes_rare_before_the_guard_takes_more_than_half_a_minute(
     ("name", "together", "guard_s"),
     [("kraken", 1, 8), ("kraken", 2, 19), ("oxfun", 40, 16), ("oxfun", 10, 4), ("roxom", 1, 3), ("roxom", 10, 32)],
 )
-def test_what_no_trigger_measures_leaves_the_guard_what_equity_would_take(
+def test_an_account_that_no_trigger_measures_is_guarded_in_the_time_that_equity_would_take(
     name: str, together: int, guard_s: float
 ) -> None:
     unmeasured, measured = cadence(name, together, is_measured=False), cadence(name, together)
@@ -416,7 +418,7 @@ def test_the_default_staleness_of_a_pnl_trigger_suits_one_account_at_krakens_low
 
 
 @pytest.mark.parametrize(("name", "accounts"), [("kraken", 1), ("oxfun", 10)])
-def test_a_guard_whose_reads_show_what_a_probe_shows_is_measured_and_read_as_often_as_planned(
+def test_an_account_whose_guard_reads_replace_probes_is_measured_and_read_as_often_as_planned(
     make: Make, name: str, accounts: int
 ) -> None:
     address = make(name, accounts)

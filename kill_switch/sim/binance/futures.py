@@ -40,6 +40,12 @@ class Product(NamedTuple):
     key_in_path: bool  # whether the listenKey is the last part of the stream's path, or a parameter
     is_linear: bool
 
+    def stream_key(self, request: Request) -> str:
+        """Return the listenKey in the address of a stream."""
+        if self.key_in_path:
+            return request.path.removeprefix(self.stream_path).strip("/")
+        return request.parameters().get("listenKey", "")
+
 
 USDM = Product("/fapi", ("v2", "v3"), "USDT", Decimal(100_000), "/ws-fapi/v1", "/private/ws", False, True)
 COINM = Product("/dapi", ("v1",), "BTC", Decimal(10), "/ws-dapi/v1", "/ws", True, False)
@@ -228,16 +234,10 @@ class BinanceFutures(Binance):
         # USD-M has no streams there since 2026-04-23: they open, and are silent (§5, §10)
         return self.product.stream_path if path.startswith("/ws/") else None
 
-    def stream_key(self, request: Request) -> str:
-        """Return the listenKey in the address of a stream."""
-        if self.product.key_in_path:
-            return request.path.removeprefix(self.product.stream_path).strip("/")
-        return request.parameters().get("listenKey", "")
-
     def account_of(self, request: Request) -> str | None:
         """Return the account of the key, or of the listenKey in a stream's address."""
         if "upgrade" in request.headers:
-            owner = self.listen_keys.owner(self.stream_key(request))
+            owner = self.listen_keys.owner(self.product.stream_key(request))
             return owner.name if owner else None
         return super().account_of(request)
 
@@ -252,7 +252,7 @@ class BinanceFutures(Binance):
             return self.http_error(404, None, None)
         if path != self.product.stream_path:
             return None
-        owner = self.listen_keys.owner(self.stream_key(request))
+        owner = self.listen_keys.owner(self.product.stream_key(request))
         if owner is not None and (
             self.faults.hit("reject_login", "login", owner.name, "ws") or self.vanished(owner.name)
         ):
@@ -269,7 +269,7 @@ class BinanceFutures(Binance):
             named = request.parameters().get("events", "")
             usual = {"*"} if self.options.bare_stream == "all" else set()
             session.channels |= {name for name in named.split("/") if name} or usual
-            session.id = self.stream_key(request)
+            session.id = self.product.stream_key(request)
             self.later(0.001, self.subscribed, session)
         super().opened(connection, request)
 

@@ -145,8 +145,10 @@ class Binance(TableVenue):
         return self.limits.charge(address, weight, options.pool, options.ban_after, options.ban_s)
 
     def charge_foreign(self, account: Account) -> None:
-        """Charge a request of another program to the pool, which is one for all accounts of an address."""
-        self.limits.charge_everyone(1)
+        """Charge a request of another program, once for all accounts: they share the pool of their address."""
+        fault = self.faults.peek("foreign_use")
+        if account is next(iter(self.accounts.values())) or (fault is not None and fault.account == account.name):
+            self.limits.charge_everyone(1)
 
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Charge every request, public ones and upgrades too; those of the wallet have pools of their own."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
-from kill_switch.core.domain import Instant
+from kill_switch.core.domain import Instant, Route
+from kill_switch.venues.binance.checks import AccountChecks
 from kill_switch.venues.binance.replies import Judgement, used_weights
 from kill_switch.venues.binance.signing import SignedRequests, TextAt, signer_of
 from kill_switch.venues.kit.replies import Reply
@@ -19,6 +20,7 @@ from kill_switch.venues.profile import OptionsT
 MINUTE_S = 60.0
 SYMBOLS_WHILE_REFUSED = 1  # that a strike tries beside the one with the most orders
 RENEWAL_S = 0.1  # between two signatures that are made ahead: each may block the event loop for a millisecond
+CHECKED_EVERY_S = 600.0  # a TWAP begins or ends, and a key loses a right, while the lane stays up
 REVIEWED_EVERY = 10  # renewals after which the signatures that a strike needs are listed anew
 
 
@@ -46,6 +48,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
         self.now = Instant(0, 0)  # the moment of the event, strike or drill that is being processed
         self.requests = SignedRequests(self.host, secrets["api_key"], signer_of(secrets), self.clock)
         self.judgement = Judgement(self.evidence, self.NOT_EXECUTED)
+        self._check_ns = 0  # when the account is checked next, monotonic; 0: no lane has come up
         self._to_sign: list[TextAt] = []  # what is signed ahead in turns
         self._renewals = 0
         self._renewing = False
@@ -58,6 +61,22 @@ class BinanceAccount(KitAdapter[OptionsT]):
         """Return the venue's time, in milliseconds, of the event that is being processed."""
         return self.clock.venue_ms(self.now)
 
+    # ── checks ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def begin_checks(self) -> None:
+        """Mark the checks of the account as due."""
+
+    def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
+        if route is not Route.WS:
+            self._check_ns = now.mono_ns
+        return super().on_opened(route, conn, now)
+
+    def note_probe(self, now: Instant) -> None:
+        """Mark the checks as due that this probe makes beside it: the first of a lane, then every `CHECKED_EVERY_S`."""
+        if self._check_ns and now.mono_ns >= self._check_ns:
+            self._check_ns = now.mono_ns + int(CHECKED_EVERY_S * 1e9)
+            self.begin_checks()
+
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def read_reply(self, status: int, body: Any) -> Reply:
@@ -68,7 +87,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
         return [(self.WEIGHT, used) for window_s, used in used_weights(reply.headers) if window_s == MINUTE_S]
 
     def is_over_limit(self, reply: Replied) -> bool:
-        return reply.status in (418, 429)
+        return reply.status in (403, 418, 429)  # 403: its firewall refuses what comes too fast (§ 7)
 
     def may_find(self, now: Instant, *, is_first: bool) -> bool:
         """Return whether a strike may read the lists for symbols that nobody knows.
@@ -86,6 +105,12 @@ class BinanceAccount(KitAdapter[OptionsT]):
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         self.requests.forget_ahead()
         super().on_wrong_time(reply, tries, now)
+
+    # ── checks ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def note_findings(self, checks: AccountChecks) -> None:
+        """Keep what the account's checks have found for the status."""
+        self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
 
     # ── signatures made ahead ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,7 +1,7 @@
-"""Check an account when its HTTP lane comes up: its key's rights, and orders out of a kill's reach (§ 3.7, § 9).
+"""Check an account now and then: its key's rights, and orders out of a kill's reach (§ 3.7, § 9).
 
-The checks change nothing. Each is made again until the venue has answered it. An answer that is bad is asked for again
-with each probe, because an operator may have changed something.
+Each check is due when the HTTP lane comes up, and every `account.CHECKED_EVERY_S`. It is made again until the venue has
+answered it. After a bad answer it is made with each probe, because an operator may have changed something.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.messages import NotReady, Outputs, Replied
+from kill_switch.venues.retry_after import retry_after_s
 
 NAMED = 3  # most symbols that a finding names
 DANGERS = {  # rights that no kill needs (§ 9)
@@ -51,6 +52,7 @@ class AccountChecks:
         self._on_findings = on_findings
         self._found: dict[str, Findings] = {}  # check → what its last answer shows
         self._open: set[str] = set()  # checks that are due
+        self._not_before_ns = 0  # the venue has asked for a pause until then, monotonic
 
     @property
     def why_not(self) -> str:
@@ -71,11 +73,13 @@ class AccountChecks:
         return (self._found[check.name] for check in self._checks if check.name in self._found)
 
     def begin(self) -> None:
-        """Mark every check as due, because the HTTP lane has come up."""
+        """Mark every check as due."""
         self._open = {check.name for check in self._checks}
 
     def run(self, now: Instant) -> Outputs:
         """Make the checks that are due, and again those whose finding keeps a lane from being ready."""
+        if now.mono_ns < self._not_before_ns:
+            return ()
         due = [check for check in self._checks if check.name in self._open or self._is_bad(check.name)]
         return tuple(output for check in due for output in self._ask(check, now))
 
@@ -86,9 +90,14 @@ class AccountChecks:
         part = CheckPart(self, check)
         return self._calls.start_call("check", check.build, now, context=part, on_loss=part.on_loss)
 
-    def on_answer(self, check: Check, reply: Reply) -> Outputs:
-        """Apply an answer; a refusal ends the check without a finding, because the product may not be in use."""
-        if reply.outcome not in (ReplyOutcome.ACCEPTED, ReplyOutcome.REFUSED):
+    def on_answer(self, check: Check, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        """Apply an answer; a refusal ends the check without a finding, because the product may not be in use.
+
+        An overload is no such refusal: the check is due again, after the pause that the venue asks for.
+        """
+        pause_s = max(reply.pause_s, retry_after_s(replied.headers, now.wall_ns))
+        self._not_before_ns = max(self._not_before_ns, now.mono_ns + int(pause_s * 1e9))
+        if reply.outcome not in (ReplyOutcome.ACCEPTED, ReplyOutcome.REFUSED) or replied.status >= 500:
             return ()
         self._open.discard(check.name)
         if not reply.ok:
@@ -106,7 +115,7 @@ class CheckPart(NamedTuple):
     check: Check
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        return self.checks.on_answer(self.check, reply)
+        return self.checks.on_answer(self.check, reply, replied, now)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         return ()  # it is made again with the next probe: the lanes report their own faults

@@ -13,25 +13,26 @@ from typing import Any, ClassVar
 from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
-from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAccount
-from kill_switch.venues.binance.checks import AccountChecks
+from kill_switch.venues.binance.account import BinanceAccount
 from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
 from kill_switch.venues.binance.futures_profile import (
     CANCELS,
     COINM,
     COVERED,
-    FEWEST_AGAIN,
     GUESSES,
     LISTS,
     NOT_COVERED,
     POOL,
-    SYMBOLS_AGAIN,
     USDM,
     WEIGHT,
+    BinanceCoinmOptions,
     BinanceFuturesOptions,
+    BinanceUsdmOptions,
     Product,
+    commands,
     costs,
     demand,
+    symbols_again,
 )
 from kill_switch.venues.binance.futures_replies import (
     ALGO,
@@ -67,9 +68,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     """
 
     PRODUCT: ClassVar[Product]
-    # lists may lag by 20 s (§ 10): clean reads span that, and the three of them cost a tenth of the pool
+    # lists may lag by 20 s (§ 10): clean reads span that, and the three of them cost a tenth of the pool; a read before
+    # the pushes of the strike begins no span
     TIMING = SweepTiming(
-        clean_reads=2, read_after_s=0.025, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+        clean_reads=2, read_after_s=0.25, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=45.0, list_lag_s=20.0
     )
     WS_MAX_AGE_S: ClassVar[float] = 20 * 3600.0  # the venue ends a connection after 24 h (§ 5)
     WEIGHT: ClassVar[str] = WEIGHT
@@ -85,14 +87,19 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self._balances = BalanceChecker()
         self._has_struck = False  # since the account was armed
         wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
-        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self._note_findings)
+        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self.note_findings)
         self.lists = tuple(
             OrderList(name, one_page(self._signed("GET", path)), lambda data: data, line=f"GET {product.prefix}/{path}")
             for name, path in LISTS.items()
         )
         self.look_up = self._look_up
         self.fan_out = self._fan_out = FanOut(
-            self.book, self._by_symbol, self.lists, read_order, commands_each=len(CANCELS)
+            self.book,
+            self._by_symbol,
+            self.lists,
+            read_order,
+            commands_each=len(CANCELS),
+            list_lag_s=self.TIMING.list_lag_s,
         )
         self.token_request = requests.keyed("POST", f"{product.prefix}/listenKey")
         self.keep_open = requests.public(f"{product.prefix}/ping")
@@ -158,18 +165,12 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         is_first, self._has_struck = number == 1 or not self._has_struck, True
         may_find = self.may_find(now, is_first=is_first)
         if is_first:
-            steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols())
+            steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols(), is_first=number == 1)
         else:
-            steps = self._fan_out.strike_again(now, self._symbols_again(now), may_find=may_find)
+            count = self.budget.counts[WEIGHT]
+            most = symbols_again(count.fullness(now.mono_ns), count.pool.size, is_refused=self.is_refused(now))
+            steps = self._fan_out.strike_again(now, most, may_find=may_find)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
-
-    def _symbols_again(self, now: Instant) -> int:
-        """Return how many symbols a strike that follows takes."""
-        if self.is_refused(now):
-            return SYMBOLS_WHILE_REFUSED
-        count = self.budget.counts[WEIGHT]
-        is_free = count.fullness(now.mono_ns) + len(CANCELS) * SYMBOLS_AGAIN / count.pool.size < 0.5
-        return SYMBOLS_AGAIN if is_free else FEWEST_AGAIN
 
     def texts_to_sign(self) -> Iterator[TextAt]:
         for symbol in self._fan_out.symbols():
@@ -184,13 +185,15 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def keep_warm(self, now: Instant) -> Outputs:
         """Probe; make the checks that are due beside it. A finding that bars the lane comes before its readiness."""
-        probe = super().keep_warm(now)
+        if probe := super().keep_warm(now):
+            self.note_probe(now)
         checks = (*self._cancel_check.run(now), *self._checks.run(now)) if probe else ()
         outputs = (*checks, *probe) if self.why_not_ready(Route.HTTP) else (*probe, *checks)
         return (*outputs, *self._test_stream(now))
 
-    def _note_findings(self, checks: AccountChecks) -> None:
-        self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
+    def begin_checks(self) -> None:
+        self._checks.begin()
+        self._cancel_check.begin()
 
     def why_not_ready(self, route: Route) -> str:
         return self._checks.why_not or self._cancel_check.why_not
@@ -222,21 +225,26 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         return Upgrade(urlsplit(self.ws_url).path.rstrip("/") + self._stream.dial(key))
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        if self.token is None or route is Route.WS:
-            self._stream.open(conn)
+        if self.token is None:
             return super().on_opened(route, conn, now)
-        self._checks.begin()
-        self._cancel_check.begin()
+        if route is Route.WS:
+            self._stream.open(conn)
+            opened = super().on_opened(route, conn, now)
+            # the key may have been replaced since the dial; or another program has closed it, which nobody is told
+            return (*opened, *self._close_outdated(now), *self.token.confirm(now))
         key = () if self.token.is_valid(now) else self.token.fetch(now)
         return (*super().on_opened(route, conn, now), *key, *self.start_signing_ahead())
 
     def on_new_token(self, now: Instant) -> Outputs:
-        """Connect with the new listen key; a connection that was opened with another one hears nothing any more."""
+        """Connect with the new listen key."""
+        return (*super().on_new_token(now), *self._close_outdated(now), ConnectNow())
+
+    def _close_outdated(self, now: Instant) -> Outputs:
+        """Close the connections that were opened with another listen key: they hear nothing any more."""
         key = "" if self.token is None else self.token.value
         refused = LoginRefused("the venue has handed out another listen key")
         outdated = [conn for conn in self._stream.opened_with_other(key) if conn in self.sessions]
-        closes = [output for conn in outdated for output in self.sessions.refuse(conn, refused, now)]
-        return (*super().on_new_token(now), *closes, ConnectNow())
+        return tuple(output for conn in outdated for output in self.sessions.refuse(conn, refused, now))
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
         if message.get("e") != "listenKeyExpired":
@@ -259,17 +267,8 @@ class BinanceUsdm(BinanceFutures):
     COSTS = costs(USDM)
     DEMAND = demand(USDM)
 
-    class Options(BinanceFuturesOptions):
-        """The configuration keys of an account at USD-M futures."""
-
-        ws_url: str = "wss://fstream.binance.com/private/ws"
-        rest_url: str = "https://fapi.binance.com"
-
-    COMMANDS = (
-        "DELETE /fapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
-        "DELETE /fapi/v1/algoOpenOrders: its conditional orders, always beside it",
-        "GET /fapi/v1/openOrders and /fapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
-    )
+    Options = BinanceUsdmOptions
+    COMMANDS = commands(USDM)
 
 
 class BinanceCoinm(BinanceFutures):
@@ -280,14 +279,5 @@ class BinanceCoinm(BinanceFutures):
     COSTS = costs(COINM)
     DEMAND = demand(COINM)
 
-    class Options(BinanceFuturesOptions):
-        """The configuration keys of an account at COIN-M futures."""
-
-        ws_url: str = "wss://dstream.binance.com/ws"
-        rest_url: str = "https://dapi.binance.com"
-
-    COMMANDS = (
-        "DELETE /dapi/v1/allOpenOrders: the orders of a symbol, for each symbol",
-        "DELETE /dapi/v1/algoOpenOrders: its conditional orders, always beside it",
-        "GET /dapi/v1/openOrders and /dapi/v1/openAlgoOrders: a symbol that only they show is cancelled as they come",
-    )
+    Options = BinanceCoinmOptions
+    COMMANDS = commands(COINM)

@@ -1,4 +1,4 @@
-"""Look at an account when its HTTP lane comes up: do cancels get through, and do machines run (§ 3.5, § 9)?
+"""Look at an account now and then: do cancels get through, and do machines run (§ 3.5, § 9)?
 
 A portfolio-margin account can be read here, and its cancels are refused. So a cancel that cannot hit anything is tried.
 """
@@ -10,8 +10,9 @@ from typing import Any
 
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.binance.checks import AccountChecks, Check, Findings, read_algos, read_rights
+from kill_switch.venues.binance.replies import is_wrong_key
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
-from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.messages import NotReady, Outputs, Replied
 
 PORTFOLIO_MARGIN = (
@@ -51,7 +52,7 @@ class CancelCheck:
         self._is_due = False
 
     def begin(self) -> None:
-        """Note that the HTTP lane has come up: the next probe makes the check."""
+        """Mark the check as due: the next probe makes it."""
         self._is_due = True
 
     def run(self, now: Instant) -> Outputs:
@@ -61,14 +62,18 @@ class CancelCheck:
         return self._calls.start_call("check", self._harmless, now, context=self, on_loss=self.on_loss)
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        """Apply the answer; only a refusal of the key or the account says that no cancel gets through."""
-        self._is_due = self._is_due and reply.outcome not in (ReplyOutcome.ACCEPTED, ReplyOutcome.REFUSED)
-        self.why_not = ""
+        """Apply the answer; only a refusal of the key or the account says that no cancel gets through.
+
+        An answer that has not looked for the order says nothing: what was known goes on, and the check is due again.
+        """
+        if not (reply.ok or reply.not_found or reply.key_refused):
+            return ()
+        self._is_due, self.why_not = False, ""
         if not reply.key_refused:
             return ()
-        self.why_not = (
-            f"the venue refuses cancels: {reply.evidence}; the key may not trade futures, or it is {PORTFOLIO_MARGIN}"
-        )
+        self.why_not = f"the venue refuses cancels: {reply.evidence}"
+        if not is_wrong_key(reply):
+            self.why_not += f"; the key may not trade futures, or it is {PORTFOLIO_MARGIN}"
         return (NotReady(Route.HTTP, 0, self.why_not, fatal=True),)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
+from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.profile import Guess
@@ -30,12 +31,12 @@ class Product(NamedTuple):
     account: str  # the path of its figures
     symbol: str  # that is always traded
     stream: str  # what follows the path of `ws_url`, around the listen key
-    mark: int  # `st` of its pushes
+    other: str  # `st` of the other product's pushes
 
 
 EVENTS = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/listenKeyExpired"
-USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", 1)
-COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", 2)
+USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", "2")
+COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", "1")
 
 
 def costs(product: Product) -> tuple[Cost, ...]:
@@ -45,6 +46,23 @@ def costs(product: Product) -> tuple[Cost, ...]:
         Cost("", "/sapi/", ()),  # each call has a pool of its own
         *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in [*lists, (product.account, 5.0)]),
         Cost("", "", ((WEIGHT, 1.0),)),
+    )
+
+
+def symbols_again(fullness: float, size: float, *, is_refused: bool) -> int:
+    """Return how many symbols a strike that follows takes; `fullness` is the share of the pool that is in use."""
+    if is_refused:
+        return SYMBOLS_WHILE_REFUSED
+    return SYMBOLS_AGAIN if fullness + len(CANCELS) * SYMBOLS_AGAIN / size < 0.5 else FEWEST_AGAIN
+
+
+def commands(product: Product) -> tuple[str, ...]:
+    """Return the lines of `COMMANDS`."""
+    prefix = product.prefix
+    return (
+        f"DELETE {prefix}/allOpenOrders: the orders of a symbol, for each symbol",
+        f"DELETE {prefix}/algoOpenOrders: its conditional orders, always beside it",
+        f"GET {prefix}/openOrders and {prefix}/openAlgoOrders: a symbol that only they show is cancelled as they come",
     )
 
 
@@ -83,6 +101,20 @@ class BinanceFuturesOptions(VenueOptions):
         return (
             "" if self.wallet_url == self.rest_url or (is_elsewhere and self.wallet_url == WALLET) else self.wallet_url
         )
+
+
+class BinanceUsdmOptions(BinanceFuturesOptions):
+    """The configuration keys of an account at USD-M futures."""
+
+    ws_url: str = "wss://fstream.binance.com/private/ws"
+    rest_url: str = "https://fapi.binance.com"
+
+
+class BinanceCoinmOptions(BinanceFuturesOptions):
+    """The configuration keys of an account at COIN-M futures."""
+
+    ws_url: str = "wss://dstream.binance.com/ws"
+    rest_url: str = "https://dapi.binance.com"
 
 
 COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)

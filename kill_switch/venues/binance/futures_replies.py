@@ -12,8 +12,8 @@ from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import as_decimal, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.strike import CancelResult
 
 ALGO = "algo:"  # before the id of a conditional order
 GONE = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})  # § 4; other words are alive

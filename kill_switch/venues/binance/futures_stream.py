@@ -1,6 +1,6 @@
 """Speak the user stream of Binance's futures, whose address holds a listen key (docs/venues/binance.md § 5.2).
 
-Nobody is told that a key is dead: the stream then does not open, or is silent.
+The venue does not report that a key is dead: the stream then does not open, or is silent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from kill_switch.core.domain import Instant
 from kill_switch.venues.binance.futures_profile import Product
 from kill_switch.venues.binance.futures_replies import read_algo_update, read_trade_update
 from kill_switch.venues.binance.futures_transfers import FuturesTransfers
+from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.messages import Outputs, UnexplainedMessage
 
@@ -59,16 +60,16 @@ class UserStream:
 
     def is_silent(self, now: Instant) -> bool:
         """Return whether lists show a new order for long that no push has shown, and forget it."""
-        shown_ns = self._book.unpushed_ns
+        shown_ns = self._book.awaited.missing_since_ns(self._book.pushed_ns)
         if shown_ns is None or now.mono_ns - shown_ns < SILENT_NS:
             return False
-        self._book.forget_unpushed()
+        self._book.awaited.clear()
         return True
 
     def on_push(self, message: Mapping[str, Any]) -> Outputs:
         """Process an event of the account."""
-        if message.get("st", self._product.mark) != self._product.mark:
-            return ()  # of the other product, an account of its own
+        if as_text(message.get("st")) == self._product.other:
+            return ()  # an account of its own
         match message.get("e"):
             case "ORDER_TRADE_UPDATE":
                 order, opened = read_trade_update(message)

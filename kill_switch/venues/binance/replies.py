@@ -21,6 +21,7 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "SECOND": 1, "MINUTE": 60, "H
 TOO_FAST = frozenset({-1003, -1015})
 WRONG_TIME = frozenset({-1021, -5028})
 KEY_REFUSED = frozenset({-1002, -1022, -2014, -2015, -2017, -4109})  # only an operator can help
+WRONG_KEY = frozenset({-1022, -2014})  # of these: the key or its secret is none, whatever the account is
 UNKNOWN = frozenset({-1006, -1007})  # "execution status unknown"
 NOT_EXECUTED = frozenset({-1008, -1016})  # overloaded; the host goes down
 # the texts that mean that there is no such order: a code alone has other meanings too (§ 3.1)
@@ -35,11 +36,14 @@ class Judgement(NamedTuple):
     not_executed: Collection[str] = ()  # texts of 5xx answers by which nothing was executed; any other may have been
 
     def of_rest(self, status: int, body: Any, venue_ms: int) -> Reply:
-        """Judge an HTTP answer whose JSON is `body`; `venue_ms` is the venue's time, for a ban's end."""
+        """Judge an HTTP answer whose JSON is `body`; `venue_ms` is the venue's time, for a ban's end.
+
+        Only status 200 accepts: an empty list beside a redirect is not the venue's.
+        """
         code = _code_of(body)
         if code is not None and (code < 0 or status >= 400):
             return self._of_error(status, code, body, venue_ms)
-        if status >= 400 or not isinstance(body, dict | list):
+        if status != 200 or not isinstance(body, dict | list):
             return Reply(ReplyOutcome.NO_ANSWER, f"HTTP {status}")
         return Reply(ReplyOutcome.ACCEPTED, "accepted", body)
 
@@ -69,12 +73,17 @@ class Judgement(NamedTuple):
         if code in UNKNOWN:
             return Reply(ReplyOutcome.UNKNOWN, words)
         if code in KEY_REFUSED:
-            return Reply(ReplyOutcome.REFUSED, words, key_refused=True)
+            return Reply(ReplyOutcome.REFUSED, words, error, key_refused=True)
         if code in NOT_EXECUTED or (status >= 500 and text in self.not_executed):
             return Reply(ReplyOutcome.REFUSED, words)
         if status >= 500:
             return Reply(ReplyOutcome.UNKNOWN, words)
         return Reply(ReplyOutcome.REFUSED, words, not_found=NOT_FOUND.get(code) == text or code == ARCHIVED)
+
+
+def is_wrong_key(reply: Reply) -> bool:
+    """Return whether a reply refuses the key itself, and not what the key or the account may do."""
+    return reply.key_refused and _code_of(reply.data) in WRONG_KEY
 
 
 def _is_too_fast(status: int, code: int) -> bool:

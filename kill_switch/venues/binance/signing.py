@@ -27,6 +27,7 @@ from kill_switch.venues.request import Request
 
 RECV_WINDOW_MS = 30_000  # of 60,000: a request that a slow clock or a slow path makes late still counts
 LEAST_RSA_BITS = 2048
+PEM = "-----BEGIN"
 NO_KEY = "private_key is not an unencrypted private key, in PEM or as PKCS#8 in base64"
 
 USED_FOR_MS = 20_000  # a signature that was made ahead is used for so long: it then still has a third of its window
@@ -62,6 +63,8 @@ def signer_of(secrets: Mapping[str, str]) -> Signer:
         return _private_signer(private_key)
     if not secret or not secret.strip():
         raise ValueError("api_secret missing: it signs the requests, unless private_key does")
+    if PEM in secret:
+        raise ValueError("api_secret is a private key: name it private_key")
     try:
         held = secret.encode()
     except UnicodeEncodeError:
@@ -82,7 +85,7 @@ def _private_signer(private_key: str) -> Signer:
 
 def _load(private_key: str) -> object:
     try:
-        if "-----BEGIN" in private_key:
+        if PEM in private_key:
             return load_pem_private_key(private_key.strip().encode(), password=None)
         return load_der_private_key(base64.b64decode("".join(private_key.split()), validate=True), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -96,11 +99,6 @@ def _base64(signature: bytes) -> str:
 def query_of(values: Mapping[str, Value]) -> str:
     """Return values as a query in their order, percent-encoded as it is signed and sent (§ 2)."""
     return urlencode({name: _text(value) for name, value in values.items()}, quote_via=quote, safe="")
-
-
-def rest_signature(signer: Signer, query: str, body: str = "") -> str:
-    """Return the percent-encoded signature of a query and the body that follows it without a separator."""
-    return quote(signer.sign(f"{query}{body}".encode()), safe="")
 
 
 def ws_payload(params: Mapping[str, Value]) -> bytes:

@@ -27,16 +27,17 @@ from kill_switch.venues.binance.checks import (
 )
 from kill_switch.venues.binance.replies import frame_weights
 from kill_switch.venues.binance.signing import TextAt
-from kill_switch.venues.binance.spot_replies import OrderNames, list_items, read_worth
+from kill_switch.venues.binance.spot_replies import OrderNames, list_items, read_price, read_worth
 from kill_switch.venues.binance.spot_socket import SpotSocket, event_of
 from kill_switch.venues.binance.spot_transfers import SpotTransfers
 from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.fan_out import FanOut
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
-from kill_switch.venues.kit.replies import FrameReply, ReplyOutcome
+from kill_switch.venues.kit.replies import FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
+from kill_switch.venues.kit.transfer_values import TransferValues
 from kill_switch.venues.messages import Output, Outputs, ReplaceConnection, UnexplainedMessage
 from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.profile import Guess
@@ -45,6 +46,7 @@ API, WALLET = "/api/v3/", "/sapi/v1/"
 NO_ORDER = 2**63 - 1  # well-formed, and no order has it
 DRILLED = "BTCUSDT"  # a symbol that the venue has
 SYMBOLS = 40  # of a repeated strike, for which the cadence has to leave room
+VIA = ("USDT", "BTC")  # an asset without a pair in the account's currency has one in one of them
 QUIET = frozenset({"outboundAccountPosition", "externalLockUpdate"})
 
 
@@ -66,11 +68,15 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     """
 
     NAME = "binance-spot"
+    ONE_LIMIT = True  # § 7: the weight of an address, and a refused request leads to a ban
     WEIGHT = "weight"
     TIMING = SweepTiming(
-        clean_reads=2, read_after_s=0.025, read_gap_s=2.5, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+        clean_reads=2, read_after_s=0.25, read_gap_s=2.5, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
     )
-    POOLS: ClassVar[tuple[Pool, ...]] = (Pool(WEIGHT, 6000, window_s=60.0, shared_by="address"),)  # § 7
+    POOLS: ClassVar[tuple[Pool, ...]] = (
+        # § 7; of all its hosts: api1 to api4 and api-gcp are the same API
+        Pool(WEIGHT, 6000, window_s=60.0, shared_by="address", product="binance spot"),
+    )
     COSTS: ClassVar[tuple[Cost, ...]] = (  # § 4, § 7; the wallet's calls have pools of their own
         Cost("GET", f"{API}openOrders", ((WEIGHT, 80.0),)),
         Cost("GET", f"{API}openOrderList", ((WEIGHT, 6.0),)),
@@ -142,14 +148,17 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         super().__init__(options, secrets, second_route_after_s)
         self._names = OrderNames()
         self._currency = options.equity_currency
-        self._socket = SpotSocket(self.requests, self.judgement, lambda: self.now, self.venue_ms)
-        self._transfers = SpotTransfers(
+        self._socket = SpotSocket(self.requests, self.judgement, lambda: self.now, self.venue_ms, self._note_pause)
+        self._values = TransferValues(
             self._currency,
-            lambda symbol: self.requests.public(f"{API}ticker/price", symbol=symbol),
+            lambda asset, other: self.requests.public(f"{API}ticker/price", symbol=asset + other),
+            read_price,
             self.calls,
             self.evidence,
+            VIA,
         )
-        self._checks = AccountChecks(self._questions(), self.calls, self._note_findings)
+        self._transfers = SpotTransfers(self._values)
+        self._checks = AccountChecks(self._questions(), self.calls, self.note_findings)
         self.lists = (
             OrderList(
                 "open", one_page(self._signed("GET", "openOrders")), lambda data: data, line=f"GET {API}openOrders"
@@ -162,7 +171,9 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
             ),
         )
         self.look_up = self._look_up
-        self.fan_out = FanOut(self.book, self._by_symbol, self.lists, self.read_order)
+        self.fan_out = FanOut(
+            self.book, self._by_symbol, self.lists, self.read_order, list_lag_s=self.TIMING.list_lag_s
+        )
         self.login = self._socket.login
         self.harmless = self._signed("DELETE", "order", symbol=DRILLED, orderId=NO_ORDER)
         self.harmless_frame = lambda number: self._socket.frame(
@@ -212,9 +223,6 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         ):
             yield Check(name, self.requests.signed("GET", path), read)
 
-    def _note_findings(self, checks: AccountChecks) -> None:
-        self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
-
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def cancels(self, now: Instant) -> Iterator[StrikeStep]:
@@ -231,7 +239,8 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         if not first and self.is_refused(now):
             steps = self.fan_out.strike_again(now, SYMBOLS_WHILE_REFUSED, may_find=False)
         else:
-            steps = self.fan_out.strike(now, lists=(blind and first) or (may_find and (blind or first)))
+            lists = (blind and first) or (may_find and (blind or first))
+            steps = self.fan_out.strike(now, lists=lists, is_first=first)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,7 +256,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
 
     def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
         """Read the worth of the spot wallet; balances alone would show the purchase of a coin as a loss (§ 9)."""
-        if self._transfers.has_unvalued:
+        if self._values.are_missing:
             return "a transfer has no value yet"
         worth = read_worth(data)
         return "no balance of the spot wallet in the answer" if worth is None else {self._currency: worth}
@@ -255,14 +264,16 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        if route is not Route.WS:
-            self._checks.begin()  # the lane's first probe makes them
         return (*super().on_opened(route, conn, now), *self.start_signing_ahead())
 
     def keep_warm(self, now: Instant) -> Outputs:
         """Probe; make the checks beside it that are due."""
-        probe = super().keep_warm(now)
+        if probe := super().keep_warm(now):
+            self.note_probe(now)
         return (*probe, *self._checks.run(now)) if probe else probe
+
+    def begin_checks(self) -> None:
+        self._checks.begin()
 
     def why_not_ready(self, route: Route) -> str:
         return self._checks.why_not
@@ -272,9 +283,17 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         return super().drill(now)
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self._transfers.has_unvalued and not self.budget.pause_s(now):
-            return self._transfers.request_price(now)
+        if self._values.are_missing and not self.budget.pause_s(now):
+            return self._values.request_price(now)
         return super().request_equity(now)
+
+    def _note_pause(self, reply: Reply) -> None:
+        self.budget.on_refusal(reply.pause_s, self.now, reply.evidence)
+
+    def reason_to_stay_disconnected(self, now: Instant) -> str:
+        """Return why no connection is opened: it takes of the limit, and a ban that is ignored becomes longer (§ 7)."""
+        left_s = self.budget.named_pause_s(now)
+        return f"the venue asks for {left_s:.1f} s without requests; cancels go over REST" if left_s else ""
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
         return self._socket.login_refusal(message)

@@ -9,9 +9,9 @@ from typing import Any
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import as_decimal, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import Message
-from kill_switch.venues.kit.strike import CancelResult
 
 GONE = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})  # § 4; any other status is alive
 LISTS_GONE = frozenset({"ALL_DONE", "REJECT"})  # of an order list
@@ -114,5 +114,4 @@ def read_worth(data: Any) -> Decimal | None:
 
 def read_price(data: Mapping[str, Any] | Any) -> Decimal | None:
     """Read the price of a `ticker/price` answer."""
-    price = as_decimal(data.get("price")) if isinstance(data, dict) else None
-    return price if price is not None and price > 0 else None
+    return as_decimal(data.get("price")) if isinstance(data, dict) else None

@@ -12,7 +12,7 @@ import orjson
 from kill_switch.core.domain import Instant
 from kill_switch.venues.binance.replies import Judgement
 from kill_switch.venues.binance.signing import SignedRequests, TextAt, Value
-from kill_switch.venues.kit.replies import FrameReply
+from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message
 
 LOGON, SUBSCRIBE = "logon", "subscribe"  # ids of the login's requests; those of commands are numbers
@@ -22,13 +22,22 @@ class SpotSocket:
     """The requests of one account's connections, and how their answers are read."""
 
     def __init__(
-        self, requests: SignedRequests, judgement: Judgement, moment: Callable[[], Instant], venue_ms: Callable[[], int]
+        self,
+        requests: SignedRequests,
+        judgement: Judgement,
+        moment: Callable[[], Instant],
+        venue_ms: Callable[[], int],
+        on_pause: Callable[[Reply], None],
     ) -> None:
-        """Make it; `moment` returns the moment of the event that is being processed, `venue_ms` the venue's time."""
+        """Make it; `moment` returns the moment of the event that is being processed, `venue_ms` the venue's time.
+
+        `on_pause` is called with an answer to the login by which the venue wants no requests.
+        """
         self._requests = requests
         self._judgement = judgement
         self._moment = moment
         self._venue_ms = venue_ms
+        self._on_pause = on_pause
         subscribe = "userDataStream.subscribe"
         if requests.signer.logs_on:
             self.login: tuple[LoginStep, ...] = (
@@ -71,6 +80,8 @@ class SpotSocket:
         if number not in (LOGON, SUBSCRIBE, None) or message.get("status") == 200:
             return None
         reply = self._judgement.of_frame(message, self._venue_ms())
+        if reply.pause_s:
+            self._on_pause(reply)
         name = {LOGON: "session.logon", SUBSCRIBE: "subscription"}.get(number, "session")
         optional = number is None and not reply.session_ended
         return LoginRefused(f"{name} refused: {reply.evidence}", fatal=reply.key_refused, optional=optional)

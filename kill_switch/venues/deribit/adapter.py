@@ -6,7 +6,7 @@ kept warm: a refusal for too many requests ends a session.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Order, OrderState, Route, SweepTiming
@@ -15,7 +15,10 @@ from kill_switch.venues.deribit.equity import AccountMeter
 from kill_switch.venues.deribit.json_rpc import RFQ, JsonRpcSocket
 from kill_switch.venues.deribit.options import DeribitOptions
 from kill_switch.venues.deribit.replies import (
+    INVALID_CREDENTIALS,
     METHOD_OFF,
+    NO_SCOPE,
+    QUOTE,
     TRIGGERED,
     count_quotes,
     failed_currencies,
@@ -24,13 +27,15 @@ from kill_switch.venues.deribit.replies import (
     judge_reports,
     read_order,
     read_single,
+    refused_code,
     trigger_of,
     venue_ms,
 )
 from kill_switch.venues.deribit.signing import PREFIX, DeribitRequests
+from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
-from kill_switch.venues.kit.replies import FrameReply, Reply
+from kill_switch.venues.kit.replies import FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.signing import form
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
@@ -40,6 +45,7 @@ from kill_switch.venues.profile import Guess
 
 NO_ORDER = "ETH-0"  # well-formed, and no order has it
 PRIVATE = f"{PREFIX}private/"
+CANCELS_BY_ID = 2  # of a strike at most: they draw from the bucket of the bots, which has five a second at least (§ 7)
 OF_CANCEL_ALL, TRADING, OTHERS = "cancel-all", "trading", "non-matching"  # § 7: buckets, in requests
 BY_CURRENCY, BY_KIND, RFQ_QUOTES = "cancel_all_by_currency", "cancel_all_by_kind_or_type", "cancel_all_block_rfq_quotes"
 
@@ -81,6 +87,7 @@ class Deribit(KitAdapter[DeribitOptions]):
         "GET /api/v2/private/cancel_all: its twin, if no answer comes, a part fails or the WebSocket is down",
         "GET /api/v2/private/cancel_all_by_currency: for each currency whose part has failed in the twin too",
         "GET /api/v2/private/cancel_all_by_kind_or_type: if Deribit has switched cancel_all off",
+        "GET /api/v2/private/cancel: a few orders that have outlived a strike, beside the next one",
         'ws "private/cancel_all_block_rfq_quotes" and its twin, if the key has the scope block_rfq:read_write',
     )
     COVERED = (
@@ -118,7 +125,7 @@ class Deribit(KitAdapter[DeribitOptions]):
         Guess(f"no order has the id {NO_ORDER} (§ 3.2)", "nothing: a drill cancels this id"),
         Guess(
             "the transaction log has a deposit when the balance has it (§ 9)",
-            "nothing: a deposit that comes later looks like a profit until then",
+            "the log is read once more with the next figures; until then a deposit looks like a profit",
         ),
     )
 
@@ -138,10 +145,12 @@ class Deribit(KitAdapter[DeribitOptions]):
             then=self._after_cancel_all
         )
         self._rfq_quotes = self._command(RFQ_QUOTES)._replace(judge=count_quotes)
-        self._rfq_list = OrderList("rfq", one_page(self._get("private/get_block_rfq_quotes")), lambda data: data)
+        self._read_quotes = self._get("private/get_block_rfq_quotes")
+        self._may_quote: bool | None = None  # the key's scope for block RFQs; None: no answer has told it yet
         self.lists = (
             OrderList("open", one_page(self._get("private/get_open_orders", type="all")), self._open_items),
             OrderList("trigger", one_page(self._get("private/get_open_orders", type="trigger_all")), lambda data: data),
+            OrderList("rfq", one_page(self._read_quotes), lambda data: data),
         )
         self.look_up = lambda order_id: self._get("private/get_order_state", order_id=order_id)
         self.login, self.ping = self._socket.login, self._socket.ping
@@ -167,12 +176,18 @@ class Deribit(KitAdapter[DeribitOptions]):
 
     def cancels(self, now: Instant) -> Iterable[StrikeStep]:
         yield from super().cancels(now)
-        if RFQ in self._socket.scopes:
+        if self._may_quote:
             yield self._rfq_quotes
+
+    def cancels_by_id(self) -> Iterator[CancelCommand]:
+        """Yield the cancels of orders that the strike before this one has hit too, the least tried first."""
+        known = (order_id for order_id in self.book.orders if not order_id.startswith(QUOTE))
+        for order_id in self.outlived.choose(known, CANCELS_BY_ID):
+            yield CancelCommand("cancel-order", self._get("private/cancel", order_id=order_id), extra=True)
 
     def _after_cancel_all(self, reply: Reply, now: Instant) -> Iterable[StrikeStep]:
         """Yield the cancels of the currencies whose part has failed: they draw from the bucket of the bots (§ 7)."""
-        if isinstance(reply.data, dict) and reply.data.get("code") == METHOD_OFF:
+        if refused_code(reply) == METHOD_OFF:
             yield self._command(BY_KIND, currency="any", type="all", detailed="true", freeze_quotes="true")
         for currency in failed_currencies(reply):
             yield self._command(BY_CURRENCY, currency=currency, type="all", detailed="true", freeze_quotes="true")
@@ -182,9 +197,34 @@ class Deribit(KitAdapter[DeribitOptions]):
     def read_reply(self, status: int, body: Any) -> Reply:
         return judge_http(status, body, self.evidence, self._requests.signed_ms)
 
+    def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
+        """Judge a refusal of an outdated time, or of a list that the key has no scope for."""
+        code = refused_code(reply)
+        if code == INVALID_CREDENTIALS and self._requests.is_outdated(call.asked_ns):
+            return reply._replace(outcome=ReplyOutcome.WRONG_TIME, key_refused=False)
+        if call.build is self._read_quotes:
+            if reply.ok:
+                self._note_scope(may_quote=True)
+            elif code in NO_SCOPE and not self._may_quote:
+                self._note_scope(may_quote=False)
+                return Reply(ReplyOutcome.ACCEPTED, f"the key lacks the scope {RFQ}", [])
+        return reply
+
+    def _note_scope(self, *, may_quote: bool) -> None:
+        """Leave the quotes for block RFQs out of strikes and reads if the key has never had their scope (§ 3.3)."""
+        if self._may_quote or self._may_quote is may_quote:
+            return  # a scope that was lost hides no quote that rests
+        self._may_quote, lists = may_quote, self.reader.by_name
+        if may_quote:
+            lists["rfq"] = self.lists[-1]
+        else:
+            del lists["rfq"]
+        self.book.lists = tuple(lists)
+
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         shown_ns = venue_ms(parse_json(reply.body)) * 1_000_000
         sent_ns = now.wall_ns - reply.rtt_us * 1000
+        self._requests.note_correction(now)
         self.clock.note_message(shown_ns - 1_000_000, shown_ns, sent_ns, now, refused=True)
 
     def frame_reply(self, message: Message) -> FrameReply | None:
@@ -222,10 +262,8 @@ class Deribit(KitAdapter[DeribitOptions]):
         return (*super().on_message(conn, message, now), *beside)
 
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:
-        """Use a connection; with a key that may quote for block RFQs, their list is read from now on."""
-        if RFQ in self._socket.scopes and "rfq" not in self.reader.by_name:
-            self.reader.by_name["rfq"] = self._rfq_list
-            self.book.lists = tuple(self.reader.by_name)
+        """Use a connection whose login states whether the key may quote for block RFQs."""
+        self._note_scope(may_quote=RFQ in self._socket.scopes)
         pushes = self.read_backs.begin_pushes(conn, now) if self._socket.pushes_orders(conn) else ()
         return (*self.prepare_frame(), *pushes, *self._socket.on_ready(conn))
 

@@ -1,7 +1,7 @@
 """Measure the account, and separate deposits, withdrawals and transfers from its result (docs/venues/deribit.md § 9).
 
-No channel pushes a deposit. Each currency whose balance has changed since the last figures has its transaction log read
-before the new figures are reported.
+No channel pushes a deposit. If the balance of a currency has changed, its transaction log is read before the new
+figures are reported. It is read once more with the next figures, because a row may appear after the change.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Measurement:
         self.at_ms = at_ms  # the venue's time, at which the figures had been made
         self.waiting = 0
         self.trouble = ""
+        self.moved: set[str] = set()  # currencies whose balance has changed since the last figures
         self.transfers: list[LoggedTransfer] = []
         self.prices: dict[str, Decimal] = {}  # currency → USD
 
@@ -67,6 +68,7 @@ class AccountMeter:
         self._last: Figures | None = None  # of the last measurement that was reported
         self._since_ms = 0  # the time of the first figures: rows before it are in them
         self._read_ms = 0  # the time of the last figures
+        self._moved: set[str] = set()  # currencies whose balance had changed then: a row may appear after its change
         self._seen: dict[str, None] = {}
         self._listed = BalanceChecker()
 
@@ -90,11 +92,11 @@ class AccountMeter:
             return self._report(work)
         if why := self._listed.why_incomplete(figures.balances):
             return _fail(why)
-        changed = [name for name, balance in figures.balances.items() if last.balances.get(name) != balance]
+        work.moved = {name for name, balance in figures.balances.items() if last.balances.get(name) != balance}
         outputs: Outputs = ()
-        for currency in changed:
+        for currency in sorted(work.moved | self._moved):
             outputs += self._request_log(work, currency, now)
-        return outputs if changed else self._report(work)
+        return outputs or self._report(work)
 
     def _request_log(
         self, work: Measurement, currency: str, now: Instant, number: int = 1, cursor: object = ""
@@ -163,7 +165,7 @@ class AccountMeter:
 
     def _report(self, work: Measurement) -> Outputs:
         figures, transfers = work.figures, {each.row: each for each in work.transfers if each.row not in self._seen}
-        self._last, self._read_ms = figures, work.at_ms
+        self._last, self._read_ms, self._moved = figures, work.at_ms, work.moved
         self._listed.remember(figures.balances)
         self._seen.update(dict.fromkeys(transfers))
         keep_latest(self._seen, MAX_ROWS)
@@ -200,9 +202,10 @@ def read_figures(data: Any) -> Figures | str:
         balances[currency] = balance
         if is_cross:
             cross.add(currency)
-        if equity:
-            amounts["USD" if is_cross else currency] = equity
-    return Figures(amounts, balances, frozenset(cross)) if balances else "no summaries in the answer"
+        amounts["USD" if is_cross else currency] = equity
+    # of an account that has lost all, the zeros are the figures
+    held = {currency: amount for currency, amount in amounts.items() if amount} or amounts
+    return Figures(held, balances, frozenset(cross)) if balances else "no summaries in the answer"
 
 
 def _read_row(row: object, currency: str) -> LoggedTransfer | str | None:

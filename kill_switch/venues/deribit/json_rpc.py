@@ -14,7 +14,7 @@ import orjson
 from kill_switch.core.domain import Instant
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import as_decimal, as_text
-from kill_switch.venues.deribit.replies import is_wrong_time, judge, venue_ms
+from kill_switch.venues.deribit.replies import INVALID_CREDENTIALS, code_of, is_wrong_time, judge, venue_ms
 from kill_switch.venues.deribit.signing import DeribitRequests
 from kill_switch.venues.kit.replies import FrameReply
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
@@ -72,6 +72,7 @@ class JsonRpcSocket:
         self._tokens: dict[int, str] = {}  # connection → its access token
         self._channels: dict[int, frozenset[str]] = {}  # connection → the channels that the venue has accepted
         self._asked: dict[int, Instant] = {}  # connection → when its login was sent
+        self._is_time_refused = False  # by the last answer to a login
 
     # frames
 
@@ -125,6 +126,11 @@ class JsonRpcSocket:
     def _on_login(self, conn: int, message: Message, now: Instant) -> Outputs:
         asked, shown_ms = self._asked.get(conn, now), venue_ms(message)
         refused = is_wrong_time(message, self._requests.signed_ms)
+        if refused:
+            self._requests.note_correction(now)
+        self._is_time_refused = refused or (
+            code_of(message) == INVALID_CREDENTIALS and self._requests.is_outdated(asked.mono_ns)
+        )
         dated: Outputs = ()
         if shown_ms and (refused or message["id"] == Id.AUTH):
             shown_ns = shown_ms * 1_000_000
@@ -177,7 +183,7 @@ class JsonRpcSocket:
             return LoginRefused(CANNOT_CANCEL, fatal=True) if number in (Id.AUTH, Id.REFRESH) and self.why_not else None
         reply = judge(message, self._adapter.evidence)
         if number in (Id.AUTH, Id.REFRESH):
-            if is_wrong_time(message, self._requests.signed_ms):
+            if self._is_time_refused:
                 return LoginRefused(f"the time of the login is refused: {reply.evidence}")
             return LoginRefused(f"login refused: {reply.evidence}", reply.key_refused)
         return LoginRefused(f"the session has ended: {reply.evidence}") if reply.session_ended else None

@@ -10,15 +10,17 @@ from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import Evidence, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.strike import CancelResult
 
 GONE = frozenset({"filled", "rejected", "cancelled", "archive"})  # § 4; every other state is alive
+QUOTE = "rfq "  # in front of the id of a quote for a block RFQ, whose numbers are not those of orders
 TRIGGERED = "triggered"  # of a used-up trigger: the order that it has placed has another id
 RATE_PAUSE_S = 0.5  # § 7: ten reads, or two cancels of the smallest tier, come back
 WINDOW_MS = 60_000  # § 2: a signature whose time is further off is refused
 INVALID_CREDENTIALS = 13004
 METHOD_OFF = 13025
+NO_SCOPE = frozenset({11042, 13021, 13403})  # the key may not call the method
 HARMLESS = frozenset({10045, 10012, 13019})  # in a report: a liquidation order, or a book that is closed
 
 _REFUSED = Reply(ReplyOutcome.REFUSED, "")
@@ -27,7 +29,7 @@ _ENDED = _REFUSED._replace(session_ended=True)
 _UNKNOWN = Reply(ReplyOutcome.UNKNOWN, "")
 _VERDICTS: Mapping[int, Reply] = {  # § 8; a code that is not here proves nothing
     **dict.fromkeys((10004, 10010, 11008, 11044), _REFUSED._replace(not_found=True)),
-    **dict.fromkeys((11042, 13021, 13403, 13668, 13904, 11098, 12005, INVALID_CREDENTIALS), _KEY_REFUSED),
+    **dict.fromkeys((*NO_SCOPE, 13668, 13904, 11098, 12005, INVALID_CREDENTIALS), _KEY_REFUSED),
     **dict.fromkeys((10000, 13009), _ENDED),
     10028: _UNKNOWN._replace(session_ended=True, pause_s=RATE_PAUSE_S),
     **dict.fromkeys((10012, 13019, 10019, 10029, 10030, 10045, 10048, 11050, 11052, METHOD_OFF), _REFUSED),
@@ -72,6 +74,11 @@ def code_of(message: Mapping[str, Any]) -> int:
     error = message.get("error")
     code = error.get("code") if isinstance(error, dict) else None
     return code if isinstance(code, int) else 0
+
+
+def refused_code(reply: Reply) -> object:
+    """Return the code of the error that a reply holds; None without one."""
+    return None if reply.ok or not isinstance(reply.data, dict) else reply.data.get("code")
 
 
 def is_wrong_time(message: Mapping[str, Any], signed_ms: int) -> bool:
@@ -170,7 +177,7 @@ def read_order(item: object) -> Order | None:
         return None
     symbol = as_text(item.get("instrument_name"))
     return Order(
-        f"rfq {order_id}" if is_quote else order_id, symbol, OrderState.GONE if is_gone else OrderState.LIVE, state
+        f"{QUOTE}{order_id}" if is_quote else order_id, symbol, OrderState.GONE if is_gone else OrderState.LIVE, state
     )
 
 

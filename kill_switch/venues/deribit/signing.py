@@ -9,6 +9,7 @@ from kill_switch.venues.kit.signing import RisingNonce, form, hex_hmac
 from kill_switch.venues.request import Request
 
 PREFIX = "/api/v2/"
+NEVER = -(10**18)  # monotonic ns: before every event
 
 
 class DeribitRequests:
@@ -16,6 +17,7 @@ class DeribitRequests:
 
     def __init__(self, host: str, client_id: str, secret: bytes, clock: ClockOffset) -> None:
         self.signed_ms = 0  # the time in the newest signature
+        self._corrected_ns = NEVER  # when an answer has corrected this time last, monotonic
         self._client_id = client_id
         self._secret = secret
         self._clock = clock
@@ -45,6 +47,14 @@ class DeribitRequests:
             "data": "",
             "signature": sign(self._secret, stamp, nonce, ""),
         }
+
+    def note_correction(self, now: Instant) -> None:
+        """Note that a refused signature has corrected the time: those made before have the wrong time too."""
+        self._corrected_ns = now.mono_ns
+
+    def is_outdated(self, signed_ns: int) -> bool:
+        """Return whether the time has been corrected since this moment, monotonic."""
+        return signed_ns <= self._corrected_ns
 
     def _mark(self, now: Instant) -> tuple[int, str]:
         self.signed_ms = self._clock.venue_ms(now)

@@ -7,6 +7,7 @@ sends nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 
@@ -38,6 +39,30 @@ class TryCounter:
         for order_id in chosen:
             tries[order_id] += 1
         return chosen
+
+
+class OutlivedOrders:
+    """The orders that have outlived a strike: what leaves them may do so again, and a cancel by id may not.
+
+    It watches the orders that come first in the book, which are the oldest: there may be thousands.
+    """
+
+    WATCHED = 100
+
+    def __init__(self) -> None:
+        self._struck: set[str] = set()  # orders that were known when the last strike left
+        self._tries = TryCounter()
+
+    def choose(self, known: Iterable[str], most: int) -> list[str]:
+        """Return the least tried orders that the strike before this one has hit too; call it once a strike."""
+        watched = tuple(islice(known, self.WATCHED))
+        outlived = [order_id for order_id in watched if order_id in self._struck]
+        self._struck = set(watched)
+        return self._tries.choose(outlived, most)
+
+    def clear(self) -> None:
+        """Forget the strikes, because the account is armed again."""
+        self._struck.clear()
 
 
 class BatchPlanner:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.core.latest import keep_latest
+from kill_switch.venues.kit.awaited_pushes import AwaitedPushes
 from kill_switch.venues.kit.kill_trace import PAST_IDS, KillTrace
 from kill_switch.venues.messages import OrderPlaced, OrderSeen, OrdersFound
 
@@ -38,7 +39,6 @@ class OrderBook(KillTrace):
         # of these: orders whose message a later one, or every list that was read since, contradicts
         self.doubted: dict[str, None] = {}
         self.pushed_ns = 0  # when the last push of an order came, whatever it says
-        self._turn = -1  # index of the list that a probe has read last
         self._word_ns: dict[str, int] = {}  # unproven order → when that message came
         self._confirmed: set[str] = set()  # looked up and found alive, although no list shows them
         # orders that were in the book, the latest last → when their end was stated, or 0
@@ -48,7 +48,8 @@ class OrderBook(KillTrace):
         self._shown: dict[str, set[str]] = {}  # list → orders that it has shown and not omitted since
         self._pushing: set[int] = set()  # connections that push orders now
         self._pushing_ns = 0  # since when orders are pushed without a gap
-        self._awaited: dict[str, int] = {}  # orders whose live push, within `LATE_NS`, still reports a placing → since
+        self.awaited = AwaitedPushes()  # a live push within `LATE_NS` still reports a placing
+        self._omitted: dict[str, int] = {}  # symbol → when a list last omitted an order of it without a stated end
         self.on_whole_list: Callable[[], None] = lambda: None  # called after each whole list, late ones too
 
     # knowledge
@@ -75,10 +76,15 @@ class OrderBook(KillTrace):
             return ()
         return tuple(name for name in self.lists if self._asked_ns.get(name, NEVER) < self._pushing_ns)
 
-    def lists_due(self) -> tuple[str, ...]:
-        """Return the lists that a probe must read: the next list in rotation, and the stale lists."""
-        self._turn = (self._turn + 1) % len(self.lists)
-        return tuple(dict.fromkeys((self.lists[self._turn], *self.stale)))
+    def omitted_symbols(self, lag_ns: int) -> list[str]:
+        """Return the symbols of orders that a list has omitted, and that may be alive where lists lag by `lag_ns`.
+
+        They are returned until every list was requested so long after the omission.
+        """
+        if not lag_ns:
+            return []
+        self._omitted = {symbol: at_ns for symbol, at_ns in self._omitted.items() if self._round_ns < at_ns + lag_ns}
+        return list(self._omitted)
 
     def start_pushes(self, conn: int, since_ns: int) -> None:
         """Note that a connection pushes orders from `since_ns` on, monotonic; another connection may push already."""
@@ -91,21 +97,11 @@ class OrderBook(KillTrace):
         """Note that a connection has stopped pushing; without another connection that pushes, a gap begins."""
         self._pushing.discard(conn)
         if not self._pushing:
-            self._awaited.clear()
+            self.awaited.clear()
 
     def word_ns(self, order_id: str) -> int:
         """Return when the message came, monotonic, by which an unproven order is alive."""
         return self._word_ns[order_id]
-
-    @property
-    def unpushed_ns(self) -> int | None:
-        """Since when lists show a new order, monotonic, although no order was pushed since; None: a push has come."""
-        since_ns = min(self._awaited.values(), default=None)
-        return None if since_ns is None or since_ns <= self.pushed_ns else since_ns
-
-    def forget_unpushed(self) -> None:
-        """Await no push of the orders that lists have shown: the stream has been given up."""
-        self._awaited.clear()
 
     # pushes
 
@@ -133,7 +129,7 @@ class OrderBook(KillTrace):
 
     def _placed(self, order: Order, known: bool) -> tuple[OrderPlaced | OrdersFound, ...]:
         """Report the order of a live push if it is new."""
-        known_ns = self._awaited.pop(order.id, None)
+        known_ns = self.awaited.take(order.id)
         if known and (known_ns is None or self.now_ns - known_ns > LATE_NS):
             return ()
         if self.is_current:
@@ -142,10 +138,8 @@ class OrderBook(KillTrace):
 
     def _await_listing(self, ids: Iterable[str]) -> None:
         """Expect the live pushes of orders that another message has shown, if no gap can have lost the pushes."""
-        if not self.is_current:
-            return
-        self._awaited.update(dict.fromkeys(ids, self.now_ns))
-        keep_latest(self._awaited, PAST_IDS)
+        if self.is_current:
+            self.awaited.add(ids, self.now_ns)
 
     def _take_word(self, order: Order) -> None:
         if self.tracing and order.id not in self.orders:
@@ -160,6 +154,10 @@ class OrderBook(KillTrace):
 
     def _unlist(self, order_id: str) -> None:
         """Remove an order that a list covers and no longer shows."""
+        if symbol := self.orders[order_id].symbol:
+            self._omitted.pop(symbol, None)
+            self._omitted[symbol] = self.now_ns
+            keep_latest(self._omitted, PAST_IDS)
         self._remember_gone(order_id, 0)
 
     def claim(self, order: Order) -> tuple[OrderSeen, ...]:

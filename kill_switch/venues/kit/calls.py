@@ -6,13 +6,21 @@ An `Adapter` owns one `CallStarter`. This module neither reads a venue's answers
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.clock_offset import ClockOffset
 from kill_switch.venues.kit.budget import Budget
-from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Outputs, Replied, WakeAfter
+from kill_switch.venues.messages import (
+    ANSWER_WITHIN_S,
+    Call,
+    CallLost,
+    Outputs,
+    Replied,
+    UnexplainedMessage,
+    WakeAfter,
+)
 from kill_switch.venues.request import Request
 
 LATE_WITHIN_S = 30.0  # seconds to wait for the answer to an urgent call, because a late answer still proves something
@@ -56,9 +64,9 @@ class CallStarter:
     """Start an account's calls, and keep the calls that may still be answered.
 
     A call leaves on the warm lane. If no answer comes in time, or the lane is down, a second copy leaves on a fresh
-    connection, built and signed again. The first answer that proves something ends the call. A request with an
-    `origin` leaves on a fresh connection from the start. It takes no read from the pool, and its answer says nothing of
-    the venue's clock.
+    connection, built and signed again. The first answer that proves something ends the call. A copy that cannot be
+    built counts as lost, so that each call ends. A request with an `origin` leaves on a fresh connection from the
+    start. It takes no read from the pool, and its answer says nothing of the venue's clock.
     """
 
     def __init__(
@@ -118,10 +126,7 @@ class CallStarter:
         cancel, and implies `command`; `Call` defines both. `context` becomes the call's `part`. `on_loss` replaces
         the starter's handler for this call.
         """
-        self._started += 1
-        tag = f"{kind}#{self._started}"
         twice = second_route_after_s is not None
-        spares = self._connections if twice and urgent else 0
         call = PendingCall(
             kind,
             build,
@@ -134,32 +139,32 @@ class CallStarter:
             give_up_after_s,
             context,
             on_loss,
-            spares=spares,
+            spares=self._connections if twice and urgent else 0,
         )
-        copy = self._copy(tag, call, Route.HTTP, now)
-        self.pending[tag] = call  # only now: a request that cannot be built is not waited for
-        if second_route_after_s is not None:
-            return (copy, WakeAfter(tag, second_route_after_s))
-        return (copy,) if give_up_after_s is None else (copy, WakeAfter(tag, give_up_after_s))
+        return self._start(call, now)
 
     def start_again(self, call: PendingCall, now: Instant) -> Outputs:
         """Start a refused call again, built and signed again, because the reason of the refusal has been corrected."""
-        outputs = self.start_call(
-            call.kind,
-            call.build,
-            now,
-            urgent=call.urgent,
-            cancel=call.cancel,
-            command=call.command,
-            second_route_after_s=call.second_route_after_s,
-            give_up_after_s=call.give_up_after_s,
-            context=call.part,
-            on_loss=call.on_loss,
+        twice = call.second_route_after_s is not None
+        again = replace(
+            call,
+            asked_ns=now.mono_ns,
+            second_route_allowed=twice,
+            retries=call.retries + 1,
+            copies_pending=1,
+            is_only_copy=False,
+            spares=self._connections if twice and call.urgent else 0,
+            sent=call.copies_pending > 0,  # the venue may still execute another copy of the refused call
         )
-        again = self.pending[f"{call.kind}#{self._started}"]
-        again.retries = call.retries + 1
-        again.sent = call.copies_pending > 0  # the venue may still execute another copy of the refused call
-        return outputs
+        return self._start(again, now)
+
+    def _start(self, call: PendingCall, now: Instant) -> Outputs:
+        self._started += 1
+        tag = f"{call.kind}#{self._started}"
+        self.pending[tag] = call
+        copy = self._send_copy(tag, call, Route.HTTP, now)
+        wait_s = call.give_up_after_s if call.second_route_after_s is None else call.second_route_after_s
+        return copy if wait_s is None or tag not in self.pending else (*copy, WakeAfter(tag, wait_s))
 
     def forget_commands(self) -> None:
         """Forget every call that changes the account, because the account is armed again; return no facts of them."""
@@ -167,7 +172,7 @@ class CallStarter:
             del self.pending[tag]
 
     def end_copies(self, part: object) -> None:
-        """Let no further copy of this context's calls leave, because another answer has ended what they are for."""
+        """Stop further copies of this context's calls, because another answer has made them unnecessary."""
         for call in self.pending.values():
             if call.part is part:
                 call.second_route_allowed, call.spares = False, 0
@@ -216,13 +221,13 @@ class CallStarter:
     def _take_second_route(self, tag: str, call: PendingCall, now: Instant) -> Outputs:
         call.second_route_allowed = False
         call.copies_pending += 1
-        return (self._copy(tag, call, Route.FRESH, now),)
+        return self._send_copy(tag, call, Route.FRESH, now)
 
     def _take_spare(self, tag: str, call: PendingCall, now: Instant) -> Outputs:
         """Send a copy on another warm connection, because a fresh connection takes three round trips."""
         call.spares -= 1
         call.copies_pending += 1
-        return (self._copy(tag, call, Route.HTTP, now),)
+        return self._send_copy(tag, call, Route.HTTP, now)
 
     def _take_other_route(self, tag: str, call: PendingCall, why: str, now: Instant) -> Outputs:
         if call.second_route_allowed:
@@ -233,14 +238,19 @@ class CallStarter:
         self.pending.pop(tag, None)
         return (call.on_loss or self._on_loss)(call, why, now)
 
-    def _copy(self, tag: str, call: PendingCall, route: Route, now: Instant) -> Call:
+    def _send_copy(self, tag: str, call: PendingCall, route: Route, now: Instant) -> Outputs:
+        try:
+            request = call.build(now)
+        except Exception as error:  # because whatever waits for the call has to go on
+            call.copies_pending -= 1
+            why = f"{call.kind}: internal error: {type(error).__name__}"
+            return (UnexplainedMessage(why), *self._take_other_route(tag, call, why, now))
         within_s = LATE_WITHIN_S if call.urgent else ANSWER_WITHIN_S
-        request = call.build(now)
         if request.origin:
             call.elsewhere, route = True, Route.FRESH
         else:
             self.budget.charge(request, now, command=call.command)
-        return Call(tag, request, route, call.urgent, call.cancel, call.command, within_s)
+        return (Call(tag, request, route, call.urgent, call.cancel, call.command, within_s),)
 
 
 def begin_with(first: Request, build: Build) -> Build:

@@ -13,9 +13,10 @@ from operator import attrgetter
 from kill_switch.core.domain import Instant, Order
 from kill_switch.venues.kit.batches import TryCounter
 from kill_switch.venues.kit.book import OrderBook
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.order_list import ListPage, OrderList, ReadOrder, read_page
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.strike import CancelCommand, CancelResult, LeftOut, StrikeStep
+from kill_switch.venues.kit.strike import CancelCommand, LeftOut, StrikeStep
 
 FIND = "find"  # the kind of the calls for the lists of a strike
 MAX_PAGES = 50  # pages of a list that a strike reads at most: a venue's cursor must not lead on for ever
@@ -40,43 +41,51 @@ class FanOut:
         read_order: ReadOrder,
         *,
         commands_each: int = 1,
+        list_lag_s: float = 0.0,
     ) -> None:
         """`commands` returns the `commands_each` commands that together cancel every order of a symbol.
 
-        `lists` together show every order. `read_order` is the adapter's.
+        `lists` together show every order, as it was up to `list_lag_s` seconds before. `read_order` is the adapter's.
         """
         self._book = book
         self._commands = commands
         self._lists = tuple(lists)
         self._read_order = read_order
         self._commands_each = commands_each
+        self._lag_ns = round(list_lag_s * 1e9)
         self._tries = TryCounter()
         self._first = ""  # the symbol that had the most orders when they were counted last
         book.on_whole_list = self.look_ahead
 
     def symbols(self) -> list[str]:
-        """Return the symbols of the book, those with the most orders first."""
+        """Return the symbols of a kill's first strike: those of the book, with the most orders first.
+
+        Then come those whose orders only a list has omitted, that may lag.
+        """
+        return list(dict.fromkeys([*self._ranked(), *self._book.omitted_symbols(self._lag_ns)]))
+
+    def _ranked(self) -> list[str]:
         return _ranked(self._book.orders.values())
 
     def look_ahead(self) -> None:
         """Note the symbol that a strike begins with, so that its first command need not wait for the counting."""
-        self._first = next(iter(self.symbols()), "")
+        self._first = next(iter(self._ranked()), "")
 
     def count_calls(self) -> int:
         """Return how many commands and lists the next strike would have now, for `Adapter.strike_calls`."""
-        symbols = set(map(_symbol_of, self._book.orders.values()))
+        symbols = set(map(_symbol_of, self._book.orders.values())).union(self._book.omitted_symbols(self._lag_ns))
         symbols.discard("")
         return len(symbols) * self._commands_each + len(self._lists)
 
-    def strike(self, now: Instant, *, lists: bool = True) -> Iterator[StrikeStep]:
+    def strike(self, now: Instant, *, lists: bool = True, is_first: bool = True) -> Iterator[StrikeStep]:
         """Yield the commands of one strike, each as it is built; with `lists`, read the lists too.
 
-        `now` is the moment of the strike. The second symbol is looked at only when the first symbol's commands have
-        been taken.
+        `now` is the moment of the strike. `is_first`: it is a kill's first, of all `symbols`; a later one has those of
+        the book. The second symbol is looked at only when the first symbol's commands have been taken.
         """
         strike = _StrikeBySymbol(self._book, self._commands, self._read_order, now)
         yield from strike.cancel(self._begin_with())
-        yield from strike.steps(self.symbols(), self._lists if lists else ())
+        yield from strike.steps(self.symbols() if is_first else self._ranked(), self._lists if lists else ())
 
     def strike_again(self, now: Instant, most: int, *, may_find: bool) -> Iterator[StrikeStep]:
         """Yield the commands of a strike that follows another, for `most` symbols, the least tried first.
@@ -86,7 +95,7 @@ class FanOut:
         """
         strike = _StrikeBySymbol(self._book, self._commands, self._read_order, now)
         yield from strike.cancel(self._begin_with())
-        symbols = self._tries.choose(self.symbols(), most)
+        symbols = self._tries.choose(self._ranked(), most)
         yield from strike.steps(symbols, self._lists if may_find and not symbols else ())
 
     def _begin_with(self) -> tuple[str, ...]:

@@ -96,6 +96,7 @@ class ListReader:
         self._calls = calls
         self._second_route = second_route
         book.lists = tuple(self.by_name)
+        self._turn = 0  # of the list that the next probe reads
 
     @property
     def is_single(self) -> bool:
@@ -145,9 +146,12 @@ class ListReader:
         return self.read_backs.take_list(part.read, part.name, orders, why, now)
 
     def probe(self, now: Instant) -> Outputs:
-        """Request the first page of the lists that are due; each call ends in `Ready` or `NotReady`."""
+        """Request the first page of the next list in turn, and of stale lists; each ends in `Ready` or `NotReady`."""
         outputs: Outputs = ()
-        for name in self.book.lists_due():
+        names = tuple(self.by_name)  # an adapter may leave lists out
+        next_name = names[self._turn % len(names)]
+        self._turn += 1
+        for name in dict.fromkeys((next_name, *self.book.stale)):
             part = ProbePart(self.by_name[name], self)
             build = part.order_list.page("")
             outputs += self._calls.start_call("probe", build, now, context=part, on_loss=part.on_loss)
@@ -251,8 +255,8 @@ class LookUpPart(NamedTuple):
         if not reply.ok:
             is_final = reply.outcome is ReplyOutcome.REFUSED and not reply.key_refused
             return self.read_backs.looked_up(call, (), reply.evidence, now, ask_alone=is_final)
-        found = ((order_id, self.read_item(reply.data, order_id)) for order_id in self.ids)
-        orders = [order for order_id, order in found if order is not None and order.id == order_id]
+        items = ((order_id, self.read_item(reply.data, order_id)) for order_id in self.ids)
+        orders = [order for order_id, order in items if order is not None and order.id == order_id]
         return self.read_backs.looked_up(call, orders, "the answer cannot be read", now, ask_alone=True)
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:

@@ -15,7 +15,6 @@ from kill_switch.core.domain import Instant, Order, OrderState
 from kill_switch.venues.decode import Evidence, truncate
 from kill_switch.venues.kit.book import NEVER, OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
-from kill_switch.venues.kit.second_route import READ_FACTOR
 from kill_switch.venues.messages import OrdersRead, Outputs, WakeAfter
 
 LOOK_UP = "look-up"  # the kind of the call that requests orders by their ids
@@ -29,7 +28,6 @@ REOPENED_WITHIN_NS = 5_000_000_000  # a lane that is up again within that comes 
 MIN_WAIT_S = 0.001  # a shorter timer could end at the same moment
 MAX_WHY = 600  # characters of the reasons why a read-back is incomplete
 NAMED = 3  # most orders that a line of evidence names
-READ_SECOND_ROUTE_FACTOR = READ_FACTOR
 
 
 @dataclass(slots=True)
@@ -56,8 +54,8 @@ class ReadBackRunner:
     """Run an account's read-backs; each ends in one `OrdersRead`.
 
     It also has the lists read when a connection begins to push orders. The adapter may replace three callbacks.
-    `order_request` takes up to `orders_a_call` ids of orders, and returns the builder of the request for them, or None
-    if the venue has no such call.
+    `order_request` takes up to `orders_a_call` ids of orders, and returns the builder of the request for them. It
+    returns None if the venue has no such call.
     `look_up_part` returns the context of a look-up's call, which begins with the read-back and the orders' ids.
     `count_cancelled` returns the `OrdersRead.cancelled` of an urgent read-back, and resets the count.
     """
@@ -248,8 +246,8 @@ class ReadBackRunner:
         orders = tuple(orders)
         for order in orders:
             self._take_looked_up(read, order)
-        found = {order.id for order in orders}
-        lacking = [order_id for order_id in ids if order_id not in found and order_id in self._book.unproven]
+        known = {order.id for order in orders}
+        lacking = [order_id for order_id in ids if order_id not in known and order_id in self._book.unproven]
         if ask_alone and len(ids) > 1:
             self._alone.update(lacking)
             if read is None:

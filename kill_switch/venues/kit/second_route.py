@@ -14,8 +14,8 @@ class SecondRoute:
     """The policy of one account: how long a call waits for an answer before its second copy leaves, in seconds.
 
     A probe and a drill have no second route: they test the warm lane. The first strike of a kill waits `cancel_s`,
-    whatever the round trip. Later strikes, and those with a command for each symbol, wait as long as the answers of
-    their lane take: their copies draw from the venue's limits.
+    whatever the round trip. Later strikes, and strikes with a command for each symbol, wait as long as the answers
+    of their lane take. Their copies draw from the venue's limits.
     """
 
     __slots__ = ("_trips_s", "cancel_s")

@@ -90,6 +90,10 @@ class SessionToken:
         self._ends_ns = 0
         return self.fetch(now)
 
+    def confirm(self, now: Instant) -> Outputs:
+        """Request the token again, unless that was done just now: another program may have ended it."""
+        return () if now.mono_ns < self._next_ns else self.fetch(now)
+
     def fetch(self, now: Instant) -> Outputs:
         """Request a token, unless one is under way; not sooner than the gap and the venue's pause allow."""
         if self._asking:

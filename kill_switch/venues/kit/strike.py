@@ -1,18 +1,18 @@
 """Carry out strikes of one or many commands; each strike ends in one `CancelAnswered`, and the worst outcome counts.
 
 A command is an HTTP request, or a WebSocket frame with such a request as its twin. The twin leaves if the frame is not
-answered in time, is not accepted, or loses its connection. With `twin_at_once` it leaves beside the frame, and decides
-the outcome unless it is lost; what the frame has cancelled is counted too. An adapter owns one `Striker`.
+answered in time, is not accepted, or loses its connection. An adapter owns one `Striker`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from kill_switch.core.domain import CancelOutcome, Instant, Route
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall, begin_with
+from kill_switch.venues.kit.cancel_result import CancelResult, both_results, no_detail
 from kill_switch.venues.kit.frames import FrameTracker
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.second_route import SecondRoute
@@ -34,22 +34,6 @@ FRAME_GRACE_S = 1.0  # how long a twin that has failed waits for the frame's ans
 FrameBuilder = Callable[[int], bytes]
 
 
-class CancelResult(NamedTuple):
-    """The orders that the reply to a command names; the ids go to the book."""
-
-    reply: Reply
-    cancelled_count: int | None = None  # orders that the command has cancelled; None: the reply does not say
-    cancelled: Sequence[str] = ()  # ids that the reply names as cancelled
-    ended: Sequence[str] = ()  # ids that had ended before
-    refused: Sequence[str] = ()  # ids whose cancel was refused: they are alive
-    names_all: bool = False  # `cancelled` has every order that the command has hit
-
-
-def no_detail(reply: Reply) -> CancelResult:
-    """Return the reply as it is: it names no orders."""
-    return CancelResult(reply)
-
-
 class LeftOut(NamedTuple):
     """Known orders that no command of this strike cancels: the strike is not accepted, and the next one tries them."""
 
@@ -62,7 +46,10 @@ def nothing_follows(reply: Reply, now: Instant) -> Iterable[StrikeStep]:
 
 
 class CancelCommand(NamedTuple):
-    """A command of a strike: an HTTP request, or a frame with this request as its twin."""
+    """A command of a strike: an HTTP request, or a frame with this request as its twin.
+
+    With `twin_at_once`, the twin decides the outcome unless it is lost; orders that the frame has cancelled count too.
+    """
 
     name: str
     build: Build  # builds and signs each copy of the request
@@ -131,9 +118,12 @@ class Striker:
         second_route: SecondRoute,
         carrier: Callable[[], int | None],
         on_settled: Callable[[int], None],
+        *,
+        one_limit: bool = False,
     ) -> None:
         """Make a striker without a strike.
 
+        `one_limit`: a frame that is refused for a limit has no twin, because requests draw from the same limit.
         `carrier` returns the connection that carries commands now, None if no connection does. `on_settled` is called
         with the moment, monotonic, at which a strike was made one of whose commands is settled now.
         """
@@ -144,6 +134,7 @@ class Striker:
         self._second_route = second_route
         self._carrier = carrier
         self._on_settled = on_settled
+        self._one_limit = one_limit
         self._next: tuple[Send, int] | None = None  # the prepared first frame of the next strike, and its number
         self._begun: Request | Send | None = None  # the first message of the coming strike, which was sent early
         self.frames_suffice = False  # the last frame was accepted before its twin left: strikes make no requests
@@ -164,11 +155,14 @@ class Striker:
         return self._begun
 
     def prepare(self, command: CancelCommand | None) -> Outputs:
-        """Build the first frame of the next strike in advance; () if no frame carries it."""
+        """Build the first frame of the next strike in advance; no `PrepareFrame` if no frame carries it."""
         self._next = None
         if command is None or command.frame is None or (conn := self._carrier()) is None:
             return ()
-        return (PrepareFrame(conn, self._build_next(command.frame, conn).text),)
+        try:
+            return (PrepareFrame(conn, self._build_next(command.frame, conn).text),)
+        except Exception as error:  # because the twins of a closed connection have to leave
+            return (UnexplainedMessage(_failure(command, error)),)
 
     def _build_next(self, frame: FrameBuilder, conn: int) -> Send:
         self._next = self._build_frame(frame, conn)
@@ -215,7 +209,7 @@ class Striker:
                 return self._issue(strike, step, now, begun)
             except Exception as error:  # because the commands behind it have to leave
                 strike.waiting = waiting
-                strike.leave_out(f"{step.name}: internal error: {type(error).__name__}")
+                strike.leave_out(_failure(step, error))
                 return ()
         if not isinstance(step, LeftOut):
             return (step,)
@@ -238,7 +232,10 @@ class Striker:
             send, number = prepared
             self._next = None
         else:
-            send, number = self._build_frame(command.frame, conn)
+            try:
+                send, number = self._build_frame(command.frame, conn)
+            except Exception as error:  # because the request may be built all the same
+                return (UnexplainedMessage(_failure(command, error)), *self.start_twin(part, now))
         part.conn, part.framed = conn, True
         self._frames.add(number, conn, part)
         if command.twin_at_once:
@@ -286,7 +283,8 @@ class Striker:
             self.frames_suffice = not part.twin_started
             return self._settle(part, result, now, alone=not part.twin_started)
         part.last = (outcome_of(result.reply), result.reply.evidence)
-        return self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
+        has_no_twin = part.twin_ended or (self._one_limit and result.reply.pause_s and not part.twin_started)
+        return self.settle_last(part, now) if has_no_twin else self.start_twin(part, now)
 
     def _on_frame_beside(self, part: CommandPart, result: CancelResult, now: Instant) -> Outputs:
         """Apply the answer to a frame whose twin has left beside it: the twin's answer decides, unless it is lost."""
@@ -352,10 +350,8 @@ class Striker:
         if part.settled or part.held is None:
             return ()
         frame = part.beside
-        hit_none = (
-            frame is not None and not frame.cancelled_count and outcome_of(frame.reply) is not CancelOutcome.UNKNOWN
-        )
-        return self._settle(part, _both(part.held, frame), now, alone=part.is_only_copy and hit_none)
+        hit_none = frame is not None and frame.has_hit_none
+        return self._settle(part, both_results(part.held, frame), now, alone=part.is_only_copy and hit_none)
 
     def _settle(self, part: CommandPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:
         """End a command with its final reply, and carry out what follows from it."""
@@ -363,7 +359,11 @@ class Striker:
         self._calls.end_copies(part)
         reply, strike = result.reply, part.strike
         self._note(result._replace(refused=()), alone=alone)
-        steps = tuple(part.command.then(reply, now))
+        steps: tuple[StrikeStep, ...]
+        try:
+            steps = tuple(part.command.then(reply, now))
+        except Exception as error:  # because the strike has to be answered
+            steps = (LeftOut(_failure(part.command, error)),)
         is_replaced = any(isinstance(step, CancelCommand) and step.instead for step in steps)
         follow_ups: Outputs = ()
         for step in steps:
@@ -396,14 +396,5 @@ class Striker:
             book.note_cancel_refused(order_id)
 
 
-def _both(twin: CancelResult, frame: CancelResult | None) -> CancelResult:
-    """Return the twin's result, with the orders that the frame has cancelled too: an order is cancelled once."""
-    if frame is None or not is_final(frame.reply):
-        return twin
-    if not is_final(twin.reply):
-        return twin._replace(cancelled_count=twin.cancelled_count or frame.cancelled_count)
-    if not frame.cancelled_count or twin.cancelled_count is None:
-        return twin
-    count = twin.cancelled_count + frame.cancelled_count
-    reply = twin.reply._replace(evidence=f"{count} order(s) cancelled")
-    return twin._replace(reply=reply, cancelled_count=count)
+def _failure(command: CancelCommand, error: Exception) -> str:
+    return f"{command.name}: internal error: {type(error).__name__}"

@@ -6,8 +6,9 @@ message: each private frame carries a token, which REST hands out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
@@ -21,6 +22,7 @@ from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.signing import base64_secret
 from kill_switch.venues.kit.strike import CancelCommand
+from kill_switch.venues.kit.transfer_values import TransferValues
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.kraken.key_rights import KeyRights
 from kill_switch.venues.kraken.options import KrakenOptions
@@ -33,12 +35,13 @@ from kill_switch.venues.kraken.replies import (
     read_order,
 )
 from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
-from kill_switch.venues.kraken.transfers import TransferReader
+from kill_switch.venues.kraken.transfers import TransferReader, read_last_price, ticker
 from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
 from kill_switch.venues.messages import Outputs, Replied, Send
 from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
 
+CANCELS_BY_ID = 2  # of a strike at most: each counts in the limit of its pair (§ 7)
 NO_ORDER = "OAAAAA-AAAAA-AAAAAA"  # well-formed, and no order has it
 COUNTER = "counter"
 TIERS = {"starter": (15, 0.33), "intermediate": (20, 0.5), "pro": (20, 1.0)}  # § 7: size, and decay a second
@@ -74,6 +77,7 @@ class Kraken(KitAdapter[KrakenOptions]):
     COMMANDS = (
         'ws "cancel_all": the whole account',
         "POST /0/private/CancelAll: its twin, if no answer comes or the WebSocket is down",
+        'ws "cancel_order" and its twin: a few orders that have outlived a strike, behind the next one',
     )
     COVERED = ("orders of every pair, conditional ones before they trigger too, of every program and of the web page",)
     NOT_COVERED = (
@@ -125,7 +129,10 @@ class Kraken(KitAdapter[KrakenOptions]):
         self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
         self._currency = options.equity_currency
         self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
-        self._transfers = TransferReader(self._currency, self._public, self.calls, self.evidence)
+        self._values = TransferValues(
+            self._currency, lambda *pair: self._public(ticker(*pair)), read_last_price, self.calls, self.evidence
+        )
+        self._transfers = TransferReader(self._values, self.evidence)
         self.account_wide = CancelCommand(
             "cancel-all",
             self._post("CancelAll"),
@@ -144,6 +151,13 @@ class Kraken(KitAdapter[KrakenOptions]):
         self.assemble()
         # the counter of REST slows no strikes whose frames suffice: they draw nothing from it
         self.limits.strikes_are_free = lambda: self.carrier() is not None and self.striker.frames_suffice
+
+    # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def cancels_by_id(self) -> Iterator[CancelCommand]:
+        for order_id in self.outlived.choose(self.book.orders, CANCELS_BY_ID):
+            frame = partial(self._socket.frame, "cancel_order", order_id=[order_id])
+            yield CancelCommand("cancel-order", self._post("CancelOrder", txid=order_id), frame=frame, extra=True)
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,7 +200,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         `e` has only the currencies that are collateral: the purchase of another coin would look like a loss. `eb` alone
         lacks the result of open margin positions.
         """
-        if self._transfers.has_unvalued:
+        if self._values.are_missing:
             return "a transfer has no value yet"
         figures = data if isinstance(data, dict) else {}
         balance, result = as_decimal(figures.get("eb")), as_decimal(figures.get("n"))
@@ -216,8 +230,8 @@ class Kraken(KitAdapter[KrakenOptions]):
         return MAINTENANCE_HINT if self._socket.in_maintenance else ""
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self._transfers.has_unvalued and not self.budget.pause_s(now):
-            return self._transfers.request_price(now)
+        if self._values.are_missing and not self.budget.pause_s(now):
+            return self._values.request_price(now)
         return super().request_equity(now)
 
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:

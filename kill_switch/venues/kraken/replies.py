@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import Evidence, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.strike import CancelResult
 
 GONE = frozenset({"filled", "canceled", "expired", "closed"})  # § 4.1; every other status is alive
 RATE_PAUSE_S = 9.5  # the slowest counter falls by three (§ 7): a proof's two reads, and a look-up between them

@@ -55,7 +55,7 @@ class SpotRequests:
         return reply
 
     def may_sign_again(self, call: PendingCall) -> bool:
-        """Return whether a refused nonce may be followed by another; each one that is refused nears the lockout.
+        """Return whether a refused nonce may be followed by another; each refusal nears the lockout.
 
         Once another program is known to use larger nonces, only a command is tried again, and once.
         """

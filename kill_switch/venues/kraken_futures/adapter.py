@@ -23,13 +23,14 @@ from kill_switch.venues.described_venue import ManyLookUp
 from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.batches import BatchLimits, BatchPlanner, StrikeBatches
 from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, Message
 from kill_switch.venues.kit.signing import base64_secret
-from kill_switch.venues.kit.strike import CancelCommand, CancelResult, StrikeStep
+from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.kraken.replies import MAINTENANCE_HINT, count_cancelled
 from kill_switch.venues.kraken.replies import judge_http as judge_spot

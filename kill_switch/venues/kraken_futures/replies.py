@@ -12,8 +12,8 @@ from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import Evidence, as_decimal, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.strike import CancelResult
 from kill_switch.venues.kraken.replies import MAINTENANCE_HINT, order_id_of
 
 # Words of an order that has ended, in lower case; every other word is alive (§ 4.2).

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import Evidence, as_decimal, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.order_list import OrderList, read_page
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.strike import CancelResult
 
 PAGE = 100  # the longest list, and the most open orders of an account (§ 3.2)
 TERMINAL = frozenset({"closed", "canceled", "cancelled", "rejected", "expired"})  # § 6

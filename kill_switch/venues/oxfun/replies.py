@@ -10,9 +10,9 @@ from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import Evidence, as_decimal, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import LoginRefused, Message
-from kill_switch.venues.kit.strike import CancelResult
 
 TERMINAL = frozenset(
     {

@@ -9,9 +9,9 @@ from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.decode import Evidence, as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import Message
-from kill_switch.venues.kit.strike import CancelResult
 
 TERMINAL = frozenset({"filled", "cancelled", "partiallyfilledcancelled", "rejected", "expired"})  # § 6
 INACTIVE = "inactive"  # documented without a meaning: an end only if no list shows the order as open

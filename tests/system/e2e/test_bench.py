@@ -79,6 +79,18 @@ def test_a_kill_at_a_distance_takes_one_round_trip_and_a_cold_script_several(
     assert rows["httpx, cold, in turn"]["answered_rtt"] > 3
 
 
+def test_a_kill_of_many_symbols_at_a_distance_sends_all_commands_at_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [scenario] = [known for known in round_trips.SCENARIOS if known.venue == "binance-usdm"]
+    monkeypatch.setattr(round_trips, "SCENARIOS", [scenario._replace(orders=8, symbols=4)])
+    monkeypatch.setattr(round_trips, "SCRIPTS", {})
+    assert runner.run_at_distance(0.2, 1, as_json=True) == 0
+    [row] = json.loads(capsys.readouterr().out)["round_trips"]
+    assert row["commands"] == 8
+    assert row["apart_ms"] < 200  # less than a round trip: no command waits for an answer, or for a connection to open
+
+
 def test_the_table_shows_multiples_of_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
     output.print_tables({"rows": ROWS})
     line = next(line for line in capsys.readouterr().out.splitlines() if line.split()[:2] == ["4", "kill-switch"])

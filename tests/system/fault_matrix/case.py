@@ -173,7 +173,9 @@ class _Script:
             await link.do("rest", who="victim", count=3)  # a bot that quotes on
         elif self._moment == "after":
             await self._until(
-                lambda: product.phase("victim") is Phase.CLEAR, CLEAR_WITHIN_S, "not clear without a fault"
+                lambda: product.phase("victim") is Phase.CLEAR,
+                CLEAR_WITHIN_S + self._lag_s,
+                "not clear without a fault",
             )
             await self._begin()
             await link.do("rest", who="victim", count=3)
@@ -187,12 +189,18 @@ class _Script:
         self._on = self._link.now()
         self._said_before = len(self._product.said) if self._moment == "after" else 0
 
+    @property
+    def _lag_s(self) -> float:
+        """Seconds that a proof takes more because the venue's lists may lag."""
+        pace = self._product.pace
+        return pace.list_lag_s + 2 * pace.read_gap_s if pace.list_lag_s else 0.0
+
     async def _judge(self) -> str:
         product = self._product
         since = self._on if self._moment == "after" else self._fired
         spoken_s = product.pace.residue_after_s + SPOKEN_WITHIN_S + (self._blind_s if self._moment == "after" else 0)
         if self._fault.proven_within_s:  # said or not, it is to be proven while the fault lasts
-            cleared = await self._settled(since.own_s + self._fault.proven_within_s, until_residue=False)
+            cleared = await self._settled(since.own_s + self._fault.proven_within_s + self._lag_s, until_residue=False)
             if not cleared:
                 raise Failed(f"{product.phase('victim')} after {self._passed_s(since):.1f} s of late answers")
         else:
@@ -220,10 +228,11 @@ class _Script:
         self._product.names.trouble = ""
         await self._link.do("off")
         healed = self._link.now()
-        cleared = await self._settled(healed.own_s + HEALED_WITHIN_S, until_residue=False)
+        cleared = await self._settled(healed.own_s + HEALED_WITHIN_S + self._lag_s, until_residue=False)
         if not cleared:
             left = await self._link.book()
-            raise Failed(f"{what}; then {product.phase('victim')}, {left} left, {HEALED_WITHIN_S:g} s after the fault")
+            within_s = HEALED_WITHIN_S + self._lag_s
+            raise Failed(f"{what}; then {product.phase('victim')}, {left} left, {within_s:g} s after the fault")
         self._check_verdict()
         return f"{what}, then cleared {cleared.wall_s - healed.wall_s:.1f} s"
 

@@ -148,9 +148,10 @@ def hurried(pace: SweepTiming) -> SweepTiming:
     """Wait less than in earnest (10 s, 2 s, up to 4 s, and 5 s): the matrix would take twice the time.
 
     A bot's orders beside a strike need another one, and reads behind it: the gaps between these are the venue's own
-    (its rate limit), and stay as they are. So RESIDUE comes 2 s later than they alone would have it.
+    (its rate limit), and stay as they are, and so does the lag of its lists. So RESIDUE comes 2 s later than they alone
+    would have it.
     """
-    gaps_s = pace.strike_gap_s + pace.clean_reads * pace.read_gap_s
+    gaps_s = pace.strike_gap_s + pace.clean_reads * pace.read_gap_s + pace.list_lag_s
     return replace(pace, residue_after_s=2.0 + gaps_s, guard_every_s=1.0, read_within_s=2.0, gap_cap_s=2.0)
 
 

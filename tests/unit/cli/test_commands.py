@@ -206,6 +206,16 @@ def test_fire_ends_with_0_if_the_accounts_that_it_asked_for_are_clear(
         assert invoke("fire", "--reason", "x", "--json", "-c", config).exit_code == code
 
 
+def test_fire_names_the_accounts_that_are_not_proven_yet_and_the_command_that_shows_the_proof(
+    config: Path, tmp_path: Path
+) -> None:
+    answer = {"accounts": {"a": {"state": "CONFIRMING"}, "b": {"state": "CLEAR"}, "c": {"state": "RESIDUE"}}}
+    with answering(tmp_path / "run" / "control.sock", {"fire": answer}):
+        done = invoke("fire", "--reason", "x", "--wait", "2", "--json", "-c", config)
+    assert done.exit_code == 1
+    assert "not proven within 2 s: a; the daemon goes on, and kill-switch report shows the proof" in done.stderr
+
+
 def leave_kills(tmp_path: Path, *kills: str) -> None:
     held, at = Journal(tmp_path / "state", tmp_path / "run"), clock.now()
     for kill in kills:

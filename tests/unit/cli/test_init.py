@@ -46,7 +46,7 @@ def named_places(done: Result) -> list[Path]:
     return [Path(found) for found in re.findall(r"install -D -m 0600 /dev/stdin (\S+)", done.output)]
 
 
-def test_the_example_calls_each_secret_what_init_calls_it() -> None:
+def test_the_example_and_init_have_the_same_name_for_each_secret() -> None:
     uncommented = re.sub(r"(?m)^#(\[accounts\.|\w+ *= )", r"\1", template.example())
     example = {table["venue"]: table for table in _accounts(uncommented)}
     for venue, kind in VENUES.items():

@@ -12,7 +12,7 @@ import pytest
 
 from kill_switch.core import list_lag, sweep
 from kill_switch.core.domain import Order, OrderState, Phase, Route, SweepTiming
-from kill_switch.dispatch.session import AccountSession
+from kill_switch.dispatch.pacer import Pacer
 from kill_switch.journal import segments
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.triggers.flag.trigger import FlagState, FlagTrigger
@@ -71,7 +71,7 @@ async def test_a_proof_that_waits_for_the_venues_limit_says_for_how_long(
     office = opened("a")
     await office.ask("fire", reason="runaway quoter")
     assert (await office.ask("status"))["trouble"] == []
-    monkeypatch.setattr(AccountSession, "proof_wait_s", 11.2)
+    monkeypatch.setattr(Pacer, "proof_wait_s", 11.2)
     assert (await office.ask("status"))["trouble"] == ["a: the proof waits 12 s for the venue's rate limit"]
 
 
@@ -176,7 +176,7 @@ async def test_an_order_out_of_a_kills_reach_that_an_adapter_has_found_is_a_line
     assert (await office.ask("status"))["trouble"] == []
 
 
-async def test_what_an_operator_should_change_at_the_venue_is_a_line_of_the_status_each(opened: Opened) -> None:
+async def test_each_warning_of_an_account_is_a_line_of_the_status(opened: Opened) -> None:
     office = opened("a", "b")
     office.venues["a"].warnings = ("the key may withdraw", "the key is bound to no address")
     expected = ["a: the key may withdraw", "a: the key is bound to no address"]

@@ -98,9 +98,9 @@ def test_an_account_that_waits_for_its_lists_says_so() -> None:
     assert list_lag.describe_wait(after(state, read(500), read(2500))) == ""
 
 
-def test_a_deadline_within_the_lag_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"residue_after_s is 10 s.* list_lag_s, 10 s"):
-        SweepTiming(list_lag_s=10.0)
+def test_a_deadline_that_a_usual_proof_may_miss_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"residue_after_s is 10 s.* list_lag_s and two gaps between reads, 10 s"):
+        SweepTiming(list_lag_s=9.5, read_gap_s=0.25)
 
 
 def test_a_guard_resumed_by_a_new_process_proves_nothing_while_lists_may_show_the_time_before_it() -> None:
@@ -118,3 +118,12 @@ def test_a_resumed_guard_whose_lists_lag_is_not_re_armed_at_once() -> None:
     at = Instant(ns(3), 0)
     _, [_, refused] = engine.step(state, RearmAsked(1, "ann", "", ("a",), False, (), at, ns(0)))
     assert isinstance(refused, RearmRefused) and "its lists may lag by 2 s" in refused.reasons[0]
+
+
+def test_an_account_whose_next_read_comes_after_the_deadline_is_residue_at_the_deadline(play: Theatre) -> None:
+    timing = replace(LAGS, read_gap_s=20.0, residue_after_s=3.0)
+    state = after(begun(timing), read(200))
+    assert (state.due_ns, state.wake_ns) == (ns(20_200), ns(3_000))
+    book = play.sweep(state)
+    assert book >> due(3_000) << SweepAction.RESIDUE
+    assert book.state.wake_ns == book.state.due_ns == ns(20_200)

@@ -482,6 +482,18 @@ def test_a_cancel_that_had_to_wait_is_recorded_when_it_leaves() -> None:
     assert (late["routes"], late["strike"]) == (("http",), 1)
 
 
+def test_the_commands_of_a_strike_that_had_to_wait_make_one_record_for_each_route() -> None:
+    floor = Floor()
+    floor.lanes["a"].holds = True
+    strikes = [floor.venues["a"].strike(floor.time.now()) for _ in range(200)]
+    floor.venues["a"].on_kill = lambda now: tuple(call for calls in strikes for call in calls)
+    floor.fire()
+    for call in list(floor.lanes["a"].calls):
+        floor.lanes["a"].release(call)
+    (late,) = floor.recorder.of("strike")[1:]
+    assert (late["sent"][0]["routes"], late["sent"][0]["strike"]) == (("http",), 1)
+
+
 def test_a_call_of_an_earlier_strike_that_leaves_now_is_not_taken_for_the_later_one() -> None:
     floor = Floor()
     floor.lanes["a"].holds = True
@@ -846,6 +858,17 @@ def test_round_trips_are_kept_by_route() -> None:
     floor.session().on_lane_event(PUSH)
     floor.session().on_round_trip(Route.HTTP, 900)
     assert floor.session().status.round_trips_us == {Route.WS: 1200, Route.HTTP: 900}
+
+
+@pytest.mark.parametrize("by_the_venue", [False, True])
+def test_a_websockets_round_trip_sets_when_the_copy_of_a_frame_leaves(by_the_venue: bool) -> None:
+    floor = Floor()
+    if by_the_venue:
+        floor.venues["a"].will(RoundTrip(Route.WS, 100_000))
+        floor.session().on_lane_event(PUSH)
+    else:
+        floor.session().on_round_trip(Route.WS, 100_000)
+    assert floor.venues["a"].second_route.strike_s(Route.WS, copies_wait=True) == pytest.approx(0.15)
 
 
 def test_a_warm_up_uses_the_venues_probe() -> None:

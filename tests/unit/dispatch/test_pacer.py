@@ -71,13 +71,13 @@ def test_a_kills_read_waits_for_its_share_for_a_limited_time(reserved_s: float) 
 
 def test_a_proof_that_waits_says_for_how_long_until_it_has_left() -> None:
     floor = floor_with(Full(25.0), residue("a"))
-    assert floor.session().proof_wait_s == 0
+    assert floor.session().pacer.proof_wait_s == 0
     floor.session().read_back()
-    assert floor.session().proof_wait_s == pytest.approx(25, abs=0.01)
+    assert floor.session().pacer.proof_wait_s == pytest.approx(25, abs=0.01)
     floor.time.advance(10_000)
-    assert floor.session().proof_wait_s == pytest.approx(15, abs=0.01)
+    assert floor.session().pacer.proof_wait_s == pytest.approx(15, abs=0.01)
     floor.time.advance(15_040)
-    assert floor.session().proof_wait_s == 0
+    assert floor.session().pacer.proof_wait_s == 0
 
 
 def test_the_sweep_counts_the_time_of_a_read_from_when_it_leaves() -> None:

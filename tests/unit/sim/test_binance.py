@@ -529,6 +529,18 @@ async def test_another_program_uses_the_pool_too(client: Client) -> None:
     await client.sim.until(fuller)
 
 
+@pytest.mark.parametrize("account", [{}, {"account": "binance-usdm-2"}])
+async def test_another_program_is_one_though_several_accounts_share_the_pool(
+    anyio_backend: object, account: dict[str, str]
+) -> None:
+    async with running("binance-usdm", accounts=3) as sim:
+        client = Client(sim, "binance-usdm")
+        before = int((await client.raw("GET", "time")).headers["x-mbx-used-weight-1m"])
+        await sim.fault("binance-usdm", "foreign_use", per_s=0.01, **account)  # one at once
+        after = int((await client.raw("GET", "time")).headers["x-mbx-used-weight-1m"])
+        assert after - before == 2
+
+
 # ── the life of a WebSocket (§5) ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -15,9 +15,9 @@ from kill_switch.terminal.report_views import print_report, report_view
 from tests.harness.core_playbook import Run, answered, armed, asked, due, read, reported
 
 
-def drawn(report: Mapping[str, Any]) -> str:
+def drawn(report: Mapping[str, Any], width: int = 300) -> str:
     out = io.StringIO()
-    Console(file=out, width=300, color_system=None).print(report_view(report))
+    Console(file=out, width=width, color_system=None).print(report_view(report))
     return out.getvalue()
 
 
@@ -46,6 +46,20 @@ def test_the_text_of_a_report_names_each_weakness_of_the_kill_and_the_next_comma
     command = f"touch /{'long' * 40}/latch.jsonl"
     print_report({**found, "problems": [{"text": "no latch\x1b", "do": command}]})
     assert f"! no latch\ufffd\n  {command}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_no_name_of_an_account_is_broken_on_a_terminal_of_the_usual_width(width: int) -> None:
+    run = Run(armed("binance-coinm", "kraken-futures"))(reported("binance-coinm", "kraken-futures"))
+    for name in ("binance-coinm", "kraken-futures"):
+        run(answered(name, 100), read(name, 200), due(name, 450), read(name, 500))
+    found: Any = ReportBuilder(250_000, run.entries).render()
+    found["accounts"]["kraken-futures"].update(answered_us=4_255_700, clear_us=9_999_900)
+    rows = [
+        line.split() for line in drawn(found, width).splitlines() if line.startswith(("account", "binance", "kraken"))
+    ]
+    assert [row[0] for row in rows] == ["account", "binance-coinm", "kraken-futures"]
+    assert {"verdict", "state", "clear", "left"} <= set(rows[0]) and ("by" in rows[0]) == (width > 80)
 
 
 def test_a_report_of_a_daemon_of_an_older_version_is_shown() -> None:

@@ -8,13 +8,13 @@ import anyio
 import pytest
 
 from kill_switch.core.domain import Route
+from kill_switch.testbed.relay import RelayServer
 from kill_switch.transports import fresh
 from kill_switch.transports.connection_count import ConnectionCount
 from kill_switch.transports.fresh import FreshRoute
 from kill_switch.transports.http import HttpLane
 from kill_switch.venues.messages import Call, CallLost, Event, Replied
 from kill_switch.venues.request import Request
-from tests.harness.delaying_relay import MAX_BYTES, DelayingRelay
 from tests.harness.lane_listeners import RecordingListener, get, running, until
 from tests.harness.scripted_server import Peer, Server, ok
 
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 ROUND_TRIP_S = 0.1
 COMMANDS = 80
+BODY = b"x" * (1 << 20)
 
 
 def command(number: int, route: Route = Route.HTTP) -> Call:
@@ -53,16 +54,16 @@ async def test_a_relay_delays_both_ways_and_keeps_the_order(
 ) -> None:
     async def echo(peer: Peer) -> None:
         while True:
-            await peer.say(ok(b"x" * MAX_BYTES + (await peer.request()).split(b" ")[1]))
+            await peer.say(ok(BODY + (await peer.request()).split(b" ")[1]))
 
     server.script = echo
-    async with DelayingRelay(server.port, ROUND_TRIP_S / 2) as relay:
-        lane = HttpLane(relay.https, ear, ca_file=ca_file)
+    async with RelayServer([server.port], ROUND_TRIP_S) as relay:
+        lane = HttpLane(relay.url(server.https), ear, ca_file=ca_file)
         async with running(lane.run):
             await until(lambda: lane.spare)
             lane.call(get("one", urgent=True, target="/one"))
             end = await ear.end("one")
-    assert isinstance(end, Replied) and end.body == b"x" * MAX_BYTES + b"/one"
+    assert isinstance(end, Replied) and end.body == BODY + b"/one"
     assert end.rtt_us >= (ROUND_TRIP_S - 0.01) * 1e6
 
 
@@ -70,9 +71,9 @@ async def test_80_commands_arrive_at_a_distant_venue_together_and_none_waits_for
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     venue = Venue(server)
-    async with DelayingRelay(server.port, ROUND_TRIP_S / 2) as relay:
+    async with RelayServer([server.port], ROUND_TRIP_S) as relay:
         count = ConnectionCount(lambda: COMMANDS + 2, per_s=lambda: 100.0)
-        lane = HttpLane(relay.https, ear, ca_file=ca_file, count=count)
+        lane = HttpLane(relay.url(server.https), ear, ca_file=ca_file, count=count)
         async with running(lane.run):
             await until(lambda: sum(1 for _ in lane._idle) == COMMANDS + 2, within_s=15)
             early = command(0)
@@ -90,12 +91,12 @@ async def test_80_commands_of_a_lane_that_dies_leave_over_the_second_route_at_on
     server: Server, ear: RecordingListener, ca_file: str
 ) -> None:
     venue = Venue(server)
-    async with DelayingRelay(server.port, ROUND_TRIP_S / 2) as relay:
+    async with RelayServer([server.port], ROUND_TRIP_S) as relay:
         count = ConnectionCount(lambda: COMMANDS + 2, per_s=lambda: 100.0)
-        lane = HttpLane(relay.https, ear, ca_file=ca_file, count=count)
+        lane = HttpLane(relay.url(server.https), ear, ca_file=ca_file, count=count)
         async with running(lane.run) as group:
             await until(lambda: sum(1 for _ in lane._idle) == COMMANDS + 2, within_s=15)
-            route = FreshRoute(relay.https, ear, group.start_soon, ca_file=ca_file)
+            route = FreshRoute(relay.url(server.https), ear, group.start_soon, ca_file=ca_file)
 
             def on_event(event: Event) -> None:
                 if isinstance(event, CallLost):

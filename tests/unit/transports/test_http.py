@@ -588,7 +588,7 @@ async def test_a_late_answer_arrives_and_other_calls_do_not_wait_for_it(
         ends = [await ear.end(tag) for tag in ("late-1", "late-2")]
         assert [end.body for end in ends if isinstance(end, Replied)] == [b"/late-1", b"/late-2"]
         assert min(end.rtt_us for end in ends if isinstance(end, Replied)) > 300_000
-        await until(lambda: not any(c.open for c in lane._pool._late))  # it is closed once its answer has come
+        await until(lambda: not any(c.open for c in lane.pool._late))  # it is closed once its answer has come
     assert len(server.peers) == 4
 
 

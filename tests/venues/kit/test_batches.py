@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kill_switch.venues.kit.batches import Batch, BatchLimits, BatchPlanner, StrikeBatches, TryCounter
+from kill_switch.venues.kit.batches import Batch, BatchLimits, BatchPlanner, OutlivedOrders, StrikeBatches, TryCounter
 
 LIMITS = BatchLimits(str.isdigit, batch_orders=2, singles=1)
 
@@ -73,3 +73,12 @@ def test_the_least_tried_orders_are_chosen_and_orders_that_are_gone_are_forgotte
     assert tries.choose("abc", 2) == ["c", "a"]
     assert tries.choose("bc", 2) == ["b", "c"]
     assert tries.choose("abc", 1) == ["a"]  # it was gone
+
+
+def test_only_orders_that_the_strike_before_has_hit_too_have_outlived_it_and_the_least_tried_come_first() -> None:
+    outlived = OutlivedOrders()
+    assert outlived.choose(["a", "b"], 1) == []
+    assert outlived.choose(["a", "b", "new"], 1) == ["a"]
+    assert outlived.choose(["a", "b", "new"], 2) == ["b", "new"]
+    outlived.clear()
+    assert outlived.choose(["a", "b"], 2) == []

@@ -1,13 +1,25 @@
-"""Calls to another host than the account's: a token that the spot API of a venue hands out for its other products."""
+"""Calls to another host than the account's, and calls a copy of which cannot be built."""
 
 from __future__ import annotations
 
-from kill_switch.core.domain import Route
-from kill_switch.venues.messages import Call, Opened, ServerTime, VenueTimerFired
-from kill_switch.venues.request import Request
-from tests.harness.venue_playbook import Player, answer
+import pytest
 
-from .tiny_venue import Tiny, calls_of
+from kill_switch.core.domain import CancelOutcome, Instant, Route
+from kill_switch.venues.messages import (
+    Call,
+    CallLost,
+    CancelAnswered,
+    Opened,
+    OrdersRead,
+    Output,
+    ServerTime,
+    VenueTimerFired,
+    WakeAfter,
+)
+from kill_switch.venues.request import Request
+from tests.harness.venue_playbook import Kill, Pause, Player, Read, answer
+
+from .tiny_venue import Tiny, accepted, calls_of, ready
 
 ELSEWHERE = "https://other.test"
 
@@ -44,3 +56,100 @@ def test_the_date_of_another_hosts_answer_moves_no_clock_and_its_refusal_concern
     assert not [output for output in outputs if isinstance(output, ServerTime)]
     assert player.adapter.clock.bounds_ns is None
     assert not player.adapter.calls.is_elsewhere(call.tag)
+
+
+# ── a copy that cannot be built ───────────────────────────────────────────────────────────────────────────────────
+
+
+class Breaking:
+    """A builder whose copies fail, from the second on or from the first."""
+
+    def __init__(self, *, good: int) -> None:
+        self.good = good
+
+    def __call__(self, now: Instant) -> Request:
+        self.good -= 1
+        if self.good < 0:
+            raise ValueError("cannot be built")
+        return Request("POST", "/all", {"Host": "tiny.test"})
+
+
+def facts_of(outputs: tuple[Output, ...]) -> list[CancelAnswered]:
+    return [output for output in outputs if isinstance(output, CancelAnswered)]
+
+
+def struck(good: int) -> tuple[Player, Call]:
+    """Strike over HTTP with a command whose first `good` copies can be built; return its first copy."""
+    adapter = Tiny()
+    account_wide = adapter.account_wide
+    assert account_wide is not None
+    adapter.account_wide = account_wide._replace(frame=None, build=Breaking(good=good))
+    player = ready(adapter)
+    [call] = calls_of(player.put(Kill()))
+    return player, call
+
+
+def test_a_second_copy_that_cannot_be_built_leaves_the_first_copy_its_answer() -> None:
+    player, call = struck(good=1)
+    assert not calls_of(player.put(VenueTimerFired(call.tag)))
+    [fact] = facts_of(player.put(accepted(call.tag, count=2)))
+    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 2)
+
+
+@pytest.mark.parametrize("timer_first", [True, False])
+def test_a_strike_whose_second_copy_cannot_be_built_is_answered_once_the_first_copy_is_lost(timer_first: bool) -> None:
+    player, call = struck(good=1)
+    if timer_first:
+        player.put(VenueTimerFired(call.tag))
+    [fact] = facts_of(player.put(CallLost(call.tag, True, "lane lost")))
+    assert fact.answer is CancelOutcome.UNKNOWN
+    assert not player.adapter.calls.pending
+
+
+def test_a_call_whose_first_copy_alone_cannot_be_built_leaves_on_its_second_route() -> None:
+    adapter = Tiny()
+    copies = iter([ValueError("once")])
+
+    def build(now: Instant) -> Request:
+        for error in copies:
+            raise error
+        return Request("GET", "/list0?", {"Host": "tiny.test"})
+
+    player = ready(adapter)
+    [call] = calls_of(adapter.calls.start_call("orders", build, player.now, urgent=True, second_route_after_s=1.0))
+    assert call.route is Route.FRESH
+
+
+def test_a_command_that_is_refused_for_its_time_and_cannot_be_signed_again_ends_the_strike() -> None:
+    player, call = struck(good=1)
+    [fact] = facts_of(player.put(answer(call.tag, {"code": 4})))
+    assert fact.answer is not CancelOutcome.ACCEPTED
+    assert "internal error: ValueError" in fact.evidence
+    assert not player.adapter.calls.pending
+
+
+def test_a_token_whose_request_cannot_be_built_is_requested_again_later() -> None:
+    class Unbuilt(Tiny):
+        def assemble(self) -> None:
+            self.broken = Breaking(good=0)
+            self.token_request = self.broken
+            super().assemble()
+
+    adapter = Unbuilt()
+    player = Player(adapter)
+    outputs = player.put(Opened(Route.WS, 1))
+    assert not calls_of(outputs)
+    [timer] = [output for output in outputs if isinstance(output, WakeAfter)]
+    adapter.broken.good = 1
+    player.put(Pause(timer.seconds))
+    [call] = calls_of(player.put(VenueTimerFired(timer.tag)))
+    assert call.tag.startswith("token")
+
+
+def test_a_list_whose_page_cannot_be_built_makes_the_read_back_incomplete() -> None:
+    adapter = Tiny(lists=1)
+    player = ready(adapter)
+    only = adapter.lists[0]._replace(page=lambda cursor: Breaking(good=0))
+    adapter.reader.by_name[only.name] = only
+    [read] = [output for output in player.put(Read()) if isinstance(output, OrdersRead)]
+    assert not read.complete and "internal error: ValueError" in read.why

@@ -12,7 +12,7 @@ from kill_switch.venues.kit.fan_out import MAX_PAGES, FanOut
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
 from kill_switch.venues.messages import Call, CallLost, CancelAnswered, Closed, Output, VenueTimerFired
 from kill_switch.venues.request import Request
-from tests.harness.venue_playbook import Kill, Player, answer
+from tests.harness.venue_playbook import Kill, Pause, Player, Read, answer
 
 from .tiny_venue import Tiny, accepted, calls_of, ready
 
@@ -22,13 +22,13 @@ SPACES = ("orders", "algo")
 class BySymbol(Tiny):
     """It cancels the orders of one symbol in one order space; an order is listed as `SYMBOL:ID`."""
 
-    def __init__(self, *, lists: int = 1) -> None:
+    def __init__(self, *, lists: int = 1, lag_s: float = 0.0) -> None:
         super().__init__(lists=lists)
         self.account_wide = None
         self.broken = ""  # a symbol whose command cannot be built
         self.built: list[str] = []
         self.fan_out: FanOut = FanOut(
-            self.book, self._by_symbol, self.lists, self.read_order, commands_each=len(SPACES)
+            self.book, self._by_symbol, self.lists, self.read_order, commands_each=len(SPACES), list_lag_s=lag_s
         )
 
     def _by_symbol(self, symbol: str) -> tuple[CancelCommand, ...]:
@@ -102,6 +102,22 @@ def test_the_next_strikes_calls_are_counted_without_building_any() -> None:
     _, adapter = knowing("A:1", "B:2", "B:3", lists=2)
     adapter.broken = "A"
     assert adapter.fan_out.count_calls() == 2 * len(SPACES) + 2
+
+
+@pytest.mark.parametrize(("lag_s", "later_s", "symbols"), [(20, 18.9, "BA"), (20, 20.1, "B"), (0, 1.0, "B")])
+def test_a_first_strike_has_the_symbol_that_a_list_has_omitted_until_no_list_can_lag_so_far(
+    lag_s: float, later_s: float, symbols: str
+) -> None:
+    player = ready(adapter := BySymbol(lag_s=lag_s))
+    for items, pause_s in ((["A:1", "B:2"], 1.0), (["B:2"], later_s), (["B:2"], 1.0)):
+        for call in calls_of(player.put(Read())):
+            player.put(accepted(call.tag, orders=items))
+        player.put(Pause(pause_s))
+    assert adapter.strike_calls() == len(symbols) * len(SPACES) + 1
+    first = [target for target in targets(player.put(Kill())) if "symbol=" in target]
+    assert first == of_symbols(*symbols)
+    again = list(adapter.fan_out.strike(player.now, lists=False, is_first=False))
+    assert [step.name for step in again if isinstance(step, CancelCommand)] == [f"{space} B" for space in SPACES]
 
 
 def test_each_command_is_built_only_when_the_one_before_has_been_taken() -> None:
@@ -220,4 +236,4 @@ def test_a_strike_none_of_whose_commands_can_be_built_is_unsent_and_says_why() -
     steps = adapter.fan_out.strike(player.now, lists=False)
     facts = answers((*adapter.striker.strike(steps, player.now, is_later=False),))
     assert [fact.answer for fact in facts] == [CancelOutcome.UNSENT]
-    assert facts[0].evidence.startswith("orders B: internal error: ValueError")
+    assert "orders B: internal error: ValueError" in facts[0].evidence

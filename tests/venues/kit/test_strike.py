@@ -7,14 +7,16 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, Route
 from kill_switch.venues.described_venue import COMMAND_RETRIES
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.second_route import LONGEST_S, PATIENCE
-from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand, CancelResult, LeftOut, StrikeStep
+from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand, LeftOut, StrikeStep
 from kill_switch.venues.messages import (
     CallLost,
     CancelAnswered,
     CloseConnection,
     Closed,
     NotReady,
+    Opened,
     Output,
     PrepareFrame,
     Replied,
@@ -78,7 +80,7 @@ def frame_answered(player: Player, code: int = 0, **data: object) -> tuple[Outpu
 
 
 @pytest.mark.parametrize("frame_first", [True, False])
-def test_what_a_frame_and_its_twin_at_once_have_cancelled_counts_together(frame_first: bool) -> None:
+def test_cancels_of_a_frame_and_of_its_twin_at_once_count_together(frame_first: bool) -> None:
     for by_frame, by_twin in ((3, 0), (0, 2), (2, 1), (0, 0)):
         player, twin = both_at_once()
         if frame_first:
@@ -481,3 +483,94 @@ def test_in_a_pause_only_the_commands_of_kills_leave() -> None:
     assert frames_of(player.put(Kill())) and not player.adapter.request_equity(player.now)
     player.now = Instant(player.now.mono_ns + 10_000_000_000, player.now.wall_ns)
     assert calls_of(player.put(Probe())) and calls_of(player.put(Read()))
+
+
+# ── what cannot be built ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def no_build(now: Instant) -> Request:
+    raise ValueError("cannot be built")
+
+
+def no_frame(number: int) -> bytes:
+    raise ValueError("cannot be built")
+
+
+def breaking(**broken: object) -> Player:
+    """Return a player whose account-wide command has these parts."""
+    player = ready()
+    account_wide = tiny(player).account_wide
+    assert account_wide is not None
+    tiny(player).account_wide = account_wide._replace(**broken)  # type: ignore[arg-type]
+    return player
+
+
+def test_a_twin_that_cannot_be_built_leaves_the_frame_a_moment_to_be_answered() -> None:
+    player = breaking(build=no_build)
+    [timer] = timers_of(player.put(Kill()), HEDGE_S)
+    outputs = player.put(VenueTimerFired(timer.tag))
+    assert not facts(outputs)
+    [grace] = timers_of(outputs, FRAME_GRACE_S)
+    [fact] = facts(player.put(VenueTimerFired(grace.tag)))
+    assert fact.answer is CancelOutcome.UNKNOWN and "internal error: ValueError" in fact.evidence
+
+
+def test_a_frame_is_answered_although_its_overdue_twin_cannot_be_built() -> None:
+    player = breaking(build=no_build)
+    [timer] = timers_of(player.put(Kill()), HEDGE_S)
+    player.put(VenueTimerFired(timer.tag))
+    [fact] = facts(frame_answered(player, count=3))
+    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
+
+
+def test_a_strike_whose_frame_is_refused_and_whose_twin_cannot_be_built_is_answered() -> None:
+    player = breaking(build=no_build)
+    player.put(Kill())
+    [fact] = facts(frame_answered(player, code=1))
+    assert fact.answer is CancelOutcome.REFUSED
+
+
+def test_a_strike_whose_connection_closes_and_whose_twin_cannot_be_built_is_answered() -> None:
+    player = breaking(build=no_build)
+    player.put(Kill())
+    [fact] = facts(player.put(Closed(Route.WS, 1, "gone")))
+    assert fact.answer is CancelOutcome.UNKNOWN
+
+
+def test_a_frame_leaves_although_the_twin_beside_it_cannot_be_built_and_its_answer_counts() -> None:
+    player = breaking(build=no_build, twin_at_once=True)
+    [frame] = frames_of(player.put(Kill()))
+    assert frame.command
+    [fact] = facts(frame_answered(player, count=3))
+    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
+
+
+def test_a_command_whose_frame_cannot_be_built_leaves_as_its_twin() -> None:
+    player = breaking(frame=no_frame)
+    tiny(player).striker.prepare(None)  # else the frame of the login is used
+    outputs = player.put(Kill())
+    assert not frames_of(outputs)
+    [twin] = calls_of(outputs)
+    [fact] = facts(player.put(accepted(twin.tag, count=1)))
+    assert fact.answer is CancelOutcome.ACCEPTED
+
+
+def test_a_closed_connections_twin_leaves_although_the_next_frame_cannot_be_built() -> None:
+    player, _ = framed()
+    player.put(Opened(Route.WS, 2))
+    player.put(hears(2, {"hello": True}))
+    player.put(hears(2, {"login": "ok"}))
+    account_wide = tiny(player).account_wide
+    assert account_wide is not None
+    tiny(player).account_wide = account_wide._replace(frame=no_frame)
+    assert len(calls_of(player.put(Closed(Route.WS, 1, "gone")))) == 1
+
+
+def test_a_strike_whose_follow_up_cannot_be_made_is_answered_and_is_no_success() -> None:
+    def follow(reply: object, now: Instant) -> list[StrikeStep]:
+        raise ValueError("cannot be made")
+
+    player = breaking(then=follow)
+    player.put(Kill())
+    [fact] = facts(frame_answered(player, count=3))
+    assert fact.answer is CancelOutcome.UNKNOWN and "internal error: ValueError" in fact.evidence

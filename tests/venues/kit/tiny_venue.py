@@ -10,11 +10,12 @@ import orjson
 
 from kill_switch.core.domain import Instant, Order, OrderState, Route
 from kill_switch.venues.kit.calls import Build
+from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.replies import FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
-from kill_switch.venues.kit.strike import CancelCommand, CancelResult, StrikeStep
+from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.messages import Call, Opened, Output, Outputs, Send, WakeAfter
 from kill_switch.venues.options import VenueOptions

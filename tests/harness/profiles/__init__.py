@@ -1,0 +1,1 @@
+"""The profiles of the venues, a module each; `tests.harness.venue_profiles` has them by name."""
