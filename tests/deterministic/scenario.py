@@ -27,6 +27,7 @@ MEMORY = Path("/dev/shm")  # a directory in memory; each seed has its own, of mo
 CALM_S = 3.0  # the guard has looked once more by then
 AGAIN_S = 0.25
 LATE_ANSWERS = 8  # of a strike, a cancel by id, a look-up and two reads, some of them twice
+DEAR_S = 400.0  # more, where lists cost much: what is given up for being late has used the same limit
 RESTART_S = 1.0
 COVERS_LESS = frozenset({"partial_list", "unlisted"})  # faults that `_plan_lists` plans
 ONE_LIST = ("crosstrade", "kraken", "kraken-futures", "oxfun")  # at which a read has one list of all orders
@@ -706,6 +707,7 @@ class Story:
         within_s = STUCK_S
         if self.late is not None:  # each answer that the proof needs takes so much longer
             within_s += LATE_ANSWERS * self.late[1]["ms"] / 1000
+            within_s += DEAR_S if self.late[0].cancels_by_symbol else 0.0
         # a list shows what is gone, then none
         within_s += 3 * max(house.awaited_lag_s for house in self.houses.values())
         within_s += max(house.window_s for house in self.houses.values())  # a kill may have used the venue's limit up
