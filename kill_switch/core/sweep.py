@@ -188,6 +188,8 @@ def _on_orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple
 
 def _on_answer(sweep: Sweep, event: StrikeAnswered) -> tuple[Sweep, tuple[SweepAction, ...]]:
     at_ns, phase, news_ns = event.at_ns, sweep.phase, sweep.last_news_ns
+    if phase is not Phase.CLEAR and sweep.answered_ns <= sweep.struck_ns:
+        sweep = sweep._replace(answered_ns=at_ns)
     if event.answer in _VENUE_ANSWERS:
         left_ns = max(sweep.struck_ns, sweep.reads_before_are_stale_ns)  # it may have left late
         if news_ns <= left_ns and phase is not Phase.CLEAR:  # the first answer: a later one may be an older strike's

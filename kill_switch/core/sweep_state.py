@@ -38,6 +38,7 @@ class Sweep(NamedTuple):
     last_proof_ns: int = 0  # when the last read that showed the account clean was asked for
     stagger_ns: int = 0  # additional wait of the first read, for the other accounts of the pass
     last_news_ns: int = 0  # when the venue last answered: to a strike, or with a whole list
+    answered_ns: int = 0  # when a strike last ended: with the venue's answers to all its commands, or without some
     longest_rtt_ns: int = 0  # the longest recent round trip of a read or a strike
 
     @property
@@ -74,7 +75,7 @@ def next_strike_ns(sweep: Sweep) -> int:
 
 def strikes_wait(sweep: Sweep) -> bool:
     """Return whether strikes wait for a read: the venue has answered the last one, and shown no order for long."""
-    return sweep.last_news_ns > sweep.struck_ns and sweep.struck_ns - sweep.seen_ns > SEEN_NS
+    return min(sweep.last_news_ns, sweep.answered_ns) > sweep.struck_ns and sweep.struck_ns - sweep.seen_ns > SEEN_NS
 
 
 def is_venue_silent(sweep: Sweep, at_ns: int) -> bool:

@@ -133,3 +133,10 @@ def test_a_guard_read_that_waits_changes_nothing() -> None:
     guard = after(sweep.start_sweep(LONG, ns(0)), answered(100), read(200, asked=100), read(600, asked=500))
     assert guard.phase is Phase.CLEAR
     assert after(guard, postponed(2600, 4600)) == guard
+
+
+def test_strikes_go_on_while_a_read_waits_if_a_command_of_the_last_one_is_not_answered(play: Theatre) -> None:
+    struck = sweep.start_sweep(LONG, ns(0))._replace(last_news_ns=ns(100))  # by a list
+    book = play.sweep(after(struck, due(1000), postponed(1000, 12_000)))
+    assert book.state.due_ns < ns(12_000)
+    assert book >> due(6000) << SweepAction.STRIKE
