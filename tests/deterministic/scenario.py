@@ -658,6 +658,7 @@ class Story:
         house = House(self.world, name, kind, self.judge, chance)
         house.host = host or f"{name}-{self.edits}.test"
         house.weather.base_s = 0.01
+        house.venue.joined([*(one.venue for one in self.houses.values()), house.venue])
         self._rest(house, chance.choice((0, 2)))
         return house
 

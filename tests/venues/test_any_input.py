@@ -39,12 +39,17 @@ KEYS = (
     "nonce", "type", "error", "orders", "id", "cancelledOrderIds", "submitted", "msg", "symbol", "tag",
     "errors", "extensions", "rid", "cid", "pair", "timestamp", "size", "unrealizedPnl", "collateral", "balances",
     "orderIds", "account", "orderState", "order", "dropped", "detail",
+    "e", "o", "O", "i", "aid", "ai", "s", "X", "x", "c", "C", "L", "st", "algoId", "algoStatus", "actualOrderId",
+    "orderListId", "listOrderStatus", "listenKey", "result", "rateLimits", "retryAfter", "jsonrpc", "params",
+    "order_id", "order_state", "openOrders",
 )  # fmt: skip
 WORDS = (
     "hello", "k1-0", "r1", "orderUpdate", "resync", "Session active elsewhere", "Sim101", "Rate limit exceeded",
     "#publish", "#setAuthToken", "#kickOut", "Closed", "Order with status Closed can't be canceled",
     "login", "subscribe", "cancelorder", "CANCEL", "Welcome", "order", "position", "error", "order:all", "OrderClosed",
     "OrderOpened", "OPEN", "FILLED", "pendingcancel", "cancelled", "20005", "20000", "600010", "60014", "100005", "429",
+    "executionReport", "listStatus", "ORDER_TRADE_UPDATE", "ALGO_UPDATE", "ACCOUNT_UPDATE", "listenKeyExpired", "NEW",
+    "TRIGGERED", "balanceUpdate", "serverShutdown", "subscription", "untriggered", "Unknown order sent.",
     "20032", "", "²", "٣", "9" * 30, "1", "-1", "01234567-89ab-7def-8123-456789abcdef", "../..", "\r\n", "\ud800",
     "\x00",
 )  # fmt: skip
