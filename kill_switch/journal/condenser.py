@@ -17,11 +17,13 @@ from kill_switch.core.records import (
     AllClearRecord,
     AnswerRecord,
     ClearRecord,
+    IdentityRecord,
     ReadRecord,
     RearmRecord,
     ReasonRecord,
     RepeatsRecord,
     ResidueRecord,
+    ResumeRecord,
     SeenRecord,
     StrikeRecord,
 )
@@ -111,6 +113,10 @@ class Condenser:
             case RearmRecord():
                 for name in record.accounts:
                     self._accounts.pop(name, None)
+                yield CondensedRecord(kind, data, at)
+            case ResumeRecord() | IdentityRecord():  # accounts may have got other names, and exchanged them
+                moved = {new: self._accounts.pop(old) for old, new in record.moved.items() if old in self._accounts}
+                self._accounts |= moved
                 yield CondensedRecord(kind, data, at)
             case _:  # other kinds, and records that cannot be read, are written unchanged
                 yield CondensedRecord(kind, data, at)

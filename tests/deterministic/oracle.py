@@ -103,6 +103,7 @@ class Judge:
         self._labels: set[str] = set()  # names that are tripped in the journal, for all that we know
         self._exchanged: set[str] = set()  # names that more than one account has had
         self._had: dict[str, House] = {}  # who had a name when accounts were last edited
+        self._rate_refused_ns: dict[str, int] = {}  # when a venue last refused a request for its rate
         self._displaced_ns = -LOOKED_WITHIN_NS
         self._renamed: set[str] = set()  # names that accounts have got since the last process died
         self._unmarked: set[str] = set()  # names of accounts whose new login the process died before it could record
@@ -325,7 +326,8 @@ class Judge:
             return
         striking = life.dispatcher.state.accounts[house.name].phase is Phase.STRIKING
         silent = house.heard_ns < sent_ns and striking and self._strike_of(life, house) == strike
-        if silent and self._twins[house.name] == twins:
+        waits = house.kind == "crosstrade" and self._rate_refused_ns.get(house.name, 0) > sent_ns  # for a token
+        if silent and not waits and self._twins[house.name] == twins:
             self.wrong(f"{house.name}: a frame that cancels has no answer, and goes out by no second route")
 
     def _patience_s(self, life: Life, house: House, first_s: float) -> float:
@@ -344,6 +346,7 @@ class Judge:
 
     def refused_for_rate(self, house: House, what: str) -> None:
         self.world.note(house.name, "refused for its rate:", what)
+        self._rate_refused_ns[house.name] = self.world.ns
         crashed = self.world.ns - self._died_ns < house.loop_s * 1e9
         if house.kind in UNSTATED or crashed:
             self.told_to_wait += 1

@@ -165,3 +165,17 @@ def test_a_record_of_a_kind_that_is_not_counted_is_always_written() -> None:
         before = len(day.made)
         day.take("pnl", {"trigger": "loss"})
         assert day.made[before:][-1]["kind"] == "pnl"
+
+
+def test_counted_records_of_accounts_that_have_exchanged_their_names_state_each_ones_own_clear() -> None:
+    day = Day()
+    day.fire("a", "b")
+    for _ in range(80):
+        day.requoting_bot()  # "a" ends clear, and "b" is not
+    day.take("resume", {"accounts": ["a", "b"], "striking": ["a"], "identities": {}, "moved": {"a": "b", "b": "a"}})
+    for _ in range(2):
+        day.take("read", {"kill": "k1-1700000000", "account": "b", "live": 0, "pending": 0, "complete": True})
+        day.now(61)
+    day.take("stop", {})
+    phases = {name: account.phase for name, account in recovery.rebuild(day.made, PACES).accounts.items()}
+    assert phases["b"] is Phase.CLEAR and phases["a"] is not Phase.CLEAR
