@@ -601,6 +601,8 @@ class Judge:
         self._all_must_trip, self._resumed = False, True
         self._labels = set(life.dispatcher.state.tripped)
         self._resumed_as |= {self.houses[name] for name in self._labels}
+        for name in set(self._under) - self._labels:  # it has no latch, rightly or not: that is judged below
+            del self._under[name]
         for name in self._labels & set(self._under):  # the start's record says who has the latch from now on
             if self._under[name][-1] is not self.houses[name]:
                 self._under[name].append(self.houses[name])

@@ -149,6 +149,8 @@ class House:
                 settings.set(option, str(chance.choice(choices)), starting=True)
         if kind == "roxom":
             settings.set("auth", "api-key", starting=True)  # RSA is as slow as all the rest of a seed
+        if kind == "deribit":
+            settings.set("connections", "0", starting=True)  # the lives' second routes keep theirs until the answer
         settings.set_all(options or {}, starting=True)
         self.venue: Venue = _KINDS[kind](settings, 1)
         self.venue.house = self
