@@ -172,6 +172,9 @@ class HttpTarget(Wire):
                 must(reply.tag == call.tag, "an answer to another call")
                 told.append(reply)
 
+            def on_idle(self, connection: HttpConnection, *, shunned: bool) -> None:
+                must(connection.idle, "a connection that is not idle")
+
         pipe = Pipe()
         connection = HttpConnection(cast(HttpLane, Lane()))
         connection.connection_made(cast(asyncio.BaseTransport, pipe))
