@@ -492,10 +492,13 @@ class Judge:
             at_ns = self._switched_ns.get(name)
             if now is not None and now != name and at_ns is not None:
                 self._unmarked |= {now} if self.world.ns - at_ns < RECORDED_WITHIN_S * 1e9 else set()
+            if now is not None and now != name and self.promised.get(name) == math.inf:
+                self._unmarked.add(now)  # only the intent has its latch, and that has the name alone
             if now is not None and name in self.promised:
                 # under another name only the record of its login tells whose the latch is, and the disk may lack that
                 promised[now] = math.inf if now != name and self._is_login_unsynced(name) else self.promised[name]
-                under[now] = houses
+                if self.promised[name] != math.inf:
+                    under[now] = houses  # else no record has the login that was struck
         self.promised, self._under = promised, under
         self.scoped |= set(promised) | {name for name, house in self.houses.items() if house in self._resumed_as}
 
