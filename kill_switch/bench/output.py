@@ -56,11 +56,10 @@ def _systems(rows: Sequence[Row]) -> Table:
 
 def print_round_trips(whole: Mapping[str, Any]) -> None:
     """Print the figures of kills at a distance as a table."""
-    table = _table("kill", "system", "commands", "within", "round trips")
+    table = _table("venue", "system", "commands", "within", "round trips")
     for row in whole["round_trips"]:
         apart = f"{row['apart_ms']:,.1f} ms"
-        where = f"{row['scenario']}, {row['venue']}"
-        table.add_row(where, row["system"], str(row["commands"]), apart, f"{row['answered_rtt']:.2f}")
+        table.add_row(row["venue"], row["system"], str(row["commands"]), apart, f"{row['answered_rtt']:.2f}")
     Console().print(f"a round trip takes {whole['rtt_ms']:g} ms", table, sep="\n")
 
 
@@ -75,7 +74,7 @@ def _end_to_end(rows: Sequence[Row]) -> Table:
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, justify="left" if column in ("kill", "system", "trigger") else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column in ("system", "trigger", "venue") else "right", no_wrap=True)
     return table
 
 
