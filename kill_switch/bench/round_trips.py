@@ -7,7 +7,6 @@ another command's answer, or for a connection to open, costs further round trips
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -29,8 +28,6 @@ MAX_ROUNDS = 10
 SETTLE_S = 0.5  # for the pushes of new orders to arrive
 WARM_WITHIN_S = 60.0  # for a connection for each call of a strike
 
-log = logging.getLogger(__name__)
-
 
 class Scenario(NamedTuple):
     """A kill of one account: how many orders rest, and at how many symbols."""
@@ -48,7 +45,6 @@ SCENARIOS = (  # without the limits of the venues: rounds follow each other fast
     Scenario("one request", "roxom", 20),
     Scenario("a frame a symbol", "binance-spot", 80, 40, options=("binance-spot.pool=0",)),
     Scenario("two requests a symbol", "binance-usdm", 64, 32, options=("binance-usdm.pool=0",)),
-    Scenario("batches of ids", "kuna", 100),
 )
 
 

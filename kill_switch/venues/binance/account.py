@@ -30,9 +30,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
     CLOCK_WINDOW_S: ClassVar[float | None] = 1.0  # § 2: a time further ahead is refused; one behind, after 30 s
     NOT_PROCESSED: ClassVar[frozenset[int]] = frozenset((421, 425))  # 408 is an answer: execution unknown (§ 8)
     NOT_EXECUTED: ClassVar[Collection[str]] = ()  # texts of 5xx answers by which nothing was executed (§ 8)
-    WARM_EVERY_S: ClassVar[float] = (
-        45.0  # a probe reads a list of 40 or 80 units, of a pool that the trader's bots share
-    )
+    WARM_EVERY_S: ClassVar[float] = 45.0  # a probe reads a list of 40 or 80 units, of a pool that bots share
     WEIGHT: ClassVar[str]  # the name of the pool whose use the answers state
 
     @classmethod

@@ -80,6 +80,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     DRILLS: ClassVar[tuple[Route, ...]] = (Route.HTTP,)
     COVERED, NOT_COVERED, GUESSES = COVERED, NOT_COVERED, GUESSES
 
+    fan_out: FanOut
+
     def __init__(self, options: BinanceFuturesOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
         product, requests, origin = self.PRODUCT, self.requests, options.wallet_origin
@@ -93,7 +95,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
             for name, path in LISTS.items()
         )
         self.look_up = self._look_up
-        self.fan_out = self._fan_out = FanOut(
+        self.fan_out = FanOut(
             self.book,
             self._by_symbol,
             self.lists,
@@ -158,22 +160,22 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def cancels(self, now: Instant) -> Iterator[StrikeStep]:
-        return self._fan_out.strike(now)
+        return self.fan_out.strike(now)
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield the cancels of every symbol; a strike that follows takes a few symbols, the least tried first."""
         is_first, self._has_struck = number == 1 or not self._has_struck, True
         may_find = self.may_find(now, is_first=is_first)
         if is_first:
-            steps = self._fan_out.strike(now, lists=may_find or not self._fan_out.symbols(), is_first=number == 1)
+            steps = self.fan_out.strike(now, lists=may_find or not self.fan_out.symbols(), is_first=number == 1)
         else:
             count = self.budget.counts[WEIGHT]
             most = symbols_again(count.fullness(now.mono_ns), count.pool.size, is_refused=self.is_refused(now))
-            steps = self._fan_out.strike_again(now, most, may_find=may_find)
+            steps = self.fan_out.strike_again(now, most, may_find=may_find)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
 
     def texts_to_sign(self) -> Iterator[TextAt]:
-        for symbol in self._fan_out.symbols():
+        for symbol in self.fan_out.symbols():
             yield self.requests.query_at(symbol=symbol)
         yield self.requests.query_at()
 

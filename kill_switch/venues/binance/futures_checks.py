@@ -1,4 +1,4 @@
-"""Look at an account now and then: do cancels get through, and do machines run (§ 3.5, § 9)?
+"""Check an account at intervals: whether cancels get through, and machines run (§ 3.5, § 9).
 
 A portfolio-margin account can be read here, and its cancels are refused. So a cancel that cannot hit anything is tried.
 """

@@ -211,7 +211,7 @@ class Deribit(KitAdapter[DeribitOptions]):
         return reply
 
     def _note_scope(self, *, may_quote: bool) -> None:
-        """Leave the quotes for block RFQs out of strikes and reads if the key has never had their scope (§ 3.3)."""
+        """Exclude the quotes for block RFQs from strikes and reads if the key has never had their scope (§ 3.3)."""
         if self._may_quote or self._may_quote is may_quote:
             return  # a scope that was lost hides no quote that rests
         self._may_quote, lists = may_quote, self.reader.by_name
