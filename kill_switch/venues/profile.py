@@ -124,6 +124,11 @@ class VenueProfile(ABC, Generic[OptionsT]):
         return cls.POOLS
 
     @classmethod
+    def timing(cls, options: OptionsT) -> SweepTiming:
+        """Return how fast an account with these options may be struck and read."""
+        return cls.TIMING
+
+    @classmethod
     def demand(cls, options: OptionsT) -> Demand:
         """Return the requests of each activity of an account with these options."""
         return cls.DEMAND
@@ -153,7 +158,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
         `is_measured`: a trigger needs the account's equity; else nothing of the limits is reserved for it.
         """
         demand = cls.demand(options) if is_measured else cls.demand(options)._replace(equity=())
-        bound = Cadence(cls.TIMING, cls.WARM_EVERY_S / cls.CONNECTIONS, cls.MEASURE_EVERY_S)
+        bound = Cadence(cls.timing(options), cls.WARM_EVERY_S / cls.CONNECTIONS, cls.MEASURE_EVERY_S)
         return plan(
             bound, cls.most_probe_s(), cls.pools(options), cls.COSTS, demand, sharers, others_idle_s=cls.others_idle_s()
         )

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.ccxt import library
 from kill_switch.venues.ccxt.codec import Codec
-from kill_switch.venues.ccxt.offered import OFFERED, REFUSED
+from kill_switch.venues.ccxt.offered import OFFERED
 from kill_switch.venues.ccxt.options import CcxtOptions, options_of
-from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Product
+from kill_switch.venues.ccxt.refused import REFUSED
 from kill_switch.venues.ccxt.replies import cursor_of, items_of, judge_cancel, read_order
 from kill_switch.venues.decode import header_safe
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.fan_out import FanOut
 from kill_switch.venues.kit.nonce_watch import HINT, NonceWatch
 from kill_switch.venues.kit.order_list import OrderList
-from kill_switch.venues.kit.pools import Demand
+from kill_switch.venues.kit.order_names import OrderNames
+from kill_switch.venues.kit.pools import Cost, Demand
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import Message
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
@@ -66,10 +69,24 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
     @classmethod
     def demand(cls, options: CcxtOptions) -> Demand:
         parts = options.parts
-        lists = tuple(f"GET /{listing.name}" for part in parts for listing in part.lists)
-        cancels = tuple("POST /" for part in parts for _ in part.cancels)
-        drill = () if cls.PROFILE.harmless is None else ("POST /",)
-        return Demand(read=lists, probe=lists[:1], equity=(), drill=drill, strike=cancels, keep_open=())
+        harmless = parts[0].harmless
+        lists = tuple(part.target(listing.endpoint) for part in parts for listing in part.lists)
+        cancels = tuple(part.target(cancel.endpoint) for part in parts for cancel in part.cancels)
+        drill = () if harmless is None else (parts[0].target(harmless),)
+        ping = tuple(part.target(part.ping) for part in parts[:1] if part.ping is not None)
+        return Demand(read=lists, probe=lists[:1], equity=(), drill=drill, strike=cancels, keep_open=ping)
+
+    @classmethod
+    def timing(cls, options: CcxtOptions) -> SweepTiming:
+        lag_s = max(part.list_lag_s for part in options.parts)
+        return SweepTiming(
+            clean_reads=2,
+            read_after_s=READ_AFTER_S,
+            read_gap_s=max(READ_GAP_S, lag_s / 2),
+            strike_gap_s=STRIKE_GAP_S,
+            residue_after_s=10.0 + 1.75 * lag_s,
+            list_lag_s=lag_s,
+        )
 
     def __init__(self, options: CcxtOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
@@ -79,47 +96,51 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
         self._codec = codec = Codec(
             profile, parts[0].host, options.rest_url, secrets, options.settings, self.clock, self.evidence
         )
+        self._names = OrderNames()
         self._replied = Replied("", 0, {}, b"", 0)  # the answer that is judged
         self.nonce_watch = NonceWatch() if profile.clock_window_s is None and profile.is_rising else None
-        self._wide = tuple(cancel for part in parts if not part.is_by_symbol for cancel in part.cancels)
-        self._by_symbol = tuple(cancel for part in parts if part.is_by_symbol for cancel in part.cancels)
+        self._wide = tuple((part, cancel) for part in parts if not part.is_by_symbol for cancel in part.cancels)
+        by_symbol = tuple((part, cancel) for part in parts if part.is_by_symbol for cancel in part.cancels)
         if self._wide:
-            self.account_wide = self._command(self._wide[0])
-        listings = tuple(listing for part in parts for listing in part.lists)
-        self.lists = tuple(map(self._order_list, listings))
-        if self._by_symbol:
+            self.account_wide = self._command(*self._wide[0])
+        self.lists = tuple(self._order_list(part, listing) for part in parts for listing in part.lists)
+        if by_symbol:
             self.fan_out = FanOut(
                 self.book,
-                lambda symbol: tuple(self._command(cancel, symbol) for cancel in self._by_symbol),
+                lambda symbol: tuple(self._command(*each, symbol) for each in by_symbol),
                 self.lists,
-                read_order,
-                commands_each=len(self._by_symbol),
-                list_lag_s=profile.list_lag_s,
+                self.read_order,
+                commands_each=len(by_symbol),
+                list_lag_s=self.timing(options).list_lag_s,
             )
-        if profile.harmless is not None:
-            self.harmless = codec.build(profile.harmless)
-        codec.try_to_sign((self._wide or self._by_symbol)[0].endpoint)
+            ping = next((part.ping for part in parts if part.ping is not None), None)
+            self.keep_open = None if ping is None else codec.build(ping)
+        if parts[0].harmless is not None:
+            self.harmless = codec.build(parts[0].harmless)
+            self.drill_routes = (Route.HTTP,)
+        codec.try_to_sign(parts[0].cancels[0].endpoint)
         self.assemble()
+        self.read_backs.lag_ns = round(self.timing(options).list_lag_s * 1e9)
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _command(self, cancel: Cancel, symbol: str = "") -> CancelCommand:
-        endpoint = cancel.endpoint
+    def _command(self, part: Product, cancel: Cancel, symbol: str = "") -> CancelCommand:
+        line = part.line(cancel.endpoint)
         return CancelCommand(
-            f"{endpoint.method} {endpoint.path}",
-            self._codec.build(endpoint, symbol=symbol),
+            cancel.endpoint.path,
+            self._codec.build(cancel.endpoint, symbol=symbol),
             partial(judge_cancel, cancel.answer),
-            line=f"{endpoint}{symbol and f' of {symbol}'}",
+            line=line.replace("{symbol}", symbol) if symbol else line,
         )
 
-    def _order_list(self, listing: Listing) -> OrderList:
+    def _order_list(self, part: Product, listing: Listing) -> OrderList:
         return OrderList(
             listing.name,
             partial(self._page, listing),
             partial(items_of, listing),
             partial(cursor_of, listing),
-            full=0 if listing.cursor or listing.last else listing.full,
-            line=str(listing.endpoint),
+            full=0 if listing.cursor else listing.full,
+            line=part.line(listing.endpoint),
         )
 
     def _page(self, listing: Listing, cursor: str) -> Build:
@@ -130,20 +151,23 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def cancels(self, now: Instant) -> Iterator[StrikeStep]:
-        yield from map(self._command, self._wide)
+        yield from self._account_wide()
         if self.fan_out is not None:
             yield from self.fan_out.strike(now)
 
+    def _account_wide(self) -> Iterator[CancelCommand]:
+        """Yield the commands that need no symbol; the first is the one that may have been sent early."""
+        for index, each in enumerate(self._wide):
+            yield self._command(*each) if index or self.account_wide is None else self.account_wide
+
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
-        if self.fan_out is None:
+        fan_out, is_first = self.fan_out, number == 1
+        if fan_out is None:
             yield from super().strike(now, number)
             return
-        is_first = number == 1
-        wide = map(self._command, self._wide)
-        by_symbol = (
-            self.fan_out.strike(now) if is_first else self.fan_out.strike_again(now, SYMBOLS_AGAIN, may_find=True)
-        )
-        yield from self.striker.strike(_chained(wide, by_symbol), now, is_later=not is_first, is_wide=True)
+        by_symbol = fan_out.strike(now) if is_first else fan_out.strike_again(now, SYMBOLS_AGAIN, may_find=True)
+        steps = chain(self._account_wide(), by_symbol)
+        yield from self.striker.strike(steps, now, is_later=not is_first, is_wide=True)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -155,7 +179,7 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
         return self._codec.judge(self._replied, body)
 
     def read_order(self, item: object) -> Order | None:
-        return read_order(item)
+        return read_order(self._names, item)
 
     def is_over_limit(self, reply: Replied) -> bool:
         return reply.status in (418, 429)
@@ -182,41 +206,36 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
         return ()  # there is no WebSocket
 
 
-def _chained(*steps: Iterable[StrikeStep]) -> Iterator[StrikeStep]:
-    for each in steps:
-        yield from each
-
-
 @lru_cache(maxsize=256)
 def adapter_of(exchange_id: str) -> type[CcxtAccount]:
     """Return the adapter class of an id that is offered; raise KeyError for any other."""
     profile = OFFERED[exchange_id]
-    lag_s = profile.list_lag_s
-    cancels = [cancel.endpoint for product in profile.products.values() for cancel in product.cancels]
-    lists = [listing.endpoint for product in profile.products.values() for listing in product.lists]
+    products = profile.products.values()
+    cancels = [(part, cancel.endpoint) for part in products for cancel in part.cancels]
+    lists = [(part, listing.endpoint) for part in products for listing in part.lists]
     facts = {
         "__doc__": f"One account at {profile.venue}, through ccxt.",
         "NAME": f"{PREFIX}{exchange_id}",
         "PROFILE": profile,
         "Options": options_of(profile),
-        "TIMING": SweepTiming(
-            clean_reads=2,
-            read_after_s=READ_AFTER_S,
-            read_gap_s=max(READ_GAP_S, lag_s / 2),
-            strike_gap_s=STRIKE_GAP_S,
-            residue_after_s=10.0 + 1.75 * lag_s,
-            list_lag_s=lag_s,
-        ),
         "CLOCK_WINDOW_S": profile.clock_window_s,
         "POOLS": (profile.pool,),
-        "DRILLS": () if profile.harmless is None else (Route.HTTP,),
-        "COMMANDS": tuple(map(str, cancels)),
-        "COVERED": (profile.covered, f"proven by {' and '.join(map(str, lists))}"),
+        "COSTS": tuple(_costs(profile.pool.name, [*cancels, *lists])),
+        "DRILLS": (),
+        "COMMANDS": tuple(part.line(endpoint) for part, endpoint in cancels),
+        "COVERED": (profile.covered, f"proven by {', '.join(part.line(endpoint) for part, endpoint in lists)}"),
         "NOT_COVERED": (*profile.not_covered, *ALSO_NOT_COVERED),
         "GUESSES": profile.guesses,
         "OWN_ADAPTER": profile.own_adapter,
     }
     return type(f"Ccxt{exchange_id.capitalize()}", (CcxtAccount,), facts)
+
+
+def _costs(pool: str, requests: Iterable[tuple[Product, Endpoint]]) -> Iterator[Cost]:
+    """Yield the requests that take more of the pool than one unit."""
+    for part, endpoint in requests:
+        if endpoint.weight != 1:
+            yield Cost(endpoint.method, f"{part.prefix}{endpoint.path}", ((pool, endpoint.weight),))
 
 
 class CcxtVenues(Mapping[str, type[Adapter]]):

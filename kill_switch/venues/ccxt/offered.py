@@ -1,46 +1,48 @@
-"""The ids of ccxt that are offered, with what is known of each, and the reasons why the others are not.
+"""The ids of ccxt that are offered, with what is known of each.
 
-Facts and their sources are in docs/venues/ccxt.md. A test compares each profile with ccxt's own tables.
+A test compares each profile with ccxt's own tables, and lets it read the answers that the venue documents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kill_switch.venues.ccxt.profile import Answer, Cancel, Endpoint, IdProfile, Listing, Product
-from kill_switch.venues.kit.pools import Pool
-
-KEY_AND_SECRET = ("api_key", "api_secret")
-REQUESTS = "requests"
-
-_KRAKEN = IdProfile(
-    id="kraken",
-    venue="Kraken spot",
-    secrets=KEY_AND_SECRET,
-    products={
-        "spot": Product(
-            "api.kraken.com",
-            (Cancel(Endpoint(("private",), "POST", "CancelAll"), Answer(("result", "count"), int, is_count=True)),),
-            (
-                Listing(
-                    "open",
-                    Endpoint(("private",), "POST", "OpenOrders"),
-                    ("result", "open"),
-                    id=("",),
-                    symbol=("descr", "pair"),
-                    is_keyed=True,
-                ),
-            ),
-        )
-    },
-    pool=Pool(REQUESTS, 15, per_s=0.33),  # the lowest tier
-    is_rising=True,
-    harmless=Endpoint(("private",), "POST", "CancelOrder", {"txid": "OAAAAA-AAAAA-AAAAAA"}),
-    unknown_order="EOrder:Unknown order",
-    covered="orders of every pair, conditional ones too",
-    not_covered=("derivatives: ccxt:krakenfutures", "sub-accounts: each has its own keys", "positions on margin"),
-    own_adapter="kraken",
+from kill_switch.venues.ccxt.ids.binance import BINANCE_IDS
+from kill_switch.venues.ccxt.ids.bybit import BYBIT_IDS
+from kill_switch.venues.ccxt.ids.deribit import DERIBIT
+from kill_switch.venues.ccxt.ids.kraken import KRAKEN, KRAKENFUTURES
+from kill_switch.venues.ccxt.ids.many_products import ALPACA, BACKPACK, BITFINEX, CRYPTOCOM, GEMINI, HITBTC_IDS
+from kill_switch.venues.ccxt.ids.spot_venues import (
+    BITSO,
+    BITSTAMP,
+    BITVAVO,
+    BTCMARKETS,
+    COINBASEEXCHANGE,
+    GATE,
+    POLONIEX,
 )
+from kill_switch.venues.ccxt.profile import IdProfile
 
-OFFERED: Mapping[str, IdProfile] = {profile.id: profile for profile in (_KRAKEN,)}
-REFUSED: Mapping[str, str] = {}
+OFFERED: Mapping[str, IdProfile] = {
+    profile.id: profile
+    for profile in (
+        ALPACA,
+        BACKPACK,
+        *BINANCE_IDS,
+        BITFINEX,
+        BITSO,
+        BITSTAMP,
+        BITVAVO,
+        BTCMARKETS,
+        *BYBIT_IDS,
+        COINBASEEXCHANGE,
+        CRYPTOCOM,
+        DERIBIT,
+        GATE,
+        GEMINI,
+        *HITBTC_IDS,
+        KRAKEN,
+        KRAKENFUTURES,
+        POLONIEX,
+    )
+}

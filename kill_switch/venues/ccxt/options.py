@@ -79,27 +79,26 @@ class CcxtOptions(HttpOptions):
         return self
 
 
+_EXAMPLES: Mapping[type, SettingValue] = {str: "", int: 1, bool: False}
 _NAMES: Mapping[type, str] = {str: "a string", int: "a whole number", bool: "true or false"}
 assert set(_NAMES) == set(get_args(SettingValue))  # noqa: S101 - the table beside it
 
 
 def options_of(profile: IdProfile) -> type[CcxtOptions]:
     """Return the class of the options of accounts of this id."""
-    products = tuple(profile.products)
-    field, base = CcxtOptions.model_fields["products"], CcxtOptions.model_fields["rest_url"]
-    is_one_host = len(profile.hosts) == 1
-    chosen: Any = (
-        Field(default=products, min_length=1, description=field.description)
-        if is_one_host
-        else Field(min_length=1, description=field.description, examples=[list(products[:1])])
-    )
+    products = profile.default_products
     host = profile.products[products[0]].host
+    fields = CcxtOptions.model_fields
+    needed = {name: _EXAMPLES[setting.kind] for name, setting in profile.settings.items() if setting.default is None}
+    options: Any = {"description": fields["options"].description}
+    options |= {"examples": [needed]} if needed else {"default_factory": dict}
     model = create_model(
         f"{profile.id.capitalize()}Options",
         __base__=CcxtOptions,
         __module__=__name__,
-        rest_url=(str, Field(default=f"https://{host}", description=base.description)),
-        products=(tuple[str, ...], chosen),
+        rest_url=(str, Field(default=f"https://{host}", description=fields["rest_url"].description)),
+        options=(dict[str, SettingValue], Field(**options)),
+        products=(tuple[str, ...], Field(default=products, min_length=1, description=fields["products"].description)),
     )
     model.PROFILE = profile
     return model

@@ -36,10 +36,7 @@ class Endpoint(NamedTuple):
     method: str
     path: str
     params: Mapping[str, Any] = {}
-
-    def __str__(self) -> str:
-        values = ", ".join(f"{name}={value}" for name, value in self.params.items())
-        return f"{self.method} {self.path}{values and f' ({values})'}"
+    weight: float = 1.0  # the units that it takes of the id's pool
 
 
 class Answer(NamedTuple):
@@ -49,7 +46,9 @@ class Answer(NamedTuple):
     kind: type | tuple[type, ...] = dict
     good: tuple[object, ...] = ()  # the values that say so; (): any of this kind
     is_count: bool = False  # it says how many orders the command has cancelled
-    ids: Path | None = None  # in a list: where an item has the id of a cancelled order; None: it names none
+    ids_at: Path | None = None  # where the list of the cancelled orders is; None: the answer names none
+    id: Path = ()  # where an item of this list has the order's id; (): it is the id
+    each: tuple[Path, tuple[object, ...]] | None = None  # where an item says how its cancel went, and what is good
     none_is_error: bool = False  # an account without orders is answered by an error that no order was found
 
 
@@ -72,9 +71,9 @@ class Listing(NamedTuple):
     is_keyed: bool = False  # an object of orders by their ids
     inner: Path = ()  # each item of the list is a group, and has its orders there
     prefix: str = ""  # of these orders' ids, where another list may have the same ids
+    is_id_of_symbol: bool = False  # another symbol may have an order of the same id
     full: int = 0  # a page of so many orders may not be the last; 0: the answer has all orders
-    cursor: Path = ()  # where the answer names the next page
-    last: Path = ()  # where the last order of a full page has the cursor of the next page
+    cursor: Path = ()  # where a full page names the next one; (): nobody can request it
     cursor_param: str = ""  # the parameter that the cursor goes into
 
 
@@ -82,9 +81,22 @@ class Product(NamedTuple):
     """A part of an account: its host, the commands that cancel it, the lists that show it."""
 
     host: str
+    prefix: str  # of the targets of its requests
     cancels: tuple[Cancel, ...]
     lists: tuple[Listing, ...]
     is_by_symbol: bool = False  # the commands are of one symbol each
+    ping: Endpoint | None = None  # costs next to nothing, and keeps a connection open
+    harmless: Endpoint | None = None  # the cancel of an order that cannot exist
+    list_lag_s: float = 0.0  # a list may show the account as it was so long before
+
+    def target(self, endpoint: Endpoint) -> str:
+        """Return a request as the venue's limits see it: verb and target."""
+        return f"{endpoint.method} {self.prefix}{endpoint.path}"
+
+    def line(self, endpoint: Endpoint) -> str:
+        """Return a request for people: verb and target, then its parameters."""
+        values = ", ".join(f"{name}={value}" for name, value in endpoint.params.items())
+        return f"{self.target(endpoint)}{values and f' ({values})'}"
 
 
 class Setting(NamedTuple):
@@ -107,20 +119,19 @@ class IdProfile:
     pool: Pool
     clock_window_s: float | None = None  # how far the time of a signature may be off; None: it has a nonce
     is_rising: bool = False  # no two signatures may have the same time or nonce
-    list_lag_s: float = 0.0
     settings: Mapping[str, Setting] = field(default_factory=dict)
     ccxt_options: Mapping[str, object] = field(default_factory=dict)  # of its class, for every account
-    harmless: Endpoint | None = None  # the cancel of an order that cannot exist
-    unknown_order: str = ""  # part of the error that answers it, where ccxt's class does not say `OrderNotFound`
+    unknown_order: str = ""  # part of the error that answers a cancel, where ccxt does not say `OrderNotFound`
     covered: str = ""
     not_covered: tuple[str, ...] = ()
     guesses: tuple[Guess, ...] = ()
     own_adapter: str = ""  # the venue that serves the same accounts without ccxt
 
     @property
-    def hosts(self) -> frozenset[str]:
-        """The hosts of its products."""
-        return frozenset(product.host for product in self.products.values())
+    def default_products(self) -> tuple[str, ...]:
+        """The names of the products that an account covers by default: those at the host of the first."""
+        first = next(iter(self.products.values()))
+        return tuple(name for name, product in self.products.items() if product.host == first.host)
 
 
 def value_at(data: Any, path: Path) -> Any:

@@ -8,6 +8,7 @@ from kill_switch.core.domain import Order, OrderState
 from kill_switch.venues.ccxt.profile import Answer, Listing, value_at
 from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.cancel_result import CancelResult
+from kill_switch.venues.kit.order_names import OrderNames
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 
 KEY = ""  # in an order of an object of orders: its key there
@@ -24,11 +25,23 @@ def judge_cancel(answer: Answer, reply: Reply) -> CancelResult:
         return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=f"a success without {where}"))
     if answer.is_count:
         return CancelResult(reply._replace(evidence=f"{value} order(s) cancelled"), int(value))
-    if answer.ids is None or not isinstance(value, list):
+    if answer.ids_at is None:
         return CancelResult(reply)
-    ids = [as_text(value_at(item, answer.ids)) for item in value]
+    items = value_at(reply.data, answer.ids_at)
+    if not isinstance(items, list):
+        return CancelResult(reply)
+    return _of_items(answer, items, reply)
+
+
+def _of_items(answer: Answer, items: list[Any], reply: Reply) -> CancelResult:
+    """Judge an answer that names the orders; with one whose cancel has failed, the outcome is unknown."""
+    is_good = [answer.each is None or value_at(item, answer.each[0]) in answer.each[1] for item in items]
+    ids = [as_text(value_at(item, answer.id)) for item, good in zip(items, is_good, strict=True) if good]
     if not all(ids):
         return CancelResult(reply)
+    if not all(is_good):
+        words = f"{len(items) - len(ids)} of {len(items)} cancels failed"
+        return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words), len(ids), ids)
     return CancelResult(reply._replace(evidence=f"{len(ids)} order(s) cancelled"), len(ids), ids)
 
 
@@ -53,15 +66,13 @@ def items_of(listing: Listing, data: Any) -> object:
 
 def cursor_of(listing: Listing, data: Any) -> str:
     """Return the cursor of the page that follows; "" if none does."""
-    if listing.cursor:
-        return as_text(value_at(data, listing.cursor))
     items = value_at(data, listing.path)
-    if not listing.last or not isinstance(items, list) or len(items) < listing.full:
+    if not isinstance(items, list) or len(items) < listing.full:
         return ""
-    return as_text(value_at(items[-1], listing.last))
+    return as_text(value_at(data, listing.cursor)) if listing.cursor else ""
 
 
-def read_order(item: object) -> Order | None:
+def read_order(names: OrderNames, item: object) -> Order | None:
     """Read an order of `items_of`; an order of a list of open orders is alive, whatever its status."""
     listing, order = item if isinstance(item, tuple) else (None, None)
     if listing is None:
@@ -70,4 +81,5 @@ def read_order(item: object) -> Order | None:
     if not order_id:
         return None
     symbol, status = as_text(value_at(order, listing.symbol)), as_text(value_at(order, listing.status))
-    return Order(listing.prefix + order_id, symbol, OrderState.LIVE, status)
+    name = names.name(symbol, order_id) if listing.is_id_of_symbol else listing.prefix + order_id
+    return Order(name, symbol, OrderState.LIVE, status)
