@@ -40,23 +40,22 @@ class CcxtOptions(HttpOptions):
     def _at_its_host(cls, values: Any) -> Any:
         """Set `rest_url` to the documented host of the products."""
         products = values.get("products") if isinstance(values, Mapping) else None
-        known = cls.PROFILE.products
-        if not isinstance(products, list | tuple) or not products or "rest_url" in values:
+        if not isinstance(products, list | tuple):
             return values
-        first = known.get(products[0]) if isinstance(products[0], str) else None
-        return values if first is None else {**values, "rest_url": f"https://{first.host}"}
+        values = {**values, "products": tuple(products)}  # behind this validator, an array is no tuple any more
+        first = next((each for name, each in cls.PROFILE.products.items() if name in products[:1]), None)
+        return values if first is None else {"rest_url": f"https://{first.host}", **values}
 
     @field_validator("products")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         known = cls.PROFILE.products
-        if wrong := [name for name in names if name not in known]:
-            raise ValueError(f"no product {wrong[0]!r}; known: {', '.join(known)}")
+        if not known.keys() >= set(names):
+            raise ValueError(f"expected some of {', '.join(known)}")
         if len(set(names)) < len(names):
             raise ValueError("a product is named twice")
-        if len({known[name].host for name in names}) > 1:
-            hosts = ", ".join(f"{name} ({known[name].host})" for name in names)
-            raise ValueError(f"products at different hosts need an account each: {hosts}")
+        if len(hosts := dict.fromkeys(known[name].host for name in names)) > 1:
+            raise ValueError(f"products at different hosts need an account each: {', '.join(hosts)}")
         return names
 
     @field_validator("options")
