@@ -17,7 +17,7 @@ from kill_switch.venues.ccxt import library
 from kill_switch.venues.ccxt.codec import Codec
 from kill_switch.venues.ccxt.offered import OFFERED
 from kill_switch.venues.ccxt.options import CcxtOptions, options_of
-from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Product
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Path, Product, value_at
 from kill_switch.venues.ccxt.refused import REFUSED
 from kill_switch.venues.ccxt.replies import cursor_of, items_of, judge_cancel, read_order
 from kill_switch.venues.decode import header_safe
@@ -97,6 +97,7 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
             profile, parts[0].host, options.rest_url, secrets, options.settings, self.clock, self.evidence
         )
         self._names = OrderNames()
+        self._not_there: tuple[Path, str] | None = None
         self._replied = Replied("", 0, {}, b"", 0)  # the answer that is judged
         self.nonce_watch = NonceWatch() if profile.clock_window_s is None and profile.is_rising else None
         self._wide = tuple((part, cancel) for part in parts if not part.is_by_symbol for cancel in part.cancels)
@@ -117,6 +118,7 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
             self.keep_open = None if ping is None else codec.build(ping)
         if parts[0].harmless is not None:
             self.harmless = codec.build(parts[0].harmless)
+            self._not_there = parts[0].not_there
             self.drill_routes = (Route.HTTP,)
         codec.try_to_sign(parts[0].cancels[0].endpoint)
         self.assemble()
@@ -181,6 +183,10 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
     def read_order(self, item: object) -> Order | None:
         return read_order(self._names, item)
 
+    def is_drill_passed(self, reply: Reply) -> bool:
+        path, word = self._not_there or ((), None)
+        return reply.not_found or (reply.ok and word is not None and value_at(reply.data, path) == word)
+
     def is_over_limit(self, reply: Replied) -> bool:
         return reply.status in (418, 429)
 
@@ -220,6 +226,7 @@ def adapter_of(exchange_id: str) -> type[CcxtAccount]:
         "Options": options_of(profile),
         "CLOCK_WINDOW_S": profile.clock_window_s,
         "POOLS": (profile.pool,),
+        "READS_ALONGSIDE": any(cancel.answer.ids_at is None for part in products for cancel in part.cancels),
         "COSTS": tuple(_costs(profile.pool.name, [*cancels, *lists])),
         "DRILLS": (),
         "COMMANDS": tuple(part.line(endpoint) for part, endpoint in cancels),

@@ -18,6 +18,7 @@ from kill_switch.venues.kit.signing import RisingNonce
 from kill_switch.venues.messages import Replied
 from kill_switch.venues.request import Request
 
+MOST_PEM = 240  # characters of an Ed25519 key in PEM; one of RSA has over 800, and a signature takes a millisecond
 _ORIGIN = re.compile(r"https://[^/]+")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _TRIAL = Instant(0, 1_700_000_000_000_000_000)  # the moment of a request that is built and not sent
@@ -52,6 +53,8 @@ class Codec:
         self.nonce = RisingNonce(unit_us=1000)
         exchange = self._exchange
         for name in profile.secrets:
+            if "PRIVATE KEY" in secrets[name] and len(secrets[name]) > MOST_PEM:
+                raise ValueError(f"{name} is an RSA key, whose signatures hold up other accounts: use HMAC or Ed25519")
             setattr(exchange, CREDENTIALS[name], secrets[name])
         of_class = {name: value for name, value in settings.items() if profile.settings[name].is_ccxt}
         exchange.options.update({**profile.ccxt_options, **of_class})

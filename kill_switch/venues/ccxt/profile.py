@@ -87,6 +87,7 @@ class Product(NamedTuple):
     is_by_symbol: bool = False  # the commands are of one symbol each
     ping: Endpoint | None = None  # costs next to nothing, and keeps a connection open
     harmless: Endpoint | None = None  # the cancel of an order that cannot exist
+    not_there: tuple[Path, str] | None = None  # where a success of it says that there is no such order, and how
     list_lag_s: float = 0.0  # a list may show the account as it was so long before
 
     def target(self, endpoint: Endpoint) -> str:

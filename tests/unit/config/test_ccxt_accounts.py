@@ -90,6 +90,16 @@ def test_a_secret_that_cannot_sign_is_a_problem_that_does_not_show_it(tmp_path: 
 
 
 @needs_ccxt
+def test_a_key_whose_signatures_are_slow_is_refused(tmp_path: Path) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----" + "A" * 1600 + "-----END PRIVATE KEY-----"
+
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, "ccxt:binance", environ={**ENVIRONMENT, "SECRET": pem})
+
+    assert "accounts.one.api_secret: is an RSA key" in str(caught.value) and "AAAA" not in str(caught.value)
+
+
+@needs_ccxt
 def test_a_pnl_trigger_cannot_watch_an_account_without_equity(tmp_path: Path) -> None:
     pnl = (
         '[triggers.loss]\nkind = "pnl"\ncurrency = "USD"\nmax_loss = "5"\naccounts = ["one"]\n'

@@ -59,6 +59,7 @@ KRAKENFUTURES = IdProfile(
             ),
             (Listing("open", private("GET", "openorders", 2.0), ("openOrders",), id=("order_id",)),),
             harmless=private("POST", "cancelorder", 10.0, order_id="00000000-0000-4000-8000-000000000000"),
+            not_there=(("cancelStatus", "status"), "notFound"),
         )
     },
     pool=Pool(REQUESTS, 500, window_s=10.0, shared_by="account"),
