@@ -195,6 +195,25 @@ def test_the_first_command_is_the_request_that_ccxts_unified_method_sends(name: 
     assert {**request.headers, **headers} == request.headers
 
 
+def test_a_strike_of_many_commands_has_a_connection_for_each() -> None:
+    assert account("kraken").strike_calls() == 0  # its one command fits into the connections that are always there
+    assert account("bybit").strike_calls() == 8
+    by_symbol = account("binance")
+    play(by_symbol, by_symbol.read(NOW), documented("binance"))
+    assert by_symbol.strike_calls() == 2  # the command of a symbol, and the list
+
+
+@every_id
+def test_evidence_shows_no_secret_that_an_answer_repeats(name: str) -> None:
+    echo = {"error": ["E", *KEYS.values()], "code": -1, "msg": " ".join(KEYS.values()), "retCode": 10003}
+    adapter = account(name)
+    told = repr(play(adapter, adapter.keep_warm(NOW), lambda call: (400, echo)))
+    told += repr(play(adapter, adapter.read(NOW), lambda call: (400, echo)))
+    told += repr(play(adapter, adapter.strike(NOW, 1), lambda call: (400, echo)))
+
+    assert not [secret for secret in adapter.PROFILE.secrets if KEYS[secret] in told]
+
+
 # ── what an answer proves ─────────────────────────────────────────────────────────────────────────────────────────
 
 
