@@ -271,18 +271,30 @@ def test_empty_lists_prove_the_account_clear(name: str) -> None:
 
 @every_id
 def test_an_answer_that_proves_nothing_accepts_no_cancel_and_shows_no_empty_account(name: str) -> None:
-    believed = [what for what, junk in JUNK.items() if is_believed(name, junk)]
+    believed = [what for what, junk in JUNK.items() if is_believed(name, always(*junk))]
 
     assert not believed
 
 
-def is_believed(name: str, junk: tuple[int, bytes]) -> bool:
-    """Return whether an account takes this answer for a list, for a proof of its lane, or for a cancel."""
+def always(status: int, body: bytes) -> Callable[[Call], tuple[int, Any]]:
+    return lambda call: (status, body)
+
+
+@every_id
+@pytest.mark.parametrize("status", [302, 402, 524])
+def test_a_documented_answer_with_another_status_than_2xx_proves_nothing(name: str, status: int) -> None:
+    good = documented(name, is_empty=True)
+
+    assert not is_believed(name, lambda call: (status, good(call)[1]))
+
+
+def is_believed(name: str, answer: Callable[[Call], tuple[int, Any]]) -> bool:
+    """Return whether an account takes these answers for a list, for a proof of its lane, or for a cancel."""
     adapter, armed = account(name), account(name)
-    probed = play(adapter, adapter.keep_warm(NOW), lambda call: junk)
-    read: OrdersRead = fact(play(adapter, adapter.read(NOW), lambda call: junk), OrdersRead)
+    probed = play(adapter, adapter.keep_warm(NOW), answer)
+    read: OrdersRead = fact(play(adapter, adapter.read(NOW), answer), OrdersRead)
     play(armed, armed.read(NOW), documented(name))
-    answered: CancelAnswered = fact(play(armed, armed.strike(NOW, 1), lambda call: junk), CancelAnswered)
+    answered: CancelAnswered = fact(play(armed, armed.strike(NOW, 1), answer), CancelAnswered)
     is_up = any(isinstance(each, Ready) for each in probed) or not any(isinstance(each, NotReady) for each in probed)
     return read.complete or bool(read.orders) or is_up or answered.answer is CancelOutcome.ACCEPTED
 
