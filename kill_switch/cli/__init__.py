@@ -20,6 +20,7 @@ from kill_switch.cli import (
     help_commands,
     operator_commands,
     record_commands,
+    silence_command,
     sim_commands,
     venue_commands,
 )
@@ -74,7 +75,15 @@ def main() -> None:
     """Cancel every resting order on every venue, at once, with proof, and stay tripped until a person re-arms."""
 
 
-for _module in (daemon_commands, operator_commands, record_commands, venue_commands, sim_commands, help_commands):
+for _module in (
+    daemon_commands,
+    operator_commands,
+    silence_command,
+    record_commands,
+    venue_commands,
+    sim_commands,
+    help_commands,
+):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             main.add_command(_command)

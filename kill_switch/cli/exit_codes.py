@@ -72,6 +72,14 @@ BY_COMMAND: Sequence[CommandExits] = (
     CommandExits(
         "rearm", "re-armed", {1: "refused, and nothing has changed", 75: "the approval of another person is missing"}
     ),
+    CommandExits(
+        "silence",
+        "silenced, ended or listed",
+        {
+            1: "refused: no such trigger, a flag, too long, or not recorded; with `--end`: it is not silenced",
+            75: "the approval of another person is missing",
+        },
+    ),
     CommandExits("report", "shown", {1: "no such kill, or the journal is damaged"}),
     CommandExits("journal", "shown", {1: "the journal is damaged"}),
     CommandExits(

@@ -39,6 +39,7 @@ from kill_switch.config.schema import (
     NotifyConfig,
     PingConfig,
     RearmConfig,
+    SilenceConfig,
     TriggerConfig,
     directories,
 )
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 # replaces a directory that a kill must not guess, because nothing can be opened there
 NOWHERE = Path("/dev/null/unclear")
-TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "hooks", "notify", "ping")
+TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "silence", "hooks", "notify", "ping")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Config:
     intake: IntakeConfig
     drill: DrillConfig
     rearm: RearmConfig
+    silence: SilenceConfig
     hooks: HooksConfig
     notify: NotifyConfig
     ping: PingConfig
@@ -109,6 +111,7 @@ def load(
     intake = secret_tables.intake(tables["intake"], environ, problems)
     drill = secret_tables.plain(DrillConfig, tables["drill"], "drill", problems)
     rearm = secret_tables.plain(RearmConfig, tables["rearm"], "rearm", problems)
+    silence = secret_tables.plain(SilenceConfig, tables["silence"], "silence", problems)
     hooks = secret_tables.plain(HooksConfig, tables["hooks"], "hooks", problems)
     notify = secret_tables.notify(tables["notify"], environ, problems)
     ping = secret_tables.ping(tables["ping"], environ, problems)
@@ -121,10 +124,10 @@ def load(
     problems += duplicates.duplicate_addresses(listening)
     problems += duplicates.duplicate_commands(hooks.on_trip if hooks else ())
 
-    if problems or not (daemon and intake and drill and rearm and hooks and notify and ping):
+    if problems or not (daemon and intake and drill and rearm and silence and hooks and notify and ping):
         raise ConfigError(str(source), problems)
     whole = MappingProxyType(accounts), MappingProxyType(triggers)
-    return Config(source, daemon, *whole, intake, drill, rearm, hooks, notify, ping)
+    return Config(source, daemon, *whole, intake, drill, rearm, silence, hooks, notify, ping)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,17 @@ def rescue(
     written = {name: table.get("tags", []) for name, table in left_tables.items()}
     tags = {name: some for name, some in written.items() if _is_list_of_strings(some)}
     config = Config(
-        source, daemon, accounts, {}, IntakeConfig(), DrillConfig(), RearmConfig(), HooksConfig(), notify, PingConfig()
+        source,
+        daemon,
+        accounts,
+        {},
+        IntakeConfig(),
+        DrillConfig(),
+        RearmConfig(),
+        SilenceConfig(),
+        HooksConfig(),
+        notify,
+        PingConfig(),
     )
     return RescuedConfig(config, left_out, tuple(problems), tags)
 

@@ -32,6 +32,8 @@ BOUNDS = {  # duration key → shortest and longest value; every duration key is
     "hooks.timeout": ("100ms", "1h"),
     "ping.every": ("1s", "24h"),  # because the server called belongs to another party
     "beat.every": ("10ms", "24h"),
+    "silence.max": ("1m", "24h"),
+    "silence.for": ("1s", "24h"),
     "bench.rtt": ("1ms", "5s"),
 }
 _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")

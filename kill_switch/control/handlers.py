@@ -18,6 +18,7 @@ import kill_switch
 from kill_switch import clock, printable
 from kill_switch.config.loader import Config
 from kill_switch.control.server import Caller, Handler, RequestRefused
+from kill_switch.control.silence_requests import SilenceRequests, describe_silence
 from kill_switch.core.commands import RearmGranted, RearmPending
 from kill_switch.core.domain import LaneState, Phase, Reason
 from kill_switch.core.events import RearmAsked
@@ -89,6 +90,7 @@ class ControlHandlers:
             self._degraded_lanes,
             *troubles,
         ]
+        self._silence_requests = SilenceRequests(config, supervisor, dispatcher.clock, self._recorded, self.problems)
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
 
@@ -99,11 +101,13 @@ class ControlHandlers:
             "drill": self._drill,
             "rearm": self._rearm,
             "report": self._report,
+            "silence": self._silence_requests.handle,
         }
 
     def reconfigure(self, config: Config) -> None:
         """Use another configuration from now on."""
         self._config = config
+        self._silence_requests.reconfigure(config)
 
     def notify_changed(self) -> None:
         """Wake the requests that wait for the state to change."""
@@ -120,7 +124,8 @@ class ControlHandlers:
         """Return what `status --json` prints, as of now, including the reasons of a kill that has just begun."""
         self._note_phase()
         self._journal.deliver_entries()
-        conditions = self._supervisor.states()
+        conditions, silences = self._supervisor.shown_states(), self._supervisor.silences
+        now = self._dispatcher.clock()
         drill = self._drills.last
         return {
             "state": public_state(self._dispatcher.state.phase),
@@ -129,7 +134,12 @@ class ControlHandlers:
             "pid": os.getpid(),
             "accounts": {name: self._account(name) for name in self._dispatcher.sessions},
             "triggers": {
-                name: {"kind": trigger.kind, "state": conditions[name][0], "detail": conditions[name][1]}
+                name: {
+                    "kind": trigger.kind,
+                    "state": conditions[name][0],
+                    "detail": conditions[name][1],
+                    **describe_silence(silences.active(name), now),
+                }
                 for name, trigger in self._supervisor.triggers.items()
             },
             "last_kill": self._reports.last,

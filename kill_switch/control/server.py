@@ -38,7 +38,8 @@ LOOK_EVERY_S = 1.0  # seconds between two checks that the socket's file exists
 CONNECT_WITHIN_S = 2.0  # seconds
 MAX_OPEN = 32  # connections of a user, because lanes need descriptors and each request needs the loop's time
 BACKLOG = 65536  # limited by the kernel (net.core.somaxconn)
-COMMANDS_WITH_A_NAME = ("rearm", "drill", "reload")  # recorded with the caller's name; a kill does not wait for it
+# recorded with the caller's name; a kill does not wait for it
+COMMANDS_WITH_A_NAME = ("rearm", "drill", "reload", "silence")
 
 
 def _never() -> bool:

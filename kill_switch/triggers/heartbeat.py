@@ -21,6 +21,7 @@ from kill_switch.wakeup import Signal
 READY_WITHIN_S = 60.0  # seconds; a time-out waits no longer for accounts that are not ready
 NOTES, NOTES_NS = 10, 10_000_000_000  # records, and nanoseconds: beats and goodbyes may alternate in a flood
 BYE, TRIP = "bye", "trip"  # `why` in the record of a watch that has ended
+HELD_LOOK_S = 0.1  # seconds between two reports of a lost heartbeat that a silence holds back
 ABSENT_NS = 1_000_000_000  # nanoseconds; the intake reports a missing socket more often than that
 
 Record = Callable[[Mapping[str, object]], None]
@@ -171,6 +172,9 @@ class HeartbeatTrigger(Trigger):
             now = self._clock()
             if self._watching and not self._fired and now.mono_ns >= self._deadline_ns():
                 self._fire(now, report)
+                if not self._fired:
+                    with anyio.move_on_after(HELD_LOOK_S):
+                        await self._changed.wait()
 
     def state(self) -> tuple[TriggerState, str]:
         """Return the state, with the age of the last beat as detail."""
@@ -277,7 +281,9 @@ class HeartbeatTrigger(Trigger):
             "deaf_ms": (self._stall_clock.stalled_ns(now.mono_ns) - self._since.stalled_ns) // 1_000_000,
             "beats_before": self._beaten_ns is not None,
         }
-        report(Reason(self.name, text, self.accounts, now, evidence))
+        if report(Reason(self.name, text, self.accounts, now, evidence)):
+            self._fired = False
+            return
         self._note(False, TRIP)
 
 

@@ -38,6 +38,7 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "daemon": schema.DaemonConfig,
     "intake": schema.IntakeConfig,
     "rearm": schema.RearmConfig,
+    "silence": schema.SilenceConfig,
     "drill": schema.DrillConfig,
     "hooks": schema.HooksConfig,
     "notify": schema.NotifyConfig,
