@@ -124,7 +124,7 @@ class ControlHandlers:
         """Return what `status --json` prints, as of now, including the reasons of a kill that has just begun."""
         self._note_phase()
         self._journal.deliver_entries()
-        conditions, silences = self._supervisor.shown_states(), self._supervisor.silences
+        conditions, silences = self._supervisor.states(), self._supervisor.silences
         now = self._dispatcher.clock()
         drill = self._drills.last
         return {

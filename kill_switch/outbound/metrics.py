@@ -153,7 +153,7 @@ class MetricsCollector:
         yield _family("unexplained_messages_total", unexplained)
 
     def _triggers(self) -> Iterable[Family]:
-        states = self._supervisor.shown_states()
+        states = self._supervisor.states()
         triggers = self._supervisor.triggers
         yield _family("trigger_state", [([name, each.kind], states[name][0]) for name, each in triggers.items()])
         values: list[Sample] = []

@@ -245,18 +245,21 @@ class TriggerSupervisor:
     # ── states ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def states(self) -> dict[str, tuple[TriggerState, str]]:
-        """Return the state of each trigger, with a detail for people; a trigger whose task has failed is blind."""
-        return {name: self._state(trigger) for name, trigger in self.triggers.items()}
+        """Return the state of each trigger, with a detail for people; a trigger whose task has failed is blind.
 
-    def shown_states(self) -> dict[str, tuple[TriggerState, str]]:
-        """Return the states for people: a silenced trigger is `silenced`, and its detail has what it sees."""
-        states, now = self.states(), self._clock()
+        A silenced trigger that has not fired is `silenced`, and its detail has what it sees.
+        """
+        states, now = self._seen_states(), self._clock()
         for name, silence in self.silences.all_active().items():
             state, detail = states.get(name, (TriggerState.TRIPPED, ""))
             if state is not TriggerState.TRIPPED:
                 seen = f"blind, {detail}" if state is TriggerState.BLIND else detail
                 states[name] = TriggerState.SILENCED, f"{silence.describe(now)}; now: {seen}"
         return states
+
+    def _seen_states(self) -> dict[str, tuple[TriggerState, str]]:
+        """Return the state of each trigger as if none were silenced."""
+        return {name: self._state(trigger) for name, trigger in self.triggers.items()}
 
     def _state(self, trigger: Trigger) -> tuple[TriggerState, str]:
         if trigger.name in self._task_failures:
@@ -268,11 +271,11 @@ class TriggerSupervisor:
 
     def blind(self) -> int:
         """Return the number of blind triggers."""
-        return sum(state is TriggerState.BLIND for state, _ in self.states().values())
+        return sum(state is TriggerState.BLIND for state, _ in self._seen_states().values())
 
     def notice_blind(self) -> None:
         """Announce triggers that have become blind, and fire for those with `on_blind = "fire"`."""
-        blind = {name: detail for name, (state, detail) in self.states().items() if state is TriggerState.BLIND}
+        blind = {name: detail for name, (state, detail) in self._seen_states().items() if state is TriggerState.BLIND}
         firing = {
             name: self.triggers[name]
             for name in blind
@@ -303,7 +306,7 @@ class TriggerSupervisor:
 
         `force` overrides what a trigger cannot see, and nothing that it sees.
         """
-        states = self.states()
+        states = self._seen_states()
         for trigger in self.watching(accounts):
             state, detail = states[trigger.name]
             blind = detail if state is TriggerState.BLIND else ""

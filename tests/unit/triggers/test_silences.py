@@ -184,7 +184,7 @@ async def test_a_heartbeat_that_stops_in_a_silence_fires_when_it_ends(tmp_path: 
         silence(life, "beat", 60)
         await life.until(60.9)
         assert life.tripped() == ()
-        state, detail = life.watch.shown_states()["beat"]
+        state, detail = life.watch.states()["beat"]
         assert state is TriggerState.SILENCED
         assert detail.startswith("for another 0 s, by ann: deploy; it would have fired: no heartbeat for 3.000 s")
         await life.until(61.2)
