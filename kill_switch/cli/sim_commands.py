@@ -123,7 +123,8 @@ def sim(
 @click.command()
 @json_option
 @click.option("--orders", default=50, show_default=True, help="Resting orders at each venue.")
-def demo(as_json: bool, orders: int) -> None:
+@click.option("--explain", is_flag=True, help="Also say what each column and word of the report means.")
+def demo(as_json: bool, orders: int, explain: bool) -> None:
     """Show a whole kill on this machine, against simulators.
 
     The demo starts simulators and a daemon, rests orders, runs a bot that keeps quoting, touches the flag, and shows
@@ -137,7 +138,7 @@ def demo(as_json: bool, orders: int) -> None:
     _simulators()
     from kill_switch.testbed import demo as show
 
-    sys.exit(show.run(as_json=as_json, orders=orders))
+    sys.exit(show.run(as_json=as_json, orders=orders, explain=explain))
 
 
 @click.command()

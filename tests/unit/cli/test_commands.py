@@ -59,6 +59,11 @@ def invoke(*words: object) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
+def lines(*words: object) -> list[Any]:
+    """Return the JSON of each line that the command prints."""
+    return [json.loads(line) for line in invoke(*words).stdout.splitlines()]
+
+
 def test_check_summarises_a_valid_configuration(config: Path) -> None:
     done = invoke("check", "-c", config)
     assert done.exit_code == 0
@@ -70,9 +75,9 @@ def test_check_summarises_a_valid_configuration(config: Path) -> None:
 def test_check_names_the_orders_out_of_a_kills_reach_in_one_line_an_account(config: Path) -> None:
     more = '[accounts.nt]\nvenue = "crosstrade"\nnt_accounts = ["Sim101"]\ntoken = { env = "MM1_KEY" }\n'
     config.write_text(f"{config.read_text()}\n{more}")
-    lines = invoke("check", "-c", config).output.splitlines()
+    shown = invoke("check", "-c", config).output.splitlines()
     behind = {
-        name: lines[lines.index(line) + 1] for line in lines for name in ("mm1", "nt") if f"account {name}:" in line
+        name: shown[shown.index(line) + 1] for line in shown for name in ("mm1", "nt") if f"account {name}:" in line
     }
     assert behind["mm1"] == "    a kill does not reach: other sub-accounts: each has its own key"
     assert "strategies in NinjaTrader" in behind["nt"] and behind["nt"].endswith("; positions, unless flatten is true")
@@ -525,11 +530,60 @@ def test_reports_and_records_are_printed_from_all_files(config: Path, files: lis
     for number in range(3):
         assert json.loads(invoke("report", f"k{number}-1", "-c", config, "--json").stdout)["id"] == f"k{number}-1"
     assert json.loads(invoke("report", "-c", config, "--json").stdout)["id"] == "k2-1"
-    whole = json.loads(invoke("journal", "-c", config, "--json").stdout)
-    assert [entry["seq"] for entry in whole["entries"]] == list(range(1, 37))
-    assert whole["broken"] is None
+    assert [entry["seq"] for entry in lines("journal", "-c", config, "--json")] == list(range(1, 37))
     assert len(invoke("journal", "-c", config).output.splitlines()) == 36
     files[2].write_bytes(files[2].read_bytes().replace(b'"number":3', b'"number":4'))
     damaged = invoke("journal", "-c", config, "--json")
     assert damaged.exit_code == 1
-    assert "journal-000003.jsonl line" in json.loads(damaged.stdout)["broken"]
+    assert "journal-000003.jsonl line" in damaged.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        (("-n", "3"), [34, 35, 36]),
+        (("--kind", "reason"), [1, 13, 25]),
+        (("--kind", "reason", "-n", "1"), [25]),
+        (("--account", "a"), [1, 13, 25]),
+        (("--account", "b"), []),
+        (("--since", "1h"), list(range(1, 37))),
+        (("--since", "2001-01-01T00:00:00Z", "-n", "1"), [36]),
+        (("--since", "2999-01-01"), []),
+    ],
+)
+def test_the_journal_is_filtered_by_time_kind_account_and_number(
+    config: Path, files: list[Path], options: tuple[str, ...], numbers: list[int]
+) -> None:
+    assert [entry["seq"] for entry in lines("journal", "-c", config, "--json", *options)] == numbers
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("journal", "--since", "yesterdy"), 'expected "2h", "30m", "2026-11-30"'),
+        (("journal", "--kind", "reasons"), "there is no kind 'reasons'; there are reason, "),
+        (("journal", "--verify", "-n", "3"), "--verify checks the whole journal"),
+        (("report", "--since", "2h"), "--since goes with --list"),
+        (("report", "k1", "--list"), "--list takes neither a kill nor --explain"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_wrong_usage(config: Path, words: tuple[str, ...], hint: str) -> None:
+    done = invoke(*words, "-c", config)
+    assert done.exit_code == 2
+    assert hint in " ".join(done.stderr.split())
+
+
+def test_all_kills_are_listed_with_their_state_and_their_person(config: Path, files: list[Path]) -> None:
+    kills = json.loads(invoke("report", "--list", "-c", config, "--json").stdout)["kills"]
+    assert [(kill["id"], kill["trigger"], kill["state"], kill["accounts"]) for kill in kills] == [
+        (f"k{number}-1", "panic", "STRIKING", ["a"]) for number in range(3)
+    ]
+    assert kills[0]["still_tripped"] == ["a"]
+    rows = invoke("report", "--list", "-c", config).stdout.splitlines()
+    assert [row.split()[0] for row in rows] == ["kill", "k0-1", "k1-1", "k2-1"]
+    assert json.loads(invoke("report", "--list", "--since", "2h", "-c", config, "--json").stdout)["kills"] == []
+
+
+def test_a_list_without_a_kill_says_so(config: Path) -> None:
+    done = invoke("report", "--list", "-c", config)
+    assert (done.exit_code, done.stdout) == (0, "there is no kill on record\n")
