@@ -10,7 +10,7 @@ from rich.text import Text
 
 REPORT_COLUMNS: Mapping[str, str] = {
     "account": "one login at one venue",
-    "verdict": "what the venue's answer to the first accepted strike says; the proof is `state`",
+    "verdict": "what is proven; else what became of the command",
     "state": "where the account stood at the end of this kill",
     "sent": "from the moment the reason was observed until the first command had left this host",
     "answered": "until the venue's answer to it had come; `OVER` is judged by the last account's",
@@ -21,10 +21,10 @@ REPORT_COLUMNS: Mapping[str, str] = {
     "by": "the routes that carried the strike which the venue accepted first",
 }
 REPORT_WORDS: Mapping[str, str] = {
-    "CONFIRMED": "the venue accepted the command",
-    "REFUSED": "the venue refused every command; see the lines below the table",
-    "UNKNOWN": "a command left, and no answer of it is known",
-    "UNSENT": "no route could carry a command",
+    "CONFIRMED": "proven clear by the venue's own lists, after the last command",
+    "REFUSED": "not proven clear; the venue refused the command, see the lines below the table",
+    "UNKNOWN": "not proven clear; a command left, and was accepted or lost",
+    "UNSENT": "not proven clear; no route could carry a command",
     "STRIKING": "commands are being sent",
     "CONFIRMING": "accepted; the reads that prove it are under way",
     "CLEAR": "proven: reads that span the venue's lag show no order",
