@@ -167,8 +167,8 @@ def what_to_look_at(report: Mapping[str, Any]) -> Iterator[str]:
     accounts, sent_us = report["accounts"], report["last_sent_us"]
     if sent_us is not None:
         yield (
-            f"look at `sent`: the commands of all {len(accounts)} accounts had left {report_views.ms(sent_us)} after the "
-            "flag was seen; no command waits for another's answer"
+            f"look at `sent`: the commands of all {len(accounts)} accounts had left {report_views.ms(sent_us)} after "
+            "the flag was seen; no command waits for another's answer"
         )
     lags = {name: VENUES[name].TIMING.list_lag_s for name in accounts if name in VENUES}
     prompt_us = [accounts[name]["clear_us"] for name, lag_s in lags.items() if not lag_s]
