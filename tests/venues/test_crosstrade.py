@@ -261,69 +261,6 @@ def test_nothing_to_cancel_is_no_failure(text: str, status: int) -> None:
     )
 
 
-def test_without_an_answer_in_time_the_rest_twin_goes_out_once() -> None:
-    one()(
-        Pause(0.06),
-        VenueTimerFired("hedge k1-0"),
-        twin("cancel#1"),
-        WakeAfter("cancel#1", 0.5),
-        VenueTimerFired("hedge k1-0"),
-        answer("cancel#1", payload("crosstrade/cancelled")),
-        CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
-        reply("k1-0", payload("crosstrade/cancelled")),  # late: nobody waits for it
-    )
-
-
-def test_the_websockets_answer_may_come_after_the_twin_went_out() -> None:
-    one()(
-        VenueTimerFired("hedge k1-0"),
-        twin("cancel#1"),
-        WakeAfter("cancel#1", 0.5),
-        reply("k1-0", payload("crosstrade/cancelled")),
-        CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
-        answer("cancel#1", payload("crosstrade/invalid-request"), 400),
-    )
-
-
-def test_a_frame_that_finds_nothing_beside_its_twin_counts_nothing() -> None:
-    one()(
-        VenueTimerFired("hedge k1-0"),
-        twin("cancel#1"),
-        WakeAfter("cancel#1", 0.5),
-        reply("k1-0", payload("crosstrade/cancelled-none")),  # the twin may have cancelled every order before
-        CancelAnswered(CancelOutcome.ACCEPTED, "0 order(s) named as cancelled", None),
-    )
-
-
-def test_a_twin_that_is_lost_everywhere_waits_a_little_for_the_websocket() -> None:
-    player = one()
-    player(
-        VenueTimerFired("hedge k1-0"),
-        twin("cancel#1"),
-        WakeAfter("cancel#1", 0.5),
-        CallLost("cancel#1", False, "the lane is down"),
-        twin("cancel#1", route=Route.FRESH),
-        CallLost("cancel#1", False, "refused"),
-        WakeAfter("settle k1-0", 1.0),
-        VenueTimerFired("settle k1-0"),
-        CancelAnswered(CancelOutcome.UNKNOWN, "refused"),  # the frame may have left
-        VenueTimerFired("settle k1-0"),
-        reply("k1-0", payload("crosstrade/cancelled")),
-    )
-
-
-def test_a_no_over_rest_is_not_the_last_word_while_the_websocket_may_say_yes() -> None:
-    one()(
-        VenueTimerFired("hedge k1-0"),
-        twin("cancel#1"),
-        WakeAfter("cancel#1", 0.5),
-        answer("cancel#1", payload("crosstrade/invalid-request"), 400),
-        WakeAfter("settle k1-0", 1.0),
-        reply("k1-0", payload("crosstrade/cancelled")),
-        CancelAnswered(CancelOutcome.ACCEPTED, "1 order(s) named as cancelled", 1),
-    )
-
-
 def errors(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Return every shape that an RPC's error may have (§6)."""
     return [
@@ -342,18 +279,6 @@ def test_a_refused_rpc_has_its_twin_tried_at_once_and_that_answer_counts(message
         VenueTimerFired("hedge k1-0"),
         answer("cancel#1", payload("crosstrade/invalid-account"), 400),
         CancelAnswered(CancelOutcome.REFUSED, "HTTP 400 invalid_account Account Sim999 not found"),
-    )
-
-
-def test_a_refused_rpc_whose_twin_is_lost_is_refused() -> None:
-    one()(
-        reply("k1-0", {"success": False, "error": "no"}),
-        twin("cancel#1"),
-        WakeAfter("cancel#1", 0.06),
-        CallLost("cancel#1", True, "gone"),
-        twin("cancel#1", route=Route.FRESH),
-        CallLost("cancel#1", True, "gone"),
-        CancelAnswered(CancelOutcome.REFUSED, "no"),
     )
 
 
@@ -419,12 +344,6 @@ def test_a_connection_lost_after_the_twin_failed_ends_it() -> None:
     )
 
 
-def test_a_reply_on_another_connection_is_not_ours() -> None:
-    player = one()
-    ready(player, conn=2)
-    player(reply("k1-0", payload("crosstrade/cancelled"), conn=2))
-
-
 def test_the_newest_connection_carries_the_strike() -> None:
     player = ready()
     ready(player, conn=2)
@@ -471,25 +390,6 @@ def test_one_account_without_proof_makes_the_whole_strike_unknown() -> None:
         CallLost("cancel#1", False, "refused"),
         answer("cancel#2", payload("crosstrade/cancelled")),
         CancelAnswered(CancelOutcome.UNKNOWN, "not accepted for Sim101: refused", 1),
-    )
-
-
-def test_a_strike_of_which_nothing_left_is_unsent() -> None:
-    player = over_rest("Sim101", "Live1")
-    for tag in ("cancel#1", "cancel#2"):
-        player.put(CallLost(tag, False, "down"))
-    player(
-        CallLost("cancel#1", False, "refused"),
-        CallLost("cancel#2", False, "refused"),
-        CancelAnswered(CancelOutcome.UNSENT, "not accepted for Sim101, Live1: refused"),
-    )
-
-
-def test_accounts_that_name_no_orders_leave_the_number_open() -> None:
-    over_rest("Sim101", "Live1")(
-        answer("cancel#1", {"success": True}),
-        answer("cancel#2", payload("crosstrade/cancelled")),
-        CancelAnswered(CancelOutcome.ACCEPTED, "2 commands: accepted"),
     )
 
 
@@ -2046,12 +1946,3 @@ def test_a_lane_that_comes_and_goes_leaves_the_tokens_that_are_kept_for_a_kill()
     player.put(Pause(4))
     player.put(Opened(Route.HTTP, 0))
     assert len(player.calls) == asked + 2
-
-
-def test_an_answer_over_the_websocket_says_which_strike_it_answers() -> None:
-    player = one()
-    made_ns = player.now.mono_ns
-    player.put(Pause(2.0))
-    player.put(Kill())
-    player(reply("k1-0", {"success": True}), CancelAnswered(CancelOutcome.ACCEPTED, "accepted"))
-    assert player.adapter.answers_ns == made_ns

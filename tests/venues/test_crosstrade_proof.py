@@ -431,17 +431,6 @@ def test_a_connection_that_comes_and_goes_forgets_no_doubt() -> None:
     assert not reads(player, listed(), connected("Sim101"), ({"error": "no"}, 400)).complete
 
 
-def test_a_look_that_is_lost_ends_no_doubt() -> None:
-    player = looking()
-    player.put(Read())
-    player.put(answer(player.calls[-1].tag, listed()))
-    player.put(answer(player.calls[-1].tag, connected("Sim101")))
-    tag = player.calls[-1].tag
-    player.put(CallLost(tag, True, "down"))
-    [read] = player.put(CallLost(tag, True, "down too"))
-    assert isinstance(read, OrdersRead) and not read.complete and "looked up: down too" in read.why
-
-
 def test_a_single_cancel_that_knows_no_account_has_the_account_looked_at() -> None:
     player = Player(make())
     reads(player, listed(GUID))

@@ -11,6 +11,7 @@ from collections import deque
 from kill_switch.core.domain import Instant
 from kill_switch.venues.kit.account_limits import AccountLimits
 from kill_switch.venues.kit.budget import PoolCount
+from kill_switch.venues.kit.pool_use import DecayingUse
 from kill_switch.venues.kit.pools import Calls, Pool
 from kill_switch.venues.retry_after import retry_after_s
 
@@ -42,16 +43,16 @@ class TokenBucket(PoolCount):
     concluded from the second. The counts meet when the bucket must be full again, or when a refusal shows it empty.
     """
 
-    __slots__ = ("_contended_ns", "_counted", "_counted_ns", "_heard", "_level", "_sure", "refused", "until_ns")
+    __slots__ = ("_contended_ns", "_counted", "_heard", "_if_empty", "_if_full", "_named_ns", "refused", "until_ns")
 
     def __init__(self, pool: Pool = TOKENS) -> None:
         super().__init__(pool)
         self.until_ns = 0  # the venue wants no request before this moment, monotonic
         self.refused = 0  # refusals in a row, up to the latest answer
-        self._level = BURST
-        self._sure = 0.0  # the level if the bucket was empty at our first request
-        self._counted = 0  # how many of `commands` the level counts
-        self._counted_ns = 0
+        self._if_full = DecayingUse(pool)  # the use if the bucket was full at our first request
+        self._if_empty: DecayingUse | None = None  # the use if it was empty then
+        self._named_ns = 0  # when the venue has said that a token is there again, monotonic
+        self._counted = 0  # how many of `commands` are counted
         self._contended_ns: int | None = None  # the latest refusal that another program caused
         self._heard: deque[bool] = deque(maxlen=HEARD)  # of each answer: was a token there?
 
@@ -85,12 +86,13 @@ class TokenBucket(PoolCount):
         self._counted = len(self.commands)
 
     def _count_open(self) -> None:
-        """Apply to the level the requests that it does not count yet; `settle` applies them to the pace of reads."""
+        """Count the requests that are not counted yet; `settle` applies them to the pace of reads."""
         for tokens, at_ns in self.commands[self._counted :]:
-            left, sure = self._level_at(at_ns), self._sure_at(at_ns)
-            self._level = min(left, max(0.0, left - tokens))  # a request that is refused costs nothing
-            self._sure = min(sure, max(0.0, sure - tokens))
-            self._counted_ns = at_ns
+            if self._if_empty is None:
+                self._if_empty = DecayingUse(self.pool)
+                self._if_empty.add(BURST, at_ns)
+            for use in {self._if_full, self._if_empty}:  # one object since a refusal
+                use.add(tokens, at_ns)  # never more than all: a request that is refused costs nothing
         self._counted = len(self.commands)
 
     def note_accepted(self) -> None:
@@ -100,18 +102,21 @@ class TokenBucket(PoolCount):
 
     def drain(self, now: Instant, retry_after: str = "") -> None:
         """Record a refusal for want of tokens; `retry_after` is its header."""
-        level = self._count(now)
-        if self._sure_at(now.mono_ns) >= SURPRISE or self.contended(now):
+        self._count_open()
+        used = BURST if self._if_empty is None else self._if_empty.at(now.mono_ns)
+        if BURST - used >= SURPRISE or self.contended(now):
             if not self.contended(now):
                 self._heard.clear()  # answers from before the contention
             self._contended_ns = now.mono_ns
         self._heard.append(False)
         self.refused = min(self.refused + 1, HEARD)
+        self._if_full.add(BURST, now.mono_ns)
+        self._if_empty = self._if_full  # the bucket is empty in either case
         wait_s = min(retry_after_s({"retry-after": retry_after}, now.wall_ns), DRAINED_S)
-        self._level = self._sure = min(level, 0.0, 1 - wait_s * PER_S)
-        self._counted_ns = now.mono_ns
+        named_ns = now.mono_ns + int(wait_s * 1e9)
+        self._named_ns = max(self._named_ns, named_ns)
         if wait_s > 1:  # 1 is the least that whole seconds can state; a token is back after a third of it
-            self.until_ns = max(self.until_ns, now.mono_ns + int(wait_s * 1e9))
+            self.until_ns = max(self.until_ns, named_ns)
 
     def contended(self, now: Instant) -> bool:
         """Return whether another program of this user uses the tokens up."""
@@ -133,13 +138,9 @@ class TokenBucket(PoolCount):
     def _count(self, now: Instant) -> float:
         if len(self.commands) > self._counted:
             self._count_open()
-        return self._level_at(now.mono_ns)
-
-    def _level_at(self, now_ns: int) -> float:
-        return min(BURST, self._level + max(0, now_ns - self._counted_ns) * PER_S / 1e9)
-
-    def _sure_at(self, now_ns: int) -> float:
-        return min(self._level_at(now_ns), self._sure + max(0, now_ns - (self._counted_ns or now_ns)) * PER_S / 1e9)
+        left = BURST - self._if_full.at(now.mono_ns)
+        named_s = (self._named_ns - now.mono_ns) / 1e9
+        return left if named_s <= 0 else min(left, 1 - named_s * PER_S)
 
 
 class CrossTradeLimits(AccountLimits):
