@@ -134,6 +134,14 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
             "GET /orders lists the orders of every account (§ 5)",
             "it is proof only with a snapshot that shows each account connected; without it each account is listed",
         ),
+        Guess(
+            "CancelOrders covers every order of the account, those that wait for a trigger too (§ 4)",
+            "an order that a read shows after a strike is cancelled by its id too",
+        ),
+        Guess(
+            "a snapshot shows an account connected only while NinjaTrader has its orders (§ 5)",
+            "an order that a push shows alive, or whose cancel is refused, is looked up by its id",
+        ),
         Guess("each state of an order has a name that is known (§ 7)", "an unknown state counts as alive"),
         Guess("no order is pushed (§ 6)", "lists alone are proof, and a probe reads them every 4 s"),
         Guess(

@@ -18,7 +18,8 @@ class Gate:
     """Let `least` cells play at once in any case, and up to `most` while this thread is idle half of the time.
 
     Busy is also a thread that waits for a CPU: then the venues, the other processes or other programs have them. The
-    clock of a cell stands still meanwhile (`Gauge.lost_s`), so that a busy machine makes no cell late.
+    clock of a cell stands still meanwhile (`Gauge.lost_s`), so that a busy machine makes no cell late. Make it in a
+    running event loop.
     """
 
     def __init__(self, least: int, most: int, load_s: Callable[[], float] | None = None) -> None:
@@ -28,15 +29,16 @@ class Gate:
         self._most = most
         self._load_s = load_s or (lambda: time.thread_time() + queued_s())
         self._turn = asyncio.Lock()
-        self._began_s, self._before_s = time.monotonic(), self._load_s()
+        self._time = asyncio.get_running_loop().time
+        self._began_s, self._before_s = self._time(), self._load_s()
         self._is_busy = True  # until it has been measured
 
     @contextlib.asynccontextmanager
     async def cell(self) -> AsyncIterator[None]:
         """Wait until a cell may begin, and play it in the block."""
         async with self._turn:
-            while self.playing >= self._least and (self.playing >= self._most or self._busy()):
-                await asyncio.sleep(WINDOW_S / 5)  # noqa: ASYNC110 - the load changes without an event
+            while self.playing >= self._least and (self.playing >= self._most or self._busy()):  # noqa: ASYNC110
+                await asyncio.sleep(WINDOW_S / 5)
             self.playing += 1
             await asyncio.sleep(APART_S)
         try:
@@ -45,9 +47,9 @@ class Gate:
             self.playing -= 1
 
     def _busy(self) -> bool:
-        took_s = time.monotonic() - self._began_s
+        took_s = self._time() - self._began_s
         if took_s >= WINDOW_S:
             load_s = self._load_s()
             self._is_busy = load_s - self._before_s > BUSY * took_s
-            self._began_s, self._before_s = time.monotonic(), load_s
+            self._began_s, self._before_s = self._time(), load_s
         return self._is_busy
