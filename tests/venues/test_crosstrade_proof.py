@@ -416,6 +416,16 @@ def test_an_order_in_doubt_is_looked_up_by_probes_too_so_that_a_kill_need_not() 
     assert reads(player, listed(), connected("Sim101")).complete
 
 
+def test_look_ups_beside_a_probe_leave_fifteen_tokens_for_a_kill() -> None:
+    player = ready()
+    for number in range(12):
+        player.put(pushed(f"{number:032x}"))
+    player.put(Pause(20))
+    player.put(Probe())
+    looks = [call for call in player.put(answer(player.calls[-1].tag, listed())) if isinstance(call, Call)]
+    assert len(looks) == 4 and player.adapter._wire.bucket.left(player.now) == 15  # type: ignore[attr-defined]
+
+
 def test_an_order_in_doubt_with_an_unusable_id_or_no_account_makes_a_read_incomplete() -> None:
     player = ready(Player(make("Sim101", "Live1")))
     player.put(pushed("../../x"))

@@ -28,7 +28,7 @@ from kill_switch.venues.crosstrade.replies import (
 from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
 from kill_switch.venues.crosstrade.strike import Target, TokenStriker, tag_of
 from kill_switch.venues.crosstrade.strike_plan import Plan, StrikePlanner
-from kill_switch.venues.crosstrade.tokens import BURST, TOKENS, CrossTradeLimits, TokenBucket
+from kill_switch.venues.crosstrade.tokens import BURST, READ_KEEPS, TOKENS, CrossTradeLimits, TokenBucket
 from kill_switch.venues.crosstrade.user_wire import (
     ALL_ORDERS,
     SNAPSHOT,
@@ -196,6 +196,7 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
         self.look_up = self._look_up
         self.book.on_whole_list = self._knowledge.on_whole_list
         self.assemble()
+        self.read_backs.must_yield = self._must_yield
         self._wire.timers = self.timers
         self.striker.use(self._wire, self._queue)
         self.reader.use(self._wire, ours, self._queue, self._knowledge, self._reach, self._flattens)
@@ -279,6 +280,10 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
         account = self._planner.owner(order_id)
         known = account in self._accounts and is_id(order_id)
         return self._wire.build("GET", f"{path_of(account)}/orders/{order_id}") if known else None
+
+    def _must_yield(self, now: Instant, urgent: bool) -> bool:
+        """Return whether another look-up would take a token that is kept for a kill, or for its next read."""
+        return self._wire.bucket.left(now) < READ_KEEPS if urgent else not self._wire.bucket.spare(now, 1)
 
     def keep_warm(self, now: Instant) -> Outputs:
         """Read the orders, and the snapshot each fourth time or while it is owed; nothing if tokens are short."""

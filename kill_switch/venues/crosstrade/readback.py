@@ -276,8 +276,7 @@ class UserReader(ListReader):
             is_proven = not (self._reach.is_owed or self._reach.unseen)
             lane = (NotReady(Route.HTTP, 0, why),) if why else (Ready(Route.HTTP, 0),) if is_proven else ()
         fact = (OrdersRead(orders, not why, read.asked_ns, why),) if orders else ()
-        looks = self.read_backs.look_over(now) if self.wire.bucket.spare(now, 1) else ()
-        return (*lane, *fact, *found, *looks)
+        return (*lane, *fact, *found, *self.read_backs.look_over(now))
 
     # ── a new connection ──────────────────────────────────────────────────────────────────────────────────────────
 
