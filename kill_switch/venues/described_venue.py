@@ -18,7 +18,7 @@ from kill_switch.venues.kit.order_list import ListReader, OrderList
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
-from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
+from kill_switch.venues.kit.strike import CancelCommand, Striker, StrikeStep
 from kill_switch.venues.messages import Outputs, Replied
 from kill_switch.venues.profile import OptionsT
 
@@ -40,6 +40,7 @@ class DescribedVenue(Adapter[OptionsT]):
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
     ONE_LIMIT: ClassVar[bool] = False  # frames and requests draw from one limit
     READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
+    STRIKER: ClassVar[type[Striker]] = Striker  # the same
 
     account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
     lists: Sequence[OrderList]

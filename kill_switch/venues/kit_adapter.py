@@ -29,7 +29,7 @@ from kill_switch.venues.kit.order_list import LookUpPart
 from kill_switch.venues.kit.replies import CallPart, FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.session_token import SessionToken
 from kill_switch.venues.kit.sessions import LoginRefused, Message, SessionPool
-from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Drilled,
@@ -69,7 +69,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
             self.on_session_closed,
             self.ping,
         )
-        self.striker = Striker(
+        self.striker = self.STRIKER(
             self.calls,
             self.book,
             self.frames,

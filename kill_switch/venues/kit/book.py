@@ -179,6 +179,11 @@ class OrderBook(KillTrace):
             return  # the venue has stated its end, or no message has ever shown it
         self._take_word(order or Order(order_id, symbol, OrderState.LIVE, "cancel refused"))
 
+    def trust_lists(self, ids: Iterable[str]) -> None:
+        """Note that a list alone proves these orders gone again: the venue has accepted their cancels since."""
+        for order_id in ids:
+            self._prove(order_id)
+
     def confirm(self, order: Order) -> None:
         """Note that a look-up has shown this order alive: it counts, even if no list shows it."""
         self.unproven.pop(order.id, None)  # it goes to the end of the queue for look-ups

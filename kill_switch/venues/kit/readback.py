@@ -53,11 +53,13 @@ class ReadBack:
 class ReadBackRunner:
     """Run an account's read-backs; each ends in one `OrdersRead`.
 
-    It also has the lists read when a connection begins to push orders. The adapter may replace three callbacks.
+    It also has the lists read when a connection begins to push orders. The adapter may replace four callbacks.
     `order_request` takes up to `orders_a_call` ids of orders, and returns the builder of the request for them. It
     returns None if the venue has no such call.
     `look_up_part` returns the context of a look-up's call, which begins with the read-back and the orders' ids.
     `count_cancelled` returns the `OrdersRead.cancelled` of an urgent read-back, and resets the count.
+    `must_yield` returns whether another look-up could take units that the commands of a kill need. It is called with
+    the moment, and whether the look-up is urgent.
     """
 
     def __init__(
@@ -77,6 +79,9 @@ class ReadBackRunner:
         self.orders_a_call = 1
         self.count_cancelled: Callable[[], int | None] = lambda: None
         self.look_up_part: Callable[[ReadBack | None, tuple[str, ...]], Any] = lambda read, ids: (read, ids)
+        self.must_yield: Callable[[Instant, bool], bool] = lambda now, urgent: (
+            calls.budget.wait_for_cancels_s(calls.budget.demand.read, now) > 0
+        )
         self.lag_ns = 0  # a look-up may not know an order whose last message is younger, in ns
         self._reopened_ns = NEVER  # when the lists were last requested because the HTTP lane came up
         self._book = book
@@ -176,7 +181,7 @@ class ReadBackRunner:
         """Look these orders up for a read-back, as far as its limit and the venue's have room."""
         outputs: Outputs = ()
         for group in islice(self._groups(ids), MAX_LOOK_UPS - read.look_ups):
-            if read.look_ups and self._must_yield(now):
+            if read.look_ups and self.must_yield(now, read.urgent):
                 break
             build = self.order_request(group)
             if build is not None:
@@ -200,7 +205,7 @@ class ReadBackRunner:
             return ()
         ids = [order_id for order_id in self._book.doubted if order_id not in self._looking]
         for group in islice(self._groups(ids), MAX_UNHURRIED_LOOK_UPS - len(self._looking)):
-            if self._must_yield(now):
+            if self.must_yield(now, False):
                 break
             build = self.order_request(group)
             if build is not None:
@@ -221,11 +226,6 @@ class ReadBackRunner:
         for start in range(0, len(together), self.orders_a_call):
             yield tuple(together[start : start + self.orders_a_call])
         yield from ((order_id,) for order_id in ids if order_id in self._alone)
-
-    def _must_yield(self, now: Instant) -> bool:
-        """Return whether another look-up could take units that the commands of a kill need."""
-        budget = self._calls.budget
-        return budget.wait_for_cancels_s(budget.demand.read, now) > 0
 
     def is_new(self, order_id: str, now: Instant) -> bool:
         """Return whether the last message of an unproven order is younger than the venue's answers may be."""

@@ -124,6 +124,10 @@ class OxFun(KitAdapter[OxFunOptions]):
             "the list of working orders has stop orders, on one page (§ 5, § 12)",
             "only an empty list is proof; an order that a push shows alive is looked up by its id",
         ),
+        Guess(
+            'an order whose look-up says "Open order not found" has ended (§ 8)',
+            "nothing: it is asked only for orders that no list shows",
+        ),
     )
 
     @classmethod

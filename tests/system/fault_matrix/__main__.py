@@ -26,9 +26,11 @@ from kill_switch.venues import VENUES
 
 from .case import Outcome, play
 from .catalog import FAULTS, MOMENTS, plays
+from .gate import Gate
 from .loop_monitor import Gauge
 
-AT_ONCE = 16  # cells in one process: they spend their time waiting
+AT_ONCE = 16  # cells in one process, however busy the machine is
+MOST_AT_ONCE = 128  # on an idle machine: cells spend their time waiting
 HEAVY_AT_ONCE = 4
 AGAIN_AT_ONCE = 3  # of those that were late
 STALL_S = 0.4  # the longest that the event loop's thread may compute without a turn for the others
@@ -58,14 +60,13 @@ async def world() -> AsyncIterator[str]:
                 await process.wait()
 
 
-async def work(keys: Sequence[Key], at_once: int, *, tell: bool = False) -> list[Outcome]:
-    """Play cells, some at once, and watch the event loop and the memory meanwhile."""
+async def work(keys: Sequence[Key], gate: Gate, *, tell: bool = False) -> list[Outcome]:
+    """Play cells, as many at once as the gate lets begin, and watch the event loop and the memory meanwhile."""
     outcomes: list[Outcome] = []
-    turns = asyncio.Semaphore(at_once)
     gauge = Gauge()
 
     async def one(key: Key, path: str) -> None:
-        async with turns:
+        async with gate.cell():
             gauge.enter(key)
             try:
                 outcome = await play(*key, path, gauge)
@@ -96,16 +97,20 @@ def kind(key: Key) -> str:
     return "heavy" if FAULTS[key[0]].heavy else "light"
 
 
-def run_here(keys: Sequence[Key], *, tell: bool = False, at_once: int = AT_ONCE) -> list[Outcome]:
-    """Play the cells in this process, on uvloop as the daemon runs."""
+def run_here(keys: Sequence[Key], *, tell: bool = False, at_once: int = AT_ONCE, most: int = 0) -> list[Outcome]:
+    """Play the cells in this process, on uvloop as the daemon runs: `at_once`, and up to `most` on an idle machine."""
     logging.getLogger("kill_switch").setLevel(logging.CRITICAL)
     outcomes: list[Outcome] = []
     for each in ("light", "heavy"):
         if some := [key for key in keys if kind(key) == each]:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                most = min(at_once, HEAVY_AT_ONCE) if each == "heavy" else at_once
-                outcomes += runner.run(work(some, most, tell=tell))
+                least = min(at_once, HEAVY_AT_ONCE) if each == "heavy" else at_once
+                outcomes += runner.run(_work(some, least, least if each == "heavy" else max(least, most), tell=tell))
     return outcomes
+
+
+async def _work(keys: Sequence[Key], least: int, most: int, *, tell: bool) -> list[Outcome]:
+    return await work(keys, Gate(least, most), tell=tell)
 
 
 def cells(faults: Sequence[str], venues: Sequence[str], moments: Sequence[str]) -> list[Key]:
@@ -199,7 +204,8 @@ def main() -> int:
     if given.cells:
         gc.set_threshold(*COLLECT)  # as the daemon does
         gc.freeze()
-        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, at_once=given.cells)
+        most = MOST_AT_ONCE if given.cells == AT_ONCE else given.cells
+        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, at_once=given.cells, most=most)
         return 0
     faults = [name for name in FAULTS if not given.fault or any(name.startswith(start) for start in given.fault)]
     if not faults:
