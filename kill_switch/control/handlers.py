@@ -349,6 +349,7 @@ def account_health(status: AccountStatus) -> dict[str, object]:
     """Return the state of an account's lanes, in the keys of the status."""
     return {
         "venue": status.venue_name,
+        "environment": status.environment,
         "ready": status.is_ready,
         "lanes": status.lanes,
         "rtt_us": max(status.round_trips_us.values(), default=None),

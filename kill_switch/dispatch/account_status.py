@@ -37,6 +37,11 @@ class AccountStatus:
     def venue_name(self) -> str:
         return self._venue.NAME
 
+    @property
+    def environment(self) -> str:
+        """The venue's environment of the account: "production" or "testnet"."""
+        return self._venue.environment
+
     # lanes
 
     @property

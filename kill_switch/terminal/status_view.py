@@ -82,13 +82,13 @@ class StatusView:
         shown = accounts if self._rows is None or len(accounts) <= self._rows else accounts[: self._rows - 1]
         for name, account in shown:
             row: list[RenderableType] = [
-                Text(name),
+                Text(name) if wide else _marked(name, account),
                 word(account["state"]),
                 _lanes(account),
                 number(account["open_orders"]),
             ]
             if wide:
-                row[1:1] = [Text(account["venue"])]
+                row[1:1] = [_marked(account["venue"], account)]
                 row += [ms(account["rtt_us"]), _drilled(account.get("drill") or {}), _offset(account)]
             accounts_table.add_row(*row)
         if len(shown) == len(accounts):
@@ -124,6 +124,11 @@ def _notes(status: Mapping[str, Any]) -> Iterator[str]:
 
 def _severity(account: Mapping[str, Any]) -> tuple[int, bool]:
     return SEVERITY.index(account["state"]), account["ready"]
+
+
+def _marked(text: str, account: Mapping[str, Any]) -> Text:
+    """Return the text, with a mark behind it if the account is one of the venue's test environment."""
+    return Text.assemble(text, (" TESTNET", "yellow") if account.get("environment") == "testnet" else "")
 
 
 def _lanes(account: Mapping[str, Any]) -> Text:

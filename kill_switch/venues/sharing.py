@@ -32,7 +32,7 @@ class Member(NamedTuple):
         return (self.kind.NAME, urlsplit(self.options.rest_url).netloc)
 
     def _key_of(self, pool: Pool) -> Hashable:
-        api = pool.product or self.api()
+        api = (pool.product, self.options.environment) if pool.product else self.api()
         return (api, pool.name, None if pool.shared_by == "address" else self.key)
 
 

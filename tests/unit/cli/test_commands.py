@@ -80,6 +80,19 @@ def test_check_names_the_orders_out_of_a_kills_reach_in_one_line_an_account(conf
     assert set(told) == {"mm1", "nt"} and told["mm1"] == ["other sub-accounts: each has its own key"]
 
 
+def test_check_marks_an_account_of_the_test_environment(config: Path) -> None:
+    config.write_text(config.read_text().replace('venue = "oxfun"', 'venue = "oxfun"\nenvironment = "testnet"'))
+    assert "account mm1: oxfun TESTNET at https://stgapi.ox.fun, tags desk:mm" in invoke("check", "-c", config).output
+    assert json.loads(invoke("check", "-c", config, "--json").stdout)["environments"] == {"mm1": "testnet"}
+
+
+def test_venues_shows_the_addresses_of_each_test_environment() -> None:
+    shown, told = invoke("venues").output, json.loads(invoke("venues", "--json").stdout)["venues"]
+    for name, venue in VENUES.items():
+        assert all(f"    {url}\n" in shown for url in venue.Options.TESTNET.values())
+        assert told[name]["testnet"] == (venue.Options.TESTNET or None)
+
+
 def test_venues_shows_the_commands_the_reach_and_the_guesses_of_each_venue() -> None:
     done = invoke("venues")
     assert done.exit_code == 0
