@@ -21,7 +21,7 @@ from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.core.commands import RearmGranted, RearmPending
 from kill_switch.core.domain import LaneState, Phase, Reason
 from kill_switch.core.events import RearmAsked
-from kill_switch.core.list_lag import describe_wait, proved_ns
+from kill_switch.core.list_lag import describe_wait, lagging_proofs, proved_ns
 from kill_switch.core.outcome import Problem, daemon_problems
 from kill_switch.core.state import AccountState, describe_login_mismatch
 from kill_switch.dispatch.account_status import AccountStatus
@@ -238,7 +238,11 @@ class ControlHandlers:
             raise RequestRefused(
                 "the kill was sent, but its report cannot be shown: read the log, and look at the venues"
             )
-        return {**report, "asked": accounts, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
+        answer = {**report, "asked": accounts, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
+        states, at_ns = self._dispatcher.state.accounts, self._dispatcher.clock().mono_ns
+        if waits := lagging_proofs({name: states[name] for name in accounts if name in states}, at_ns):
+            answer["not_proven_yet"] = waits
+        return answer
 
     def find_name(self, uid: int) -> None:
         """Record a uid's name as soon as it is known, because the kill did not wait for it."""

@@ -28,7 +28,7 @@ BINANCE = (*FUTURES, "binance-spot")
 def simulated(*venues: str, accounts: int = 1, **options: object) -> Iterator[Play]:
     """Start simulators of these venues, without limits of a minute, and with these options of the first one.
 
-    The daemon is killed at the end: an orderly stop waits for the proof of a kill, which takes 20 s at Binance.
+    The daemon is killed at the end: an orderly stop waits until a kill shows no order.
     """
     set_options = [f"{venue}.pool=0" for venue in venues if venue in BINANCE]
     set_options += [f"{venues[0]}.{name}={value}" for name, value in options.items()]

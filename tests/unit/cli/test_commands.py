@@ -342,6 +342,18 @@ def test_a_request_on_which_the_daemon_dies_is_reported_with_an_unknown_effect(
     assert "is not known" in done.stderr
 
 
+def test_a_fire_whose_proof_needs_longer_than_its_wait_says_when_to_look(config: Path, tmp_path: Path) -> None:
+    report = {
+        **{"id": "k1", "reasons": [], "asked": ["mm1"], "problems": []},
+        **{"accounts": {"mm1": {"state": "CONFIRMING"}}},
+        **{"not_proven_yet": {"mm1": {"lists_lag_s": 20.0, "proof_in_s": 13}}},
+    }
+    with answering(tmp_path / "run" / "control.sock", {"fire": report}):
+        done = invoke("fire", "--reason", "x", "-c", config, "--json")
+    assert done.exit_code == 1
+    assert done.stderr == "kill-switch: not proven yet: mm1: lists lag 20 s; kill-switch status in 13 s\n"
+
+
 @pytest.mark.parametrize(("name", "code"), [("alive", 0), ("alife", 1), ("panic", 1)])
 def test_a_beat_for_a_heartbeat_that_the_daemon_does_not_know_ends_with_1(
     name: str, code: int, config: Path, tmp_path: Path

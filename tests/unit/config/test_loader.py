@@ -609,8 +609,8 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (
             RX1 + 'auth = "api-key"',
             [
-                "accounts.rx1.private_key: unknown key; known keys: venue, tags, api_key, environment, ws_url, rest_url, "
-                "ca_file, max_connections, auth, types, depth, burst, share, cold, note"
+                "accounts.rx1.private_key: unknown key; known keys: venue, tags, api_key, environment, ws_url, "
+                "rest_url, ca_file, max_connections, auth, types, depth, burst, share, cold, note"
             ],
         ),
         (
