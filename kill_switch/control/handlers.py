@@ -19,7 +19,7 @@ from kill_switch import clock, printable
 from kill_switch.config.loader import Config
 from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.core.commands import RearmGranted, RearmPending
-from kill_switch.core.domain import LaneState, Phase, Reason
+from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.events import RearmAsked
 from kill_switch.core.list_lag import describe_wait, lagging_proofs, proved_ns
 from kill_switch.core.outcome import Problem, daemon_problems
@@ -154,12 +154,8 @@ class ControlHandlers:
         return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
 
     def _degraded_lanes(self) -> Iterable[str]:
-        """Yield a line for each lane that is up and degraded: no successor, or fewer connections."""
-        for name, session in self._dispatcher.sessions.items():
-            states = session.status.lanes
-            for route, why in session.status.troubles().items():
-                if states[route] is LaneState.UP:
-                    yield f"{name} {route} is up, but: {why}"
+        for session in self._dispatcher.sessions.values():
+            yield from session.status.degraded()
 
     def _login_mismatches(self) -> Iterable[str]:
         differences = (
@@ -356,6 +352,7 @@ def account_health(status: AccountStatus) -> dict[str, object]:
         "environment": status.environment,
         "ready": status.is_ready,
         "lanes": status.lanes,
+        "ws_connections": status.ws_connections._asdict(),
         "rtt_us": max(status.round_trips_us.values(), default=None),
         "trouble": status.troubles(),
     }

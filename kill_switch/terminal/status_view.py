@@ -132,9 +132,12 @@ def _marked(text: str, account: Mapping[str, Any]) -> Text:
 
 
 def _lanes(account: Mapping[str, Any]) -> Text:
-    """Return `up`, or the lane that is not up; if neither is, only their worse state."""
+    """Return `up`, or what lacks: a lane, both lanes by their worse state, or connections of the WebSocket lane."""
     lanes: Mapping[str, str] = account["lanes"]
     off = {route: state for route, state in lanes.items() if state != "up"}
+    connections = account.get("ws_connections") or {"up": 1, "wanted": 1}
+    if not off and connections["up"] < connections["wanted"]:
+        return Text(f"ws {connections['up']}/{connections['wanted']}", "yellow")
     if not off:
         return word("up")
     worst = "down" if "down" in off.values() else "connecting"

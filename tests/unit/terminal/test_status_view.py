@@ -63,6 +63,11 @@ def test_an_account_of_the_test_environment_is_marked_beside_one_of_production(w
     assert lines[4].startswith("try")
 
 
+def test_a_spare_connection_that_lacks_is_shown_although_the_lanes_are_up() -> None:
+    lines = seen(status(accounts={"mm1": account(ws_connections={"up": 1, "wanted": 2})}))
+    assert lines[3].split()[:6] == "mm1 oxfun ARMED ws 1/2 12".split()
+
+
 def test_forty_columns_show_account_state_lanes_and_orders_only() -> None:
     lines = seen(status(accounts={"mm1": account(ws="down")}), 40)
     assert lines[2].split() == "account state lanes orders".split()
