@@ -290,4 +290,4 @@ class Deribit(KitAdapter[DeribitOptions]):
         return outputs
 
     def request_equity(self, now: Instant) -> Outputs:
-        return () if self.budget.pause_s(now) else self._meter.measure(now)
+        return self._meter.measure(now) if self._socket.may_read_account and not self.budget.pause_s(now) else ()
