@@ -58,7 +58,8 @@ def run(
     adapters, warm lanes, parsed answers. The others are in `peers`.
 
     `sizes` are numbers of accounts, `rounds` the kills per contender. `peers`, `end_to_end` and `is_mixed` add
-    contenders, the daemon's measurement, and rows of accounts at every venue. Raises `KillSwitchError` if a measurement fails.
+    contenders, the daemon's measurement, and rows of accounts at every venue. Raises `KillSwitchError` if a
+    measurement fails.
     """
     if plot is not None:
         output.need_matplotlib()
