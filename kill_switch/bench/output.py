@@ -28,6 +28,8 @@ def print_tables(whole: Mapping[str, Any]) -> None:
     """Print the figures as tables for a terminal."""
     console = Console()
     console.print(_systems(whole["rows"]))
+    if "mixed" in whole:
+        console.print("\naccounts spread over every venue", _mixed(whole["mixed"]), sep="\n")
     if "end_to_end" in whole:
         limit = {"trigger": "flag, as little as can be done", **whole["flag_limit"]}
         console.print(_end_to_end([limit, *whole["end_to_end"]]))
@@ -51,6 +53,18 @@ def _systems(rows: Sequence[Row]) -> Table:
             f"{answered['p50'] / limit['answered_us']['p50']:.2f}",
             f"{answered['p99']:,.0f} µs",
         )
+    return table
+
+
+def _mixed(rows: Sequence[Row]) -> Table:
+    table = _table("accounts", "system", "commands", "received p50", "× limit", "answered p50", "× limit")
+    limits = {row["accounts"]: row for row in rows if row["system"] == "limit"}
+    for row in rows:
+        cells = [str(row["accounts"]), row["system"], str(row["commands"])]
+        for figures in ("received_us", "answered_us"):
+            took_us = row[figures]["p50"]
+            cells += [f"{took_us:,.0f} µs", f"{took_us / limits[row['accounts']][figures]['p50']:.2f}"]
+        table.add_row(*cells)
     return table
 
 

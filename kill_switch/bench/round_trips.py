@@ -7,6 +7,7 @@ another command's answer, or for a connection to open, costs further round trips
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -154,6 +155,13 @@ async def _learn_orders(adapter: Adapter, client: httpx.AsyncClient) -> None:
         answer = await _send(client, call)
         replied = Replied(call.tag, answer.status_code, dict(answer.headers), answer.content)
         waiting += [output for output in adapter.handle(replied, clock.now()) if isinstance(output, Call)]
+
+
+async def learned_cancels(adapter: Adapter, tls: ssl.SSLContext) -> Callable[[], list[Call]]:
+    """Read an adapter's open orders; return a function that makes the cancels of a strike at the time of its call."""
+    async with httpx.AsyncClient(base_url=adapter.rest_url, verify=tls, trust_env=False) as client:
+        await _learn_orders(adapter, client)
+    return lambda: _cancels(adapter)
 
 
 def _cancels(adapter: Adapter) -> list[Call]:

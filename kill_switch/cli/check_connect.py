@@ -18,6 +18,7 @@ from kill_switch.control import client, paths
 from kill_switch.direct import connect_check
 
 if TYPE_CHECKING:
+    from kill_switch.config.accounts import AccountConfig
     from kill_switch.config.loader import Config
     from kill_switch.direct.connect_check import Progress
 
@@ -49,7 +50,7 @@ def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str,
     while True:
         status = client.send_request(path, {"cmd": "status"}, ANSWER_WITHIN_S)
         known = status["accounts"]
-        accounts = {name: known.get(name) or _missing(account.venue) for name, account in config.accounts.items()}
+        accounts = {name: known.get(name) or _missing(account) for name, account in config.accounts.items()}
         waited_s = time.monotonic() - began_s
         if waited_s >= within_s or all(accounts[name]["ready"] for name in accounts if name in known):
             break
@@ -63,9 +64,11 @@ def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str,
     return {**result, "drill": None, "error": drill["error"]} if "error" in drill else {**result, "drill": drill}
 
 
-def _missing(venue: str) -> dict[str, Any]:
+def _missing(account: AccountConfig) -> dict[str, Any]:
     trouble = {"daemon": "the running daemon does not have this account; to add it: kill-switch reload"}
-    return {"venue": venue, "ready": False, "lanes": {}, "rtt_us": None, "trouble": trouble}
+    environment = account.options.environment
+    about = {"venue": account.venue, "environment": environment, "ready": False, "lanes": {}, "rtt_us": None}
+    return {**about, "trouble": trouble}
 
 
 @contextmanager

@@ -77,6 +77,7 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
         raise
     accounts = {name: account.venue for name, account in loaded.accounts.items()}
     answer: dict[str, object] = {"ok": True, "source": str(loaded.source), "accounts": accounts}
+    answer["environments"] = {name: account.options.environment for name, account in loaded.accounts.items()}
     answer["not_covered"] = {n: a.adapter_class.not_covered(a.options) for n, a in loaded.accounts.items()}
     answer["triggers"] = {name: trigger.kind for name, trigger in loaded.triggers.items()}
     times = schedules.upcoming(loaded, datetime.now(UTC))
@@ -121,7 +122,9 @@ def _usable(loaded: Config) -> None:
 def _print_check(loaded: Config, notes: Sequence[str]) -> None:
     say(f"{loaded.source}: good; {len(loaded.accounts)} account(s), {len(loaded.triggers)} trigger(s)")
     for name, account in loaded.accounts.items():
-        say(f"  account {name}: {account.venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
+        is_test = account.options.environment == "testnet"
+        venue = f"{account.venue} TESTNET at {account.options.rest_url}" if is_test else account.venue
+        say(f"  account {name}: {venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
         if not_covered := account.adapter_class.not_covered(account.options):
             say(f"    a kill does not reach: {'; '.join(not_covered)}")
     for name, trigger in loaded.triggers.items():

@@ -125,7 +125,13 @@ def fire(
         say(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
     if as_json or not accounts or not sys.stdout.isatty():  # else the report has shown the problems
         say_problems(report)
+    lagging = {} if dry_run else report.get("not_proven_yet", {})
+    for name, wait in lagging.items():
+        in_s = wait["proof_in_s"]
+        then = f"repeat it with --wait {wait_s + in_s:g}" if direct else f"kill-switch status in {in_s} s"
+        say(f"kill-switch: not proven yet: {name}: lists lag {wait['lists_lag_s']:g} s; {then}", err=True)
     proving = [name for name in meant if accounts.get(name, {}).get("state") in ("STRIKING", "CONFIRMING")]
+    proving = [name for name in proving if name not in lagging]
     if proving and not dry_run:
         then = (
             "repeat it with a longer --wait" if direct else "the daemon goes on, and kill-switch report shows the proof"

@@ -147,6 +147,7 @@ def demo(as_json: bool, orders: int, explain: bool) -> None:
 @click.option("--rounds", default=100, show_default=True, help="Kills for each number of accounts; the median counts.")
 @click.option("--peers", is_flag=True, help="Also measure aiohttp, requests and ccxt; needs the extra `bench`.")
 @click.option("--end-to-end", is_flag=True, help="Also measure the daemon as a process: touch, heartbeat, fire, idle.")
+@click.option("--mixed", is_flag=True, help="Also measure accounts that are spread over every venue.")
 @click.option(
     "--rtt",
     metavar="DURATION",
@@ -158,7 +159,14 @@ def demo(as_json: bool, orders: int, explain: bool) -> None:
     help="Draw a picture of the result; needs the extra `bench`.",
 )
 def bench(
-    as_json: bool, accounts: str, rounds: int, peers: bool, end_to_end: bool, rtt: str | None, plot: Path | None
+    as_json: bool,
+    accounts: str,
+    rounds: int,
+    peers: bool,
+    end_to_end: bool,
+    mixed: bool,
+    rtt: str | None,
+    plot: Path | None,
 ) -> None:
     """Measure how long a kill takes on this machine.
 
@@ -168,6 +176,7 @@ def bench(
     Examples:
       kill-switch bench
       kill-switch bench --accounts 16 --rounds 40 --peers --end-to-end
+      kill-switch bench --accounts 10,40 --rounds 20 --mixed
       kill-switch bench --rtt 50ms --rounds 5
     """
     _simulators()
@@ -189,7 +198,8 @@ def bench(
         raise click.BadParameter(f"{accounts!r} is not a list of numbers", param_hint="--accounts") from None
     if not sizes or min(sizes) < 1 or rounds < 1:
         raise click.BadParameter("sizes and rounds must be 1 or more", param_hint="--accounts, --rounds")
-    sys.exit(measure.run(sizes, rounds, peers=peers, end_to_end=end_to_end, as_json=as_json, plot=plot))
+    whole = {"peers": peers, "end_to_end": end_to_end, "is_mixed": mixed}
+    sys.exit(measure.run(sizes, rounds, **whole, as_json=as_json, plot=plot))
 
 
 def _simulators() -> ModuleType:

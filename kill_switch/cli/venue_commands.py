@@ -43,11 +43,13 @@ def _facts(venue: type[VenueProfile]) -> dict[str, object]:
         "not_covered": venue.NOT_COVERED,
         "guesses": [guess._asdict() for guess in venue.GUESSES],
         "verified": venue.VERIFIED,
+        "testnet": venue.Options.TESTNET or None,
     }
 
 
 def _lines(name: str, venue: type[VenueProfile]) -> Iterator[str]:
     yield f"{name} (verified against the live venue: {venue.VERIFIED or 'never'})"
+    yield from _section('addresses with environment = "testnet"', venue.Options.TESTNET.values())
     yield from _section("a kill sends", venue.COMMANDS)
     yield from _section("covered", venue.COVERED)
     yield from _section("not covered", venue.NOT_COVERED)

@@ -177,6 +177,8 @@ def _problem(line: ErrorDetails, table: Raw, path: str, hints: Mapping[str, str]
     if error is None and (right := right or _RIGHT.get(kind, "") or hints.get(str(loc[0]), "")):
         return Problem(where, safe_description(value), right)
     message = line["msg"] if error is None else str(error)
+    if not loc:  # keys contradict each other; the name of an environment is no secret
+        return Problem(path, redact(message, [value for key, value in table.items() if key != "environment"]), "")
     return Problem(where, safe_description(value), redact(message, value if isinstance(value, list) else [value]))
 
 

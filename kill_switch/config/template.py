@@ -98,7 +98,7 @@ def _options(kind: type[Adapter]) -> Iterator[tuple[str, str, str]]:
     """Yield each option's key, value and comment; a key that has a default begins with "#"."""
     for required in (True, False):
         for name, field in kind.Options.model_fields.items():
-            if field.is_required() is not required:
+            if field.is_required() is not required or (name == "environment" and not kind.Options.TESTNET):
                 continue
             choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
             says = [kind.Options.describe(name), " or ".join(map(_toml, choices))]

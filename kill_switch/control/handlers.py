@@ -20,9 +20,9 @@ from kill_switch.config.loader import Config
 from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.control.silence_requests import SilenceRequests, describe_silence
 from kill_switch.core.commands import RearmGranted, RearmPending
-from kill_switch.core.domain import LaneState, Phase, Reason
+from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.events import RearmAsked
-from kill_switch.core.list_lag import describe_wait, proved_ns
+from kill_switch.core.list_lag import describe_wait, lagging_proofs, proved_ns
 from kill_switch.core.outcome import Problem, daemon_problems
 from kill_switch.core.state import AccountState, describe_login_mismatch
 from kill_switch.dispatch.account_status import AccountStatus
@@ -164,12 +164,8 @@ class ControlHandlers:
         return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
 
     def _degraded_lanes(self) -> Iterable[str]:
-        """Yield a line for each lane that is up and degraded: no successor, or fewer connections."""
-        for name, session in self._dispatcher.sessions.items():
-            states = session.status.lanes
-            for route, why in session.status.troubles().items():
-                if states[route] is LaneState.UP:
-                    yield f"{name} {route} is up, but: {why}"
+        for session in self._dispatcher.sessions.values():
+            yield from session.status.degraded()
 
     def _login_mismatches(self) -> Iterable[str]:
         differences = (
@@ -248,7 +244,11 @@ class ControlHandlers:
             raise RequestRefused(
                 "the kill was sent, but its report cannot be shown: read the log, and look at the venues"
             )
-        return {**report, "asked": accounts, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
+        answer = {**report, "asked": accounts, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
+        states, at_ns = self._dispatcher.state.accounts, self._dispatcher.clock().mono_ns
+        if waits := lagging_proofs({name: states[name] for name in accounts if name in states}, at_ns):
+            answer["not_proven_yet"] = waits
+        return answer
 
     def find_name(self, uid: int) -> None:
         """Record a uid's name as soon as it is known, because the kill did not wait for it."""
@@ -359,8 +359,10 @@ def account_health(status: AccountStatus) -> dict[str, object]:
     """Return the state of an account's lanes, in the keys of the status."""
     return {
         "venue": status.venue_name,
+        "environment": status.environment,
         "ready": status.is_ready,
         "lanes": status.lanes,
+        "ws_connections": status.ws_connections._asdict(),
         "rtt_us": max(status.round_trips_us.values(), default=None),
         "trouble": status.troubles(),
     }

@@ -20,6 +20,7 @@ from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import ForwardedFact, NullJournal
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
 from kill_switch.health.drills import DrillRunner
 from kill_switch.health.dry_run import DryRun
@@ -55,7 +56,7 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
         drill_runners.append(drills)
         began_s = anyio.current_time()
         with anyio.move_on_after(within_s):
-            while not all(session.status.is_ready for session in dispatcher.sessions.values()):
+            while not all(map(_is_settled, dispatcher.sessions.values())):
                 progress(_conditions(dispatcher), anyio.current_time() - began_s)
                 await anyio.sleep(LOOK_EVERY_S)
         waited_s = round(anyio.current_time() - began_s, 3)
@@ -66,7 +67,9 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
         ):  # because the logins have used up rate limit, which returns
             progress(_conditions(dispatcher), anyio.current_time() - began_s)
             drill = await drills.run(names, "check")
-        warnings = [*network.troubles(), *CertificateExpiryMonitor(dispatcher.sessions, clock.now, ignore).troubles()]
+        degraded = [line for session in dispatcher.sessions.values() for line in session.status.degraded()]
+        expiries = CertificateExpiryMonitor(dispatcher.sessions, clock.now, ignore).troubles()
+        warnings = [*network.troubles(), *degraded, *expiries]
         return {"waited_s": waited_s, "accounts": _conditions(dispatcher), "warnings": warnings, "drill": drill}
 
     return await _with_lanes(config, tuple(config.accounts), work, network, ws=True, on_fact=on_fact)
@@ -90,6 +93,13 @@ async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any],
         return {name: {**known[name], "state": None, "ready": None, **shown[name]} for name in dispatcher.sessions}
 
     return await _with_lanes(config, names, work, Network(), ws=False, failed=failed), failed
+
+
+def _is_settled(session: AccountSession) -> bool:
+    """Return whether an account is ready, and its spare WebSocket connections are up too or have said why not."""
+    status = session.status
+    up, wanted = status.ws_connections
+    return status.is_ready and (up >= wanted or any(status.degraded()))
 
 
 def _failed(drill: Mapping[str, Any]) -> bool:

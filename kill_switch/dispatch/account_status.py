@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from kill_switch.core.domain import Instant, LaneState, Order, Route
 from kill_switch.dispatch.ports import HttpPort, LanePort, WsPort
 from kill_switch.transports.certificates import CertificateExpiry
+from kill_switch.transports.lane import ConnectionCounts
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import OrdersRead
 
@@ -37,12 +38,22 @@ class AccountStatus:
     def venue_name(self) -> str:
         return self._venue.NAME
 
+    @property
+    def environment(self) -> str:
+        """The venue's environment of the account: "production" or "testnet"."""
+        return self._venue.environment
+
     # lanes
 
     @property
     def lanes(self) -> dict[str, LaneState]:
         """State of each warm lane, by the name of its route."""
         return {route.value: lane.state for route, lane in self._warm()}
+
+    @property
+    def ws_connections(self) -> ConnectionCounts:
+        """How many WebSocket connections could carry a command now, and how many there should be."""
+        return self._ws.connections
 
     @property
     def is_ready(self) -> bool:
@@ -60,6 +71,13 @@ class AccountStatus:
         return {
             route.value: trouble for route, trouble in ((Route.WS, self._ws.trouble), (Route.HTTP, http)) if trouble
         }
+
+    def degraded(self) -> Iterator[str]:
+        """Yield a line for each lane that is up and degraded: without a successor, or with too few connections."""
+        states = self.lanes
+        for route, why in self.troubles().items():
+            if states[route] is LaneState.UP:
+                yield f"{self.account} {route} is up, but: {why}"
 
     def caution(self, now: Instant) -> str:
         """Return what would make a kill slow now although every lane is ready; "" if nothing would."""

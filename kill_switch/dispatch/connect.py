@@ -137,6 +137,8 @@ def connect_account(
             quiet=lambda: session.status.quiet(),
             network=network,
         )
+        http.pool.most_late = lambda: adapter.connections.late
+        fresh.most_reads = lambda: adapter.connections.copies
         tasks.extend([(f"{name} ws", ws.run), (f"{name} http", http.run)])
         return ws, http, fresh
 

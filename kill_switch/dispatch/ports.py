@@ -14,6 +14,7 @@ from kill_switch.core.order_tracker import OrderTrackerPool
 from kill_switch.core.state import State
 from kill_switch.dispatch.timers import TimerQueue
 from kill_switch.transports.certificates import CertificateExpiry
+from kill_switch.transports.lane import ConnectionCounts
 from kill_switch.venues import messages
 from kill_switch.venues.request import Request
 
@@ -42,6 +43,9 @@ class LanePort(Protocol):
 
 class WsPort(LanePort, Protocol):
     """The warm WebSocket lane of one account."""
+
+    @property
+    def connections(self) -> ConnectionCounts: ...
 
     def prepare(self, conn: int, text: bytes) -> None: ...
 

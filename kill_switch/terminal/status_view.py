@@ -82,13 +82,13 @@ class StatusView:
         shown = accounts if self._rows is None or len(accounts) <= self._rows else accounts[: self._rows - 1]
         for name, account in shown:
             row: list[RenderableType] = [
-                Text(name),
+                Text(name) if wide else _marked(name, account),
                 word(account["state"]),
                 _lanes(account),
                 number(account["open_orders"]),
             ]
             if wide:
-                row[1:1] = [Text(account["venue"])]
+                row[1:1] = [_marked(account["venue"], account)]
                 row += [ms(account["rtt_us"]), _drilled(account.get("drill") or {}), _offset(account)]
             accounts_table.add_row(*row)
         if len(shown) == len(accounts):
@@ -126,10 +126,18 @@ def _severity(account: Mapping[str, Any]) -> tuple[int, bool]:
     return SEVERITY.index(account["state"]), account["ready"]
 
 
+def _marked(text: str, account: Mapping[str, Any]) -> Text:
+    """Return the text, with a mark behind it if the account is one of the venue's test environment."""
+    return Text.assemble(text, (" TESTNET", "yellow") if account.get("environment") == "testnet" else "")
+
+
 def _lanes(account: Mapping[str, Any]) -> Text:
-    """Return `up`, or the lane that is not up; if neither is, only their worse state."""
+    """Return `up`, or what lacks: a lane, both lanes by their worse state, or connections of the WebSocket lane."""
     lanes: Mapping[str, str] = account["lanes"]
     off = {route: state for route, state in lanes.items() if state != "up"}
+    connections = account.get("ws_connections") or {"up": 1, "wanted": 1}
+    if not off and connections["up"] < connections["wanted"]:
+        return Text(f"ws {connections['up']}/{connections['wanted']}", "yellow")
     if not off:
         return word("up")
     worst = "down" if "down" in off.values() else "connecting"

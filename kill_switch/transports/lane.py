@@ -9,7 +9,7 @@ import random
 import socket
 from asyncio import BaseTransport
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kill_switch.core.domain import Route
 from kill_switch.transports.authorities import tls_context as tls_context  # what the benchmark's peers connect with
@@ -41,6 +41,13 @@ class LaneListener(Protocol):
 
     def keep_connection(self) -> None:
         """Called when one of many HTTP connections has been idle for long: request next to nothing over it."""
+
+
+class ConnectionCounts(NamedTuple):
+    """How many connections of a lane could carry a command now, and how many there should be."""
+
+    up: int
+    wanted: int
 
 
 class ConnectionNotWanted(ValueError):

@@ -56,6 +56,7 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         an answer before it takes its second route, in seconds; a reload passes another value to `second_route.change`.
         Raise ValueError, which shows no secret, for a secret that cannot be used.
         """
+        self.environment = options.environment  # "production" or "testnet"
         self.ws_url = options.ws_url
         self.rest_url = options.rest_url
         self.second_route = SecondRoute(second_route_after_s)

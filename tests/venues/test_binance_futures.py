@@ -605,6 +605,13 @@ def test_the_wallet_api_is_another_host_unless_the_account_has_an_address_of_its
 
 
 @both
+def test_the_test_environment_has_no_wallet_to_ask(stand: VenueProfile) -> None:
+    player = Player(stand.make(environment="testnet"))
+    asked = calls(player.put(Opened(Route.HTTP, 0)))
+    assert asked and not [call for call in asked if "/sapi/" in call.request.target]
+
+
+@both
 def test_a_drill_cancels_an_id_that_cannot_exist_on_a_real_symbol(stand: VenueProfile) -> None:
     player = stand.ready()
     [call] = calls(player.put(Drill()))

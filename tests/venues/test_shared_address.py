@@ -342,7 +342,7 @@ def test_accounts_of_an_address_share_its_connections_and_the_pace_at_which_they
         options = kind.Options(max_connections=most)
         elsewhere = kind.Options(max_connections=most, rest_url="https://other.test")
         members = {str(number): Member(kind, options, number) for number in range(together)}
-        return share_connections({**members, "other": Member(kind, elsewhere, "key")})["0"]
+        return share_connections({**members, "other": Member(kind, elsewhere, "key")})["0"][:2]
 
     assert share(128, 1, OxFun) == (128, 10.0)
     assert share(128, 4, OxFun) == (128, 2.5)
@@ -350,6 +350,18 @@ def test_accounts_of_an_address_share_its_connections_and_the_pace_at_which_they
     assert share(8, 1) == (8, 10.0)
     assert share(128, 4) == (8, 2.5)
     assert share(128, 40)[0] == Narrow.CONNECTIONS  # each account always has these
+
+
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_reads_that_wait_leave_room_for_commands_among_the_connections_that_deribit_allows_an_address(
+    together: int,
+) -> None:
+    kind = VENUES["deribit"]
+    options = kind.Options.model_validate({})
+    members = {str(number): Member(kind, options, number) for number in range(together)}
+    lane_and_copies = [share.late + share.copies for share in share_connections(members).values()]
+    always = together * (kind.CONNECTIONS + kind.WS_CONNECTIONS)
+    assert all(lane_and_copies) and sum(lane_and_copies) + always <= 32 - 2 * together
 
 
 def test_a_reload_that_adds_accounts_of_an_address_gives_each_a_smaller_part() -> None:

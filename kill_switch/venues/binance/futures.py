@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.binance.account import BinanceAccount
-from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
+from kill_switch.venues.binance.checks import AccountChecks
+from kill_switch.venues.binance.futures_checks import CancelCheck, wallet_checks
 from kill_switch.venues.binance.futures_profile import (
     CANCELS,
     COINM,
@@ -89,7 +90,8 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self._balances = BalanceChecker()
         self._has_struck = False  # since the account was armed
         wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
-        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self.note_findings)
+        checks = () if self.environment == "testnet" else wallet_checks(lambda path: wallet.signed("GET", path))
+        self._checks = AccountChecks(checks, self.calls, self.note_findings)
         self.lists = tuple(
             OrderList(name, one_page(self._signed("GET", path)), lambda data: data, line=f"GET {product.prefix}/{path}")
             for name, path in LISTS.items()

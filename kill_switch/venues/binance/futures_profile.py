@@ -5,7 +5,8 @@ COIN-M has the same API as USD-M under other paths. The adapters state these fac
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -22,6 +23,7 @@ CANCELS = {"cancel-all": "allOpenOrders", "cancel-algo": "algoOpenOrders"}  # of
 SYMBOLS_AGAIN = 40  # while less than half of the pool is in use then
 FEWEST_AGAIN = 5  # else
 WALLET = "https://api.binance.com"
+TEST_HOST = "https://testnet.binancefuture.com"  # of both products; it has no wallet API
 
 
 class Product(NamedTuple):
@@ -106,6 +108,10 @@ class BinanceFuturesOptions(VenueOptions):
 class BinanceUsdmOptions(BinanceFuturesOptions):
     """The configuration keys of an account at USD-M futures."""
 
+    TESTNET: ClassVar[Mapping[str, str]] = {
+        "ws_url": "wss://fstream.binancefuture.com/private/ws",
+        "rest_url": TEST_HOST,
+    }
     ws_url: str = "wss://fstream.binance.com/private/ws"
     rest_url: str = "https://fapi.binance.com"
 
@@ -113,6 +119,10 @@ class BinanceUsdmOptions(BinanceFuturesOptions):
 class BinanceCoinmOptions(BinanceFuturesOptions):
     """The configuration keys of an account at COIN-M futures."""
 
+    TESTNET: ClassVar[Mapping[str, str]] = {
+        "ws_url": "wss://dstream.binancefuture.com/ws",
+        "rest_url": TEST_HOST,
+    }
     ws_url: str = "wss://dstream.binance.com/ws"
     rest_url: str = "https://dapi.binance.com"
 

@@ -19,9 +19,9 @@ from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAcc
 from kill_switch.venues.binance.checks import (
     AccountChecks,
     Check,
+    IsolatedMargin,
     read_account,
     read_algos,
-    read_isolated,
     read_margin,
     read_rights,
 )
@@ -53,6 +53,10 @@ QUIET = frozenset({"outboundAccountPosition", "externalLockUpdate"})
 class BinanceSpotOptions(VenueOptions):
     """The configuration keys of an account at Binance spot."""
 
+    TESTNET: ClassVar[Mapping[str, str]] = {
+        "ws_url": "wss://ws-api.testnet.binance.vision/ws-api/v3",
+        "rest_url": "https://testnet.binance.vision",
+    }
     ws_url: str = "wss://ws-api.binance.com/ws-api/v3"
     rest_url: str = "https://api.binance.com"
     equity_currency: Literal["USDT", "USDC", "BTC", "ETH", "BNB"] = Field(
@@ -213,13 +217,18 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         return [self.requests.query_at(), *(text_at(symbol=symbol) for symbol in self.fan_out.symbols())]
 
     def _questions(self) -> Iterator[Check]:
+        yield Check("account", self._signed("GET", "account"), read_account)
+        if self.environment == "testnet":
+            return  # it has no wallet API, and no margin (§ 1)
         rights = partial(read_rights, needed="enableSpotAndMarginTrading", words="Enable Spot & Margin Trading")
+        isolated = IsolatedMargin(
+            lambda pair: self.requests.signed("GET", f"{WALLET}margin/openOrders", isIsolated="TRUE", symbol=pair)
+        )
         for name, path, read in (
             ("rights", f"{WALLET}account/apiRestrictions", rights),
-            ("account", f"{API}account", read_account),
             ("algos", f"{WALLET}algo/spot/openOrders", read_algos),
             ("margin", f"{WALLET}margin/openOrders", read_margin),
-            ("isolated", f"{WALLET}margin/isolated/account", read_isolated),
+            ("isolated", f"{WALLET}margin/isolated/account", isolated.read_pairs),
         ):
             yield Check(name, self.requests.signed("GET", path), read)
 

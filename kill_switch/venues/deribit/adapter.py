@@ -60,6 +60,7 @@ class Deribit(KitAdapter[DeribitOptions]):
     NAME = "deribit"
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
     WS_CONNECTIONS = 2
+    ADDRESS_CONNECTIONS = 32  # § 5: WebSockets too; the next one is refused
     CLOCK_WINDOW_S = 60.0
     POOLS: ClassVar[tuple[Pool, ...]] = (
         Pool(OF_CANCEL_ALL, 250, per_s=200, shared_by="account"),
@@ -289,4 +290,4 @@ class Deribit(KitAdapter[DeribitOptions]):
         return outputs
 
     def request_equity(self, now: Instant) -> Outputs:
-        return () if self.budget.pause_s(now) else self._meter.measure(now)
+        return self._meter.measure(now) if self._socket.may_read_account and not self.budget.pause_s(now) else ()

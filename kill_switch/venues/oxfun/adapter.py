@@ -60,6 +60,10 @@ CANCEL_EVENTS = ("cancelorder", "cancelorders", "CANCEL")  # answers about one o
 class OxFunOptions(VenueOptions):
     """The configuration keys of an account at OX.FUN."""
 
+    TESTNET: ClassVar[Mapping[str, str]] = {
+        "ws_url": "wss://stgapi.ox.fun/v2/websocket",
+        "rest_url": "https://stgapi.ox.fun",
+    }
     ws_url: str = "wss://api.ox.fun/v2/websocket"
     rest_url: str = "https://api.ox.fun"
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from kill_switch.bench import end_to_end, output, round_trips, runner
+from kill_switch.bench import end_to_end, mixed, output, round_trips, runner
 from kill_switch.bench.contenders import BenchSetup, Strike
 from kill_switch.errors import KillSwitchError
 
@@ -89,6 +89,20 @@ def test_a_kill_of_many_symbols_at_a_distance_sends_all_commands_at_once(
     [row] = json.loads(capsys.readouterr().out)["round_trips"]
     assert row["commands"] == 8
     assert row["apart_ms"] < 200  # less than a round trip: no command waits for an answer, or for a connection to open
+
+
+def test_accounts_that_are_spread_over_every_venue_are_measured_beside_the_least_that_their_commands_take(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = mixed.measure((10,), 1, lambda line: None)
+    assert [row["system"] for row in rows] == ["limit", "kill-switch"]
+    # two of Binance's products take two requests an account, and Deribit's quotes for RFQs a command of their own
+    assert all(isinstance(row["commands"], int) and row["commands"] >= 13 for row in rows)
+    big = {"p50": 1_234_567.8, "p90": 1.0, "p99": 1.0}
+    wide = [{**row, "accounts": 256, "received_us": big, "answered_us": big} for row in rows]
+    output.print_tables({"rows": ROWS, "mixed": wide})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and lines[-1].split()[:3] == ["256", "kill-switch", str(rows[1]["commands"])]
 
 
 def test_the_table_shows_multiples_of_the_limit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,19 @@ def test_check_names_the_orders_out_of_a_kills_reach_in_one_line_an_account(conf
     assert set(told) == {"mm1", "nt"} and told["mm1"] == ["other sub-accounts: each has its own key"]
 
 
+def test_check_marks_an_account_of_the_test_environment(config: Path) -> None:
+    config.write_text(config.read_text().replace('venue = "oxfun"', 'venue = "oxfun"\nenvironment = "testnet"'))
+    assert "account mm1: oxfun TESTNET at https://stgapi.ox.fun, tags desk:mm" in invoke("check", "-c", config).output
+    assert json.loads(invoke("check", "-c", config, "--json").stdout)["environments"] == {"mm1": "testnet"}
+
+
+def test_venues_shows_the_addresses_of_each_test_environment() -> None:
+    shown, told = invoke("venues").output, json.loads(invoke("venues", "--json").stdout)["venues"]
+    for name, venue in VENUES.items():
+        assert all(f"    {url}\n" in shown for url in venue.Options.TESTNET.values())
+        assert told[name]["testnet"] == (venue.Options.TESTNET or None)
+
+
 def test_venues_shows_the_commands_the_reach_and_the_guesses_of_each_venue() -> None:
     done = invoke("venues")
     assert done.exit_code == 0
@@ -332,6 +345,18 @@ def test_a_request_on_which_the_daemon_dies_is_reported_with_an_unknown_effect(
     assert done.exit_code == 69
     assert "re-armed" not in done.stdout and "reloaded" not in done.stdout
     assert "is not known" in done.stderr
+
+
+def test_a_fire_whose_proof_needs_longer_than_its_wait_says_when_to_look(config: Path, tmp_path: Path) -> None:
+    report = {
+        **{"id": "k1", "reasons": [], "asked": ["mm1"], "problems": []},
+        **{"accounts": {"mm1": {"state": "CONFIRMING"}}},
+        **{"not_proven_yet": {"mm1": {"lists_lag_s": 20.0, "proof_in_s": 13}}},
+    }
+    with answering(tmp_path / "run" / "control.sock", {"fire": report}):
+        done = invoke("fire", "--reason", "x", "-c", config, "--json")
+    assert done.exit_code == 1
+    assert done.stderr == "kill-switch: not proven yet: mm1: lists lag 20 s; kill-switch status in 13 s\n"
 
 
 @pytest.mark.parametrize(("name", "code"), [("alive", 0), ("alife", 1), ("panic", 1)])

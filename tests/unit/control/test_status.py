@@ -195,6 +195,16 @@ async def test_an_account_that_only_waits_for_its_lists_has_a_line_of_the_status
     assert status["accounts"]["a"]["state"] == "CONFIRMING"
 
 
+async def test_a_fire_that_ends_before_lagging_lists_can_prove_anything_says_when_they_can(opened: Opened) -> None:
+    office = opened("a", "b")
+    state = office.dispatcher.state
+    account = state.accounts["a"]._replace(timing=replace(SweepTiming(), list_lag_s=20.0, residue_after_s=30.0))
+    office.dispatcher.state = state._replace(accounts={**state.accounts, "a": account})
+    report = await office.ask("fire", reason="runaway quoter", wait_s=1)
+    assert report["not_proven_yet"] == {"a": {"lists_lag_s": 20.0, "proof_in_s": 21}}
+    assert "not_proven_yet" not in await office.ask("fire", reason="runaway quoter", scope=["b"])
+
+
 async def test_an_account_with_a_slow_kill_is_reported_although_its_lanes_are_ready(opened: Opened) -> None:
     office = opened("a", "b")
     office.venues["b"].slow = "another program uses up this user's requests"

@@ -104,6 +104,19 @@ def test_an_account_that_waits_for_its_lists_says_so() -> None:
     assert list_lag.describe_wait(after(state, read(500), read(2500))) == ""
 
 
+def test_only_the_lag_is_waited_for_from_a_clean_read_behind_the_last_strike_until_the_proof() -> None:
+    struck, clean = begun(), after(begun(), read(200))
+    assert not list_lag.waits_for_lag(struck) and list_lag.proof_in_s(struck, ns(300)) == 3
+    assert list_lag.waits_for_lag(clean) and list_lag.proof_in_s(clean, ns(1200)) == 2
+    assert list_lag.proof_in_s(clean, ns(5000)) == 1  # reads that were late go on
+    left = after(clean, read(500, live=1))
+    assert not list_lag.waits_for_lag(left) and list_lag.proof_in_s(left, ns(600)) == 3
+    proven = after(clean, read(500), read(2500))
+    assert not list_lag.waits_for_lag(proven) and list_lag.proof_in_s(proven, ns(2600)) is None
+    without = after(begun(TIMING), read(200))
+    assert not list_lag.waits_for_lag(without) and list_lag.proof_in_s(without, ns(300)) is None
+
+
 def test_a_deadline_within_the_lag_is_refused() -> None:
     with pytest.raises(ValueError, match=r"residue_after_s is 10 s.* list_lag_s, 10 s"):
         SweepTiming(list_lag_s=10.0)

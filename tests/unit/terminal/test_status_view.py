@@ -55,6 +55,19 @@ def test_a_wide_terminal_shows_it_all() -> None:
     assert lines[3].split() == "mm1 oxfun ARMED up 12 2.1 ms 5.2 ms -120 ms".split()
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_an_account_of_the_test_environment_is_marked_beside_one_of_production(width: int) -> None:
+    accounts = {"live": account(environment="production"), "try": account(environment="testnet")}
+    lines = seen(status(accounts=accounts), width)
+    assert [line.count("TESTNET") for line in lines[3:5]] == [0, 1]
+    assert lines[4].startswith("try")
+
+
+def test_a_spare_connection_that_lacks_is_shown_although_the_lanes_are_up() -> None:
+    lines = seen(status(accounts={"mm1": account(ws_connections={"up": 1, "wanted": 2})}))
+    assert lines[3].split()[:6] == "mm1 oxfun ARMED ws 1/2 12".split()
+
+
 def test_forty_columns_show_account_state_lanes_and_orders_only() -> None:
     lines = seen(status(accounts={"mm1": account(ws="down")}), 40)
     assert lines[2].split() == "account state lanes orders".split()
