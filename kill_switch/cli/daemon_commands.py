@@ -138,20 +138,23 @@ def _adapter_classes(
 ) -> Sequence[type[Adapter]]:
     """Return the adapter classes of venues, each once; raise click's `BadParameter` for an unknown name."""
     from kill_switch.config.messages import closest_match
-    from kill_switch.venues import VENUES
+    from kill_switch.venues import EVERY_VENUE, VENUES
+    from kill_switch.venues.ccxt.adapter import why_not_offered
 
     for name in names:
-        if name not in VENUES:
-            near = closest_match(name, VENUES)
+        if why := why_not_offered(name):
+            raise click.BadParameter(f"{name} is not offered: {why}")
+        if name not in EVERY_VENUE:
+            near = closest_match(name, EVERY_VENUE)
             hint = f"did you mean {near!r}? " if near else ""
-            raise click.BadParameter(f"no venue {name!r}; {hint}known: {', '.join(VENUES)}")
-    return [VENUES[name] for name in dict.fromkeys(names)]
+            raise click.BadParameter(f"no venue {name!r}; {hint}known: {', '.join(VENUES)}, ccxt:ID")
+    return [EVERY_VENUE[name] for name in dict.fromkeys(names)]
 
 
 def _complete_venues(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    from kill_switch.venues import VENUES
+    from kill_switch.venues import EVERY_VENUE
 
-    return [name for name in VENUES if name.startswith(incomplete)]
+    return [name for name in EVERY_VENUE if name.startswith(incomplete)]
 
 
 @click.command()
@@ -220,7 +223,9 @@ def _next_steps(path: Path, kinds: Sequence[type[Adapter]], names: Sequence[str]
         yield f"3. kill-switch run -c {file}        (or as a service: docs/guides/systemd.md)"
         return
     places = path.parent / "secrets" if uses_files else Path("/etc/kill-switch/credentials")
-    edits = [f"[accounts.{kind.NAME}] {key}" for kind in kinds for key in template.options_to_edit(kind)]
+    edits = [
+        f"[accounts.{template.account_name(kind)}] {key}" for kind in kinds for key in template.options_to_edit(kind)
+    ]
     yield f"1. Edit the file: {'; '.join([*edits, 'the triggers'])}. Put each secret into its place, readable by"
     yield "   the daemon's user alone (paste, Enter, Ctrl-D):"
     for name in names:

@@ -30,7 +30,7 @@ from kill_switch.errors import Problem
 
 if TYPE_CHECKING:  # because a venue's module is slow to import, only its users import it
     from kill_switch.venues.adapter import Adapter
-    from kill_switch.venues.options import VenueOptions
+    from kill_switch.venues.options import HttpOptions
     from kill_switch.venues.sharing import Member
 
 NO_HINTS: Mapping[str, str] = {}  # because the description of a venue's option is its meaning
@@ -44,7 +44,7 @@ class AccountConfig:
     name: str
     venue: str
     tags: tuple[str, ...]
-    options: VenueOptions
+    options: HttpOptions
     secrets: secrets.Secrets
     adapter_class: type[Adapter] = field(repr=False)
     ca_digest: str = ""  # SHA-256 of the content of `ca_file`, because the content may change under the same name
@@ -52,9 +52,11 @@ class AccountConfig:
     @property
     def login(self) -> Login:
         """Return the login at the venue, which does not depend on the account's name."""
+        from kill_switch.venues.options import ws_url_of
+
         kind, options = self.adapter_class, self.options
         scope = {name: getattr(options, name) for name in kind.SCOPE}
-        return Login(self.venue, options.ws_url, options.rest_url, self.secrets[kind.key_name(options)], scope)
+        return Login(self.venue, ws_url_of(options), options.rest_url, self.secrets[kind.key_name(options)], scope)
 
     @property
     def member(self) -> Member:
@@ -89,8 +91,10 @@ def read_account(
     venue = table.get("venue")
     kind = venues.get(venue) if isinstance(venue, str) else None
     if kind is None:  # because without the venue it is not known which other keys are right
-        description = "missing" if venue is None else safe_description(venue, venues)
-        return None, [Problem(config_path(path, "venue"), description, make_hint(venue, venues, "venues")), *problems]
+        return None, [_no_venue(config_path(path, "venue"), venue, venues), *problems]
+    unusable, remedy = kind.why_unusable()
+    if unusable:
+        return None, [Problem(config_path(path, "venue"), unusable, remedy), *problems]
 
     options, wrong, at_fault = validate(kind.Options, table, path, NO_HINTS)
     problems += wrong
@@ -130,6 +134,19 @@ def read_account(
     except ValueError as error:
         return None, [_unusable(path, str(error), values)]
     return account, []
+
+
+def _no_venue(path: str, name: object, venues: Mapping[str, type[Adapter]]) -> Problem:
+    """Return the problem with the name of a venue that is none; the hint lists those that need no ccxt."""
+    from kill_switch.venues.ccxt.adapter import PREFIX, why_not_offered
+
+    if isinstance(name, str) and (why := why_not_offered(name)):
+        return Problem(path, f'"{name}" is not offered', why)
+    description = "missing" if name is None else safe_description(name, venues)
+    if isinstance(name, str) and name.startswith(PREFIX):
+        return Problem(path, description, make_hint(name, [each for each in venues if each.startswith(PREFIX)], "ids"))
+    own = [each for each in venues if not each.startswith(PREFIX)]
+    return Problem(path, description, make_hint(name, own, "venues"))
 
 
 def _why_missing(

@@ -65,6 +65,11 @@ def _pnl(path: str, pnl: PnlConfig, watched: list[AccountConfig], cadences: Mapp
             hint = f"leave it out: figures from outside are in {pnl.currency}"
             yield Problem(config_path(path, "rates"), 'given, with source = "intake"', hint)
         return
+    for account in watched:
+        if not account.adapter_class.MEASURES_EQUITY:
+            description = f"{account.name} at {account.venue} does not report its equity"
+            hint = 'leave the account out, or let another program report: source = "intake"'
+            yield Problem(config_path(path, "accounts"), description, hint)
     known = {pnl.currency, *pnl.rates}
     measured_in = {
         currency: account

@@ -92,13 +92,13 @@ def load(
 ) -> Config:
     """Load the file; raise `ConfigError` with all of its problems.
 
-    `venues` default to `kill_switch.venues.VENUES`.
+    `venues` default to `kill_switch.venues.EVERY_VENUE`.
     """
     if venues is None:
         # imported here, because `runtime_dir` does not need the venues and must be fast
-        from kill_switch.venues import VENUES
+        from kill_switch.venues import EVERY_VENUE
 
-        venues = VENUES
+        venues = EVERY_VENUE
     source = toml_file.find(path, environ)
     parsed = toml_file.parse(source)
     problems = [*toml_file.exposed(source), *unknown_keys(parsed, TABLES, "")]
@@ -175,9 +175,9 @@ def rescue(
     read.
     """
     if venues is None:
-        from kill_switch.venues import VENUES
+        from kill_switch.venues import EVERY_VENUE
 
-        venues = VENUES
+        venues = EVERY_VENUE
     source = toml_file.find(path, environ)
     parsed, lost, problems = toml_file.parse_parts(source)
     daemon = _usable_daemon(parsed.get("daemon", {}), environ, problems)

@@ -32,7 +32,7 @@ def with_accounts(text: str, kinds: Sequence[type[Adapter]]) -> str:
     """Return the example with one account of each adapter class, named after the venue, instead of its own accounts."""
     first, behind = text.index("\n[accounts.") + 1, text.index("\n[triggers.") + 1
     accounts = "".join(f"{_account(kind)}\n" for kind in kinds)
-    return text[:first] + accounts + text[behind:].replace(f'"{_EXAMPLE_ACCOUNT}"', f'"{kinds[0].NAME}"')
+    return text[:first] + accounts + text[behind:].replace(f'"{_EXAMPLE_ACCOUNT}"', f'"{account_name(kinds[0])}"')
 
 
 def with_files(text: str, directory: Path) -> str:
@@ -47,6 +47,11 @@ def with_files(text: str, directory: Path) -> str:
 def secret_names(text: str) -> list[str]:
     """Return the names of the credentials that a text needs, in its order; those in comments are left out."""
     return [name for key, name in _CREDENTIAL.findall(text) if not key.startswith("#")]
+
+
+def account_name(kind: type[Adapter]) -> str:
+    """Return the name of the account that is written; a name has no colon."""
+    return kind.NAME.replace(":", "-")
 
 
 def options_to_edit(kind: type[Adapter]) -> list[str]:
@@ -64,13 +69,13 @@ def _account(kind: type[Adapter]) -> str:
     ]
     width = max(len(key) for key, _, _ in rows)
     lines = [(f"{key:{width}} = {value}", comment) for key, value, comment in rows]
-    lines.insert(0, (f"[accounts.{kind.NAME}]", "one login at one venue; choose the name"))
+    lines.insert(0, (f"[accounts.{account_name(kind)}]", "one login at one venue; choose the name"))
     column = max(len(line) for line, _ in lines if len(line) <= _WIDEST)
     return "".join(f"{line:{column}}  # {comment}\n" if comment else f"{line}\n" for line, comment in lines)
 
 
 def _file_name(kind: type[Adapter], key: str) -> str:
-    return f"{kind.NAME}-{key.lstrip('#').removeprefix('api_').replace('_', '-')}"
+    return f"{account_name(kind)}-{key.lstrip('#').removeprefix('api_').replace('_', '-')}"
 
 
 def _secrets(kind: type[Adapter]) -> Mapping[str, str]:
@@ -102,7 +107,7 @@ def _options(kind: type[Adapter]) -> Iterator[tuple[str, str, str]]:
                 continue
             choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
             says = [kind.Options.describe(name), " or ".join(map(_toml, choices))]
-            value = field.default
+            value = field.get_default(call_default_factory=True)
             if required or value is None:
                 value = field.examples[0] if field.examples else ""
                 says.insert(0, "an example: edit it" if required else "no default")
@@ -110,5 +115,7 @@ def _options(kind: type[Adapter]) -> Iterator[tuple[str, str, str]]:
 
 
 def _toml(value: object) -> str:
-    """Return a string, number, truth value or sequence of these as TOML, which has JSON's spelling of them."""
+    """Return a string, number, truth value, sequence or table of these as TOML; most has JSON's spelling."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }" if value else "{}"
     return json.dumps(value, ensure_ascii=False)

@@ -70,6 +70,10 @@ def notes(config: Config) -> Iterator[str]:
                 f"read every {guard} only while it is tripped"
                 + (f"; its equity is read every {equity}" if name in config.measured else "")
             )
+    for name, account in config.accounts.items():
+        if own := account.adapter_class.OWN_ADAPTER:
+            where, rest = config_path("accounts", name), "it also hears pushes, measures equity and tries more"
+            yield f"{where}: {account.venue} is served without ccxt too, as {own}: {rest}"
     for name, trigger in config.triggers.items():
         if not isinstance(trigger, FlagConfig):
             continue

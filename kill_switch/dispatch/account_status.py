@@ -58,12 +58,12 @@ class AccountStatus:
     @property
     def is_ready(self) -> bool:
         """Whether every lane could carry its part of a kill now."""
-        return self._ws.state is LaneState.UP and self._http.state is LaneState.UP
+        return all(lane.state is LaneState.UP for _, lane in self._warm())
 
     @property
     def is_reachable(self) -> bool:
         """Whether at least one lane is up."""
-        return LaneState.UP in (self._ws.state, self._http.state)
+        return any(lane.state is LaneState.UP for _, lane in self._warm())
 
     def troubles(self) -> dict[str, str]:
         """Return the newest trouble of each lane by the name of its route, and why the venue must get no calls."""
@@ -106,7 +106,8 @@ class AccountStatus:
                 yield route.value, urls[route], lane.certificate
 
     def _warm(self) -> tuple[tuple[Route, LanePort], ...]:
-        return (Route.WS, self._ws), (Route.HTTP, self._http)
+        http = (Route.HTTP, self._http)
+        return ((Route.WS, self._ws), http) if self._venue.ws_url else (http,)
 
     # orders
 

@@ -14,6 +14,8 @@ from kill_switch import clock
 from kill_switch.config.loader import Config
 from kill_switch.core.domain import SweepTiming
 from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.no_web_socket import NoWebSocket
+from kill_switch.dispatch.ports import WsPort
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.errors import ConfigError, KillSwitchError, Problem
 from kill_switch.transports.connection_count import ConnectionCount
@@ -101,7 +103,9 @@ def connect_account(
     options = config.accounts[name].options
     tasks: list[tuple[str, Work]] = []
 
-    def make_lanes(session: AccountSession) -> tuple[WsLane, HttpLane, FreshRoute]:
+    def make_ws_lane(session: AccountSession) -> WsPort:
+        if not adapter.ws_url:
+            return NoWebSocket()
         ws = WsLane(
             adapter.ws_url,
             _upgrade(adapter),
@@ -112,6 +116,11 @@ def connect_account(
             connections=adapter.WS_CONNECTIONS,
             network=network,
         )
+        tasks.append((f"{name} ws", ws.run))
+        return ws
+
+    def make_lanes(session: AccountSession) -> tuple[WsPort, HttpLane, FreshRoute]:
+        ws = make_ws_lane(session)
         http = HttpLane(
             options.rest_url,
             session,
@@ -139,7 +148,7 @@ def connect_account(
         )
         http.pool.most_late = lambda: adapter.connections.late
         fresh.most_reads = lambda: adapter.connections.copies
-        tasks.extend([(f"{name} ws", ws.run), (f"{name} http", http.run)])
+        tasks.append((f"{name} http", http.run))
         return ws, http, fresh
 
     try:

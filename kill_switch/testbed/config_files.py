@@ -13,6 +13,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 Login = tuple[str, str, Mapping[str, Any]]  # an account's name, its venue, and its part of the ready line
+# the simulators that ccxt knows → the venue that serves their accounts through it
+THROUGH_CCXT: Mapping[str, str] = {
+    "binance-coinm": "ccxt:binancecoinm",
+    "binance-spot": "ccxt:binance",
+    "binance-usdm": "ccxt:binanceusdm",
+    "deribit": "ccxt:deribit",
+    "kraken": "ccxt:kraken",
+    "kraken-futures": "ccxt:krakenfutures",
+}
+_CCXT_KEYS = {
+    "api_key": "api_key",
+    "api_secret": "api_secret",
+    "client_id": "api_key",
+    "client_secret": "api_secret",
+    "private_key": "api_secret",
+}
 
 
 class Layout(NamedTuple):
@@ -33,6 +49,14 @@ def logins(ready: Mapping[str, Any]) -> Iterator[Login]:
             yield (venue if len(entries) == 1 else f"{venue}{number}"), venue, login
 
 
+def through_ccxt(ready: Mapping[str, Any], login: Login) -> Login:
+    """Return the login of an account that is served through ccxt instead of its own adapter."""
+    name, venue, entry = login
+    credentials = {_CCXT_KEYS[key]: secret for key, secret in entry["credentials"].items() if key in _CCXT_KEYS}
+    urls = {"rest_url": ready["venues"][venue]["rest_url"]}
+    return name, THROUGH_CCXT[venue], {"credentials": credentials, "options": {}, "urls": urls}
+
+
 def write(
     layout: Layout,
     ready: Mapping[str, Any],
@@ -50,9 +74,9 @@ def write(
     text = f"{head}[daemon]\nstate_dir = {toml(layout.state_dir)}\nruntime_dir = {toml(layout.runtime_dir)}\n"
     text += f"{daemon}\n" if daemon else ""
     for name, venue, login in accounts:
-        urls = ready["venues"][venue]
-        text += f'\n[accounts.{name}]\nvenue = "{venue}"\nws_url = "{urls["ws_url"]}"\n'
-        text += f'rest_url = "{urls["rest_url"]}"\nca_file = {toml(ready["ca_file"])}\n'
+        urls = login.get("urls") or {key: ready["venues"][venue][key] for key in ("ws_url", "rest_url")}
+        text += f'\n[accounts.{name}]\nvenue = "{venue}"\nca_file = {toml(ready["ca_file"])}\n'
+        text += "".join(f'{key} = "{url}"\n' for key, url in urls.items())
         for key, value in login["options"].items():
             text += f"{key} = {toml(value)}\n"
         for key, secret in login["credentials"].items():

@@ -113,13 +113,20 @@ class LocalTestbed:
         """Yield every account of every simulator."""
         yield from config_files.logins(self.ready)
 
-    def write_config(self, extra: str = "", daemon: str = "", only: Collection[str] | None = None) -> None:
+    def write_config(
+        self,
+        extra: str = "",
+        daemon: str = "",
+        only: Collection[str] | None = None,
+        ccxt: Collection[str] = (),
+    ) -> None:
         """Write a configuration for all accounts, with key files, the flag trigger, and `extra` TOML at the end.
 
-        With `only`, for the accounts of these names.
+        With `only`, for the accounts of these names. Those of `ccxt` are served through ccxt.
         """
         layout = config_files.Layout(self.config, self.directory, self.state_dir, self.runtime_dir, self.flag)
-        accounts = (login for login in self.accounts() if only is None or login[0] in only)
+        chosen = (login for login in self.accounts() if only is None or login[0] in only)
+        accounts = (config_files.through_ccxt(self.ready, each) if each[0] in ccxt else each for each in chosen)
         config_files.write(layout, self.ready, accounts, daemon=daemon, extra=extra)
 
     def start_daemon(self, *, wait: bool = True) -> None:

@@ -1,4 +1,7 @@
-"""List the venues' adapters by name. A new adapter is registered in `VENUES` and nowhere else."""
+"""List the venues' adapters by name. A new adapter is registered in `VENUES` and nowhere else.
+
+`EVERY_VENUE` has the venues that are served through ccxt too; what these are is in `ccxt.offered`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Mapping
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.binance.futures import BinanceCoinm, BinanceUsdm
 from kill_switch.venues.binance.spot import BinanceSpot
+from kill_switch.venues.ccxt.adapter import CcxtVenues
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.deribit.adapter import Deribit
 from kill_switch.venues.kraken.adapter import Kraken
@@ -30,3 +34,5 @@ VENUES: Mapping[str, type[Adapter]] = {
         Roxom,
     )
 }
+
+EVERY_VENUE: Mapping[str, type[Adapter]] = CcxtVenues(VENUES)

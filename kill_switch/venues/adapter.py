@@ -34,6 +34,7 @@ from kill_switch.venues.messages import (
     UnexplainedMessage,
     VenueTimerFired,
 )
+from kill_switch.venues.options import ws_url_of
 from kill_switch.venues.profile import OptionsT, VenueProfile
 from kill_switch.venues.request import Request, Upgrade
 from kill_switch.venues.retry_after import retry_after_s
@@ -57,7 +58,7 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         Raise ValueError, which shows no secret, for a secret that cannot be used.
         """
         self.environment = options.environment  # "production" or "testnet"
-        self.ws_url = options.ws_url
+        self.ws_url = ws_url_of(options)  # "": the venue is served over HTTP alone
         self.rest_url = options.rest_url
         self.second_route = SecondRoute(second_route_after_s)
         self.host = urlsplit(options.rest_url).netloc

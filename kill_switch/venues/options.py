@@ -1,4 +1,7 @@
-"""Define the configuration keys that the accounts of every venue have; each venue's options extend `VenueOptions`."""
+"""Define the configuration keys that the accounts of every venue have; each venue's options extend `VenueOptions`.
+
+Those of a venue that is served over HTTP alone extend `HttpOptions`.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,22 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
-class VenueOptions(BaseModel):
-    """The keys of an account that its adapter reads; a venue's subclass adds keys and states the defaults.
+class _WebSocketOptions(BaseModel):
+    """The configuration key of an account that has a WebSocket."""
 
-    A field's `description` says what the key means. The reference page and `kill-switch init` print it.
+    ws_url: str = Field(description="the private WebSocket's address, path included")
+
+    @field_validator("ws_url")
+    @classmethod
+    def _wss(cls, url: str) -> str:
+        return secure(url, "wss")
+
+
+class HttpOptions(BaseModel):
+    """The keys that the adapter of a venue reads which is served over HTTP alone.
+
+    A subclass adds keys and states the defaults. A field's `description` says what the key means. The reference page
+    and `kill-switch init` print it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,7 +39,6 @@ class VenueOptions(BaseModel):
         description="the venue's production or its test environment, which has its own accounts and keys; an address"
         " that is given goes before that of the environment",
     )
-    ws_url: str = Field(description="the private WebSocket's address, path included")
     rest_url: str = Field(description="scheme, host and port")
     ca_file: str | None = Field(
         default=None,
@@ -42,12 +56,12 @@ class VenueOptions(BaseModel):
     @classmethod
     def describe(cls, name: str) -> str:
         """Return what an option means; a subclass that only changes a default keeps the description. "" if none."""
-        fields = [kind.model_fields for kind in cls.__mro__ if issubclass(kind, VenueOptions)]
+        fields = [kind.model_fields for kind in cls.__mro__ if issubclass(kind, BaseModel) and kind is not BaseModel]
         return next(filter(None, (each[name].description for each in fields if name in each)), "")
 
     @field_validator("environment")
     @classmethod
-    def _known(cls, environment: str) -> str:
+    def _known_environment(cls, environment: str) -> str:
         if environment == "testnet" and not cls.TESTNET:
             raise ValueError("no test environment of this venue is known: leave the key out")
         return environment
@@ -74,11 +88,6 @@ class VenueOptions(BaseModel):
             self.__dict__.update({**self.TESTNET, **addresses, "environment": "testnet"})
         return self
 
-    @field_validator("ws_url")
-    @classmethod
-    def _wss(cls, url: str) -> str:
-        return secure(url, "wss")
-
     @field_validator("rest_url")
     @classmethod
     def _https(cls, url: str) -> str:
@@ -91,6 +100,15 @@ class VenueOptions(BaseModel):
 def _has_host(url: str, known: str) -> bool:
     """Return whether an address has the host of a known one."""
     return urlsplit(url).hostname == urlsplit(known).hostname
+
+
+class VenueOptions(HttpOptions, _WebSocketOptions):
+    """The keys that an account's adapter reads; a venue's subclass adds keys and states the defaults."""
+
+
+def ws_url_of(options: HttpOptions) -> str:
+    """Return the address of an account's WebSocket; "" if its venue is served over HTTP alone."""
+    return options.ws_url if isinstance(options, VenueOptions) else ""
 
 
 def secure(url: str, scheme: str) -> str:

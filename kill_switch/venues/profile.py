@@ -16,16 +16,16 @@ from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.kit.cadence import Cadence, plan
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.messages import NOT_PROCESSED, Replied
-from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.options import HttpOptions
 
 if TYPE_CHECKING:  # the default is for type checkers: `Adapter` without an argument is the adapter of any venue
     from typing_extensions import TypeVar
 
-    OptionsT = TypeVar("OptionsT", bound=VenueOptions, default=Any)
+    OptionsT = TypeVar("OptionsT", bound=HttpOptions, default=Any)
 else:
     from typing import TypeVar
 
-    OptionsT = TypeVar("OptionsT", bound=VenueOptions)
+    OptionsT = TypeVar("OptionsT", bound=HttpOptions)
 
 
 class Guess(NamedTuple):
@@ -70,18 +70,25 @@ class VenueProfile(ABC, Generic[OptionsT]):
     PARTS: ClassVar[
         tuple[str, ...]
     ] = ()  # options that name sub-accounts: the same login with others is another account
-    Options: ClassVar[type[VenueOptions]]  # the class that `OptionsT` names
+    Options: ClassVar[type[HttpOptions]]  # the class that `OptionsT` names
     # what a kill reaches, in short phrases for people; `kill-switch venues` shows all of it
     COMMANDS: ClassVar[tuple[str, ...]] = ()  # that a kill sends, the widest first
     COVERED: ClassVar[tuple[str, ...]] = ()  # orders that it cancels, and that reads prove gone
     NOT_COVERED: ClassVar[tuple[str, ...]] = ()  # what it does not reach: other parts, machines that place orders again
     GUESSES: ClassVar[tuple[Guess, ...]] = ()
+    OWN_ADAPTER: ClassVar[str] = ""  # the venue that serves the same accounts better; "": there is none
+    MEASURES_EQUITY: ClassVar[bool] = True  # `request_equity` or pushes report it: a pnl trigger can watch an account
     VERIFIED: ClassVar[str | None] = None  # date of a proof against the live venue, "2026-11-29"; None: never
 
     @classmethod
     @abstractmethod
     def secrets(cls, options: OptionsT) -> tuple[str, ...]:
         """Return the names of the secrets that an account with these options needs."""
+
+    @classmethod
+    def why_unusable(cls) -> tuple[str, str]:
+        """Return why no account of this venue can be used on this machine, and how to mend it; "" and "" if it can."""
+        return "", ""
 
     @classmethod
     def optional_secrets(cls, options: OptionsT) -> tuple[tuple[str, ...], ...]:
@@ -117,6 +124,11 @@ class VenueProfile(ABC, Generic[OptionsT]):
         return cls.POOLS
 
     @classmethod
+    def timing(cls, options: OptionsT) -> SweepTiming:
+        """Return how fast an account with these options may be struck and read."""
+        return cls.TIMING
+
+    @classmethod
     def demand(cls, options: OptionsT) -> Demand:
         """Return the requests of each activity of an account with these options."""
         return cls.DEMAND
@@ -146,7 +158,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
         `is_measured`: a trigger needs the account's equity; else nothing of the limits is reserved for it.
         """
         demand = cls.demand(options) if is_measured else cls.demand(options)._replace(equity=())
-        bound = Cadence(cls.TIMING, cls.WARM_EVERY_S / cls.CONNECTIONS, cls.MEASURE_EVERY_S)
+        bound = Cadence(cls.timing(options), cls.WARM_EVERY_S / cls.CONNECTIONS, cls.MEASURE_EVERY_S)
         return plan(
             bound, cls.most_probe_s(), cls.pools(options), cls.COSTS, demand, sharers, others_idle_s=cls.others_idle_s()
         )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.kit.pools import Pool
-from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.options import HttpOptions
 from kill_switch.venues.profile import VenueProfile
 
 
@@ -20,7 +20,7 @@ class Member(NamedTuple):
     """An account as its venue's limits see it; `key` is any value that only the same key has."""
 
     kind: type[VenueProfile[Any]]
-    options: VenueOptions
+    options: HttpOptions
     key: Hashable
 
     def pool_keys(self) -> dict[str, Hashable]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 
 from .scenario import Outcome, tell
-from .simulated_account import VENUES
+from .simulated_account import CCXT, VENUES
 
 CHUNK = 50
 TAIL = 60  # lines of the trace that a failure shows
@@ -120,7 +120,7 @@ def main() -> int:
     number.add_argument("--minutes", type=float, help="as many lives as begin within this time")
     parser.add_argument("--start", type=int, default=0, help="the first of them (0)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (2)")
-    parser.add_argument("--venue", choices=VENUES, help="all accounts at this one")
+    parser.add_argument("--venue", choices=(*VENUES, *CCXT), help="all accounts at this one")
     parser.add_argument("--replay", type=int, metavar="SEED", help="tell one seed's story")
     parser.add_argument("-v", "--verbose", action="store_true", help="all of it")
     given = parser.parse_args()

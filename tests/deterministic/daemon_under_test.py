@@ -30,6 +30,8 @@ from kill_switch.core.domain import Instant, Reason, SweepTiming
 from kill_switch.core.events import Pulse, RearmAsked, Reconfigured, Recovered
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.dispatch.no_web_socket import NoWebSocket
+from kill_switch.dispatch.ports import WsPort
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.journal import write_ahead
 from kill_switch.journal.fsync import FsyncThread
@@ -228,6 +230,11 @@ def _planned(adapters: Mapping[str, Adapter], houses: Mapping[str, House]) -> di
     return {name: houses[name].paced(timing) for name, timing in sweep_timings(adapters, ()).items()}
 
 
+class _NoWebSocket(NoWebSocket):
+    def end(self) -> None:
+        """Do nothing."""
+
+
 class Life:
     """One process, from its start to its crash."""
 
@@ -269,8 +276,9 @@ class Life:
         self._pulse()
 
     def _session(self, name: str, adapter: Adapter, house: House) -> AccountSession:
-        def lanes(session: AccountSession) -> tuple[WsLane, HttpLane, FreshRoute]:
-            return WsLane(self, house, session), HttpLane(self, house, session), FreshRoute(self, house, session)
+        def lanes(session: AccountSession) -> tuple[WsPort, HttpLane, FreshRoute]:
+            ws = WsLane(self, house, session) if adapter.ws_url else _NoWebSocket()
+            return ws, HttpLane(self, house, session), FreshRoute(self, house, session)
 
         return AccountSession(name, adapter, self.dispatcher, lanes)
 

@@ -89,7 +89,7 @@ class Story:
         self._newer = Random(f"newer venues of {self.world.seed}")  # noqa: S311 - to be repeated
         kinds = [venue or self._kind(chance) for _ in range(chance.choice((1, 2, 2, 3)))]
         self.houses = {
-            f"{kind}-{number}": House(self.world, f"{kind}-{number}", kind, self.judge, chance, options)
+            (name := f"{kind}-{number}".replace(":", "-")): House(self.world, name, kind, self.judge, chance, options)
             for number, kind in enumerate(kinds, 1)
         }
         self.judge.houses = self.houses

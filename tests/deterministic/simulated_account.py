@@ -18,6 +18,8 @@ from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood
 from kill_switch.sim.kit.venue import Venue
 from kill_switch.sim.main import VENUES as SIMULATORS
+from kill_switch.testbed.config_files import THROUGH_CCXT, through_ccxt
+from kill_switch.venues import EVERY_VENUE
 from kill_switch.venues import VENUES as ADAPTERS
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import Call
@@ -44,6 +46,7 @@ WIDE = ("CancelOrders", "cancel_all", "private/cancel_all", "openOrders.cancelAl
 BY_SYMBOL = ("binance-coinm", "binance-spot", "binance-usdm")  # venues without a cancel of everything
 SYMBOLS = 5  # that orders of an account are in, at such a venue
 NO_ORDER = f"orderId={2**63 - 1}"  # a cancel of it looks whether cancels get through
+CCXT = {through: name for name, through in THROUGH_CCXT.items()}  # venues through ccxt → their simulators
 VENUES = tuple(sorted({*ADAPTERS} & {*SIMULATORS}))
 """The venues that have both an adapter and a simulator."""
 
@@ -135,6 +138,8 @@ class House:
         options: Mapping[str, object] | None = None,
     ) -> None:
         """Make it; `options` of the simulator go before those that are drawn."""
+        self.through = kind if kind in CCXT else ""  # the venue that serves it through ccxt; "": none does
+        kind = CCXT.get(kind, kind)
         self.world, self.name, self.kind, self.judge = world, name, kind, judge
         self.host = f"{name}.test"
         self.sight_ns = -(10**18)  # when an account of it was last put out of sight, or back
@@ -178,6 +183,13 @@ class House:
     @property
     def configured(self) -> Configured:
         """Return it as the configuration has it."""
+        if self.through:
+            ready = {"venues": {self.kind: self.venue.urls(self.host)}}
+            login = {"credentials": self.account.credentials, "options": {}}
+            _, venue, entry = through_ccxt(ready, (self.name, self.kind, login))
+            served = EVERY_VENUE[venue]
+            plain = served.Options.model_validate(entry["urls"])
+            return Configured(self.name, venue, (), plain, Secrets(entry["credentials"]), served)
         kind = ADAPTERS[self.kind]
         options = kind.Options.model_validate({**self.venue.urls(self.host), **self.venue.account_options()})
         return Configured(self.name, self.kind, (), options, Secrets(self.account.credentials), kind)
@@ -196,7 +208,8 @@ class House:
     @property
     def awaited_lag_s(self) -> float:
         """Return how long clean reads have to span, because lists may lag for so long."""
-        return max(self.lag_s, ADAPTERS[self.kind].TIMING.list_lag_s)
+        configured = self.configured
+        return max(self.lag_s, configured.adapter_class.timing(configured.options).list_lag_s)
 
     def rest(self, chance: Random, kind: str, category: str = "") -> None:
         """Rest an order, in one of the account's symbols."""
@@ -216,7 +229,7 @@ class House:
     @property
     def window_s(self) -> float:
         """Return how long the venue takes to give a limit back that a kill can use up."""
-        pools = ADAPTERS[self.kind].pools(self.configured.options)
+        pools = self.configured.adapter_class.pools(self.configured.options)
         few = max((pool.size / pool.rate for pool in pools if pool.size <= FEW_REQUESTS), default=0.0)
         return max(few, self.loop_s)
 
@@ -228,7 +241,7 @@ class House:
         """
         if not isinstance(self.venue, Binance):
             return 0.0
-        pools = ADAPTERS[self.kind].pools(self.configured.options)
+        pools = self.configured.adapter_class.pools(self.configured.options)
         return max(pool.size / pool.rate for pool in pools) + self.venue.options.ban_s
 
     @property

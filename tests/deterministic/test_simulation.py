@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from kill_switch.venues.ccxt import library
+
 from .scenario import tell
-from .simulated_account import VENUES
+from .simulated_account import CCXT, VENUES
 
 SEEDS = 150
 PARTS = 6
@@ -32,6 +34,14 @@ def test_every_promise_is_kept(part: int) -> None:
 @pytest.mark.parametrize("venue", VENUES)
 def test_every_promise_is_kept_when_all_accounts_are_at_one_venue(venue: str) -> None:
     for seed in range(100_000, 100_010):
+        outcome = tell(seed, venue)
+        assert not outcome.found, f"python -m tests.deterministic --replay {seed} -v --venue {venue}"
+
+
+@pytest.mark.skipif(bool(library.why_unusable()), reason="needs the extra ccxt")
+@pytest.mark.parametrize("venue", CCXT)
+def test_every_promise_is_kept_when_all_accounts_are_served_through_ccxt(venue: str) -> None:
+    for seed in range(100_000, 100_003):
         outcome = tell(seed, venue)
         assert not outcome.found, f"python -m tests.deterministic --replay {seed} -v --venue {venue}"
 

@@ -42,7 +42,7 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
-from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.options import VenueOptions, ws_url_of
 from kill_switch.venues.request import Request, Upgrade
 from tests.harness.venue_playbook import START, Drill, Kill, Measure, Pause, Player, Probe, Read, answer, hears, payload
 from tests.harness.venue_profiles import SECOND_ROUTE_S, STANDS, VenueProfile
@@ -132,7 +132,7 @@ def test_a_venue_is_registered_under_its_name_and_has_its_addresses(stand: Venue
     kind = VENUES[stand.venue]
     assert kind.NAME == stand.venue
     options = kind.Options(**stand.options)
-    assert (options.ws_url, options.rest_url) == stand.addresses
+    assert (ws_url_of(options), options.rest_url) == stand.addresses
     assert kind.TIMING == stand.timing
     strong = kind.Options(**{**stand.options, **stand.strong})
     needed, optional = kind.secrets(strong), kind.optional_secrets(strong)

@@ -27,7 +27,7 @@ from kill_switch.venues.binance.checks import (
 )
 from kill_switch.venues.binance.replies import frame_weights
 from kill_switch.venues.binance.signing import TextAt
-from kill_switch.venues.binance.spot_replies import OrderNames, list_items, read_price, read_worth
+from kill_switch.venues.binance.spot_replies import OrderReader, list_items, read_price, read_worth
 from kill_switch.venues.binance.spot_socket import SpotSocket, event_of
 from kill_switch.venues.binance.spot_transfers import SpotTransfers
 from kill_switch.venues.kit.calls import Build
@@ -150,7 +150,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
 
     def __init__(self, options: BinanceSpotOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
-        self._names = OrderNames()
+        self._names = OrderReader()
         self._currency = options.equity_currency
         self._socket = SpotSocket(self.requests, self.judgement, lambda: self.now, self.venue_ms, self._note_pause)
         self._values = TransferValues(

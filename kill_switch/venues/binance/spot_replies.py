@@ -7,32 +7,18 @@ from decimal import Decimal
 from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
-from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import as_decimal, as_text
 from kill_switch.venues.kit.cancel_result import CancelResult
+from kill_switch.venues.kit.order_names import OrderNames
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import Message
 
 GONE = frozenset({"FILLED", "CANCELED", "REJECTED", "EXPIRED", "EXPIRED_IN_MATCH"})  # § 4; any other status is alive
 LISTS_GONE = frozenset({"ALL_DONE", "REJECT"})  # of an order list
-MAX_IDS = 65_536  # ids whose symbol is remembered
 
 
-class OrderNames:
-    """Name orders by their ids, which are unique in their symbol only (§ 4).
-
-    An order is named by its id alone, unless an order of another symbol has that name.
-    """
-
-    def __init__(self) -> None:
-        self._symbols: dict[str, str] = {}  # id → the symbol whose order is named by it
-
-    def name(self, symbol: str, order_id: str) -> str:
-        """Return the name of an order."""
-        owner = self._symbols.setdefault(order_id, symbol)
-        if len(self._symbols) > 2 * MAX_IDS:
-            keep_latest(self._symbols, MAX_IDS)
-        return order_id if owner == symbol or not symbol else f"{order_id}@{symbol}"
+class OrderReader(OrderNames):
+    """Read orders, whose ids are unique in their symbol only (§ 4)."""
 
     def read_order(self, item: object) -> Order | None:
         """Read an order of a list, a cancel or a look-up; an unknown status is alive."""

@@ -14,16 +14,18 @@ FIRST_LEAP_US = 50_000  # µs that the third try of a command is ahead; each fur
 
 
 class RisingNonce:
-    """Make nonces from our wall clock in microseconds; each is higher than the last.
+    """Make nonces from a wall clock in microseconds, or in milliseconds; each is higher than the last.
 
     A nonce is at most `MOST_AHEAD_US` ahead of the wall clock. Another process with the same key, for example a direct
     kill beside the daemon, is then refused for a second at most. After a host clock has stepped back, nonces begin
     at the clock again. Only if the venue has refused one, the next is higher than all before, whatever the clock shows.
     """
 
-    __slots__ = ("_highest", "_last", "_refused")
+    __slots__ = ("_highest", "_last", "_refused", "_unit_us")
 
-    def __init__(self) -> None:
+    def __init__(self, unit_us: int = 1) -> None:
+        """`unit_us` is the unit of the nonces in microseconds; in milliseconds, it is 1000."""
+        self._unit_us = unit_us
         self._last = 0  # the last nonce that the clock has led to
         self._highest = 0  # the highest nonce that was ever used
         self._refused = 0  # how often the request that is built next was refused
@@ -34,16 +36,16 @@ class RisingNonce:
 
     def next(self, now: Instant) -> int:
         """Return the nonce of a request that is built now."""
-        clock_us = now.wall_ns // 1000
+        clock, most_ahead = now.wall_ns // (1000 * self._unit_us), MOST_AHEAD_US // self._unit_us
         refused, self._refused = self._refused, 0
         if refused:
-            nonce = max(clock_us + _leap_us(refused), self._highest + 1)
+            nonce = max(clock + _leap_us(refused) // self._unit_us, self._highest + 1)
         else:
-            nonce = max(clock_us, self._highest + 1)
-            if nonce > clock_us + MOST_AHEAD_US:  # the clock has stepped back
-                nonce = max(clock_us, self._last + 1)
-                if nonce > clock_us + MOST_AHEAD_US:
-                    nonce = clock_us
+            nonce = max(clock, self._highest + 1)
+            if nonce > clock + most_ahead:  # the clock has stepped back
+                nonce = max(clock, self._last + 1)
+                if nonce > clock + most_ahead:
+                    nonce = clock
             self._last = nonce
         self._highest = max(self._highest, nonce)
         return nonce

@@ -24,7 +24,7 @@ from kill_switch.core.domain import Reason
 from kill_switch.journal import latch_file, segments
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.write_ahead import WriteAheadNote
-from kill_switch.venues import VENUES
+from kill_switch.venues import EVERY_VENUE, VENUES
 from tests.harness.fake_daemon import answering
 
 CONFIG = """
@@ -101,12 +101,12 @@ def test_venues_shows_the_addresses_of_each_test_environment() -> None:
 def test_venues_shows_the_commands_the_reach_and_the_guesses_of_each_venue() -> None:
     done = invoke("venues")
     assert done.exit_code == 0
-    for name, venue in VENUES.items():
+    for name, venue in EVERY_VENUE.items():
         assert f"{name} (verified against the live venue: never)" in done.output
         phrases = (*venue.COMMANDS, *venue.COVERED, *venue.NOT_COVERED, *map(": ".join, venue.GUESSES))
         assert all(f"    {phrase}\n" in done.output for phrase in phrases)
     told = json.loads(invoke("venues", "--json").stdout)["venues"]
-    assert set(told) == set(VENUES)
+    assert set(told) == set(EVERY_VENUE)
     assert told["kuna"]["verified"] is None and told["kuna"]["sends"] == list(VENUES["kuna"].COMMANDS)
     assert set(told["kuna"]["guesses"][0]) == {"fact", "covered_by"}
 

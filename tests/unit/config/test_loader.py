@@ -43,7 +43,7 @@ from kill_switch.system.host_port import HostPort
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.messages import Outputs, Replied
-from kill_switch.venues.options import VenueOptions
+from kill_switch.venues.options import VenueOptions, ws_url_of
 
 SECRET = "sEcReT-0123456789-aBcDeF"
 ENVIRON = {"KEY": SECRET, "SECRET": SECRET + "2", "BAD": f"bad-{SECRET}"}
@@ -255,7 +255,7 @@ def test_one_account_is_enough(tmp_path: Path) -> None:
     assert config.rearm == RearmConfig()
     account = config.accounts["mm1"]
     assert (account.name, account.venue, account.tags) == ("mm1", "oxfun", ("desk:mm", "algo:quoter"))
-    assert account.options.ws_url == "wss://venue.test/ws"
+    assert ws_url_of(account.options) == "wss://venue.test/ws"
     assert dict(account.secrets) == {"api_key": SECRET, "api_secret": SECRET + "2"}
 
 

@@ -89,7 +89,8 @@ async def on_stage(
     async with serve([venue], options={venue: {**STAGED.get(venue, {}), **(options or {})}}) as ready:
         entry = ready["venues"][venue]
         kind = VENUES[venue]
-        settings = kind.Options(ws_url=entry["ws_url"], rest_url=entry["rest_url"], **entry["options"])
+        addresses: dict[str, Any] = {key: entry[key] for key in ("ws_url", "rest_url")}
+        settings = kind.Options(**addresses, **entry["options"])
         adapter = kind(settings, entry["credentials"], second_route_after_s)
         async with (
             httpx.AsyncClient(base_url=ready["admin"], trust_env=False) as admin,

@@ -1,0 +1,1 @@
+"""Serve venues through ccxt, which encodes requests and decodes errors here, and sends nothing."""

@@ -1,0 +1,80 @@
+"""Binance: spot, both futures, and the US sister. All but the US have adapters of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
+from kill_switch.venues.ccxt.profile import Answer, Cancel, Endpoint, IdProfile, Listing, Product
+from kill_switch.venues.kit.pools import Pool
+from kill_switch.venues.profile import Guess
+
+LAG_S = 20.0
+NO_ORDER = 2**63 - 1  # well-formed, and no order has it
+LAG = Guess("lists lag by 20 s at most", "clean reads span that, and the guard reads on")
+
+
+def _spot(host: str) -> Product:
+    return Product(
+        host,
+        "/api/v3/",
+        (Cancel(private("DELETE", "openOrders", symbol="{symbol}"), Answer((), list, none_is_error=True)),),
+        (Listing("open", private("GET", "openOrders", 80.0), (), id=("orderId",), is_id_of_symbol=True),),
+        is_by_symbol=True,
+        ping=Endpoint(("public",), "GET", "ping"),
+        harmless=private("DELETE", "order", symbol="BTCUSDT", orderId=NO_ORDER),
+        list_lag_s=LAG_S,
+    )
+
+
+def _futures(name: str, symbol: str) -> Product:
+    section = (f"{name}Private",)
+    done = Answer(("code",), (int, str), good=(200, "200"), none_is_error=True)
+    orders = Endpoint(section, "GET", "openOrders", {}, 40.0)
+    algos = Endpoint(section, "GET", "openAlgoOrders", {}, 40.0)
+    return Product(
+        f"{name}.binance.com",
+        f"/{name}/v1/",
+        tuple(
+            Cancel(Endpoint(section, "DELETE", path, {"symbol": "{symbol}"}), done)
+            for path in ("allOpenOrders", "algoOpenOrders")
+        ),
+        (
+            Listing("open", orders, (), id=("orderId",), is_id_of_symbol=True),
+            Listing("algo", algos, (), id=("algoId",), status=("algoStatus",), prefix="algo:"),
+        ),
+        is_by_symbol=True,
+        ping=Endpoint((f"{name}Public",), "GET", "ping"),
+        harmless=Endpoint(section, "DELETE", "order", {"symbol": symbol, "orderId": NO_ORDER}),
+        list_lag_s=LAG_S,
+    )
+
+
+def _profile(id: str, venue: str, products: Mapping[str, Product], pool: float, own_adapter: str) -> IdProfile:
+    return IdProfile(
+        id=id,
+        venue=venue,
+        secrets=KEY_AND_SECRET,
+        products=products,
+        pool=Pool(REQUESTS, pool, window_s=60.0, shared_by="address"),
+        clock_window_s=1.0,
+        covered="orders of every symbol, order lists and conditional orders too",
+        not_covered=("margin and options orders", "portfolio margin"),
+        guesses=(LAG,),
+        own_adapter=own_adapter,
+    )
+
+
+SPOT, LINEAR, INVERSE = _spot("api.binance.com"), _futures("fapi", "BTCUSDT"), _futures("dapi", "BTCUSD_PERP")
+BINANCE_IDS = (
+    _profile(
+        "binance",
+        "Binance",
+        {"spot": SPOT, "linear": LINEAR, "inverse": INVERSE},
+        2400,
+        "binance-spot, binance-usdm, binance-coinm",
+    ),
+    _profile("binanceus", "Binance US", {"spot": _spot("api.binance.us")}, 1200, ""),
+    _profile("binanceusdm", "Binance USD-M futures", {"linear": LINEAR}, 2400, "binance-usdm"),
+    _profile("binancecoinm", "Binance COIN-M futures", {"inverse": INVERSE}, 2400, "binance-coinm"),
+)

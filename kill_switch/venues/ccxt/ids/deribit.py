@@ -1,0 +1,38 @@
+"""Deribit. It has an adapter of its own."""
+
+from __future__ import annotations
+
+from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
+from kill_switch.venues.ccxt.profile import Answer, Cancel, IdProfile, Listing, Product
+from kill_switch.venues.kit.pools import Pool
+
+DERIBIT = IdProfile(
+    id="deribit",
+    venue="Deribit",
+    secrets=KEY_AND_SECRET,
+    products={
+        "all": Product(
+            "www.deribit.com",
+            "/api/v2/private/",
+            (Cancel(private("GET", "cancel_all"), Answer(("result",), int, is_count=True)),),
+            tuple(
+                Listing(
+                    name,
+                    private("GET", "get_open_orders", type=kind),
+                    ("result",),
+                    id=("order_id",),
+                    symbol=("instrument_name",),
+                    status=("order_state",),
+                )
+                for name, kind in (("open", "all"), ("trigger", "trigger_all"))
+            ),
+            harmless=private("GET", "cancel", order_id="ETH-0"),
+        )
+    },
+    pool=Pool(REQUESTS, 20, per_s=5, shared_by="account"),
+    clock_window_s=60.0,
+    is_rising=True,
+    covered="orders of every currency, kind and combo, triggers and mass quotes too",
+    not_covered=("quotes for block RFQs", "other subaccounts: each has its own keys"),
+    own_adapter="deribit",
+)

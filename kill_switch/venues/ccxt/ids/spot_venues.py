@@ -1,0 +1,209 @@
+"""Venues of which only spot orders are covered."""
+
+from __future__ import annotations
+
+from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, TRIGGERS_LISTED, WHOLE_LIST, private
+from kill_switch.venues.ccxt.profile import Answer, Cancel, Endpoint, IdProfile, Listing, Product, Setting
+from kill_switch.venues.kit.pools import Pool
+from kill_switch.venues.profile import Guess
+
+BITSTAMP = IdProfile(
+    id="bitstamp",
+    venue="Bitstamp",
+    secrets=KEY_AND_SECRET,
+    products={
+        "spot": Product(
+            "www.bitstamp.net",
+            "/api/v2/",
+            (
+                Cancel(
+                    private("POST", "cancel_all_orders/"),
+                    Answer(("success",), bool, good=(True,), ids_at=("canceled",), id=("id",)),
+                ),
+            ),
+            (Listing("open", private("POST", "open_orders/all/"), (), symbol=("currency_pair",), status=()),),
+            list_lag_s=10.0,  # the list is cached for so long
+        )
+    },
+    pool=Pool(REQUESTS, 100, window_s=10.0),
+    clock_window_s=150.0,
+    covered="orders of every pair",
+    not_covered=("sub-accounts: each has its own keys",),
+    guesses=(TRIGGERS_LISTED, WHOLE_LIST),
+)
+
+
+BITVAVO = IdProfile(
+    id="bitvavo",
+    venue="Bitvavo",
+    secrets=KEY_AND_SECRET,
+    products={
+        "spot": Product(
+            "api.bitvavo.com",
+            "/v2/",
+            (
+                Cancel(
+                    private("DELETE", "orders", 100.0, operatorId="{operatorId}"),
+                    Answer((), list, ids_at=(), id=("orderId",)),
+                ),
+            ),
+            (Listing("open", private("GET", "ordersOpen", 100.0), (), id=("orderId",), symbol=("market",)),),
+        )
+    },
+    pool=Pool(REQUESTS, 1000, window_s=60.0),
+    clock_window_s=10.0,
+    settings={"operatorId": Setting(int, "who trades, by your own numbering; Bitvavo wants it with each cancel")},
+    covered="orders of every market, stops too",
+    not_covered=("subaccounts of an institution",),
+    guesses=(TRIGGERS_LISTED, WHOLE_LIST),
+)
+
+
+BITSO = IdProfile(
+    id="bitso",
+    venue="Bitso",
+    secrets=KEY_AND_SECRET,
+    products={
+        "spot": Product(
+            "bitso.com",
+            "/api/v3/",
+            (Cancel(private("DELETE", "orders/all"), Answer(("success",), bool, good=(True,), ids_at=("payload",))),),
+            (
+                Listing(
+                    "open",
+                    private("GET", "open_orders", limit=500),
+                    ("payload",),
+                    id=("oid",),
+                    symbol=("book",),
+                    full=500,
+                ),
+            ),
+        )
+    },
+    pool=Pool(REQUESTS, 30, window_s=60.0),
+    is_rising=True,
+    covered="orders of every book",
+    not_covered=("margin trading and conversions",),
+    guesses=(TRIGGERS_LISTED,),
+)
+
+
+POLONIEX = IdProfile(
+    id="poloniex",
+    venue="Poloniex",
+    secrets=KEY_AND_SECRET,
+    products={
+        "spot": Product(
+            "api.poloniex.com",
+            "/",
+            tuple(
+                Cancel(
+                    private("DELETE", path, symbols=[]),
+                    Answer((), list, ids_at=(), id=("orderId",), each=(("code",), (200, "200"))),
+                )
+                for path in ("orders", "smartorders")
+            ),
+            (
+                Listing("open", private("GET", "orders", limit=2000), (), status=("state",), full=2000),
+                Listing("smart", private("GET", "smartorders", limit=2000), (), status=("state",), full=2000),
+            ),
+        )
+    },
+    pool=Pool(REQUESTS, 50, window_s=10.0),
+    clock_window_s=5.0,
+    covered="spot orders of every symbol, smart orders too",
+    not_covered=("futures",),
+)
+
+
+BTCMARKETS = IdProfile(
+    id="btcmarkets",
+    venue="BTC Markets",
+    secrets=KEY_AND_SECRET,
+    products={
+        "spot": Product(
+            "api.btcmarkets.net",
+            "/v3/",
+            (Cancel(private("DELETE", "orders"), Answer((), list, ids_at=(), id=("orderId",))),),
+            (
+                Listing(
+                    "open",
+                    private("GET", "orders", status="open", limit=200),
+                    (),
+                    id=("orderId",),
+                    symbol=("marketId",),
+                    full=200,
+                ),
+            ),
+        )
+    },
+    pool=Pool(REQUESTS, 30, window_s=10.0),
+    clock_window_s=30.0,
+    covered="orders of every market, stops and take-profits too",
+    guesses=(TRIGGERS_LISTED,),
+)
+
+
+COINBASEEXCHANGE = IdProfile(
+    id="coinbaseexchange",
+    venue="Coinbase Exchange",
+    secrets=(*KEY_AND_SECRET, "passphrase"),
+    products={
+        "spot": Product(
+            "api.exchange.coinbase.com",
+            "/",
+            (Cancel(private("DELETE", "orders"), Answer((), list, ids_at=())),),
+            (Listing("open", private("GET", "orders", limit=1000), (), symbol=("product_id",), full=1000),),
+        )
+    },
+    pool=Pool(REQUESTS, 50, window_s=10.0),
+    clock_window_s=30.0,
+    covered="orders of every product, stops too, of the key's portfolio",
+    not_covered=("other portfolios: each has its own keys", "Coinbase Advanced"),
+)
+
+
+GATE = IdProfile(
+    id="gate",
+    venue="Gate",
+    secrets=KEY_AND_SECRET,
+    products={
+        "spot": Product(
+            "api.gateio.ws",
+            "/api/v4/spot/",
+            (
+                Cancel(
+                    Endpoint(("private", "spot"), "DELETE", "orders"),
+                    Answer((), list, ids_at=(), id=("id",)),
+                ),
+                Cancel(
+                    Endpoint(("private", "spot"), "DELETE", "price_orders"),
+                    Answer((), list),
+                ),
+            ),
+            (
+                Listing(
+                    "open",
+                    Endpoint(("private", "spot"), "GET", "open_orders", {"limit": 100}),
+                    (),
+                    symbol=("currency_pair",),
+                    inner=("orders",),
+                    full=100,
+                ),
+                Listing(
+                    "trigger",
+                    Endpoint(("private", "spot"), "GET", "price_orders", {"status": "open", "limit": 100}),
+                    (),
+                    symbol=("market",),
+                    prefix="trigger:",
+                    full=100,
+                ),
+            ),
+        )
+    },
+    pool=Pool(REQUESTS, 50, window_s=10.0),
+    clock_window_s=60.0,
+    covered="orders of every pair in the spot, margin and unified accounts, price-triggered ones too",
+    not_covered=("futures, delivery and options", "POV orders", "sub-accounts: each has its own keys"),
+    guesses=(Guess("both lists show the orders of all accounts", "nothing: an order in no list is out of reach"),),
+)

@@ -1,0 +1,85 @@
+"""Read what an answer has where its profile says: the cancelled orders, the lists of open orders. It sends nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kill_switch.core.domain import Order, OrderState
+from kill_switch.venues.ccxt.profile import Answer, Listing, value_at
+from kill_switch.venues.decode import as_text
+from kill_switch.venues.kit.cancel_result import CancelResult
+from kill_switch.venues.kit.order_names import OrderNames
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+
+KEY = ""  # in an order of an object of orders: its key there
+
+
+def judge_cancel(answer: Answer, reply: Reply) -> CancelResult:
+    """Judge the answer to a cancel by what its profile says that it has; without that, the outcome is unknown."""
+    if not reply.ok:
+        return CancelResult(reply._replace(not_found=reply.not_found and answer.none_is_error))
+    value = value_at(reply.data, answer.path)
+    is_right = isinstance(value, answer.kind) and (bool in _kinds(answer) or not isinstance(value, bool))
+    if not is_right or (answer.good and value not in answer.good):
+        where = ".".join(map(str, answer.path)) or "the answer"
+        return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=f"a success without {where}"))
+    if answer.is_count:
+        return CancelResult(reply._replace(evidence=f"{value} order(s) cancelled"), int(value))
+    if answer.ids_at is None:
+        return CancelResult(reply)
+    items = value_at(reply.data, answer.ids_at)
+    if not isinstance(items, list):
+        return CancelResult(reply)
+    return _of_items(answer, items, reply)
+
+
+def _of_items(answer: Answer, items: list[Any], reply: Reply) -> CancelResult:
+    """Judge an answer that names the orders; with one whose cancel has failed, the outcome is unknown."""
+    is_good = [answer.each is None or value_at(item, answer.each[0]) in answer.each[1] for item in items]
+    ids = [as_text(value_at(item, answer.id)) for item, good in zip(items, is_good, strict=True) if good]
+    if not all(ids):
+        return CancelResult(reply)
+    if not all(is_good):
+        words = f"{len(items) - len(ids)} of {len(items)} cancels failed"
+        return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words), len(ids), ids)
+    return CancelResult(reply._replace(evidence=f"{len(ids)} order(s) cancelled"), len(ids), ids)
+
+
+def _kinds(answer: Answer) -> tuple[type, ...]:
+    return answer.kind if isinstance(answer.kind, tuple) else (answer.kind,)
+
+
+def items_of(listing: Listing, data: Any) -> object:
+    """Return the orders of a page, each beside its listing; None if the list is not where it should be."""
+    value = value_at(data, listing.path)
+    if listing.is_keyed:
+        if not isinstance(value, dict):
+            return None
+        return [(listing, {KEY: key, **order} if isinstance(order, dict) else None) for key, order in value.items()]
+    if not isinstance(value, list):
+        return None
+    if listing.inner:
+        groups = [value_at(group, listing.inner) for group in value]
+        return [(listing, order) for group in groups for order in (group if isinstance(group, list) else (None,))]
+    return [(listing, order) for order in value]
+
+
+def cursor_of(listing: Listing, data: Any) -> str:
+    """Return the cursor of the page that follows; "" if none does."""
+    items = value_at(data, listing.path)
+    if not isinstance(items, list) or len(items) < listing.full:
+        return ""
+    return as_text(value_at(data, listing.cursor)) if listing.cursor else ""
+
+
+def read_order(names: OrderNames, item: object) -> Order | None:
+    """Read an order of `items_of`; an order of a list of open orders is alive, whatever its status."""
+    listing, order = item if isinstance(item, tuple) else (None, None)
+    if listing is None:
+        return None
+    order_id = as_text(value_at(order, listing.id))
+    if not order_id:
+        return None
+    symbol, status = as_text(value_at(order, listing.symbol)), as_text(value_at(order, listing.status))
+    name = names.name(symbol, order_id) if listing.is_id_of_symbol else listing.prefix + order_id
+    return Order(name, symbol, OrderState.LIVE, status)

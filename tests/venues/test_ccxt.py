@@ -1,0 +1,287 @@
+"""Venues that are served through ccxt: every id is offered or refused, and what is offered is no guess of a success."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from kill_switch.core.domain import CancelOutcome, Instant, Route
+from kill_switch.venues import EVERY_VENUE
+from kill_switch.venues.ccxt import library
+from kill_switch.venues.ccxt.adapter import CcxtAccount, adapter_of
+from kill_switch.venues.ccxt.offered import OFFERED
+from kill_switch.venues.ccxt.profile import CREDENTIALS, Endpoint, Product
+from kill_switch.venues.ccxt.refused import REFUSED
+from kill_switch.venues.messages import Call, CancelAnswered, NotReady, OrdersRead, Output, Ready, Replied
+from kill_switch.venues.request import Request
+
+from .ccxt_answers import ANSWERS, KEYS
+
+pytestmark = pytest.mark.skipif(bool(library.why_unusable()), reason="needs the extra ccxt")
+NOW = Instant(10**12, 1_796_000_000_000_000_000)
+every_id = pytest.mark.parametrize("name", sorted(OFFERED))
+
+# answers that prove nothing: (status, body)
+JUNK = {
+    "a page with 200": (200, b"<html><body>Just a moment...</body></html>"),
+    "an empty body": (200, b""),
+    "an empty object": (200, b"{}"),
+    "null": (200, b"null"),
+    "a text": (200, b'"ok"'),
+    "302": (302, b""),
+    "302 with JSON": (302, b"{}"),
+    "429": (429, b"Too many requests"),
+    "429 with JSON": (429, b"[]"),
+    "500": (500, b"[]"),
+    "524": (524, b"error code: 524"),
+    "524 with JSON": (524, b"[]"),
+}
+
+
+def account(name: str, **options: object) -> CcxtAccount:
+    """Return an account that covers the products which an account covers by default."""
+    kind = adapter_of(name)
+    wanted: dict[str, Any] = {**ANSWERS[name].options, **options}
+    settings: Any = kind.Options(**wanted)
+    return kind(settings, {key: KEYS[key] for key in kind.PROFILE.secrets}, 0.06)
+
+
+def play(adapter: CcxtAccount, outputs: Iterable[Output], answer: Callable[[Call], tuple[int, Any]]) -> list[Output]:
+    """Answer each call, those that follow too; return what was not a call."""
+    facts: list[Output] = []
+    queue = list(outputs)
+    while queue:
+        output = queue.pop(0)
+        if not isinstance(output, Call):
+            facts.append(output)
+            continue
+        status, body = answer(output)
+        text = body if isinstance(body, bytes) else orjson.dumps(body)
+        queue += adapter.handle(Replied(output.tag, status, {}, text), NOW)
+    return facts
+
+
+def documented(name: str, *, is_empty: bool = False) -> Callable[[Call], tuple[int, Any]]:
+    """Answer each request as its venue documents it: by its target, and among equal ones by their order."""
+    answers, parts = ANSWERS[name], default_parts(name)
+    lists = answers.empty if is_empty else answers.lists
+    endpoints = [(part, cancel.endpoint) for part in parts for cancel in part.cancels]
+    endpoints += [(part, listing.endpoint) for part in parts for listing in part.lists]
+    bodies = [*answers.cancels, *lists]
+    left: dict[str, list[Any]] = {}
+    for (part, endpoint), body in zip(endpoints, bodies, strict=True):
+        left.setdefault(part.target(endpoint), []).append(body)
+
+    def answer(call: Call) -> tuple[int, Any]:
+        bodies = left[f"{call.request.method} {call.request.target.partition('?')[0]}"]
+        bodies.append(bodies.pop(0))
+        return 200, bodies[-1]
+
+    return answer
+
+
+def default_parts(name: str) -> list[Product]:
+    profile = OFFERED[name]
+    return [profile.products[product] for product in profile.default_products]
+
+
+def fact(facts: Iterable[Output], kind: type[Any]) -> Any:
+    (found,) = (each for each in facts if isinstance(each, kind))
+    return found
+
+
+# ── which ids ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_id_of_the_pinned_ccxt_is_offered_or_refused_with_a_reason() -> None:
+    folder = Path(library.errors().__file__).parents[1]
+    ids = {path.stem for path in folder.glob("*.py")} - {"__init__", "test"}
+
+    assert OFFERED.keys() | REFUSED.keys() == ids
+    assert not OFFERED.keys() & REFUSED.keys()
+    assert all(len(reason) > 20 for reason in REFUSED.values())
+
+
+@every_id
+def test_a_profile_agrees_with_the_tables_of_ccxt(name: str) -> None:
+    profile, exchange = OFFERED[name], library.exchange(name)
+    required = {key for key, is_needed in exchange.requiredCredentials.items() if is_needed}
+
+    assert profile.id == name and f"ccxt:{name}" in EVERY_VENUE
+    assert {CREDENTIALS[secret] for secret in profile.secrets} == required
+    for endpoint in endpoints_of(name):
+        section = exchange.api
+        for key in (*endpoint.api, endpoint.method.lower()):
+            section = section[key]
+        assert endpoint.path in section
+
+
+def endpoints_of(name: str) -> Iterator[Endpoint]:
+    for part in OFFERED[name].products.values():
+        yield from (cancel.endpoint for cancel in part.cancels)
+        yield from (listing.endpoint for listing in part.lists)
+        yield from (each for each in (part.ping, part.harmless) if each is not None)
+
+
+@every_id
+def test_each_request_goes_to_the_documented_target_and_moves_with_rest_url(name: str) -> None:
+    profile = OFFERED[name]
+    for product, part in profile.products.items():
+        there, here = (
+            account(name, products=(product,)),
+            account(name, products=(product,), rest_url="https://127.0.0.1:8443"),
+        )
+        assert there.rest_url == f"https://{part.host}"
+        for endpoint in [*(each.endpoint for each in part.cancels), *(each.endpoint for each in part.lists)]:
+            build = there._codec.build(endpoint, symbol="BTCUSDT")
+            moved = here._codec.build(endpoint, symbol="BTCUSDT")(NOW)
+            request = build(NOW)
+            assert f"{request.method} {request.target.partition('?')[0]}" == part.target(endpoint)
+            assert request.headers["Host"] == part.host and moved.headers["Host"] == "127.0.0.1:8443"
+            assert f"{moved.method} {moved.target.partition('?')[0]}" == part.target(endpoint)
+
+
+@every_id
+def test_a_signature_takes_less_than_a_millisecond(name: str) -> None:
+    adapter = account(name)
+    commands = [cancel.endpoint for part in default_parts(name) for cancel in part.cancels]
+    builds = [adapter._codec.build(endpoint, symbol="BTCUSDT") for endpoint in commands]
+
+    def took_s(build: Callable[[Instant], Request]) -> float:
+        began_s = time.perf_counter()
+        build(NOW)
+        return time.perf_counter() - began_s
+
+    assert all(min(took_s(build) for _ in range(20)) < 0.001 for build in builds)
+
+
+WIDE = (  # ids whose unified cancel of everything is what their profile sends
+    *("alpaca", "bitfinex", "bitso", "bitstamp", "bitvavo", "coinbaseexchange", "deribit"),
+    *("fmfwio", "kraken", "krakenfutures", "poloniex"),
+)
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_the_first_command_is_the_request_that_ccxts_unified_method_sends(name: str) -> None:
+    asked: list[tuple[str, str, Mapping[str, str], str]] = []
+    exchange = library.exchange(name)
+    for secret in OFFERED[name].secrets:
+        setattr(exchange, CREDENTIALS[secret], KEYS[secret])
+    exchange.options.update(ANSWERS[name].options.get("options", {}))
+    now_ms = NOW.wall_ns // 1_000_000
+    exchange.milliseconds, exchange.seconds = lambda: now_ms, lambda: now_ms // 1000
+    exchange.uuid = lambda: "11111111-2222-4333-8444-555555555555"
+    exchange.load_markets = lambda: None
+    exchange.markets = {}
+
+    def fetch(url: str, method: str = "GET", headers: Any = None, body: Any = None) -> Any:
+        asked.append((method, url, headers or {}, body or ""))
+        raise KeyboardInterrupt
+
+    exchange.fetch = fetch
+    with pytest.raises(KeyboardInterrupt):
+        exchange.cancel_all_orders()
+
+    adapter = account(name)
+    adapter._codec._exchange.uuid = exchange.uuid
+    (method, url, headers, body), request = asked[0], adapter.prebuilt_command(NOW)
+    assert isinstance(request, Request)
+    assert (request.method, f"{adapter.rest_url}{request.target}", request.body.decode()) == (method, url, body)
+    assert {**request.headers, **headers} == request.headers
+
+
+# ── what an answer proves ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+@every_id
+def test_documented_lists_are_read_whole(name: str) -> None:
+    adapter = account(name)
+
+    read: OrdersRead = fact(play(adapter, adapter.read(NOW), documented(name)), OrdersRead)
+
+    assert read.complete, read.why
+    assert tuple((order.id, order.symbol) for order in read.orders) == ANSWERS[name].orders
+
+
+@pytest.mark.parametrize("name", sorted(OFFERED.keys() - {"hitbtc", "fmfwio", "bequant"}))  # there, the clients' ids
+def test_ccxt_reads_the_same_ids_out_of_the_lists(name: str) -> None:
+    exchange, seen = library.exchange(name), []
+    exchange.markets, exchange.markets_by_id = {}, {}
+    adapter, answer = account(name), documented(name)
+    for part in default_parts(name):
+        for listing in part.lists:
+            for each in play_list(adapter, part, listing.endpoint, answer):
+                raw = {"result": each} if name == "bitfinex" else {"id": each[""], **each} if "" in each else each
+                seen.append(exchange.parse_order(raw)["id"])
+
+    ours = [order_id.partition(":")[2] or order_id for order_id, _ in ANSWERS[name].orders]
+    assert sorted(filter(None, seen)) == sorted(ours)
+
+
+def play_list(
+    adapter: CcxtAccount, part: Product, endpoint: Endpoint, answer: Callable[[Call], tuple[int, Any]]
+) -> Any:
+    (listing,) = (each for each in adapter.lists if each.line == part.line(endpoint))
+    request = listing.page("")(NOW)
+    _, body = answer(Call("", request, Route.HTTP, False, False, False, 1.0))
+    return [item[1] for item in listing.items(body)]  # type: ignore[attr-defined]
+
+
+@every_id
+def test_documented_answers_to_the_cancels_are_accepted(name: str) -> None:
+    adapter = account(name)
+    play(adapter, adapter.keep_warm(NOW), documented(name))
+    play(adapter, adapter.read(NOW), documented(name))
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), documented(name)), CancelAnswered)
+
+    assert answered.answer is CancelOutcome.ACCEPTED, answered.evidence
+
+
+@every_id
+def test_empty_lists_prove_the_account_clear(name: str) -> None:
+    adapter = account(name)
+
+    read: OrdersRead = fact(play(adapter, adapter.read(NOW), documented(name, is_empty=True)), OrdersRead)
+
+    assert read.complete and not read.orders
+
+
+@every_id
+def test_an_answer_that_proves_nothing_accepts_no_cancel_and_shows_no_empty_account(name: str) -> None:
+    believed = [what for what, junk in JUNK.items() if is_believed(name, junk)]
+
+    assert not believed
+
+
+def is_believed(name: str, junk: tuple[int, bytes]) -> bool:
+    """Return whether an account takes this answer for a list, for a proof of its lane, or for a cancel."""
+    adapter, armed = account(name), account(name)
+    probed = play(adapter, adapter.keep_warm(NOW), lambda call: junk)
+    read: OrdersRead = fact(play(adapter, adapter.read(NOW), lambda call: junk), OrdersRead)
+    play(armed, armed.read(NOW), documented(name))
+    answered: CancelAnswered = fact(play(armed, armed.strike(NOW, 1), lambda call: junk), CancelAnswered)
+    is_up = any(isinstance(each, Ready) for each in probed) or not any(isinstance(each, NotReady) for each in probed)
+    return read.complete or bool(read.orders) or is_up or answered.answer is CancelOutcome.ACCEPTED
+
+
+@every_id
+def test_one_list_that_proves_nothing_leaves_the_account_unproven(name: str) -> None:
+    count = len(ANSWERS[name].lists)
+    for broken in range(count):
+        adapter, good = account(name), documented(name, is_empty=True)
+        seen: list[int] = []
+
+        def answer(call: Call, broken: int = broken, good: Any = good, seen: list[int] = seen) -> tuple[int, Any]:
+            seen.append(1)
+            is_broken = (len(seen) - 1) % count == broken or len(seen) > count
+            status, body = good(call)
+            return (200, {}) if is_broken else (status, body)
+
+        read: OrdersRead = fact(play(adapter, adapter.read(NOW), answer), OrdersRead)
+        assert not read.complete
