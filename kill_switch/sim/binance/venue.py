@@ -212,6 +212,10 @@ class Binance(TableVenue):
             route.weight = self.whole_weights.get(route.operation, route.weight)
         return route
 
+    def refuses_unasked(self, request: Request) -> bool:
+        """Return True: an unknown path is refused whoever asks."""
+        return True
+
     def permit_trade(self, account: Account) -> None:
         """Refuse a command of a key that may only read. Raises `Refused`."""
         if self.faults.on("read_only_key", account.name) or "trade" not in self.options.key_rights.split(","):

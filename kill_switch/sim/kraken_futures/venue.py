@@ -187,6 +187,10 @@ class KrakenFutures(TableVenue):
         if not self.pools.charge(cost, time.monotonic(), account=account.name, address=""):
             raise Refused("apiLimitExceeded")
 
+    def refuses_unasked(self, request: Request) -> bool:
+        """Return whether the path has no credentials: public calls share the prefix of private ones."""
+        return "apikey" not in request.headers and "api-key" not in request.headers
+
     @property
     def mode(self) -> str:
         """Return the system's mode."""
