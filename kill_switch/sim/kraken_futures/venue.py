@@ -66,6 +66,7 @@ class KrakenFutures(TableVenue):
     not_covered = ("spot", "positions", "transfers")
     lists = ("orders",)
     reads = ("order", "accounts", "positions")
+    repeatable = frozenset({"orderIds"})
     cancelled_word = "cancelled"
     pings_count = True
     errors: ClassVar[Mapping[int, str]] = {
