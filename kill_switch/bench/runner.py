@@ -23,7 +23,7 @@ from rich.progress import Progress as Bar
 from kill_switch.bench import end_to_end as process
 from kill_switch.bench import mixed, output, round_trips
 from kill_switch.bench.contenders import SYSTEMS, BenchSetup, ContenderFactory, Strike
-from kill_switch.bench.peers import PEERS
+from kill_switch.bench.peers import PEER_VENUES, PEERS
 from kill_switch.config import loader
 from kill_switch.errors import KillSwitchError
 from kill_switch.testbed.testbed import LocalTestbed
@@ -118,10 +118,12 @@ def _machine() -> dict[str, object]:
 def _measure(
     size: int, rounds: int, makes: Mapping[str, ContenderFactory], advance: Callable[[], None]
 ) -> dict[str, list[RoundTiming]]:
-    options = ["oxfun.limits=off", "crosstrade.burst=0"]
+    further = PEER_VENUES if makes.keys() & PEERS.keys() else {}
+    options = ["oxfun.limits=off", "crosstrade.burst=0", *further.values()]
+    venues = ["crosstrade", "oxfun", "roxom", *further]
     with (
         process.apart() as core,
-        LocalTestbed(["crosstrade", "oxfun", "roxom"], accounts=2 * size, options=options, core=core) as stage,
+        LocalTestbed(venues, accounts=2 * size, options=options, core=core) as stage,
     ):
         stage.write_config()
         return uvloop.run(_all(BenchSetup(stage, loader.load(stage.config), size), rounds, makes, advance))
