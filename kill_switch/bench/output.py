@@ -70,11 +70,13 @@ def _mixed(rows: Sequence[Row]) -> Table:
 
 def print_round_trips(whole: Mapping[str, Any]) -> None:
     """Print the figures of kills at a distance as a table."""
-    table = _table("venue", "system", "commands", "within", "round trips")
+    table = _table("venue", "system", "commands", "within", "arrived", "answered")
     for row in whole["round_trips"]:
         apart = f"{row['apart_ms']:,.1f} ms"
-        table.add_row(row["venue"], row["system"], str(row["commands"]), apart, f"{row['answered_rtt']:.2f}")
-    Console().print(f"a round trip takes {whole['rtt_ms']:g} ms", table, sep="\n")
+        trips = [f"{row[key]:.2f}" for key in ("received_rtt", "answered_rtt")]
+        table.add_row(row["venue"], row["system"], str(row["commands"]), apart, *trips)
+    words = f"a round trip takes {whole['rtt_ms']:g} ms; arrived, answered: round trips until the last one"
+    Console().print(words, table, sep="\n")
 
 
 def _end_to_end(rows: Sequence[Row]) -> Table:

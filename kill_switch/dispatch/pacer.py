@@ -116,6 +116,10 @@ class Pacer:
     def _wait_s(self, tripped: sweep_state.Sweep, now: Instant) -> float:
         may_wait_s, venue = sweep_state.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue
         is_clean = tripped.phase is Phase.CLEAR or tripped.clean_reads_in_a_row > 0
+        if may_wait_s and sweep_state.looks_out(tripped, now.mono_ns):
+            due_ns = self._read_ns + sweep_state.look_out_gap_ns(tripped, now.mono_ns)
+            wait_s = max(venue.limits.look_out_wait_s(now), (due_ns - now.mono_ns) / 1e9)
+            return min(may_wait_s, wait_s)
         if not is_clean and now.mono_ns - tripped.began_ns > sweep_state.AT_ONCE_NS:
             # without its share, because it has waited for long enough: it need only leave the cancels their part
             may_wait_s = max(may_wait_s, venue.limits.first_read_wait_s(now), venue.budget.pause_s(now))

@@ -72,6 +72,7 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
             self.PUSHES_ORDERS
         )  # with these options; then no order placed on a ready lane lacks its `OrderPlaced`
         self.drill_routes = self.DRILLS  # with these options
+        self.signs_slowly = False  # a signature takes so long that a strike's messages would hold other accounts' up
         self.closes_positions = False  # once its cancels are answered, a strike closes positions
         # what the adapter has found at the account that a kill does not reach now, as phrases: a running TWAP
         self.out_of_reach: tuple[str, ...] = ()

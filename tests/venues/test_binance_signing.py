@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
@@ -144,6 +145,20 @@ def test_a_request_is_sent_as_it_was_signed_with_its_time_and_its_key_in_the_hea
     assert signature == hmac("secretsecret").sign(query.encode())
     assert request.headers["X-MBX-APIKEY"] == "the-key" and request.method == "DELETE"
     assert dict(parse_qsl(query))["symbol"] == "Ｂ&T"
+
+
+@pytest.mark.parametrize(("kind", "signatures"), [("rsa", 1), ("hmac", 2)])
+def test_the_two_cancels_of_a_symbol_share_a_slow_signature(kind: Literal["rsa", "hmac"], signatures: int) -> None:
+    signed: list[bytes] = []
+
+    def sign(text: bytes) -> str:
+        signed.append(text)
+        return f"{len(signed)}"
+
+    requests = SignedRequests("h", "the-key", Signer(kind, sign), ClockOffset())
+    for at_s, path in ((1, "allOpenOrders"), (2, "algoOpenOrders")):
+        requests.signed("DELETE", f"/fapi/v1/{path}", symbol="BTCUSDT")(Instant(0, at_s * 1_000_000_000))
+    assert len(signed) == signatures
 
 
 def test_a_request_without_a_signature_has_the_key_or_shows_none() -> None:

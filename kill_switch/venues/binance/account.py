@@ -45,6 +45,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
         super().__init__(options, secrets, second_route_after_s)
         self.now = Instant(0, 0)  # the moment of the event, strike or drill that is being processed
         self.requests = SignedRequests(self.host, secrets["api_key"], signer_of(secrets), self.clock)
+        self.signs_slowly = self.requests.signer.is_slow
         self.judgement = Judgement(self.evidence, self.NOT_EXECUTED)
         self._check_ns = 0  # when the account is checked next, monotonic; 0: no lane has come up
         self._to_sign: list[TextAt] = []  # what is signed ahead in turns

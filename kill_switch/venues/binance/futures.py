@@ -69,10 +69,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     """
 
     PRODUCT: ClassVar[Product]
-    # lists may lag by 20 s (§ 10): clean reads span that, and the three of them cost a tenth of the pool; a read before
-    # the pushes of the strike begins no span
+    # lists may lag by 20 s (§ 10): clean reads span that, and three of them cost a tenth of the pool; a read before the
+    # pushes of the strike begins no span
     TIMING = SweepTiming(
-        clean_reads=2, read_after_s=0.25, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=45.0, list_lag_s=20.0
+        clean_reads=2, read_after_s=0.25, read_gap_s=10.0, strike_gap_s=0.9, residue_after_s=45.0, list_lag_s=20.0
     )
     WS_MAX_AGE_S: ClassVar[float] = 20 * 3600.0  # the venue ends a connection after 24 h (§ 5)
     WEIGHT: ClassVar[str] = WEIGHT

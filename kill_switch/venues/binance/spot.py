@@ -75,7 +75,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     ONE_LIMIT = True  # § 7: the weight of an address, and a refused request leads to a ban
     WEIGHT = "weight"
     TIMING = SweepTiming(
-        clean_reads=2, read_after_s=0.25, read_gap_s=2.5, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+        clean_reads=2, read_after_s=0.25, read_gap_s=2.5, strike_gap_s=0.9, residue_after_s=30.0, list_lag_s=20.0
     )
     POOLS: ClassVar[tuple[Pool, ...]] = (
         # § 7; of all its hosts: api1 to api4 and api-gcp are the same API

@@ -45,6 +45,16 @@ class AccountLimits:
         """Return in how many seconds the read may leave that follows the first accepted command after refusals."""
         return max((self.budget.proof_ns - now.mono_ns) / 1e9, self.first_read_wait_s(now))
 
+    def look_out_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds a read may leave that can find orders and completes no proof.
+
+        An account that is alone with its limits needs no share of the reads for it: two reads of the half that cancels
+        leave are kept, for the proof and behind it. Accounts that share a limit keep to the share.
+        """
+        if any(count > 1 for count in self.cadence.sharers.values()):
+            return self.read_wait_s(now)
+        return max(self.budget.pause_s(now), self.budget.wait_for_cancels_s(self.budget.demand.read * 3, now))
+
     def has_room(self, calls: Calls, now: Instant, *, spares_read: bool = True) -> bool:
         """Return whether requests that can be omitted may leave now; with `spares_read` a read-back could follow."""
         return not self.budget.wait_s(calls, now, leaves=self.budget.demand.read if spares_read else ())
