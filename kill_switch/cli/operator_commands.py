@@ -88,6 +88,9 @@ def fire(
     Connecting, logging in and the first answers take 23 s at most; an account that has not answered by then is given
     up. Ctrl-C ends the wait for the proof; a second Ctrl-C ends the command.
 
+    Where a venue's lists lag (Binance: 20 s), the proof takes longer than the default. The command then ends with 1,
+    and prints in how many seconds `kill-switch status` can show the proof.
+
     --direct needs no daemon. It kills every account that the configuration is complete for, and names the others. Exit
     code 1: there are others.
 

@@ -36,7 +36,7 @@ def waits_for_lag(sweep: Sweep) -> bool:
 def proof_in_s(sweep: Sweep, at_ns: int) -> int | None:
     """Return in how many seconds the lists can prove the account clear; None if it is, or its lists never lag.
 
-    The time begins anew with each order that is shown or pushed.
+    Each order that is shown or pushed sets the time back to its beginning.
     """
     lag_s = sweep.timing.list_lag_s
     if not lag_s or sweep.phase is Phase.CLEAR:

@@ -1,4 +1,4 @@
-"""Let the strikes finish that are in progress while the daemon stops; a proof that only takes time is not waited for.
+"""Wait for the strikes in progress while the daemon stops, and not for a proof that only takes time.
 
 The daemon uses it during an orderly stop. It sends nothing, and decides nothing about a kill.
 """

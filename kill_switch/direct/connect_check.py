@@ -96,7 +96,7 @@ async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any],
 
 
 def _is_settled(session: AccountSession) -> bool:
-    """Return whether an account is ready, and its spare WebSocket connections are up too or have said why not."""
+    """Return whether an account is ready, and its spare WebSocket connections are up too, or have a trouble."""
     status = session.status
     up, wanted = status.ws_connections
     return status.is_ready and (up >= wanted or any(status.degraded()))

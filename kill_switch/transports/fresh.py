@@ -209,7 +209,7 @@ class FreshRoute:
 
     @asynccontextmanager
     async def _held_by(self, call: Call, bound: asyncio.Timeout) -> AsyncIterator[None]:
-        """Give up the oldest read if a further one would hold a connection too many; a command is never given up."""
+        """Hold a connection for a call, and end the oldest read if it is one too many; a command is never ended."""
         if call.command or call.cancel:
             yield
             return
