@@ -1,4 +1,4 @@
-"""The least time that a kill of many commands takes at a distance, and what cancels by id over `ws-fapi` would take.
+"""The least time that a kill of many commands takes at a distance, by symbols or by ids over `ws-fapi`.
 
 `round_trips` measures both beside kill-switch. Their bytes are made before the clock starts, their connections are
 open, and answers are counted without being read.

@@ -39,7 +39,7 @@ def gone_after_s(address: Address, name: str, kind: str, lag_s: float) -> float:
 
 
 @pytest.mark.parametrize(("name", "kind", "lag_s"), CASES)
-def test_orders_at_a_symbol_that_nobody_knew_are_gone_soon_after_a_list_can_show_them(
+def test_orders_at_an_unknown_symbol_are_gone_soon_after_a_list_can_show_them(
     name: str, kind: str, lag_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = Address(name, 1, monkeypatch)

@@ -48,8 +48,8 @@ class AccountLimits:
     def look_out_wait_s(self, now: Instant) -> float:
         """Return in how many seconds a read may leave that can find orders and completes no proof.
 
-        An account that is alone with its limits needs no share of the reads for it: two reads of the half that cancels
-        leave are kept, for the proof and behind it. Accounts that share a limit keep to the share.
+        An account that is alone with its limits needs no share of the reads for it. It keeps room for two more reads in
+        the half that cancels leave. Accounts that share a limit keep to the share.
         """
         if any(count > 1 for count in self.cadence.sharers.values()):
             return self.read_wait_s(now)

@@ -50,7 +50,7 @@ class FanOut:
         """
         self._book = book
         self._make = commands
-        self._made: dict[str, Sequence[CancelCommand]] = {}  # by symbol
+        self._commands_of: dict[str, Sequence[CancelCommand]] = {}  # by symbol
         self._lists = tuple(lists)
         self._read_order = read_order
         self._commands_each = commands_each
@@ -73,14 +73,13 @@ class FanOut:
         """Note the symbol that a strike begins with, and make the commands: a kill then need not wait for either."""
         ranked = self._ranked()
         self._first = next(iter(ranked), "")
-        self._made = {symbol: self._commands(symbol) for symbol in ranked}
+        self._commands_of = {symbol: self._commands(symbol) for symbol in ranked}
 
     def _commands(self, symbol: str) -> Sequence[CancelCommand]:
         """Return the commands of a symbol."""
-        made = self._made.get(symbol)
-        if made is None:
-            made = self._made[symbol] = self._make(symbol)
-        return made
+        if symbol not in self._commands_of:
+            self._commands_of[symbol] = self._make(symbol)
+        return self._commands_of[symbol]
 
     def count_calls(self) -> int:
         """Return how many commands and lists the next strike would have now, for `Adapter.strike_calls`."""
