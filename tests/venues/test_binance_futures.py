@@ -116,13 +116,13 @@ def test_a_symbol_that_is_not_ascii_is_signed_and_sent_percent_encoded() -> None
     assert first.request.target.isascii()
 
 
-def test_a_strike_that_follows_takes_many_symbols_and_few_once_half_of_the_pool_is_in_use() -> None:
+def test_a_strike_that_follows_takes_many_symbols_and_few_once_other_programs_leave_little() -> None:
     player = USDM.ready()
     symbols = [f"S{number}" for number in range(60)]
     reading(player, [order(symbol, number + 1) for number, symbol in enumerate(symbols)], [])
     assert len(calls(player.put(Kill()))) == 2 * 60 + 2
     assert 2 * SYMBOLS_AGAIN <= len(calls(player.put(Kill()))) <= 2 * (SYMBOLS_AGAIN + 1)
-    player.adapter.budget.on_usage([("weight", 1300.0)], player.now)
+    player.adapter.budget.on_usage([("weight", 2350.0)], player.now)
     struck = set()
     for _ in range(13):
         again = calls(player.put(Kill()))
