@@ -187,6 +187,11 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         """
         return ""
 
+    @property
+    def waits_for_token(self) -> bool:
+        """Whether a token is under way, as at each start: why no connection is wanted is then not logged."""
+        return False
+
     # calls
 
     @abstractmethod

@@ -366,6 +366,7 @@ def test_the_stream_is_opened_with_a_key_that_was_posted_without_a_signature(sta
     player, wanted = started(stand)
     assert (wanted.request.method, "?" in wanted.request.target) == ("POST", False)
     assert "no listen key" in player.adapter.reason_to_stay_disconnected(player.now)
+    assert player.adapter.waits_for_token
     assert ConnectNow() in player.put(answer(wanted.tag, {"listenKey": KEY}))
     assert player.adapter.reason_to_stay_disconnected(player.now) == ""
     upgrade = player.adapter.upgrade(player.now)
@@ -377,6 +378,7 @@ def test_a_key_that_is_refused_is_named_as_the_reason_why_there_is_no_stream() -
     player, wanted = started(USDM)
     player.put(answer(wanted.tag, {"code": -2015, "msg": "Invalid API-key."}, 401))
     assert player.adapter.reason_to_stay_disconnected(player.now).endswith("401 -2015 Invalid API-key.")
+    assert not player.adapter.waits_for_token
 
 
 def renewed(player: Player, key: str) -> Outputs:

@@ -223,6 +223,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
             return ""
         return f"there is no listen key yet{self.token.trouble and ': '}{self.token.trouble}"
 
+    @property
+    def waits_for_token(self) -> bool:
+        return self.token is not None and not self.token.trouble
+
     def upgrade(self, now: Instant) -> Upgrade:
         key = "" if self.token is None else self.token.value
         return Upgrade(urlsplit(self.ws_url).path.rstrip("/") + self._stream.dial(key))
