@@ -179,7 +179,7 @@ def _upgrade(adapter: Adapter) -> Callable[[], Upgrade]:
     def upgrade() -> Upgrade:
         now = clock.now()
         if why := adapter.reason_to_stay_disconnected(now):
-            raise ConnectionNotWanted(why)
+            raise ConnectionNotWanted(why, is_expected=adapter.waits_for_token)
         return adapter.upgrade(now)
 
     return upgrade

@@ -130,7 +130,7 @@ class Pacer:
         if may_wait_s:
             return min(may_wait_s, venue.limits.read_wait_s(now))
         if is_clean or not tripped.orders_left:  # it may complete the proof
-            return 0.0
+            return venue.limits.proving_read_wait_s(now)
         return venue.limits.first_read_wait_s(now)
 
     def _is_emptied(self) -> bool:

@@ -51,7 +51,14 @@ class ConnectionCounts(NamedTuple):
 
 
 class ConnectionNotWanted(ValueError):
-    """The account's adapter wants no connection now; the text is its reason. The lane retries after the back-off."""
+    """The account's adapter wants no connection now; the text is its reason. The lane retries after the back-off.
+
+    `is_expected`: the reason is a step of each start, and no trouble that anybody should hear of.
+    """
+
+    def __init__(self, why: str, *, is_expected: bool = False) -> None:
+        super().__init__(why)
+        self.is_expected = is_expected
 
 
 class AddressUnusable(ValueError):

@@ -19,7 +19,13 @@ from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import certificates
 from kill_switch.transports.causes import describe_error
 from kill_switch.transports.certificates import CertificateExpiry
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, ConnectionCounts, LaneListener
+from kill_switch.transports.lane import (
+    CONNECT_WITHIN_S,
+    Backoff,
+    ConnectionCounts,
+    ConnectionNotWanted,
+    LaneListener,
+)
 from kill_switch.transports.network import Network
 from kill_switch.transports.resolver import HostAddress
 from kill_switch.transports.ws_connection import WsConnection
@@ -151,7 +157,7 @@ class WsLane:
         """
         connection: WsConnection | None = None
         place: HostAddress | None = None
-        trouble = ""
+        trouble, is_expected = "", False
         try:
             connection = WsConnection(self._url, self._upgrade(), self._sink, self._ended)
             self._connections[connection.number] = connection
@@ -168,6 +174,10 @@ class WsLane:
             connection.abort(f"{step}: timed out after {LOGIN_WITHIN_S:g} s")
         except (OSError, WebSocketException, ValueError) as error:
             trouble = describe_error(error)
+            is_expected = isinstance(error, ConnectionNotWanted) and error.is_expected
+        if is_expected:
+            self.trouble = trouble  # for the status alone
+            return self._wait_s(connection)
         if connection is not None:
             connection.abort("not usable")
             self._connections.pop(connection.number, None)

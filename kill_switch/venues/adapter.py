@@ -19,7 +19,7 @@ from kill_switch.venues.kit.budget import Budget
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.kit.drill import DRILL, DrillTracker
 from kill_switch.venues.kit.further_connections import FurtherConnections
-from kill_switch.venues.kit.readback import REFRESH, ReadBackRunner
+from kill_switch.venues.kit.readback import AWAIT, REFRESH, ReadBackRunner
 from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.messages import (
     CallLost,
@@ -190,6 +190,11 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         """
         return ""
 
+    @property
+    def waits_for_token(self) -> bool:
+        """Whether a token is under way, as at each start: why no connection is wanted is then not logged."""
+        return False
+
     # calls
 
     @abstractmethod
@@ -260,6 +265,7 @@ def _note_reply(adapter: Adapter, reply: Replied, now: Instant) -> None:
     """Note what a reply shows of the venue's limits and speed; the reply of another host shows nothing of them."""
     if adapter.calls.is_elsewhere(reply.tag):
         return
+    adapter.budget.on_answer()
     if usage := adapter.usage(reply):
         adapter.budget.on_usage(usage, now)
     if adapter.is_over_limit(reply):
@@ -290,4 +296,6 @@ def _handle_timer(adapter: Adapter, tag: str, now: Instant) -> Outputs:
         return adapter.drills.on_timer(tag, now)
     if tag == REFRESH:
         return adapter.read_backs.on_refresh_timer(now)
+    if tag == AWAIT:
+        return adapter.read_backs.on_await_timer(now)
     return adapter.on_timer(tag, now)

@@ -39,11 +39,13 @@ class DescribedVenue(Adapter[OptionsT]):
 
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
     ONE_LIMIT: ClassVar[bool] = False  # frames and requests draw from one limit
+    LISTS_EVERY_S: ClassVar[float] = 120.0  # with `probe_request`: the age at which a list is read again
     READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
     STRIKER: ClassVar[type[Striker]] = Striker  # the same
 
     account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
     lists: Sequence[OrderList]
+    probe_request: Build | None = None  # a read of next to no weight, that proves the key; None: the lists probe
     look_up: LookUp | ManyLookUp | None = None
     login: Sequence[LoginStep] = ()
     ping: Ping | None = None

@@ -158,7 +158,7 @@ class Binance(TableVenue):
             self.log[-1].weight = self.connect_weight(request)
             limit = self.charge(connection.peer, self.log[-1].weight)
         elif request.path.startswith("/sapi/"):
-            limit = None
+            self.log[-1].weight, limit = 0, None
         else:
             route = self.route(request)
             limit = self.charge(connection.peer, 1 if route is None else route.weight)

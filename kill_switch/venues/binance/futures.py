@@ -96,6 +96,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
             OrderList(name, one_page(self._signed("GET", path)), lambda data: data, line=f"GET {product.prefix}/{path}")
             for name, path in LISTS.items()
         )
+        self.probe_request = self._signed("GET", LISTS["open"], symbol=product.symbol)
         self.look_up = self._look_up
         self.fan_out = FanOut(
             self.book,
@@ -166,13 +167,13 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield the cancels of every symbol; a strike that follows takes a few symbols, the least tried first."""
-        is_first, self._has_struck = number == 1 or not self._has_struck, True
-        may_find = self.may_find(now, is_first=is_first)
-        if is_first:
-            steps = self.fan_out.strike(now, lists=may_find or not self.fan_out.symbols(), is_first=number == 1)
+        goes_on, self._has_struck = self._has_struck and number > 1, True
+        may_find = self.may_find(now, is_first=number == 1)
+        if not goes_on:
+            must_find = number == 1 and not self.book.is_known
+            steps = self.fan_out.strike(now, lists=may_find or must_find, is_first=number == 1)
         else:
-            count = self.budget.counts[WEIGHT]
-            most = symbols_again(count.fullness(now.mono_ns), count.pool.size, is_refused=self.is_refused(now))
+            most = symbols_again(self.budget.counts[WEIGHT].room(now.mono_ns), is_refused=self.is_refused(now))
             steps = self.fan_out.strike_again(now, most, may_find=may_find)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
 
@@ -223,6 +224,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         if self.token is None or self.token.is_valid(now):
             return ""
         return f"there is no listen key yet{self.token.trouble and ': '}{self.token.trouble}"
+
+    @property
+    def waits_for_token(self) -> bool:
+        return self.token is not None and not self.token.trouble
 
     def upgrade(self, now: Instant) -> Upgrade:
         key = "" if self.token is None else self.token.value

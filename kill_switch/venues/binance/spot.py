@@ -79,9 +79,10 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     )
     POOLS: ClassVar[tuple[Pool, ...]] = (
         # § 7; of all its hosts: api1 to api4 and api-gcp are the same API
-        Pool(WEIGHT, 6000, window_s=60.0, shared_by="address", product="binance spot"),
+        Pool(WEIGHT, 6000, window_s=60.0, shared_by="address", product="binance spot", is_stated=True),
     )
     COSTS: ClassVar[tuple[Cost, ...]] = (  # § 4, § 7; the wallet's calls have pools of their own
+        Cost("GET", f"{API}openOrders?symbol=", ((WEIGHT, 6.0),)),
         Cost("GET", f"{API}openOrders", ((WEIGHT, 80.0),)),
         Cost("GET", f"{API}openOrderList", ((WEIGHT, 6.0),)),
         Cost("GET", f"{API}account", ((WEIGHT, 20.0),)),
@@ -92,7 +93,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     )
     DEMAND: ClassVar[Demand] = Demand(
         read=(f"GET {API}openOrders", f"GET {API}openOrderList"),
-        probe=(f"GET {API}openOrders",),
+        probe=(f"GET {API}openOrders?symbol=",),
         equity=(f"GET {WALLET}asset/wallet/balance",),
         drill=(f"DELETE {API}order",),
         strike=(f"DELETE {API}openOrders",) * SYMBOLS,
@@ -174,6 +175,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
                 line=f"GET {API}openOrderList",
             ),
         )
+        self.probe_request = self._signed("GET", "openOrders", symbol=DRILLED)
         self.look_up = self._look_up
         self.fan_out = FanOut(
             self.book, self._by_symbol, self.lists, self.read_order, list_lag_s=self.TIMING.list_lag_s
@@ -248,7 +250,8 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         if not first and self.is_refused(now):
             steps = self.fan_out.strike_again(now, SYMBOLS_WHILE_REFUSED, may_find=False)
         else:
-            lists = (blind and first) or (may_find and (blind or first))
+            must_find = first and not self.book.is_known
+            lists = must_find or (may_find and (blind or first))
             steps = self.fan_out.strike(now, lists=lists, is_first=first)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
 

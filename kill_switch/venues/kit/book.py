@@ -76,6 +76,15 @@ class OrderBook(KillTrace):
             return ()
         return tuple(name for name in self.lists if self._asked_ns.get(name, NEVER) < self._pushing_ns)
 
+    def is_old(self, name: str, since_ns: int) -> bool:
+        """Return whether the last whole answer of a list was requested before `since_ns`, monotonic."""
+        return self._asked_ns.get(name, NEVER) < since_ns
+
+    @property
+    def is_pushed(self) -> bool:
+        """Return whether a connection pushes orders now."""
+        return bool(self._pushing)
+
     def omitted_symbols(self, lag_ns: int) -> list[str]:
         """Return the symbols of orders that a list has omitted, and that may be alive where lists lag by `lag_ns`.
 
