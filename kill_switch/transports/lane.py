@@ -42,6 +42,11 @@ class LaneListener(Protocol):
     def keep_connection(self) -> None:
         """Called when one of many HTTP connections has been idle for long: request next to nothing over it."""
 
+    def break_silence(self) -> None:
+        """Called when the venue has answered nothing over HTTP for long: request next to nothing, to see whether it
+        would.
+        """
+
 
 class ConnectionNotWanted(ValueError):
     """The account's adapter wants no connection now; the text is its reason. The lane retries after the back-off."""

@@ -133,6 +133,7 @@ class Lane:
         self.trouble = ""
         self.certificate: CertificateExpiry | None = None
         self.state = LaneState.UP
+        self.waiting_s = 0.0
         self.raises = False
         self.holds = False  # takes calls, and sends them when `release` says so
         self.calls: list[Call] = []

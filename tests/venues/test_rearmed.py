@@ -74,6 +74,8 @@ class Post:
 
     # the lanes
 
+    waiting_s = 0.0
+
     def prepare(self, conn: int, text: bytes) -> None: ...
 
     def authenticated(self, proven: bool | int) -> None: ...

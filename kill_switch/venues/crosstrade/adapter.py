@@ -8,6 +8,7 @@ clear by a reply, because every reply means "submitted": only reads do.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Route, SweepTiming
@@ -21,7 +22,13 @@ from kill_switch.venues.crosstrade.options import CrossTradeOptions
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
 from kill_switch.venues.crosstrade.prober import HelloPart, Prober
 from kill_switch.venues.crosstrade.readback import ReadPart, UserReader
-from kill_switch.venues.crosstrade.replies import AccountDirectory, command_reply, is_limited, list_reply
+from kill_switch.venues.crosstrade.replies import (
+    AccountDirectory,
+    command_reply,
+    describe_unreached,
+    is_limited,
+    list_reply,
+)
 from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
 from kill_switch.venues.crosstrade.strike import CrossTradeStriker
 from kill_switch.venues.crosstrade.strike_plan import StrikePlanner
@@ -164,10 +171,14 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._planner = StrikePlanner(self._accounts)
         self._flattens = Flattener(self._wire, options.flatten)
         self._turns = RequestQueue(self.limits)
-        reach = AccountReach(ours, self.evidence)
+        self._reach = reach = AccountReach(ours, self.evidence)
         self._knowledge = OrderKnowledge(self.book, ours, self._planner, doubts, self._flattens, reach, self.evidence)
         self._strikes = CrossTradeStriker(
-            self._wire, self._accounts, self._turns, self._knowledge.on_cancel_settled, self._on_strike_answered
+            self._wire,
+            self._accounts,
+            self._turns,
+            self._knowledge.on_cancel_settled,
+            partial(setattr, self, "answers_ns"),
         )
         self._reads = UserReader(
             self._wire, ours, doubts, self._turns, self._knowledge, reach, positions=options.flatten
@@ -176,12 +187,12 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._prober = Prober(self._wire, self._turns, self._reads, self._knowledge, reach, self.book)
         self._drilled = 0  # drills so far
 
+    def why_not_ready(self, route: Route) -> str:
+        return describe_unreached(self._reach.unseen)
+
     def is_over_limit(self, reply: Replied) -> bool:
         """Return False: `on_reply` and `_on_rpc_reply` drain the bucket, on both lanes."""
         return False
-
-    def _on_strike_answered(self, made_ns: int) -> None:
-        self.answers_ns = made_ns
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
