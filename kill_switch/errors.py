@@ -3,6 +3,7 @@
     KillSwitchError            1
     ├── ConfigError           78   EX_CONFIG: every problem of a configuration, at once
     ├── Unreachable           69   EX_UNAVAILABLE: no daemon answers on the control socket
+    │   └── Unresponsive      69   a daemon has the control socket open and does not answer
     ├── NotAllowed            77   EX_NOPERM: the caller may not do this
     ├── AlreadyRunning        75   EX_TEMPFAIL: another daemon holds the state directory
     ├── CannotCreate          73   EX_CANTCREAT: the file exists, or cannot be written
@@ -49,9 +50,14 @@ class ConfigError(KillSwitchError):
 
 
 class Unreachable(KillSwitchError):
-    """No daemon answered; the text names the socket."""
+    """No daemon answered; the text names the socket, `steps` says what to do now ("": nothing particular)."""
 
     exit_code = 69
+    steps = ""
+
+
+class Unresponsive(Unreachable):
+    """A daemon has the control socket open, and does not answer."""
 
 
 class NotAllowed(KillSwitchError):

@@ -65,7 +65,7 @@ class Commands(click.Group):
         except KillSwitchError as error:
             say(f"kill-switch: {error}" if not isinstance(error, ConfigError) else str(error), err=True)
             if isinstance(error, Unreachable):
-                say(_NO_DAEMON_HINT, err=True)
+                say(error.steps or _NO_DAEMON_HINT, err=True)
             ctx.exit(error.exit_code)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kill_switch import printable
+from kill_switch.errors import Unreachable
 
 if TYPE_CHECKING:
     from kill_switch.config.loader import Config
@@ -77,16 +78,24 @@ def ask(
     timeout_s: float = 10.0,
     patience_s: float = 0.0,
     fail: bool = True,
+    on_silence: Callable[[], float] | None = None,
 ) -> Any:
     """Send the daemon a request and return its answer; if the answer is an error, print it and end with its exit code.
 
     The daemon may take up to `patience_s` seconds to come up, and `timeout_s` seconds to answer. Unless `fail`, an
-    error is returned like any answer. Raises `Unreachable` or `NotAllowed`.
+    error is returned like any answer. `on_silence` is that of `client.send_request`. Raises `NotAllowed`, or
+    `Unreachable`, whose `steps` name the way that works on this host.
     """
     from kill_switch.control import client, paths
 
     socket = paths.runtime_dir(path, say=say_once) / paths.CONTROL_SOCKET
-    answer = client.send_request(socket, request, timeout_s, patience_s)
+    try:
+        answer = client.send_request(socket, request, timeout_s, patience_s, on_silence)
+    except Unreachable as error:
+        from kill_switch.cli import next_steps
+
+        error.steps = next_steps.describe(error, next_steps.look(path))
+        raise
     if fail and "error" in answer:
         say(f"kill-switch: {answer['error']}", err=True)
         sys.exit(answer.get("exit", 1))

@@ -35,6 +35,7 @@ EXIT_CODES: Sequence[ExitCode] = (  # from 69 to 78 as in sysexits(3)
     ),
     ExitCode(2, "wrong usage", "wrong usage: an unknown command or option, or a wrong value"),
     ExitCode(3, "tripped or firing", "tripped or firing"),
+    ExitCode(4, "armed, but not whole", "armed, but an account could not be killed now, or a trigger is not watching"),
     ExitCode(69, "no daemon answers", "no daemon answers"),
     ExitCode(
         70, "a fault of the program", "a fault of the program, in one line; `KILL_SWITCH_DEBUG=1` shows where it is"
@@ -51,7 +52,15 @@ EXIT_CODES: Sequence[ExitCode] = (  # from 69 to 78 as in sysexits(3)
 )
 
 BY_COMMAND: Sequence[CommandExits] = (
-    CommandExits("status", "`ARMED`", {3: "`TRIPPED` or `FIRING`"}),
+    CommandExits(
+        "status",
+        "`ARMED`, every account could be killed now, and no trigger is blind or silenced",
+        {
+            3: "`TRIPPED` or `FIRING`",
+            4: "`ARMED`, but no command would reach an account's venue, or a trigger is blind or silenced",
+            69: "no daemon answers within 2 s",
+        },
+    ),
     CommandExits(
         "fire",
         "every account in scope is `CLEAR`",
@@ -64,7 +73,8 @@ BY_COMMAND: Sequence[CommandExits] = (
         "fire --direct",
         "the same",
         {
-            1: "as `fire`; also: an account could not be used, or no latch could be left",
+            1: "as `fire`; also: an account could not be used, no latch could be left, or the last-resort unit gave no "
+            "proof",
             78: "no account can be used",
         },
     ),

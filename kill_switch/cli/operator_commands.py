@@ -27,10 +27,12 @@ from kill_switch.cli.common import (
     written,
 )
 from kill_switch.core import outcome
-from kill_switch.errors import KillSwitchError, Unreachable
+from kill_switch.core.wholeness import is_whole
+from kill_switch.errors import KillSwitchError
 
 MAX_WAIT_S = 3600.0
-KNOWN_WITHIN_S = 2.0  # seconds for the daemon to list its heartbeat triggers
+KNOWN_WITHIN_S = 2.0  # seconds for the daemon to answer `status`
+NOT_WHOLE = 4  # exit code of `status`
 
 
 def _complete_heartbeats(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -43,10 +45,15 @@ def _complete_heartbeats(context: click.Context, parameter: click.Parameter, inc
 @config_option
 @json_option
 @click.option("--watch", is_flag=True, help="Redraw twice a second, until interrupted.")
-def status(config: Path | None, as_json: bool, watch: bool) -> None:
-    """Show accounts (armed, ready, tripped) and blind triggers.
+@click.option("--all", "everything", is_flag=True, help="Show every account and trigger, also beyond the screen.")
+def status(config: Path | None, as_json: bool, watch: bool, everything: bool) -> None:
+    """Show the state, and each problem with its remedy.
 
-    Exit code 0: armed; 3: tripped or firing; 69: no daemon answers.
+    A line that begins with "!" names an account or a trigger, the fact, what follows from it, the command to type and
+    the runbook's page. Lines that do not fit on the terminal are counted; --all shows them.
+
+    Exit code 0: armed, every account could be killed now, and every trigger watches. 4: armed, but not whole. 3:
+    tripped or firing. 69: no daemon answers within 2 s.
 
     \b
     Examples:
@@ -57,16 +64,16 @@ def status(config: Path | None, as_json: bool, watch: bool) -> None:
     if watch and not as_json:
         from kill_switch.terminal import status_view
 
-        status_view.watch_status(lambda: ask(config, {"cmd": "status"}))
+        status_view.watch_status(lambda: ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S))
         return
-    answer = ask(config, {"cmd": "status"})
+    answer = ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)
     if as_json:
         print_json(answer)
     else:
         from kill_switch.terminal import status_view
 
-        status_view.print_status(answer)
-    sys.exit(0 if answer["state"] == "ARMED" else 3)
+        status_view.print_status(answer, everything=everything)
+    sys.exit(3 if answer["state"] != "ARMED" else 0 if is_whole(answer) else NOT_WHOLE)
 
 
 @click.command()
@@ -107,13 +114,18 @@ def fire(
 
     missed: Mapping[str, str] = {}
     if direct:
+        if not dry_run:
+            _fire_by_unit(config, reason, scope, as_json)
         report, missed = _fire_directly(config, reason, scope, wait_s, dry_run)
     else:
         request = {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run}
-        try:
-            report = ask(config, request, timeout_s=wait_s + 10, patience_s=client.STARTS_WITHIN_S)
-        except Unreachable as error:
-            raise Unreachable(f"{error}\nTo kill without the daemon: kill-switch fire --direct --reason …") from None
+        report = ask(
+            config,
+            request,
+            timeout_s=wait_s + 10,
+            patience_s=client.STARTS_WITHIN_S,
+            on_silence=None if dry_run else lambda: _say_silence(config, wait_s),
+        )
     accounts = report.get("accounts", {})
     # "asked" is this caller's scope; a kill that was already under way may have more
     meant = report.get("asked", accounts)
@@ -291,6 +303,39 @@ def _is_unknown(path: Path, name: str) -> bool:
     there_are = f"there are {', '.join(names)}" if names else "there is none"
     say(f"kill-switch: the daemon waits for no heartbeat {name!r}: {there_are}", err=True)
     return True
+
+
+def _say_silence(config: Path | None, wait_s: float) -> float:
+    """Print that the daemon has not acknowledged a kill, and the way that works; return the seconds to wait for it."""
+    from kill_switch.cli import next_steps
+
+    say(next_steps.describe_silence(next_steps.look(config)), err=True)
+    return wait_s
+
+
+def _fire_by_unit(config: Path | None, reason: str, scope: Sequence[str], as_json: bool) -> None:
+    """Kill by the last-resort unit and end, if its secrets are missing here; else return."""
+    from kill_switch.cli import next_steps
+
+    facts = next_steps.look(config)
+    if not facts.needs_unit or not facts.has_unit:
+        return
+    if not facts.is_root or scope:
+        why = "only root may start it" if not facts.is_root else "it kills every account, and no --scope"
+        say(f"kill-switch: the secrets are systemd credentials; {next_steps.UNIT} has them: {why}", err=True)
+        say("\n".join(f"  {line}" for line in next_steps.ways(facts)), err=True)
+        return
+    from kill_switch.cli import last_resort
+
+    say(f"kill-switch: the secrets are systemd credentials: starting {next_steps.UNIT}, which has them", err=True)
+    result = last_resort.kill(reason)
+    if as_json:
+        print_json({"unit": next_steps.UNIT, "exit": result.exit_code, "output": result.output.splitlines()})
+    else:
+        say(result.output.rstrip("\n"))
+    if result.exit_code:
+        say(f"kill-switch: {next_steps.UNIT} gave no proof for every account; it tries again by itself", err=True)
+    sys.exit(result.exit_code)
 
 
 def _fire_directly(

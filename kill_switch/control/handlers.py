@@ -17,8 +17,10 @@ import anyio
 import kill_switch
 from kill_switch import clock, printable
 from kill_switch.config.loader import Config
+from kill_switch.control import late_request
 from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.control.silence_requests import SilenceRequests, describe_silence
+from kill_switch.control.status_problems import ProblemFinder, safe_lines
 from kill_switch.core.commands import RearmGranted, RearmPending
 from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.events import RearmAsked
@@ -30,6 +32,7 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.health.clock_skew import ClockSkewMonitor
 from kill_switch.health.drills import DrillRunner
 from kill_switch.health.dry_run import DryRun
+from kill_switch.health.problems import make_command
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import MAX_REASONS_EACH_END, ReportBuilder
 from kill_switch.journal.records import RearmAskedRecord, UserRecord
@@ -77,6 +80,7 @@ class ControlHandlers:
         self._clock_skew = clock_skew
         self._dry_run = DryRun(dispatcher)
         self._intake = intake
+        self._problem_finder = ProblemFinder(dispatcher, reports, supervisor, intake)
         self._users = users or UserDirectory()
         self._unnamed = set[int]()  # uids of callers who fired and whose names are not recorded yet
         # each yields lines for people about the faults of its part of the program
@@ -127,6 +131,8 @@ class ControlHandlers:
         conditions, silences = self._supervisor.states(), self._supervisor.silences
         now = self._dispatcher.clock()
         drill = self._drills.last
+        troubles = [line for part in self._troubles for line in safe_lines(part)]
+        command = make_command(self._config.source.absolute())
         return {
             "state": public_state(self._dispatcher.state.phase),
             "since": clock.iso(self._since_ns),
@@ -153,7 +159,8 @@ class ControlHandlers:
                 "last": drill and {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")},
             },
             "journal": self._journal.trouble or "ok",
-            "trouble": [line for part in self._troubles for line in _safe_lines(part)],
+            "trouble": troubles,
+            "problems": self._problem_finder.find(conditions, troubles, self._journal.trouble, command),
         }
 
     def _intake_trouble(self) -> Iterable[str]:
@@ -200,6 +207,7 @@ class ControlHandlers:
             **account_health(status),
             "state": account.phase,
             "open_orders": status.open_orders if account.sweep is None else account.orders_left,
+            "dead_man": None,
             "noise": status.unexplained_messages,
             "clock_offset_ms": self._clock_skew.offset_ms(name),
             "drill": self._drills.lanes.get(name, {}),
@@ -228,9 +236,13 @@ class ControlHandlers:
             still = [name for name in shown if name in self._dispatcher.sessions]
             return {"dry_run": True, "accounts": {name: {**self._account(name), **shown[name]} for name in still}}
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
-        reason = Reason("operator", text, accounts, self._dispatcher.clock(), evidence)
+        now = self._dispatcher.clock()
+        delay = late_request.delay(request, now)
+        reason = Reason("operator", text + delay.words, accounts, now, {**evidence, **delay.evidence})
         self._dispatcher.fire(reason)
         kill = self._dispatcher.state.kill
+        if request.get("acknowledge"):
+            await caller.acknowledge({"acknowledged": kill and kill.id, "accounts": accounts})
         if caller.user == str(caller.uid):
             self.find_name(caller.uid)
         with anyio.move_on_after(wait_s):
@@ -292,6 +304,7 @@ class ControlHandlers:
         if caller.gone():
             log.warning("not re-armed: %s has closed the connection before the answer", caller.user)
             raise RequestRefused("not re-armed: the caller has closed the connection")
+        left = self._problem_finder.left(tripped)
         match self._dispatcher.rearm(asked):
             case RearmGranted(names):
                 for trigger in watching:
@@ -299,6 +312,7 @@ class ControlHandlers:
                 self.notify_changed()
                 if problems := await self.problems():
                     log.error("re-armed, but not in the journal yet: after a restart now, the accounts are tripped")
+                problems = [*left, *problems]
                 return {"rearmed": names, **({"problems": problems} if problems else {})}
             case RearmPending(approvals, needed):
                 await self._recorded()
@@ -361,6 +375,7 @@ def account_health(status: AccountStatus) -> dict[str, object]:
         "venue": status.venue_name,
         "environment": status.environment,
         "ready": status.is_ready,
+        "killable": status.is_killable,
         "lanes": status.lanes,
         "ws_connections": status.ws_connections._asdict(),
         "rtt_us": max(status.round_trips_us.values(), default=None),
@@ -374,15 +389,6 @@ def _has(report: Mapping[str, Any], reason: Reason) -> bool:
     return len(report["reasons"]) > MAX_REASONS_EACH_END or any(
         shown["trigger"] == reason.trigger and shown["observed_at"] == observed_at for shown in report["reasons"]
     )
-
-
-def _safe_lines(trouble_lines: Callable[[], Iterable[str]]) -> list[str]:
-    """Return a part's trouble lines; an exception becomes a line, so that the other parts are still shown."""
-    try:
-        return list(trouble_lines())
-    except Exception as error:
-        log.exception("a part of the status could not be built")
-        return [f"internal error: {type(error).__name__}: see the log"]
 
 
 def public_state(phase: Phase) -> str:

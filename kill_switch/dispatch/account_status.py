@@ -18,6 +18,7 @@ from kill_switch.venues.messages import OrdersRead
 
 log = logging.getLogger(__name__)
 
+UNANSWERED_S = 2.0  # seconds; an HTTP lane that owes an answer for so long may be dead, though it is not given up yet
 MAX_UNEXPLAINED_LOGGED = 20  # of each account; all unexplained messages are counted
 
 
@@ -30,6 +31,7 @@ class AccountStatus:
     _ws: WsPort
     _http: HttpPort
     quiet: Callable[[], str]  # returns why only urgent calls and commands leave now; "" if all calls do
+    key_refused: Callable[[], str]  # returns why the venue refuses the key over HTTP; "" if it does not
     round_trips_us: dict[Route, int] = field(default_factory=dict)
     unexplained_messages: int = 0
     last_read: OrdersRead | None = None
@@ -64,6 +66,24 @@ class AccountStatus:
     def is_reachable(self) -> bool:
         """Whether at least one lane is up."""
         return any(lane.state is LaneState.UP for _, lane in self._warm())
+
+    @property
+    def carriers(self) -> tuple[Route, ...]:
+        """The lanes that carry a kill of this account."""
+        return self._venue.drill_routes
+
+    @property
+    def is_killable(self) -> bool:
+        """Whether the commands of a kill would reach the venue now, over at least one of its warm lanes.
+
+        A venue that refuses the key over HTTP is taken to refuse it over a WebSocket too.
+        """
+        return not self.key_refused() and any(self._carries(route, lane) for route, lane in self._warm())
+
+    def _carries(self, route: Route, lane: LanePort) -> bool:
+        if route not in self.carriers or lane.state is not LaneState.UP or self._venue.why_not_ready(route):
+            return False
+        return route is not Route.HTTP or self._http.waiting_s < UNANSWERED_S
 
     def troubles(self) -> dict[str, str]:
         """Return the newest trouble of each lane by the name of its route, and why the venue must get no calls."""

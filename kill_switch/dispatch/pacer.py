@@ -17,6 +17,7 @@ from kill_switch.dispatch.ports import DispatcherPort
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
 
+PROBE_AGAIN_S = 2.0  # seconds from a probe to one that is not regular
 CONNECTIONS_FOR_READS = 2  # beside those of a strike's calls
 
 ResultT = TypeVar("ResultT")
@@ -212,6 +213,18 @@ class Pacer:
         if probed_s + tick_s > most_s and not in_use:
             return False
         return shown_s + tick_s / 2 < least_s or not venue.limits.has_room(venue.budget.demand.probe, now)
+
+    def probe_now(self, lane: LaneState, send_probe: Callable[[], None]) -> None:
+        """Send a probe besides the regular ones, because a fault that has stopped the WebSocket may have stopped HTTP.
+
+        None leaves if one has left lately, or if the limits have no room.
+        """
+        now, venue = self._dispatcher.clock(), self._venue
+        is_old = now.mono_ns - self._probed_ns >= PROBE_AGAIN_S * 1e9
+        has_room = self._guarded(lambda: venue.limits.has_room(venue.budget.demand.probe, now), False)
+        if lane is LaneState.UP and is_old and has_room:
+            send_probe()
+            self.note_probe()
 
     # limits
 

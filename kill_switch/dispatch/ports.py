@@ -63,6 +63,9 @@ class WsPort(LanePort, Protocol):
 class HttpPort(LanePort, Protocol):
     """The warm HTTP lane of one account."""
 
+    @property
+    def waiting_s(self) -> float: ...
+
     def begin(self, request: Request) -> bool: ...
 
     def abandon_begun(self) -> None: ...

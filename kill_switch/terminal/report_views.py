@@ -43,6 +43,7 @@ COLOURS = {
     "waiting": "cyan",
     "tripped": "bold yellow",
     "blind": "bold red",
+    "silenced": "bold red",
     "up": "green",
     "connecting": "yellow",
     "down": "bold red",

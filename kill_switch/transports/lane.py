@@ -42,6 +42,11 @@ class LaneListener(Protocol):
     def keep_connection(self) -> None:
         """Called when one of many HTTP connections has been idle for long: request next to nothing over it."""
 
+    def break_silence(self) -> None:
+        """Called when the venue has answered nothing over HTTP for long: request next to nothing, to see whether it
+        would.
+        """
+
 
 class ConnectionCounts(NamedTuple):
     """How many connections of a lane could carry a command now, and how many there should be."""

@@ -269,6 +269,10 @@ class TriggerSupervisor:
         except Exception as error:  # the states of the other triggers must be shown all the same
             return TriggerState.BLIND, f"its state cannot be read: {type(error).__name__}"
 
+    def fires_blind(self, name: str) -> bool:
+        """Return whether blindness of that trigger is a reason to kill."""
+        return self._on_blind[name] == "fire"
+
     def blind(self) -> int:
         """Return the number of blind triggers."""
         return sum(state is TriggerState.BLIND for state, _ in self._seen_states().values())

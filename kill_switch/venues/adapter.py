@@ -227,6 +227,10 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         """Request the account's equity; ends in one `Equity`. An adapter whose venue pushes all figures returns ()."""
         return ()
 
+    def why_not_ready(self, route: Route) -> str:
+        """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
+        return ""
+
     def slow_kill_warning(self, now: Instant) -> str:
         """Return one line for the operator if a kill would be slow now although every lane is ready, else ""."""
         return ""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
 
-from kill_switch.core.domain import Instant, Order, Route
+from kill_switch.core.domain import Instant, Order
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.nonce_watch import HINT, NonceWatch
@@ -106,10 +106,6 @@ class DescribedVenue(Adapter[OptionsT]):
     def describe_drill(self, reply: Reply) -> str:
         """Return the evidence of a drill's answer, without secrets."""
         return reply.evidence
-
-    def why_not_ready(self, route: Route) -> str:
-        """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
-        return ""
 
     def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
         """Note how an answer was judged; return the judgement, whose evidence may say more."""

@@ -457,6 +457,7 @@ class HttpLane(_Lane):
     """
 
     certificate = None
+    waiting_s = 0.0
 
     def __init__(self, life: Life, house: House, session: AccountSession) -> None:
         self.life, self.house, self.world, self.session = life, house, house.world, session

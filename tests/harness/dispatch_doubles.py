@@ -135,6 +135,7 @@ class Lane:
         self.certificate: CertificateExpiry | None = None
         self.state = LaneState.UP
         self.connections = ConnectionCounts(1, 1)
+        self.waiting_s = 0.0
         self.raises = False
         self.holds = False  # takes calls, and sends them when `release` says so
         self.calls: list[Call] = []

@@ -29,7 +29,7 @@ from kill_switch.journal import records
 from kill_switch.outbound import metric_table
 from kill_switch.venues import VENUES
 from kill_switch.venues.options import VenueOptions
-from tests.repository import simulator_tables
+from tests.repository import simulator_tables, status_screens
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/reference"
@@ -95,20 +95,19 @@ EVERY_COMMAND = (
 )
 ERRORS = "A command that ends with one of the program's errors (`kill_switch/errors.py`) has that error's code."
 STATUS = """\
-`status` ends with 0 while the state is `ARMED`, also if an account is not ready, a trigger is blind, or the journal
-cannot be written. A script that needs all three asks for them:
+`status` ends with 0 also if a lane is down while another lane carries a kill, or the journal cannot be written. A
+script that needs these too asks for them:
 
 <!-- needs: a daemon on simulators -->
 <!-- run -->
 ```sh
-kill-switch status --json | jq -e \\
-    '(.accounts | all(.ready)) and (.triggers | all(.state != "blind")) and .journal == "ok"'
+kill-switch status --json | jq -e '(.accounts | all(.ready and .killable)) and .journal == "ok"'
 ```
 
 It prints `true` and ends with 0, or prints `false` and ends with 1.
 
 A `fire` or `rearm` that ends with 69 after a wait may still be carried out, because the request stays in the daemon's
-socket. Ask `kill-switch status`.
+socket while its process lives. The reason in the report then says when it was asked for.
 
 A kill that is not in the journal yet ends with 0 if its latch is in a file. `problems` of `report --json` then says
 what is missing, with `"note": true`."""
@@ -335,6 +334,7 @@ def pages() -> dict[Path, str]:
         PAGES / "exit-codes.md": HEAD + exit_code_page(),
         PAGES / "journal-records.md": HEAD + journal_records(),
         PAGES / "metrics.md": HEAD + metrics(),
+        PAGES / "status-screens.md": HEAD + status_screens.page(),
         PAGES / "venues.md": HEAD + venue_page(),
         simulator_tables.PAGE: simulator_tables.made(simulator_tables.PAGE.read_text("utf-8")),
     }

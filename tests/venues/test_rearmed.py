@@ -76,6 +76,8 @@ class Post:
 
     # the lanes
 
+    waiting_s = 0.0
+
     def prepare(self, conn: int, text: bytes) -> None: ...
 
     def authenticated(self, proven: bool | int) -> None: ...

@@ -21,6 +21,7 @@ from kill_switch.venues.crosstrade.readback import LIST, UserReader
 from kill_switch.venues.crosstrade.replies import (
     AccountDirectory,
     command_reply,
+    describe_unreached,
     is_account_unknown,
     is_limited,
     list_reply,
@@ -202,6 +203,9 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
         self.reader.use(self._wire, ours, self._queue, self._knowledge, self._reach, self._flattens)
         self._drilled = self._probes = 0
         self._probed_ns = self._read_ns = 0  # when the latest probe and the latest read began, monotonic
+
+    def why_not_ready(self, route: Route) -> str:
+        return describe_unreached(self._reach.unseen)
 
     def is_over_limit(self, reply: Replied) -> bool:
         """Return False: `on_reply` and `_on_rpc_reply` drain the bucket, on both lanes."""

@@ -160,7 +160,7 @@ def test_a_daemon_that_is_not_there_is_69(
     done = invoke(*words, "-c", config)
     assert done.exit_code == 69
     assert "no daemon" in done.output
-    assert ("--direct" in done.output) == (words[0] == "fire")
+    assert ("--direct" in done.output) == (words[0] != "beat")
 
 
 def test_a_socket_that_only_others_may_use_is_77(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
