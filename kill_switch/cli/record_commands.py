@@ -18,7 +18,7 @@ from kill_switch.cli.common import (
     say_problems,
 )
 from kill_switch.core import outcome
-from kill_switch.errors import NotAllowed
+from kill_switch.errors import OWN_DIRECTORIES, NotAllowed
 
 if TYPE_CHECKING:
     from kill_switch.journal.segments import JournalReader
@@ -102,7 +102,8 @@ def journal(config: Path | None, verify: bool, head: str | None, follow: bool, a
             for entry in reading.entries():
                 say(report_views.entry_line(entry))
     except OSError as error:
-        raise NotAllowed(f"{error.filename or path}: {error.strerror}") from None
+        hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
+        raise NotAllowed(f"{error.filename or path}: {error.strerror}{hint}") from None
 
 
 def _record_of(path: Path | None) -> tuple[int, Path]:

@@ -9,13 +9,14 @@ import errno
 import json
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kill_switch.errors import NotAllowed, Unreachable
+from kill_switch.errors import OWN_DIRECTORIES, NotAllowed, Unreachable
 
 STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
+NOT_ALLOWED = f"you may not use {{path}}: ask to be put into its group; or, {OWN_DIRECTORIES}"
 _AGAIN_S = 0.05  # seconds between two attempts to connect
 MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
 _READ_ONLY = ("status", "report")  # requests that change nothing
@@ -23,12 +24,18 @@ _UNKNOWN = ": whether it has done, or will do, what was asked is not known; see 
 
 
 def send_request(
-    path: Path, request: Mapping[str, object], timeout_s: float = 10.0, patience_s: float = 0.0
+    path: Path,
+    request: Mapping[str, object],
+    timeout_s: float = 10.0,
+    patience_s: float = 0.0,
+    *,
+    sent: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Send the daemon a request and return its answer.
 
     Raises `Unreachable`, or `NotAllowed` if the socket's mode forbids the caller. First, a daemon that may be starting
-    is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds.
+    is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds. `sent` is called after the
+    request was sent.
     """
     until_s = time.monotonic() + patience_s
     while patience_s and not is_listening(path) and time.monotonic() < until_s:
@@ -42,6 +49,7 @@ def send_request(
             sock.connect(str(path))
             unknown = "" if request.get("cmd") in _READ_ONLY else _UNKNOWN
             sock.sendall(json.dumps(request).encode() + b"\n")
+            sent()
             answer = bytearray()
             while not answer.endswith(b"\n"):
                 if len(answer) > MAX_ANSWER:
@@ -52,7 +60,7 @@ def send_request(
                     raise Unreachable(f"the daemon hung up on {path}{unknown}")
                 answer += chunk
     except PermissionError:
-        raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
+        raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
     except TimeoutError:
         raise Unreachable(f"the daemon does not answer on {path} (waited {timeout_s:g} s){unknown}") from None
     except OSError as error:
@@ -73,7 +81,7 @@ def is_listening(path: Path) -> bool:
         try:
             sock.connect(str(path))
         except PermissionError:
-            raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
+            raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
         except TimeoutError:  # the backlog is full, so a process has the socket open
             return True
         except OSError as error:
