@@ -19,6 +19,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# the hint for a caller without the rights that the default directories need
+OWN_DIRECTORIES = "for a daemon of your own, name directories of yours as state_dir and runtime_dir in [daemon]"
+
 
 class KillSwitchError(Exception):
     """Base class of all errors; `str()` is one line for people that shows nothing secret."""
@@ -28,11 +31,12 @@ class KillSwitchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A fault of a configuration: the path of the key, a description of the wrong value, and a hint."""
+    """A fault of a configuration: the path of the key, a description of the wrong value, a hint, FILE:LINE if known."""
 
     path: str
     description: str
     hint: str
+    place: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.description}" + (f"; {self.hint}" if self.hint else "")
@@ -46,7 +50,7 @@ class ConfigError(KillSwitchError):
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         self.source = source
         self.problems = tuple(problems)
-        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+        super().__init__("\n".join(f"{problem.place or source}: {problem}" for problem in self.problems))
 
 
 class Unreachable(KillSwitchError):

@@ -47,7 +47,11 @@ EXIT_CODES: Sequence[ExitCode] = (  # from 69 to 78 as in sysexits(3)
         "try again, or wait: another daemon, another drill, or the approval of another person",
     ),
     ExitCode(77, "not allowed", "the operating system refuses the caller: ask to be put into the group"),
-    ExitCode(78, "bad config", "the configuration is wrong: every problem is printed, and nothing was changed"),
+    ExitCode(
+        78,
+        "bad or no config",
+        "the configuration is wrong, and every problem is printed; or none was found; nothing was changed",
+    ),
     ExitCode(130, "interrupted", "interrupted by Ctrl-C; `fire --direct`, `run`, `sim` end with codes of their own"),
 )
 
@@ -65,10 +69,12 @@ BY_COMMAND: Sequence[CommandExits] = (
         "fire",
         "every account in scope is `CLEAR`",
         {
-            1: "an account is left or unknown, also because `--wait` was over or 0; no such account or tag; an empty "
-            "reason",
+            1: "an account is left or unknown, also because `--wait` was over or 0; no such account or tag",
+            2: "not understood as a whole, or `--help`: nothing was fired",
         },
     ),
+    CommandExits("kill", "as `fire`", {}),
+    CommandExits("trip", "as `fire`", {}),
     CommandExits(
         "fire --direct",
         "the same",

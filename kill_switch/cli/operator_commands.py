@@ -15,7 +15,9 @@ from typing import Any
 import click
 
 from kill_switch import printable
+from kill_switch.cli import kill_verb
 from kill_switch.cli.common import (
+    Seconds,
     ask,
     config_option,
     json_option,
@@ -27,6 +29,7 @@ from kill_switch.cli.common import (
     written,
 )
 from kill_switch.core import outcome
+from kill_switch.core.domain import without_reason
 from kill_switch.core.wholeness import is_whole
 from kill_switch.errors import KillSwitchError
 
@@ -76,13 +79,18 @@ def status(config: Path | None, as_json: bool, watch: bool, everything: bool) ->
     sys.exit(3 if answer["state"] != "ARMED" else 0 if is_whole(answer) else NOT_WHOLE)
 
 
-@click.command()
+@click.command(cls=kill_verb.KillCommand)
 @config_option
 @json_option
 @scope_option
-@click.option("--reason", required=True, help="The reason; it is recorded in the journal.")
+@click.option("--reason", default="", help='Recorded in the journal; default: "operator NAME, no reason given".')
 @click.option(
-    "--wait", "wait_s", default=10.0, show_default=True, help="Seconds to wait for the proof; 0: do not wait."
+    "--wait",
+    "wait_s",
+    type=Seconds(),
+    default=10.0,
+    show_default=True,
+    help="Seconds (10, 10s) to wait for the proof; 0: do not wait.",
 )
 @click.option("--direct", is_flag=True, help="Kill from this process, without the daemon.")
 @click.option("--dry-run", is_flag=True, help="Only list the orders and the commands that would be sent.")
@@ -90,6 +98,9 @@ def fire(
     config: Path | None, reason: str, scope: Sequence[str], wait_s: float, direct: bool, dry_run: bool, as_json: bool
 ) -> None:
     """Kill: cancel every order in scope, prove it, stay tripped.
+
+    `kill` and `trip` are other names of this command. Without --scope it hits every account, and says first how many.
+    A command line that is not understood as a whole fires nothing, and ends with 2; so does --help.
 
     --wait bounds only the wait for the proof. With --direct, that wait begins once every account has answered.
     Connecting, logging in and the first answers take 23 s at most; an account that has not answered by then is given
@@ -103,12 +114,12 @@ def fire(
 
     \b
     Examples:
-      kill-switch fire --reason "runaway quoter"
-      kill-switch fire --reason "desk closed" --scope desk:mm --wait 30
-      kill-switch fire --reason "would it reach all?" --dry-run
-      kill-switch fire --reason "the daemon is gone" --direct
+      kill-switch fire
+      kill-switch fire --scope desk:mm --reason "desk closed" --wait 30s
+      kill-switch fire --dry-run
+      kill-switch fire --direct --reason "the daemon is gone"
     """
-    wait_s = min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0  # NaN: do not wait
+    wait_s = min(wait_s, MAX_WAIT_S)
     reason, scope = printable.line(reason), [printable.line(selector) for selector in scope]
     from kill_switch.control import client
 
@@ -125,6 +136,7 @@ def fire(
             timeout_s=wait_s + 10,
             patience_s=client.STARTS_WITHIN_S,
             on_silence=None if dry_run else lambda: _say_silence(config, wait_s),
+            sent=lambda: kill_verb.say_all_accounts(config, scope, dry_run=dry_run),
         )
     accounts = report.get("accounts", {})
     # "asked" is this caller's scope; a kill that was already under way may have more
@@ -187,7 +199,7 @@ def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
 @config_option
 @json_option
 @scope_option
-@click.option("--reason", required=True, help="Why it is safe to trade again; it is recorded in the journal.")
+@click.option("--reason", default="", help="Why it is safe to trade again; it is recorded in the journal.")
 @click.option(
     "--force",
     is_flag=True,
@@ -300,8 +312,12 @@ def _is_unknown(path: Path, name: str) -> bool:
     names = [trigger_name for trigger_name, trigger in triggers.items() if trigger["kind"] == "heartbeat"]
     if name in names:
         return False
+    from kill_switch.config.messages import closest_match
+
+    near = closest_match(name, names)
+    meant = f"did you mean {near}? " if near else ""
     there_are = f"there are {', '.join(names)}" if names else "there is none"
-    say(f"kill-switch: the daemon waits for no heartbeat {name!r}: {there_are}", err=True)
+    say(f"kill-switch: the daemon waits for no heartbeat {name!r}: {meant}{there_are}", err=True)
     return True
 
 
@@ -356,11 +372,14 @@ def _fire_directly(
     logging_setup.set_up()
     unexpected.be_brief()
     forbid_dumps()
+    kill_verb.say_all_accounts(path, scope, dry_run=dry_run)
     rescue = config.rescue(path)
     for problem in rescue.problems:
-        say(f"{rescue.config.source}: {problem}", err=True)
+        say(f"{problem.place or rescue.config.source}: {problem}", err=True)
     accounts, left_out, unknown = rescue.select(scope)
     missed_accounts = {name: "; ".join(map(str, rescue.left_out[name])) for name in left_out}
+    if unknown or not scope:
+        missed_accounts |= rescue.unread
     missed_accounts |= dict.fromkeys(unknown, "no account and no tag is called that")
     if not accounts and (dry_run or not left_out):
         return {}, missed_accounts
@@ -372,6 +391,8 @@ def _fire_directly(
     from kill_switch.direct import direct_kill as direct
 
     evidence = {"uid": os.getuid(), "user": str(os.getuid()), "pid": os.getpid()}
+    name = os.environ.get("LOGNAME") or os.environ.get("USER") or str(os.getuid())
+    reason = reason.strip() or without_reason(printable.line(name))
     report, failed = anyio.run(direct.fire, rescue.config, reason, accounts, wait_s, evidence, left_out)
     return report, {**missed_accounts, **failed}
 

@@ -19,7 +19,7 @@ from kill_switch.cli.common import (
 )
 from kill_switch.cli.points_in_time import SINCE
 from kill_switch.core import outcome
-from kill_switch.errors import NotAllowed
+from kill_switch.errors import OWN_DIRECTORIES, NotAllowed
 
 if TYPE_CHECKING:
     from kill_switch.journal.segments import JournalReader
@@ -137,7 +137,8 @@ def journal(
             _print_verification(path, reading, head, as_json)
         report_views.print_entries(reading, selection, last, follow=follow, as_json=as_json)
     except OSError as error:
-        raise NotAllowed(f"{error.filename or path}: {error.strerror}") from None
+        hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
+        raise NotAllowed(f"{error.filename or path}: {error.strerror}{hint}") from None
 
 
 def _must_be_kinds(kinds: Collection[str]) -> None:

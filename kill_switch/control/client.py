@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kill_switch.errors import NotAllowed, Unreachable, Unresponsive
+from kill_switch.errors import OWN_DIRECTORIES, NotAllowed, Unreachable, Unresponsive
 
 STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
 ACKNOWLEDGED_WITHIN_S = 1.0  # seconds in which a daemon that does not hang says that it has begun with a request
+NOT_ALLOWED = f"you may not use {{path}}: ask to be put into its group; or, {OWN_DIRECTORIES}"
 _AGAIN_S = 0.05  # seconds between two attempts to connect
 MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
 _READ_ONLY = ("status", "report")  # requests that change nothing
@@ -29,11 +30,14 @@ def send_request(
     timeout_s: float = 10.0,
     patience_s: float = 0.0,
     on_silence: Callable[[], float] | None = None,
+    *,
+    sent: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Send the daemon a request and return its answer.
 
     Raises `Unreachable`, or `NotAllowed` if the socket's mode forbids the caller. First, a daemon that may be starting
-    is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds.
+    is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds. `sent` is called after the
+    request was sent.
 
     With `on_silence` the daemon acknowledges the request before it answers. Without an acknowledgement within
     `ACKNOWLEDGED_WITHIN_S`, it is called once, and returns for how many seconds more an acknowledgement is waited for.
@@ -53,11 +57,12 @@ def send_request(
             if on_silence is not None:
                 request = {**request, "acknowledge": True, "asked_mono_ns": time.monotonic_ns()}
             sock.sendall(json.dumps(request).encode() + b"\n")
+            sent()
             lines = _Lines(sock, path, unknown)
             answer = None if on_silence is None else _acknowledgement(lines, on_silence, until_s)
             answer = answer or lines.read(until_s)
     except PermissionError:
-        raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
+        raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
     except TimeoutError:
         waited_s = round(time.monotonic() - began_s, 1)
         raise Unresponsive(f"the daemon does not answer on {path} (waited {waited_s:g} s){unknown}") from None
@@ -114,7 +119,7 @@ def is_listening(path: Path) -> bool:
         try:
             sock.connect(str(path))
         except PermissionError:
-            raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
+            raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
         except TimeoutError:  # the backlog is full, so a process has the socket open
             return True
         except OSError as error:

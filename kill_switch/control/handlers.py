@@ -22,7 +22,7 @@ from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.control.silence_requests import SilenceRequests, describe_silence
 from kill_switch.control.status_problems import ProblemFinder, safe_lines
 from kill_switch.core.commands import RearmGranted, RearmPending
-from kill_switch.core.domain import Phase, Reason
+from kill_switch.core.domain import Phase, Reason, without_reason
 from kill_switch.core.events import RearmAsked
 from kill_switch.core.list_lag import describe_wait, lagging_proofs, proved_ns
 from kill_switch.core.outcome import Problem, daemon_problems
@@ -224,7 +224,7 @@ class ControlHandlers:
         return {**report, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
 
     async def _fire(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
-        text = _text(request, "fire")
+        text = _text(request, caller)
         accounts = self._scope(request)
         wait_s = request.get("wait_s", 0)
         if not isinstance(wait_s, int | float):
@@ -280,7 +280,7 @@ class ControlHandlers:
         return await self._drills.run(self._scope(request), "operator", uid=caller.uid, user=caller.user)
 
     async def _rearm(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
-        text = _text(request, "rearm")
+        text = _text(request, caller)
         accounts = self._scope(request)
         states = self._dispatcher.state.accounts
         tripped = {name for name in accounts if states[name].phase.is_tripped}
@@ -380,6 +380,8 @@ def account_health(status: AccountStatus) -> dict[str, object]:
         "ws_connections": status.ws_connections._asdict(),
         "rtt_us": max(status.round_trips_us.values(), default=None),
         "trouble": status.troubles(),
+        "refused": {route.value: why for route, why in status.refused.items()},
+        "key": dict(status.key_rights),
     }
 
 
@@ -402,8 +404,9 @@ def public_state(phase: Phase) -> str:
             return "FIRING"
 
 
-def _text(request: Mapping[str, Any], command: str) -> str:
-    text = request.get("reason")
-    if not isinstance(text, str) or not text.strip():
-        raise RequestRefused(f"{command} needs a reason")
-    return printable.line(text).strip()[:MAX_TEXT]
+def _text(request: Mapping[str, Any], caller: Caller) -> str:
+    """Return the reason of a request; without one, who asked."""
+    text = request.get("reason", "")
+    if not isinstance(text, str):
+        raise RequestRefused("reason must be a text")
+    return printable.line(text).strip()[:MAX_TEXT] or without_reason(caller.user)

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Progress = Callable[[Mapping[str, Mapping[str, Any]], float], object]  # (accounts, seconds since the beginning)
 LOOK_EVERY_S = 0.05  # seconds
+REFUSED_FOR_S = 1.0  # seconds after which refused logins are not waited for
+NOTHING_TO_DRILL = "no order path was probed: every login was refused"
 
 
 async def check(config: Config, within_s: float, progress: Progress) -> dict[str, Any]:
@@ -54,13 +56,23 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
             dispatcher, NullJournal(), ignore, budget_us=round(config.daemon.budget_s * 1e6), clock=clock.now
         )
         drill_runners.append(drills)
-        began_s = anyio.current_time()
+        began_s = settled_s = anyio.current_time()
         with anyio.move_on_after(within_s):
-            while not all(map(_is_settled, dispatcher.sessions.values())):
+            # because a login may be refused once, for another's request or a clock that was not known yet
+            while anyio.current_time() - settled_s < REFUSED_FOR_S:
+                sessions = dispatcher.sessions.values()
+                if all(map(_is_settled, sessions)):
+                    break
+                if not all(_is_settled(session) or session.status.refused for session in sessions):
+                    settled_s = anyio.current_time()
                 progress(_conditions(dispatcher), anyio.current_time() - began_s)
                 await anyio.sleep(LOOK_EVERY_S)
         waited_s = round(anyio.current_time() - began_s, 3)
-        names = tuple(dispatcher.sessions)
+        names = tuple(name for name, session in dispatcher.sessions.items() if not session.status.refused)
+        warnings = [*network.troubles(), *CertificateExpiryMonitor(dispatcher.sessions, clock.now, ignore).troubles()]
+        if not names:
+            result = {"waited_s": waited_s, "accounts": _conditions(dispatcher), "warnings": warnings, "drill": None}
+            return {**result, "error": NOTHING_TO_DRILL}
         drill = await drills.run(names, "check")
         while (
             _failed(drill) and anyio.current_time() - began_s < within_s
@@ -68,8 +80,7 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
             progress(_conditions(dispatcher), anyio.current_time() - began_s)
             drill = await drills.run(names, "check")
         degraded = [line for session in dispatcher.sessions.values() for line in session.status.degraded()]
-        expiries = CertificateExpiryMonitor(dispatcher.sessions, clock.now, ignore).troubles()
-        warnings = [*network.troubles(), *degraded, *expiries]
+        warnings = [*warnings, *degraded]
         return {"waited_s": waited_s, "accounts": _conditions(dispatcher), "warnings": warnings, "drill": drill}
 
     return await _with_lanes(config, tuple(config.accounts), work, network, ws=True, on_fact=on_fact)

@@ -6,7 +6,7 @@ Only `AccountSession`, its owner, writes it. Reading it changes nothing and send
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kill_switch.core.domain import Instant, LaneState, Order, Route
@@ -33,6 +33,7 @@ class AccountStatus:
     quiet: Callable[[], str]  # returns why only urgent calls and commands leave now; "" if all calls do
     key_refused: Callable[[], str]  # returns why the venue refuses the key over HTTP; "" if it does not
     round_trips_us: dict[Route, int] = field(default_factory=dict)
+    refused: dict[Route, str] = field(default_factory=dict)  # route → why the venue refuses the login there
     unexplained_messages: int = 0
     last_read: OrdersRead | None = None
 
@@ -112,6 +113,11 @@ class AccountStatus:
     def warnings(self) -> tuple[str, ...]:
         """Findings of the adapter that an operator should mend at the venue; a kill works in spite of them."""
         return self._venue.warnings
+
+    @property
+    def key_rights(self) -> Mapping[str, bool | str]:
+        """Rights of the key, as far as the venue has said them, as `Adapter.key_rights` has them."""
+        return self._venue.key_rights
 
     @property
     def http_trouble(self) -> str:

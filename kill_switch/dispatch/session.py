@@ -383,13 +383,15 @@ class AccountSession:
                 seen = f"{order.id} {order.symbol} {order.status}"
                 self._dispatcher.handle(Progress(self.name, sweep.OrderAppeared(now.mono_ns), now, seen))
             case Ready(route, conn):
+                self.status.refused.pop(route, None)
                 if route is Route.WS:
                     self.ws.authenticated(conn)
                 elif self.http.state is not LaneState.UP:
                     self._troubles.on_http_ready()
                     self.http.authenticated(True)
                 self._dispatcher.on_lane_changed(self.name, route)
-            case NotReady(route):
+            case NotReady(route, _, why, fatal):
+                self.status.refused |= {route: why} if fatal else {}
                 if self._troubles.on_not_ready(fact, now):
                     self._dispatcher.on_lane_changed(self.name, route)
             case RoundTrip(route, rtt_us):

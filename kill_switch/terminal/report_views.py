@@ -236,6 +236,8 @@ class DrillView:
                 style = "green" if lane["within_budget"] else "bold red"
                 kept = "FAILED" if not lane["ok"] else "within" if lane["within_budget"] else "OVER"
                 evidence = Text(lane["evidence"], "" if lane["ok"] else "red")
+                if lane["ok"]:  # because it is the refusal of a command that could not hit anything
+                    evidence.append(" (expected)", "dim")
                 row = (*about, route, ms(lane["rtt_us"]), Text(kept, style))
                 lanes_table.add_row(*row, *((evidence,) if wide else ()))
                 if not wide and not lane["ok"]:
@@ -253,6 +255,20 @@ def print_drill(drill: Mapping[str, Any]) -> None:
     Console(highlight=False).print(DrillView(drill))
 
 
+def key_sentence(rights: Mapping[str, Any]) -> str:
+    """Describe the rights of a key, which are as `Adapter.key_rights` has them."""
+    if not rights:
+        return "the venue does not say what the key may do"
+    words = ("cancel", "trade", "read", "withdraw")
+    may, may_not = ([word for word in words if rights.get(word) is value] for value in (True, False))
+    parts = [f"the key may {', '.join(may) or 'do nothing'}"] + ([f"not {', '.join(may_not)}"] if may_not else [])
+    if "ip_bound" in rights:
+        parts.append("it is bound to addresses" if rights["ip_bound"] else "it is bound to no address")
+    if "expires" in rights:
+        parts.append(f"it expires: {rights['expires']}")
+    return "; ".join(parts)
+
+
 def check_view(check: Mapping[str, Any]) -> RenderableType:
     """Return the view of `check --connect`: the accounts that are not ready, with reasons, then the drill."""
     check = printable.mapping(check)
@@ -263,9 +279,12 @@ def check_view(check: Mapping[str, Any]) -> RenderableType:
         if not account["ready"]:
             why = "; ".join(f"{route}: {text}" for route, text in account["trouble"].items()) or "no reason is known"
             lines.append(Text(f"{name} ({account['venue']}) is NOT READY: {why}", "bold red"))
+    lines += [Text(f"{name}: {key_sentence(account.get('key', {}))}") for name, account in check["accounts"].items()]
     lines += [Text(f"! {warning}", "yellow") for warning in check.get("warnings", ())]
     if check["drill"] is not None:
         lines += [DrillView(check["drill"])]
+    if cold := [name for name, account in check["accounts"].items() if not account["ready"]]:
+        lines.append(Text(f"NOT GOOD: not ready: {', '.join(cold)}", "bold red"))
     if check.get("error"):
         lines.append(Text(check["error"], "bold red"))
     return Group(*lines)

@@ -77,6 +77,9 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         # what the adapter has found at the account that a kill does not reach now, as phrases: a running TWAP
         self.out_of_reach: tuple[str, ...] = ()
         self.warnings: tuple[str, ...] = ()  # what an operator should change at the venue: a key that may withdraw
+        # what the venue has said of the key: `cancel`, `trade`, `read`, `withdraw`, `ip_bound` → whether;
+        # `expires` → date or "never"
+        self.key_rights: Mapping[str, bool | str] = {}
         self.answers_ns = 0  # when the strike was made whose WebSocket answer came last
         self.clock = ClockOffset()
         self.evidence = Evidence(secrets.values())

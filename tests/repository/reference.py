@@ -44,14 +44,20 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "notify": schema.NotifyConfig,
     "ping": schema.PingConfig,
 }
-INTRODUCTION = (
-    "One TOML file: `-c FILE`, else `$KILL_SWITCH_CONFIG`, else `/etc/kill-switch/config.toml`. An unknown key, a "
-    "wrong type or an impossible combination is an error; all errors are reported at once. Durations have a unit: "
-    '`"250ms"`, `"3s"`, `"5m"`, `"1h"`. `kill-switch init` writes an example with comments.'
-)
+INTRODUCTION = """\
+One TOML file: `-c FILE`, else `$KILL_SWITCH_CONFIG`, else `/etc/kill-switch/config.toml`. An unknown key, a wrong type
+or an impossible combination is an error. All errors are reported at once, with file and line. A wrong value is shown
+unless it may be a secret. Durations have a unit: `"250ms"`, `"3s"`, `"5m"`, `"1h"`. `kill-switch init` writes an
+example with comments.
+
+`include = ["accounts.d/*.toml"]`, before all tables, names further files by patterns beside the main file. They are
+read in the order of the patterns, then of the names. They have `[accounts.NAME]`, `[triggers.NAME]` and
+`[defaults.<venue>]` only. A name in two files, a file that cannot be read, and a file or directory that others can
+write are errors. A reload reads all files again."""
 ACCOUNTS = (
     '`venue` is the kind of venue; its own keys follow. A secret is `{ credential = "NAME" }`, `{ file = "/PATH" }` or '
-    '`{ env = "NAME" }`.'
+    '`{ env = "NAME" }`. `[defaults.<venue>]` holds keys for all accounts of a '
+    "venue; an account's own keys go before them."
 )
 
 
@@ -170,7 +176,7 @@ def metrics() -> str:
 
 def configuration() -> str:
     """Return the page of the tables and their keys."""
-    lines = ["# Configuration", "", *textwrap.wrap(INTRODUCTION, 118, break_on_hyphens=False)]
+    lines = ["# Configuration", "", *_help(INTRODUCTION)]
     for name, model in TABLES.items():
         lines += _table(f"[{name}]", model, name)
     lines += _table("[accounts.NAME]", schema.CommonConfig)

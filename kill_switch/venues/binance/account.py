@@ -111,6 +111,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
     def note_findings(self, checks: AccountChecks) -> None:
         """Keep what the account's checks have found for the status."""
         self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
+        self.key_rights = checks.key_rights
 
     # ── signatures made ahead ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Instant, Route
@@ -33,6 +34,7 @@ class Findings(NamedTuple):
     out_of_reach: str = ""  # orders or machines that a kill does not reach
     warnings: tuple[str, ...] = ()  # what an operator should change
     further: tuple[Check, ...] = ()  # checks of the same name, whose answers complete these findings
+    key_rights: Mapping[str, bool | str] = MappingProxyType({})  # as `Adapter.key_rights` has them
 
 
 class Check(NamedTuple):
@@ -72,6 +74,11 @@ class AccountChecks:
     def warnings(self) -> tuple[str, ...]:
         """Rights that an operator should take from the key, as phrases."""
         return tuple(warning for findings in self._in_order() for warning in findings.warnings)
+
+    @property
+    def key_rights(self) -> Mapping[str, bool | str]:
+        """What the venue has said that the key may do."""
+        return {right: may for findings in self._in_order() for right, may in findings.key_rights.items()}
 
     def _in_order(self) -> Iterable[Findings]:
         return (self._found[check.name] for check in self._checks if check.name in self._found)
@@ -140,7 +147,10 @@ def read_rights(data: Any, needed: str, words: str) -> Findings:
     is_good = rights.get(needed) is not False and rights.get("enableReading") is not False
     dangers = [text for right, text in DANGERS.items() if rights.get(right) is True]
     unbound = ["the key is bound to no address"] if rights.get("ipRestrict") is False else []
-    return Findings("" if is_good else why_not, warnings=(*dangers, *unbound))
+    named = {"cancel": needed, "trade": needed, "read": "enableReading", "withdraw": "enableWithdrawals"}
+    named["ip_bound"] = "ipRestrict"
+    key_rights = {right: rights[name] for right, name in named.items() if isinstance(rights.get(name), bool)}
+    return Findings("" if is_good else why_not, warnings=(*dangers, *unbound), key_rights=key_rights)
 
 
 def read_account(data: Any) -> Findings:

@@ -265,6 +265,7 @@ class Deribit(KitAdapter[DeribitOptions]):
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:
         """Use a connection whose login states whether the key may quote for block RFQs."""
         self._note_scope(may_quote=RFQ in self._socket.scopes)
+        self.key_rights = self._socket.key_rights
         pushes = self.read_backs.begin_pushes(conn, now) if self._socket.pushes_orders(conn) else ()
         return (*self.prepare_frame(), *pushes, *self._socket.on_ready(conn))
 

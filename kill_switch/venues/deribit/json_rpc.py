@@ -5,7 +5,7 @@ The adapter owns one `JsonRpcSocket`, and assembles the kit's parts behind it. I
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -231,6 +231,13 @@ class JsonRpcSocket:
             name = "the account" if channel == "user.lock" else f"trading of {as_text(data.get('price_index'))}"
             self.locked[self._adapter.evidence(name)] = data["locked"]
             keep_latest(self.locked, MAX_LOCKED)
+
+    @property
+    def key_rights(self) -> Mapping[str, bool | str]:
+        """What the key may do, by the scopes of the last login (§ 2)."""
+        may = {"cancel": TRADE, "trade": TRADE, "withdraw": WITHDRAW}
+        reads = any(scope.startswith("account:read") for scope in self.scopes)
+        return {**{right: scope in self.scopes for right, scope in may.items()}, "read": reads}
 
     def warning(self) -> str:
         """Return what an operator should know, as one line; "" if there is nothing."""

@@ -284,8 +284,8 @@ def test_a_drill_shows_each_lane_beside_the_budget_the_bad_ones_first() -> None:
     slow = {**LANE, "within_budget": False, "rtt_us": 300_000}
     lines = drawn(report_views.DrillView(drill(mm1=lanes(ws=LANE, http=LANE), mm2=lanes(ws=bad, http=slow))))
     assert lines[1].split() == "mm2 oxfun ws – FAILED no answer within 4 s".split()
-    assert lines[2].split() == "mm2 oxfun http 300.0 ms OVER not found".split()
-    assert lines[3].split() == "mm1 oxfun ws 3.1 ms within not found".split()
+    assert lines[2].split() == "mm2 oxfun http 300.0 ms OVER not found (expected)".split()
+    assert lines[3].split() == "mm1 oxfun ws 3.1 ms within not found (expected)".split()
     assert lines[-1] == "NOT GOOD; the budget is 250.0 ms"
 
 
@@ -313,6 +313,8 @@ def test_a_check_names_who_is_not_ready_and_why() -> None:
     assert drawn(report_views.check_view(found), 120) == [
         "checked through the running daemon, over its own connections",
         "mm1 (oxfun) is NOT READY: ws: login refused; http: no route",
+        "mm1: the venue does not say what the key may do",
+        "NOT GOOD: not ready: mm1",
         "another drill is under way",
     ]
 
