@@ -29,8 +29,7 @@ from .catalog import FAULTS, MOMENTS, plays
 from .gate import Gate
 from .loop_monitor import Gauge
 
-# cells in one process, however busy the machine is; one whose venue's lists lag waits for most of a minute
-AT_ONCE = {"light": 16, "lagging": 48, "heavy": 4}
+AT_ONCE = {"light": 16, "heavy": 4}  # cells in one process, however busy the machine is: more would come late
 MOST_AT_ONCE = 128  # on an idle machine, but for the heavy ones: cells spend their time waiting
 AGAIN_AT_ONCE = 3  # of those that were late
 STALL_S = 0.4  # the longest that the event loop's thread may compute without a turn for the others
@@ -93,9 +92,8 @@ async def work(keys: Sequence[Key], gate: Gate, *, tell: bool = False) -> list[O
 
 
 def kind(key: Key) -> str:
-    """Say what a process has to be like to play a cell: much to carry, much to wait for, or nothing special."""
-    fault, venue, _ = key
-    return "heavy" if FAULTS[fault].heavy else "lagging" if VENUES[venue].TIMING.list_lag_s else "light"
+    """Say what a process has to be like to play a cell: much to carry, or nothing special."""
+    return "heavy" if FAULTS[key[0]].heavy else "light"
 
 
 def run_here(keys: Sequence[Key], *, tell: bool = False, again: bool = False) -> list[Outcome]:
