@@ -27,7 +27,7 @@ from kill_switch.venues.crosstrade.replies import (
     list_reply,
 )
 from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
-from kill_switch.venues.crosstrade.strike import Target, TokenStriker, tag_of
+from kill_switch.venues.crosstrade.strike import Target, TokenStriker
 from kill_switch.venues.crosstrade.strike_plan import Plan, StrikePlanner
 from kill_switch.venues.crosstrade.tokens import BURST, READ_KEEPS, TOKENS, CrossTradeLimits, TokenBucket
 from kill_switch.venues.crosstrade.user_wire import (
@@ -37,6 +37,7 @@ from kill_switch.venues.crosstrade.user_wire import (
     SocketLoad,
     UserWire,
     cancel_target,
+    frame_builder,
     is_id,
     path_of,
     rpc_frame,
@@ -189,10 +190,10 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
         self._reach = AccountReach(ours, self.evidence)
         self._knowledge = OrderKnowledge(self.book, ours, self._planner, self._flattens, self._reach)
         self._equity = EquityReader(self._wire, ours)
-        self._cancels = {name: self._cancel(Target(name)) for name in self._accounts}
+        self._cancels = {target: self._cancel(target) for target in map(Target, self._accounts)}
         for command in self._cancels.values():
             _ = command.build(Instant(0, 0)).wire  # rendered now, so that a kill only writes
-        self.account_wide = self._cancels[self._accounts[0]]
+        self.account_wide = next(iter(self._cancels.values()))
         self.lists = (OrderList(LIST, one_page(self._wire.build("GET", ALL_ORDERS)), lambda data: data),)
         self.look_up = self._look_up
         self.book.on_whole_list = self._knowledge.on_whole_list
@@ -224,7 +225,7 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
             "cancel-one" if order else "cancel",
             self._wire.build("POST", path),
             partial(self._knowledge.judge_cancel, account, order),
-            frame=lambda number: rpc_frame(api, args, tag_of(number)),
+            frame=frame_builder(api, args),
             extra=bool(order),
             line=f"POST {path} {{}}",
             frame_line=rpc_frame(api, args).decode(),
@@ -232,8 +233,12 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
 
     def _commands(self, plan: Plan) -> dict[Target, CancelCommand]:
         """Return the cancels of a plan, account-wide ones first."""
-        singles = [Target(self._planner.owner(order_id), order_id) for order_id in plan[1]]
-        return {Target(name): self._cancels[name] for name in plan[0]} | {each: self._cancel(each) for each in singles}
+        chosen, order_ids = plan
+        if chosen == self._accounts and not order_ids:
+            return self._cancels
+        singles = [Target(self._planner.owner(order_id), order_id) for order_id in order_ids]
+        wide = {target: self._cancels[target] for target in map(Target, chosen)}
+        return wide | {target: self._cancel(target) for target in singles}
 
     def cancels(self, now: Instant) -> Iterable[CancelCommand]:
         return self._commands(self._planner.choose(self.book.orders, BURST, first=True)).values()
@@ -241,9 +246,7 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
     def prebuilt_command(self, now: Instant) -> Send | None:
         if not self._planner.is_every_account(self._wire.bucket.left(now)) or self.striker.is_waiting:
             return None
-        first = (
-            None if self._wire.carrier(now) is None else self.striker.prebuild(self._cancels[self._accounts[0]], now)
-        )
+        first = None if self._wire.carrier(now) is None else super().prebuilt_command(now)
         return first if isinstance(first, Send) else None
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
@@ -313,7 +316,7 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
         self._drilled += 1
         tag, conn = f"{DRILL} {self._drilled}", self._wire.carrier(now)
         if conn is not None:
-            self._wire.note_sent(conn, tag, now)
+            self._wire.note_sent((tag,), now)
         frame = rpc_frame("Cancel", {"account": account, "orderId": NO_ORDER}, tag)
         build = self._wire.build("POST", cancel_target(account, NO_ORDER))
         framed = self.drills.start_frame(conn, tag, frame, now)

@@ -121,7 +121,7 @@ class TokenStriker(Striker):
     def abandon_begun(self, now: Instant) -> None:
         """Forget the frame that was sent early, because the strike does not begin with it; its reply is ignored."""
         if isinstance(self._begun, Send) and self._next is not None:
-            self._wire.note_sent(self._begun.conn, tag_of(self._next[1]), now)
+            self._wire.note_sent([tag_of(self._next[1])], now)
         self._begun = self._next = None
 
     def strike_targets(
@@ -157,15 +157,22 @@ class TokenStriker(Striker):
         at_once = int(kill) if self._queue.cancels else max(1, int(left))
         room = self._wire.room(now)
         tokens = min(left, max(0.0, left - min(at_once, len(commands))))  # the first copies take theirs first
+        framed: list[TokenPart] = []
         for number, (target, command) in enumerate(commands.items()):
-            part = TokenPart(self, strike, command if number < room else command._replace(frame=None), target)
+            part = TokenPart(self, strike, command, target)
             part.again_s = self._second_route.cancel_s + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
-            if number < at_once:
+            if number < min(at_once, room):
+                framed.append(part)
                 yield from self._send(part, now, begun if number == 0 else None)
-            else:
-                _count(strike, part)
-                part.rank = part.rank or int(target.account not in holding)
-                yield from self._wait(part, now)
+                continue
+            _count(strike, part)
+            if number < at_once:
+                yield from self.start_twin(part, now)
+                continue
+            part.rank = part.rank or int(target.account not in holding)
+            yield from self._wait(part, now)
+        self._wire.note_sent([tag_of(part.number) for part in framed if part.framed], now)
+        strike.framed = [part for part in framed if part.framed and not part.target.order]
         if strike.framed and max(part.again_s for part in strike.framed) > SILENT_S:
             yield self._timers.start(SILENT_S, partial(self._on_silence, strike))
         if not idle:
@@ -173,14 +180,6 @@ class TokenStriker(Striker):
             return
         others = f"{len(commands)} other order(s) are cancelled by their ids" if commands else "nothing else is left"
         yield CancelAnswered(CancelOutcome.ACCEPTED, f"{idle}; {others}")
-
-    def _send(self, part: CommandPart, now: Instant, begun: Request | Send | None) -> Outputs:
-        outputs = super()._send(part, now, begun)
-        if part.framed and part.conn is not None and isinstance(part, TokenPart):
-            self._wire.note_sent(part.conn, tag_of(part.number), now)
-            if not part.target.order:
-                part.user_strike.framed.append(part)
-        return outputs
 
     def _copy_after_s(self, part: CommandPart, route: Route) -> float:
         return part.again_s if isinstance(part, TokenPart) else super()._copy_after_s(part, route)

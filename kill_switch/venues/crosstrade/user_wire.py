@@ -5,7 +5,7 @@ Every part of the adapter sends by it, so that each RPC is counted. § numbers a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import quote
@@ -126,10 +126,11 @@ class UserWire:
         """Return the connection for one more command now, or None: use REST."""
         return self.newest if self.room(now) else None
 
-    def note_sent(self, conn: int, tag: str, now: Instant) -> None:
-        """Count a command that is sent over the WebSocket."""
-        self.bucket.spend(now)
-        self.links[conn].waiting[tag] = now.mono_ns
+    def note_sent(self, tags: Sequence[str], now: Instant) -> None:
+        """Count commands that are sent now over the newest connection, by their ids."""
+        if tags and (conn := self.newest) is not None:
+            self.bucket.spend(now, len(tags))
+            self.links[conn].waiting.update(dict.fromkeys(tags, now.mono_ns))
 
     def on_answered(self, conn: int, tag: str, now: Instant, *, limited: bool) -> None:
         """Record the answer to a WebSocket command; `limited`: it was refused for want of tokens."""
@@ -163,7 +164,7 @@ class UserWire:
 
     def rpc(self, conn: int, tag: str, api: str, args: Mapping[str, str], part: FramePart, now: Instant) -> Send:
         """Build the frame of an RPC whose reply `part` waits for, and count its token."""
-        self.note_sent(conn, tag, now)
+        self.note_sent((tag,), now)
         self.frames.add(tag, conn, part)
         return Send(conn, rpc_frame(api, args, tag), command=api not in READS)
 
@@ -171,6 +172,12 @@ class UserWire:
 def rpc_frame(api: str, args: Mapping[str, str], tag: str = "") -> bytes:
     """Build the text of an RPC (§ 6); without a tag, as `fire --dry-run` shows it."""
     return orjson.dumps({"action": "rpc", **({"id": tag} if tag else {}), "api": api, "args": args})
+
+
+def frame_builder(api: str, args: Mapping[str, str]) -> Callable[[int], bytes]:
+    """Return the builder of a command's frame; a strike has many, so that only the id is put in."""
+    head, tail = rpc_frame(api, args, "k").split(b'"k"', 1)
+    return lambda number: b'%s"k%d"%s' % (head, number, tail)
 
 
 def path_of(account: str) -> str:

@@ -29,9 +29,8 @@ from .catalog import FAULTS, MOMENTS, plays
 from .gate import Gate
 from .loop_monitor import Gauge
 
-AT_ONCE = 16  # cells in one process, however busy the machine is
-MOST_AT_ONCE = 128  # on an idle machine: cells spend their time waiting
-HEAVY_AT_ONCE = 4
+AT_ONCE = {"light": 16, "heavy": 4}  # cells in one process, however busy the machine is: more would come late
+MOST_AT_ONCE = 128  # on an idle machine, but for the heavy ones: cells spend their time waiting
 AGAIN_AT_ONCE = 3  # of those that were late
 STALL_S = 0.4  # the longest that the event loop's thread may compute without a turn for the others
 GROWTH_MIB = 384  # of the process, whatever is sent to four accounts at once
@@ -97,15 +96,16 @@ def kind(key: Key) -> str:
     return "heavy" if FAULTS[key[0]].heavy else "light"
 
 
-def run_here(keys: Sequence[Key], *, tell: bool = False, at_once: int = AT_ONCE, most: int = 0) -> list[Outcome]:
-    """Play the cells in this process, on uvloop as the daemon runs: `at_once`, and up to `most` on an idle machine."""
+def run_here(keys: Sequence[Key], *, tell: bool = False, again: bool = False) -> list[Outcome]:
+    """Play the cells in this process, on uvloop as the daemon runs; `again`: few at once, for those that were late."""
     logging.getLogger("kill_switch").setLevel(logging.CRITICAL)
     outcomes: list[Outcome] = []
-    for each in ("light", "heavy"):
+    for each, at_once in AT_ONCE.items():
         if some := [key for key in keys if kind(key) == each]:
+            least = AGAIN_AT_ONCE if again else at_once
+            most = least if again or each == "heavy" else MOST_AT_ONCE
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                least = min(at_once, HEAVY_AT_ONCE) if each == "heavy" else at_once
-                outcomes += runner.run(_work(some, least, least if each == "heavy" else max(least, most), tell=tell))
+                outcomes += runner.run(_work(some, least, most, tell=tell))
     return outcomes
 
 
@@ -124,9 +124,9 @@ def cells(faults: Sequence[str], venues: Sequence[str], moments: Sequence[str]) 
     ]
 
 
-async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path | None, at_once: int) -> None:
+async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path | None, cells: str) -> None:
     """Have a process of its own play some cells."""
-    command = [sys.executable, "-m", "tests.system.fault_matrix", "--cells", str(at_once)]
+    command = [sys.executable, "-m", "tests.system.fault_matrix", "--cells", cells]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 20
     )
@@ -150,12 +150,12 @@ async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path |
             await process.wait()
 
 
-async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, at_once: int = AT_ONCE) -> list[Outcome]:
+async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, cells: str = "all") -> list[Outcome]:
     """Play cells in some processes of each kind, all at the same time: some wait while others compute."""
     told: list[Outcome] = []
-    kinds = [[key for key in keys if kind(key) == each] for each in ("light", "heavy")]
+    kinds = [[key for key in keys if kind(key) == each] for each in AT_ONCE]
     shares = [share for some in kinds for number in range(jobs) if (share := some[number::jobs])]
-    await asyncio.gather(*(_job(share, told, len(keys), log, at_once) for share in shares))
+    await asyncio.gather(*(_job(share, told, len(keys), log, cells) for share in shares))
     return told
 
 
@@ -199,13 +199,12 @@ def main() -> int:
     parser.add_argument("--moment", action="append", choices=MOMENTS)
     parser.add_argument("--jobs", type=int, default=2, help="one for each core; default 2")
     parser.add_argument("--log", type=Path, help="append what each cell came to, a JSON line a cell")
-    parser.add_argument("--cells", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--cells", choices=("all", "again"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.cells:
         gc.set_threshold(*COLLECT)  # as the daemon does
         gc.freeze()
-        most = MOST_AT_ONCE if given.cells == AT_ONCE else given.cells
-        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, at_once=given.cells, most=most)
+        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, again=given.cells == "again")
         return 0
     faults = [name for name in FAULTS if not given.fault or any(name.startswith(start) for start in given.fault)]
     if not faults:
@@ -216,7 +215,7 @@ def main() -> int:
     late = [(o.fault, o.venue, o.moment) for o in outcomes if o.late]
     if late:  # the other cells, or other programs, may have had the machine: once more, few at a time
         outcomes = [o for o in outcomes if not o.late]
-        outcomes += asyncio.run(_jobs(late, 1, given.log, AGAIN_AT_ONCE))
+        outcomes += asyncio.run(_jobs(late, 1, given.log, "again"))
     print(table(outcomes))
     failed = [o for o in outcomes if not o.ok]
     for outcome in failed:

@@ -11,7 +11,7 @@ from .loop_monitor import queued_s
 
 WINDOW_S = 0.5  # over which the load is measured
 BUSY = 0.5  # of the time: above it no further cell begins
-APART_S = 0.03  # between two beginnings: a cell begins with a dozen TLS handshakes
+APART_S = 0.1  # between two beginnings: a cell begins with a dozen TLS handshakes
 
 
 class Gate:
