@@ -90,11 +90,8 @@ def read_account(
     common, problems, _ = validate(CommonConfig, table, path)
     venue = table.get("venue")
     kind = venues.get(venue) if isinstance(venue, str) else None
-    if kind is None:  # because without the venue it is not known which other keys are right
-        return None, [_no_venue(config_path(path, "venue"), venue, venues), *problems]
-    unusable, remedy = kind.why_unusable()
-    if unusable:
-        return None, [Problem(config_path(path, "venue"), unusable, remedy), *problems]
+    if kind is None or kind.why_unusable()[0]:  # because it is not known then which other keys are right
+        return None, [_unusable_venue(config_path(path, "venue"), venue, venues), *problems]
 
     options, wrong, at_fault = validate(kind.Options, table, path, NO_HINTS)
     problems += wrong
@@ -136,10 +133,12 @@ def read_account(
     return account, []
 
 
-def _no_venue(path: str, name: object, venues: Mapping[str, type[Adapter]]) -> Problem:
-    """Return the problem with the name of a venue that is none; the hint lists those that need no ccxt."""
+def _unusable_venue(path: str, name: object, venues: Mapping[str, type[Adapter]]) -> Problem:
+    """Return the problem with a venue that cannot be used, or that is none; the hint lists those without ccxt."""
     from kill_switch.venues.ccxt.adapter import PREFIX, why_not_offered
 
+    if isinstance(name, str) and name in venues:
+        return Problem(path, *venues[name].why_unusable())
     if isinstance(name, str) and (why := why_not_offered(name)):
         return Problem(path, f'"{name}" is not offered', why)
     description = "missing" if name is None else safe_description(name, venues)

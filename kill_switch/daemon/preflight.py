@@ -69,10 +69,7 @@ def notes(config: Config) -> Iterator[str]:
                 f"read every {guard} only while it is tripped"
                 + (f"; its equity is read every {equity}" if name in config.measured else "")
             )
-    for name, account in config.accounts.items():
-        if own := account.adapter_class.OWN_ADAPTER:
-            where, rest = config_path("accounts", name), "it also hears pushes, measures equity and tries more"
-            yield f"{where}: {account.venue} is served without ccxt too, as {own}: {rest}"
+    yield from _better_adapters(config)
     for name, trigger in config.triggers.items():
         if not isinstance(trigger, FlagConfig):
             continue
@@ -81,6 +78,14 @@ def notes(config: Config) -> Iterator[str]:
             yield f"{where}: {trigger.path} is there: the daemon trips at once when it starts"
         elif not trigger.path.is_relative_to(config.daemon.runtime_dir) and not trigger.path.parent.is_dir():
             yield f"{where}: there is no directory {trigger.path.parent}: the trigger would be blind"
+
+
+def _better_adapters(config: Config) -> Iterator[str]:
+    """Yield a line for each account through ccxt whose venue has an adapter of its own."""
+    for name, account in config.accounts.items():
+        if own := account.adapter_class.OWN_ADAPTER:
+            where, why = config_path("accounts", name), "it also gets pushes, measures equity and tries more"
+            yield f"{where}: {account.venue} is served without ccxt too, as {own}: {why}"
 
 
 def _made_by_systemd(key: str, path: Path) -> bool:

@@ -28,8 +28,9 @@ from kill_switch.core import record_codec
 from kill_switch.journal import records
 from kill_switch.outbound import metric_table
 from kill_switch.venues import VENUES
-from kill_switch.venues.options import VenueOptions
-from tests.repository import simulator_tables, status_screens
+from kill_switch.venues.ccxt.options import CcxtOptions
+from kill_switch.venues.options import HttpOptions
+from tests.repository import ccxt_tables, simulator_tables, status_screens
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/reference"
@@ -54,6 +55,7 @@ example with comments.
 read in the order of the patterns, then of the names. They have `[accounts.NAME]`, `[triggers.NAME]` and
 `[defaults.<venue>]` only. A name in two files, a file that cannot be read, and a file or directory that others can
 write are errors. A reload reads all files again."""
+CCXT = "`rest_url` and `products` have defaults of the id. Secrets: those of the id. [The ids](../venues/ccxt.md)."
 ACCOUNTS = (
     '`venue` is the kind of venue; its own keys follow. A secret is `{ credential = "NAME" }`, `{ file = "/PATH" }` or '
     '`{ env = "NAME" }`. `[defaults.<venue>]` holds keys for all accounts of a '
@@ -188,6 +190,7 @@ def configuration() -> str:
         wanted += [f"optional, all or none: {_codes(together)}" for together in venue.optional_secrets(defaults)]
         secrets = "; ".join(wanted)
         lines += [*_table(f'[accounts.NAME], venue = "{name}"', venue.Options), "", f"Secrets: {secrets}."]
+    lines += [*_table('[accounts.NAME], venue = "ccxt:ID"', CcxtOptions), "", CCXT]
     for kind, trigger in schema.KINDS.items():
         lines += _table(f'[triggers.NAME], kind = "{kind}"', trigger, kind)
     return "\n".join(lines) + "\n"
@@ -204,7 +207,7 @@ def _table(title: str, model: type[BaseModel], prefix: str = "") -> list[str]:
         if name != "kind":
             key = field.alias or name
             means = [comments.get(name, ""), *_rules(key, field, prefix)]
-            if issubclass(model, VenueOptions):
+            if issubclass(model, HttpOptions):
                 means = [model.describe(name), _one_of(field)]
             says = filter(None, means)
             rows.append(f"| `{key}` | {_default(field)} | {_cell('; '.join(says))} |")
@@ -326,6 +329,7 @@ def venue_page() -> str:
             lines += ["", f"{title}:", "", *(f"- {phrase}" for phrase in phrases)]
         lines += ["", "| a guess | what covers a wrong one |", "|---|---|"]
         lines += [f"| {_cell(fact)} | {_cell(cover)} |" for fact, cover in venue.GUESSES]
+    lines += ["", "## ccxt:ID", "", "[Venues through ccxt](../venues/ccxt.md) has the same of each id."]
     return "\n".join(lines) + "\n"
 
 
@@ -342,6 +346,7 @@ def pages() -> dict[Path, str]:
         PAGES / "metrics.md": HEAD + metrics(),
         PAGES / "status-screens.md": HEAD + status_screens.page(),
         PAGES / "venues.md": HEAD + venue_page(),
+        ccxt_tables.PAGE: ccxt_tables.made(ccxt_tables.PAGE.read_text("utf-8")),
         simulator_tables.PAGE: simulator_tables.made(simulator_tables.PAGE.read_text("utf-8")),
     }
 

@@ -15,7 +15,7 @@ from kill_switch.venues import EVERY_VENUE
 from kill_switch.venues.ccxt import library
 from kill_switch.venues.ccxt.adapter import CcxtAccount, adapter_of
 from kill_switch.venues.ccxt.offered import OFFERED
-from kill_switch.venues.ccxt.profile import CREDENTIALS, Endpoint, Product
+from kill_switch.venues.ccxt.profile import CREDENTIALS, Endpoint, Part
 from kill_switch.venues.ccxt.refused import REFUSED
 from kill_switch.venues.messages import Call, CancelAnswered, NotReady, OrdersRead, Output, Ready, Replied
 from kill_switch.venues.request import Request
@@ -52,7 +52,7 @@ def account(name: str, **options: object) -> CcxtAccount:
 
 
 def play(adapter: CcxtAccount, outputs: Iterable[Output], answer: Callable[[Call], tuple[int, Any]]) -> list[Output]:
-    """Answer each call, those that follow too; return what was not a call."""
+    """Proof each call, those that follow too; return what was not a call."""
     facts: list[Output] = []
     queue = list(outputs)
     while queue:
@@ -67,7 +67,7 @@ def play(adapter: CcxtAccount, outputs: Iterable[Output], answer: Callable[[Call
 
 
 def documented(name: str, *, is_empty: bool = False) -> Callable[[Call], tuple[int, Any]]:
-    """Answer each request as its venue documents it: by its target, and among equal ones by their order."""
+    """Proof each request as its venue documents it: by its target, and among equal ones by their order."""
     answers, parts = ANSWERS[name], default_parts(name)
     lists = answers.empty if is_empty else answers.lists
     endpoints = [(part, cancel.endpoint) for part in parts for cancel in part.cancels]
@@ -85,7 +85,7 @@ def documented(name: str, *, is_empty: bool = False) -> Callable[[Call], tuple[i
     return answer
 
 
-def default_parts(name: str) -> list[Product]:
+def default_parts(name: str) -> list[Part]:
     profile = OFFERED[name]
     return [profile.products[product] for product in profile.default_products]
 
@@ -223,9 +223,7 @@ def test_ccxt_reads_the_same_ids_out_of_the_lists(name: str) -> None:
     assert sorted(filter(None, seen)) == sorted(ours)
 
 
-def play_list(
-    adapter: CcxtAccount, part: Product, endpoint: Endpoint, answer: Callable[[Call], tuple[int, Any]]
-) -> Any:
+def play_list(adapter: CcxtAccount, part: Part, endpoint: Endpoint, answer: Callable[[Call], tuple[int, Any]]) -> Any:
     (listing,) = (each for each in adapter.lists if each.line == part.line(endpoint))
     request = listing.page("")(NOW)
     _, body = answer(Call("", request, Route.HTTP, False, False, False, 1.0))

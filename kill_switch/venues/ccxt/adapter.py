@@ -1,6 +1,6 @@
 """Speak to a venue through ccxt: a profile's requests, which ccxt signs, on the account's own HTTP lane.
 
-There is no WebSocket: lists alone show orders. A strike sends every command of the account's products; where a venue
+There is no WebSocket: lists alone show orders. A strike sends every command of the account's products. Where a venue
 cancels by symbol, it sends them for each symbol of the book, and reads the lists beside that.
 """
 
@@ -17,7 +17,7 @@ from kill_switch.venues.ccxt import library
 from kill_switch.venues.ccxt.codec import Codec
 from kill_switch.venues.ccxt.offered import OFFERED
 from kill_switch.venues.ccxt.options import CcxtOptions, options_of
-from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Path, Product, value_at
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Path, value_at
 from kill_switch.venues.ccxt.refused import REFUSED
 from kill_switch.venues.ccxt.replies import cursor_of, items_of, judge_cancel, read_order
 from kill_switch.venues.decode import header_safe
@@ -45,7 +45,7 @@ SYMBOLS_AGAIN = 8  # of a strike that follows another: each takes a request of t
 
 
 class CcxtAccount(KitAdapter[CcxtOptions]):
-    """One account at a venue that ccxt knows; a subclass has the profile of its id."""
+    """An account at a venue that ccxt knows; a subclass has the profile of its id."""
 
     PROFILE: ClassVar[IdProfile]
     PUSHES_ORDERS: ClassVar[bool] = False
@@ -126,7 +126,7 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _command(self, part: Product, cancel: Cancel, symbol: str = "") -> CancelCommand:
+    def _command(self, part: Part, cancel: Cancel, symbol: str = "") -> CancelCommand:
         line = part.line(cancel.endpoint)
         return CancelCommand(
             cancel.endpoint.path,
@@ -135,7 +135,7 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
             line=line.replace("{symbol}", symbol) if symbol else line,
         )
 
-    def _order_list(self, part: Product, listing: Listing) -> OrderList:
+    def _order_list(self, part: Part, listing: Listing) -> OrderList:
         return OrderList(
             listing.name,
             partial(self._page, listing),
@@ -158,7 +158,7 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
             yield from self.fan_out.strike(now)
 
     def _account_wide(self) -> Iterator[CancelCommand]:
-        """Yield the commands that need no symbol; the first is the one that may have been sent early."""
+        """Yield the commands that need no symbol; the first of them may have left early."""
         for index, each in enumerate(self._wide):
             yield self._command(*each) if index or self.account_wide is None else self.account_wide
 
@@ -238,7 +238,7 @@ def adapter_of(exchange_id: str) -> type[CcxtAccount]:
     return type(f"Ccxt{exchange_id.capitalize()}", (CcxtAccount,), facts)
 
 
-def _costs(pool: str, requests: Iterable[tuple[Product, Endpoint]]) -> Iterator[Cost]:
+def _costs(pool: str, requests: Iterable[tuple[Part, Endpoint]]) -> Iterator[Cost]:
     """Yield the requests that take more of the pool than one unit."""
     for part, endpoint in requests:
         if endpoint.weight != 1:

@@ -76,7 +76,10 @@ class Codec:
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def build(self, endpoint: Endpoint, **values: object) -> Build:
-        """Return the builder of a request; each copy is signed anew. `values` fill the parameters' placeholders."""
+        """Return the builder of a request; each copy has a signature of its own.
+
+        `values` fill the placeholders of the parameters.
+        """
         params = {name: self._fill(value, values) for name, value in endpoint.params.items()}
         api, method, path = list(endpoint.api), endpoint.method, endpoint.path
 
@@ -98,7 +101,7 @@ class Codec:
         return values[name] if name in values else self._settings[name]
 
     def _set_time(self, now: Instant) -> None:
-        """Let the class read this moment as its clock."""
+        """Make this moment the clock of the class."""
         profile, wall_ns = self._profile, now.wall_ns
         if profile.clock_window_s is not None:
             wall_ns += self._clock.offset_ns

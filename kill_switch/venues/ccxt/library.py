@@ -24,10 +24,10 @@ INSTALL = "pip install 'kill-switch[ccxt]'"
 def why_unusable() -> str:
     """Return why ccxt cannot be used here; "" if it can. Nothing is imported."""
     try:
-        found = importlib.metadata.version("ccxt")
+        installed = importlib.metadata.version("ccxt")
     except importlib.metadata.PackageNotFoundError:
         return "ccxt is not installed"
-    return "" if found == VERSION else f"ccxt {found} is installed, where {VERSION} is needed"
+    return "" if installed == VERSION else f"ccxt {installed} is installed, where {VERSION} is needed"
 
 
 def errors() -> Any:
@@ -64,7 +64,7 @@ def _module(name: str) -> ModuleType:
 
 @contextmanager
 def _without_init() -> Iterator[None]:
-    """Let submodules of ccxt be imported while its `__init__`, which imports every exchange, does not run."""
+    """Make submodules of ccxt importable without its `__init__`, which imports every exchange."""
     if "ccxt" in sys.modules:
         yield
         return

@@ -1,4 +1,4 @@
-"""The ids of ccxt that are offered, with what is known of each.
+"""List the ids of ccxt that are offered, with their profiles.
 
 A test compares each profile with ccxt's own tables, and lets it read the answers that the venue documents.
 """

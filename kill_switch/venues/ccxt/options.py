@@ -7,7 +7,7 @@ from typing import Any, ClassVar, get_args
 
 from pydantic import Field, create_model, field_validator, model_validator
 
-from kill_switch.venues.ccxt.profile import IdProfile, Product
+from kill_switch.venues.ccxt.profile import IdProfile, Part
 from kill_switch.venues.options import HttpOptions
 
 SettingValue = bool | int | str
@@ -25,7 +25,7 @@ class CcxtOptions(HttpOptions):
     options: dict[str, SettingValue] = Field(default_factory=dict, description="what the id needs to know besides")
 
     @property
-    def parts(self) -> tuple[Product, ...]:
+    def parts(self) -> tuple[Part, ...]:
         """The products that a kill covers."""
         return tuple(self.PROFILE.products[name] for name in self.products)
 

@@ -1,4 +1,4 @@
-"""Define what is known of one id of ccxt: requests, where their answers have what, limits, gaps.
+"""Define the profile of one id of ccxt: requests, where their answers have what, limits, gaps.
 
 `offered` has the profiles. They are data; `adapter` makes an adapter of one.
 """
@@ -39,8 +39,8 @@ class Endpoint(NamedTuple):
     weight: float = 1.0  # the units that it takes of the id's pool
 
 
-class Answer(NamedTuple):
-    """What the answer to a cancel has if it was carried out; without it the outcome is unknown."""
+class Proof(NamedTuple):
+    """The proof in an answer that a cancel was carried out; without it the outcome is unknown."""
 
     path: Path = ()
     kind: type | tuple[type, ...] = dict
@@ -56,7 +56,7 @@ class Cancel(NamedTuple):
     """A command of a strike."""
 
     endpoint: Endpoint
-    answer: Answer
+    answer: Proof
 
 
 class Listing(NamedTuple):
@@ -77,7 +77,7 @@ class Listing(NamedTuple):
     cursor_param: str = ""  # the parameter that the cursor goes into
 
 
-class Product(NamedTuple):
+class Part(NamedTuple):
     """A part of an account: its host, the commands that cancel it, the lists that show it."""
 
     host: str
@@ -111,12 +111,12 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class IdProfile:
-    """What is known of an id. § numbers in `guesses` are those of docs/venues/ccxt.md."""
+    """The facts of an id. § numbers in `guesses` are those of docs/venues/ccxt.md."""
 
     id: str
     venue: str  # its name for people
-    secrets: tuple[str, ...]  # those that ccxt's `requiredCredentials` names, by our names
-    products: Mapping[str, Product]
+    secrets: tuple[str, ...]  # those that ccxt requires, by our names
+    products: Mapping[str, Part]
     pool: Pool
     clock_window_s: float | None = None  # how far the time of a signature may be off; None: it has a nonce
     is_rising: bool = False  # no two signatures may have the same time or nonce

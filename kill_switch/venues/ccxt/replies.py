@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
-from kill_switch.venues.ccxt.profile import Answer, Listing, value_at
+from kill_switch.venues.ccxt.profile import Listing, Proof, value_at
 from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.order_names import OrderNames
@@ -14,8 +14,8 @@ from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 KEY = ""  # in an order of an object of orders: its key there
 
 
-def judge_cancel(answer: Answer, reply: Reply) -> CancelResult:
-    """Judge the answer to a cancel by what its profile says that it has; without that, the outcome is unknown."""
+def judge_cancel(answer: Proof, reply: Reply) -> CancelResult:
+    """Judge the answer to a cancel: without the proof that its profile names, the outcome is unknown."""
     if not reply.ok:
         return CancelResult(reply._replace(not_found=reply.not_found and answer.none_is_error))
     value = value_at(reply.data, answer.path)
@@ -33,7 +33,7 @@ def judge_cancel(answer: Answer, reply: Reply) -> CancelResult:
     return _of_items(answer, items, reply)
 
 
-def _of_items(answer: Answer, items: list[Any], reply: Reply) -> CancelResult:
+def _of_items(answer: Proof, items: list[Any], reply: Reply) -> CancelResult:
     """Judge an answer that names the orders; with one whose cancel has failed, the outcome is unknown."""
     is_good = [answer.each is None or value_at(item, answer.each[0]) in answer.each[1] for item in items]
     ids = [as_text(value_at(item, answer.id)) for item, good in zip(items, is_good, strict=True) if good]
@@ -45,7 +45,7 @@ def _of_items(answer: Answer, items: list[Any], reply: Reply) -> CancelResult:
     return CancelResult(reply._replace(evidence=f"{len(ids)} order(s) cancelled"), len(ids), ids)
 
 
-def _kinds(answer: Answer) -> tuple[type, ...]:
+def _kinds(answer: Proof) -> tuple[type, ...]:
     return answer.kind if isinstance(answer.kind, tuple) else (answer.kind,)
 
 

@@ -35,7 +35,10 @@ def verdict_of(exchange: Any, errors: Any, address: str, replied: Replied, body:
 
 
 def _of_error(error: Exception, errors: Any) -> Reply:
-    """Return the verdict on an exception; the first class that fits counts. What is not known to refuse is unknown."""
+    """Return the verdict on an exception; the first class that fits counts.
+
+    Any other error leaves the outcome unknown.
+    """
     unknown = Reply(ReplyOutcome.UNKNOWN, "")
     refused = Reply(ReplyOutcome.REFUSED, "")
     verdicts: tuple[tuple[type[Exception], Reply], ...] = (

@@ -75,7 +75,9 @@ def test_products_choose_the_host_that_is_not_given(tmp_path: Path) -> None:
         ("ccxt:paymium", "", "is not offered; its open orders cannot be read"),
     ],
 )
-def test_what_does_not_fit_the_id_is_a_problem_that_names_it(tmp_path: Path, venue: str, more: str, words: str) -> None:
+def test_a_key_that_does_not_fit_the_id_is_a_problem_that_names_it(
+    tmp_path: Path, venue: str, more: str, words: str
+) -> None:
     assert words in problem(tmp_path, venue, more)
 
 
@@ -126,7 +128,7 @@ def test_another_version_of_ccxt_is_not_used(tmp_path: Path, monkeypatch: pytest
     assert "ccxt 4.5.91 is installed, where 4.5.90 is needed" in problem(tmp_path, "ccxt:kraken")
 
 
-def test_every_id_says_where_its_orders_are_and_what_is_not_covered() -> None:
+def test_every_id_has_commands_and_lists_for_each_product() -> None:
     for profile in OFFERED.values():
         assert profile.covered and profile.products
         assert all(part.cancels and part.lists for part in profile.products.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
-from kill_switch.venues.ccxt.profile import Answer, Cancel, Endpoint, IdProfile, Listing, Product
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
@@ -14,11 +14,11 @@ NO_ORDER = 2**63 - 1  # well-formed, and no order has it
 LAG = Guess("lists lag by 20 s at most", "clean reads span that, and the guard reads on")
 
 
-def _spot(host: str) -> Product:
-    return Product(
+def _spot(host: str) -> Part:
+    return Part(
         host,
         "/api/v3/",
-        (Cancel(private("DELETE", "openOrders", symbol="{symbol}"), Answer((), list, none_is_error=True)),),
+        (Cancel(private("DELETE", "openOrders", symbol="{symbol}"), Proof((), list, none_is_error=True)),),
         (Listing("open", private("GET", "openOrders", 80.0), (), id=("orderId",), is_id_of_symbol=True),),
         is_by_symbol=True,
         ping=Endpoint(("public",), "GET", "ping"),
@@ -27,12 +27,12 @@ def _spot(host: str) -> Product:
     )
 
 
-def _futures(name: str, symbol: str) -> Product:
+def _futures(name: str, symbol: str) -> Part:
     section = (f"{name}Private",)
-    done = Answer(("code",), (int, str), good=(200, "200"), none_is_error=True)
+    done = Proof(("code",), (int, str), good=(200, "200"), none_is_error=True)
     orders = Endpoint(section, "GET", "openOrders", {}, 40.0)
     algos = Endpoint(section, "GET", "openAlgoOrders", {}, 40.0)
-    return Product(
+    return Part(
         f"{name}.binance.com",
         f"/{name}/v1/",
         tuple(
@@ -50,7 +50,7 @@ def _futures(name: str, symbol: str) -> Product:
     )
 
 
-def _profile(id: str, venue: str, products: Mapping[str, Product], pool: float, own_adapter: str) -> IdProfile:
+def _profile(id: str, venue: str, products: Mapping[str, Part], pool: float, own_adapter: str) -> IdProfile:
     return IdProfile(
         id=id,
         venue=venue,

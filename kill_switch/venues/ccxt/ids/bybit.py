@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
-from kill_switch.venues.ccxt.profile import Answer, Cancel, IdProfile, Listing, Product
+from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
 _SPOT_FILTERS = ("Order", "tpslOrder", "StopOrder", "OcoOrder", "BidirectionalTpslOrder")
-_BYBIT_DONE = Answer(("retCode",), int, good=(0,), ids_at=("result", "list"), id=("orderId",))
+_BYBIT_DONE = Proof(("retCode",), int, good=(0,), ids_at=("result", "list"), id=("orderId",))
 
 
-def _bybit_product(
-    host: str, requests: tuple[Mapping[str, Any], ...], lists: Mapping[str, Mapping[str, Any]]
-) -> Product:
-    return Product(
+def _bybit_product(host: str, requests: tuple[Mapping[str, Any], ...], lists: Mapping[str, Mapping[str, Any]]) -> Part:
+    return Part(
         host,
         "/",
         tuple(Cancel(private("POST", "v5/order/cancel-all", **params), _BYBIT_DONE) for params in requests),

@@ -1,4 +1,4 @@
-"""What the profiles of several ids have."""
+"""Hold the parts that the profiles of several ids share."""
 
 from __future__ import annotations
 

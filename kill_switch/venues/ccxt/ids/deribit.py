@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
-from kill_switch.venues.ccxt.profile import Answer, Cancel, IdProfile, Listing, Product
+from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof
 from kill_switch.venues.kit.pools import Pool
 
 DERIBIT = IdProfile(
@@ -11,10 +11,10 @@ DERIBIT = IdProfile(
     venue="Deribit",
     secrets=KEY_AND_SECRET,
     products={
-        "all": Product(
+        "all": Part(
             "www.deribit.com",
             "/api/v2/private/",
-            (Cancel(private("GET", "cancel_all"), Answer(("result",), int, is_count=True)),),
+            (Cancel(private("GET", "cancel_all"), Proof(("result",), int, is_count=True)),),
             tuple(
                 Listing(
                     name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, WHOLE_LIST, private
-from kill_switch.venues.ccxt.profile import Answer, Cancel, IdProfile, Listing, Product
+from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof
 from kill_switch.venues.kit.pools import Pool
 
 KRAKEN = IdProfile(
@@ -11,10 +11,10 @@ KRAKEN = IdProfile(
     venue="Kraken spot",
     secrets=KEY_AND_SECRET,
     products={
-        "spot": Product(
+        "spot": Part(
             "api.kraken.com",
             "/0/private/",
-            (Cancel(private("POST", "CancelAll"), Answer(("result", "count"), int, is_count=True)),),
+            (Cancel(private("POST", "CancelAll"), Proof(("result", "count"), int, is_count=True)),),
             (
                 Listing(
                     "open",
@@ -42,13 +42,13 @@ KRAKENFUTURES = IdProfile(
     venue="Kraken derivatives",
     secrets=KEY_AND_SECRET,
     products={
-        "futures": Product(
+        "futures": Part(
             "futures.kraken.com",
             "/derivatives/api/v3/",
             (
                 Cancel(
                     private("POST", "cancelallorders", 25.0),
-                    Answer(
+                    Proof(
                         ("cancelStatus", "status"),
                         str,
                         good=("cancelled", "noOrdersToCancel"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, TRIGGERS_LISTED, WHOLE_LIST, private
-from kill_switch.venues.ccxt.profile import Answer, Cancel, Endpoint, IdProfile, Listing, Product
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
@@ -14,10 +14,10 @@ def _hitbtc(id: str, venue: str, host: str) -> IdProfile:
         venue=venue,
         secrets=KEY_AND_SECRET,
         products={
-            name: Product(
+            name: Part(
                 host,
                 "/api/3/",
-                (Cancel(private("DELETE", f"{name}/order"), Answer((), list, ids_at=(), id=("id",))),),
+                (Cancel(private("DELETE", f"{name}/order"), Proof((), list, ids_at=(), id=("id",))),),
                 (Listing(name, private("GET", f"{name}/order"), ()),),
             )
             for name in ("spot", "margin", "futures")
@@ -42,13 +42,13 @@ ALPACA = IdProfile(
     venue="Alpaca",
     secrets=KEY_AND_SECRET,
     products={
-        "all": Product(
+        "all": Part(
             "api.alpaca.markets",
             "/",
             (
                 Cancel(
                     Endpoint(("trader", "private"), "DELETE", "v2/orders"),
-                    Answer((), list, ids_at=(), id=("id",), each=(("status",), (200,))),
+                    Proof((), list, ids_at=(), id=("id",), each=(("status",), (200,))),
                 ),
             ),
             (
@@ -73,13 +73,13 @@ BACKPACK = IdProfile(
     venue="Backpack",
     secrets=KEY_AND_SECRET,
     products={
-        "all": Product(
+        "all": Part(
             "api.backpack.exchange",
             "/",
             (
                 Cancel(
                     private("DELETE", "api/v1/orders", symbol="{symbol}"),
-                    Answer((), list, ids_at=(), id=("id",)),
+                    Proof((), list, ids_at=(), id=("id",)),
                 ),
             ),
             (Listing("open", private("GET", "api/v1/orders"), ()),),
@@ -100,13 +100,13 @@ BITFINEX = IdProfile(
     venue="Bitfinex",
     secrets=KEY_AND_SECRET,
     products={
-        "all": Product(
+        "all": Part(
             "api.bitfinex.com",
             "/v2/",
             (
                 Cancel(
                     private("POST", "auth/w/order/cancel/multi", all=1),
-                    Answer((6,), str, good=("SUCCESS",), ids_at=(4,), id=(0,)),
+                    Proof((6,), str, good=("SUCCESS",), ids_at=(4,), id=(0,)),
                 ),
             ),
             (Listing("open", private("POST", "auth/r/orders"), (), id=(0,), symbol=(3,), status=(13,)),),
@@ -125,13 +125,13 @@ CRYPTOCOM = IdProfile(
     venue="Crypto.com Exchange",
     secrets=KEY_AND_SECRET,
     products={
-        "all": Product(
+        "all": Part(
             "api.crypto.com",
             "/exchange/v1/",
             (
                 Cancel(
                     Endpoint(("v1", "private"), "POST", "private/cancel-all-orders", {"type": "ALL"}),
-                    Answer(("code",), int, good=(0,)),
+                    Proof(("code",), int, good=(0,)),
                 ),
             ),
             (
@@ -162,13 +162,13 @@ GEMINI = IdProfile(
     venue="Gemini",
     secrets=KEY_AND_SECRET,
     products={
-        "all": Product(
+        "all": Part(
             "api.gemini.com",
             "/",
             (
                 Cancel(
                     private("POST", "v1/order/cancel/all"),
-                    Answer(("result",), str, good=("ok",), ids_at=("details", "cancelledOrders")),
+                    Proof(("result",), str, good=("ok",), ids_at=("details", "cancelledOrders")),
                 ),
             ),
             (Listing("open", private("POST", "v1/orders"), (), id=("order_id",), status=("type",)),),

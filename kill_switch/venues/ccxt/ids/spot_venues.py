@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, TRIGGERS_LISTED, WHOLE_LIST, private
-from kill_switch.venues.ccxt.profile import Answer, Cancel, Endpoint, IdProfile, Listing, Product, Setting
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof, Setting
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
@@ -12,13 +12,13 @@ BITSTAMP = IdProfile(
     venue="Bitstamp",
     secrets=KEY_AND_SECRET,
     products={
-        "spot": Product(
+        "spot": Part(
             "www.bitstamp.net",
             "/api/v2/",
             (
                 Cancel(
                     private("POST", "cancel_all_orders/"),
-                    Answer(("success",), bool, good=(True,), ids_at=("canceled",), id=("id",)),
+                    Proof(("success",), bool, good=(True,), ids_at=("canceled",), id=("id",)),
                 ),
             ),
             (Listing("open", private("POST", "open_orders/all/"), (), symbol=("currency_pair",), status=()),),
@@ -38,13 +38,13 @@ BITVAVO = IdProfile(
     venue="Bitvavo",
     secrets=KEY_AND_SECRET,
     products={
-        "spot": Product(
+        "spot": Part(
             "api.bitvavo.com",
             "/v2/",
             (
                 Cancel(
                     private("DELETE", "orders", 100.0, operatorId="{operatorId}"),
-                    Answer((), list, ids_at=(), id=("orderId",)),
+                    Proof((), list, ids_at=(), id=("orderId",)),
                 ),
             ),
             (Listing("open", private("GET", "ordersOpen", 100.0), (), id=("orderId",), symbol=("market",)),),
@@ -64,10 +64,10 @@ BITSO = IdProfile(
     venue="Bitso",
     secrets=KEY_AND_SECRET,
     products={
-        "spot": Product(
+        "spot": Part(
             "bitso.com",
             "/api/v3/",
-            (Cancel(private("DELETE", "orders/all"), Answer(("success",), bool, good=(True,), ids_at=("payload",))),),
+            (Cancel(private("DELETE", "orders/all"), Proof(("success",), bool, good=(True,), ids_at=("payload",))),),
             (
                 Listing(
                     "open",
@@ -93,13 +93,13 @@ POLONIEX = IdProfile(
     venue="Poloniex",
     secrets=KEY_AND_SECRET,
     products={
-        "spot": Product(
+        "spot": Part(
             "api.poloniex.com",
             "/",
             tuple(
                 Cancel(
                     private("DELETE", path, symbols=[]),
-                    Answer((), list, ids_at=(), id=("orderId",), each=(("code",), (200, "200"))),
+                    Proof((), list, ids_at=(), id=("orderId",), each=(("code",), (200, "200"))),
                 )
                 for path in ("orders", "smartorders")
             ),
@@ -121,10 +121,10 @@ BTCMARKETS = IdProfile(
     venue="BTC Markets",
     secrets=KEY_AND_SECRET,
     products={
-        "spot": Product(
+        "spot": Part(
             "api.btcmarkets.net",
             "/v3/",
-            (Cancel(private("DELETE", "orders"), Answer((), list, ids_at=(), id=("orderId",))),),
+            (Cancel(private("DELETE", "orders"), Proof((), list, ids_at=(), id=("orderId",))),),
             (
                 Listing(
                     "open",
@@ -149,10 +149,10 @@ COINBASEEXCHANGE = IdProfile(
     venue="Coinbase Exchange",
     secrets=(*KEY_AND_SECRET, "passphrase"),
     products={
-        "spot": Product(
+        "spot": Part(
             "api.exchange.coinbase.com",
             "/",
-            (Cancel(private("DELETE", "orders"), Answer((), list, ids_at=())),),
+            (Cancel(private("DELETE", "orders"), Proof((), list, ids_at=())),),
             (Listing("open", private("GET", "orders", limit=1000), (), symbol=("product_id",), full=1000),),
         )
     },
@@ -168,17 +168,17 @@ GATE = IdProfile(
     venue="Gate",
     secrets=KEY_AND_SECRET,
     products={
-        "spot": Product(
+        "spot": Part(
             "api.gateio.ws",
             "/api/v4/spot/",
             (
                 Cancel(
                     Endpoint(("private", "spot"), "DELETE", "orders"),
-                    Answer((), list, ids_at=(), id=("id",)),
+                    Proof((), list, ids_at=(), id=("id",)),
                 ),
                 Cancel(
                     Endpoint(("private", "spot"), "DELETE", "price_orders"),
-                    Answer((), list),
+                    Proof((), list),
                 ),
             ),
             (
