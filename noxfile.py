@@ -1,7 +1,7 @@
 """Sessions for contributors and for CI: `nox -l` lists them, `nox -s unit` runs one, `-- WORDS` passes words on.
 
-Most sessions use the environment that nox itself is in: `.venv/bin/nox -s unit`. `newest`, `lowest` and `lock` make
-their own, and need the network. `tests/repository/test_suites.py` checks that each test belongs to a session.
+Most sessions use the environment that nox itself is in: `.venv/bin/nox -s unit`. `clients`, `newest`, `lowest` and
+`lock` make their own, and need the network. `tests/repository/test_suites.py` checks that each test is in a session.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ SYSTEM = (  # real sockets and processes
     *(f"tests/system/{folder}" for folder in "security e2e fault_matrix crash fuzz".split()),
 )
 SYSTEMD = ("tests/system/systemd",)
+CLIENTS = {  # tests of clients that others wrote; the two cannot live in one environment
+    "sdks": tuple(f"tests/clients/test_{venue}_clients.py" for venue in "binance deribit kraken".split()),
+    "ccxt": ("tests/clients/test_older_ccxt.py",),
+}
 LONG = {  # the full figures, shortest first
     "many-orders": ("tests.system.load.many_orders",),
     "flood": ("tests.system.load.flood",),
@@ -111,6 +115,15 @@ def systemd(session: nox.Session) -> None:
     python(session, "-m", "pytest", "-n", "0", "-m", "systemd", *SYSTEMD, *session.posargs, env=env)
 
 
+@nox.session(venv_backend="virtualenv")
+@nox.parametrize("of", [nox.param(name, id=name) for name in CLIENTS])
+def clients(session: nox.Session, of: str) -> None:
+    """Clients that others wrote, at the simulators: the venues' SDKs, and a ccxt that still has OX.FUN and KUNA."""
+    session.install("--require-hashes", "-r", f"requirements/clients-{of}.txt")
+    session.install("--no-deps", "-e", ".")
+    session.run("pytest", "-W", "default", *CLIENTS[of], *session.posargs)  # their warnings are their own
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """The site, strict, and the pages that are made from the code."""
@@ -155,6 +168,9 @@ def lock(session: nox.Session) -> None:
     for name, extras in EXTRAS.items():
         constrained = ("-c", "requirements/dev.txt", "-o", f"requirements/{name}.txt")
         session.run(*COMPILE, *extras, *sources, *constrained)
+    for name in CLIENTS:
+        inputs = (*sources, "requirements/clients.in", f"requirements/clients-{name}.in")
+        session.run(*COMPILE, "--extra", "sim", *inputs, "-o", f"requirements/clients-{name}.txt")
 
 
 def expand(paths: tuple[str, ...]) -> list[str]:

@@ -3,6 +3,7 @@
     KillSwitchError            1
     ├── ConfigError           78   EX_CONFIG: every problem of a configuration, at once
     ├── Unreachable           69   EX_UNAVAILABLE: no daemon answers on the control socket
+    │   └── Unresponsive      69   a daemon has the control socket open and does not answer
     ├── NotAllowed            77   EX_NOPERM: the caller may not do this
     ├── AlreadyRunning        75   EX_TEMPFAIL: another daemon holds the state directory
     ├── CannotCreate          73   EX_CANTCREAT: the file exists, or cannot be written
@@ -18,6 +19,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# the hint for a caller without the rights that the default directories need
+OWN_DIRECTORIES = "for a daemon of your own, name directories of yours as state_dir and runtime_dir in [daemon]"
+
 
 class KillSwitchError(Exception):
     """Base class of all errors; `str()` is one line for people that shows nothing secret."""
@@ -27,11 +31,12 @@ class KillSwitchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A fault of a configuration: the path of the key, a description of the wrong value, and a hint."""
+    """A fault of a configuration: the path of the key, a description of the wrong value, a hint, FILE:LINE if known."""
 
     path: str
     description: str
     hint: str
+    place: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.description}" + (f"; {self.hint}" if self.hint else "")
@@ -45,13 +50,18 @@ class ConfigError(KillSwitchError):
     def __init__(self, source: str, problems: Sequence[Problem]) -> None:
         self.source = source
         self.problems = tuple(problems)
-        super().__init__("\n".join(f"{source}: {problem}" for problem in self.problems))
+        super().__init__("\n".join(f"{problem.place or source}: {problem}" for problem in self.problems))
 
 
 class Unreachable(KillSwitchError):
-    """No daemon answered; the text names the socket."""
+    """No daemon answered; the text names the socket, `steps` says what to do now ("": nothing particular)."""
 
     exit_code = 69
+    steps = ""
+
+
+class Unresponsive(Unreachable):
+    """A daemon has the control socket open, and does not answer."""
 
 
 class NotAllowed(KillSwitchError):

@@ -28,6 +28,8 @@ def print_tables(whole: Mapping[str, Any]) -> None:
     """Print the figures as tables for a terminal."""
     console = Console()
     console.print(_systems(whole["rows"]))
+    if "mixed" in whole:
+        console.print("\naccounts spread over every venue", _mixed(whole["mixed"]), sep="\n")
     if "end_to_end" in whole:
         limit = {"trigger": "flag, as little as can be done", **whole["flag_limit"]}
         console.print(_end_to_end([limit, *whole["end_to_end"]]))
@@ -54,13 +56,27 @@ def _systems(rows: Sequence[Row]) -> Table:
     return table
 
 
+def _mixed(rows: Sequence[Row]) -> Table:
+    table = _table("accounts", "system", "commands", "received p50", "× limit", "answered p50", "× limit")
+    limits = {row["accounts"]: row for row in rows if row["system"] == "limit"}
+    for row in rows:
+        cells = [str(row["accounts"]), row["system"], str(row["commands"])]
+        for figures in ("received_us", "answered_us"):
+            took_us = row[figures]["p50"]
+            cells += [f"{took_us:,.0f} µs", f"{took_us / limits[row['accounts']][figures]['p50']:.2f}"]
+        table.add_row(*cells)
+    return table
+
+
 def print_round_trips(whole: Mapping[str, Any]) -> None:
     """Print the figures of kills at a distance as a table."""
-    table = _table("venue", "system", "commands", "within", "round trips")
+    table = _table("venue", "system", "commands", "within", "arrived", "answered")
     for row in whole["round_trips"]:
         apart = f"{row['apart_ms']:,.1f} ms"
-        table.add_row(row["venue"], row["system"], str(row["commands"]), apart, f"{row['answered_rtt']:.2f}")
-    Console().print(f"a round trip takes {whole['rtt_ms']:g} ms", table, sep="\n")
+        trips = [f"{row[key]:.2f}" for key in ("received_rtt", "answered_rtt")]
+        table.add_row(row["venue"], row["system"], str(row["commands"]), apart, *trips)
+    words = f"a round trip takes {whole['rtt_ms']:g} ms; arrived, answered: round trips until the last one"
+    Console().print(words, table, sep="\n")
 
 
 def _end_to_end(rows: Sequence[Row]) -> Table:

@@ -1,19 +1,20 @@
 """The contenders that need the extra `bench`: aiohttp, requests and ccxt.
 
 `runner` uses them for `bench --peers`. Each account has a warm client where the library allows it, and answers are
-checked. ccxt supports only OX.FUN of the simulated venues; its default rate limiter is off in a separate row.
+checked. ccxt cancels at Kraken and Binance; its default rate limiter is off in a separate row.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from kill_switch.bench.contenders import BenchSetup, ContenderFactory, Strike, requests
-from kill_switch.errors import KillSwitchError
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.request import Request
 
@@ -80,30 +81,31 @@ def with_ccxt(*, limiter: bool) -> ContenderFactory:
     """Return a contender with one ccxt exchange per account and `gather` of `cancel_all_orders`."""
 
     async def make(floor: BenchSetup) -> Strike:
-        """Make a ccxt exchange for each account, and `gather` their `cancel_all_orders`."""
+        """Make a ccxt exchange for each account, half of them at Kraken and the others at Binance USD-M."""
         import aiohttp
         import ccxt.async_support as ccxt
 
-        if not hasattr(ccxt, "oxfun"):
-            raise KillSwitchError(
-                f"ccxt {ccxt.__version__} has no OX.FUN any more; in the checkout: pip install '.[bench]'"
-            )
-        accounts = [account for account in floor.config.accounts.values() if account.venue == "oxfun"][: floor.size]
-        entry = floor.stage.venues["oxfun"]
-        logins = [entry, *entry.get("accounts", ())][: floor.size]
-        exchanges = []
-        for account, login in zip(accounts, logins, strict=True):
-            keys = login["credentials"]
-            exchange = ccxt.oxfun({"apiKey": keys["api_key"], "secret": keys["api_secret"], "enableRateLimit": limiter})
-            exchange.urls["api"] = dict.fromkeys(("public", "private"), account.options.rest_url)
-            exchange.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=floor.tls))
-            exchange.own_session = False
-            floor.closing += [exchange.close, exchange.session.close]
-            exchanges.append(exchange)
+        counts = {"kraken": floor.size - floor.size // 2, "binance-usdm": floor.size // 2}
+        calls: list[Callable[[], Awaitable[object]]] = []
+        for venue, count in counts.items():
+            entry = floor.stage.venues[venue]
+            for login in [entry, *entry.get("accounts", ())][:count]:
+                keys = login["credentials"]
+                setup = {"apiKey": keys["api_key"], "secret": keys["api_secret"], "enableRateLimit": False}
+                exchange = ccxt.kraken(setup) if venue == "kraken" else ccxt.binanceusdm(setup)
+                exchange.urls["api"] = _addresses(exchange.urls["api"], entry["rest_url"])
+                exchange.options["fetchCurrencies"] = False  # a read of the wallet before the first cancel
+                exchange.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, ssl=floor.tls))
+                exchange.own_session = False
+                floor.closing += [exchange.session.close, exchange.close]
+                await exchange.load_markets()
+                exchange.enableRateLimit = limiter
+                symbol = None if venue == "kraken" else "BTC/USDT:USDT"  # Binance has no call for a whole account
+                calls.append(partial(exchange.cancel_all_orders, symbol))
 
         async def strike() -> tuple[int, int]:
             began_ns = time.monotonic_ns()
-            await asyncio.gather(*(exchange.cancel_all_orders() for exchange in exchanges))
+            await asyncio.gather(*(call() for call in calls))
             return began_ns, time.monotonic_ns()
 
         return strike
@@ -111,6 +113,12 @@ def with_ccxt(*, limiter: bool) -> ContenderFactory:
     return make
 
 
+def _addresses(urls: Mapping[str, object], rest_url: str) -> dict[str, str]:
+    return {name: rest_url + urlsplit(url).path for name, url in urls.items() if isinstance(url, str)}
+
+
+# the venues at which ccxt's accounts are, and their options: no limits, as at the other contenders' venues
+PEER_VENUES: Mapping[str, str] = {"kraken": "kraken.tier=unlimited", "binance-usdm": "binance-usdm.pool=0"}
 PEERS: Mapping[str, ContenderFactory] = {
     "aiohttp": with_aiohttp,
     "requests": with_requests,

@@ -1,4 +1,4 @@
-"""Measure kills at venues that are a round trip away: how many round trips until the last answer.
+"""Measure kills at venues that are a round trip away: how many round trips until the last command and the last answer.
 
 `kill-switch bench --rtt` prints it. A relay delays every byte between both sides. A command that waits for
 another command's answer, or for a connection to open, costs further round trips.
@@ -7,8 +7,9 @@ another command's answer, or for a connection to open, costs further round trips
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import anyio
@@ -16,6 +17,7 @@ import httpx
 import uvloop
 
 from kill_switch import clock
+from kill_switch.bench import bare_kill
 from kill_switch.bench.contenders import SECOND_ROUTE_S, BenchSetup, Strike, start_product
 from kill_switch.config import loader
 from kill_switch.errors import KillSwitchError
@@ -27,6 +29,8 @@ from kill_switch.venues.messages import Call, Replied
 MAX_ROUNDS = 10
 SETTLE_S = 0.5  # for the pushes of new orders to arrive
 WARM_WITHIN_S = 60.0  # for a connection for each call of a strike
+LIMIT, BY_IDS = "limit", "by ids, ws-fapi"
+SCRIPTS = ("httpx, warm, gathered", "httpx, cold, gathered", "httpx, cold, in turn")  # as people write them
 
 
 class Scenario(NamedTuple):
@@ -37,14 +41,16 @@ class Scenario(NamedTuple):
     orders: int
     symbols: int = 1
     options: tuple[str, ...] = ()  # of its simulator
+    systems: tuple[str, ...] = SCRIPTS  # beside kill-switch
 
 
 SCENARIOS = (  # without the limits of the venues: rounds follow each other faster than kills
     Scenario("one frame", "kraken", 20),
     Scenario("one frame", "deribit", 20, options=("deribit.tier=unlimited",)),
     Scenario("one request", "roxom", 20),
-    Scenario("a frame a symbol", "binance-spot", 80, 40, options=("binance-spot.pool=0",)),
-    Scenario("two requests a symbol", "binance-usdm", 64, 32, options=("binance-usdm.pool=0",)),
+    Scenario("a frame a symbol", "binance-spot", 80, 40, ("binance-spot.pool=0",), (LIMIT, *SCRIPTS)),
+    Scenario("two requests a symbol", "binance-usdm", 64, 32, ("binance-usdm.pool=0",), (LIMIT, BY_IDS, *SCRIPTS)),
+    Scenario("ten orders a symbol", "binance-usdm", 320, 32, ("binance-usdm.pool=0",), (LIMIT, BY_IDS)),
 )
 
 
@@ -53,6 +59,7 @@ class KillTiming(NamedTuple):
 
     commands: int
     apart_ms: float  # from the first command's arrival at the venue to the last one's
+    received_rtt: float  # round trips from the reason to the last command's arrival
     answered_rtt: float  # round trips from the reason to the last answer
 
 
@@ -84,6 +91,7 @@ def _row(scenario: Scenario, system: str, timings: Sequence[KillTiming]) -> dict
         "system": system,
         "commands": middle.commands,
         "apart_ms": round(middle.apart_ms, 1),
+        "received_rtt": round(middle.received_rtt, 2),
         "answered_rtt": round(middle.answered_rtt, 2),
     }
 
@@ -92,8 +100,11 @@ async def _all(setup: BenchSetup, scenario: Scenario, rtt_s: float, rounds: int)
     results: dict[str, list[KillTiming]] = {}
     try:
         ready = await start_product(setup, tuple(setup.config.accounts))
-        for system, strike in {"kill-switch": ready, **{name: make(setup) for name, make in SCRIPTS.items()}}.items():
-            results[system] = [await _round(setup, scenario, rtt_s, strike) for _ in range(rounds + 1)][1:]
+        systems = {"kill-switch": ready, **{name: SYSTEMS[name](setup) for name in scenario.systems}}
+        for number in range(rounds + 1):  # in turns, because the machine's load changes; the first round warms up
+            for system, strike in systems.items():
+                timing = await _round(setup, scenario, rtt_s, strike)
+                results.setdefault(system, []).extend([timing] if number else [])
     finally:
         await setup.close()
         await asyncio.sleep(2 * rtt_s)  # for the last connections to close
@@ -116,7 +127,8 @@ async def _round(setup: BenchSetup, scenario: Scenario, rtt_s: float, strike: St
     received = await setup.cancels()
     if not received:
         raise KillSwitchError(f"{scenario.name}: no cancel arrived")
-    return KillTiming(len(received), (max(received) - min(received)) / 1e6, (answered_ns - began_ns) / 1e9 / rtt_s)
+    trips = [(at_ns - began_ns) / 1e9 / rtt_s for at_ns in (max(received), answered_ns)]
+    return KillTiming(len(received), (max(received) - min(received)) / 1e6, *trips)
 
 
 # ── scripts as people write them ─────────────────────────────────────────────────────────────────────────────────
@@ -134,11 +146,11 @@ def _script(
                 await _learn_orders(adapter, client)
                 if warm:
                     began_ns = time.monotonic_ns()
-                    await send(client, _cancels(adapter))
+                    await send(client, bare_kill.strike_cancels(adapter))
                     return began_ns, time.monotonic_ns()
             async with httpx.AsyncClient(base_url=adapter.rest_url, verify=setup.tls, trust_env=False) as client:
                 began_ns = time.monotonic_ns()
-                await send(client, _cancels(adapter))
+                await send(client, bare_kill.strike_cancels(adapter))
                 return began_ns, time.monotonic_ns()
 
         return strike
@@ -156,10 +168,11 @@ async def _learn_orders(adapter: Adapter, client: httpx.AsyncClient) -> None:
         waiting += [output for output in adapter.handle(replied, clock.now()) if isinstance(output, Call)]
 
 
-def _cancels(adapter: Adapter) -> list[Call]:
-    """Return the cancels of a strike that is made now."""
-    outputs = [output for output in adapter.strike(clock.now(), 1) if isinstance(output, Call)]
-    return [call for call in outputs if call.cancel]
+async def learned_cancels(adapter: Adapter, tls: ssl.SSLContext) -> Callable[[], list[Call]]:
+    """Read an adapter's open orders; return a function that makes the cancels of a strike at the time of its call."""
+    async with httpx.AsyncClient(base_url=adapter.rest_url, verify=tls, trust_env=False) as client:
+        await _learn_orders(adapter, client)
+    return lambda: bare_kill.strike_cancels(adapter)
 
 
 async def _send(client: httpx.AsyncClient, call: Call) -> httpx.Response:
@@ -176,8 +189,10 @@ async def _in_turn(client: httpx.AsyncClient, calls: Iterable[Call]) -> None:
         await _send(client, call)
 
 
-SCRIPTS = {
-    "httpx, warm, gathered": _script(_together, warm=True),
-    "httpx, cold, gathered": _script(_together, warm=False),
-    "httpx, cold, in turn": _script(_in_turn, warm=False),
+SYSTEMS: Mapping[str, Callable[[BenchSetup], Strike]] = {
+    LIMIT: lambda setup: bare_kill.limit(setup, _learn_orders),
+    BY_IDS: lambda setup: bare_kill.by_ids(setup, _learn_orders),
+    SCRIPTS[0]: _script(_together, warm=True),
+    SCRIPTS[1]: _script(_together, warm=False),
+    SCRIPTS[2]: _script(_in_turn, warm=False),
 }

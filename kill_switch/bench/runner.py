@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.progress import Progress as Bar
 
 from kill_switch.bench import end_to_end as process
-from kill_switch.bench import output, round_trips
+from kill_switch.bench import mixed, output, round_trips
 from kill_switch.bench.contenders import SYSTEMS, BenchSetup, ContenderFactory, Strike
-from kill_switch.bench.peers import PEERS
+from kill_switch.bench.peers import PEER_VENUES, PEERS
 from kill_switch.config import loader
 from kill_switch.errors import KillSwitchError
 from kill_switch.testbed.testbed import LocalTestbed
@@ -42,11 +42,12 @@ class RoundTiming(NamedTuple):
 
 
 def run(
-    sizes: Iterable[int],
+    sizes: Sequence[int],
     rounds: int,
     *,
     peers: bool = False,
     end_to_end: bool = False,
+    is_mixed: bool = False,
     as_json: bool = False,
     plot: Path | None = None,
 ) -> int:
@@ -56,8 +57,9 @@ def run(
     open connections and counts answers without parsing them. `kill-switch` is the product: engine, journal on disk,
     adapters, warm lanes, parsed answers. The others are in `peers`.
 
-    `sizes` are numbers of accounts, `rounds` the kills per contender. `peers` and `end_to_end` add contenders and the
-    daemon's measurement. Raises `KillSwitchError` if a measurement fails.
+    `sizes` are numbers of accounts, `rounds` the kills per contender. `peers`, `end_to_end` and `is_mixed` add
+    contenders, the daemon's measurement, and rows of accounts at every venue. Raises `KillSwitchError` if a
+    measurement fails.
     """
     if plot is not None:
         output.need_matplotlib()
@@ -80,6 +82,10 @@ def run(
                 )
         if end_to_end:
             whole |= process.measure(min(rounds, process.MAX_ROUNDS), lambda line: progress.console.log(line))
+        if is_mixed:
+            whole["mixed"] = mixed.measure(
+                sizes, min(rounds, mixed.MAX_ROUNDS), lambda line: progress.console.log(line)
+            )
     if plot is not None:
         output.plot(rows, plot)
     output.print_json(whole) if as_json else output.print_tables(whole)
@@ -112,10 +118,12 @@ def _machine() -> dict[str, object]:
 def _measure(
     size: int, rounds: int, makes: Mapping[str, ContenderFactory], advance: Callable[[], None]
 ) -> dict[str, list[RoundTiming]]:
-    options = ["oxfun.limits=off", "crosstrade.burst=0"]
+    further = PEER_VENUES if makes.keys() & PEERS.keys() else {}
+    options = ["oxfun.limits=off", "crosstrade.burst=0", *further.values()]
+    venues = ["crosstrade", "oxfun", "roxom", *further]
     with (
         process.apart() as core,
-        LocalTestbed(["crosstrade", "oxfun", "roxom"], accounts=2 * size, options=options, core=core) as stage,
+        LocalTestbed(venues, accounts=2 * size, options=options, core=core) as stage,
     ):
         stage.write_config()
         return uvloop.run(_all(BenchSetup(stage, loader.load(stage.config), size), rounds, makes, advance))

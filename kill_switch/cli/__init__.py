@@ -18,12 +18,14 @@ from kill_switch.cli import (
     daemon_commands,
     exit_codes,
     help_commands,
+    kill_verb,
     operator_commands,
     record_commands,
+    silence_command,
     sim_commands,
     venue_commands,
 )
-from kill_switch.cli.common import say
+from kill_switch.cli.common import missing_configuration, say
 from kill_switch.errors import ConfigError, KillSwitchError, Unreachable
 
 EX_SOFTWARE = 70  # sysexits(3)
@@ -58,13 +60,25 @@ class Commands(click.Group):
             say(f"kill-switch: internal error: {unexpected.brief(error)}; {unexpected.HINT}", err=True)
             sys.exit(EX_SOFTWARE)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; what is suggested instead of an unknown one is decided by `kill_verb`."""
+        word = args[0]
+        if self.get_command(ctx, word) is None and not ctx.resilient_parsing and not word.startswith("-"):
+            ctx.fail(kill_verb.no_such_command(word, self.commands))
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except KillSwitchError as error:
+            if isinstance(error, Unreachable) and (missing := missing_configuration()):
+                say(f"kill-switch: {missing}", err=True)
+                ctx.exit(ConfigError.exit_code)
             say(f"kill-switch: {error}" if not isinstance(error, ConfigError) else str(error), err=True)
             if isinstance(error, Unreachable):
-                say(_NO_DAEMON_HINT, err=True)
+                say(error.steps or _NO_DAEMON_HINT, err=True)
             ctx.exit(error.exit_code)
 
 
@@ -74,7 +88,17 @@ def main() -> None:
     """Cancel every resting order on every venue, at once, with proof, and stay tripped until a person re-arms."""
 
 
-for _module in (daemon_commands, operator_commands, record_commands, venue_commands, sim_commands, help_commands):
+for _module in (
+    daemon_commands,
+    operator_commands,
+    silence_command,
+    record_commands,
+    venue_commands,
+    sim_commands,
+    help_commands,
+):
     for _command in vars(_module).values():
         if isinstance(_command, click.Command):
             main.add_command(_command)
+for _verb in kill_verb.VERBS[1:]:
+    main.add_command(kill_verb.alias(operator_commands.fire, _verb))

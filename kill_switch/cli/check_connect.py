@@ -18,6 +18,7 @@ from kill_switch.control import client, paths
 from kill_switch.direct import connect_check
 
 if TYPE_CHECKING:
+    from kill_switch.config.accounts import AccountConfig
     from kill_switch.config.loader import Config
     from kill_switch.direct.connect_check import Progress
 
@@ -45,27 +46,39 @@ def check(config: Config, within_s: float) -> dict[str, Any]:
 def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str, Any]:
     """Poll the running daemon until its accounts are ready, then have it drill them."""
     path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
-    began_s = time.monotonic()
+    began_s = settled_s = time.monotonic()
     while True:
         status = client.send_request(path, {"cmd": "status"}, ANSWER_WITHIN_S)
         known = status["accounts"]
-        accounts = {name: known.get(name) or _missing(account.venue) for name, account in config.accounts.items()}
+        accounts = {name: known.get(name) or _missing(account) for name, account in config.accounts.items()}
         waited_s = time.monotonic() - began_s
-        if waited_s >= within_s or all(accounts[name]["ready"] for name in accounts if name in known):
+        if not all(_is_settled(accounts[name]) for name in known.keys() & accounts.keys()):
+            settled_s = time.monotonic()
+        ready = all(accounts[name]["ready"] for name in accounts if name in known)
+        if ready or waited_s >= within_s or time.monotonic() - settled_s >= connect_check.REFUSED_FOR_S:
             break
         progress(accounts, waited_s)
         time.sleep(ASK_EVERY_S)
-    shared = [name for name in accounts if name in known]
+    shared = [name for name in accounts if name in known and not accounts[name].get("refused")]
     drill: dict[str, Any] = {"error": "the running daemon has none of these accounts; to add them: kill-switch reload"}
+    if known.keys() & accounts.keys():
+        drill = {"error": connect_check.NOTHING_TO_DRILL}
     if shared:
         drill = client.send_request(path, {"cmd": "drill", "scope": shared}, timeout_s=20.0)
     result = {"waited_s": round(waited_s, 3), "accounts": accounts, "warnings": status.get("trouble", [])}
     return {**result, "drill": None, "error": drill["error"]} if "error" in drill else {**result, "drill": drill}
 
 
-def _missing(venue: str) -> dict[str, Any]:
+def _is_settled(account: Mapping[str, Any]) -> bool:
+    """Return whether an account is ready, or its login refused, so that waiting for it is of no use."""
+    return bool(account["ready"] or account.get("refused"))
+
+
+def _missing(account: AccountConfig) -> dict[str, Any]:
     trouble = {"daemon": "the running daemon does not have this account; to add it: kill-switch reload"}
-    return {"venue": venue, "ready": False, "lanes": {}, "rtt_us": None, "trouble": trouble}
+    environment = account.options.environment
+    about = {"venue": account.venue, "environment": environment, "ready": False, "lanes": {}, "rtt_us": None}
+    return {**about, "trouble": trouble}
 
 
 @contextmanager

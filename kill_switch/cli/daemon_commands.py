@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kill_switch.cli.common import config_option, json_option, load, print_json, say
+from kill_switch.cli.common import Seconds, config_option, json_option, load, print_json, say
 from kill_switch.errors import CannotCreate, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -45,7 +46,14 @@ def run(config: Path | None) -> None:
 @config_option
 @json_option
 @click.option("--connect", is_flag=True, help="Log in to every account, drill the order path, show the round trips.")
-@click.option("--wait", "wait_s", default=15.0, show_default=True, help="Seconds to wait for the accounts (--connect).")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=Seconds(),
+    default=15.0,
+    show_default=True,
+    help="Seconds to wait for the accounts (--connect).",
+)
 def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> None:
     """Validate the configuration and the secrets; start nothing.
 
@@ -67,16 +75,20 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
     from kill_switch.daemon import preflight
 
     try:
-        loaded = load(config)
+        try:
+            loaded = load(config)
+        except ConfigError as error:
+            raise _with_directories(error, config) from None
         _usable(loaded)
     except ConfigError as error:
         if as_json:
-            problems = [{"path": p.path, "found": p.description, "hint": p.hint} for p in error.problems]
+            problems = [{"path": p.path, "found": p.description, "hint": p.hint, "at": p.place} for p in error.problems]
             print_json({"ok": False, "source": error.source, "problems": problems})
             sys.exit(error.exit_code)
         raise
     accounts = {name: account.venue for name, account in loaded.accounts.items()}
     answer: dict[str, object] = {"ok": True, "source": str(loaded.source), "accounts": accounts}
+    answer["environments"] = {name: account.options.environment for name, account in loaded.accounts.items()}
     answer["not_covered"] = {n: a.adapter_class.not_covered(a.options) for n, a in loaded.accounts.items()}
     answer["triggers"] = {name: trigger.kind for name, trigger in loaded.triggers.items()}
     times = schedules.upcoming(loaded, datetime.now(UTC))
@@ -90,7 +102,7 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
         from kill_switch.cli import check_connect
 
         unexpected.be_brief()
-        result = check_connect.check(loaded, min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0)
+        result = check_connect.check(loaded, min(wait_s, MAX_WAIT_S))
         answer.update(ok=result["ok"], connect=result)
         if not as_json:
             from kill_switch.terminal import report_views
@@ -104,6 +116,7 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
 
 def _usable(loaded: Config) -> None:
     """Raise `ConfigError` for anything that would keep `run` from starting, and for URLs that apprise cannot use."""
+    from kill_switch.config.toml_lines import located
     from kill_switch.daemon import preflight
     from kill_switch.worker import main
 
@@ -113,19 +126,37 @@ def _usable(loaded: Config) -> None:
         for number, url in enumerate(loaded.notify.urls)
         if not main.is_supported_url(url.get_secret_value())
     ]
-    problems += preflight.problems(loaded)
+    problems += preflight.problems(loaded.daemon)
     if problems:
-        raise ConfigError(str(loaded.source), problems)
+        raise ConfigError(str(loaded.source), located(loaded.files, problems))
+
+
+def _with_directories(error: ConfigError, path: Path | None) -> ConfigError:
+    """Return the error with the problems of the daemon's directories, if these are known."""
+    from kill_switch.config import loader
+    from kill_switch.config.toml_lines import located
+    from kill_switch.daemon import preflight
+
+    try:
+        daemon = loader.daemon_keys(path, "state_dir", "runtime_dir")
+    except ConfigError:
+        return error
+    source = Path(error.source)
+    return ConfigError(error.source, located([source], [*error.problems, *preflight.problems(daemon)]))
 
 
 def _print_check(loaded: Config, notes: Sequence[str]) -> None:
+    from kill_switch.cli import trigger_sentences
+
     say(f"{loaded.source}: good; {len(loaded.accounts)} account(s), {len(loaded.triggers)} trigger(s)")
     for name, account in loaded.accounts.items():
-        say(f"  account {name}: {account.venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
+        is_test = account.options.environment == "testnet"
+        venue = f"{account.venue} TESTNET at {account.options.rest_url}" if is_test else account.venue
+        say(f"  account {name}: {venue}" + (f", tags {', '.join(account.tags)}" if account.tags else ""))
         if not_covered := account.adapter_class.not_covered(account.options):
             say(f"    a kill does not reach: {'; '.join(not_covered)}")
     for name, trigger in loaded.triggers.items():
-        say(f"  trigger {name}: {trigger.kind}, for {', '.join(trigger.accounts)}")
+        say(f"  trigger {trigger_sentences.sentence(name, trigger, tuple(loaded.accounts))}")
     for note in notes:
         say(f"  note: {note}")
 
@@ -175,7 +206,8 @@ def init(directory: Path, kinds: Sequence[type[Adapter]], places: str | None) ->
     """Write a commented configuration to DIRECTORY/config.toml.
 
     With --venue it has an account of each venue, with the venue's secrets and options. `check` accepts it once the
-    secrets are in their places. An existing file is never changed. The next three steps are printed.
+    secrets are in their places. An existing file is never changed. The next three steps are printed. For a user other
+    than root, the daemon's directories are in DIRECTORY too.
 
     \b
     Examples:
@@ -190,6 +222,8 @@ def init(directory: Path, kinds: Sequence[type[Adapter]], places: str | None) ->
     names = template.secret_names(text)
     if uses_files := places == "files" or (places is None and bool(kinds)):
         text = template.with_files(text, path.parent / "secrets")
+    if os.geteuid() and places != "credentials":
+        text = template.with_directories(text, path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:

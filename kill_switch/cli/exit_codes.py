@@ -35,6 +35,7 @@ EXIT_CODES: Sequence[ExitCode] = (  # from 69 to 78 as in sysexits(3)
     ),
     ExitCode(2, "wrong usage", "wrong usage: an unknown command or option, or a wrong value"),
     ExitCode(3, "tripped or firing", "tripped or firing"),
+    ExitCode(4, "armed, but not whole", "armed, but an account could not be killed now, or a trigger is not watching"),
     ExitCode(69, "no daemon answers", "no daemon answers"),
     ExitCode(
         70, "a fault of the program", "a fault of the program, in one line; `KILL_SWITCH_DEBUG=1` shows where it is"
@@ -46,31 +47,54 @@ EXIT_CODES: Sequence[ExitCode] = (  # from 69 to 78 as in sysexits(3)
         "try again, or wait: another daemon, another drill, or the approval of another person",
     ),
     ExitCode(77, "not allowed", "the operating system refuses the caller: ask to be put into the group"),
-    ExitCode(78, "bad config", "the configuration is wrong: every problem is printed, and nothing was changed"),
+    ExitCode(
+        78,
+        "bad or no config",
+        "the configuration is wrong, and every problem is printed; or none was found; nothing was changed",
+    ),
     ExitCode(130, "interrupted", "interrupted by Ctrl-C; `fire --direct`, `run`, `sim` end with codes of their own"),
 )
 
 BY_COMMAND: Sequence[CommandExits] = (
-    CommandExits("status", "`ARMED`", {3: "`TRIPPED` or `FIRING`"}),
+    CommandExits(
+        "status",
+        "`ARMED`, every account could be killed now, and no trigger is blind or silenced",
+        {
+            3: "`TRIPPED` or `FIRING`",
+            4: "`ARMED`, but no command would reach an account's venue, or a trigger is blind or silenced",
+            69: "no daemon answers within 2 s",
+        },
+    ),
     CommandExits(
         "fire",
         "every account in scope is `CLEAR`",
         {
-            1: "an account is left or unknown, also because `--wait` was over or 0; no such account or tag; an empty "
-            "reason",
+            1: "an account is left or unknown, also because `--wait` was over or 0; no such account or tag",
+            2: "not understood as a whole, or `--help`: nothing was fired",
         },
     ),
+    CommandExits("kill", "as `fire`", {}),
+    CommandExits("trip", "as `fire`", {}),
     CommandExits(
         "fire --direct",
         "the same",
         {
-            1: "as `fire`; also: an account could not be used, or no latch could be left",
+            1: "as `fire`; also: an account could not be used, no latch could be left, or the last-resort unit gave no "
+            "proof",
             78: "no account can be used",
         },
     ),
     CommandExits("fire --dry-run", "listed", {1: "with `--direct`: an account could not be looked at"}),
     CommandExits(
         "rearm", "re-armed", {1: "refused, and nothing has changed", 75: "the approval of another person is missing"}
+    ),
+    CommandExits(
+        "silence",
+        "silenced, ended or listed",
+        {
+            1: "refused: no such trigger, a flag, too long, or not recorded; with `--end`: it is not silenced",
+            75: "the approval of another person is missing",
+        },
     ),
     CommandExits("report", "shown", {1: "no such kill, or the journal is damaged"}),
     CommandExits("journal", "shown", {1: "the journal is damaged"}),

@@ -15,7 +15,7 @@ from kill_switch.cli.common import ask, say_once
 from kill_switch.control import client, paths
 from kill_switch.core.outcome import Problem, make_problem
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
-from kill_switch.journal import latch_file, latch_lines, segments, write_ahead
+from kill_switch.journal import kill_list, latch_file, latch_lines, segments, write_ahead
 
 ANSWER_WITHIN_S = 2.0
 
@@ -57,6 +57,31 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
             raise KillSwitchError(f"there is no kill on record{details}")
         raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}{details}")
     return {**stored, "problems": problems}
+
+
+def list_kills(config: Path | None, since_ns: int | None) -> dict[str, Any]:
+    """Return `kills`, a summary of each since a wall time, and `problems`: why the list may be incomplete.
+
+    A kill that only the running daemon knows is the last one. Raises `NotAllowed` if the caller may not read.
+    """
+    from kill_switch.config.loader import daemon_keys
+
+    daemon = daemon_keys(config, "state_dir", "runtime_dir", "budget", say=say_once)
+    live, problems = _asked(daemon.runtime_dir / paths.CONTROL_SOCKET, "last")
+    path = daemon.state_dir / segments.NAME
+    try:
+        reports, fault = segments.read_reports(path, int(daemon.budget_s * 1e6))
+    except OSError as error:
+        raise NotAllowed(f"{error.filename or path}: {error.strerror}") from None
+    kills = kill_list.summaries(reports, since_ns)
+    if live is not None and live["id"] not in reports.kill_ids():
+        kills.append(kill_list.summary(live))
+    if fault is not None:
+        text = f"{fault}: later kills cannot be read"
+        problems.append(make_problem(text, "kill-switch journal --verify shows the place; keep the files as evidence"))
+    if live is None and not problems:
+        problems += _unrecorded(daemon.state_dir, daemon.runtime_dir)
+    return {"kills": kills, "problems": problems}
 
 
 def _asked(path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Problem]]:

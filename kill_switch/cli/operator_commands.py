@@ -15,7 +15,9 @@ from typing import Any
 import click
 
 from kill_switch import printable
+from kill_switch.cli import kill_verb
 from kill_switch.cli.common import (
+    Seconds,
     ask,
     config_option,
     json_option,
@@ -27,10 +29,13 @@ from kill_switch.cli.common import (
     written,
 )
 from kill_switch.core import outcome
-from kill_switch.errors import KillSwitchError, Unreachable
+from kill_switch.core.domain import without_reason
+from kill_switch.core.wholeness import is_whole
+from kill_switch.errors import KillSwitchError
 
 MAX_WAIT_S = 3600.0
-KNOWN_WITHIN_S = 2.0  # seconds for the daemon to list its heartbeat triggers
+KNOWN_WITHIN_S = 2.0  # seconds for the daemon to answer `status`
+NOT_WHOLE = 4  # exit code of `status`
 
 
 def _complete_heartbeats(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -43,10 +48,15 @@ def _complete_heartbeats(context: click.Context, parameter: click.Parameter, inc
 @config_option
 @json_option
 @click.option("--watch", is_flag=True, help="Redraw twice a second, until interrupted.")
-def status(config: Path | None, as_json: bool, watch: bool) -> None:
-    """Show accounts (armed, ready, tripped) and blind triggers.
+@click.option("--all", "everything", is_flag=True, help="Show every account and trigger, also beyond the screen.")
+def status(config: Path | None, as_json: bool, watch: bool, everything: bool) -> None:
+    """Show the state, and each problem with its remedy.
 
-    Exit code 0: armed; 3: tripped or firing; 69: no daemon answers.
+    A line that begins with "!" names an account or a trigger, the fact, what follows from it, the command to type and
+    the runbook's page. Lines that do not fit on the terminal are counted; --all shows them.
+
+    Exit code 0: armed, every account could be killed now, and every trigger watches. 4: armed, but not whole. 3:
+    tripped or firing. 69: no daemon answers within 2 s.
 
     \b
     Examples:
@@ -57,25 +67,30 @@ def status(config: Path | None, as_json: bool, watch: bool) -> None:
     if watch and not as_json:
         from kill_switch.terminal import status_view
 
-        status_view.watch_status(lambda: ask(config, {"cmd": "status"}))
+        status_view.watch_status(lambda: ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S))
         return
-    answer = ask(config, {"cmd": "status"})
+    answer = ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)
     if as_json:
         print_json(answer)
     else:
         from kill_switch.terminal import status_view
 
-        status_view.print_status(answer)
-    sys.exit(0 if answer["state"] == "ARMED" else 3)
+        status_view.print_status(answer, everything=everything)
+    sys.exit(3 if answer["state"] != "ARMED" else 0 if is_whole(answer) else NOT_WHOLE)
 
 
-@click.command()
+@click.command(cls=kill_verb.KillCommand)
 @config_option
 @json_option
 @scope_option
-@click.option("--reason", required=True, help="The reason; it is recorded in the journal.")
+@click.option("--reason", default="", help='Recorded in the journal; default: "operator NAME, no reason given".')
 @click.option(
-    "--wait", "wait_s", default=10.0, show_default=True, help="Seconds to wait for the proof; 0: do not wait."
+    "--wait",
+    "wait_s",
+    type=Seconds(),
+    default=10.0,
+    show_default=True,
+    help="Seconds (10, 10s) to wait for the proof; 0: do not wait.",
 )
 @click.option("--direct", is_flag=True, help="Kill from this process, without the daemon.")
 @click.option("--dry-run", is_flag=True, help="Only list the orders and the commands that would be sent.")
@@ -84,33 +99,45 @@ def fire(
 ) -> None:
     """Kill: cancel every order in scope, prove it, stay tripped.
 
+    `kill` and `trip` are other names of this command. Without --scope it hits every account, and says first how many.
+    A command line that is not understood as a whole fires nothing, and ends with 2; so does --help.
+
     --wait bounds only the wait for the proof. With --direct, that wait begins once every account has answered.
     Connecting, logging in and the first answers take 23 s at most; an account that has not answered by then is given
     up. Ctrl-C ends the wait for the proof; a second Ctrl-C ends the command.
+
+    Where a venue's lists lag (Binance: 20 s), the proof takes longer than the default. The command then ends with 1,
+    and prints in how many seconds `kill-switch status` can show the proof.
 
     --direct needs no daemon. It kills every account that the configuration is complete for, and names the others. Exit
     code 1: there are others.
 
     \b
     Examples:
-      kill-switch fire --reason "runaway quoter"
-      kill-switch fire --reason "desk closed" --scope desk:mm --wait 30
-      kill-switch fire --reason "would it reach all?" --dry-run
-      kill-switch fire --reason "the daemon is gone" --direct
+      kill-switch fire
+      kill-switch fire --scope desk:mm --reason "desk closed" --wait 30s
+      kill-switch fire --dry-run
+      kill-switch fire --direct --reason "the daemon is gone"
     """
-    wait_s = min(max(0.0, wait_s), MAX_WAIT_S) if wait_s == wait_s else 0.0  # NaN: do not wait
+    wait_s = min(wait_s, MAX_WAIT_S)
     reason, scope = printable.line(reason), [printable.line(selector) for selector in scope]
     from kill_switch.control import client
 
     missed: Mapping[str, str] = {}
     if direct:
+        if not dry_run:
+            _fire_by_unit(config, reason, scope, as_json)
         report, missed = _fire_directly(config, reason, scope, wait_s, dry_run)
     else:
         request = {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run}
-        try:
-            report = ask(config, request, timeout_s=wait_s + 10, patience_s=client.STARTS_WITHIN_S)
-        except Unreachable as error:
-            raise Unreachable(f"{error}\nTo kill without the daemon: kill-switch fire --direct --reason …") from None
+        report = ask(
+            config,
+            request,
+            timeout_s=wait_s + 10,
+            patience_s=client.STARTS_WITHIN_S,
+            on_silence=None if dry_run else lambda: _say_silence(config, wait_s),
+            sent=lambda: kill_verb.say_all_accounts(config, scope, dry_run=dry_run),
+        )
     accounts = report.get("accounts", {})
     # "asked" is this caller's scope; a kill that was already under way may have more
     meant = report.get("asked", accounts)
@@ -125,7 +152,13 @@ def fire(
         say(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
     if as_json or not accounts or not sys.stdout.isatty():  # else the report has shown the problems
         say_problems(report)
+    lagging = {} if dry_run else report.get("not_proven_yet", {})
+    for name, wait in lagging.items():
+        in_s = wait["proof_in_s"]
+        then = f"repeat it with --wait {wait_s + in_s:g}" if direct else f"kill-switch status in {in_s} s"
+        say(f"kill-switch: not proven yet: {name}: lists lag {wait['lists_lag_s']:g} s; {then}", err=True)
     proving = [name for name in meant if accounts.get(name, {}).get("state") in ("STRIKING", "CONFIRMING")]
+    proving = [name for name in proving if name not in lagging]
     if proving and not dry_run:
         then = (
             "repeat it with a longer --wait" if direct else "the daemon goes on, and kill-switch report shows the proof"
@@ -166,7 +199,7 @@ def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
 @config_option
 @json_option
 @scope_option
-@click.option("--reason", required=True, help="Why it is safe to trade again; it is recorded in the journal.")
+@click.option("--reason", default="", help="Why it is safe to trade again; it is recorded in the journal.")
 @click.option(
     "--force",
     is_flag=True,
@@ -279,9 +312,46 @@ def _is_unknown(path: Path, name: str) -> bool:
     names = [trigger_name for trigger_name, trigger in triggers.items() if trigger["kind"] == "heartbeat"]
     if name in names:
         return False
+    from kill_switch.config.messages import closest_match
+
+    near = closest_match(name, names)
+    meant = f"did you mean {near}? " if near else ""
     there_are = f"there are {', '.join(names)}" if names else "there is none"
-    say(f"kill-switch: the daemon waits for no heartbeat {name!r}: {there_are}", err=True)
+    say(f"kill-switch: the daemon waits for no heartbeat {name!r}: {meant}{there_are}", err=True)
     return True
+
+
+def _say_silence(config: Path | None, wait_s: float) -> float:
+    """Print that the daemon has not acknowledged a kill, and the way that works; return the seconds to wait for it."""
+    from kill_switch.cli import next_steps
+
+    say(next_steps.describe_silence(next_steps.look(config)), err=True)
+    return wait_s
+
+
+def _fire_by_unit(config: Path | None, reason: str, scope: Sequence[str], as_json: bool) -> None:
+    """Kill by the last-resort unit and end, if its secrets are missing here; else return."""
+    from kill_switch.cli import next_steps
+
+    facts = next_steps.look(config)
+    if not facts.needs_unit or not facts.has_unit:
+        return
+    if not facts.is_root or scope:
+        why = "only root may start it" if not facts.is_root else "it kills every account, and no --scope"
+        say(f"kill-switch: the secrets are systemd credentials; {next_steps.UNIT} has them: {why}", err=True)
+        say("\n".join(f"  {line}" for line in next_steps.ways(facts)), err=True)
+        return
+    from kill_switch.cli import last_resort
+
+    say(f"kill-switch: the secrets are systemd credentials: starting {next_steps.UNIT}, which has them", err=True)
+    result = last_resort.kill(reason)
+    if as_json:
+        print_json({"unit": next_steps.UNIT, "exit": result.exit_code, "output": result.output.splitlines()})
+    else:
+        say(result.output.rstrip("\n"))
+    if result.exit_code:
+        say(f"kill-switch: {next_steps.UNIT} gave no proof for every account; it tries again by itself", err=True)
+    sys.exit(result.exit_code)
 
 
 def _fire_directly(
@@ -302,11 +372,14 @@ def _fire_directly(
     logging_setup.set_up()
     unexpected.be_brief()
     forbid_dumps()
+    kill_verb.say_all_accounts(path, scope, dry_run=dry_run)
     rescue = config.rescue(path)
     for problem in rescue.problems:
-        say(f"{rescue.config.source}: {problem}", err=True)
+        say(f"{problem.place or rescue.config.source}: {problem}", err=True)
     accounts, left_out, unknown = rescue.select(scope)
     missed_accounts = {name: "; ".join(map(str, rescue.left_out[name])) for name in left_out}
+    if unknown or not scope:
+        missed_accounts |= rescue.unread
     missed_accounts |= dict.fromkeys(unknown, "no account and no tag is called that")
     if not accounts and (dry_run or not left_out):
         return {}, missed_accounts
@@ -318,6 +391,8 @@ def _fire_directly(
     from kill_switch.direct import direct_kill as direct
 
     evidence = {"uid": os.getuid(), "user": str(os.getuid()), "pid": os.getpid()}
+    name = os.environ.get("LOGNAME") or os.environ.get("USER") or str(os.getuid())
+    reason = reason.strip() or without_reason(printable.line(name))
     report, failed = anyio.run(direct.fire, rescue.config, reason, accounts, wait_s, evidence, left_out)
     return report, {**missed_accounts, **failed}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -17,8 +17,9 @@ from kill_switch.cli.common import (
     say_once,
     say_problems,
 )
+from kill_switch.cli.points_in_time import SINCE
 from kill_switch.core import outcome
-from kill_switch.errors import NotAllowed
+from kill_switch.errors import OWN_DIRECTORIES, NotAllowed
 
 if TYPE_CHECKING:
     from kill_switch.journal.segments import JournalReader
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 @click.argument("kill", default="last")
-def report(config: Path | None, kill: str, as_json: bool) -> None:
-    """Show the report of the last kill, or of another one.
+@click.option("--list", "listing", is_flag=True, help="A line for each kill instead, the newest last.")
+@click.option("--since", type=SINCE, help="With --list: kills since 2h, 2026-11-30, 2026-11-30T14:05Z.")
+@click.option("--explain", is_flag=True, help="Also say what each column and word means.")
+def report(config: Path | None, kill: str, listing: bool, since: int | None, explain: bool, as_json: bool) -> None:
+    """Show the report of the last kill, or of another one, or list all kills.
 
     No daemon is needed where the caller may read the journal. A running daemon is asked too, because it may know kills
     that its disk has not accepted.
@@ -43,16 +47,33 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
     \b
     Examples:
       kill-switch report
+      kill-switch report --list --since 24h
       kill-switch report k7-1700000000 --json
     """
     from kill_switch.cli import find_report
     from kill_switch.terminal import report_views
 
+    if since is not None and not listing:
+        raise click.UsageError("--since goes with --list")
+    if listing:
+        if kill != "last" or explain:
+            raise click.UsageError("--list takes neither a kill nor --explain")
+        kills = find_report.list_kills(config, since)
+        if as_json:
+            print_json(kills)
+        else:
+            report_views.print_kills(kills["kills"])
+        say_problems(kills)
+        sys.exit(1 if kills["problems"] else 0)
     kill_report = find_report.find(config, kill)
     if as_json:
         print_json(kill_report)
     else:
         report_views.print_report(kill_report)
+        if explain:
+            from kill_switch.terminal import explain as words
+
+            words.print_explanation(words.REPORT_COLUMNS, words.REPORT_WORDS)
     if as_json or not sys.stdout.isatty():  # else the report has shown the problems
         say_problems(kill_report)
     sys.exit(1 if outcome.is_grave(kill_report) else 0)
@@ -64,7 +85,19 @@ def report(config: Path | None, kill: str, as_json: bool) -> None:
 @click.option("--verify", is_flag=True, help="Check every number, hash and link; exit code 1 if one is wrong.")
 @click.option("--head", metavar="HASH", help="With --verify: exit code 1 unless a record has this hash, or begins so.")
 @click.option("--follow", is_flag=True, help="Keep printing new records until interrupted.")
-def journal(config: Path | None, verify: bool, head: str | None, follow: bool, as_json: bool) -> None:
+@click.option("--since", type=SINCE, help="Only records of that time and later; 2h, 2026-11-30, 2026-11-30T14:05Z.")
+@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only records of this kind; repeatable.")
+@click.option("--account", "accounts", multiple=True, metavar="A", help="Only records of this account; repeatable.")
+@click.option("-n", "last", type=click.IntRange(min=1), metavar="N", help="Only the last N of them.")
+def journal(
+    config: Path | None,
+    verify: bool,
+    head: str | None,
+    follow: bool,
+    last: int | None,
+    as_json: bool,
+    **selected: Any,
+) -> None:
     """Show or verify the journal, the audit record.
 
     All of its segments are read in their order. New records go to journal.jsonl; journal-000001.jsonl and on are full.
@@ -74,35 +107,48 @@ def journal(config: Path | None, verify: bool, head: str | None, follow: bool, a
     The chain alone does not show that its end was cut off. Therefore every message and every outer ping names the
     newest record and the beginning of its hash. --verify --head HASH proves that nothing up to that record is missing.
 
+    With --json, each record is one line; with --verify, one object. Exit code 1: the journal is damaged.
+
     \b
     Examples:
-      kill-switch journal --verify
+      kill-switch journal -n 20
+      kill-switch journal --since 2h --kind reason --kind rearm
+      kill-switch journal --account mm1 --follow
       kill-switch journal --verify --head 0f3a9c5d7e1b2846
-      kill-switch journal --follow
     """
     from kill_switch.journal import segments
+    from kill_switch.journal.selection import Selection
     from kill_switch.terminal import report_views
 
+    selection = Selection(selected["since"], tuple(selected["kinds"]), tuple(selected["accounts"]))
+    if verify and (follow or selection != Selection() or last is not None):
+        raise click.UsageError("--verify checks the whole journal; it goes with --head and --json alone")
     if head is not None:
         head = head.lower()
-        if not verify or follow:
+        if not verify:
             raise click.UsageError("--head goes with --verify")
         if not segments.LEAST_DIGITS <= len(head) <= 64 or not set(head) <= set("0123456789abcdef"):
             raise click.BadParameter(f"expected {segments.LEAST_DIGITS} to 64 of a hash's digits", param_hint="--head")
+    _must_be_kinds(selection.kinds)
     path = _record_of(config)[1] / segments.NAME
     reading = segments.JournalReader(path)
     try:
-        if follow:
-            report_views.follow_journal(path, as_json)
-        elif verify:
+        if verify:
             _print_verification(path, reading, head, as_json)
-        elif as_json:
-            _print_entries(reading)
-        else:
-            for entry in reading.entries():
-                say(report_views.entry_line(entry))
+        report_views.print_entries(reading, selection, last, follow=follow, as_json=as_json)
     except OSError as error:
-        raise NotAllowed(f"{error.filename or path}: {error.strerror}") from None
+        hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
+        raise NotAllowed(f"{error.filename or path}: {error.strerror}{hint}") from None
+
+
+def _must_be_kinds(kinds: Collection[str]) -> None:
+    """Raise `click.BadParameter` for a kind of record that does not exist."""
+    from kill_switch.journal.records import TABLE
+
+    known = [row.record.kind for row in TABLE]
+    for kind in kinds:
+        if kind not in known:
+            raise click.BadParameter(f"there is no kind {kind!r}; there are {', '.join(known)}", param_hint="--kind")
 
 
 def _record_of(path: Path | None) -> tuple[int, Path]:
@@ -111,23 +157,6 @@ def _record_of(path: Path | None) -> tuple[int, Path]:
 
     daemon = config.daemon_keys(path, "state_dir", "budget", say=say_once)
     return int(daemon.budget_s * 1e6), daemon.state_dir
-
-
-def _print_entries(reading: JournalReader) -> None:
-    """Print one JSON object record by record, because there may be millions of records."""
-    from kill_switch.errors import JournalBroken
-
-    broken, comma = None, ""
-    click.echo('{"entries": [', nl=False)
-    try:
-        for entry in reading.entries():
-            click.echo(comma + json.dumps(entry), nl=False)
-            comma = ",\n"
-    except JournalBroken as error:
-        broken = error
-    click.echo(f'], "broken": {json.dumps(str(broken) if broken else None)}}}')
-    if broken:
-        raise broken
 
 
 def _print_verification(path: Path, reading: JournalReader, head: str | None, as_json: bool) -> NoReturn:

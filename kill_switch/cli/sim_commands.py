@@ -123,7 +123,8 @@ def sim(
 @click.command()
 @json_option
 @click.option("--orders", default=50, show_default=True, help="Resting orders at each venue.")
-def demo(as_json: bool, orders: int) -> None:
+@click.option("--explain", is_flag=True, help="Also say what each column and word of the report means.")
+def demo(as_json: bool, orders: int, explain: bool) -> None:
     """Show a whole kill on this machine, against simulators.
 
     The demo starts simulators and a daemon, rests orders, runs a bot that keeps quoting, touches the flag, and shows
@@ -137,7 +138,7 @@ def demo(as_json: bool, orders: int) -> None:
     _simulators()
     from kill_switch.testbed import demo as show
 
-    sys.exit(show.run(as_json=as_json, orders=orders))
+    sys.exit(show.run(as_json=as_json, orders=orders, explain=explain))
 
 
 @click.command()
@@ -146,6 +147,7 @@ def demo(as_json: bool, orders: int) -> None:
 @click.option("--rounds", default=100, show_default=True, help="Kills for each number of accounts; the median counts.")
 @click.option("--peers", is_flag=True, help="Also measure aiohttp, requests and ccxt; needs the extra `bench`.")
 @click.option("--end-to-end", is_flag=True, help="Also measure the daemon as a process: touch, heartbeat, fire, idle.")
+@click.option("--mixed", is_flag=True, help="Also measure accounts that are spread over every venue.")
 @click.option(
     "--rtt",
     metavar="DURATION",
@@ -157,7 +159,14 @@ def demo(as_json: bool, orders: int) -> None:
     help="Draw a picture of the result; needs the extra `bench`.",
 )
 def bench(
-    as_json: bool, accounts: str, rounds: int, peers: bool, end_to_end: bool, rtt: str | None, plot: Path | None
+    as_json: bool,
+    accounts: str,
+    rounds: int,
+    peers: bool,
+    end_to_end: bool,
+    mixed: bool,
+    rtt: str | None,
+    plot: Path | None,
 ) -> None:
     """Measure how long a kill takes on this machine.
 
@@ -167,6 +176,7 @@ def bench(
     Examples:
       kill-switch bench
       kill-switch bench --accounts 16 --rounds 40 --peers --end-to-end
+      kill-switch bench --accounts 10,40 --rounds 20 --mixed
       kill-switch bench --rtt 50ms --rounds 5
     """
     _simulators()
@@ -188,7 +198,8 @@ def bench(
         raise click.BadParameter(f"{accounts!r} is not a list of numbers", param_hint="--accounts") from None
     if not sizes or min(sizes) < 1 or rounds < 1:
         raise click.BadParameter("sizes and rounds must be 1 or more", param_hint="--accounts, --rounds")
-    sys.exit(measure.run(sizes, rounds, peers=peers, end_to_end=end_to_end, as_json=as_json, plot=plot))
+    whole = {"peers": peers, "end_to_end": end_to_end, "is_mixed": mixed}
+    sys.exit(measure.run(sizes, rounds, **whole, as_json=as_json, plot=plot))
 
 
 def _simulators() -> ModuleType:

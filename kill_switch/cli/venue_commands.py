@@ -51,12 +51,14 @@ def _facts(venue: type[VenueProfile]) -> dict[str, object]:
         "not_covered": venue.NOT_COVERED,
         "guesses": [guess._asdict() for guess in venue.GUESSES],
         "verified": venue.VERIFIED,
+        "testnet": venue.Options.TESTNET or None,
         "own_adapter": venue.OWN_ADAPTER or None,
     }
 
 
 def _lines(name: str, venue: type[VenueProfile]) -> Iterator[str]:
     yield f"{name} (verified against the live venue: {venue.VERIFIED or 'never'})"
+    yield from _section('addresses with environment = "testnet"', venue.Options.TESTNET.values())
     if venue.OWN_ADAPTER:
         yield f"  served without ccxt too, as {venue.OWN_ADAPTER}"
     yield from _section("a kill sends", venue.COMMANDS)

@@ -12,7 +12,7 @@ import re
 import stat
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,10 +41,13 @@ class ResolvedPath(NamedTuple):
     fixed: str = ""  # why it cannot be removed, if so
 
 
-def problems(source: Path, daemon: DaemonConfig | None, document: Raw, environ: Mapping[str, str]) -> Iterator[Problem]:
-    """Yield the faults of the paths in a file; `daemon` is None if its directories are not known."""
+def problems(
+    files: Sequence[Path], daemon: DaemonConfig | None, document: Raw, environ: Mapping[str, str]
+) -> Iterator[Problem]:
+    """Yield the faults of the paths in a document of these files; `daemon` is None if its directories are not known."""
     directories = {} if daemon is None else {key: str(getattr(daemon, key)) for key in ("state_dir", "runtime_dir")}
-    ours = {"the configuration itself": os.path.abspath(source)}
+    ours = {"the configuration itself": os.path.abspath(files[0])}
+    ours |= {f"{file.name}, which the configuration includes": os.path.abspath(file) for file in files[1:]}
     ours |= {f"daemon.{key}": path for key, path in directories.items()}
     ours |= dict(_named(document, "", environ))
     flags = dict(_flags(document))

@@ -22,7 +22,7 @@ APPROVALS = "rearm.approvals"
 def in_force(config: Config) -> Values:
     """Return each key with its value, defaults included, by the path of the key, such as `triggers.loss.max_loss`."""
     values: dict[str, Any] = {}
-    for name in ("daemon", "intake", "drill", "rearm", "hooks"):
+    for name in ("daemon", "intake", "drill", "rearm", "silence", "hooks"):
         values.update(_keys(name, getattr(config, name)))
     for name, trigger in config.triggers.items():
         values.update(_keys(config_path("triggers", name), trigger))

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kill_switch.config import cross_checks, duplicates, flag_paths, second_route, secret_tables, toml_file
+from kill_switch.config import cross_checks, document, duplicates, flag_paths, second_route, secret_tables, toml_file
 from kill_switch.config.accounts import AccountConfig, Tags, read_account, resolve_selectors, selector_names
 from kill_switch.config.messages import (
     UNSAFE_TO_SHOW,
@@ -39,9 +39,11 @@ from kill_switch.config.schema import (
     NotifyConfig,
     PingConfig,
     RearmConfig,
+    SilenceConfig,
     TriggerConfig,
     directories,
 )
+from kill_switch.config.toml_lines import located
 from kill_switch.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -49,7 +51,19 @@ if TYPE_CHECKING:
 
 # replaces a directory that a kill must not guess, because nothing can be opened there
 NOWHERE = Path("/dev/null/unclear")
-TABLES = ("daemon", "accounts", "triggers", "intake", "drill", "rearm", "hooks", "notify", "ping")
+TABLES = (
+    "daemon",
+    "defaults",
+    "accounts",
+    "triggers",
+    "intake",
+    "drill",
+    "rearm",
+    "silence",
+    "hooks",
+    "notify",
+    "ping",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +77,11 @@ class Config:
     intake: IntakeConfig
     drill: DrillConfig
     rearm: RearmConfig
+    silence: SilenceConfig
     hooks: HooksConfig
     notify: NotifyConfig
     ping: PingConfig
+    files: Sequence[Path] = ()  # `source`, and the files that it includes
 
     @property
     def measured(self) -> frozenset[str]:
@@ -98,21 +114,24 @@ def load(
 
         venues = EVERY_VENUE
     source = toml_file.find(path, environ)
-    parsed = toml_file.parse(source)
-    problems = [*toml_file.exposed(source), *unknown_keys(parsed, TABLES, "")]
+    whole_document = document.read(source)
+    parsed, files = whole_document.tables, whole_document.files
+    problems = [*whole_document.problems, *unknown_keys(parsed, (*TABLES, document.INCLUDE), "")]
     tables = {name: toml_file.table_of(parsed, name, problems) for name in TABLES}
 
     daemon = _daemon(tables["daemon"], environ, problems)
-    accounts = _accounts(tables["accounts"], venues, daemon or DaemonConfig(), environ, problems)
-    triggers = _triggers(tables["triggers"], _tags(tables["accounts"]), problems)
+    accounts = _accounts(tables["accounts"], tables["defaults"], venues, daemon or DaemonConfig(), environ, problems)
+    parsed = {**parsed, "accounts": document.with_defaults(tables)}
+    triggers = _triggers(tables["triggers"], _tags(parsed["accounts"]), problems)
     problems += cross_checks.problems(triggers, accounts, (daemon or DaemonConfig()).second_route_after_s)
     intake = secret_tables.intake(tables["intake"], environ, problems)
     drill = secret_tables.plain(DrillConfig, tables["drill"], "drill", problems)
     rearm = secret_tables.plain(RearmConfig, tables["rearm"], "rearm", problems)
+    silence = secret_tables.plain(SilenceConfig, tables["silence"], "silence", problems)
     hooks = secret_tables.plain(HooksConfig, tables["hooks"], "hooks", problems)
     notify = secret_tables.notify(tables["notify"], environ, problems)
     ping = secret_tables.ping(tables["ping"], environ, problems)
-    problems += flag_paths.problems(source, daemon, parsed, environ)
+    problems += flag_paths.problems(files, daemon, parsed, environ)
     for name, account in accounts.items():
         if account.options.ca_file:
             problems += toml_file.exposed(Path(account.options.ca_file), config_path("accounts", name, "ca_file"))
@@ -121,10 +140,10 @@ def load(
     problems += duplicates.duplicate_addresses(listening)
     problems += duplicates.duplicate_commands(hooks.on_trip if hooks else ())
 
-    if problems or not (daemon and intake and drill and rearm and hooks and notify and ping):
-        raise ConfigError(str(source), problems)
+    if problems or not (daemon and intake and drill and rearm and silence and hooks and notify and ping):
+        raise ConfigError(str(source), located(files, problems))
     whole = MappingProxyType(accounts), MappingProxyType(triggers)
-    return Config(source, daemon, *whole, intake, drill, rearm, hooks, notify, ping)
+    return Config(source, daemon, *whole, intake, drill, rearm, silence, hooks, notify, ping, tuple(files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +154,7 @@ class RescuedConfig:
     left_out: Mapping[str, tuple[Problem, ...]]  # account → why it cannot be used
     problems: tuple[Problem, ...]  # problems that keep no account from being used
     tags: Tags  # account that was left out → its tags, where they are known
+    unread: Mapping[str, str]  # file or table that may have further accounts → why it is not used
 
     def select(self, selectors: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
         """Return the selected accounts, the selected accounts that were left out, and the unknown selectors.
@@ -176,9 +196,11 @@ def rescue(
 
         venues = EVERY_VENUE
     source = toml_file.find(path, environ)
-    parsed, lost, problems = toml_file.parse_parts(source)
+    parsed, files, problems, lost, unread = document.read_parts(source)
     daemon = _usable_daemon(parsed.get("daemon", {}), environ, problems)
+    defaults = toml_file.table_of(parsed, "defaults", problems)
     tables = toml_file.table_of(parsed, "accounts", problems)
+    tables = document.with_defaults({"accounts": tables, "defaults": defaults})
     left_out: dict[str, tuple[Problem, ...]] = {
         name: (Problem(config_path("accounts", name), f"not understood: {where}", ""),) for name, where in lost.items()
     }
@@ -194,14 +216,24 @@ def rescue(
     if not accounts:
         wrong = [problem for problems in left_out.values() for problem in problems]
         none = [] if wrong else [Problem("accounts", "no account", "expected at least one table [accounts.NAME]")]
-        raise ConfigError(str(source), [*problems, *wrong, *none])
+        raise ConfigError(str(source), located(files, [*problems, *wrong, *none]))
     left_tables = {name: tables[name] for name in left_out if isinstance(tables.get(name), dict)}
     written = {name: table.get("tags", []) for name, table in left_tables.items()}
     tags = {name: some for name, some in written.items() if _is_list_of_strings(some)}
     config = Config(
-        source, daemon, accounts, {}, IntakeConfig(), DrillConfig(), RearmConfig(), HooksConfig(), notify, PingConfig()
+        source,
+        daemon,
+        accounts,
+        {},
+        IntakeConfig(),
+        DrillConfig(),
+        RearmConfig(),
+        SilenceConfig(),
+        HooksConfig(),
+        notify,
+        PingConfig(),
     )
-    return RescuedConfig(config, left_out, tuple(problems), tags)
+    return RescuedConfig(config, left_out, tuple(located(files, problems)), tags, unread)
 
 
 def _is_list_of_strings(value: object) -> bool:
@@ -316,6 +348,7 @@ def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> 
 
 def _accounts(
     tables: Raw,
+    defaults: Raw,
     venues: Mapping[str, type[Adapter]],
     daemon: DaemonConfig,
     environ: Mapping[str, str],
@@ -324,9 +357,11 @@ def _accounts(
     if not tables and not any(problem.path == "accounts" for problem in problems):
         problems.append(Problem("accounts", "no account", "expected at least one table [accounts.NAME]"))
     accounts = {}
-    for name, table in toml_file.named(tables, "accounts", problems).items():
+    problems += document.wrong_defaults(defaults, venues)
+    for name, own in toml_file.named(tables, "accounts", problems).items():
+        table = {**document.defaults_of(defaults, own), **own}
         account, wrong = read_account(name, table, venues, daemon.second_route_after_s, environ)
-        problems += wrong
+        problems += [document.at_default(problem, name, own, defaults) for problem in wrong]
         written = table.get("tags")
         for index, tag in enumerate(written if isinstance(written, list) else []):
             if isinstance(tag, str) and tag in tables:

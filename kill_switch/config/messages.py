@@ -1,7 +1,7 @@
 """Describe a wrong value: the path of its key, a description, and a hint.
 
-All modules that read the configuration use this. No text of the document is repeated, because a secret may have been
-pasted anywhere. Exceptions are plain words, numbers, and words that are nearly an expected word.
+All modules that read the configuration use this. A text of the document is repeated only if it cannot be a secret,
+because one may have been pasted anywhere. Plain words and numbers are repeated, and words close to an expected word.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ M = TypeVar("M", bound=BaseModel)
 UNSAFE_TO_SHOW = "something else"
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_HARMLESS = re.compile(r"[a-z]{1,12}(-[a-z]{1,12})?|-?[0-9][0-9.,]{0,8} ?[A-Za-z]{0,5}")
+_MAX_SHOWN = 60  # characters of a wrong value
+_MAX_SPACES = 2  # of a value that is shown, because a passphrase has more words
+_BETWEEN = re.compile(r"[\s/:.,_\[\]-]+")
+# the words of names, paths, addresses, amounts, durations and times; those of keys mix letters, digits and cases
+_PLAIN = re.compile(
+    r"[a-z]{0,14}|[A-Z][a-z]{0,13}|[A-Z]{1,10}|[0-9]{1,12}|[0-9]{1,9}[A-Za-z]{1,7}|[A-Za-z][a-z]{0,9}[0-9]{1,2}"
+)
 _RIGHT = {
     "string_type": "expected a string",
     "bool_type": "expected true or false",
@@ -78,7 +84,7 @@ def make_hint(word: object, known: Iterable[str], noun: str) -> str:
 
 
 def safe_description(value: object, expected: Iterable[str] | None = None) -> str:
-    """Return a harmless value as it is, otherwise only its type.
+    """Return a value as it is unless it may be a secret, otherwise only its type.
 
     With `expected`, a string that is not almost one of these words becomes `OTHER`.
     """
@@ -91,19 +97,30 @@ def safe_description(value: object, expected: Iterable[str] | None = None) -> st
             return "an empty string"
         case str():
             almost = value.isprintable() and closest_match(value, expected or ())
-            return (
-                f'"{value}"'
-                if almost or _HARMLESS.fullmatch(value)
-                else UNSAFE_TO_SHOW
-                if expected is not None
-                else "a string"
-            )
+            if almost or not may_be_secret(value):
+                return f'"{value}"'
+            return UNSAFE_TO_SHOW if expected is not None else "a string"
         case dict():
             return "a date or time" if value == _DATE else "a table"
         case list():
             return "an array" if value else "an empty array"
         case _:
             return "a date or time"
+
+
+def with_value(value: str, fault: str) -> str:
+    """Return the fault of a text, behind the text unless that may be a secret."""
+    return fault if not value or may_be_secret(value) else f'"{value}", {fault}'
+
+
+def may_be_secret(text: str) -> bool:
+    """Return whether a text may be a secret, or hold one, so that no message may repeat it.
+
+    It may not if it is short, and consists of plain words and numbers only, as names, paths, addresses and times do.
+    """
+    if not text.isprintable() or len(text) > _MAX_SHOWN or text.count(" ") > _MAX_SPACES:
+        return True
+    return any(_PLAIN.fullmatch(word) is None for word in _BETWEEN.split(text))
 
 
 # ── tables ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -177,6 +194,8 @@ def _problem(line: ErrorDetails, table: Raw, path: str, hints: Mapping[str, str]
     if error is None and (right := right or _RIGHT.get(kind, "") or hints.get(str(loc[0]), "")):
         return Problem(where, safe_description(value), right)
     message = line["msg"] if error is None else str(error)
+    if not loc:  # keys contradict each other; the name of an environment is no secret
+        return Problem(path, redact(message, [value for key, value in table.items() if key != "environment"]), "")
     return Problem(where, safe_description(value), redact(message, value if isinstance(value, list) else [value]))
 
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NamedTuple
 
-from kill_switch.config.messages import InvalidValue, safe_description
+from kill_switch.config.messages import InvalidValue, safe_description, with_value
 from kill_switch.system.host_port import HostPort
 
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)")
@@ -32,6 +32,8 @@ BOUNDS = {  # duration key → shortest and longest value; every duration key is
     "hooks.timeout": ("100ms", "1h"),
     "ping.every": ("1s", "24h"),  # because the server called belongs to another party
     "beat.every": ("10ms", "24h"),
+    "silence.max": ("1m", "24h"),
+    "silence.for": ("1s", "24h"),
     "bench.rtt": ("1ms", "5s"),
 }
 _ADDRESS = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})")
@@ -100,12 +102,12 @@ def address(value: object) -> HostPort:
     """Parse HOST:PORT; HOST is an IP address, never a name that is resolved. `localhost` is 127.0.0.1."""
     match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
     if match is None or not 1 <= int(match[3]) <= 65535:
-        raise InvalidValue(safe_description(value) if not isinstance(value, str) else "not an address", _ADDRESS_HINT)
+        raise InvalidValue(_described(value, "not an address"), _ADDRESS_HINT)
     host = "127.0.0.1" if match[2] == "localhost" else match[1] or match[2]
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        raise InvalidValue("not an address", _ADDRESS_HINT) from None
+        raise InvalidValue(_described(value, "not an address"), _ADDRESS_HINT) from None
     return HostPort(host, int(match[3]))
 
 
@@ -114,7 +116,8 @@ def loopback(value: object) -> HostPort:
     parsed = address(value)
     if not parsed.is_loopback:
         raise InvalidValue(
-            "an address that other hosts can reach", 'expected one on this machine, such as "127.0.0.1:9464"'
+            _described(value, "an address that other hosts can reach"),
+            'expected one on this machine, such as "127.0.0.1:9464"',
         )
     return parsed
 
@@ -141,7 +144,7 @@ def amount(value: object) -> Decimal:
     if not isinstance(value, str):
         raise InvalidValue(safe_description(value), _AMOUNT_HINT)
     if _AMOUNT.fullmatch(value) is None:
-        raise InvalidValue("not an amount", _AMOUNT_HINT)
+        raise InvalidValue(_described(value, "not an amount"), _AMOUNT_HINT)
     parsed = Decimal(value)
     if not parsed:
         raise InvalidValue("zero", "it must be more than zero")
@@ -153,7 +156,7 @@ def currency(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidValue(safe_description(value), CURRENCY_HINT)
     if _CURRENCY.fullmatch(value) is None:
-        raise InvalidValue("not a currency", CURRENCY_HINT)
+        raise InvalidValue(_described(value, "not a currency"), CURRENCY_HINT)
     return value
 
 
@@ -161,9 +164,7 @@ def wall_time(value: object) -> WallTime:
     """Parse `HH:MM ZONE`."""
     clock, _, where = value.strip().partition(" ") if isinstance(value, str) else ("", "", "")
     if _CLOCK.fullmatch(clock) is None or not where:
-        raise InvalidValue(
-            "not a time of the day" if isinstance(value, str) else safe_description(value), WALL_TIME_HINT
-        )
+        raise InvalidValue(_described(value, "not a time of the day"), WALL_TIME_HINT)
     return WallTime(int(clock[:2]), int(clock[3:]), zone(where.strip()))
 
 
@@ -172,7 +173,7 @@ def absolute_path(value: object) -> Path:
     if not isinstance(value, str):
         raise InvalidValue(safe_description(value), 'expected an absolute path, such as "/run/kill-switch/flag/KILL"')
     if not value.startswith("/"):
-        raise InvalidValue("not an absolute path", 'it must begin with "/"')
+        raise InvalidValue(_described(value, "not an absolute path"), 'it must begin with "/"')
     if not value.isprintable():
         raise InvalidValue("a path with control characters", "leave them out")
     return Path(value)
@@ -199,7 +200,9 @@ def zone(value: object) -> str:
         _ZONES[value] = zoneinfo.ZoneInfo(value)
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         near = _nearest_zone(value)
-        raise InvalidValue("not a time zone", f'did you mean "{near}"?' if near else _ZONE_HINT) from None
+        raise InvalidValue(
+            _described(value, "not a time zone"), f'did you mean "{near}"?' if near else _ZONE_HINT
+        ) from None
     return value
 
 
@@ -230,6 +233,12 @@ def tag(value: object) -> str:
         raise InvalidValue(safe_description(value), "expected a string")
     if not is_tag(value):
         raise InvalidValue(
-            "not a tag", 'expected letters, digits, ".", "_", ":" and "-", a letter or digit first, 64 at most'
+            _described(value, "not a tag"),
+            'expected letters, digits, ".", "_", ":" and "-", a letter or digit first, 64 at most',
         )
     return value
+
+
+def _described(value: object, fault: str) -> str:
+    """Return the fault of a value, with the value itself unless that may be a secret."""
+    return with_value(value, fault) if isinstance(value, str) else safe_description(value)

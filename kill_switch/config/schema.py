@@ -24,6 +24,7 @@ LinkTimeout = Annotated[float, PlainValidator(parsers.duration("link.timeout"))]
 StaleAfter = Annotated[float, PlainValidator(parsers.duration("stale_after"))]
 Window = Annotated[float, PlainValidator(parsers.duration("window"))]
 HookTimeout = Annotated[float, PlainValidator(parsers.duration("hooks.timeout"))]
+SilenceMax = Annotated[float, PlainValidator(parsers.duration("silence.max"))]
 PingEvery = Annotated[float, PlainValidator(parsers.duration("ping.every"))]
 AbsolutePath = Annotated[Path, PlainValidator(parsers.absolute_path)]
 Tag = Annotated[str, PlainValidator(parsers.tag)]
@@ -158,6 +159,12 @@ class RearmConfig(ConfigTable):
     """The table [rearm]: what a re-arm requires."""
 
     approvals: int = Field(default=1, ge=1, le=5, description="expected a whole number from 1 to 5")
+
+
+class SilenceConfig(ConfigTable):
+    """The table [silence]: how long a person may hold back a trigger's reasons for planned work."""
+
+    max_s: SilenceMax = Field(default=4 * 3600.0, alias="max", description=_DURATION)
 
 
 class DrillConfig(ConfigTable):

@@ -44,6 +44,14 @@ def with_files(text: str, directory: Path) -> str:
     return _CREDENTIAL.sub(as_file, text)
 
 
+def with_directories(text: str, directory: Path) -> str:
+    """Return the text with the daemon's directories and its flag in an absolute directory, for a user without root."""
+    for key, name in (("state_dir", "state"), ("runtime_dir", "run")):
+        written = _toml(str(directory / name)).replace("\\", r"\\")  # because a replacement interprets backslashes
+        text = re.sub(rf'(?m)^#({key} *= )"[^"]*"', rf"\1{written}", text)
+    return text.replace('"/run/kill-switch/flag/KILL"', _toml(str(directory / "run/flag/KILL")))
+
+
 def secret_names(text: str) -> list[str]:
     """Return the names of the credentials that a text needs, in its order; those in comments are left out."""
     return [name for key, name in _CREDENTIAL.findall(text) if not key.startswith("#")]
@@ -103,7 +111,7 @@ def _options(kind: type[Adapter]) -> Iterator[tuple[str, str, str]]:
     """Yield each option's key, value and comment; a key that has a default begins with "#"."""
     for required in (True, False):
         for name, field in kind.Options.model_fields.items():
-            if field.is_required() is not required:
+            if field.is_required() is not required or (name == "environment" and not kind.Options.TESTNET):
                 continue
             choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
             says = [kind.Options.describe(name), " or ".join(map(_toml, choices))]

@@ -9,13 +9,15 @@ import errno
 import json
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kill_switch.errors import NotAllowed, Unreachable
+from kill_switch.errors import OWN_DIRECTORIES, NotAllowed, Unreachable, Unresponsive
 
 STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
+ACKNOWLEDGED_WITHIN_S = 1.0  # seconds in which a daemon that does not hang says that it has begun with a request
+NOT_ALLOWED = f"you may not use {{path}}: ask to be put into its group; or, {OWN_DIRECTORIES}"
 _AGAIN_S = 0.05  # seconds between two attempts to connect
 MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
 _READ_ONLY = ("status", "report")  # requests that change nothing
@@ -23,47 +25,91 @@ _UNKNOWN = ": whether it has done, or will do, what was asked is not known; see 
 
 
 def send_request(
-    path: Path, request: Mapping[str, object], timeout_s: float = 10.0, patience_s: float = 0.0
+    path: Path,
+    request: Mapping[str, object],
+    timeout_s: float = 10.0,
+    patience_s: float = 0.0,
+    on_silence: Callable[[], float] | None = None,
+    *,
+    sent: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Send the daemon a request and return its answer.
 
     Raises `Unreachable`, or `NotAllowed` if the socket's mode forbids the caller. First, a daemon that may be starting
-    is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds.
+    is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds. `sent` is called after the
+    request was sent.
+
+    With `on_silence` the daemon acknowledges the request before it answers. Without an acknowledgement within
+    `ACKNOWLEDGED_WITHIN_S`, it is called once, and returns for how many seconds more an acknowledgement is waited for.
     """
     until_s = time.monotonic() + patience_s
     while patience_s and not is_listening(path) and time.monotonic() < until_s:
         time.sleep(_AGAIN_S)
     sock = socket.socket(socket.AF_UNIX)
-    until_s = time.monotonic() + timeout_s
+    began_s = time.monotonic()
+    until_s = began_s + timeout_s
     sock.settimeout(timeout_s)
     unknown = ""  # the consequence if no answer comes
     try:
         with sock:
             sock.connect(str(path))
             unknown = "" if request.get("cmd") in _READ_ONLY else _UNKNOWN
+            if on_silence is not None:
+                request = {**request, "acknowledge": True, "asked_mono_ns": time.monotonic_ns()}
             sock.sendall(json.dumps(request).encode() + b"\n")
-            answer = bytearray()
-            while not answer.endswith(b"\n"):
-                if len(answer) > MAX_ANSWER:
-                    raise Unreachable(f"the process that answers on {path} is no daemon: its answer does not end")
-                sock.settimeout(max(0.001, until_s - time.monotonic()))
-                chunk = sock.recv(1 << 16)
-                if not chunk:
-                    raise Unreachable(f"the daemon hung up on {path}{unknown}")
-                answer += chunk
+            sent()
+            lines = _Lines(sock, path, unknown)
+            answer = None if on_silence is None else _acknowledgement(lines, on_silence, until_s)
+            answer = answer or lines.read(until_s)
     except PermissionError:
-        raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
+        raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
     except TimeoutError:
-        raise Unreachable(f"the daemon does not answer on {path} (waited {timeout_s:g} s){unknown}") from None
+        waited_s = round(time.monotonic() - began_s, 1)
+        raise Unresponsive(f"the daemon does not answer on {path} (waited {waited_s:g} s){unknown}") from None
+    except BlockingIOError:
+        raise Unresponsive(f"the daemon does not answer on {path}: its queue of requests is full") from None
     except OSError as error:
         raise Unreachable(f"no daemon answers on {path}: {error.strerror or error}{unknown}") from None
+    return answer
+
+
+class _Lines:
+    """The lines of JSON that come over a connection."""
+
+    def __init__(self, sock: socket.socket, path: Path, unknown: str) -> None:
+        self._sock = sock
+        self._path = path
+        self._unknown = unknown
+        self._unread = bytearray()
+
+    def read(self, until_s: float) -> dict[str, Any]:
+        """Return the next line; raise `TimeoutError` at that monotonic time, or `Unreachable`."""
+        while b"\n" not in self._unread:
+            if len(self._unread) > MAX_ANSWER:
+                raise Unreachable(f"the process that answers on {self._path} is no daemon: its answer does not end")
+            self._sock.settimeout(max(0.001, until_s - time.monotonic()))
+            chunk = self._sock.recv(1 << 16)
+            if not chunk:
+                raise Unreachable(f"the daemon hung up on {self._path}{self._unknown}")
+            self._unread += chunk
+        line, _, self._unread = self._unread.partition(b"\n")
+        try:
+            loaded = json.loads(line)
+        except ValueError:
+            loaded = None
+        if not isinstance(loaded, dict):
+            text = f"the process that answers on {self._path} is no daemon: its answer is not a JSON object"
+            raise Unreachable(f"{text}{self._unknown}")
+        return loaded
+
+
+def _acknowledgement(lines: _Lines, on_silence: Callable[[], float], until_s: float) -> dict[str, Any] | None:
+    """Wait for the acknowledgement; return the answer if it comes instead, as from a daemon that refuses."""
     try:
-        loaded = json.loads(answer)
-    except ValueError:
-        loaded = None
-    if not isinstance(loaded, dict):
-        raise Unreachable(f"the process that answers on {path} is no daemon: its answer is not a JSON object{unknown}")
-    return loaded
+        line = lines.read(min(until_s, time.monotonic() + ACKNOWLEDGED_WITHIN_S))
+    except TimeoutError:
+        line = lines.read(min(until_s, time.monotonic() + on_silence()))
+    return None if "acknowledged" in line else line
 
 
 def is_listening(path: Path) -> bool:
@@ -73,7 +119,7 @@ def is_listening(path: Path) -> bool:
         try:
             sock.connect(str(path))
         except PermissionError:
-            raise NotAllowed(f"you may not use {path}: ask to be put into its group") from None
+            raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
         except TimeoutError:  # the backlog is full, so a process has the socket open
             return True
         except OSError as error:

@@ -17,11 +17,14 @@ import anyio
 import kill_switch
 from kill_switch import clock, printable
 from kill_switch.config.loader import Config
+from kill_switch.control import late_request
 from kill_switch.control.server import Caller, Handler, RequestRefused
+from kill_switch.control.silence_requests import SilenceRequests, describe_silence
+from kill_switch.control.status_problems import ProblemFinder, safe_lines
 from kill_switch.core.commands import RearmGranted, RearmPending
-from kill_switch.core.domain import LaneState, Phase, Reason
+from kill_switch.core.domain import Phase, Reason, without_reason
 from kill_switch.core.events import RearmAsked
-from kill_switch.core.list_lag import describe_wait, proved_ns
+from kill_switch.core.list_lag import describe_wait, lagging_proofs, proved_ns
 from kill_switch.core.outcome import Problem, daemon_problems
 from kill_switch.core.state import AccountState, describe_login_mismatch
 from kill_switch.dispatch.account_status import AccountStatus
@@ -29,6 +32,7 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.health.clock_skew import ClockSkewMonitor
 from kill_switch.health.drills import DrillRunner
 from kill_switch.health.dry_run import DryRun
+from kill_switch.health.problems import make_command
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import MAX_REASONS_EACH_END, ReportBuilder
 from kill_switch.journal.records import RearmAskedRecord, UserRecord
@@ -76,6 +80,7 @@ class ControlHandlers:
         self._clock_skew = clock_skew
         self._dry_run = DryRun(dispatcher)
         self._intake = intake
+        self._problem_finder = ProblemFinder(dispatcher, reports, supervisor, intake)
         self._users = users or UserDirectory()
         self._unnamed = set[int]()  # uids of callers who fired and whose names are not recorded yet
         # each yields lines for people about the faults of its part of the program
@@ -89,6 +94,7 @@ class ControlHandlers:
             self._degraded_lanes,
             *troubles,
         ]
+        self._silence_requests = SilenceRequests(config, supervisor, dispatcher.clock, self._recorded, self.problems)
         self._phase = dispatcher.state.phase
         self._since_ns = self._dispatcher.clock().wall_ns
 
@@ -99,11 +105,13 @@ class ControlHandlers:
             "drill": self._drill,
             "rearm": self._rearm,
             "report": self._report,
+            "silence": self._silence_requests.handle,
         }
 
     def reconfigure(self, config: Config) -> None:
         """Use another configuration from now on."""
         self._config = config
+        self._silence_requests.reconfigure(config)
 
     def notify_changed(self) -> None:
         """Wake the requests that wait for the state to change."""
@@ -120,8 +128,11 @@ class ControlHandlers:
         """Return what `status --json` prints, as of now, including the reasons of a kill that has just begun."""
         self._note_phase()
         self._journal.deliver_entries()
-        conditions = self._supervisor.states()
+        conditions, silences = self._supervisor.states(), self._supervisor.silences
+        now = self._dispatcher.clock()
         drill = self._drills.last
+        troubles = [line for part in self._troubles for line in safe_lines(part)]
+        command = make_command(self._config.source.absolute())
         return {
             "state": public_state(self._dispatcher.state.phase),
             "since": clock.iso(self._since_ns),
@@ -129,7 +140,12 @@ class ControlHandlers:
             "pid": os.getpid(),
             "accounts": {name: self._account(name) for name in self._dispatcher.sessions},
             "triggers": {
-                name: {"kind": trigger.kind, "state": conditions[name][0], "detail": conditions[name][1]}
+                name: {
+                    "kind": trigger.kind,
+                    "state": conditions[name][0],
+                    "detail": conditions[name][1],
+                    **describe_silence(silences.active(name), now),
+                }
                 for name, trigger in self._supervisor.triggers.items()
             },
             "last_kill": self._reports.last,
@@ -143,7 +159,8 @@ class ControlHandlers:
                 "last": drill and {key: drill[key] for key in ("at", "by", "ok", "answered_us", "budget_us")},
             },
             "journal": self._journal.trouble or "ok",
-            "trouble": [line for part in self._troubles for line in _safe_lines(part)],
+            "trouble": troubles,
+            "problems": self._problem_finder.find(conditions, troubles, self._journal.trouble, command),
         }
 
     def _intake_trouble(self) -> Iterable[str]:
@@ -154,12 +171,8 @@ class ControlHandlers:
         return (f"intent: {why}: the first commands of a kill wait for its record",) if why else ()
 
     def _degraded_lanes(self) -> Iterable[str]:
-        """Yield a line for each lane that is up and degraded: no successor, or fewer connections."""
-        for name, session in self._dispatcher.sessions.items():
-            states = session.status.lanes
-            for route, why in session.status.troubles().items():
-                if states[route] is LaneState.UP:
-                    yield f"{name} {route} is up, but: {why}"
+        for session in self._dispatcher.sessions.values():
+            yield from session.status.degraded()
 
     def _login_mismatches(self) -> Iterable[str]:
         differences = (
@@ -194,6 +207,7 @@ class ControlHandlers:
             **account_health(status),
             "state": account.phase,
             "open_orders": status.open_orders if account.sweep is None else account.orders_left,
+            "dead_man": None,
             "noise": status.unexplained_messages,
             "clock_offset_ms": self._clock_skew.offset_ms(name),
             "drill": self._drills.lanes.get(name, {}),
@@ -210,7 +224,7 @@ class ControlHandlers:
         return {**report, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
 
     async def _fire(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
-        text = _text(request, "fire")
+        text = _text(request, caller)
         accounts = self._scope(request)
         wait_s = request.get("wait_s", 0)
         if not isinstance(wait_s, int | float):
@@ -222,9 +236,13 @@ class ControlHandlers:
             still = [name for name in shown if name in self._dispatcher.sessions]
             return {"dry_run": True, "accounts": {name: {**self._account(name), **shown[name]} for name in still}}
         evidence = {"uid": caller.uid, "user": caller.user, "pid": caller.pid}
-        reason = Reason("operator", text, accounts, self._dispatcher.clock(), evidence)
+        now = self._dispatcher.clock()
+        delay = late_request.delay(request, now)
+        reason = Reason("operator", text + delay.words, accounts, now, {**evidence, **delay.evidence})
         self._dispatcher.fire(reason)
         kill = self._dispatcher.state.kill
+        if request.get("acknowledge"):
+            await caller.acknowledge({"acknowledged": kill and kill.id, "accounts": accounts})
         if caller.user == str(caller.uid):
             self.find_name(caller.uid)
         with anyio.move_on_after(wait_s):
@@ -238,7 +256,11 @@ class ControlHandlers:
             raise RequestRefused(
                 "the kill was sent, but its report cannot be shown: read the log, and look at the venues"
             )
-        return {**report, "asked": accounts, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
+        answer = {**report, "asked": accounts, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
+        states, at_ns = self._dispatcher.state.accounts, self._dispatcher.clock().mono_ns
+        if waits := lagging_proofs({name: states[name] for name in accounts if name in states}, at_ns):
+            answer["not_proven_yet"] = waits
+        return answer
 
     def find_name(self, uid: int) -> None:
         """Record a uid's name as soon as it is known, because the kill did not wait for it."""
@@ -258,7 +280,7 @@ class ControlHandlers:
         return await self._drills.run(self._scope(request), "operator", uid=caller.uid, user=caller.user)
 
     async def _rearm(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
-        text = _text(request, "rearm")
+        text = _text(request, caller)
         accounts = self._scope(request)
         states = self._dispatcher.state.accounts
         tripped = {name for name in accounts if states[name].phase.is_tripped}
@@ -282,6 +304,7 @@ class ControlHandlers:
         if caller.gone():
             log.warning("not re-armed: %s has closed the connection before the answer", caller.user)
             raise RequestRefused("not re-armed: the caller has closed the connection")
+        left = self._problem_finder.left(tripped)
         match self._dispatcher.rearm(asked):
             case RearmGranted(names):
                 for trigger in watching:
@@ -289,6 +312,7 @@ class ControlHandlers:
                 self.notify_changed()
                 if problems := await self.problems():
                     log.error("re-armed, but not in the journal yet: after a restart now, the accounts are tripped")
+                problems = [*left, *problems]
                 return {"rearmed": names, **({"problems": problems} if problems else {})}
             case RearmPending(approvals, needed):
                 await self._recorded()
@@ -349,10 +373,15 @@ def account_health(status: AccountStatus) -> dict[str, object]:
     """Return the state of an account's lanes, in the keys of the status."""
     return {
         "venue": status.venue_name,
+        "environment": status.environment,
         "ready": status.is_ready,
+        "killable": status.is_killable,
         "lanes": status.lanes,
+        "ws_connections": status.ws_connections._asdict(),
         "rtt_us": max(status.round_trips_us.values(), default=None),
         "trouble": status.troubles(),
+        "refused": {route.value: why for route, why in status.refused.items()},
+        "key": dict(status.key_rights),
     }
 
 
@@ -362,15 +391,6 @@ def _has(report: Mapping[str, Any], reason: Reason) -> bool:
     return len(report["reasons"]) > MAX_REASONS_EACH_END or any(
         shown["trigger"] == reason.trigger and shown["observed_at"] == observed_at for shown in report["reasons"]
     )
-
-
-def _safe_lines(trouble_lines: Callable[[], Iterable[str]]) -> list[str]:
-    """Return a part's trouble lines; an exception becomes a line, so that the other parts are still shown."""
-    try:
-        return list(trouble_lines())
-    except Exception as error:
-        log.exception("a part of the status could not be built")
-        return [f"internal error: {type(error).__name__}: see the log"]
 
 
 def public_state(phase: Phase) -> str:
@@ -384,8 +404,9 @@ def public_state(phase: Phase) -> str:
             return "FIRING"
 
 
-def _text(request: Mapping[str, Any], command: str) -> str:
-    text = request.get("reason")
-    if not isinstance(text, str) or not text.strip():
-        raise RequestRefused(f"{command} needs a reason")
-    return printable.line(text).strip()[:MAX_TEXT]
+def _text(request: Mapping[str, Any], caller: Caller) -> str:
+    """Return the reason of a request; without one, who asked."""
+    text = request.get("reason", "")
+    if not isinstance(text, str):
+        raise RequestRefused("reason must be a text")
+    return printable.line(text).strip()[:MAX_TEXT] or without_reason(caller.user)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from kill_switch.control.client import NOT_ALLOWED
 from kill_switch.errors import NotAllowed, Unreachable
 
 STARTS_WITHIN_S = 1.0  # seconds from a daemon's first line to its sockets
@@ -42,7 +43,7 @@ def send_heartbeat(
             try:
                 sock.sendto(payload, str(path))
             except PermissionError:
-                raise NotAllowed(f"you may not write to {path}: ask to be put into its group") from None
+                raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
             except OSError as error:
                 if every_s is None and time.monotonic() < patient_s:
                     time.sleep(AGAIN_S)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kill_switch.config import included_files
 from kill_switch.config.defaults import CONFIG, RUNTIME_DIR, STATE_DIR
 
 CONTROL_SOCKET = "control.sock"  # in the runtime directory, for commands
@@ -47,6 +48,21 @@ def directories(path: Path | None, *, environ: Mapping[str, str] = os.environ) -
         raise ValueError("the configuration is unclear about the daemon's directories")
     state_dir, runtime_dir = (Path(path_text) for path_text in paths if path_text is not None)
     return state_dir, runtime_dir
+
+
+def account_names(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the accounts that the configuration names, in its order; () if it cannot be read as a whole."""
+    source = Path(path or environ.get("KILL_SWITCH_CONFIG") or CONFIG)
+    try:
+        document = tomllib.loads(source.read_text("utf-8-sig"))
+        patterns = document.get("include", [])
+        texts = [file.read_text("utf-8-sig") for file in included_files.matching(source, patterns)]
+        names = dict.fromkeys(
+            name for each in (document, *map(tomllib.loads, texts)) for name in each.get("accounts", ())
+        )
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return ()
+    return tuple(names)
 
 
 def _quick_runtime_dir(path: Path | None, environ: Mapping[str, str], say: Callable[[str], object]) -> Path | None:

@@ -14,7 +14,7 @@ import select
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,12 +37,18 @@ IDLE_S = 60.0  # seconds that a connection may be open without a request
 LOOK_EVERY_S = 1.0  # seconds between two checks that the socket's file exists
 CONNECT_WITHIN_S = 2.0  # seconds
 MAX_OPEN = 32  # connections of a user, because lanes need descriptors and each request needs the loop's time
+ACKNOWLEDGE_WITHIN_S = 1.0  # seconds that a line before the answer may take to be sent
 BACKLOG = 65536  # limited by the kernel (net.core.somaxconn)
-COMMANDS_WITH_A_NAME = ("rearm", "drill", "reload")  # recorded with the caller's name; a kill does not wait for it
+# recorded with the caller's name; a kill does not wait for it
+COMMANDS_WITH_A_NAME = ("rearm", "drill", "reload", "silence")
 
 
 def _never() -> bool:
     return False
+
+
+async def _ignore(line: Mapping[str, object]) -> None:
+    """Send nothing, because no connection is there."""
 
 
 class Caller(NamedTuple):
@@ -52,6 +58,7 @@ class Caller(NamedTuple):
     pid: int
     user: str  # the number until the name is known
     gone: Callable[[], bool] = _never  # returns whether the caller has closed the connection
+    acknowledge: Callable[[Mapping[str, object]], Awaitable[None]] = _ignore  # sends a line before the answer
 
 
 class Turnstile:
@@ -203,11 +210,17 @@ async def _converse(
                 except anyio.EndOfStream:
                     return
         line, _, unread = unread.partition(b"\n")
-        caller = Caller(uid, pid, users.cached_name(uid), gone)
+        caller = Caller(uid, pid, users.cached_name(uid), gone, partial(_acknowledge, stream))
         connection.is_busy = True
         await stream.send(_line(await _answer(line, caller, handlers, users, turnstile, had)))
         connection.is_busy, had = False, had + 1
         users.look_up(uid)  # not before the answer, because the line may have been a kill
+
+
+async def _acknowledge(stream: SocketStream, line: Mapping[str, object]) -> None:
+    """Send a line before the answer; a caller that has gone or does not read holds nothing up."""
+    with anyio.move_on_after(ACKNOWLEDGE_WITHIN_S), suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+        await stream.send(_line(line))
 
 
 async def _discard_input(stream: SocketStream) -> None:

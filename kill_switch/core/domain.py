@@ -192,3 +192,8 @@ class Reason:
     accounts: tuple[str, ...]
     observed_at: Instant
     evidence: Mapping[str, object] = field(default_factory=dict)
+
+
+def without_reason(operator: str) -> str:
+    """Return the text of a person's command that gave no reason."""
+    return f"operator {operator}, no reason given"

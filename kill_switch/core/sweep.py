@@ -22,7 +22,9 @@ The sweep is pure: `step(sweep, event) -> (sweep, actions)`, with the time in th
 #                            no message has come since the strike        the sweep strikes again after the gap
 #     answers are slow       –                                           time-outs are two of the longest round trips
 #     an order is left       the account is RESIDUE                      reads keep a quarter of the strikes' gap
-#     lists may lag          `list_lag_s` is stated                       clean reads span it, and no order is pushed
+#     lists may lag          `list_lag_s` is stated                       clean reads span it, and no order is pushed;
+#                                                                         they begin with short gaps
+#     commands leave late    a read from before shows orders               another read follows soon, and does not wait
 #     the limit has no room  `read_may_wait_s` holds                     the read leaves later, no other beside it; its
 #                            the venue has answered the strike           time-out begins then, and no strike precedes it
 
@@ -35,7 +37,9 @@ from typing import NamedTuple, assert_never
 from kill_switch.core.domain import CancelOutcome, Order, OrderState, Phase, SweepTiming
 from kill_switch.core.sweep_state import (
     Sweep,
+    clean_gap_ns,
     is_venue_silent,
+    next_clean_read_ns,
     next_strike_ns,
     pending_too_long,
     read_bound_ns,
@@ -215,7 +219,7 @@ def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction,
     if read.asked_ns >= sweep.read_asked_ns:  # it is the read under way: the adapter reads the clock after the sweep
         sweep = sweep._replace(read_asked_ns=0)
     if read.asked_ns < sweep.reads_before_are_stale_ns:
-        return _on_stale_read(sweep, at_ns), ()
+        return _on_stale_read(sweep, at_ns, read.live), ()
     if not read.complete:
         return _on_incomplete_read(sweep, read)
     sweep = sweep._replace(orders_left=read.live + read.pending)
@@ -232,13 +236,16 @@ def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction,
     return _on_clean_read(sweep, read)
 
 
-def _on_stale_read(sweep: Sweep, at_ns: int) -> Sweep:
-    """Return the sweep after a read that was asked for before the last strike left or the last order was seen."""
+def _on_stale_read(sweep: Sweep, at_ns: int, live: int) -> Sweep:
+    """Return the sweep after a read that was asked for before the last strike left or the last order was seen.
+
+    `live`: how many orders it shows. Commands that left late may have cancelled them: the next read, soon, tells.
+    """
     if sweep.read_asked_ns or sweep.phase not in (Phase.CONFIRMING, Phase.RESIDUE):
         return sweep  # another read is under way, or the timer that is set asks for one soon
     due_ns = min(sweep.due_ns, _read_again_soon(sweep, at_ns).due_ns)
     if sweep.phase is Phase.CONFIRMING:  # orders may be left, for which a long gap between clean reads is no reason
-        due_ns = min(due_ns, at_ns + to_ns(sweep.timing.strike_gap_s))
+        due_ns = min(due_ns, at_ns + to_ns(sweep.timing.strike_gap_s) // (4 if live else 1))
     return sweep._replace(due_ns=due_ns)
 
 
@@ -279,7 +286,7 @@ def _on_clean_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepA
         sweep = sweep._replace(clean_reads_in_a_row=0)
         if read.pushed_ns > read.asked_ns:
             return _read_again_soon(sweep, at_ns), ()
-    apart_ns = sweep.clean_read_asked_ns + to_ns(sweep.timing.read_gap_s)
+    apart_ns = sweep.clean_read_asked_ns + clean_gap_ns(sweep)
     if sweep.clean_reads_in_a_row and read.asked_ns < apart_ns:
         return sweep._replace(due_ns=apart_ns), ()  # asked for too soon after the last clean read to prove more
     since_ns = sweep.clean_since_ns if sweep.clean_reads_in_a_row else read.asked_ns
@@ -290,7 +297,7 @@ def _on_clean_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepA
         pending_since_ns=0,
     )
     if sweep.clean_reads_in_a_row < sweep.timing.clean_reads or read.asked_ns - since_ns < lag_ns:
-        return _sleep(sweep, at_ns, sweep.timing.read_gap_s), ()
+        return sweep._replace(due_ns=next_clean_read_ns(sweep, at_ns)), ()
     return _sleep(sweep._replace(phase=Phase.CLEAR), at_ns, sweep.timing.guard_every_s), (SweepAction.CLEAR,)
 
 

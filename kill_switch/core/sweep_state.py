@@ -14,6 +14,9 @@ MAX_READ_BOUND_NS = 30_000_000_000  # because a lane gives an answer up by then
 SEEN_NS = 30_000_000_000  # no strike waits for a read so soon after an order was seen
 LONGEST_WAIT_S = 20.0  # of a kill's read for its share of the venue's limit; strikes leave it then too little for it
 AT_ONCE_NS = 2_000_000_000  # from the sweep's begin; without a clean read by then, its reads may wait
+UNREAD_NS = 10_000_000_000  # the same, while no read has counted
+LOOK_OUT_NS = 2_500_000_000  # between two reads while lists may lag
+FIRST_GAP_NS, FIRST_GAPS_NS = 1_000_000_000, 3_000_000_000  # the same at first, and how long that is
 
 
 class Sweep(NamedTuple):
@@ -54,15 +57,46 @@ def read_may_wait_s(sweep: Sweep, at_ns: int, since_ns: int = 0) -> float:
 
     A read of a kill that may prove the account clear never waits: the first reads, a read after a clean read. The other
     reads of a kill wait `LONGEST_WAIT_S`, from `since_ns` on if it is not 0. A guard's read waits one more interval: it
-    then comes in time. Where lists lag, a read after a clean read proves nothing before the span is over.
+    then comes in time. Where lists lag, a read after a clean read proves nothing before the span is over. While no read
+    has counted, because commands left late, a read still is a first one.
     """
     if sweep.phase is Phase.CLEAR:
         return sweep.timing.guard_every_s
-    if at_ns - sweep.began_ns <= AT_ONCE_NS:
-        return 0.0
     if sweep.clean_reads_in_a_row:
         return max(0.0, sweep.timing.list_lag_s - (at_ns - sweep.clean_since_ns) / 1e9)
+    if at_ns - sweep.began_ns <= (UNREAD_NS if sweep.orders_left is None else AT_ONCE_NS):
+        return 0.0
     return max(0.0, LONGEST_WAIT_S - (at_ns - (since_ns or at_ns)) / 1e9)
+
+
+def clean_gap_ns(sweep: Sweep) -> int:
+    """Return how far apart two clean reads have to be, to prove more than one of them."""
+    gap_ns = to_ns(sweep.timing.read_gap_s)
+    return min(gap_ns, FIRST_GAP_NS) if sweep.timing.list_lag_s else gap_ns
+
+
+def look_out_gap_ns(sweep: Sweep, at_ns: int) -> int:
+    """Return how far apart reads are that look for orders while lists may lag; they may be closer than others.
+
+    An order that nobody knew may show at any moment of the span, and the sooner the likelier.
+    """
+    is_first = at_ns - sweep.began_ns <= FIRST_GAPS_NS
+    return min(to_ns(sweep.timing.read_gap_s), FIRST_GAP_NS if is_first else LOOK_OUT_NS)
+
+
+def next_clean_read_ns(sweep: Sweep, at_ns: int) -> int:
+    """Return when to read after a clean read that came at `at_ns`; the end of the span that proves is not passed by."""
+    lag_ns = to_ns(sweep.timing.list_lag_s)
+    if not lag_ns:
+        return at_ns + to_ns(sweep.timing.read_gap_s)
+    due_ns, ends_ns = at_ns + look_out_gap_ns(sweep, at_ns), sweep.clean_since_ns + lag_ns
+    return ends_ns if at_ns < ends_ns < due_ns else due_ns
+
+
+def looks_out(sweep: Sweep, at_ns: int) -> bool:
+    """Return whether lists may still lag so far that they do not show an order of the time before the strike."""
+    lag_ns = to_ns(sweep.timing.list_lag_s)
+    return sweep.phase is not Phase.CLEAR and 0 < lag_ns and at_ns - sweep.began_ns <= lag_ns + AT_ONCE_NS
 
 
 def next_strike_ns(sweep: Sweep) -> int:

@@ -32,6 +32,7 @@ from kill_switch.core.events import Pulse, Recovered
 from kill_switch.core.identity import new_salt
 from kill_switch.core.records import FORMAT, LatchRecord, StartRecord
 from kill_switch.daemon.held_signals import SignalHolder
+from kill_switch.daemon.last_strikes import LastStrikes
 from kill_switch.daemon.listeners import ListenerSet
 from kill_switch.daemon.reload import Reloader
 from kill_switch.daemon.sd_notify import ServiceNotifier
@@ -227,9 +228,11 @@ class Daemon:
                 tasks.supervise("measuring", EquityPoller(self.dispatcher, self.supervisor.accounts_with_equity).run)
                 tasks.supervise("reload", self.reloader.run)
                 await self._stop.wait()
-                await self._finish(FINISH_WITHIN_S)
+                self._systemd.stopping()
+                strikes = LastStrikes(self.dispatcher)
+                await strikes.finish(FINISH_WITHIN_S)
                 await self.outbound.finish()
-                await self._finish(LATE_STRIKE_WITHIN_S)  # because a kill may have begun meanwhile
+                await strikes.finish(LATE_STRIKE_WITHIN_S)  # because a kill may have begun meanwhile
                 await self.outbound.finish(LAST_WORDS_S)
                 self._end()
                 group.cancel_scope.cancel()
@@ -298,17 +301,6 @@ class Daemon:
     def _fire(self, trigger: str, text: str) -> None:
         """Report a reason for all accounts to the dispatcher."""
         self.dispatcher.fire(Reason(trigger, text, tuple(self.config.accounts), clock.now()))
-
-    async def _finish(self, within_s: float) -> None:
-        """Wait until no account is being struck, at most `within_s` seconds; log the accounts that still are."""
-        self._systemd.stopping()
-        with anyio.move_on_after(within_s):
-            while self.dispatcher.striking_accounts:
-                log.warning("stopping, after the kill on %s", ", ".join(self.dispatcher.striking_accounts))
-                await self.handlers.announcements.wait()
-        left = self.dispatcher.striking_accounts
-        if left:
-            log.error("stopped before %s were proven clear: the next start goes on", ", ".join(left))
 
     def _end(self) -> None:
         """Write a latch file, for the next start, for each kill that is requested from now on."""

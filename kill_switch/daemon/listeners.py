@@ -28,7 +28,7 @@ from kill_switch.system.users import UserDirectory
 from kill_switch.triggers.intake.intake import Intake
 
 GROUP_WITHIN_S = 2.0  # seconds for the group's number at the start; if the user database hangs, it is set later
-COMMANDS = ("status", "fire", "drill", "rearm", "report", "reload")
+COMMANDS = ("status", "fire", "drill", "rearm", "silence", "report", "reload")
 
 
 class ListenerSet:

@@ -17,7 +17,7 @@ from kill_switch.config.messages import config_path
 from kill_switch.config.parsers import format_duration
 from kill_switch.config.schema import DaemonConfig, FlagConfig, directories
 from kill_switch.control import client, paths
-from kill_switch.errors import NotAllowed, Problem
+from kill_switch.errors import OWN_DIRECTORIES, NotAllowed, Problem
 from kill_switch.system.hardening import why_doubtful, why_untrusted
 from kill_switch.system.unix_sockets import MAX_PATH
 from kill_switch.venues.kit.cadence import GUARD_FIRST_S
@@ -27,13 +27,12 @@ _FILES = ("lock", "journal.jsonl", "intent.jsonl")
 _SOCKETS = (paths.CONTROL_SOCKET, paths.INTAKE_SOCKET)
 
 
-def problems(config: Config) -> Iterator[Problem]:
+def problems(daemon: DaemonConfig) -> Iterator[Problem]:
     """Yield each problem for which `run`, started by this user on this machine, would refuse to start."""
-    daemon = config.daemon
     for key, path in (("state_dir", daemon.state_dir), ("runtime_dir", daemon.runtime_dir)):
         why = _unusable(path)
         if why and not (_made_by_systemd(key, path) and not path.exists()):
-            yield Problem(f"daemon.{key}", why, "")
+            yield Problem(f"daemon.{key}", why, OWN_DIRECTORIES if os.geteuid() and "no right" in why else "")
     longest = max(len(os.fsencode(daemon.runtime_dir / name)) for name in _SOCKETS)
     if longest > MAX_PATH:
         hint = f"expected {MAX_PATH - max(map(len, _SOCKETS)) - 1} bytes at most: sockets are made there"
@@ -53,7 +52,7 @@ def notes(config: Config) -> Iterator[str]:
     for key in ("state_dir", "runtime_dir"):
         path: Path = getattr(config.daemon, key)
         if not path.exists() and _unusable(path):
-            yield f"daemon.{key}: {path} does not exist, and only systemd or root can make it"
+            yield f"daemon.{key}: {path} does not exist, and only systemd or root can make it; {OWN_DIRECTORIES}"
         elif path.is_dir() and (why := why_doubtful(path.stat(), path)):
             yield f"daemon.{key}: {why}"
     udp = config.intake.udp

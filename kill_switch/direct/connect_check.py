@@ -20,6 +20,7 @@ from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import ForwardedFact, NullJournal
+from kill_switch.dispatch.session import AccountSession
 from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
 from kill_switch.health.drills import DrillRunner
 from kill_switch.health.dry_run import DryRun
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Progress = Callable[[Mapping[str, Mapping[str, Any]], float], object]  # (accounts, seconds since the beginning)
 LOOK_EVERY_S = 0.05  # seconds
+REFUSED_FOR_S = 1.0  # seconds after which refused logins are not waited for
+NOTHING_TO_DRILL = "no order path was probed: every login was refused"
 
 
 async def check(config: Config, within_s: float, progress: Progress) -> dict[str, Any]:
@@ -53,20 +56,31 @@ async def check(config: Config, within_s: float, progress: Progress) -> dict[str
             dispatcher, NullJournal(), ignore, budget_us=round(config.daemon.budget_s * 1e6), clock=clock.now
         )
         drill_runners.append(drills)
-        began_s = anyio.current_time()
+        began_s = settled_s = anyio.current_time()
         with anyio.move_on_after(within_s):
-            while not all(session.status.is_ready for session in dispatcher.sessions.values()):
+            # because a login may be refused once, for another's request or a clock that was not known yet
+            while anyio.current_time() - settled_s < REFUSED_FOR_S:
+                sessions = dispatcher.sessions.values()
+                if all(map(_is_settled, sessions)):
+                    break
+                if not all(_is_settled(session) or session.status.refused for session in sessions):
+                    settled_s = anyio.current_time()
                 progress(_conditions(dispatcher), anyio.current_time() - began_s)
                 await anyio.sleep(LOOK_EVERY_S)
         waited_s = round(anyio.current_time() - began_s, 3)
-        names = tuple(dispatcher.sessions)
+        names = tuple(name for name, session in dispatcher.sessions.items() if not session.status.refused)
+        warnings = [*network.troubles(), *CertificateExpiryMonitor(dispatcher.sessions, clock.now, ignore).troubles()]
+        if not names:
+            result = {"waited_s": waited_s, "accounts": _conditions(dispatcher), "warnings": warnings, "drill": None}
+            return {**result, "error": NOTHING_TO_DRILL}
         drill = await drills.run(names, "check")
         while (
             _failed(drill) and anyio.current_time() - began_s < within_s
         ):  # because the logins have used up rate limit, which returns
             progress(_conditions(dispatcher), anyio.current_time() - began_s)
             drill = await drills.run(names, "check")
-        warnings = [*network.troubles(), *CertificateExpiryMonitor(dispatcher.sessions, clock.now, ignore).troubles()]
+        degraded = [line for session in dispatcher.sessions.values() for line in session.status.degraded()]
+        warnings = [*warnings, *degraded]
         return {"waited_s": waited_s, "accounts": _conditions(dispatcher), "warnings": warnings, "drill": drill}
 
     return await _with_lanes(config, tuple(config.accounts), work, network, ws=True, on_fact=on_fact)
@@ -90,6 +104,13 @@ async def dry_run(config: Config, names: Sequence[str]) -> tuple[dict[str, Any],
         return {name: {**known[name], "state": None, "ready": None, **shown[name]} for name in dispatcher.sessions}
 
     return await _with_lanes(config, names, work, Network(), ws=False, failed=failed), failed
+
+
+def _is_settled(session: AccountSession) -> bool:
+    """Return whether an account is ready, and its spare WebSocket connections are up too, or have a trouble."""
+    status = session.status
+    up, wanted = status.ws_connections
+    return status.is_ready and (up >= wanted or any(status.degraded()))
 
 
 def _failed(drill: Mapping[str, Any]) -> bool:

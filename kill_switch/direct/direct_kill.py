@@ -26,6 +26,7 @@ from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.events import Reconfigured
 from kill_switch.core.identity import Login, new_salt
+from kill_switch.core.list_lag import lagging_proofs
 from kill_switch.core.records import LatchRecord
 from kill_switch.core.state import AccountState, State
 from kill_switch.direct.answer_deadlines import AnswerDeadlines
@@ -150,6 +151,8 @@ class DirectKill:
         if report is None and self._kill_id:
             text = "the outcome of this kill cannot be shown: see the log"
             problems.append(outcome.make_problem(text, "look at the venues, then kill-switch status"))
+        if waits := lagging_proofs(self._dispatcher.state.accounts, clock.now().mono_ns):
+            report = {**(report or {}), "not_proven_yet": waits}
         return {**(report or {}), "problems": problems}
 
     async def _kill(

@@ -6,17 +6,19 @@ Only `AccountSession`, its owner, writes it. Reading it changes nothing and send
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kill_switch.core.domain import Instant, LaneState, Order, Route
 from kill_switch.dispatch.ports import HttpPort, LanePort, WsPort
 from kill_switch.transports.certificates import CertificateExpiry
+from kill_switch.transports.lane import ConnectionCounts
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.messages import OrdersRead
 
 log = logging.getLogger(__name__)
 
+UNANSWERED_S = 2.0  # seconds; an HTTP lane that owes an answer for so long may be dead, though it is not given up yet
 MAX_UNEXPLAINED_LOGGED = 20  # of each account; all unexplained messages are counted
 
 
@@ -29,7 +31,9 @@ class AccountStatus:
     _ws: WsPort
     _http: HttpPort
     quiet: Callable[[], str]  # returns why only urgent calls and commands leave now; "" if all calls do
+    key_refused: Callable[[], str]  # returns why the venue refuses the key over HTTP; "" if it does not
     round_trips_us: dict[Route, int] = field(default_factory=dict)
+    refused: dict[Route, str] = field(default_factory=dict)  # route → why the venue refuses the login there
     unexplained_messages: int = 0
     last_read: OrdersRead | None = None
 
@@ -37,12 +41,22 @@ class AccountStatus:
     def venue_name(self) -> str:
         return self._venue.NAME
 
+    @property
+    def environment(self) -> str:
+        """The venue's environment of the account: "production" or "testnet"."""
+        return self._venue.environment
+
     # lanes
 
     @property
     def lanes(self) -> dict[str, LaneState]:
         """State of each warm lane, by the name of its route."""
         return {route.value: lane.state for route, lane in self._warm()}
+
+    @property
+    def ws_connections(self) -> ConnectionCounts:
+        """How many WebSocket connections could carry a command now, and how many there should be."""
+        return self._ws.connections
 
     @property
     def is_ready(self) -> bool:
@@ -54,12 +68,37 @@ class AccountStatus:
         """Whether at least one lane is up."""
         return any(lane.state is LaneState.UP for _, lane in self._warm())
 
+    @property
+    def carriers(self) -> tuple[Route, ...]:
+        """The lanes that carry a kill of this account."""
+        return self._venue.drill_routes
+
+    @property
+    def is_killable(self) -> bool:
+        """Whether the commands of a kill would reach the venue now, over at least one of its warm lanes.
+
+        A venue that refuses the key over HTTP is taken to refuse it over a WebSocket too.
+        """
+        return not self.key_refused() and any(self._carries(route, lane) for route, lane in self._warm())
+
+    def _carries(self, route: Route, lane: LanePort) -> bool:
+        if route not in self.carriers or lane.state is not LaneState.UP or self._venue.why_not_ready(route):
+            return False
+        return route is not Route.HTTP or self._http.waiting_s < UNANSWERED_S
+
     def troubles(self) -> dict[str, str]:
         """Return the newest trouble of each lane by the name of its route, and why the venue must get no calls."""
         http = "; ".join(dict.fromkeys(filter(None, (self._http.trouble, self.quiet()))))
         return {
             route.value: trouble for route, trouble in ((Route.WS, self._ws.trouble), (Route.HTTP, http)) if trouble
         }
+
+    def degraded(self) -> Iterator[str]:
+        """Yield a line for each lane that is up and degraded: without a successor, or with too few connections."""
+        states = self.lanes
+        for route, why in self.troubles().items():
+            if states[route] is LaneState.UP:
+                yield f"{self.account} {route} is up, but: {why}"
 
     def caution(self, now: Instant) -> str:
         """Return what would make a kill slow now although every lane is ready; "" if nothing would."""
@@ -74,6 +113,11 @@ class AccountStatus:
     def warnings(self) -> tuple[str, ...]:
         """Findings of the adapter that an operator should mend at the venue; a kill works in spite of them."""
         return self._venue.warnings
+
+    @property
+    def key_rights(self) -> Mapping[str, bool | str]:
+        """Rights of the key, as far as the venue has said them, as `Adapter.key_rights` has them."""
+        return self._venue.key_rights
 
     @property
     def http_trouble(self) -> str:

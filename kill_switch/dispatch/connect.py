@@ -146,6 +146,8 @@ def connect_account(
             quiet=lambda: session.status.quiet(),
             network=network,
         )
+        http.pool.most_late = lambda: adapter.connections.late
+        fresh.most_reads = lambda: adapter.connections.copies
         tasks.append((f"{name} http", http.run))
         return ws, http, fresh
 
@@ -177,7 +179,7 @@ def _upgrade(adapter: Adapter) -> Callable[[], Upgrade]:
     def upgrade() -> Upgrade:
         now = clock.now()
         if why := adapter.reason_to_stay_disconnected(now):
-            raise ConnectionNotWanted(why)
+            raise ConnectionNotWanted(why, is_expected=adapter.waits_for_token)
         return adapter.upgrade(now)
 
     return upgrade

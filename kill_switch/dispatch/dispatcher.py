@@ -161,19 +161,22 @@ class Dispatcher:
     def _strike(self, accounts: Sequence[tuple[str, int]]) -> None:
         """Strike the accounts, each with the number of its strike, in one pass.
 
-        Every account's widest message leaves first, then the other messages. Timers and counts come last.
+        Every account's widest message leaves first, then the other messages; accounts that sign slowly come behind the
+        others. Timers and counts come last.
         """
         now = self.clock()
-        sessions = [self.sessions[name] for name, _ in accounts]
-        for session, (_, number) in zip(sessions, accounts, strict=True):
+        struck = [(self.sessions[name], number) for name, number in accounts]
+        if len(struck) > 1:
+            struck.sort(key=_signs_slowly)
+        for session, number in struck:
             if number == 1 and not session.early_send.pending:
                 session.early_send.send(now)
-        for session, (_, number) in zip(sessions, accounts, strict=True):
+        for session, number in struck:
             session.send_widest(number, now)
-        for session in sessions:
+        for session, _ in struck:
             session.send_remaining(now)
         left_at = self.clock()
-        sent = tuple([session.finish_strike(left_at) for session in sessions])
+        sent = tuple([session.finish_strike(left_at) for session, _ in struck])
         self._queue.appendleft(StrikesSent(sent, left_at))  # so that the engine records the strike before its answers
 
     def _retry_for_known_accounts(self, event: ReasonReported) -> None:
@@ -242,3 +245,7 @@ class Dispatcher:
         """Accounts whose sweep is under way and has not been given up as RESIDUE."""
         busy = (Phase.STRIKING, Phase.CONFIRMING)
         return tuple(name for name, account in self.state.accounts.items() if account.phase in busy)
+
+
+def _signs_slowly(struck: tuple[AccountSession, int]) -> bool:
+    return struck[0].venue.signs_slowly

@@ -32,11 +32,16 @@ class LaneTroubles:
         self._repeats = {Route.WS: RepeatFilter(), Route.HTTP: RepeatFilter()}
         self._quiet = ("", 0)  # why only urgent calls and commands leave, and until when (monotonic ns)
         self._refusals = 0  # refused logins over HTTP in a row
+        self._refused_key = ""  # why the venue refuses the key over HTTP, or what the key may not do
 
     def quiet(self) -> str:
         """Return why only urgent calls and commands leave now; "" if all calls do."""
         why, until_ns = self._quiet
         return why if self._clock().mono_ns < until_ns else ""
+
+    def key_refused(self) -> str:
+        """Return why the venue has refused the key with its last answer over HTTP; "" if it has not."""
+        return self._refused_key
 
     def on_trouble(self, route: Route, why: str) -> None:
         """Log a lane's trouble; `why` is "" once the trouble has ended."""
@@ -55,7 +60,7 @@ class LaneTroubles:
 
     def on_http_ready(self) -> None:
         """Reset the back-off: the venue has accepted the login over HTTP."""
-        self._refusals = 0
+        self._refusals, self._refused_key = 0, ""
 
     def on_not_ready(self, fact: NotReady, now: Instant) -> bool:
         """Stop using a lane that the venue reports as not ready; return whether the lane's state has changed."""
@@ -68,6 +73,7 @@ class LaneTroubles:
         else:
             self._http.trouble = why
             self._http.authenticated(False)
+            self._refused_key = why if fatal else self._refused_key
             if fatal:
                 wait_s = min(FIRST_REFUSAL_PAUSE_S * 2 ** min(self._refusals, 10), MAX_REFUSAL_PAUSE_S)
                 self._refusals += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.core.domain import LaneState
+from kill_switch.transports.lane import ConnectionCounts
 
 
 class NoWebSocket:
@@ -11,6 +12,7 @@ class NoWebSocket:
     trouble = ""
     certificate = None
     state = LaneState.DOWN
+    connections = ConnectionCounts(0, 0)
 
     def prepare(self, conn: int, text: bytes) -> None:
         """Do nothing."""

@@ -17,6 +17,7 @@ from kill_switch.dispatch.ports import DispatcherPort
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
 
+PROBE_AGAIN_S = 2.0  # seconds from a probe to one that is not regular
 CONNECTIONS_FOR_READS = 2  # beside those of a strike's calls
 
 ResultT = TypeVar("ResultT")
@@ -116,6 +117,10 @@ class Pacer:
     def _wait_s(self, tripped: sweep_state.Sweep, now: Instant) -> float:
         may_wait_s, venue = sweep_state.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue
         is_clean = tripped.phase is Phase.CLEAR or tripped.clean_reads_in_a_row > 0
+        if may_wait_s and sweep_state.looks_out(tripped, now.mono_ns):
+            due_ns = self._read_ns + sweep_state.look_out_gap_ns(tripped, now.mono_ns)
+            wait_s = max(venue.limits.look_out_wait_s(now), (due_ns - now.mono_ns) / 1e9)
+            return min(may_wait_s, wait_s)
         if not is_clean and now.mono_ns - tripped.began_ns > sweep_state.AT_ONCE_NS:
             # without its share, because it has waited for long enough: it need only leave the cancels their part
             may_wait_s = max(may_wait_s, venue.limits.first_read_wait_s(now), venue.budget.pause_s(now))
@@ -126,7 +131,7 @@ class Pacer:
         if may_wait_s:
             return min(may_wait_s, venue.limits.read_wait_s(now))
         if is_clean or not tripped.orders_left:  # it may complete the proof
-            return 0.0
+            return venue.limits.proving_read_wait_s(now)
         return venue.limits.first_read_wait_s(now)
 
     def _is_emptied(self) -> bool:
@@ -208,6 +213,18 @@ class Pacer:
         if probed_s + tick_s > most_s and not in_use:
             return False
         return shown_s + tick_s / 2 < least_s or not venue.limits.has_room(venue.budget.demand.probe, now)
+
+    def probe_now(self, lane: LaneState, send_probe: Callable[[], None]) -> None:
+        """Send a probe besides the regular ones, because a fault that has stopped the WebSocket may have stopped HTTP.
+
+        None leaves if one has left lately, or if the limits have no room.
+        """
+        now, venue = self._dispatcher.clock(), self._venue
+        is_old = now.mono_ns - self._probed_ns >= PROBE_AGAIN_S * 1e9
+        has_room = self._guarded(lambda: venue.limits.has_room(venue.budget.demand.probe, now), False)
+        if lane is LaneState.UP and is_old and has_room:
+            send_probe()
+            self.note_probe()
 
     # limits
 

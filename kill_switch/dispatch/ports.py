@@ -14,6 +14,7 @@ from kill_switch.core.order_tracker import OrderTrackerPool
 from kill_switch.core.state import State
 from kill_switch.dispatch.timers import TimerQueue
 from kill_switch.transports.certificates import CertificateExpiry
+from kill_switch.transports.lane import ConnectionCounts
 from kill_switch.venues import messages
 from kill_switch.venues.request import Request
 
@@ -43,6 +44,9 @@ class LanePort(Protocol):
 class WsPort(LanePort, Protocol):
     """The warm WebSocket lane of one account."""
 
+    @property
+    def connections(self) -> ConnectionCounts: ...
+
     def prepare(self, conn: int, text: bytes) -> None: ...
 
     def send(self, conn: int, text: bytes) -> bool: ...
@@ -58,6 +62,9 @@ class WsPort(LanePort, Protocol):
 
 class HttpPort(LanePort, Protocol):
     """The warm HTTP lane of one account."""
+
+    @property
+    def waiting_s(self) -> float: ...
 
     def begin(self, request: Request) -> bool: ...
 

@@ -18,7 +18,7 @@ from kill_switch.dispatch.early_send import EarlySend
 from kill_switch.dispatch.lane_troubles import LaneTroubles
 from kill_switch.dispatch.order_counter import OrderCounter
 from kill_switch.dispatch.pacer import Pacer
-from kill_switch.dispatch.ports import DispatcherPort, ForwardedFact, FreshPort, HttpPort, WsPort
+from kill_switch.dispatch.ports import DispatcherPort, FreshPort, HttpPort, WsPort
 from kill_switch.dispatch.strike_numbers import StrikeNumbers
 from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
@@ -28,6 +28,7 @@ from kill_switch.venues.messages import (
     CallLost,
     CancelAnswered,
     CloseConnection,
+    Closed,
     ConnectNow,
     Drilled,
     Event,
@@ -95,7 +96,7 @@ class AccountSession:
         ws, http, self.fresh = make_lanes(self)
         self.ws, self.http = ws, http
         self._troubles = LaneTroubles(name, ws, http, dispatcher.clock)
-        self.status = AccountStatus(name, venue, ws, http, self._troubles.quiet)
+        self.status = AccountStatus(name, venue, ws, http, self._troubles.quiet, self._troubles.key_refused)
         self.early_send = EarlySend(venue, ws, http, dispatcher.clock, self._note_sent, self.status.log_unexpected)
         self._counter = OrderCounter(name, venue, dispatcher.counts, self.status.log_unexpected)
 
@@ -228,8 +229,7 @@ class AccountSession:
         """Pass a lane's event to the adapter and carry out the outputs. Never raises."""
         if self._retired:
             return
-        now, numbers = self._dispatcher.clock(), self.numbers
-        before = numbers.answered
+        now, numbers, before = self._dispatcher.clock(), self.numbers, self.numbers.answered
         numbers.answered = number = numbers.of_command(event.tag) if isinstance(event, _REPLIES) else 0
         refused = isinstance(event, Replied) and event.status >= 400 and not self.venue.calls.is_elsewhere(event.tag)
         try:
@@ -239,6 +239,8 @@ class AccountSession:
             self._carry_out(outputs, now)
             if refused:
                 self._troubles.on_refusal(event, now)  # type: ignore[arg-type]
+            if isinstance(event, Closed) and event.route is Route.WS:
+                self.pacer.probe_now(self.http.state, lambda: self._request(self.venue.keep_warm))
         except Exception as error:
             self.status.log_unexpected(error)
         if number and event.tag not in self.venue.calls.pending:  # type: ignore[union-attr]
@@ -268,9 +270,11 @@ class AccountSession:
             self.pacer.note_probe()
 
     def keep_connection(self) -> None:
-        """Send next to nothing over the HTTP connection that was idle for longest, if the venue's limits have room."""
+        """Send next to nothing over an HTTP connection that is idle, if the venue's limits have room."""
         if self.pacer.has_room_to_keep_open():
             self._request(self.venue.keep_connection, is_use=False)
+
+    break_silence = keep_connection  # without an answer the lane is not ready
 
     def should_still_send(self, call: Call) -> bool:
         """Return whether a call that had to wait may leave: it is not answered, and the account is not re-armed."""
@@ -365,11 +369,10 @@ class AccountSession:
             self._dispatcher.handle(StrikesSent((sent,), now))
 
     def _on_fact(self, fact: LaneEvent | AccountFact, now: Instant) -> None:
-        at_ns = now.mono_ns
         match fact:
             case OrdersRead(orders, complete, asked_ns, why, cancelled) as read:
                 self.status.last_read = read
-                counted = sweep.count_read(orders, complete, asked_ns, at_ns, self.venue.book.pushed_ns)
+                counted = sweep.count_read(orders, complete, asked_ns, now.mono_ns, self.venue.book.pushed_ns)
                 evidence = why or ", ".join(f"{o.id} {o.symbol} {o.status}" for o in orders[:3])
                 kill = self._dispatcher.kill_of(self.name)
                 changes = None if kill is None else self._counter.on_read(kill, read, now)
@@ -378,15 +381,17 @@ class AccountSession:
                     self.pacer.keep_pace(now, proven=True)
             case OrderSeen(order):
                 seen = f"{order.id} {order.symbol} {order.status}"
-                self._dispatcher.handle(Progress(self.name, sweep.OrderAppeared(at_ns), now, seen))
+                self._dispatcher.handle(Progress(self.name, sweep.OrderAppeared(now.mono_ns), now, seen))
             case Ready(route, conn):
+                self.status.refused.pop(route, None)
                 if route is Route.WS:
                     self.ws.authenticated(conn)
                 elif self.http.state is not LaneState.UP:
                     self._troubles.on_http_ready()
                     self.http.authenticated(True)
                 self._dispatcher.on_lane_changed(self.name, route)
-            case NotReady(route):
+            case NotReady(route, _, why, fatal):
+                self.status.refused |= {route: why} if fatal else {}
                 if self._troubles.on_not_ready(fact, now):
                     self._dispatcher.on_lane_changed(self.name, route)
             case RoundTrip(route, rtt_us):
@@ -394,5 +399,4 @@ class AccountSession:
             case UnexplainedMessage(why):
                 self.status.count_unexplained(why)
             case _:
-                other: ForwardedFact = fact
-                self._dispatcher.on_fact(self.name, other, now)
+                self._dispatcher.on_fact(self.name, fact, now)

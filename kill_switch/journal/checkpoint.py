@@ -27,6 +27,7 @@ from kill_switch.journal.records import (
     PnlRecord,
     Record,
     ScheduleRecord,
+    SilenceRecord,
     StampsRecord,
     Unreadable,
 )
@@ -48,7 +49,7 @@ def _keys(record: Record | Unreadable) -> list[Key]:
     match record:
         case StartRecord() | ReloadRecord():
             return [("cast", "cast")] if record.triggers is not None else [("strange", record.kind)]
-        case PnlRecord() | HeartbeatRecord() | ScheduleRecord() | StampsRecord():
+        case PnlRecord() | HeartbeatRecord() | ScheduleRecord() | StampsRecord() | SilenceRecord():
             return [(record.kind, record.trigger)]
         case DrillRecord():
             drilled = [name for name, account in record.accounts.items() if not account.skipped]
@@ -60,7 +61,7 @@ def _keys(record: Record | Unreadable) -> list[Key]:
 
 
 # Kinds whose last record is kept. To add a kind, name it here and in `_keys`.
-_LAST = ("start", "reload", "pnl", "drill", "heartbeat", "schedule", "stamps")
+_LAST = ("start", "reload", "pnl", "drill", "heartbeat", "schedule", "stamps", "silence")
 _HOOKS = ("hook-started", "hook")  # of each, the last attempt is kept
 
 

@@ -66,7 +66,7 @@ class ReportBuilder:
         self._kills: dict[str, KillFold] = {}
         self._latest: dict[str, KillFold] = {}  # account → the kill that it is in
         self._tripped: dict[str, dict[_AccountPlace, None]] = {}  # account → where it was struck since it was armed
-        self._approvals = ApprovalList()
+        self.approvals = ApprovalList()  # of a re-arm that waits for another person
         self._config: str | None = None  # hash of the configuration in force
         for entry in entries:
             self.take(entry)
@@ -120,7 +120,7 @@ class ReportBuilder:
         if record.config is not None:
             self._config = config_hash(record.config)
         if isinstance(record, ReloadRecord):
-            self._approvals.clear()
+            self.approvals.clear()
 
     def _strike(self, record: StrikeRecord, stamp: Stamp) -> None:
         for sent in record.sent:
@@ -195,7 +195,7 @@ class ReportBuilder:
 
         Without `names`, the ids of orders are left out, because earlier records have them.
         """
-        account_report = self._found(kill, account)
+        account_report = self.account(kill, account)
         if account_report is None:
             return None
         state = account_report.to_json()
@@ -205,10 +205,11 @@ class ReportBuilder:
 
     def tally(self, kill: str, account: str) -> OrderTally | None:
         """Return the tally of an account's orders in a kill; None if there is no such kill."""
-        account_report = self._found(kill, account)
+        account_report = self.account(kill, account)
         return None if account_report is None else account_report.tally
 
-    def _found(self, kill: str, account: str) -> AccountReport | None:
+    def account(self, kill: str, account: str) -> AccountReport | None:
+        """Return an account's part of a kill, None if there is none; it changes with later records."""
         known = self._kills.get(kill)
         if known is None:  # a kill that `_kills` has dropped is kept while it is an account's latest
             known = next((kill_report for kill_report in self._latest.values() if kill_report.id == kill), None)
@@ -235,7 +236,7 @@ class ReportBuilder:
         pruned = [name for name in result if name in older]
         places = {name: [[*place] for place in places] for name, places in self._tripped.items()}
         held_ones = {"held": list(reversed(result.values())), "latest": latest, "pruned": pruned, "tripped": places}
-        return {**held_ones, "approvals": self._approvals.to_json(), "config": self._config}
+        return {**held_ones, "approvals": self.approvals.to_json(), "config": self._config}
 
     def restore(self, data: Mapping[str, Any]) -> None:
         """Replace all kills by those of a checkpoint, the result of `to_json`.
@@ -245,7 +246,7 @@ class ReportBuilder:
         held = {kill["id"]: KillFold.from_json(kill) for kill in data["held"]}
         self._latest = {name: held[kill] for name, kill in data["latest"].items() if kill in held}
         self._kills = {name: kill for name, kill in held.items() if name not in data["pruned"]}
-        self._approvals = ApprovalList(data.get("approvals", ()))
+        self.approvals = ApprovalList(data.get("approvals", ()))
         self._config = data.get("config", self._config)
         if "tripped" in data:
             self._tripped = {
@@ -286,7 +287,7 @@ class ReportBuilder:
         )
         if self._keep is not None and len(kill.reasons) > 2 * MAX_REASONS_EACH_END:
             del kill.reasons[MAX_REASONS_EACH_END]
-        self._approvals.clear()
+        self.approvals.clear()
         for name in record.accounts:
             account = kill.accounts.setdefault(name, AccountReport())
             if account.state is Phase.CLEAR or account.rearmed:
@@ -308,9 +309,9 @@ class ReportBuilder:
     def _rearm(self, record: RearmApprovedRecord | RearmRecord, stamp: Stamp) -> None:
         """Keep an approval, or mark the accounts as re-armed in every kill that struck them since they were armed."""
         if isinstance(record, RearmApprovedRecord):
-            self._approvals.add(record, stamp.at)
+            self.approvals.add(record, stamp.at)
             return
-        granted = self._approvals.grant(record, stamp.at)
+        granted = self.approvals.grant(record, stamp.at)
         armed: dict[str, tuple[KillFold, list[str]]] = {}
         for name in record.accounts:
             latest = self._latest.get(name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kill_switch import clock
-from kill_switch.errors import AlreadyRunning, CannotCreate
+from kill_switch.errors import OWN_DIRECTORIES, AlreadyRunning, CannotCreate
 from kill_switch.journal import segments
 from kill_switch.system.file_access import open_ours
 
@@ -30,7 +30,8 @@ def lock(state_dir: Path) -> int:
     try:
         fd = open_ours(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise CannotCreate(f"state directory {state_dir}: {error.strerror}") from error
+        hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
+        raise CannotCreate(f"state directory {state_dir}: {error.strerror}{hint}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

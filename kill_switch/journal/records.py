@@ -153,6 +153,43 @@ class StampsRecord(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceApprovedRecord(Record):
+    kind: ClassVar[str] = "silence-approved"
+
+    trigger: Annotated[str, "the trigger"]
+    uid: Annotated[int, "uid of the person"]
+    user: Annotated[str, "the person's name"]
+    text: Annotated[str, "the reason that the person gave"]
+    for_ns: Annotated[int, "length of the silence, in ns"]
+    approvals: Annotated[int, "people who have approved"]
+    needed: Annotated[int, "people who must approve"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SilenceRecord(Record):
+    kind: ClassVar[str] = "silence"
+
+    trigger: Annotated[str, "the trigger whose reasons are held back"]
+    people: Annotated[Names, "who approved it"]
+    text: Annotated[str, "the reason that they gave"]
+    since_wall_ns: Annotated[int, "its beginning by the wall clock"]
+    since_mono_ns: Annotated[int, "the same by the monotonic clock of the boot"]
+    boot: Annotated[str, "id of the boot"]
+    for_ns: Annotated[int, "its length by either clock, in ns"]
+    ended_wall_ns: Annotated[int, "when it ended, by the wall clock; 0: this record begins it"] = 0
+    ended: Annotated[str, "why it ended"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRecord(Record):
+    kind: ClassVar[str] = "held"
+
+    trigger: Annotated[str, "the silenced trigger"]
+    text: Annotated[str, "the reason that it would have reported"]
+    accounts: Annotated[Names, "accounts that it would have killed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrilledLane(Record):
     """The result of one lane in a drill."""
 
@@ -259,6 +296,9 @@ TABLE: tuple[RecordKind, ...] = (
     RecordKind(HeartbeatRecord, "`heartbeat` trigger", "`heartbeat` trigger", _NEXT),
     RecordKind(ScheduleRecord, "`schedule` trigger", "`schedule` trigger", _NEXT),
     RecordKind(StampsRecord, "intake", "intake", _NEXT),
+    RecordKind(SilenceApprovedRecord, "operator commands", "–", _NEXT),
+    RecordKind(SilenceRecord, "operator commands, trigger supervisor", "trigger supervisor", _NEXT),
+    RecordKind(HeldRecord, "trigger supervisor", "–", _NEXT),
     RecordKind(DrillRecord, "drills", "drills", "0.1.0"),
     RecordKind(HookStartedRecord, "hooks", "hooks", _NEXT),
     RecordKind(HookRecord, "hooks", "hooks", "0.1.0"),

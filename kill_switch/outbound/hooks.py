@@ -90,6 +90,7 @@ class HookRunner:
         self._jobs: list[HookJob] = []
         self._news = AutoResetEvent()
         self._missing: dict[str, str] = {}
+        self._failed: dict[str, str] = {}  # command → why it failed for the kill that holds accounts tripped
         self._running = 0  # jobs that have begun and not ended
 
     @property
@@ -107,6 +108,7 @@ class HookRunner:
         if kill.id != self._kill:
             self._kill = kill.id
             self._done.clear()
+            self._failed.clear()
         for argv in self._config.on_trip:
             command = shlex.join(argv)
             done = self._done.get(command, frozenset())
@@ -129,6 +131,10 @@ class HookRunner:
         ended = {_key(record) for record in history.records_of_kind(about, HookRecord)}
         started = {_key(record) for record in history.records_of_kind(about, HookStartedRecord)}
         self._kill = kill.id
+        for record in history.records_of_kind(about, HookRecord):
+            self._failed.pop(record.command, None)
+            if not record.ok:
+                self._failed[record.command] = record.why
         for command, accounts, _ in ended | started:
             self._done[command] = self._done.get(command, frozenset()) | frozenset(accounts)
         for command, accounts, attempt in sorted(started - ended):
@@ -155,8 +161,12 @@ class HookRunner:
                 await self._news.wait()
 
     def troubles(self) -> Iterator[str]:
+        """Yield a line for each command whose program is missing, and for each that failed for the present kill."""
         for command, why in self._missing.items():
             yield f"hook {command}: {why}"
+        if self._latched():
+            for command, why in self._failed.items():
+                yield f"hook {command} failed for kill {self._kill}: {why}: what it stops may still run"
 
     async def _check(self, commands: Iterable[tuple[str, ...]]) -> None:
         for argv in commands:
@@ -201,10 +211,14 @@ class HookRunner:
         self.runs += 1
         self._record(HookRecord.kind, job.ended(done, why).to_json())
         command = shlex.join(job.argv)
+        if job.kill == self._kill:
+            self._failed.pop(command, None)
         if done.ok:
             log.info("hook %s: done in %d ms", command, done.ms)
         else:
             self.failures += 1
+            if job.kill == self._kill:
+                self._failed[command] = why
             self._announce(Announce(Severity.WARN, f"hook {command} failed: {why}"))
         return again
 

@@ -113,6 +113,8 @@ METRICS: Sequence[Metric] = (
         "gauge", "kill_switch_open_orders", "Open orders, as far as they are known; no sample while they are unknown."
     ),
     _of_accounts("gauge", "kill_switch_lane_up", "Whether a lane is connected and authenticated.", "route"),
+    _of_accounts("gauge", "kill_switch_ws_connections", "WebSocket connections that are logged in."),
+    _of_accounts("gauge", "kill_switch_ws_connections_wanted", "WebSocket connections that there should be."),
     _of_accounts(
         "gauge",
         "kill_switch_certificate_expiry_timestamp_seconds",

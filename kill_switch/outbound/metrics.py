@@ -139,6 +139,9 @@ class MetricsCollector:
             for route, state in status.lanes.items()
         ]
         yield _family("lane_up", lanes)
+        connections = {name: status.ws_connections for name, status in statuses.items()}
+        yield _family("ws_connections", [([name], counts.up) for name, counts in connections.items()])
+        yield _family("ws_connections_wanted", [([name], counts.wanted) for name, counts in connections.items()])
         ends = [
             ([name, route], expiry.at_s)
             for name, status in statuses.items()

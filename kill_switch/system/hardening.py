@@ -14,7 +14,7 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from kill_switch.errors import CannotCreate
+from kill_switch.errors import OWN_DIRECTORIES, CannotCreate
 from kill_switch.system import users
 
 _PR_SET_DUMPABLE = 4  # prctl(2)
@@ -41,7 +41,8 @@ def make_directory(path: Path) -> str:
         path.mkdir(mode=0o750, parents=True, exist_ok=True)
         status = path.stat()
     except OSError as error:
-        raise CannotCreate(f"directory {path}: {error.strerror}") from error
+        hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
+        raise CannotCreate(f"directory {path}: {error.strerror}{hint}") from error
     if why := why_untrusted(status, path, os.geteuid()):
         raise CannotCreate(f"directory {path}: {why}")
     return why_doubtful(status, path)

@@ -7,9 +7,11 @@ less, never something else; text from outside is made printable before.
 from __future__ import annotations
 
 import json
+import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -20,6 +22,8 @@ from rich.text import Text
 
 from kill_switch import printable
 from kill_switch.journal import segments
+from kill_switch.journal.records import Entry
+from kill_switch.journal.selection import Selection
 
 WIDEST = 10_000  # columns; no terminal has so many
 WIDE = 72  # columns; on a narrower terminal a view shows less
@@ -39,6 +43,7 @@ COLOURS = {
     "waiting": "cyan",
     "tripped": "bold yellow",
     "blind": "bold red",
+    "silenced": "bold red",
     "up": "green",
     "connecting": "yellow",
     "down": "bold red",
@@ -72,7 +77,7 @@ def table(*columns: str) -> Table:
 ATTEMPTS_SHOWN = 3  # refused strikes shown an account; --json has more
 ORDERS_SHOWN = 3  # ids of gone orders shown an account; --json has more
 _RIGHT = {"orders", "round trip", "sent", "answered", "clear", "strikes", "gone", "left"}
-_LONG = {"account", "trigger", "detail", "evidence"}
+_LONG = {"account", "trigger", "detail", "evidence", "reason"}
 
 
 def report_view(report: Mapping[str, Any]) -> RenderableType:
@@ -231,6 +236,8 @@ class DrillView:
                 style = "green" if lane["within_budget"] else "bold red"
                 kept = "FAILED" if not lane["ok"] else "within" if lane["within_budget"] else "OVER"
                 evidence = Text(lane["evidence"], "" if lane["ok"] else "red")
+                if lane["ok"]:  # because it is the refusal of a command that could not hit anything
+                    evidence.append(" (expected)", "dim")
                 row = (*about, route, ms(lane["rtt_us"]), Text(kept, style))
                 lanes_table.add_row(*row, *((evidence,) if wide else ()))
                 if not wide and not lane["ok"]:
@@ -248,6 +255,20 @@ def print_drill(drill: Mapping[str, Any]) -> None:
     Console(highlight=False).print(DrillView(drill))
 
 
+def key_sentence(rights: Mapping[str, Any]) -> str:
+    """Describe the rights of a key, which are as `Adapter.key_rights` has them."""
+    if not rights:
+        return "the venue does not say what the key may do"
+    words = ("cancel", "trade", "read", "withdraw")
+    may, may_not = ([word for word in words if rights.get(word) is value] for value in (True, False))
+    parts = [f"the key may {', '.join(may) or 'do nothing'}"] + ([f"not {', '.join(may_not)}"] if may_not else [])
+    if "ip_bound" in rights:
+        parts.append("it is bound to addresses" if rights["ip_bound"] else "it is bound to no address")
+    if "expires" in rights:
+        parts.append(f"it expires: {rights['expires']}")
+    return "; ".join(parts)
+
+
 def check_view(check: Mapping[str, Any]) -> RenderableType:
     """Return the view of `check --connect`: the accounts that are not ready, with reasons, then the drill."""
     check = printable.mapping(check)
@@ -258,9 +279,12 @@ def check_view(check: Mapping[str, Any]) -> RenderableType:
         if not account["ready"]:
             why = "; ".join(f"{route}: {text}" for route, text in account["trouble"].items()) or "no reason is known"
             lines.append(Text(f"{name} ({account['venue']}) is NOT READY: {why}", "bold red"))
+    lines += [Text(f"{name}: {key_sentence(account.get('key', {}))}") for name, account in check["accounts"].items()]
     lines += [Text(f"! {warning}", "yellow") for warning in check.get("warnings", ())]
     if check["drill"] is not None:
         lines += [DrillView(check["drill"])]
+    if cold := [name for name, account in check["accounts"].items() if not account["ready"]]:
+        lines.append(Text(f"NOT GOOD: not ready: {', '.join(cold)}", "bold red"))
     if check.get("error"):
         lines.append(Text(check["error"], "bold red"))
     return Group(*lines)
@@ -311,11 +335,73 @@ def entry_line(entry: Mapping[str, Any]) -> str:
     return printable.line(line)
 
 
-def follow_journal(path: Path, as_json: bool) -> None:
-    """Print the records, then new ones as they are written, until interrupted."""
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+def print_entries(
+    reading: segments.JournalReader, selection: Selection, last: int | None, *, follow: bool, as_json: bool
+) -> None:
+    """Print the selected records, a line each; of these only the `last`, if that is set.
+
+    With `follow`, go on with new records until interrupted. Raises `JournalBroken` and `OSError`.
+    """
+    held = deque[Entry](maxlen=last)
+    holding = last is not None
+
+    def show(entry: Entry) -> None:
+        sys.stdout.write((json.dumps(entry) if as_json else entry_line(entry)) + "\n")
+
+    def release() -> None:
+        nonlocal holding
+        holding = False
+        while held:
+            show(held.popleft())
+        sys.stdout.flush()
+
+    def tick() -> None:
+        release()
+        time.sleep(0.2)
+
     try:
-        for entry in segments.JournalReader(path).entries(lambda: time.sleep(0.2)):
-            console.print(json.dumps(entry) if as_json else entry_line(entry))
+        for entry in filter(selection.takes, reading.entries(tick if follow else None)):
+            if holding:
+                held.append(entry)
+            else:
+                show(entry)
     except KeyboardInterrupt:
         return
+    finally:
+        release()
+
+
+def kills_view(kills: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the view of `report --list`: a row for each kill, the newest last, in this host's time zone."""
+    if not kills:
+        return Text("there is no kill on record")
+    shown = table("kill", "fired", "by", "accounts", "state", "left", "re-armed", "reason")
+    for kill in (printable.mapping(each) for each in kills):
+        person = kill["by"]
+        who = person["user"] or person["trigger"]
+        more = f" (+{kill['reasons'] - 1})" if kill["reasons"] > 1 else ""
+        tripped = len(kill["still_tripped"])
+        rearmed = local_time(kill["rearmed_at"]) if kill["rearmed_at"] else "no"
+        if kill["rearmed_at"] and tripped:
+            rearmed = f"all but {tripped}"
+        shown.add_row(
+            kill["id"],
+            local_time(kill["fired_at"]),
+            who,
+            str(len(kill["accounts"])),
+            word(kill["state"]),
+            Text(number(kill["left"]), "green" if kill["left"] == 0 else "bold red"),
+            rearmed,
+            f"{kill['trigger']}: {kill['text']}{more}",
+        )
+    return shown
+
+
+def print_kills(kills: Sequence[Mapping[str, Any]]) -> None:
+    """Print a row for each kill."""
+    Console(highlight=False).print(kills_view(kills))
+
+
+def local_time(iso: str) -> str:
+    """Format an ISO time in this host's time zone, to the second."""
+    return f"{datetime.fromisoformat(iso).astimezone():%Y-%m-%d %H:%M:%S}"

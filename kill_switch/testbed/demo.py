@@ -18,6 +18,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from kill_switch.terminal import explain as explanation
 from kill_switch.terminal import report_views, status_view
 from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.venues import VENUES
@@ -30,7 +31,14 @@ QUIET_FOR_S = 0.6  # seconds after the bot has stopped in which all accounts sta
 Show = Callable[[str, Mapping[str, Any], Mapping[str, int]], None]
 
 
-def run(*, as_json: bool, orders: int) -> int:
+NEXT_STEPS = (
+    ("kill-switch sim --venue kraken --write DIR", "simulators, and a configuration for a daemon of your own on them"),
+    ("kill-switch run -c DIR/config.toml", "that daemon; then touch DIR/run/flag/KILL, and look at kill-switch status"),
+    ("kill-switch init DIR --venue binance-usdm", "the configuration for your own account"),
+)
+
+
+def run(*, as_json: bool, orders: int, explain: bool = False) -> int:
     """Run the demo; return 0 if every account is proven clear, the books are empty and the latch held, else 1."""
     console = Console(stderr=as_json)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the context managers clean up
@@ -61,7 +69,7 @@ def run(*, as_json: bool, orders: int) -> int:
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        _print_result(console, report, refused, good)
+        _print_result(console, report, refused, good, explain=explain)
     return 0 if good else 1
 
 
@@ -134,12 +142,44 @@ def _view(doing: str, status: Mapping[str, Any], books: Mapping[str, int]) -> Gr
     return Group(*head, status_view.StatusView(status)) if status else Group(*head)
 
 
-def _print_result(console: Console, report: Mapping[str, Any], refused: Mapping[str, Any], good: bool) -> None:
+def _print_result(
+    console: Console, report: Mapping[str, Any], refused: Mapping[str, Any], good: bool, *, explain: bool
+) -> None:
     console.print(report_views.report_view(report))
+    if explain:
+        explanation.print_explanation(explanation.REPORT_COLUMNS, explanation.REPORT_WORDS)
     books = ", ".join(f"{venue} {count}" for venue, count in report["books"].items())
     console.print(f"\nproof: the simulators' own books hold {books} resting orders")
     console.print(f"the bot placed {report['bot_orders']} orders after the flag; they are gone as well")
     latch = "held" if report["latch_held"] else "NOT HELD"
     console.print(f"the latch: {latch}; a re-arm was answered: {refused.get('error', 're-armed')}")
+    for line in what_to_look_at(report):
+        console.print(line)
     verdict = Text("every account is proven clear", "bold green") if good else Text("SOMETHING IS LEFT", "bold red")
-    console.print(Text.assemble(verdict, f"   ({report['took_s']:.1f} s, all of it)"))
+    console.print(Text.assemble("\n", verdict, f"   ({report['took_s']:.1f} s, all of it)"))
+    console.print("\nnext:", style="bold")
+    for command, does in NEXT_STEPS:
+        console.print(Text.assemble("  ", (command, "cyan"), f"\n      {does}"))
+
+
+def what_to_look_at(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the figures of the demo's report show, and why the proof took as long as it did."""
+    accounts, sent_us = report["accounts"], report["last_sent_us"]
+    if sent_us is not None:
+        yield (
+            f"look at `sent`: the commands of all {len(accounts)} accounts had left {report_views.ms(sent_us)} after "
+            "the flag was seen; no command waits for another's answer"
+        )
+    lags = {name: VENUES[name].TIMING.list_lag_s for name in accounts if name in VENUES}
+    prompt_us = [accounts[name]["clear_us"] for name, lag_s in lags.items() if not lag_s]
+    if prompt_us and None not in prompt_us:
+        yield (
+            f"look at `clear`: {report_views.ms(max(prompt_us))} at venues whose lists are current, of which the bot "
+            f"quoted on for {BOT_FOR_S:g} s; each of its orders was cancelled, and the proof begins after the last one"
+        )
+    if slow := [name for name, lag_s in lags.items() if lag_s]:
+        most_s = max(lags[name] for name in slow)
+        yield (
+            f"it is longer at {', '.join(slow)}: the venue says that its lists may be up to {most_s:g} s old, so only "
+            "reads that span this time prove anything"
+        )

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import anyio
@@ -61,6 +62,7 @@ class ConnectionPool:
         self._owner = owner
         self._always = always
         self._count = count
+        self.most_late: Callable[[], int] = lambda: MAX_LATE  # how many may wait for a late answer
         self._further: dict[HttpConnection, None] = {}
         # overdue connections that wait for a late answer, or have received it
         self._late: deque[HttpConnection] = deque()
@@ -177,6 +179,6 @@ class ConnectionPool:
     def _wait_for_late_answer(self, connection: HttpConnection) -> None:
         """Keep an overdue connection until its late answer; if there are too many, abort the oldest."""
         self._late = deque(waiting for waiting in self._late if waiting.late)
-        if len(self._late) >= MAX_LATE:
+        while len(self._late) >= self.most_late():
             self._late.popleft().abort(OVERDUE)
         self._late.append(connection)

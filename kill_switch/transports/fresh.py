@@ -9,7 +9,8 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import httpcore
@@ -41,6 +42,8 @@ LATE_WITHIN_S = 15.0
 # 1.6 ms of the event loop, and 80 of them 130 ms in a row
 CONNECT_AT_ONCE = 8
 CONNECT_EVERY_S = 0.003
+MAX_READS = 32  # that hold a connection at a time; the read-back of a venue that does not answer goes on for minutes
+TOO_MANY_READS = "no answer: newer reads need its connection"
 READ_HEAD_BYTES = 1 << 10  # per read, before the headers are complete: 40 interim answers take httpcore 2 ms
 READ_CHUNKED_BYTES = 2 << 10  # per read of a chunked body: 340 chunks of 1 byte take 10 ms
 READ_PLAIN_BYTES = 64 << 10  # per read of a body with a Content-Length, which is not searched for chunks
@@ -158,6 +161,11 @@ class FreshRoute:
         self._wanted = wanted
         self._spare = spare
         self._quiet = quiet
+        # how many reads may hold a connection at a time: a further one has the oldest given up
+        self.most_reads: Callable[[], int] = lambda: MAX_READS
+        self._reads: dict[
+            asyncio.Timeout, None
+        ] = {}  # the bounds of the reads that hold a connection, the oldest first
         self._calls = 0  # calls in progress
         self._next_s = 0.0  # when the next call may connect, on the event loop's clock
         self._held_bytes = 0  # bytes of all incomplete answers
@@ -180,7 +188,7 @@ class FreshRoute:
                 end: Event = CallLost(call.tag, False, NOT_WANTED)
             else:
                 # for connecting, and for an answer that comes byte by byte
-                async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)):
+                async with asyncio.timeout(2 * TIMEOUT_S + _within_s(call)) as bound, self._held_by(call, bound):
                     stream = await self._connect(dialer)
                     try:
                         end = await self._exchange(call, stream, address)
@@ -198,6 +206,26 @@ class FreshRoute:
         if isinstance(end, CallLost):
             end = end._replace(spare=self._spare())
         self._sink.on_lane_event(end)
+
+    @asynccontextmanager
+    async def _held_by(self, call: Call, bound: asyncio.Timeout) -> AsyncIterator[None]:
+        """Hold a connection for a call, and end the oldest read if it is one too many; a command is never ended."""
+        if call.command or call.cancel:
+            yield
+            return
+        while len(self._reads) >= self.most_reads():
+            oldest = next(iter(self._reads))
+            del self._reads[oldest]
+            oldest.reschedule(0.0)
+        self._reads[bound] = None
+        try:
+            yield
+        except asyncio.CancelledError:
+            if bound not in self._reads:
+                raise OSError(0, TOO_MANY_READS) from None
+            raise
+        finally:
+            self._reads.pop(bound, None)
 
     def _connect_wait_s(self) -> float:
         """Return in how many seconds the next call may connect; 0: now."""

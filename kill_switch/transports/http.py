@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 import anyio
@@ -30,6 +30,8 @@ CONNECTIONS = 2
 # for a lane whose connections all closed in good order to reconnect: three round trips to a distant venue
 RETURN_WITHIN_S = 1.0
 NOT_WANTED = "withdrawn before it was sent"
+SILENT_S = 5.0  # without an answer; then the listener may request next to nothing, so that a dead venue is noticed
+LOOK_EVERY_S = 1.0  # seconds between two looks at how long the venue has been silent
 
 
 class HttpLane:
@@ -63,9 +65,10 @@ class HttpLane:
         """Create the lane; `run` connects it.
 
         `connections` are always kept open; `count` decides on further ones. The listener's `use_idle_http_lane` is
-        called every `warm_every_s / connections` seconds, its `keep_connection` as often as further connections need
-        it. `wanted` returns whether a call that had to wait is still to be sent. `network` is shared by a process's
-        lanes; by default the lane creates its own. Raises `OSError` if `ca_file` cannot be read.
+        called every `warm_every_s / connections` seconds. Its `keep_connection` is called as often as further
+        connections need it, its `break_silence` while the venue has been silent. `wanted` returns whether a call that
+        had to wait is still to be sent. `network` is shared by a process's lanes; by default the lane creates its own.
+        Raises `OSError` if `ca_file` cannot be read.
         """
         self._dialer = (network or Network()).dialer(url, ca_file)
         self._sink = sink
@@ -83,6 +86,7 @@ class HttpLane:
         # the end of the venue's `Retry-After`; until then only urgent calls and commands are sent
         self._held: asyncio.TimerHandle | None = None
         self._partly = ""  # why some connections are missing, while others are up
+        self._answered_ns = time.monotonic_ns()  # when the venue last answered, or when the lane was created
         self.trouble = ""  # the latest reason, for the status; "" if the lane is healthy
 
     @property
@@ -95,6 +99,12 @@ class HttpLane:
         if not any(c.open for c in self._connections):
             return LaneState.DOWN
         return LaneState.UP if self._proven else LaneState.CONNECTING
+
+    @property
+    def waiting_s(self) -> float:
+        """For how long the oldest call that was sent is unanswered, in seconds; 0: the venue owes no answer."""
+        began_ns = min((c.used_ns for c in self._connections if c.call is not None), default=0)
+        return (time.monotonic_ns() - began_ns) / 1e9 if began_ns else 0.0
 
     def authenticated(self, proven: bool) -> None:
         """Record whether the venue has accepted the account's key."""
@@ -183,6 +193,7 @@ class HttpLane:
 
     def on_reply(self, call: Call, reply: Replied) -> None:
         """Pass an answer on to the listener, then send queued calls. `HttpConnection` calls this."""
+        self._answered_ns = time.monotonic_ns()
         self._sink.on_round_trip(Route.HTTP, reply.rtt_us)
         self._sink.on_lane_event(reply)
         self._pump()
@@ -192,6 +203,7 @@ class HttpLane:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self.pool.run)
+                group.start_soon(_break_silence, self)
                 if self._count is not None:
                     group.start_soon(self._keep_open, self._count.idle_s)
                 while True:
@@ -298,15 +310,28 @@ class HttpLane:
                 return
             elif queue.first_urgent is not None:
                 self._start(newest, queue.take())
-            elif self._held is None and (idle.has(2) or not self._has_two_open()) and (oldest := idle.oldest()):
+            elif self._held is None and (idle.has(2) or not _two_open(self._connections)) and (oldest := idle.oldest()):
                 self._start(oldest, queue.take())
             else:
                 return
-
-    def _has_two_open(self) -> bool:
-        return sum(1 for _ in islice((c for c in self._connections if c.open), 2)) == 2
 
     def _start(self, connection: HttpConnection, call: Call) -> None:
         self._idle.remove(connection)
         connection.start(call)
         self._sink.on_sent(Route.HTTP, call.tag)
+
+
+async def _break_silence(lane: HttpLane) -> None:
+    """Notify the listener of a lane each second while its venue has been silent; never return.
+
+    Probes may be far apart, because a venue's limits are shared with bots.
+    """
+    while True:
+        await anyio.sleep(LOOK_EVERY_S)
+        silent_s = (time.monotonic_ns() - lane._answered_ns) / 1e9
+        if silent_s >= SILENT_S and not lane.waiting_s and not lane.is_held and lane.spare:
+            lane._sink.break_silence()
+
+
+def _two_open(connections: Iterable[HttpConnection]) -> bool:
+    return sum(1 for _ in islice((c for c in connections if c.open), 2)) == 2

@@ -9,7 +9,7 @@ import random
 import socket
 from asyncio import BaseTransport
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kill_switch.core.domain import Route
 from kill_switch.transports.authorities import tls_context as tls_context  # what the benchmark's peers connect with
@@ -42,9 +42,28 @@ class LaneListener(Protocol):
     def keep_connection(self) -> None:
         """Called when one of many HTTP connections has been idle for long: request next to nothing over it."""
 
+    def break_silence(self) -> None:
+        """Called when the venue has answered nothing over HTTP for long: request next to nothing, to see whether it
+        would.
+        """
+
+
+class ConnectionCounts(NamedTuple):
+    """How many connections of a lane could carry a command now, and how many there should be."""
+
+    up: int
+    wanted: int
+
 
 class ConnectionNotWanted(ValueError):
-    """The account's adapter wants no connection now; the text is its reason. The lane retries after the back-off."""
+    """The account's adapter wants no connection now; the text is its reason. The lane retries after the back-off.
+
+    `is_expected`: the reason is a step of each start, and no trouble that anybody should hear of.
+    """
+
+    def __init__(self, why: str, *, is_expected: bool = False) -> None:
+        super().__init__(why)
+        self.is_expected = is_expected
 
 
 class AddressUnusable(ValueError):

@@ -19,7 +19,13 @@ from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports import certificates
 from kill_switch.transports.causes import describe_error
 from kill_switch.transports.certificates import CertificateExpiry
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff, LaneListener
+from kill_switch.transports.lane import (
+    CONNECT_WITHIN_S,
+    Backoff,
+    ConnectionCounts,
+    ConnectionNotWanted,
+    LaneListener,
+)
 from kill_switch.transports.network import Network
 from kill_switch.transports.resolver import HostAddress
 from kill_switch.transports.ws_connection import WsConnection
@@ -70,9 +76,16 @@ class WsLane:
         self._refused = Backoff(first_s=REFUSED_FIRST_S, cap_s=MAX_REFUSED_S)
         self._not_before_s = 0.0  # by the event loop's clock: the end of the venue's `Retry-After`
         self._stopping = False
+        self._missing = ""  # the trouble, while a connection is missing and another one is up
         self._hurry = asyncio.Event()  # the next attempt is not to wait
         self.trouble = ""  # why the last attempt failed or the connection ended; "" if the lane is healthy
         self.certificate: CertificateExpiry | None = None  # the earliest expiry in the chain of the last connection
+
+    @property
+    def connections(self) -> ConnectionCounts:
+        """How many connections are logged in, and how many are kept open; during a rotation there is one more."""
+        up = sum(c.open and c.authenticated.is_set() for c in self._connections.values())
+        return ConnectionCounts(min(up, self._count), self._count)
 
     @property
     def state(self) -> LaneState:
@@ -144,7 +157,7 @@ class WsLane:
         """
         connection: WsConnection | None = None
         place: HostAddress | None = None
-        trouble = ""
+        trouble, is_expected = "", False
         try:
             connection = WsConnection(self._url, self._upgrade(), self._sink, self._ended)
             self._connections[connection.number] = connection
@@ -154,19 +167,27 @@ class WsLane:
             with anyio.move_on_after(LOGIN_WITHIN_S):
                 await _first(connection.authenticated, connection.closed)
             if connection.authenticated.is_set() and not connection.closed.is_set():
-                self._report_trouble("")
+                if not self._missing or self.connections.up >= self._count:
+                    self._report_trouble("")
                 return connection
             step = "no login in time" if connection.upgraded else "no answer to the upgrade"
             connection.abort(f"{step}: timed out after {LOGIN_WITHIN_S:g} s")
         except (OSError, WebSocketException, ValueError) as error:
             trouble = describe_error(error)
+            is_expected = isinstance(error, ConnectionNotWanted) and error.is_expected
+        if is_expected:
+            self.trouble = trouble  # for the status alone
+            return self._wait_s(connection)
         if connection is not None:
             connection.abort("not usable")
             self._connections.pop(connection.number, None)
         if place is not None:
             self._dialer.mark_failed(place)  # TLS works there, but not the service behind it
-        if connection is None or not connection.upgraded:  # else `_ended` reports the trouble
-            self._report_trouble(trouble or (connection.why if connection is not None else ""))
+        why = trouble or (connection.why if connection is not None else "")
+        if self.state is LaneState.UP:
+            self._report_missing(why)
+        elif connection is None or not connection.upgraded:  # else `_ended` reports the trouble
+            self._report_trouble(why)
         return self._wait_s(connection)
 
     async def _stay_connected(self, connection: WsConnection) -> float:
@@ -248,8 +269,14 @@ class WsLane:
         if self.state is not LaneState.UP and not self._stopping:
             self._report_trouble(connection.why)
 
+    def _report_missing(self, why: str) -> None:
+        """Report why a connection could not be opened although another one is up: a spare, or a successor."""
+        up, wanted = self.connections
+        self._report_trouble(f"{up} of {wanted} connections: {why}" if up < wanted else why)
+        self._missing = self.trouble
+
     def _report_trouble(self, trouble: str) -> None:
-        self.trouble = trouble
+        self.trouble, self._missing = trouble, ""
         self._sink.on_trouble(Route.WS, trouble)
 
 

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from kill_switch.core.domain import Reason
 
-Report = Callable[[Reason], None]
+# Takes a reason; returns True if a silence holds it back: the trigger has then not fired, and goes on watching.
+Report = Callable[[Reason], bool | None]
 Figures = Mapping[str, tuple[float, float]]
 
 
@@ -19,6 +20,7 @@ class TriggerState(StrEnum):
     WAITING = "waiting"  # has nothing to judge yet
     TRIPPED = "tripped"  # has fired, and no person has re-armed since
     BLIND = "blind"  # cannot see its input
+    SILENCED = "silenced"  # its reasons are held back; the supervisor states this, no trigger does
 
 
 class Unseen(str):
@@ -50,6 +52,8 @@ class Trigger(Protocol):
     async def run(self, report: Report) -> None:
         """Watch forever; call `report` once for each reason, synchronously, at the moment of observation.
 
+        If `report` returns True, a silence holds the reason back, and the trigger has not fired. It reports the reason
+        again at each look as long as its condition holds, so that it fires when the silence ends.
         It may raise: the supervisor then shows the trigger as blind, announces it, and runs it again.
         """
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Reason, Severity
 from kill_switch.core.on_change import OnChange
-from kill_switch.triggers.base import Trigger
+from kill_switch.triggers.base import Report, Trigger
 
 
 class BlindnessMonitor:
@@ -19,10 +19,10 @@ class BlindnessMonitor:
     def __init__(
         self,
         announce: Callable[[Announce], None],
-        fire: Callable[[Reason], object],
+        fire: Report,
         clock: Callable[[], Instant],
     ) -> None:
-        """Start with no blind trigger."""
+        """Start with no blind trigger; `fire` returns True for a reason that a silence holds back."""
         self._announce = announce
         self._fire = fire
         self._clock = clock
@@ -47,6 +47,6 @@ class BlindnessMonitor:
             self._announce(Announce(Severity.BLIND, f"trigger {name} is blind: {blind[name]}"))
         for name, trigger in firing.items():
             if name not in self._fired:
-                self._fired.add(name)
                 text = f"it is blind: {blind[name]}"
-                self._fire(Reason(name, text, trigger.accounts, self._clock(), {"blind": True}))
+                if not self._fire(Reason(name, text, trigger.accounts, self._clock(), {"blind": True})):
+                    self._fired.add(name)

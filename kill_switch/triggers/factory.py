@@ -28,6 +28,7 @@ from kill_switch.triggers.pnl.limits import PnlLimits
 from kill_switch.triggers.pnl.terms import PnlTerms
 from kill_switch.triggers.pnl.trigger import PnlTrigger
 from kill_switch.triggers.schedule import ScheduleTrigger
+from kill_switch.triggers.silences import Silences
 from kill_switch.triggers.stall_clock import StallClock
 from kill_switch.venues.sharing import plan_cadences
 
@@ -44,6 +45,7 @@ class TriggerFactory:
         amender: ReasonAmender,
         *,
         stall_clock: StallClock,
+        silences: Silences,
         drain_intake: Callable[[], None],
         announce: Callable[[Announce], None],
         clock: Callable[[], Instant],
@@ -53,6 +55,7 @@ class TriggerFactory:
         self._earlier = earlier
         self._amender = amender
         self._stall_clock = stall_clock
+        self._silences = silences
         self._drain_intake = drain_intake
         self._announce = announce
         self._clock = clock
@@ -99,6 +102,7 @@ class TriggerFactory:
                     last=watched and watched.last,
                     record=partial(self._dispatcher.record_durably, ScheduleRecord.kind),
                     past=self._earlier.schedules.get(name),
+                    is_silenced=partial(self._silences.covers, name),
                 )
             case schema.LinkConfig():
                 return LinkTrigger(

@@ -20,7 +20,8 @@ from kill_switch.wakeup import Signal
 
 READY_WITHIN_S = 60.0  # seconds; a time-out waits no longer for accounts that are not ready
 NOTES, NOTES_NS = 10, 10_000_000_000  # records, and nanoseconds: beats and goodbyes may alternate in a flood
-BYE, TRIP = "bye", "trip"  # `why` in the record of a watch that has ended
+BYE, TRIP, REARM = "bye", "trip", "re-arm"  # `why` in the record of a watch that has ended
+HELD_LOOK_S = 0.1  # seconds between two reports of a lost heartbeat that a silence holds back
 ABSENT_NS = 1_000_000_000  # nanoseconds; the intake reports a missing socket more often than that
 
 Record = Callable[[Mapping[str, object]], None]
@@ -171,6 +172,9 @@ class HeartbeatTrigger(Trigger):
             now = self._clock()
             if self._watching and not self._fired and now.mono_ns >= self._deadline_ns():
                 self._fire(now, report)
+                if not self._fired:
+                    with anyio.move_on_after(HELD_LOOK_S):
+                        await self._changed.wait()
 
     def state(self) -> tuple[TriggerState, str]:
         """Return the state, with the age of the last beat as detail."""
@@ -216,9 +220,9 @@ class HeartbeatTrigger(Trigger):
             return
         self._fired = self._watching = False
         if self.start == "boot" and self.booted:
-            self._watch(self._clock().mono_ns, "re-arm")
+            self._watch(self._clock().mono_ns, REARM)
         else:
-            self._note(False, "re-arm")
+            self._note(False, REARM)
         self._wake()
 
     def _deadline_ns(self) -> int:
@@ -277,10 +281,17 @@ class HeartbeatTrigger(Trigger):
             "deaf_ms": (self._stall_clock.stalled_ns(now.mono_ns) - self._since.stalled_ns) // 1_000_000,
             "beats_before": self._beaten_ns is not None,
         }
-        report(Reason(self.name, text, self.accounts, now, evidence))
+        if report(Reason(self.name, text, self.accounts, now, evidence)):
+            self._fired = False
+            return
         self._note(False, TRIP)
 
 
 def _means_same(first: tuple[bool, str], other: tuple[bool, str]) -> bool:
     """Return whether two states mean the same to the next run; the reason of a watch does not matter."""
     return first == other or (first[0] and other[0])
+
+
+def is_unwatched_since_rearm(trigger: HeartbeatTrigger) -> bool:
+    """Return whether no beat has come since a person re-armed: a bot that is dead now is not noticed."""
+    return not trigger._watching and not trigger._fired and trigger._state == (False, REARM)

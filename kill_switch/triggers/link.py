@@ -109,7 +109,8 @@ class LinkTrigger(Trigger):
                 "timeout_ms": self._timeout_ns // 1_000_000,
                 "why": {name: why for name in lost if (why := dict(self._troubles(name)))},
             }
-            report(Reason(self.name, text, tuple(lost), self._clock(), evidence))
+            if report(Reason(self.name, text, tuple(lost), self._clock(), evidence)):
+                self._fired.difference_update(lost)
 
     def _down_s(self, name: str) -> float | None:
         """Return for how many seconds an account has been down, without stalled time; None if it has never been up."""

@@ -86,6 +86,7 @@ class OrderRateTrigger(Trigger):
         self._found: Reason | None = None  # not reported yet
         self._fired = ""  # text of the reason, until all accounts that it has fired for are re-armed
         self._struck: set[str] = set()  # accounts that it has fired for, until their re-arm
+        self._held = False  # a silence has held back a reason; new orders are counted again at each look
         self._news = AutoResetEvent()
 
     def continue_from(self, before: OrderRateTrigger) -> None:
@@ -130,7 +131,13 @@ class OrderRateTrigger(Trigger):
             insort(new, (at_ns, order_id), key=_time)
             if len(new) > self._max_new + 1:
                 del times[new.pop(0)[1]]
-        if account in self._struck or self._found or len(new) <= self._max_new:
+        if account not in self._struck and not self._found:
+            self._judge_new(account, watched, now)
+
+    def _judge_new(self, account: str, watched: WatchedAccount, now: Instant) -> None:
+        """Find a reason if the account has too many new orders within the window that ends now."""
+        new = watched.new
+        if self._max_new is None or len(new) <= self._max_new:
             return
         span_ns = now.mono_ns - new[0][0]
         if span_ns <= self._window_ns:
@@ -153,9 +160,13 @@ class OrderRateTrigger(Trigger):
             self._look()
             if self._found is not None:
                 reason, self._found = self._found, None
+                before = self._fired, set(self._struck)
                 self._fired = reason.text
                 self._struck.update(reason.accounts)
-                report(reason)
+                if report(reason):
+                    self._fired, self._struck = before
+                    self._held = True
+                    await anyio.sleep(LOOK_EVERY_S)  # because what is found again wakes this task at once
             with anyio.move_on_after(LOOK_EVERY_S):
                 await self._news.wait()
 
@@ -180,6 +191,10 @@ class OrderRateTrigger(Trigger):
             watched.over = mark
             if name not in self._struck and self._found is None and watched.over_ns >= self._window_ns:
                 self._find_open(name, view.open, now)
+        for name in self.accounts if self._held and self._found is None else ():
+            if name not in self._struck and self._found is None:
+                self._judge_new(name, self._of(name), now)
+        self._held = False
         for gone in self._known.keys() - set(self.accounts):  # a reload has removed it from the trigger
             del self._known[gone]
         self._struck.intersection_update(self.accounts)  # no re-arm of another account would be reported here

@@ -41,15 +41,17 @@ class ScheduleTrigger(Trigger):
         last: datetime | None = None,
         record: Record = lambda data: None,
         past: ScheduleRecord | None = None,
+        is_silenced: Callable[[int], bool] = lambda wall_ns: False,
     ) -> None:
         """Build the trigger; `seen` and `last` are those of `Timetable`, `past` is the last record of an earlier
-        run.
+        run. `is_silenced` returns whether a silence was in force at a wall time.
         """
         self.name = name
         self.accounts = accounts
         self._missed = missed
         self._clock = clock
         self._record = record
+        self._is_silenced = is_silenced
         self._last_outcome = ""  # for people
         self._fired = False
         self._recorded = list(past.fired) if past else []
@@ -98,9 +100,10 @@ class ScheduleTrigger(Trigger):
         if late and self._missed == "skip":
             outcome = f"left out: {text}"
         else:
-            report(Reason(self.name, text, self.accounts, self._clock(), {"due": due, "late_s": late_s}))
+            reason = Reason(self.name, text, self.accounts, self._clock(), {"due": due, "late_s": late_s})
+            held = self._is_silenced(due_s * 10**9) or report(reason)
             self._times.fire(due_s)
-            self._fired, outcome = True, f"fired: {text}"
+            self._fired, outcome = not held, f"left out, silenced: {text}" if held else f"fired: {text}"
         self._last_outcome = outcome
         self._put_on_record(outcome)
 

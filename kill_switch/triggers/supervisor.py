@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, assert_never
@@ -21,7 +22,7 @@ from kill_switch.core.domain import Instant, Reason
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import history
 from kill_switch.journal.history import WatchedUntil
-from kill_switch.journal.records import StampsRecord
+from kill_switch.journal.records import SilenceRecord, StampsRecord
 from kill_switch.triggers import rearm_gate
 from kill_switch.triggers.base import Trigger, TriggerState
 from kill_switch.triggers.blindness import BlindnessMonitor
@@ -36,6 +37,7 @@ from kill_switch.triggers.intake.stamp_judge import StampJudge
 from kill_switch.triggers.link import LinkTrigger
 from kill_switch.triggers.order_rate import OrderRateTrigger
 from kill_switch.triggers.pnl.trigger import PnlTrigger
+from kill_switch.triggers.silences import Silences
 from kill_switch.triggers.stall_clock import StallClock
 from kill_switch.triggers.succession import Succession
 from kill_switch.venues.messages import Equity, OrderPlaced, OrdersFound, Transferred
@@ -76,18 +78,26 @@ class TriggerSupervisor:
         self._task_failures: dict[str, str] = {}  # trigger → why its task ended
         self._begun = False  # the record of the daemon's start is written
         self._earlier = EarlierRuns(entries, watched_until, renamed)
+        new_names = {was: name for name, was in renamed.items()}
+        past_silences = [
+            replace(record, trigger=new_names.get(record.trigger, record.trigger))
+            for record in history.records_of_kind(entries, SilenceRecord)
+        ]
+        self.silences = Silences(dispatcher.record_durably, announce, clock, boot_id(), past_silences)
+        self._clock = clock
         self._amender = ReasonAmender(dispatcher.record_durably, announce, identify, on_amended)
         self._factory = TriggerFactory(
             dispatcher,
             self._earlier,
             self._amender,
             stall_clock=self.stall_clock,
+            silences=self.silences,
             drain_intake=intake.drain,
             announce=announce,
             clock=clock,
         )
         self._succession = Succession(self._earlier, dispatcher.record_durably, announce)
-        self._blindness = BlindnessMonitor(announce, dispatcher.fire, clock)
+        self._blindness = BlindnessMonitor(announce, self._fire, clock)
         stamp_judge = StampJudge(intake.since, boot_id(), partial(dispatcher.record_durably, StampsRecord.kind))
         stamp_judge.restore(history.records_of_kind(entries, StampsRecord))
         self._boot_timers = BootTimers(clock, self._ready_accounts, stamp_judge.settles_ns)
@@ -117,6 +127,7 @@ class TriggerSupervisor:
         def install() -> None:
             for name in [name for name in triggers if name in renamed]:
                 self._succession.take_over(triggers[name], self.triggers[renamed[name]])
+                self.silences.rename(renamed[name], name)
             self._install(config, {name: triggers.get(name) or self.triggers[name] for name in config.triggers})
 
         return install
@@ -139,6 +150,8 @@ class TriggerSupervisor:
         self._heartbeats, self._pnls = heartbeats, pnls
         self._order_rates = [t for t in triggers.values() if isinstance(t, OrderRateTrigger)]
         self._boot_timers.set_heartbeats(heartbeats)
+        if self._begun:
+            self.silences.retain({name: trigger.kind for name, trigger in triggers.items()})
         self._intake.configure(heartbeats, pnls, stamp_judge)
         if self._begun:
             self.start_boot_timers()
@@ -194,6 +207,8 @@ class TriggerSupervisor:
         if not self._begun:
             self._begun = True
             self._succession.account_for_earlier_runs(self._heartbeats, self._pnls)
+            self.silences.retain({name: trigger.kind for name, trigger in self.triggers.items()})
+        self.silences.look()
         self._boot_timers.start_due(wait_for_accounts=not self._degraded)
         for heartbeat in self._heartbeats.values():
             heartbeat.save()
@@ -219,14 +234,31 @@ class TriggerSupervisor:
             wait_s = min(2 * wait_s, RESTART_CAP_S)
             self._task_failures.pop(trigger.name, None)
 
-    def _fire(self, reason: Reason) -> None:
+    def _fire(self, reason: Reason) -> bool:
+        """Report a trigger's reason to the dispatcher, unless a silence holds it back; return whether one does."""
+        if self.silences.hold(reason):
+            return True
         self._dispatcher.fire(reason)
         self._amender.identify(reason.evidence)
+        return False
 
     # ── states ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def states(self) -> dict[str, tuple[TriggerState, str]]:
-        """Return the state of each trigger, with a detail for people; a trigger whose task has failed is blind."""
+        """Return the state of each trigger, with a detail for people; a trigger whose task has failed is blind.
+
+        A silenced trigger that has not fired is `silenced`, and its detail has what it sees.
+        """
+        states, now = self._seen_states(), self._clock()
+        for name, silence in self.silences.all_active().items():
+            state, detail = states.get(name, (TriggerState.TRIPPED, ""))
+            if state is not TriggerState.TRIPPED:
+                seen = f"blind, {detail}" if state is TriggerState.BLIND else detail
+                states[name] = TriggerState.SILENCED, f"{silence.describe(now)}; now: {seen}"
+        return states
+
+    def _seen_states(self) -> dict[str, tuple[TriggerState, str]]:
+        """Return the state of each trigger as if none were silenced."""
         return {name: self._state(trigger) for name, trigger in self.triggers.items()}
 
     def _state(self, trigger: Trigger) -> tuple[TriggerState, str]:
@@ -237,13 +269,17 @@ class TriggerSupervisor:
         except Exception as error:  # the states of the other triggers must be shown all the same
             return TriggerState.BLIND, f"its state cannot be read: {type(error).__name__}"
 
+    def fires_blind(self, name: str) -> bool:
+        """Return whether blindness of that trigger is a reason to kill."""
+        return self._on_blind[name] == "fire"
+
     def blind(self) -> int:
         """Return the number of blind triggers."""
-        return sum(state is TriggerState.BLIND for state, _ in self.states().values())
+        return sum(state is TriggerState.BLIND for state, _ in self._seen_states().values())
 
     def notice_blind(self) -> None:
         """Announce triggers that have become blind, and fire for those with `on_blind = "fire"`."""
-        blind = {name: detail for name, (state, detail) in self.states().items() if state is TriggerState.BLIND}
+        blind = {name: detail for name, (state, detail) in self._seen_states().items() if state is TriggerState.BLIND}
         firing = {
             name: self.triggers[name]
             for name in blind
@@ -274,7 +310,7 @@ class TriggerSupervisor:
 
         `force` overrides what a trigger cannot see, and nothing that it sees.
         """
-        states = self.states()
+        states = self._seen_states()
         for trigger in self.watching(accounts):
             state, detail = states[trigger.name]
             blind = detail if state is TriggerState.BLIND else ""

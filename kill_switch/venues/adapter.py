@@ -19,7 +19,7 @@ from kill_switch.venues.kit.budget import Budget
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.kit.drill import DRILL, DrillTracker
 from kill_switch.venues.kit.further_connections import FurtherConnections
-from kill_switch.venues.kit.readback import REFRESH, ReadBackRunner
+from kill_switch.venues.kit.readback import AWAIT, REFRESH, ReadBackRunner
 from kill_switch.venues.kit.second_route import SecondRoute
 from kill_switch.venues.messages import (
     CallLost,
@@ -57,6 +57,7 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         an answer before it takes its second route, in seconds; a reload passes another value to `second_route.change`.
         Raise ValueError, which shows no secret, for a secret that cannot be used.
         """
+        self.environment = options.environment  # "production" or "testnet"
         self.ws_url = ws_url_of(options)  # "": the venue is served over HTTP alone
         self.rest_url = options.rest_url
         self.second_route = SecondRoute(second_route_after_s)
@@ -71,10 +72,14 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
             self.PUSHES_ORDERS
         )  # with these options; then no order placed on a ready lane lacks its `OrderPlaced`
         self.drill_routes = self.DRILLS  # with these options
+        self.signs_slowly = False  # a signature takes so long that a strike's messages would hold other accounts' up
         self.closes_positions = False  # once its cancels are answered, a strike closes positions
         # what the adapter has found at the account that a kill does not reach now, as phrases: a running TWAP
         self.out_of_reach: tuple[str, ...] = ()
         self.warnings: tuple[str, ...] = ()  # what an operator should change at the venue: a key that may withdraw
+        # what the venue has said of the key: `cancel`, `trade`, `read`, `withdraw`, `ip_bound` → whether;
+        # `expires` → date or "never"
+        self.key_rights: Mapping[str, bool | str] = {}
         self.answers_ns = 0  # when the strike was made whose WebSocket answer came last
         self.clock = ClockOffset()
         self.evidence = Evidence(secrets.values())
@@ -188,6 +193,11 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         """
         return ""
 
+    @property
+    def waits_for_token(self) -> bool:
+        """Whether a token is under way, as at each start: why no connection is wanted is then not logged."""
+        return False
+
     # calls
 
     @abstractmethod
@@ -219,6 +229,10 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
     def request_equity(self, now: Instant) -> Outputs:
         """Request the account's equity; ends in one `Equity`. An adapter whose venue pushes all figures returns ()."""
         return ()
+
+    def why_not_ready(self, route: Route) -> str:
+        """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
+        return ""
 
     def slow_kill_warning(self, now: Instant) -> str:
         """Return one line for the operator if a kill would be slow now although every lane is ready, else ""."""
@@ -258,6 +272,7 @@ def _note_reply(adapter: Adapter, reply: Replied, now: Instant) -> None:
     """Note what a reply shows of the venue's limits and speed; the reply of another host shows nothing of them."""
     if adapter.calls.is_elsewhere(reply.tag):
         return
+    adapter.budget.on_answer()
     if usage := adapter.usage(reply):
         adapter.budget.on_usage(usage, now)
     if adapter.is_over_limit(reply):
@@ -288,4 +303,6 @@ def _handle_timer(adapter: Adapter, tag: str, now: Instant) -> Outputs:
         return adapter.drills.on_timer(tag, now)
     if tag == REFRESH:
         return adapter.read_backs.on_refresh_timer(now)
+    if tag == AWAIT:
+        return adapter.read_backs.on_await_timer(now)
     return adapter.on_timer(tag, now)

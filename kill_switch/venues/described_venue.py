@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar, NamedTuple
 
-from kill_switch.core.domain import Instant, Order, Route
+from kill_switch.core.domain import Instant, Order
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.nonce_watch import HINT, NonceWatch
@@ -18,7 +18,7 @@ from kill_switch.venues.kit.order_list import ListReader, OrderList
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
-from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
+from kill_switch.venues.kit.strike import CancelCommand, Striker, StrikeStep
 from kill_switch.venues.messages import Outputs, Replied
 from kill_switch.venues.profile import OptionsT
 
@@ -39,10 +39,13 @@ class DescribedVenue(Adapter[OptionsT]):
 
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
     ONE_LIMIT: ClassVar[bool] = False  # frames and requests draw from one limit
+    LISTS_EVERY_S: ClassVar[float] = 120.0  # with `probe_request`: the age at which a list is read again
     READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
+    STRIKER: ClassVar[type[Striker]] = Striker  # the same
 
     account_wide: CancelCommand | None = None  # the first command of each strike, if no knowledge changes it
     lists: Sequence[OrderList]
+    probe_request: Build | None = None  # a read of next to no weight, that proves the key; None: the lists probe
     look_up: LookUp | ManyLookUp | None = None
     login: Sequence[LoginStep] = ()
     ping: Ping | None = None
@@ -103,10 +106,6 @@ class DescribedVenue(Adapter[OptionsT]):
     def describe_drill(self, reply: Reply) -> str:
         """Return the evidence of a drill's answer, without secrets."""
         return reply.evidence
-
-    def why_not_ready(self, route: Route) -> str:
-        """Return why a lane that answers could not carry a kill, for example a key without the right; "": it could."""
-        return ""
 
     def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
         """Note how an answer was judged; return the judgement, whose evidence may say more."""

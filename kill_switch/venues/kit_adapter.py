@@ -4,6 +4,7 @@
 |---|---|
 | `account_wide`, `cancels`, `frame_reply` | strikes, second routes, frames with their twins, `describe_strike` |
 | `lists`, `read_order`, `look_up` | read-backs, probes, refreshes, look-ups |
+| `probe_request` | probes that cost less than a list |
 | `read_reply` | the judgement of every answer |
 | `login`, `login_refusal`, `ping`, `token_request` | sessions, keep-alive, tokens |
 | `on_push` | orders, transfers and system states that are pushed |
@@ -26,10 +27,11 @@ from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.frames import FrameTracker
 from kill_switch.venues.kit.order_list import LookUpPart
+from kill_switch.venues.kit.probes import Probes
 from kill_switch.venues.kit.replies import CallPart, FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.session_token import SessionToken
 from kill_switch.venues.kit.sessions import LoginRefused, Message, SessionPool
-from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart
 from kill_switch.venues.kit.timers import TimerTable
 from kill_switch.venues.messages import (
     Drilled,
@@ -69,7 +71,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
             self.on_session_closed,
             self.ping,
         )
-        self.striker = Striker(
+        self.striker = self.STRIKER(
             self.calls,
             self.book,
             self.frames,
@@ -82,6 +84,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         self.reader = self.READER(
             self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready
         )
+        self.probes = Probes(self.reader, self.calls, self.probe_request, self.LISTS_EVERY_S, self.IDLE_S)
         self.token: SessionToken | None = None
         if self.token_request is not None:
             self.token = SessionToken(
@@ -154,7 +157,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         return self.reader.read_alongside(now)
 
     def keep_warm(self, now: Instant) -> Outputs:
-        return () if self.pause_s(now) else self.reader.probe(now)
+        return () if self.pause_s(now) else self.probes.probe(now)
 
     def refresh(self, now: Instant) -> Outputs:
         if self.pause_s(now):
@@ -209,7 +212,8 @@ class KitAdapter(DescribedVenue[OptionsT]):
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
         if route is not Route.WS:
             # a lane that comes and goes reads the lists no more often than the venue's limits have room
-            return (*self.keep_warm(now), *(() if self.reader.is_single else self.read_backs.refresh_with_room(now)))
+            is_read = self.reader.is_single or self.probe_request is not None  # by the probe, or after it
+            return (*self.keep_warm(now), *(() if is_read else self.read_backs.refresh_with_room(now)))
         self.sessions.open(conn, now)
         return self.sessions.begin(conn, now) if self.token is None else self.token.begin_login(conn, now)
 

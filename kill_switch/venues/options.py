@@ -5,9 +5,11 @@ Those of a venue that is served over HTTP alone extend `HttpOptions`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class _WebSocketOptions(BaseModel):
@@ -30,6 +32,13 @@ class HttpOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    TESTNET: ClassVar[Mapping[str, str]] = {}  # address option → its value in the venue's test environment; {}: none
+
+    environment: Literal["production", "testnet"] = Field(
+        default="production",
+        description="the venue's production or its test environment, which has its own accounts and keys; an address"
+        " that is given goes before that of the environment",
+    )
     rest_url: str = Field(description="scheme, host and port")
     ca_file: str | None = Field(
         default=None,
@@ -50,6 +59,35 @@ class HttpOptions(BaseModel):
         fields = [kind.model_fields for kind in cls.__mro__ if issubclass(kind, BaseModel) and kind is not BaseModel]
         return next(filter(None, (each[name].description for each in fields if name in each)), "")
 
+    @field_validator("environment")
+    @classmethod
+    def _known_environment(cls, environment: str) -> str:
+        if environment == "testnet" and not cls.TESTNET:
+            raise ValueError("no test environment of this venue is known: leave the key out")
+        return environment
+
+    @model_validator(mode="after")
+    def _of_one_environment(self) -> Self:
+        """Fill in the addresses of the test environment; refuse a mixture, which would be shown as what it is not.
+
+        An address of the test environment implies it.
+        """
+        addresses = {
+            name: url for name in self.TESTNET if name in self.model_fields_set and (url := getattr(self, name))
+        }
+        tests = [name for name, url in addresses.items() if _has_host(url, self.TESTNET[name])]
+        production = [name for name, url in addresses.items() if _has_host(url, type(self).model_fields[name].default)]
+        is_testnet = self.environment == "testnet"
+        if "environment" in self.model_fields_set and (wrong := production if is_testnet else tests):
+            other = "production" if is_testnet else "test"
+            raise ValueError(f'{wrong[0]} is the {other} address, and environment = "{self.environment}"')
+        if tests and production:
+            raise ValueError(f"{tests[0]} is the test address, and {production[0]} the production one")
+        if is_testnet or tests:
+            # a frozen model is completed before anybody else has it
+            self.__dict__.update({**self.TESTNET, **addresses, "environment": "testnet"})
+        return self
+
     @field_validator("rest_url")
     @classmethod
     def _https(cls, url: str) -> str:
@@ -57,6 +95,11 @@ class HttpOptions(BaseModel):
         if urlsplit(url).path:
             raise ValueError("must be https://HOST[:PORT] without a path: the paths are the venue's, and are signed")
         return url
+
+
+def _has_host(url: str, known: str) -> bool:
+    """Return whether an address has the host of a known one."""
+    return urlsplit(url).hostname == urlsplit(known).hostname
 
 
 class VenueOptions(HttpOptions, _WebSocketOptions):

@@ -44,7 +44,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
     IDLE_S: ClassVar[float] = 45.0  # it is used at least that often: servers close one after 60 s, or later
     CONNECTIONS: ClassVar[int] = 2  # of the HTTP lane, always; `strike_calls` may want more
     CONNECTS_PER_S: ClassVar[float] = 10.0  # further connections that all accounts of an address open in a second
-    ADDRESS_CONNECTIONS: ClassVar[int] = 0  # HTTP connections that the venue allows an address; 0: it states none
+    ADDRESS_CONNECTIONS: ClassVar[int] = 0  # connections that the venue allows an address; 0: it states none
     WS_MAX_AGE_S: ClassVar[float] = 12 * 3600.0  # a WebSocket connection is replaced before it is older
     WS_CONNECTIONS: ClassVar[int] = 1  # kept open; the newest that is ready carries commands, and if it ends the next
     WS_OVERLAP: ClassVar[bool] = True  # False: the venue allows one connection, and the old connection closes first

@@ -32,8 +32,13 @@ class Member(NamedTuple):
         return (self.kind.NAME, urlsplit(self.options.rest_url).netloc)
 
     def _key_of(self, pool: Pool) -> Hashable:
-        api = pool.product or self.api()
+        api = (pool.product, self.options.environment) if pool.product else self.api()
         return (api, pool.name, None if pool.shared_by == "address" else self.key)
+
+
+MAX_LATE = 8  # connections of an account that wait for late answers
+MAX_COPIES = 32  # connections of an account that copies of reads hold
+FOR_COMMANDS = 2  # connections of an account that stay free: the copy of a command, the successor of a WebSocket
 
 
 class ConnectionShare(NamedTuple):
@@ -41,6 +46,8 @@ class ConnectionShare(NamedTuple):
 
     most: int  # in all
     per_s: float  # further ones that are opened in a second
+    late: int = MAX_LATE  # that wait for late answers beside the lane
+    copies: int = MAX_COPIES  # that copies of reads hold
 
 
 def share_connections(members: Mapping[str, Member]) -> dict[str, ConnectionShare]:
@@ -53,9 +60,14 @@ def share_connections(members: Mapping[str, Member]) -> dict[str, ConnectionShar
     for name, member in members.items():
         kind, count = member.kind, together[member.api()]
         most = member.options.max_connections
+        late, copies = MAX_LATE, MAX_COPIES
         if kind.ADDRESS_CONNECTIONS:
-            most = min(most, kind.ADDRESS_CONNECTIONS // count)
-        shares[name] = ConnectionShare(max(kind.CONNECTIONS, most), kind.CONNECTS_PER_S / count)
+            each = kind.ADDRESS_CONNECTIONS // count
+            most = min(most, each)
+            left = each - kind.CONNECTIONS - kind.WS_CONNECTIONS - FOR_COMMANDS
+            late = max(1, min(late, left // 2))
+            copies = max(1, left - late)
+        shares[name] = ConnectionShare(max(kind.CONNECTIONS, most), kind.CONNECTS_PER_S / count, late, copies)
     return shares
 
 

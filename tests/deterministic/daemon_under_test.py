@@ -22,6 +22,7 @@ from kill_switch.config.schema import (
     NotifyConfig,
     PingConfig,
     RearmConfig,
+    SilenceConfig,
 )
 from kill_switch.core import recovery
 from kill_switch.core.commands import Announce, RearmGranted, RearmPending, RearmRefused
@@ -384,7 +385,15 @@ class Life:
 
     def _config(self, houses: Mapping[str, House]) -> Config:
         accounts = {name: house.configured for name, house in houses.items()}
-        rest = IntakeConfig(), DrillConfig(), RearmConfig(), HooksConfig(), NotifyConfig(), PingConfig()
+        rest = (
+            IntakeConfig(),
+            DrillConfig(),
+            RearmConfig(),
+            SilenceConfig(),
+            HooksConfig(),
+            NotifyConfig(),
+            PingConfig(),
+        )
         return Config(self._directory, DaemonConfig(), accounts, {}, *rest)
 
     def _adopt_latch(self) -> None:

@@ -21,6 +21,7 @@ from kill_switch.transports.connection_pool import MAX_LATE, NOT_NEEDED
 from kill_switch.transports.fresh import LATE_WITHIN_S, TIMEOUT_S
 from kill_switch.transports.http import CONNECTIONS, NOT_WANTED
 from kill_switch.transports.idle_connections import is_refresh_due
+from kill_switch.transports.lane import ConnectionCounts
 from kill_switch.transports.ws import FATAL_WAIT_S, LOGIN_WITHIN_S, STEADY_AFTER_S
 from kill_switch.transports.ws_connection import DEAD_AFTER_S, PING_EVERY_S
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Closed, Opened, Received, Replied
@@ -312,6 +313,10 @@ class WsLane(_Lane):
             return LaneState.DOWN
         return LaneState.UP if self._authenticated else LaneState.CONNECTING
 
+    @property
+    def connections(self) -> ConnectionCounts:
+        return ConnectionCounts(int(self.state is LaneState.UP), 1)
+
     def end(self) -> None:
         self._leave([self._link] if self._link is not None else [])
         self._link = None
@@ -452,6 +457,7 @@ class HttpLane(_Lane):
     """
 
     certificate = None
+    waiting_s = 0.0
 
     def __init__(self, life: Life, house: House, session: AccountSession) -> None:
         self.life, self.house, self.world, self.session = life, house, house.world, session

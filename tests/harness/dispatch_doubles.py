@@ -16,6 +16,7 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import JournalPort
 from kill_switch.dispatch.session import AccountSession
 from kill_switch.transports.certificates import CertificateExpiry
+from kill_switch.transports.lane import ConnectionCounts
 from kill_switch.venues import messages
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.calls import PendingCall
@@ -133,6 +134,8 @@ class Lane:
         self.trouble = ""
         self.certificate: CertificateExpiry | None = None
         self.state = LaneState.UP
+        self.connections = ConnectionCounts(1, 1)
+        self.waiting_s = 0.0
         self.raises = False
         self.holds = False  # takes calls, and sends them when `release` says so
         self.calls: list[Call] = []

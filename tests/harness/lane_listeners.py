@@ -45,6 +45,7 @@ class RecordingListener:
         self.troubles: list[tuple[Route, str]] = []
         self.warms = 0
         self.kept = 0
+        self.silences = 0
         self.on_event: Callable[[Event], None] = lambda event: None
 
     def on_lane_event(self, event: Event) -> None:
@@ -65,6 +66,9 @@ class RecordingListener:
 
     def keep_connection(self) -> None:
         self.kept += 1
+
+    def break_silence(self) -> None:
+        self.silences += 1
 
     def ends(self, tag: str) -> list[messages.Replied | messages.CallLost]:
         """Return all ends of a call; exactly one is right."""

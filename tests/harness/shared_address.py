@@ -6,7 +6,9 @@ There is no WebSocket, so everything costs requests. The lanes are stubs: a requ
 from __future__ import annotations
 
 import types
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import pytest
@@ -60,6 +62,7 @@ class Asked(NamedTuple):
     what: str
     refused: bool  # by a rate limit
     command: bool = False  # a kill's
+    weight: float = 0.0  # of the venue's pool
 
     @property
     def cancels(self) -> bool:
@@ -105,10 +108,12 @@ class Address:
         *,
         alone: bool = False,
         one_key: bool = False,
+        starts: bool = True,
     ) -> None:
         """Make it; `patch` gives the simulators our time.
 
-        `alone`: each account is paced as if there were no other. `one_key`: they are parts of one login.
+        `alone`: each account is paced as if there were no other. `one_key`: they are parts of one login. Without
+        `starts`, only the venues and the bots are there until `start`.
         """
         self.time = Time()
         clock = types.SimpleNamespace(
@@ -125,7 +130,8 @@ class Address:
         self._connection = Caller()
         self.venues: dict[str, Any] = {}  # by name
         self._venue_of: dict[str, Any] = {}  # by account
-        adapters: dict[str, Adapter] = {}
+        self._alone = alone
+        self._making: dict[str, Callable[[], Adapter]] = {}  # by account
         for name in (names,) if isinstance(names, str) else names:
             simulator, _ = SIMULATORS[name]
             users = 1 if one_key else accounts
@@ -139,12 +145,24 @@ class Address:
             kind = VENUES[name]
             for number, account in enumerate(list(venue.accounts.values()) * (accounts // users)):
                 told = {**venue.account_options(), **({"nt_accounts": (parts[number],)} if given else {})}
-                one = f"a{len(adapters)}"
-                adapters[one] = kind(kind.Options(**told), account.credentials, 0.06)
+                one = f"a{len(self._making)}"
+                self._making[one] = partial(kind, kind.Options(**told), account.credentials, 0.06)
                 self._venue_of[one] = venue
         self.venue = next(iter(self.venues.values()))
+        self._run = 0  # of the process: a start ends the run before
+        self.dispatcher: Dispatcher
+        if starts:
+            self.start()
+
+    def start(self) -> None:
+        """Start the process; one that runs has just died, and its requests under way get no answer."""
+        self._run += 1
+        if self._run > 1:
+            for session in self.dispatcher.sessions.values():
+                session.retire()
+        adapters = {one: make() for one, make in self._making.items()}
         pace: dict[str, SweepTiming] = {}
-        for group in [{one: adapter} for one, adapter in adapters.items()] if alone else [adapters]:
+        for group in [{one: adapter} for one, adapter in adapters.items()] if self._alone else [adapters]:
             pace |= sweep_timings(group)
         self.recorder = Recorder([])
         state = State({one: AccountState(pace[one]) for one in adapters})
@@ -153,22 +171,26 @@ class Address:
             session = AccountSession(one, adapter, self.dispatcher, Way(self, one).serve)
             self.dispatcher.register(session)
             session.on_lane_event(Opened(Route.HTTP, 0))
-            self.time.later(number * 0.4, self._warm, one)
+            self.time.later(number * 0.4, self._warm, one, self._run)
             if adapter.budget.demand.token:
-                self.time.later(number * 0.4, self._renew, one)
+                self.time.later(number * 0.4, self._renew, one, self._run)
         self._measuring = EquityPoller(self.dispatcher, lambda: tuple(adapters))
 
-    def _warm(self, name: str) -> None:
+    def _warm(self, name: str, run: int) -> None:
+        if run != self._run:
+            return
         session = self.dispatcher.sessions[name]
         session.use_idle_http_lane()
-        self.time.later(session.venue.WARM_EVERY_S / session.venue.CONNECTIONS, self._warm, name)
+        self.time.later(session.venue.WARM_EVERY_S / session.venue.CONNECTIONS, self._warm, name, run)
 
-    def _renew(self, name: str) -> None:
+    def _renew(self, name: str, run: int) -> None:
         """Let the WebSocket come up and go down again: its login takes a token."""
+        if run != self._run:
+            return
         session = self.dispatcher.sessions[name]
         session.on_lane_event(Opened(Route.WS, 1))
         self.time.later(1.0, session.on_lane_event, Closed(Route.WS, 1, "no WebSocket here"))
-        self.time.later(TOKEN_EVERY_S, self._renew, name)
+        self.time.later(TOKEN_EVERY_S, self._renew, name, run)
 
     def take(self, call: Call, account: str, answered: Callable[[Call, int, bytes, Mapping[str, str]], None]) -> None:
         """Let a request of an account reach the venue, which may answer later."""
@@ -188,7 +210,8 @@ class Address:
         exchange = types.SimpleNamespace(request=request, connection=self._connection, reply=reply)
         venue = self._venue_of[account]
         venue.requested(cast(PendingReply, exchange))
-        self.asked[at] = self.asked[at]._replace(what=venue.log[-1].operation)
+        seen = venue.log[-1]
+        self.asked[at] = self.asked[at]._replace(what=seen.operation, weight=seen.weight)
 
     def start_bot(self, part: float = 0.5, at_once: int = 1) -> None:
         """Let the accounts' bots use this part of what the venue allows, with the same keys and at the same address.
@@ -246,6 +269,17 @@ class Address:
     @property
     def refused(self) -> int:
         return sum(one.refused for one in self.asked)
+
+    def most_weight(self, seconds: float) -> float:
+        """Return the largest weight of our requests within so many seconds."""
+        window: deque[Asked] = deque()
+        most = 0.0
+        for one in self.asked:
+            window.append(one)
+            while window[0].at_ns <= one.at_ns - seconds * 1e9:
+                window.popleft()
+            most = max(most, sum(seen.weight for seen in window))
+        return most
 
     def most(self, seconds: float, *, cancels: bool | None = None, account: str = "", since_ns: int = 0) -> int:
         """Return the most requests within so many seconds; `cancels`: only these, or all but these."""

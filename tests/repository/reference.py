@@ -30,7 +30,7 @@ from kill_switch.outbound import metric_table
 from kill_switch.venues import VENUES
 from kill_switch.venues.ccxt.options import CcxtOptions
 from kill_switch.venues.options import HttpOptions
-from tests.repository import ccxt_tables, simulator_tables
+from tests.repository import ccxt_tables, simulator_tables, status_screens
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs/reference"
@@ -39,20 +39,27 @@ TABLES: Mapping[str, type[BaseModel]] = {
     "daemon": schema.DaemonConfig,
     "intake": schema.IntakeConfig,
     "rearm": schema.RearmConfig,
+    "silence": schema.SilenceConfig,
     "drill": schema.DrillConfig,
     "hooks": schema.HooksConfig,
     "notify": schema.NotifyConfig,
     "ping": schema.PingConfig,
 }
-INTRODUCTION = (
-    "One TOML file: `-c FILE`, else `$KILL_SWITCH_CONFIG`, else `/etc/kill-switch/config.toml`. An unknown key, a "
-    "wrong type or an impossible combination is an error; all errors are reported at once. Durations have a unit: "
-    '`"250ms"`, `"3s"`, `"5m"`, `"1h"`. `kill-switch init` writes an example with comments.'
-)
+INTRODUCTION = """\
+One TOML file: `-c FILE`, else `$KILL_SWITCH_CONFIG`, else `/etc/kill-switch/config.toml`. An unknown key, a wrong type
+or an impossible combination is an error. All errors are reported at once, with file and line. A wrong value is shown
+unless it may be a secret. Durations have a unit: `"250ms"`, `"3s"`, `"5m"`, `"1h"`. `kill-switch init` writes an
+example with comments.
+
+`include = ["accounts.d/*.toml"]`, before all tables, names further files by patterns beside the main file. They are
+read in the order of the patterns, then of the names. They have `[accounts.NAME]`, `[triggers.NAME]` and
+`[defaults.<venue>]` only. A name in two files, a file that cannot be read, and a file or directory that others can
+write are errors. A reload reads all files again."""
 CCXT = "`rest_url` and `products` have defaults of the id. Secrets: those of the id. [The ids](../venues/ccxt.md)."
 ACCOUNTS = (
     '`venue` is the kind of venue; its own keys follow. A secret is `{ credential = "NAME" }`, `{ file = "/PATH" }` or '
-    '`{ env = "NAME" }`.'
+    '`{ env = "NAME" }`. `[defaults.<venue>]` holds keys for all accounts of a '
+    "venue; an account's own keys go before them."
 )
 
 
@@ -96,20 +103,19 @@ EVERY_COMMAND = (
 )
 ERRORS = "A command that ends with one of the program's errors (`kill_switch/errors.py`) has that error's code."
 STATUS = """\
-`status` ends with 0 while the state is `ARMED`, also if an account is not ready, a trigger is blind, or the journal
-cannot be written. A script that needs all three asks for them:
+`status` ends with 0 also if a lane is down while another lane carries a kill, or the journal cannot be written. A
+script that needs these too asks for them:
 
 <!-- needs: a daemon on simulators -->
 <!-- run -->
 ```sh
-kill-switch status --json | jq -e \\
-    '(.accounts | all(.ready)) and (.triggers | all(.state != "blind")) and .journal == "ok"'
+kill-switch status --json | jq -e '(.accounts | all(.ready and .killable)) and .journal == "ok"'
 ```
 
 It prints `true` and ends with 0, or prints `false` and ends with 1.
 
 A `fire` or `rearm` that ends with 69 after a wait may still be carried out, because the request stays in the daemon's
-socket. Ask `kill-switch status`.
+socket while its process lives. The reason in the report then says when it was asked for.
 
 A kill that is not in the journal yet ends with 0 if its latch is in a file. `problems` of `report --json` then says
 what is missing, with `"note": true`."""
@@ -172,7 +178,7 @@ def metrics() -> str:
 
 def configuration() -> str:
     """Return the page of the tables and their keys."""
-    lines = ["# Configuration", "", *textwrap.wrap(INTRODUCTION, 118, break_on_hyphens=False)]
+    lines = ["# Configuration", "", *_help(INTRODUCTION)]
     for name, model in TABLES.items():
         lines += _table(f"[{name}]", model, name)
     lines += _table("[accounts.NAME]", schema.CommonConfig)
@@ -338,6 +344,7 @@ def pages() -> dict[Path, str]:
         PAGES / "exit-codes.md": HEAD + exit_code_page(),
         PAGES / "journal-records.md": HEAD + journal_records(),
         PAGES / "metrics.md": HEAD + metrics(),
+        PAGES / "status-screens.md": HEAD + status_screens.page(),
         PAGES / "venues.md": HEAD + venue_page(),
         ccxt_tables.PAGE: ccxt_tables.made(ccxt_tables.PAGE.read_text("utf-8")),
         simulator_tables.PAGE: simulator_tables.made(simulator_tables.PAGE.read_text("utf-8")),

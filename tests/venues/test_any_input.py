@@ -44,7 +44,7 @@ KEYS = (
     "order_id", "order_state", "openOrders",
 )  # fmt: skip
 WORDS = (
-    "hello", "k1-0", "r1", "orderUpdate", "resync", "Session active elsewhere", "Sim101", "Rate limit exceeded",
+    "hello", "k1", "k2", "r1", "orderUpdate", "resync", "Session active elsewhere", "Sim101", "Rate limit exceeded",
     "#publish", "#setAuthToken", "#kickOut", "Closed", "Order with status Closed can't be canceled",
     "login", "subscribe", "cancelorder", "CANCEL", "Welcome", "order", "position", "error", "order:all", "OrderClosed",
     "OrderOpened", "OPEN", "FILLED", "pendingcancel", "cancelled", "20005", "20000", "600010", "60014", "100005", "429",

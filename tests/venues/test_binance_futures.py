@@ -116,13 +116,13 @@ def test_a_symbol_that_is_not_ascii_is_signed_and_sent_percent_encoded() -> None
     assert first.request.target.isascii()
 
 
-def test_a_strike_that_follows_takes_many_symbols_and_few_once_half_of_the_pool_is_in_use() -> None:
+def test_a_strike_that_follows_takes_many_symbols_and_few_once_other_programs_leave_little() -> None:
     player = USDM.ready()
     symbols = [f"S{number}" for number in range(60)]
     reading(player, [order(symbol, number + 1) for number, symbol in enumerate(symbols)], [])
     assert len(calls(player.put(Kill()))) == 2 * 60 + 2
     assert 2 * SYMBOLS_AGAIN <= len(calls(player.put(Kill()))) <= 2 * (SYMBOLS_AGAIN + 1)
-    player.adapter.budget.on_usage([("weight", 1300.0)], player.now)
+    player.adapter.budget.on_usage([("weight", 2350.0)], player.now)
     struck = set()
     for _ in range(13):
         again = calls(player.put(Kill()))
@@ -366,6 +366,7 @@ def test_the_stream_is_opened_with_a_key_that_was_posted_without_a_signature(sta
     player, wanted = started(stand)
     assert (wanted.request.method, "?" in wanted.request.target) == ("POST", False)
     assert "no listen key" in player.adapter.reason_to_stay_disconnected(player.now)
+    assert player.adapter.waits_for_token
     assert ConnectNow() in player.put(answer(wanted.tag, {"listenKey": KEY}))
     assert player.adapter.reason_to_stay_disconnected(player.now) == ""
     upgrade = player.adapter.upgrade(player.now)
@@ -377,6 +378,7 @@ def test_a_key_that_is_refused_is_named_as_the_reason_why_there_is_no_stream() -
     player, wanted = started(USDM)
     player.put(answer(wanted.tag, {"code": -2015, "msg": "Invalid API-key."}, 401))
     assert player.adapter.reason_to_stay_disconnected(player.now).endswith("401 -2015 Invalid API-key.")
+    assert not player.adapter.waits_for_token
 
 
 def renewed(player: Player, key: str) -> Outputs:
@@ -602,6 +604,13 @@ def test_the_wallet_api_is_another_host_unless_the_account_has_an_address_of_its
         host = origin.removeprefix("https://") or "sim.test:1"
         assert {call.request.headers["Host"] for call in wallet} == {host}
         assert {call.route for call in wallet} == {Route.FRESH if origin else Route.HTTP}
+
+
+@both
+def test_the_test_environment_has_no_wallet_to_ask(stand: VenueProfile) -> None:
+    player = Player(stand.make(environment="testnet"))
+    asked = calls(player.put(Opened(Route.HTTP, 0)))
+    assert asked and not [call for call in asked if "/sapi/" in call.request.target]
 
 
 @both

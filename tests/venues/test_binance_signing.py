@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
@@ -94,10 +95,19 @@ def test_a_rest_request_is_signed_as_the_venue_publishes(secret: str, query: str
             "d632b3fdb8a81dd44f82c7c901833309dd714fe508772a89b0a35b0ee0c48b89",
         ),
         ({"timestamp": 1660801839480}, "83303b4a136ac1371795f465808367242685a9e3a42b22edb4d977d0696eb45c"),
+        (
+            {"symbol": "BTCUSDT", "recvWindow": 5000, "timestamp": 1700000000123, "apiKey": "key"},
+            "57d21a077108938b0fda16073fdc9fe3e99cb4adffdf92388eb028f3ed722ec6",
+        ),
+        (
+            {"timestamp": 1700000000123, "apiKey": "key"},
+            "f962a0ba821df03a07499f163b1d6c0adb9bd29e687901c7bd34ef06aa2fcd0d",
+        ),
     ],
 )
 def test_a_websocket_request_is_signed_as_the_venue_publishes(params: dict[str, str | int], signature: str) -> None:
-    assert hmac(SECRET).sign(ws_payload(params | {"apiKey": KEY})) == signature
+    secret = "secretsecret" if "apiKey" in params else SECRET
+    assert hmac(secret).sign(ws_payload({"apiKey": KEY} | params)) == signature
 
 
 @pytest.mark.parametrize("form", [SEED, f" {SEED[:20]}\n{SEED[20:]} \n", None])
@@ -135,6 +145,20 @@ def test_a_request_is_sent_as_it_was_signed_with_its_time_and_its_key_in_the_hea
     assert signature == hmac("secretsecret").sign(query.encode())
     assert request.headers["X-MBX-APIKEY"] == "the-key" and request.method == "DELETE"
     assert dict(parse_qsl(query))["symbol"] == "Ｂ&T"
+
+
+@pytest.mark.parametrize(("kind", "signatures"), [("rsa", 1), ("hmac", 2)])
+def test_the_two_cancels_of_a_symbol_share_a_slow_signature(kind: Literal["rsa", "hmac"], signatures: int) -> None:
+    signed: list[bytes] = []
+
+    def sign(text: bytes) -> str:
+        signed.append(text)
+        return f"{len(signed)}"
+
+    requests = SignedRequests("h", "the-key", Signer(kind, sign), ClockOffset())
+    for at_s, path in ((1, "allOpenOrders"), (2, "algoOpenOrders")):
+        requests.signed("DELETE", f"/fapi/v1/{path}", symbol="BTCUSDT")(Instant(0, at_s * 1_000_000_000))
+    assert len(signed) == signatures
 
 
 def test_a_request_without_a_signature_has_the_key_or_shows_none() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -103,7 +103,8 @@ def answer_all(player: Player, outputs: Outputs, *orders: dict[str, object], lis
     for call in calls_of(outputs):
         path = urlsplit(call.request.target).path
         body = orders if path.endswith("v3/openOrders") else lists if path.endswith("openOrderList") else {}
-        answers += player.put(answer(call.tag, list(body) if isinstance(body, tuple) else body))
+        came = player.put(answer(call.tag, list(body) if isinstance(body, tuple) else body))
+        answers += (*came, *answer_all(player, came, *orders, lists=lists))
     return answers
 
 
@@ -339,7 +340,7 @@ def test_an_http_lane_that_comes_and_goes_does_not_use_the_limit_up() -> None:
         player.put(Closed(Route.HTTP, 0, "reset"))
         player.put(Pause(0.25))
         for call in calls_of(player.put(Opened(Route.HTTP, 0))):
-            cost = {"openOrders": 80, "openOrderList": 6, "account": 20}
+            cost = {"openOrders": 6 if "symbol=" in call.request.target else 80, "openOrderList": 6, "account": 20}
             weight += cost.get(urlsplit(call.request.target).path.removeprefix("/api/v3/"), 0)
             player.put(answer(call.tag, []))
     assert weight < 3000 and not player.adapter.limits.first_read_wait_s(player.now)
@@ -527,6 +528,56 @@ def test_orders_on_margin_and_running_algos_are_named_as_out_of_reach() -> None:
         "2 order(s) on cross margin: BNBUSDT, BTCUSDT",
         "orders on isolated margin, if there are any: XRPUSDT",
     )
+
+
+def isolated(player: Player, orders: Mapping[str, object]) -> list[str]:
+    """Answer the lists of isolated pairs that are asked for: pair → body; return the pairs, in their order."""
+    asked = [call for call in player.outputs if isinstance(call, Call) and "isIsolated=TRUE" in call.request.target]
+    pairs = [parse_qs(urlsplit(call.request.target).query)["symbol"][0] for call in asked]
+    for call, pair in zip(asked, pairs, strict=True):
+        if pair in orders:
+            player.put(answer(call.tag, orders[pair]))
+    return pairs
+
+
+def test_the_open_orders_of_each_isolated_pair_are_looked_for_and_named() -> None:
+    assets = [{"symbol": pair, "enabled": True} for pair in ("XRPUSDT", "ADAUSDT", "BTCUSDT")]
+    player, _ = checked(margin_isolated_account={"assets": [*assets, {"symbol": "OLDUSDT", "enabled": False}]})
+    found = {"XRPUSDT": [order("XRPUSDT", 1), order("XRPUSDT", 2)], "ADAUSDT": []}
+    assert isolated(player, found) == ["XRPUSDT", "ADAUSDT", "BTCUSDT"]
+    assert player.adapter.out_of_reach == (
+        "2 order(s) on isolated margin: XRPUSDT; orders on isolated margin, if there are any: BTCUSDT",
+    )
+    player.put(Pause(60))
+    player.outputs.clear()
+    player.put(Probe())  # the pair without an answer is asked for again
+    assert isolated(player, {"BTCUSDT": []}) == ["BTCUSDT"]
+    assert player.adapter.out_of_reach == ("2 order(s) on isolated margin: XRPUSDT",)
+
+
+def test_more_isolated_pairs_than_a_check_may_ask_for_are_named_as_not_looked_at() -> None:
+    names = [f"A{number:03}USDT" for number in range(30)]
+    player, _ = checked(margin_isolated_account={"assets": [{"symbol": name} for name in names]})
+    assert isolated(player, {name: [] for name in names}) == names[:20]
+    assert player.adapter.out_of_reach == (
+        "orders on isolated margin, if there are any: A020USDT, A021USDT, A022USDT and 7 more",
+    )
+
+
+def test_an_isolated_pair_that_the_account_has_no_more_is_named_no_more() -> None:
+    player, _ = checked(margin_isolated_account={"assets": [{"symbol": "XRPUSDT"}]})
+    isolated(player, {"XRPUSDT": [order("XRPUSDT", 1)]})
+    assert player.adapter.out_of_reach
+    player.put(Pause(601))
+    [pairs] = calls_of(player.put(Probe()), "isolated/account")
+    player.put(answer(pairs.tag, {"assets": []}))
+    assert player.adapter.out_of_reach == ()
+
+
+def test_the_test_environment_has_no_wallet_and_no_margin_to_ask() -> None:
+    player = Player(spot(environment="testnet"))
+    calls = calls_of(player.put(Opened(Route.HTTP, 0)))
+    assert calls_of(calls, "/api/v3/account") and not calls_of(calls, "/sapi/")
 
 
 def test_a_check_that_the_venue_refuses_is_not_repeated_and_one_without_an_answer_is() -> None:

@@ -298,7 +298,12 @@ def test_a_new_process_that_goes_on_with_a_kill_sends_all_that_a_first_strike_se
         outputs = (stand.ready() if ready else stand.player()).put(Kill(number))
         calls = [(one.request.method, one.request.target) for one in outputs if isinstance(one, Call)]
         sent.append((calls, [one.text for one in outputs if isinstance(one, Send)]))
-    assert sent[0] == sent[1] and any(sent[0])
+    assert any(sent[0])
+    if not ready and any(count.pool.is_stated for count in stand.make().budget.counts.values()):
+        # the process before has used an unknown part of the pool: its read-back finds the symbols, once that is known
+        assert sent[1] == ([], [])
+    else:
+        assert sent[0] == sent[1]
 
 
 @every_venue
@@ -724,10 +729,7 @@ def test_an_end_that_is_pushed_while_an_order_is_looked_up_counts(stand: VenuePr
 def test_an_order_that_a_list_shows_while_it_is_looked_up_and_found_alive_is_left(stand: VenueProfile) -> None:
     player = pushed(stand, stand.ids[0])
     [call], _ = looking(stand, player)
-    for _ in player.adapter.book.lists:
-        player.put(Pause(0.001))
-        for probe in calls_of(player.put(Probe())):
-            player.put(stand.reads(probe, stand.ids[0]))
+    stand.probe_lists(player, stand.ids[0], after_s=0.001)
     [fact] = player.put(answer(call.tag, found(stand, call, stand.live[0])))
     assert isinstance(fact, OrdersRead) and [order.id for order in fact.orders] == [stand.ids[0]]
     assert set(player.adapter.book.orders) == {stand.ids[0]}
@@ -740,10 +742,7 @@ def test_an_order_that_a_later_list_shows_while_a_slow_read_is_under_way_is_left
         pytest.skip("the venue has no call for one order")
     player = pushed(stand, stand.ids[0])
     slow = calls_of(player.put(Read()))
-    for _ in player.adapter.book.lists:
-        player.put(Pause(0.001))
-        for probe in calls_of(player.put(Probe())):
-            player.put(stand.reads(probe, stand.ids[0]))
+    stand.probe_lists(player, stand.ids[0], after_s=0.001)
     reads = [output for call in slow for output in player.put(stand.reads(call)) if isinstance(output, OrdersRead)]
     assert [[order.id for order in fact.orders] for fact in reads] == [[stand.ids[0]]]
 
@@ -867,8 +866,7 @@ def founds(player: Player) -> list[tuple[set[str], float]]:
 
 
 def answered(stand: VenueProfile, player: Player, calls: Iterable[Call], *ids: str) -> None:
-    for call in calls:
-        player.put(stand.reads(call, *ids))
+    stand.answer(player, tuple(calls), *ids)
 
 
 def back(stand: VenueProfile, player: Player, conn: int = 2) -> list[Call]:
@@ -957,10 +955,7 @@ def test_an_order_that_only_a_probe_shows_is_seen_and_not_placed_now_and_one_tha
     player = stand.ready()
     shown: list[Output] = []
     for ids in ((stand.ids[0],), (), stand.ids):
-        for _ in player.adapter.book.lists:
-            player.put(Pause(5))
-            for call in calls_of(player.put(Probe())):
-                shown += player.put(stand.reads(call, *ids))
+        shown += stand.probe_lists(player, *ids)
     assert not [output for output in shown if isinstance(output, OrderPlaced)]
     assert set(player.adapter.book.orders) == set(stand.ids)
     live = [order.id for output in shown for order in _live_orders(output)]
@@ -1070,9 +1065,9 @@ def test_connections_that_come_and_go_do_not_read_without_end(stand: VenueProfil
             for again in outputs:
                 if isinstance(again, WakeAfter) and again.tag == REFRESH:
                     due_s, timers = conn / 10 + again.seconds, timers + 1
-    assert min(15, 10 * min(rates) - 3) <= len(reads) <= 26 and 2 <= timers <= 20
+    assert min(15, 10 * min(rates) - 4) <= len(reads) <= 26 and 2 <= timers <= 20
     answered(stand, player, reads[-len(player.adapter.book.lists) :])
-    answered(stand, player, calls_of(player.put(Probe())))
+    stand.probe_lists(player)
     assert player.adapter.book.is_current
 
 

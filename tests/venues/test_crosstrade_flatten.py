@@ -260,7 +260,7 @@ def test_no_position_is_turned_round_and_all_are_closed_in_the_end(rough: float,
         world.reconnect()
         world.at(1.0, world.trip)
         world.at(2.0, world.bot)
-        world.run(QUIET_S + 240)
+        world.run(QUIET_S + 400)
         assert world.sweep is not None and world.sweep.phase is Phase.CLEAR, (seed, world.ninja)
         assert world.ninja.held == dict.fromkeys(NAMES, 0), (seed, world.ninja)
         assert not [o for o in world.ninja.orders.values() if o.state in ("Working", "CancelPending")], (

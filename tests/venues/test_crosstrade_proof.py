@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 
 from kill_switch.core.domain import CancelOutcome, Order, OrderState, Route
-from kill_switch.venues.crosstrade.doubted_orders import MAX_DOUBTED, DoubtedOrders
-from kill_switch.venues.crosstrade.replies import AccountOrder
 from kill_switch.venues.messages import (
     Call,
     CallLost,
@@ -23,13 +21,14 @@ from kill_switch.venues.messages import (
     Send,
     UnexplainedMessage,
 )
-from tests.harness.venue_playbook import Kill, Pause, Player, Probe, Read, answer, hears, payload
+from tests.harness.venue_playbook import Kill, Pause, Probe, Read, answer, hears, payload
 
 from .test_crosstrade import (
     GUID,
     LONG,
     OTHER,
     REMEDY,
+    Player,
     connected,
     flattening,
     held,
@@ -315,8 +314,8 @@ def test_a_pushed_order_that_no_list_shows_and_that_lives_is_left(state: str, li
 def test_a_pushed_order_of_which_a_look_shows_no_end_is_left_and_named(body: object, status: int) -> None:
     player = looking()
     orders_read = reads(player, listed(), connected("Sim101"), (body, status))
-    assert not orders_read.complete and orders_read.orders == (order(),)
-    assert f"order {GUID} of Sim101 is not listed" in orders_read.why
+    assert not orders_read.complete and set(player.adapter.book.orders) == {GUID}
+    assert f"order {GUID} is in no list, and cannot be looked up" in orders_read.why
 
 
 def test_the_documented_words_of_an_order_that_is_gone_end_it() -> None:
@@ -373,7 +372,7 @@ def test_a_single_cancel_that_was_refused_has_its_order_looked_up() -> None:
     reads(player, listed(GUID))
     *_, single = player.put(Kill())
     assert isinstance(single, Call) and single.tag.startswith("cancel-one")
-    player(answer(single.tag, {"error": "no"}, 400), UnexplainedMessage("cancel of one order refused: HTTP 400 no"))
+    player(answer(single.tag, {"error": "no"}, 400), UnexplainedMessage("cancel-one refused: HTTP 400 no"))
     assert not reads(player, listed(), connected("Sim101"), ({"error": "no"}, 400)).complete
 
 
@@ -407,21 +406,6 @@ def test_an_unknown_account_is_never_taken_for_one_with_nothing_to_cancel() -> N
     assert isinstance(fact, CancelAnswered) and fact.answer is CancelOutcome.REFUSED
 
 
-def test_many_orders_in_doubt_are_looked_up_a_few_with_each_read() -> None:
-    player = ready()
-    ids = [f"{number:032x}" for number in range(12)]
-    for order_id in ids:
-        player.put(pushed(order_id))
-    player.put(Pause(20))
-    answers = [shown("Filled", order_id) for order_id in ids]
-    orders_read = reads(player, listed(), connected("Sim101"), *answers[:5])
-    assert not orders_read.complete and len(orders_read.orders) == 7 and orders_read.why.endswith("; 4 more like it")
-    player.put(Pause(20))
-    assert len(reads(player, listed(), connected("Sim101"), *answers[5:10]).orders) == 2
-    player.put(Pause(20))
-    assert reads(player, listed(), connected("Sim101"), *answers[10:]).complete
-
-
 def test_an_order_in_doubt_is_looked_up_by_probes_too_so_that_a_kill_need_not() -> None:
     player = looking()
     player.put(Probe())
@@ -432,37 +416,29 @@ def test_an_order_in_doubt_is_looked_up_by_probes_too_so_that_a_kill_need_not() 
     assert reads(player, listed(), connected("Sim101")).complete
 
 
+def test_look_ups_beside_a_probe_leave_fifteen_tokens_for_a_kill() -> None:
+    player = ready()
+    for number in range(12):
+        player.put(pushed(f"{number:032x}"))
+    player.put(Pause(20))
+    player.put(Probe())
+    looks = [call for call in player.put(answer(player.calls[-1].tag, listed())) if isinstance(call, Call)]
+    assert len(looks) == 4 and player.adapter._wire.bucket.left(player.now) == 15  # type: ignore[attr-defined]
+
+
 def test_an_order_in_doubt_with_an_unusable_id_or_no_account_makes_a_read_incomplete() -> None:
     player = ready(Player(make("Sim101", "Live1")))
     player.put(pushed("../../x"))
     player.put(hears(1, {"type": "orderUpdate", "order": {"orderId": OTHER, "orderState": "Working"}}))
     player.put(Pause(20))
     orders_read = reads(player, listed(), connected("Sim101", "Live1"))
-    assert {one.id for one in orders_read.orders} == {"../../x", OTHER} and not orders_read.complete
+    assert set(player.adapter.book.orders) == {"../../x", OTHER} and not orders_read.complete
 
 
 def test_a_connection_that_comes_and_goes_forgets_no_doubt() -> None:
     player = looking()
     player.put(Closed(Route.WS, 1, "gone"))
     assert not reads(player, listed(), connected("Sim101"), ({"error": "no"}, 400)).complete
-
-
-def test_doubts_do_not_grow_without_bound() -> None:
-    doubts = DoubtedOrders()
-    for number in range(MAX_DOUBTED + 10):
-        doubts.on_push(AccountOrder(order(str(number)), "Sim101"))
-    assert len(doubts.orders()) == MAX_DOUBTED and not doubts.holds("9") and doubts.holds("10")
-
-
-def test_a_look_that_is_lost_ends_no_doubt() -> None:
-    player = looking()
-    player.put(Read())
-    player.put(answer(player.calls[-1].tag, listed()))
-    player.put(answer(player.calls[-1].tag, connected("Sim101")))
-    tag = player.calls[-1].tag
-    player.put(CallLost(tag, True, "down"))
-    [read] = player.put(CallLost(tag, True, "down too"))
-    assert isinstance(read, OrdersRead) and not read.complete and read.why.endswith(": down too")
 
 
 def test_a_single_cancel_that_knows_no_account_has_the_account_looked_at() -> None:

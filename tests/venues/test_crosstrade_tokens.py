@@ -20,7 +20,8 @@ from kill_switch.sim.kit.limits import DecayingCounter
 from kill_switch.venues import messages
 from kill_switch.venues.crosstrade.adapter import CrossTrade
 from kill_switch.venues.crosstrade.request_queue import TURN as TIMER
-from kill_switch.venues.crosstrade.tokens import MAX_REFUSED, TURN_S, TokenBucket
+from kill_switch.venues.crosstrade.tokens import TURN_S, TokenBucket
+from kill_switch.venues.crosstrade.user_wire import MAX_REFUSED
 from kill_switch.venues.messages import (
     Call,
     CallLost,
@@ -34,7 +35,7 @@ from kill_switch.venues.messages import (
     VenueTimerFired,
     WakeAfter,
 )
-from tests.harness.venue_playbook import START, Asked, Drill, Kill, Pause, Player, Probe, Read, answer, hears, payload
+from tests.harness.venue_playbook import START, Asked, Drill, Kill, Pause, Probe, Read, answer, hears, payload
 
 from .test_crosstrade import (
     FIFTEEN,
@@ -42,6 +43,7 @@ from .test_crosstrade import (
     HEADERS,
     ORDERS,
     SNAPSHOT,
+    Player,
     connected,
     counted,
     errors,

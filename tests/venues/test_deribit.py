@@ -12,7 +12,15 @@ import pytest
 from kill_switch.core.domain import CancelOutcome, Instant, OrderState, Route
 from kill_switch.venues.clock_offset import ClockOffset
 from kill_switch.venues.deribit.adapter import NO_ORDER
-from kill_switch.venues.deribit.json_rpc import CANNOT_CANCEL, FIRST, PING_EVERY_S, REFRESHED_WITHIN_S, Id
+from kill_switch.venues.deribit.equity import MAX_PAGES
+from kill_switch.venues.deribit.json_rpc import (
+    CANNOT_CANCEL,
+    FIRST,
+    NO_ACCOUNT_READ,
+    PING_EVERY_S,
+    REFRESHED_WITHIN_S,
+    Id,
+)
 from kill_switch.venues.deribit.signing import DeribitRequests, sign
 from kill_switch.venues.messages import (
     Call,
@@ -170,9 +178,9 @@ def test_a_login_whose_scope_was_narrowed_is_refused_and_the_http_lane_is_not_re
 @pytest.mark.parametrize(
     ("scope", "enabled", "words"),
     [
-        ("connection trade:read_write wallet:read_write", True, "may withdraw"),
-        ("connection trade:read_write", False, "cancel-on-disconnect is off"),
-        ("connection trade:read_write wallet:read", True, ""),
+        ("connection account:read trade:read_write wallet:read_write", True, "may withdraw"),
+        ("connection account:read trade:read_write", False, "cancel-on-disconnect is off"),
+        ("connection account:read_write trade:read_write wallet:read", True, ""),
     ],
 )
 def test_a_key_that_may_withdraw_and_orders_that_stay_behind_are_warned_of(
@@ -185,6 +193,41 @@ def test_a_key_that_may_withdraw_and_orders_that_stay_behind_are_warned_of(
     assert player.put(hears(1, rpc(asked["id"], result={"scope": "account", "enabled": enabled}))) == ()
     warning = player.adapter.slow_kill_warning(player.now)
     assert words in warning and bool(words) == bool(warning)
+
+
+def test_a_key_without_account_read_is_named_and_asked_for_nothing_that_its_scope_refuses() -> None:
+    player = DERIBIT.player()
+    [(_, ping)] = sends_of(log_in(player, login=deribit.login("connection trade:read_write")))
+    assert ping["method"] == "private/get_open_orders_by_label" and ping["params"]["access_token"]
+    assert player.put(hears(1, rpc(ping["id"], result=[]))) == ()
+    assert NO_ACCOUNT_READ in player.adapter.slow_kill_warning(player.now)
+    assert player.put(Measure()) == ()
+    log_in(player, 2)  # an operator has added it
+    assert NO_ACCOUNT_READ not in player.adapter.slow_kill_warning(player.now)
+    assert targets_of(player.put(Measure())) == ["get_account_summaries"]
+
+
+@pytest.mark.parametrize("code", [11042, 13021, 13403])
+def test_a_scope_that_a_key_has_lost_is_asked_for_once(code: int) -> None:
+    player = DERIBIT.player()
+    [(_, ping)] = sends_of(log_in(player))
+    assert ping["method"] == "private/get_cancel_on_disconnect"
+    player.put(hears(1, rpc(ping["id"], error={"code": code, "message": "refused"})))
+    timer = next(one for one in player.outputs if isinstance(one, WakeAfter) and one.seconds == PING_EVERY_S)
+    [(_, again)] = sends_of(player.put(VenueTimerFired(timer.tag)))
+    assert again["method"] == "private/get_open_orders_by_label"
+    assert NO_ACCOUNT_READ in player.adapter.slow_kill_warning(player.now) and player.put(Measure()) == ()
+
+
+def test_figures_that_the_key_may_not_read_are_asked_for_again_after_ten_minutes() -> None:
+    player = DERIBIT.player()  # no login has told the scope
+    refusal = rpc(1, error={"code": 13403, "message": "scope_exceeded"})
+    [fact] = measure(player, refusal)
+    assert isinstance(fact, UnexplainedMessage)
+    player.put(Pause(590))
+    assert player.put(Measure()) == ()
+    player.put(Pause(11))
+    assert isinstance(measure(player, summaries(player.now.wall_ms, BTC="1"))[0], Equity)
 
 
 def test_a_refused_time_is_corrected_by_the_time_in_the_refusal() -> None:
@@ -590,6 +633,43 @@ def test_figures_whose_log_cannot_be_read_are_not_reported_until_it_can(said: di
     assert isinstance(fact, UnexplainedMessage)
     facts = measure(player, summaries(START.wall_ms + 10_000, BTC="2"), log(row("deposit", 1, 5)))
     assert facts[0] == Transferred("BTC", Decimal(1)) and isinstance(facts[1], Equity)
+
+
+def pages(count: int, first: int, *rows: object) -> list[dict[str, object]]:
+    """Return this many full pages of a log, which go on; the first has these rows."""
+    return [log(*(rows if number == 0 else ()), continuation=str(first + number)) for number in range(count)]
+
+
+def test_a_log_of_more_pages_than_a_measurement_reads_is_read_on_by_the_next_ones_and_nothing_is_lost() -> None:
+    player, begun_ms = DERIBIT.ready(), START.wall_ms
+    measure(player, summaries(begun_ms, BTC="1"))
+    for number in range(2):
+        deposit = row("deposit", 1, 5 + number)
+        [fact] = measure(player, summaries(begun_ms + 5000 + number, BTC="4"), *pages(MAX_PAGES, 100 * number, deposit))
+        assert isinstance(fact, UnexplainedMessage) and "is read on" in fact.why
+        assert f"end_timestamp={begun_ms + 5000}&" in targets_of(player.outputs)[-1]  # the same log, at its next page
+    assert "continuation=106" in targets_of(player.outputs)[-1]
+    facts = measure(
+        player,
+        summaries(begun_ms + 15_000, BTC="4"),
+        log(row("deposit", 1, 7)),  # the end of that log
+        log(row("deposit", 1, 7), row("trade", -1, 8)),  # the log since
+    )
+    assert facts[:3] == [Transferred("BTC", Decimal(1))] * 3 and isinstance(facts[3], Equity)
+    ends = targets_of(player.outputs)[-2:]
+    assert "continuation=107" in ends[0] and "continuation" not in ends[1]
+    assert f"end_timestamp={begun_ms + 15_000}&" in ends[1]
+
+
+def test_a_log_whose_next_page_is_refused_is_read_from_its_beginning() -> None:
+    player, begun_ms = DERIBIT.ready(), START.wall_ms
+    measure(player, summaries(begun_ms, BTC="1"))
+    measure(player, summaries(begun_ms + 5000, BTC="2"), *pages(MAX_PAGES, 0, row("deposit", 1, 5)))
+    [fact] = measure(player, summaries(begun_ms + 10_000, BTC="2"), rpc(1, error=QUEUE_FULL))
+    assert isinstance(fact, UnexplainedMessage)
+    facts = measure(player, summaries(begun_ms + 15_000, BTC="2"), log(row("deposit", 1, 5)))
+    assert facts[0] == Transferred("BTC", Decimal(1)) and [type(fact) for fact in facts[1:]] == [Equity]
+    assert "continuation" not in targets_of(player.outputs)[-1]
 
 
 def test_a_currency_that_is_left_out_makes_no_figure() -> None:

@@ -14,6 +14,7 @@ from kill_switch.core.events import RearmAsked
 from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.session import AccountSession
+from kill_switch.transports.lane import ConnectionCounts
 from kill_switch.venues import VENUES
 from kill_switch.venues.messages import Call, CallLost, Closed, Event, Opened, Replied
 from kill_switch.venues.request import Request
@@ -42,6 +43,7 @@ class Post:
     trouble = ""
     certificate = None
     state = LaneState.UP
+    connections = ConnectionCounts(1, 1)
 
     def __init__(self, stand: VenueProfile, mood: str, *, known: bool) -> None:
         self.stand, self.mood = stand, mood
@@ -73,6 +75,8 @@ class Post:
         self.left.clear()
 
     # the lanes
+
+    waiting_s = 0.0
 
     def prepare(self, conn: int, text: bytes) -> None: ...
 

@@ -17,7 +17,7 @@ from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.oxfun.adapter import OxFun
 from kill_switch.venues.sharing import Member, plan_cadences, share_connections
 from tests.harness import shared_address
-from tests.harness.shared_address import SIMULATORS, Address
+from tests.harness.shared_address import SIMULATORS, Address, Caller
 from tests.harness.venue_playbook import START
 from tests.harness.venue_profiles import STANDS
 
@@ -169,6 +169,81 @@ def test_for_an_hour_accounts_at_three_of_binances_products_use_half_of_their_sh
     make: Make, situation: str
 ) -> None:
     endure_at_binance(make, situation, HOUR_S)
+
+
+def at_half_of_binances_pool(patch: pytest.MonkeyPatch, names: str | tuple[str, ...], accounts: int) -> Address:
+    """Return accounts whose process has not started, beside a bot that has used half of their pool for a minute."""
+    address = Address(names, accounts, patch, starts=False)
+    venue = address.venue
+
+    def draw() -> None:
+        venue.charge(Caller.peer, 1.0)
+        address.time.later(2 * 60.0 / venue.options.pool, draw)
+
+    draw()
+    address.time.advance(61_000)
+    return address
+
+
+def require_the_last_cancel(address: Address) -> None:
+    """Require that ours used half of the pool at most, that no read was refused, and that the orders now end."""
+    assert address.most_weight(60) <= address.venue.options.pool / 2
+    assert address.phases() == {"RESIDUE"} and address.refused == 0
+    address.clear_faults()
+    address.run(180)
+    assert (address.phases(), address.open, address.refused) == ({"CLEAR"}, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "accounts"),
+    [("binance-usdm", 3), (("binance-usdm", "binance-coinm"), 2)],
+    ids=["three of USD-M", "two of USD-M and of COIN-M"],
+)
+@pytest.mark.parametrize(("fault", "symbols"), [("accept_but_keep", 40), ("requote", 3)])
+def test_accounts_that_are_tripped_as_they_start_use_half_of_the_pool_that_a_bot_shares_and_are_refused_nothing(
+    monkeypatch: pytest.MonkeyPatch, names: str | tuple[str, ...], accounts: int, fault: str, symbols: int
+) -> None:
+    address = at_half_of_binances_pool(monkeypatch, names, accounts)
+    address.rest(symbols=symbols)
+    address.fault(fault, {} if fault == "accept_but_keep" else {"times": 10**6})
+    address.start()
+    address.run(0.5)
+    address.fire()
+    address.run(60)
+    require_the_last_cancel(address)
+
+
+@pytest.mark.parametrize("starts", [5, 12])
+@pytest.mark.parametrize("names", ["binance-usdm", "binance-spot"])
+def test_a_process_that_starts_again_and_again_leaves_the_kill_of_the_last_start_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, names: str, starts: int
+) -> None:
+    address = at_half_of_binances_pool(monkeypatch, names, 3)
+    address.rest(symbols=3)
+    address.fault("accept_but_keep", {})
+    for _ in range(starts):
+        address.start()
+        address.run(60 // starts)
+    address.fire()
+    address.run(60)
+    require_the_last_cancel(address)
+
+
+@pytest.mark.parametrize("names", ["binance-usdm", "binance-spot"])
+def test_a_start_reads_no_list_before_the_venue_has_stated_what_is_used(
+    monkeypatch: pytest.MonkeyPatch, names: str
+) -> None:
+    address = at_half_of_binances_pool(monkeypatch, names, 3)
+    address.start()
+    address.time.advance(1000)
+    firsts = {one.account: one for one in reversed(address.asked) if one.weight}
+    assert len(firsts) == 3 and all(one.weight <= 6 for one in firsts.values())
+    shares = {
+        count.share
+        for session in address.dispatcher.sessions.values()
+        for count in session.venue.budget.counts.values()
+    }
+    assert shares == {0.5}
 
 
 @pytest.mark.hours
@@ -342,7 +417,7 @@ def test_accounts_of_an_address_share_its_connections_and_the_pace_at_which_they
         options = kind.Options(max_connections=most)
         elsewhere = kind.Options(max_connections=most, rest_url="https://other.test")
         members = {str(number): Member(kind, options, number) for number in range(together)}
-        return share_connections({**members, "other": Member(kind, elsewhere, "key")})["0"]
+        return share_connections({**members, "other": Member(kind, elsewhere, "key")})["0"][:2]
 
     assert share(128, 1, OxFun) == (128, 10.0)
     assert share(128, 4, OxFun) == (128, 2.5)
@@ -350,6 +425,18 @@ def test_accounts_of_an_address_share_its_connections_and_the_pace_at_which_they
     assert share(8, 1) == (8, 10.0)
     assert share(128, 4) == (8, 2.5)
     assert share(128, 40)[0] == Narrow.CONNECTIONS  # each account always has these
+
+
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_reads_that_wait_leave_room_for_commands_among_the_connections_that_deribit_allows_an_address(
+    together: int,
+) -> None:
+    kind = VENUES["deribit"]
+    options = kind.Options.model_validate({})
+    members = {str(number): Member(kind, options, number) for number in range(together)}
+    lane_and_copies = [share.late + share.copies for share in share_connections(members).values()]
+    always = together * (kind.CONNECTIONS + kind.WS_CONNECTIONS)
+    assert all(lane_and_copies) and sum(lane_and_copies) + always <= 32 - 2 * together
 
 
 def test_a_reload_that_adds_accounts_of_an_address_gives_each_a_smaller_part() -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from kill_switch.sim.binance import futures_payloads as wire
+from kill_switch.sim.binance import prices, settings
 from kill_switch.sim.binance.errors import TEXTS, refusal
+from kill_switch.sim.binance.history import HistoryCalls
 from kill_switch.sim.binance.params import (
     client_id,
     known_symbol,
@@ -32,7 +34,8 @@ _MOST_IDS = 10
 def routes(venue: BinanceFutures) -> dict[tuple[str, str], RouteSpec]:
     """Return the routes of the venue; weights are costs in the pool of 2400 a minute (§7)."""
     cancels, places, reads = CancelCalls(venue), PlaceCalls(venue), ReadCalls(venue)
-    keys, public = KeyCalls(venue), PublicCalls(venue)
+    market = prices.PriceCalls(venue)
+    keys, public, past = KeyCalls(venue), PublicCalls(venue), HistoryCalls(venue, wire.listed)
     table = {
         ("DELETE", "allOpenOrders"): RouteSpec("cancel", "cancel-all", cancels.cancel_all),
         ("DELETE", "algoOpenOrders"): RouteSpec("cancel", "cancel-algo-all", cancels.cancel_all_algo),
@@ -41,6 +44,7 @@ def routes(venue: BinanceFutures) -> dict[tuple[str, str], RouteSpec]:
         ("DELETE", "batchOrders"): RouteSpec("cancel", "cancel-batch", cancels.cancel_batch),
         ("POST", "countdownCancelAll"): RouteSpec("other", "dead-man", places.countdown, 10),
         ("POST", "order"): RouteSpec("other", "place", places.order, 0),
+        ("POST", "order/test"): RouteSpec("other", "place-test", places.test, 0),
         ("POST", "algoOrder"): RouteSpec("other", "place-algo", places.algo, 0),
         ("GET", "openOrders"): RouteSpec("read", "orders", reads.open_orders),
         ("GET", "openAlgoOrders"): RouteSpec("read", "algo-orders", reads.open_algo_orders),
@@ -48,6 +52,9 @@ def routes(venue: BinanceFutures) -> dict[tuple[str, str], RouteSpec]:
         ("GET", "openOrder"): RouteSpec("read", "order", reads.order),
         ("GET", "algoOrder"): RouteSpec("read", "algo-order", reads.algo_order),
         ("GET", "income"): RouteSpec("read", "income", reads.income, 30 if venue.product.is_linear else 20),
+        ("GET", "allOrders"): RouteSpec("other", "past-orders", past.orders, 5),
+        ("GET", "userTrades"): RouteSpec("other", "trades", past.trades, 5),
+        ("GET", "rateLimit/order"): RouteSpec("other", "order-count", past.order_count),
         ("POST", "listenKey"): RouteSpec("login", "listen-key", keys.create),
         ("PUT", "listenKey"): RouteSpec("other", "keep-listen-key", keys.keep),
         ("DELETE", "listenKey"): RouteSpec("other", "end-listen-key", keys.end),
@@ -63,7 +70,9 @@ def routes(venue: BinanceFutures) -> dict[tuple[str, str], RouteSpec]:
             ("GET", f"{api}/{version}/balance"): RouteSpec("read", "balance", reads.balance, 5),
             ("GET", f"{api}/{version}/positionRisk"): RouteSpec("read", "positions", reads.positions, 5),
         }
-    return rows
+    if venue.product.is_linear:
+        rows["GET", f"{api}/v2/ticker/price"] = RouteSpec("other", "price", market.price, 1, public=True)
+    return rows | settings.routes(venue) | prices.routes(market, f"{api}/v1", is_spot=False)
 
 
 class CancelCalls:
@@ -147,6 +156,17 @@ class PlaceCalls:
 
     def order(self, account: Account, params: Params) -> SimAnswer:
         """Answer POST order; conditional types belong to the algo service (§3.4)."""
+        order = self._new(account, params)
+        headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
+        self._venue.place(account, order)
+        return with_headers(wire.listed(order), headers)
+
+    def test(self, account: Account, params: Params) -> object:
+        """Answer POST order/test: the checks of POST order, and no order."""
+        self._new(account, params)
+        return {}
+
+    def _new(self, account: Account, params: Params) -> Order:
         kind = str(params.get("type", ""))
         self._venue.permit_command(account)
         symbol, side = known_symbol(self._venue.symbols, params), order_side(params)
@@ -157,13 +177,10 @@ class PlaceCalls:
         price = number(params, "price") if kind == "LIMIT" else None
         if kind == "LIMIT" and not params.get("timeInForce"):
             raise refusal("-1102", missing("timeInForce"))
-        order = self._venue.new_order(
+        return self._venue.new_order(
             account, symbol, kind.lower(), side=side, price=price, qty=number(params, "quantity"),
             client_id=client_id(params, "newClientOrderId"),
         )  # fmt: skip
-        headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
-        self._venue.place(account, order)
-        return with_headers(wire.listed(order), headers)
 
     def algo(self, account: Account, params: Params) -> SimAnswer:
         """Answer POST algoOrder."""
@@ -236,11 +253,14 @@ class ReadCalls:
     def account(self, account: Account, params: Params) -> object:
         """Answer account (§9)."""
         product = self._venue.product
-        return wire.account_body(account, product.asset, has_totals=product.is_linear)
+        return wire.account_body(account, product.asset, self._now_ms(), has_totals=product.is_linear)
 
     def balance(self, account: Account, params: Params) -> object:
         """Answer balance."""
-        return [wire.balance_row(account, self._venue.product.asset)]
+        return [wire.balance_row(account, self._venue.product.asset, self._now_ms())]
+
+    def _now_ms(self) -> int:
+        return self._venue.now_ns() // 1_000_000
 
     def positions(self, account: Account, params: Params) -> object:
         """Answer positionRisk."""

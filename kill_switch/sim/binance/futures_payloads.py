@@ -97,18 +97,18 @@ def position_rows(account: Account) -> Iterator[dict[str, object]]:
         }  # fmt: skip
 
 
-def balance_row(account: Account, asset: str) -> dict[str, object]:
-    """Return the balance of the asset that holds the money."""
+def balance_row(account: Account, asset: str, at_ms: int) -> dict[str, object]:
+    """Return the balance of the asset that holds the money; a client takes one whose time is 0 for unused."""
     wallet, equity, profit = str(account.cash), str(account.equity), str(account.unrealised)
     return {
         "accountAlias": "SgsR", "asset": asset, "balance": wallet, "walletBalance": wallet, "marginBalance": equity,
         "unrealizedProfit": profit, "crossWalletBalance": wallet, "crossUnPnl": profit, "availableBalance": wallet,
         "maxWithdrawAmount": wallet, "withdrawAvailable": wallet, "initialMargin": "0", "maintMargin": "0",
-        "positionInitialMargin": "0", "openOrderInitialMargin": "0", "marginAvailable": True, "updateTime": 0,
+        "positionInitialMargin": "0", "openOrderInitialMargin": "0", "marginAvailable": True, "updateTime": at_ms,
     }  # fmt: skip
 
 
-def account_body(account: Account, asset: str, *, has_totals: bool) -> dict[str, object]:
+def account_body(account: Account, asset: str, at_ms: int, *, has_totals: bool) -> dict[str, object]:
     """Return `account` (§9); USD-M has totals, COIN-M balances of each asset only."""
     totals = {
         "totalWalletBalance": str(account.cash), "totalUnrealizedProfit": str(account.unrealised),
@@ -123,7 +123,7 @@ def account_body(account: Account, asset: str, *, has_totals: bool) -> dict[str,
         "canWithdraw": True,
         "updateTime": 0,
     }
-    lists = {"assets": [balance_row(account, asset)], "positions": list(position_rows(account))}
+    lists = {"assets": [balance_row(account, asset, at_ms)], "positions": list(position_rows(account))}
     return rights | (totals if has_totals else {}) | lists
 
 

@@ -10,7 +10,8 @@ import orjson
 
 from kill_switch.sim.binance import futures_payloads as wire
 from kill_switch.sim.binance.errors import BY_STATUS
-from kill_switch.sim.binance.futures_calls import CancelCalls, ReadCalls
+from kill_switch.sim.binance.futures_calls import CancelCalls, PlaceCalls, ReadCalls
+from kill_switch.sim.binance.prices import PriceCalls
 from kill_switch.sim.binance.requests import BinanceRequests, Call
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
@@ -70,18 +71,24 @@ class UserStream(WsProtocol):
 
 
 class RequestSocket(BinanceRequests):
-    """Single cancels and look-ups; there is no cancel-all here (§3.3)."""
+    """Orders, single cancels and look-ups; there is no cancel-all here (§3.3)."""
 
     def __init__(self, venue: BinanceFutures) -> None:
-        cancels, reads = CancelCalls(venue), ReadCalls(venue)
+        cancels, places, reads, market = CancelCalls(venue), PlaceCalls(venue), ReadCalls(venue), PriceCalls(venue)
+        versions = ("", "v2/") if venue.product.is_linear else ("",)
         super().__init__(
             venue,
             {
                 "order.cancel": Call("cancel", "cancel", cancels.cancel_order),
                 "algoOrder.cancel": Call("cancel", "cancel-algo", cancels.cancel_algo),
+                "order.place": Call("other", "place", places.order, 0),
+                "algoOrder.place": Call("other", "place-algo", places.algo, 0),
                 "order.status": Call("read", "order", reads.order),
-                "v2/account.status": Call("read", "account", reads.account, 5),
-                "v2/account.balance": Call("read", "balance", reads.balance, 5),
-                "account.position": Call("read", "positions", reads.positions, 5),
+                "ticker.price": Call("other", "price", market.price, 2, public=True),
+                "ticker.book": Call("other", "book-ticker", market.best, 2, public=True),
+                "depth": Call("other", "depth", market.depth, 5, public=True),
+                **{f"{v}account.status": Call("read", "account", reads.account, 5) for v in versions},
+                **{f"{v}account.balance": Call("read", "balance", reads.balance, 5) for v in versions},
+                **{f"{v}account.position": Call("read", "positions", reads.positions, 5) for v in versions},
             },
         )

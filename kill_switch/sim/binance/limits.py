@@ -103,6 +103,11 @@ class Limits:
             for rule, window in zip(rules, windows, strict=True)
         }
 
+    def orders_of(self, owner: str, rule: OrderRule) -> int:
+        """Return how many new orders of an account count towards a rule."""
+        window = self._orders.get((owner, rule.name))
+        return 0 if window is None else int(window.spent(time.monotonic()))
+
 
 def limit_text(limit: Limit, most: int, now_s: float) -> str:
     """Return the text of -1003."""

@@ -31,6 +31,7 @@ class Call(NamedTuple):
     handler: Callable[[Account, Params], object]
     weight: float = 1
     whole: float | None = None
+    public: bool = False  # needs no key; the handler gets an account without a name
 
 
 class Logon(NamedTuple):
@@ -76,7 +77,7 @@ class BinanceRequests(WsProtocol):
             result = call.handler(account, params_of(data))
             return orjson.loads(result.bodies[0]) if isinstance(result, SimAnswer) else result
 
-        return Op(call.kind, handler, operation=call.operation, weight=call.weight)
+        return Op(call.kind, handler, not call.public, call.operation, call.weight)
 
     # the envelope
 

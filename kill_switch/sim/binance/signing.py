@@ -31,6 +31,7 @@ _KEYS = 8  # pairs of RSA keys that a process makes: each takes 40 ms
 _FORMAT = re.compile(r"[A-Za-z0-9]{64}")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9._~*+=&-]|%[0-9A-Fa-f]{2})*")
 _VALUE = re.compile(r"(?:[A-Za-z0-9._~*-]|%[0-9A-Fa-f]{2})+")
+_FORM = "application/x-www-form-urlencoded"
 _AHEAD_MS = 1000
 _USUAL_WINDOW_MS, _MOST_WINDOW_MS = Decimal(5000), Decimal(60_000)
 _MICROSECONDS = 10**15  # a time stamp from here on is in µs
@@ -71,7 +72,7 @@ class Signatures:
 
     def check(self, request: Request, account: Account) -> str | None:
         """Check time and signature of a REST request. Raises `Refused`."""
-        forms = (request.query, request.body.decode("latin-1"))
+        forms = (request.query, form_of(request).decode("latin-1"))
         pairs = [parse_qsl(form, keep_blank_values=True) for form in forms]
         for form_pairs in pairs:
             names = [name for name, _ in form_pairs]
@@ -129,6 +130,12 @@ class Signatures:
         except (InvalidSignature, binascii.Error, ValueError):
             return False
         return True
+
+
+def form_of(request: Request) -> bytes:
+    """Return the body of a request if it is a form; a body of another content type has no parameters (§2)."""
+    kind = request.headers.get("content-type", _FORM)
+    return request.body if kind.partition(";")[0].strip().lower() == _FORM else b""
 
 
 def is_key(text: object) -> bool:

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kill_switch.sim.binance import prices
 from kill_switch.sim.binance import spot_payloads as wire
 from kill_switch.sim.binance.errors import refusal
+from kill_switch.sim.binance.history import HistoryCalls
 from kill_switch.sim.binance.params import (
     client_id,
     known_symbol,
@@ -18,7 +20,7 @@ from kill_switch.sim.binance.params import (
     with_headers,
 )
 from kill_switch.sim.binance.requests import Call
-from kill_switch.sim.binance.venue import BASES, rate_limits
+from kill_switch.sim.binance.venue import rate_limits
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.protocol import SimAnswer
 from kill_switch.sim.kit.tables import Params, RouteSpec
@@ -31,16 +33,28 @@ _RESTRICTIONS = {"ONLY_NEW": "NEW", "ONLY_PARTIALLY_FILLED": "PARTIALLY_FILLED"}
 
 def calls(venue: BinanceSpot) -> dict[str, Call]:
     """Return the operations, by their names on the WebSocket; weights are those of the pool of 6000 a minute (§7)."""
-    cancels, reads = CancelCalls(venue), ReadCalls(venue)
+    cancels, reads, places, public = CancelCalls(venue), ReadCalls(venue), PlaceCalls(venue), PublicCalls(venue)
+    past, market = HistoryCalls(venue, wire.listed), prices.PriceCalls(venue)
     return {
         "openOrders.cancelAll": Call("cancel", "cancel-all", cancels.cancel_all),
         "order.cancel": Call("cancel", "cancel", cancels.cancel_order),
         "orderList.cancel": Call("cancel", "cancel-list", cancels.cancel_list),
-        "order.place": Call("other", "place", PlaceCalls(venue).order),
+        "order.place": Call("other", "place", places.order),
+        "order.test": Call("other", "place-test", places.test),
+        "orderList.place.oco": Call("other", "place-list", places.oco),
         "openOrders.status": Call("read", "orders", reads.open_orders, 6, 80),
         "openOrderLists.status": Call("read", "lists", reads.open_lists, 6),
         "order.status": Call("read", "order", reads.order, 4),
         "account.status": Call("read", "account", reads.account, 20),
+        "account.commission": Call("other", "fees", reads.fees, 20),
+        "account.rateLimits.orders": Call("other", "order-count", past.order_count, 40),
+        "allOrders": Call("other", "past-orders", past.orders, 20),
+        "myTrades": Call("other", "trades", past.trades, 20),
+        "exchangeInfo": Call("other", "markets", public.exchange_info, 20, public=True),
+        "ticker.price": Call("other", "price", market.price, 2, public=True),
+        "ticker.book": Call("other", "book-ticker", market.best, 2, public=True),
+        "avgPrice": Call("other", "average-price", market.average, 2, public=True),
+        "depth": Call("other", "depth", market.depth, 5, public=True),
     }
 
 
@@ -53,6 +67,13 @@ _REST = {
     ("GET", "openOrderList"): "openOrderLists.status",
     ("GET", "order"): "order.status",
     ("GET", "account"): "account.status",
+    ("GET", "account/commission"): "account.commission",
+    ("GET", "rateLimit/order"): "account.rateLimits.orders",
+    ("GET", "allOrders"): "allOrders",
+    ("GET", "myTrades"): "myTrades",
+    ("GET", "exchangeInfo"): "exchangeInfo",
+    ("POST", "order/test"): "order.test",
+    ("POST", "orderList/oco"): "orderList.place.oco",
 }
 
 
@@ -60,23 +81,25 @@ def routes(venue: BinanceSpot, table: Mapping[str, Call]) -> dict[tuple[str, str
     """Return the routes: the operations by their REST names, public calls, and margin's."""
     public, margin = PublicCalls(venue), MarginCalls(venue)
     rows = {
-        key: RouteSpec(table[name].kind, table[name].operation, table[name].handler, table[name].weight)
-        for key, name in _REST.items()
+        key: RouteSpec(call.kind, call.operation, call.handler, call.weight, call.public)
+        for key, call in ((key, table[name]) for key, name in _REST.items())
     } | {
         ("GET", "time"): RouteSpec("other", "time", public.time, public=True),
         ("GET", "ping"): RouteSpec("ping", "ping", lambda account, params: {}, public=True),
-        ("GET", "exchangeInfo"): RouteSpec("other", "markets", public.exchange_info, 20, public=True),
     }
     apart = {
         ("POST", "margin/order"): RouteSpec("other", "place-margin", margin.place, 6),
         ("GET", "margin/openOrders"): RouteSpec("read", "margin-orders", margin.open_orders, 10),
         ("GET", "margin/isolated/account"): RouteSpec("read", "margin-pairs", margin.pairs, 10),
+        ("GET", "margin/account"): RouteSpec("other", "margin-account", margin.account, 10),
         ("DELETE", "margin/openOrders"): RouteSpec("cancel", "cancel-margin-all", margin.cancel_all),
         ("DELETE", "margin/order"): RouteSpec("cancel", "cancel-margin", margin.cancel_order, 10),
     }
-    return {(method, f"/api/v3/{path}"): spec for (method, path), spec in rows.items()} | {
-        (method, f"/sapi/v1/{path}"): spec for (method, path), spec in apart.items()
-    }
+    return (
+        {(method, f"/api/v3/{path}"): spec for (method, path), spec in rows.items()}
+        | {(method, f"/sapi/v1/{path}"): spec for (method, path), spec in apart.items()}
+        | prices.routes(prices.PriceCalls(venue), "/api/v3", is_spot=True)
+    )
 
 
 class CancelCalls:
@@ -146,7 +169,7 @@ class CancelCalls:
 
 
 class PlaceCalls:
-    """The call that places an order."""
+    """The calls that place orders."""
 
     def __init__(self, venue: BinanceSpot) -> None:
         self._venue = venue
@@ -159,6 +182,36 @@ class PlaceCalls:
         self._venue.place(account, order)
         shown = wire.listed(order) | {"transactTime": order.created_ns // 1_000_000, "fills": []}
         return with_headers(shown, headers)
+
+    def test(self, account: Account, params: Params) -> object:
+        """Answer order.test: the checks of order.place, and no order."""
+        self._venue.permit_trade(account)
+        self._new(account, params)
+        return {}
+
+    def oco(self, account: Account, params: Params) -> SimAnswer:
+        """Answer orderList.place.oco: a limit and a stop, of which one is above the price and one below."""
+        self._venue.permit_trade(account)
+        symbol, side = known_symbol(self._venue.symbols, params), order_side(params)
+        makers = [where for where in ("above", "below") if params.get(f"{where}Type") == "LIMIT_MAKER"]
+        stops = [where for where in ("above", "below") if str(params.get(f"{where}Type")).startswith("STOP_LOSS")]
+        if len(makers) != 1 or len(stops) != 1:
+            raise refusal("-1102", missing("aboveType"))
+        qty, [maker], [stop] = number(params, "quantity"), makers, stops
+        price, trigger = number(params, f"{maker}Price"), number(params, f"{stop}StopPrice")
+        legs = [
+            self._venue.new_order(
+                account, symbol, "oco", number=place, side=side, qty=qty, price=at, stop_price=stops_at,
+                client_id=client_id(params, f"{where}ClientOrderId"),
+            )
+            for place, (where, at, stops_at) in enumerate(((maker, price, None), (stop, trigger, trigger)))
+        ]  # fmt: skip
+        headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
+        for leg in legs:
+            self._venue.place(account, leg)
+        group = self._venue.order_lists[legs[0].category]
+        shown = wire.order_list(group, legs, legs[0].created_ns // 1_000_000, done=False)
+        return with_headers(shown | {"orderReports": [wire.listed(leg) for leg in legs]}, headers)
 
     def _new(self, account: Account, params: Params) -> Order:
         symbol, side = known_symbol(self._venue.symbols, params), order_side(params)
@@ -211,6 +264,12 @@ class ReadCalls:
         """Answer account.status (§9)."""
         return wire.account_body(account, can_trade=True, at_ms=self._venue.now_ns() // 1_000_000)
 
+    def fees(self, account: Account, params: Params) -> object:
+        """Answer account.commission."""
+        symbol = known_symbol(self._venue.symbols, params)
+        usual = {"maker": "0.00150000", "taker": "0.00150000", "buyer": "0.00000000", "seller": "0.00000000"}
+        return {"symbol": symbol, "standardCommission": usual, "taxCommission": dict.fromkeys(usual, "0.00000000")}
+
 
 class PublicCalls:
     """The calls that need no key."""
@@ -223,14 +282,16 @@ class PublicCalls:
         return {"serverTime": self._venue.now_ns() // 1_000_000}
 
     def exchange_info(self, account: Account, params: Params) -> object:
-        """Answer exchangeInfo."""
+        """Answer exchangeInfo, of the symbols that are asked for."""
+        names = prices.named_symbols(self._venue.symbols, params)
         limits = [
             ("REQUEST_WEIGHT", "MINUTE", 1, self._venue.options.pool),
             ("ORDERS", "SECOND", 10, 50), ("ORDERS", "DAY", 1, 160_000), ("RAW_REQUESTS", "MINUTE", 5, 300_000),
         ]  # fmt: skip
         return {
             "timezone": "UTC", "serverTime": self._venue.now_ns() // 1_000_000, "rateLimits": rate_limits(limits),
-            "exchangeFilters": [], "symbols": [wire.market(base) for base in BASES],
+            "exchangeFilters": [],
+            "symbols": [wire.market(name.removesuffix("USDT")) for name in names],
         }  # fmt: skip
 
 
@@ -267,6 +328,13 @@ class MarginCalls:
         """Answer GET margin/isolated/account: the pairs that have an account of their own."""
         names = [pair for owner, pair in self._books if owner == account.name and pair]
         return {"assets": [{"symbol": pair, "isolatedCreated": True, "enabled": True} for pair in names]}
+
+    def account(self, account: Account, params: Params) -> object:
+        """Answer GET margin/account: a cross account without a loan, whose only money is that of spot."""
+        return {
+            "borrowEnabled": True, "tradeEnabled": True, "transferEnabled": True, "marginLevel": "999.00000000",
+            "totalAssetOfBtc": "0", "totalLiabilityOfBtc": "0", "totalNetAssetOfBtc": "0", "userAssets": [],
+        }  # fmt: skip
 
     def cancel_all(self, account: Account, params: Params) -> object:
         """Answer DELETE margin/openOrders."""

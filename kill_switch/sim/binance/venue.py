@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from kill_switch.sim.binance import wallet
 from kill_switch.sim.binance.errors import BY_STATUS, TEXTS, refusal
 from kill_switch.sim.binance.limits import Limit, Limits, OrderRule, limit_text
-from kill_switch.sim.binance.signing import KEY_TYPES, Signatures, is_key
+from kill_switch.sim.binance.signing import KEY_TYPES, Signatures, form_of, is_key
 from kill_switch.sim.kit.book import ZERO, Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.options import Options, option
@@ -158,7 +158,7 @@ class Binance(TableVenue):
             self.log[-1].weight = self.connect_weight(request)
             limit = self.charge(connection.peer, self.log[-1].weight)
         elif request.path.startswith("/sapi/"):
-            limit = None
+            self.log[-1].weight, limit = 0, None
         else:
             route = self.route(request)
             limit = self.charge(connection.peer, 1 if route is None else route.weight)
@@ -193,7 +193,7 @@ class Binance(TableVenue):
 
     def parameters(self, request: Request) -> Params:
         """Parse the query and the body, which is a form; the query wins."""
-        form = parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
+        form = parse_qsl(form_of(request).decode("utf-8", "replace"), keep_blank_values=True)
         return dict(form) | request.parameters()
 
     def authenticate(self, request: Request) -> Account | SimAnswer:
@@ -211,6 +211,10 @@ class Binance(TableVenue):
         if route is not None and "symbol=" not in request.query:
             route.weight = self.whole_weights.get(route.operation, route.weight)
         return route
+
+    def refuses_unasked(self, request: Request) -> bool:
+        """Return True: an unknown path is refused whoever asks."""
+        return True
 
     def permit_trade(self, account: Account) -> None:
         """Refuse a command of a key that may only read. Raises `Refused`."""

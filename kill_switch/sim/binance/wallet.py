@@ -34,6 +34,8 @@ def routes(venue: Binance) -> dict[tuple[str, str], RouteSpec]:
     table = {
         ("GET", "account/apiRestrictions"): RouteSpec("read", "key", calls.key_rights),
         ("GET", "account/apiTradingStatus"): RouteSpec("read", "lock", calls.trading_status),
+        ("GET", "account/status"): RouteSpec("other", "account-state", lambda account, params: {"data": "Normal"}),
+        ("GET", "asset/tradeFee"): RouteSpec("other", "fees", calls.fees),
         ("GET", "asset/wallet/balance"): RouteSpec("read", "wallet", calls.balances),
         ("GET", "capital/config/getall"): RouteSpec("other", "coins", calls.coins),
         ("GET", "capital/deposit/hisrec"): RouteSpec("read", "deposits", calls.deposits),
@@ -74,6 +76,12 @@ class WalletCalls:
         """Answer account/apiTradingStatus."""
         shown = {"isLocked": False, "plannedRecoverTime": 0, "triggerCondition": {}, "updateTime": 0}
         return {"data": shown}
+
+    def fees(self, account: Account, params: Params) -> object:
+        """Answer asset/tradeFee."""
+        symbol = known_symbol(self._venue.symbols, params, needed=False)
+        names = [name for name in self._venue.symbols if symbol in ("", name)]
+        return [{"symbol": name, "makerCommission": "0.0015", "takerCommission": "0.0015"} for name in names]
 
     def balances(self, account: Account, params: Params) -> object:
         """Answer asset/wallet/balance, in the quote asset."""

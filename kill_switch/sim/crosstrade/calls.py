@@ -126,9 +126,17 @@ class ApiCalls:
             self._venue.cancel(account, [order], whole=False)
         return {"orderId": order_id}
 
+    def _instrument(self, args: Params) -> str | None:
+        """Return the instrument of a command; None without one. Raises `Refused`: an empty name must not mean all."""
+        name = args.get("instrument")
+        known = {known for symbol in self._venue.symbols for known in (symbol, symbol.split(" ")[0])}
+        if name is not None and name not in known:
+            raise Refused("invalid_instrument", 400, f"Instrument '{name}' not found")
+        return name
+
     def _cancel_all(self, account: Account, args: Params) -> Result:
         name = args["account"]
-        orders = self._working(account, name, args.get("instrument"))
+        orders = self._working(account, name, self._instrument(args))
         if not orders:
             return _nothing("orderIds", self._options.nothing, "No working orders", f"{name}", "working orders")
         return {"orderIds": self._cancel(account, orders)}
@@ -145,7 +153,7 @@ class ApiCalls:
 
     def _flatten(self, account: Account, args: Params) -> Result:
         """Cancel an NT account's orders and close its positions, of one instrument if it is named."""
-        name, instrument = args["account"], args.get("instrument")
+        name, instrument = args["account"], self._instrument(args)
         held = [position for position in wire.positions(account, name) if _is(position, instrument)]
         if orders := self._working(account, name, instrument):
             self._cancel(account, orders)

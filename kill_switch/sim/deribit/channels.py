@@ -55,6 +55,8 @@ class Channels:
         return accepted
 
     def _accepts(self, call: Call, name: str) -> bool:
+        if name in self._venue.options.dropped.split(","):
+            return False
         if name in _PLATFORM:
             return True
         match name.split("."):

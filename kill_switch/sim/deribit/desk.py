@@ -137,4 +137,7 @@ class OrderDesk:
                     child.parent, child.session, order.child = order.id, order.session, child.id
                     account.end(order, "triggered", self._venue.now_ns())
                     self._venue.push_orders(account, [order], "triggered")
-                    self._venue.place(account, child)
+                    if wait_s := self._venue.options.trigger_ms / 1000:
+                        self._venue.later(wait_s, self._venue.place, account, child)
+                    else:
+                        self._venue.place(account, child)

@@ -12,7 +12,7 @@ from typing import Any
 
 from kill_switch.sim.deribit.grants import Credentials, Grant, Grants, unauthorized
 from kill_switch.sim.deribit.options import DeribitOptions
-from kill_switch.sim.deribit.rpc import MOST_BYTES, Call, Method, checked, error
+from kill_switch.sim.deribit.rpc import MOST_BYTES, Call, Method, checked, error, method_of
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.protocol import Request, SimAnswer
 from kill_switch.sim.kit.server import Connection, PendingReply
@@ -121,7 +121,7 @@ class RpcVenue(TableVenue):
         self._exchange, self._rpc = None, {}
 
     def _method_of(self, request: Request) -> str:
-        return request.path.removeprefix(f"{API}/") if request.method == "GET" else str((self._rpc or {}).get("method"))
+        return request.path.removeprefix(f"{API}/") if request.method == "GET" else method_of(self._rpc)
 
     def _arguments(self, request: Request) -> object:
         return (self._rpc or {}).get("params") if request.method == "POST" else request.parameters() or None

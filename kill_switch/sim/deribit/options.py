@@ -15,6 +15,7 @@ class DeribitOptions(Options):
     idle_s: float = option(60.5, "seconds of silence until a WebSocket without heartbeat and subscription ends (§5)")
     idle_close_code: int = option(1006, "close code after `idle_s`; 1006 drops the connection (§5)")
     events: str = option("subscribed", "the sessions that get account events (§5)", "subscribed")
+    dropped: str = option("", "channels, with commas, that a subscription leaves out without an error (§5)")
     snapshot: bool = option(False, "a subscription first shows the resting orders; measured: none (§5)")
     testnet: bool = option(False, "what replies say in `testnet` (§2)")
     max_scope: str = option(
@@ -37,6 +38,7 @@ class DeribitOptions(Options):
         False, "a detailed answer repeats orders that cancel-on-disconnect has just cancelled (§11)", harsh=True
     )
     mark_price: float = option(60_000.0, "the price of every market; triggers that it reaches fire (§1)")
+    trigger_ms: float = option(0.0, "milliseconds from the end of a trigger that fires until its order is there (§1)")
     settling: bool = option(False, "the pause at 08:00 UTC: commands get 10041 (§8)")
     settling_cancels: bool = option(False, "cancels pass in the pause (§11)", kind=True)
     locked: bool = option(False, "the account is frozen by Deribit: user.lock, and 10019 for new orders (§5, §8)")

@@ -205,7 +205,8 @@ def summaries(account: Account, *, cross: bool) -> dict[str, dict[str, Any]]:
         shown[currency] = {
             "currency": currency, "equity": float(equity), "balance": float(equity - upl), "session_upl": float(upl),
             "session_rpl": 0.0, "total_pl": float(upl), "futures_pl": float(upl), "options_pl": 0.0,
-            "margin_balance": float(equity), "available_funds": float(equity), "initial_margin": 0.0,
+            "margin_balance": float(equity), "available_funds": float(equity),
+            "available_withdrawal_funds": float(equity), "initial_margin": 0.0,
             "maintenance_margin": 0.0, "cross_collateral_enabled": cross,
             "margin_model": "cross_sm" if cross else "segregated_sm",
         }  # fmt: skip

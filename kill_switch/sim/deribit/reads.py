@@ -47,6 +47,27 @@ class ReadCalls:
                 "read", "rfq-quotes", self.rfq_quotes, "block_rfq_id", "block_rfq:read"
             ),
             "private/get_positions": Method("read", "positions", self.positions, "currency kind", "trade:read"),
+            "private/get_position": Method("other", "position", self.position, "instrument_name!", "trade:read"),
+            **{
+                f"private/get_order_history_by_{key}": Method(
+                    "other",
+                    "past-orders",
+                    self.past_orders,
+                    f"{name} kind count offset include_old include_unfilled",
+                    "trade:read",
+                )
+                for key, name in (("currency", "currency!"), ("instrument", "instrument_name!"))
+            },
+            **{
+                f"private/get_user_trades_by_{key}": Method(
+                    "other",
+                    "trades",
+                    self.trades,
+                    f"{name} kind count start_id end_id start_timestamp end_timestamp sorting historical",
+                    "trade:read",
+                )
+                for key, name in (("currency", "currency!"), ("instrument", "instrument_name!"))
+            },
             "private/get_account_summary": money,
             "private/get_account_summaries": money._replace(handler=self.summaries, params="extended"),
             "private/get_subaccounts": money._replace(
@@ -60,6 +81,12 @@ class ReadCalls:
                 "other", "instruments", self.instruments, "currency kind expired", pool="instruments"
             ),
             "public/get_index_price": fact._replace(operation="index", handler=self.index_price, params="index_name!"),
+            "public/get_instrument": fact._replace(
+                operation="instrument", handler=self.instrument, params="instrument_name!"
+            ),
+            "public/get_order_book": fact._replace(
+                operation="book", handler=self.order_book, params="instrument_name! depth"
+            ),
             "public/ticker": fact._replace(operation="ticker", handler=self.ticker, params="instrument_name!"),
         }
 
@@ -118,6 +145,38 @@ class ReadCalls:
         held = call.account.positions.values()
         return [wire.position(each) for each in held if wire.is_of(each.symbol, kind, currency)]
 
+    def position(self, call: Call) -> object:
+        """Answer get_position; a market without a position has a size of 0."""
+        name = str(wire.market(call))
+        held = call.account.positions.get(name)
+        empty = {"instrument_name": name, "kind": "future", "direction": "zero", "size": 0.0, "average_price": 0.0}
+        return empty if held is None else wire.position(held)
+
+    def past_orders(self, call: Call) -> object:
+        """Answer get_order_history: ended orders, the latest first; those that traded, unless all are asked for."""
+        kind, currency, name = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call), wire.market(call)
+        count, offset = call.params.get("count", 20), call.params.get("offset", 0)
+        unfilled = call.params.get("include_unfilled", False)
+        ended = [
+            order
+            for order in reversed(call.account.closed.values())
+            if wire.is_of(order.symbol, kind, currency) and name in (None, order.symbol) and (unfilled or order.filled)
+        ]
+        return [wire.order_row(order) for order in ended[offset : offset + count]]
+
+    def trades(self, call: Call) -> object:
+        """Answer get_user_trades: a row for each order that traded."""
+        kind, currency, name = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call), wire.market(call)
+        known = [*call.account.closed.values(), *call.account.open.values()]
+        rows = [
+            {"trade_id": str(number), "order_id": order.id, "instrument_name": order.symbol, "direction": order.side,
+             "price": float(order.price), "amount": float(order.filled), "state": order.state, "fee": 0.0,
+             "timestamp": (order.closed_ns or order.created_ns) // 1_000_000}
+            for number, order in enumerate(known, 1)
+            if order.filled and wire.is_of(order.symbol, kind, currency) and name in (None, order.symbol)
+        ]  # fmt: skip
+        return {"trades": rows[: call.params.get("count", 10)], "has_more": False}
+
     def summary(self, call: Call) -> object:
         """Answer get_account_summary, of one currency."""
         return self._summaries(call)[str(call.choice("currency", *wire.CURRENCIES))]
@@ -174,6 +233,17 @@ class ReadCalls:
     def status(self, call: Call) -> object:
         """Return whether the venue is locked (§8)."""
         return {"locked": "true" if self._venue.options.locked else "false", "locked_indices": []}
+
+    def instrument(self, call: Call) -> object:
+        """Answer get_instrument."""
+        return wire.instrument(wire.INSTRUMENTS[str(wire.market(call))])
+
+    def order_book(self, call: Call) -> object:
+        """Answer get_order_book: a price on each side."""
+        price = self._venue.options.mark_price
+        return {"instrument_name": wire.market(call), "state": "open", "mark_price": price, "last_price": price,
+                "bids": [[price, 1.0]], "asks": [[price, 1.0]], "change_id": 1,
+                "timestamp": self._venue.now_ns() // 1_000_000, "stats": {}}  # fmt: skip
 
     def ticker(self, call: Call) -> object:
         """Answer ticker; every market has the price of the option `mark_price`."""

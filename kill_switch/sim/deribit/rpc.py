@@ -37,6 +37,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {  # of parameters; the others are text
     "with_portfolio": (bool,), "post_only": (bool,), "reject_post_only": (bool,), "reduce_only": (bool,),
     "invalidate_token": (bool,), "expired": (bool,), "amount": (int, float), "price": (int, float),
     "trigger_price": (int, float), "trigger_offset": (int, float), "count": (int,), "interval": (int,),
+    "offset": (int,), "depth": (int,), "include_old": (bool,), "include_unfilled": (bool,), "historical": (bool,),
     "timestamp": (int,), "start_timestamp": (int,), "end_timestamp": (int,), "block_rfq_id": (int,),
     "valid_until": (int,), "channels": (list,), "otoco_config": (list,), "quotes": (list,),
 }  # fmt: skip
@@ -92,6 +93,11 @@ class Method(NamedTuple):
     params: str = ""
     scope: str = ""
     pool: str = "credits"
+
+
+def method_of(request: Mapping[str, Any] | None) -> str:
+    """Return the method that a request names; clients write it with or without a slash before it."""
+    return str((request or {}).get("method")).removeprefix("/")
 
 
 def invalid(name: str, reason: str) -> Refused:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kill_switch.sim.deribit.channels import Channels
 from kill_switch.sim.deribit.grants import Grant
-from kill_switch.sim.deribit.rpc import MOST_BYTES, Call, Method
+from kill_switch.sim.deribit.rpc import MOST_BYTES, Call, Method, method_of
 from kill_switch.sim.deribit.sessions import SessionCalls, State
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
@@ -83,7 +83,7 @@ class DeribitSocket(WsProtocol):
 
     def op_of(self, data: dict[str, Any]) -> tuple[str, str | None]:
         """Return `method`."""
-        return str(data.get("method") or "-"), None
+        return method_of(data) or "-", None
 
     def good(self, heard: Understood, result: object) -> object:
         """Return an answer with `result`."""

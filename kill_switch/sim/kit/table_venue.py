@@ -33,6 +33,7 @@ class TableVenue(TradeHandlers):
     # the venue's codes, by the HTTP status that the kit's faults speak in; 0 stands for any other
     errors: ClassVar[Mapping[int, str]] = {}
     malformed: ClassVar[tuple[str, int, str]] = ("", 400, "")  # how a body that is no JSON object is refused
+    repeatable: ClassVar[frozenset[str]] = frozenset()  # parameters of a form or query that may come more than once
     cancelled_word = "canceled"
     supported = frozenset(SPECS)
 
@@ -70,7 +71,10 @@ class TableVenue(TradeHandlers):
         return forced if forced and status not in (429, 503) else status
 
     def parameters(self, request: Request) -> Params:
-        """Parse a request's parameters: a JSON object, or a form and the query; and the path's. Raises `Refused`."""
+        """Parse a request's parameters: a JSON object, or a form and the query; and the path's.
+
+        Raises `Refused` for a body that is no JSON object, and for a parameter that comes twice.
+        """
         named = self.path_parameters(request)
         if request.method != "GET" and request.is_json:
             data = json_object(request.body or b"{}")
@@ -78,7 +82,12 @@ class TableVenue(TradeHandlers):
                 raise Refused(*self.malformed)
             return data | named
         form = parse_qsl(request.body.decode("utf-8", "replace"), keep_blank_values=True)
-        return dict(form) | request.parameters() | named
+        query = parse_qsl(request.query, keep_blank_values=True)
+        for pairs in (form, query):
+            names = [name for name, _ in pairs if name not in self.repeatable]
+            if len(set(names)) < len(names):
+                raise Refused(*self.malformed)
+        return dict(form) | dict(query) | named
 
     def path_parameters(self, request: Request) -> dict[str, str]:
         """Return the values of the segments `{name}` in the path of a request's row."""

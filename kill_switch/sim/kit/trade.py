@@ -39,9 +39,14 @@ class TradeHandlers(Venue):
         orders = self.listed(account, name)
         return [render(order) for order in orders[start : None if count is None else start + count]]
 
-    def new_order(self, account: Account, symbol: str, kind: str, category: str = "", **fields: Any) -> Order:
-        """Create an order that a client places; a field of the order that is None keeps its usual value."""
-        order = self.make_order(account, symbol, kind, category, 0)
+    def new_order(
+        self, account: Account, symbol: str, kind: str, category: str = "", number: int = 0, **fields: Any
+    ) -> Order:
+        """Create an order that a client places; a field of the order that is None keeps its usual value.
+
+        `number` is its place among those that are placed together.
+        """
+        order = self.make_order(account, symbol, kind, category, number)
         return replace(order, **{name: value for name, value in fields.items() if value is not None})
 
     def place(self, account: Account, order: Order) -> Order:

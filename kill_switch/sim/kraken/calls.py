@@ -36,6 +36,11 @@ def routes(venue: Kraken) -> dict[tuple[str, str], RouteSpec]:
         "ClosedOrders": RouteSpec("read", "closed", reads.closed_orders),
         "TradeBalance": RouteSpec("read", "balance", reads.trade_balance),
         "Balance": RouteSpec("read", "balances", reads.balance),
+        "BalanceEx": RouteSpec("read", "balances", reads.balance_with_holds),
+        "TradesHistory": RouteSpec("other", "trades", reads.trades, weight=2),
+        "OpenPositions": RouteSpec("other", "positions", reads.no_positions),
+        "Ledgers": RouteSpec("other", "ledgers", reads.no_ledgers, weight=2),
+        "TradeVolume": RouteSpec("other", "volume", reads.volume),
         "GetApiKeyInfo": RouteSpec("read", "key", reads.key_info),
         "GetWebSocketsToken": RouteSpec("login", "token", reads.token),
     }
@@ -45,6 +50,7 @@ def routes(venue: Kraken) -> dict[tuple[str, str], RouteSpec]:
         "AssetPairs": RouteSpec("other", "pairs", public.asset_pairs, 0, public=True),
         "Assets": RouteSpec("other", "assets", public.assets, 0, public=True),
         "Ticker": RouteSpec("other", "ticker", public.ticker, 0, public=True),
+        "Depth": RouteSpec("other", "depth", public.depth, 0, public=True),
     }
     table = {("POST", PRIVATE + name): spec for name, spec in private.items()}
     return table | {("GET", _PUBLIC + name): spec for name, spec in anyone.items()}
@@ -147,6 +153,41 @@ class ReadCalls:
         self._desk.permit(account, "balances")
         return {"ZUSD": f"{account.cash:.4f}"}
 
+    def balance_with_holds(self, account: Account, params: Params) -> object:
+        """Answer BalanceEx."""
+        self._desk.permit(account, "balances")
+        return {"ZUSD": {"balance": f"{account.cash:.4f}", "hold_trade": "0.0000"}}
+
+    def trades(self, account: Account, params: Params) -> object:
+        """Answer TradesHistory: a row for each order that traded."""
+        self._desk.permit(account, "trades")
+        known = [*account.closed.values(), *account.open.values()]
+        rows = {
+            f"T{order.id[1:]}": {
+                "ordertxid": order.id, "pair": wire.pair_of(order.symbol).code, "type": order.side,
+                "ordertype": order.kind, "price": str(order.price), "vol": str(order.filled), "fee": "0.00000",
+                "cost": str(order.price * order.filled), "time": (order.closed_ns or order.created_ns) / 1e9,
+            }
+            for order in known
+            if order.filled
+        }  # fmt: skip
+        return {"trades": rows, "count": len(rows)}
+
+    def no_positions(self, account: Account, params: Params) -> object:
+        """Answer OpenPositions: an account without margin has none."""
+        self._desk.permit(account, "trades")
+        return {}
+
+    def no_ledgers(self, account: Account, params: Params) -> object:
+        """Answer Ledgers, which has no entries."""
+        self._desk.permit(account, "ledgers")
+        return {"ledger": {}, "count": 0}
+
+    def volume(self, account: Account, params: Params) -> object:
+        """Answer TradeVolume."""
+        self._desk.permit(account, "balances")
+        return {"currency": "ZUSD", "volume": "0.0000"}
+
     def key_info(self, account: Account, params: Params) -> object:
         """Answer GetApiKeyInfo, which needs no right (§9)."""
         self._desk.permit(account, "key")
@@ -230,6 +271,14 @@ class PublicCalls:
     def assets(self, account: Account, params: Params) -> object:
         """Answer Assets."""
         return wire.assets()
+
+    def depth(self, account: Account, params: Params) -> object:
+        """Answer Depth, of one pair: a price on each side."""
+        pair = wire.BY_NAME.get(str(params.get("pair")))
+        if pair is None:
+            raise Refused("EQuery:Unknown asset pair")
+        row = ["30000.00000", "1.000", int(self._venue.now())]
+        return {pair.code: {"bids": [row], "asks": [row]}}
 
     def ticker(self, account: Account, params: Params) -> object:
         """Answer Ticker, of some pairs or all."""

@@ -164,6 +164,10 @@ class Kraken(TableVenue):
         """Count a refused key, signature or nonce towards the lockout (§7)."""
         self._lockout.fail(connection.peer, time.monotonic())
 
+    def refuses_unasked(self, request: Request) -> bool:
+        """Return whether the path is a public one: it has no credentials."""
+        return not request.path.startswith(PRIVATE)
+
     @property
     def mode(self) -> str:
         """Return the system's mode; the `maintenance` fault is the mode of that name."""

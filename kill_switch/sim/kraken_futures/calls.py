@@ -36,6 +36,9 @@ def routes(venue: KrakenFutures) -> dict[tuple[str, str], RouteSpec]:
         "openorders": RouteSpec("read", "orders", reads.open_orders, 2),
         "accounts": RouteSpec("read", "accounts", reads.accounts, 2),
         "openpositions": RouteSpec("read", "positions", reads.open_positions, 2),
+        "fills": RouteSpec("other", "fills", reads.fills, 2),
+        "notifications": RouteSpec("other", "notifications", lambda account, params: {"notifications": []}, 1),
+        "tickers": RouteSpec("other", "tickers", reads.tickers, 0, public=True),
         "instruments": RouteSpec("other", "instruments", reads.instruments, 0, public=True),
         "instruments/status": RouteSpec("other", "status", reads.instrument_status, 0, public=True),
     }
@@ -169,6 +172,31 @@ class ReadCalls:
         """Answer openpositions."""
         self._venue.permit_read()
         return {"openPositions": wire.positions(account)}
+
+    def fills(self, account: Account, params: Params) -> object:
+        """Answer fills: a row for each order that traded."""
+        self._venue.permit_read()
+        known = [*account.closed.values(), *account.open.values()]
+        return {
+            "fills": [
+                {"fill_id": order.id, "symbol": order.symbol, "side": order.side, "order_id": order.id,
+                 "size": float(order.filled), "price": float(order.price), "fillType": "maker",
+                 "fillTime": wire.iso_ms(order.closed_ns or order.created_ns)}
+                for order in known
+                if order.filled
+            ]
+        }  # fmt: skip
+
+    def tickers(self, account: Account, params: Params) -> object:
+        """Answer tickers."""
+        prices = dict.fromkeys(("last", "markPrice", "indexPrice", "bid", "ask"), 30_000.0)
+        return {
+            "tickers": [
+                {"symbol": symbol, "tag": "perpetual", "pair": f"{symbol[3:-3]}:USD", "suspended": False,
+                 "postOnly": False, "bidSize": 1.0, "askSize": 1.0, "vol24h": 0.0, "openInterest": 0.0, **prices}
+                for symbol in wire.SYMBOLS
+            ]
+        }  # fmt: skip
 
     def instruments(self, account: Account, params: Params) -> object:
         """Answer instruments."""

@@ -66,6 +66,7 @@ class KrakenFutures(TableVenue):
     not_covered = ("spot", "positions", "transfers")
     lists = ("orders",)
     reads = ("order", "accounts", "positions")
+    repeatable = frozenset({"orderIds"})
     cancelled_word = "cancelled"
     pings_count = True
     errors: ClassVar[Mapping[int, str]] = {
@@ -186,6 +187,10 @@ class KrakenFutures(TableVenue):
         """Charge a further cost of the request that is being answered. Raises `Refused`."""
         if not self.pools.charge(cost, time.monotonic(), account=account.name, address=""):
             raise Refused("apiLimitExceeded")
+
+    def refuses_unasked(self, request: Request) -> bool:
+        """Return whether the path has no credentials: public calls share the prefix of private ones."""
+        return "apikey" not in request.headers and "api-key" not in request.headers
 
     @property
     def mode(self) -> str:

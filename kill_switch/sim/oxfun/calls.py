@@ -64,16 +64,21 @@ class RestCalls:
         if body is None:
             raise Refused("20001", 400, "The body is not a JSON object")
         market = body.get("marketCode")
-        if not isinstance(market, str | None):
-            raise Refused("20001", 400, "marketCode is invalid")
+        self._check_market(market)
         if market is None and self._venue.options.cancel_all == "market":
             raise Refused("20011", 400)
         queued = self._queue(account, market)
         notice = "Orders queued for cancelation" if queued else "No working orders found"
         return {"notice": notice}
 
+    def _check_market(self, market: object) -> None:
+        """Refuse a market that there is not, an empty name too: it must not stand for all. Raises `Refused`."""
+        if market is not None and market not in self._venue.symbols:
+            raise Refused("20001", 400, wire.TEXTS["20015"])
+
     def cancel_legacy(self, account: Account, params: Params) -> object:
-        self._queue(account, params.get("market") or None)
+        self._check_market(params.get("market"))
+        self._queue(account, params.get("market"))
         text = "All open orders for the account have been queued for cancellation"
         stamp = wire.ms(self._venue.now())
         return json_answer(

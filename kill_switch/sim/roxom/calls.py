@@ -99,7 +99,10 @@ class RestCalls:
             raise Refused("", 500)
         orders = self._venue.listed(account, category, ended=params.get("includeClosed") == "true")
         orders = [order for order in orders if order.category == category]
-        orders = [order for order in orders if params.get("symbol") in (None, order.symbol)]
+        symbol = params.get("symbol")
+        if symbol is not None and symbol not in wire.SYMBOLS:
+            raise Refused("", 400, "Market not available")
+        orders = [order for order in orders if symbol in (None, order.symbol)]
         old = self._options.fields == "old"
         shown = orders[: self._options.page_limit or None]
         return {"orders": [wire.order_item(account, order, unit, old=old) for order in shown]}

@@ -15,8 +15,16 @@ from typing import NamedTuple
 from kill_switch.core.domain import Instant
 from kill_switch.system.offload import OffloadThread
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
-from kill_switch.triggers.intake.datagrams import MAX_BYTES, Beat, EquityReported, Message, parse_messages, verify
-from kill_switch.triggers.intake.socket import DatagramSocket
+from kill_switch.triggers.intake.datagrams import (
+    MAX_BYTES,
+    MAX_NAME,
+    Beat,
+    EquityReported,
+    Message,
+    parse_messages,
+    verify,
+)
+from kill_switch.triggers.intake.socket import DatagramSocket, Sender
 from kill_switch.triggers.intake.sockets import IntakeSockets
 from kill_switch.triggers.intake.stamp_judge import StampJudge, StampVerdict
 from kill_switch.triggers.pnl.trigger import PnlTrigger
@@ -24,6 +32,9 @@ from kill_switch.triggers.pnl.trigger import PnlTrigger
 MAX_HELD = 10_000  # datagrams that come before the triggers are built: a quarter of an hour's at ten a second
 LOSS_SHOWN_NS = 60_000_000_000  # nanoseconds; for so long `troubles` shows a loss
 DRAIN_AGAIN_NS = 10_000_000  # nanoseconds; heartbeats that end together drain a flooded socket once
+
+UNKNOWN = Sender(None, ())
+MAX_IGNORED = 20  # kinds of ignored messages that are kept for `status`: the last
 
 Verdicts = dict[tuple[str, str], StampVerdict]  # of one datagram, by trigger and sender
 
@@ -35,6 +46,16 @@ class IntakeCounters(NamedTuple):
     ignored: int  # datagrams, or lines of one
     wrong_time: int  # signed datagrams whose stamp did not rise
     lost: int  # datagrams that the kernel has dropped, and times that the Unix socket's queue was full
+
+
+class IgnoredMessage(NamedTuple):
+    """The messages of one name and one sender that were ignored for one reason."""
+
+    name: str  # of the trigger, as the sender wrote it; "" if the message names none
+    sender: str  # "NAME", "process 7 of user 1000", "127.0.0.1:4711"; "" if nothing is known
+    why: str
+    number: int  # of them
+    at: Instant  # of the last
 
 
 class Intake:
@@ -57,6 +78,7 @@ class Intake:
         self.beats = 0
         self.ignored = 0
         self.why_ignored: dict[str, int] = {}  # reason → datagrams, or lines of one
+        self._kinds: dict[tuple[str, str, str], IgnoredMessage] = {}  # name, sender, reason → the ignored messages
         self.wrong_time = 0  # signed, and perhaps old: not among those ignored
         self.lost = 0
         self.since = clock()  # nothing was received before
@@ -73,7 +95,8 @@ class Intake:
             on_restored=self._doubt,
         )
         self._clock = clock
-        self._held: list[tuple[bytes, int | None, str]] | None = None  # payload, stamp and way, before `release`
+        # payload, stamp, way and sender, before `release`
+        self._held: list[tuple[bytes, int | None, str, Sender]] | None = None
         self._lost_ns: dict[str, int] = {}  # way → when a datagram was last lost there
         self._drain_again: dict[str, int] = {}  # way that could not be read to its end → when to try again
 
@@ -131,12 +154,16 @@ class Intake:
     def release(self) -> None:
         """Pass on what was held, in its order."""
         held, self._held = self._held or (), None
-        for payload, stamp_ms, way in held:
-            self._on_payload(payload, stamp_ms, way)
+        for payload, stamp_ms, way, sender in held:
+            self._on_payload(payload, stamp_ms, way, sender)
 
     def counts(self) -> IntakeCounters:
         """Return the counters."""
         return IntakeCounters(self.beats, self.ignored, self.wrong_time, self.lost)
+
+    def ignored_messages(self) -> tuple[IgnoredMessage, ...]:
+        """Return what was ignored, by name, sender and reason, the last first; at most `MAX_IGNORED`."""
+        return tuple(reversed(self._kinds.values()))
 
     def troubles(self) -> Iterator[str]:
         """Yield a line for each socket that is missing, and for each that lost datagrams within the last minute."""
@@ -161,7 +188,10 @@ class Intake:
 
     def _take(self, way: str, inlet: DatagramSocket) -> bool:
         """Read for one turn of the event loop; return whether nothing waits any more."""
-        take = partial(self.on_datagram, key=inlet.key, way=way)
+
+        def take(datagram: bytes, sender: Sender) -> bool:
+            return self.on_datagram(datagram, inlet.key, way, sender)
+
         is_empty, lost = inlet.read(take, MAX_BYTES + 1, lambda: self._clock().mono_ns)
         self._note_lost(way, lost)
         return is_empty
@@ -179,48 +209,54 @@ class Intake:
 
     # ── datagrams ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def on_datagram(self, datagram: bytes, key: bytes | None, way: str = "") -> bool:
+    def on_datagram(self, datagram: bytes, key: bytes | None, way: str = "", sender: Sender = UNKNOWN) -> bool:
         """Pass on the messages of a datagram; return False if any of them was ignored."""
         if len(datagram) > MAX_BYTES:
-            return self._ignore("too long")
+            return self._ignore("too long", sender)
         if key is None:
-            return self._on_payload(datagram, None, way)
+            return self._on_payload(datagram, None, way, sender)
         signed = verify(datagram, key)
         if signed is None:
-            return self._ignore("not signed with the key")
-        return self._on_payload(signed[1], signed[0], way)
+            return self._ignore("not signed with the key", sender)
+        return self._on_payload(signed[1], signed[0], way, sender)
 
-    def _on_payload(self, payload: bytes, stamp_ms: int | None, way: str) -> bool:
+    def _on_payload(self, payload: bytes, stamp_ms: int | None, way: str, sender: Sender) -> bool:
         """Pass on, or hold, the messages of a payload; `stamp_ms` is None if it is not signed."""
         if self._held is not None:
             if len(self._held) >= MAX_HELD:
-                return self._ignore("too many before the start was over")
-            self._held.append((payload, stamp_ms, way))
+                return self._ignore("too many before the start was over", sender)
+            self._held.append((payload, stamp_ms, way, sender))
             return True
         verdicts: Verdicts = {}
-        return all([self._on_message(message, stamp_ms, way, verdicts) for message in parse_messages(payload)])
+        return all([self._on_message(each, stamp_ms, way, verdicts, sender) for each in parse_messages(payload)])
 
-    def _on_message(self, message: Message | None, stamp_ms: int | None, way: str, verdicts: Verdicts) -> bool:
+    def _on_message(
+        self, message: Message | None, stamp_ms: int | None, way: str, verdicts: Verdicts, sender: Sender
+    ) -> bool:
         if message is None:
-            return self._ignore("not understood")
+            return self._ignore("not understood", sender)
         heartbeat = self.heartbeats.get(message.trigger) if isinstance(message, Beat) else None
         pnl = self.pnls.get(message.trigger) if isinstance(message, EquityReported) else None
         if heartbeat is None and pnl is None:
-            return self._ignore("no such trigger")
-        if stamp_ms is not None and not self._is_new(message, stamp_ms, way, verdicts):
+            return self._ignore("no such trigger", sender, message)
+        if stamp_ms is not None and not self._is_new(message, stamp_ms, way, verdicts, sender):
             return False
         match message:
             case EquityReported(_, _, equity, at):
-                return (pnl is not None and pnl.on_external_equity(equity, at)) or self._ignore("no figure")
+                return (pnl is not None and pnl.on_external_equity(equity, at)) or self._ignore(
+                    "no figure", sender, message
+                )
             case Beat(_, _, bye=True):
-                return (heartbeat is not None and heartbeat.on_bye()) or self._ignore("goodbye not allowed")
+                return (heartbeat is not None and heartbeat.on_bye()) or self._ignore(
+                    "goodbye not allowed", sender, message
+                )
             case _:
                 self.beats += 1
                 if heartbeat is not None:
                     heartbeat.on_beat(way)
                 return True
 
-    def _is_new(self, message: Message, stamp_ms: int, way: str, verdicts: Verdicts) -> bool:
+    def _is_new(self, message: Message, stamp_ms: int, way: str, verdicts: Verdicts, sender: Sender) -> bool:
         """Return whether a message's stamp makes it new.
 
         A message that may be old is no beat. Its heartbeat is in doubt, because the sender may be alive.
@@ -232,16 +268,28 @@ class Intake:
             case StampVerdict.TAKEN:
                 return True
             case StampVerdict.DOUBLED:
-                return self._ignore("sent twice")
+                return self._ignore("sent twice", sender, message)
             case StampVerdict.WRONG_TIME:
                 self.wrong_time += 1
+                self._keep("wrong time: is the sender's clock set back?", sender, message)
                 if (heartbeat := self.heartbeats.get(message.trigger)) is not None:
                     by = f" from {message.sender}" if message.sender else ""
                     heartbeat.on_possible_beat(f"its signed beats{by} have a wrong time: set the sender's clock", way)
                 return False
 
-    def _ignore(self, why: str) -> bool:
-        """Count an ignored datagram or line by its reason; return False."""
+    def _ignore(self, why: str, sender: Sender, message: Message | None = None) -> bool:
+        """Count an ignored datagram or line by its reason, its name and its sender; return False."""
         self.ignored += 1
         self.why_ignored[why] = self.why_ignored.get(why, 0) + 1
+        self._keep(why, sender, message)
         return False
+
+    def _keep(self, why: str, sender: Sender, message: Message | None) -> None:
+        """Keep what was ignored, and why, for `status`."""
+        name, sender_name = ("", "") if message is None else (message.trigger[:MAX_NAME], message.sender)
+        key = name, sender_name or sender.describe(), why
+        before = self._kinds.pop(key, None)
+        count = 1 if before is None else before.number + 1
+        self._kinds[key] = IgnoredMessage(*key, count, self._clock())
+        if len(self._kinds) > MAX_IGNORED:
+            del self._kinds[next(iter(self._kinds))]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 ROOM_BYTES = (
     4 << 20
@@ -18,10 +19,27 @@ ROOM_BYTES = (
 PASS_DATAGRAMS = 500  # in one turn of the event loop, because a flood must not delay a kill
 PASS_NS = 1_000_000  # nanoseconds; of one turn
 REFILLS = 4  # queue lengths that were read without finding it empty: it is filled as fast as it is read
+CREDENTIALS = struct.Struct("3i")  # pid, uid, gid; unix(7)
+CREDENTIALS_SPACE = socket.CMSG_SPACE(CREDENTIALS.size)
 _RCVBUFFORCE = 33  # SO_RCVBUFFORCE, asm-generic/socket.h
 _MEMINFO, _MEMINFO_FORMAT, _DROPS = 55, "9I", 8  # SO_MEMINFO, Linux 4.12; linux/sock_diag.h
 _QLEN = Path("/proc/sys/net/unix/max_dgram_qlen")
 _QLEN_USUAL = 10
+
+
+class Sender(NamedTuple):
+    """Where a datagram came from, as the kernel says: an address, or the credentials of a process."""
+
+    address: tuple[Any, ...] | str | None
+    ancillary: Sequence[tuple[int, int, bytes]]
+
+    def describe(self) -> str:
+        """Return address and port, or process and user; "" if the kernel names neither."""
+        for level, kind, data in self.ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS) and len(data) >= CREDENTIALS.size:
+                pid, uid, _ = CREDENTIALS.unpack(data[: CREDENTIALS.size])
+                return f"process {pid} of user {uid}"
+        return f"{self.address[0]}:{self.address[1]}" if isinstance(self.address, tuple) and self.address else ""
 
 
 class DatagramSocket:
@@ -35,10 +53,14 @@ class DatagramSocket:
         self._count = self._unwanted = 0  # datagrams since the queue was last empty, and the unwanted ones of them
         self._dropped = 0  # the kernel's count at the last look
         self._queue = _queue_length() if self.is_local else 0
-        if not self.is_local:
+        if self.is_local:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        else:
             _make_room(sock)
 
-    def read(self, take: Callable[[bytes], bool], max_bytes: int, mono_ns: Callable[[], int]) -> tuple[bool, int]:
+    def read(
+        self, take: Callable[[bytes, Sender], bool], max_bytes: int, mono_ns: Callable[[], int]
+    ) -> tuple[bool, int]:
         """Pass waiting datagrams to `take` for one turn of the event loop; `take` returns whether a datagram was
         wanted.
 
@@ -49,13 +71,13 @@ class DatagramSocket:
             if count % 8 == 7 and mono_ns() > until_ns:
                 break
             try:
-                datagram = self.sock.recv(max_bytes)
+                datagram, ancillary, _, address = self.sock.recvmsg(max_bytes, CREDENTIALS_SPACE)
             except OSError:  # nothing waits
                 lost = self._lost()
                 self._count = self._unwanted = 0
                 return True, lost
             self._count += 1
-            self._unwanted += not take(datagram)
+            self._unwanted += not take(datagram, Sender(address, ancillary))
         return False, self._lost()
 
     def _lost(self) -> int:

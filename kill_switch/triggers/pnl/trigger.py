@@ -83,6 +83,7 @@ class PnlTrigger(Trigger):
         now = clock()
         self._sight = SampleSight(self._samples, accounts, terms.stale_after_s, attention, now.mono_ns)
         self._fired = ""  # the text of its reason, until a re-arm
+        self._held: tuple[str, ...] = ()  # limits that the last sample reaches, while a silence holds the reason back
         self._recorded: tuple[int, Sample | None] = (now.mono_ns, None)  # the last record's time and sample
         meaning = day_record.describe_meaning(accounts, terms)
         left, why = restore_day(past, meaning, now)
@@ -144,8 +145,10 @@ class PnlTrigger(Trigger):
         self._sight.on_kill(self._killed(), now.mono_ns)
         sample = self._sight.next_sample(now)
         if sample is None:
+            if self._held and not self._fired and not self._sight.is_stale(now.mono_ns):
+                self._fire(self._held, now, report)
             return
-        outcome = self._day_tracker.judge(sample)
+        outcome, self._held = self._day_tracker.judge(sample), ()
         if outcome.began:
             self._on_day_begun()
         elif self._day_tracker.has_unrecorded_peak:
@@ -174,7 +177,10 @@ class PnlTrigger(Trigger):
         self._fired = f"{' and '.join(reached)} reached: {self._standing()}"
         evidence = day_record.make_evidence(reached, self.terms, self._day_tracker)
         evidence = {**evidence, "ignored": self._samples.ignored}
-        report(Reason(self.name, self._fired, self.accounts, now, evidence))
+        if report(Reason(self.name, self._fired, self.accounts, now, evidence)):
+            self._fired, self._held = "", reached
+            return
+        self._held = ()
         self._record("fired")
 
     def _record(self, why: str, moved: Mapping[str, object] | None = None) -> None:

@@ -30,7 +30,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
     CLOCK_WINDOW_S: ClassVar[float | None] = 1.0  # § 2: a time further ahead is refused; one behind, after 30 s
     NOT_PROCESSED: ClassVar[frozenset[int]] = frozenset((421, 425))  # 408 is an answer: execution unknown (§ 8)
     NOT_EXECUTED: ClassVar[Collection[str]] = ()  # texts of 5xx answers by which nothing was executed (§ 8)
-    WARM_EVERY_S: ClassVar[float] = 45.0  # a probe reads a list of 40 or 80 units, of a pool that bots share
+    WARM_EVERY_S: ClassVar[float] = 45.0  # a key that is refused shows within 22.5 s; bots share the pool
     WEIGHT: ClassVar[str]  # the name of the pool whose use the answers state
 
     @classmethod
@@ -45,6 +45,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
         super().__init__(options, secrets, second_route_after_s)
         self.now = Instant(0, 0)  # the moment of the event, strike or drill that is being processed
         self.requests = SignedRequests(self.host, secrets["api_key"], signer_of(secrets), self.clock)
+        self.signs_slowly = self.requests.signer.is_slow
         self.judgement = Judgement(self.evidence, self.NOT_EXECUTED)
         self._check_ns = 0  # when the account is checked next, monotonic; 0: no lane has come up
         self._to_sign: list[TextAt] = []  # what is signed ahead in turns
@@ -90,11 +91,12 @@ class BinanceAccount(KitAdapter[OptionsT]):
     def may_find(self, now: Instant, *, is_first: bool) -> bool:
         """Return whether a strike may read the lists for symbols that nobody knows.
 
-        A strike that follows leaves that to the read-back, which waits for room, once half of the limit is in use.
+        A strike that follows leaves that to the read-back, which waits for room, once half of the limit is in use. A
+        process that goes on with a kill does so too: it may be the last of many, whose use only the venue knows.
         """
         if self.budget.named_pause_s(now):
             return False  # the venue wants no request, and only cancels leave
-        return is_first or not self.limits.first_read_wait_s(now)
+        return self.limits.may_find(now) if is_first else not self.limits.first_read_wait_s(now)
 
     def is_refused(self, now: Instant) -> bool:
         """Return whether the venue refuses cancels until a moment that it has named; to go on leads to a ban (§ 7)."""
@@ -109,6 +111,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
     def note_findings(self, checks: AccountChecks) -> None:
         """Keep what the account's checks have found for the status."""
         self.out_of_reach, self.warnings = checks.out_of_reach, checks.warnings
+        self.key_rights = checks.key_rights
 
     # ── signatures made ahead ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -7,6 +7,8 @@ answered it. After a bad answer it is made with each probe, because an operator 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Instant, Route
@@ -17,6 +19,7 @@ from kill_switch.venues.messages import NotReady, Outputs, Replied
 from kill_switch.venues.retry_after import retry_after_s
 
 NAMED = 3  # most symbols that a finding names
+MOST_PAIRS = 20  # of isolated margin that are asked for: each takes a call of its own
 DANGERS = {  # rights that no kill needs (§ 9)
     "enableWithdrawals": "the key may withdraw",
     "permitsUniversalTransfer": "the key may transfer between accounts",
@@ -25,11 +28,13 @@ DANGERS = {  # rights that no kill needs (§ 9)
 
 
 class Findings(NamedTuple):
-    """The findings of one answer."""
+    """The findings of one answer; they replace those of the same check's earlier answers."""
 
     why_not: str = ""  # why the key or the account cannot carry a kill
     out_of_reach: str = ""  # orders or machines that a kill does not reach
     warnings: tuple[str, ...] = ()  # what an operator should change
+    further: tuple[Check, ...] = ()  # checks of the same name, whose answers complete these findings
+    key_rights: Mapping[str, bool | str] = MappingProxyType({})  # as `Adapter.key_rights` has them
 
 
 class Check(NamedTuple):
@@ -52,6 +57,7 @@ class AccountChecks:
         self._on_findings = on_findings
         self._found: dict[str, Findings] = {}  # check → what its last answer shows
         self._open: set[str] = set()  # checks that are due
+        self._further: list[Check] = []  # checks that an answer has made necessary, and that have no answer yet
         self._not_before_ns = 0  # the venue has asked for a pause until then, monotonic
 
     @property
@@ -69,6 +75,11 @@ class AccountChecks:
         """Rights that an operator should take from the key, as phrases."""
         return tuple(warning for findings in self._in_order() for warning in findings.warnings)
 
+    @property
+    def key_rights(self) -> Mapping[str, bool | str]:
+        """What the venue has said that the key may do."""
+        return {right: may for findings in self._in_order() for right, may in findings.key_rights.items()}
+
     def _in_order(self) -> Iterable[Findings]:
         return (self._found[check.name] for check in self._checks if check.name in self._found)
 
@@ -81,6 +92,7 @@ class AccountChecks:
         if now.mono_ns < self._not_before_ns:
             return ()
         due = [check for check in self._checks if check.name in self._open or self._is_bad(check.name)]
+        due += [check for check in self._further if check.name not in self._open]
         return tuple(output for check in due for output in self._ask(check, now))
 
     def _is_bad(self, name: str) -> bool:
@@ -99,13 +111,18 @@ class AccountChecks:
         self._not_before_ns = max(self._not_before_ns, now.mono_ns + int(pause_s * 1e9))
         if reply.outcome not in (ReplyOutcome.ACCEPTED, ReplyOutcome.REFUSED) or replied.status >= 500:
             return ()
-        self._open.discard(check.name)
+        if check in self._further:
+            self._further.remove(check)
+        else:
+            self._open.discard(check.name)
+            self._further = [each for each in self._further if each.name != check.name]
         if not reply.ok:
             return ()
-        self._found[check.name] = check.read(reply.data)
+        findings = self._found[check.name] = check.read(reply.data)
+        self._further += findings.further
         self._on_findings(self)
-        why_not = self._found[check.name].why_not
-        return (NotReady(Route.HTTP, 0, why_not, fatal=True),) if why_not else ()
+        outputs = tuple(output for each in findings.further for output in self._ask(each, now))
+        return (NotReady(Route.HTTP, 0, findings.why_not, fatal=True), *outputs) if findings.why_not else outputs
 
 
 class CheckPart(NamedTuple):
@@ -130,7 +147,10 @@ def read_rights(data: Any, needed: str, words: str) -> Findings:
     is_good = rights.get(needed) is not False and rights.get("enableReading") is not False
     dangers = [text for right, text in DANGERS.items() if rights.get(right) is True]
     unbound = ["the key is bound to no address"] if rights.get("ipRestrict") is False else []
-    return Findings("" if is_good else why_not, warnings=(*dangers, *unbound))
+    named = {"cancel": needed, "trade": needed, "read": "enableReading", "withdraw": "enableWithdrawals"}
+    named["ip_bound"] = "ipRestrict"
+    key_rights = {right: rights[name] for right, name in named.items() if isinstance(rights.get(name), bool)}
+    return Findings("" if is_good else why_not, warnings=(*dangers, *unbound), key_rights=key_rights)
 
 
 def read_account(data: Any) -> Findings:
@@ -160,15 +180,37 @@ def read_margin(data: Any) -> Findings:
     return Findings(out_of_reach=f"{len(orders)} order(s) on cross margin: {_name(symbols)}")
 
 
-def read_isolated(data: Any) -> Findings:
-    """Read the pairs of isolated margin, whose orders no list shows without their pair (§ 4)."""
-    assets = data.get("assets") if isinstance(data, dict) else None
-    pairs = [
-        as_text(each.get("symbol"))
-        for each in (assets if isinstance(assets, list) else ())
-        if isinstance(each, dict) and each.get("enabled") is not False
-    ]
-    return Findings(out_of_reach=f"orders on isolated margin, if there are any: {_name(pairs)}" if pairs else "")
+class IsolatedMargin:
+    """The open orders of isolated margin: each pair has a space of its own, which no list shows without its pair."""
+
+    def __init__(self, orders_of: Callable[[str], Build]) -> None:
+        """`orders_of` returns the request for the open orders of a pair."""
+        self._orders_of = orders_of
+        self._orders: dict[str, int | None] = {}  # pair → its open orders; None: not known
+
+    def read_pairs(self, data: Any) -> Findings:
+        """Read the pairs of the account, and ask for the orders of each; of many pairs, of the first `MOST_PAIRS`."""
+        assets = data.get("assets") if isinstance(data, dict) else None
+        entries = [each for each in (assets if isinstance(assets, list) else ()) if isinstance(each, dict)]
+        pairs = [as_text(each.get("symbol")) for each in entries if each.get("enabled") is not False]
+        self._orders = dict.fromkeys(filter(None, pairs))
+        further = [Check("isolated", self._orders_of(pair), partial(self._read_orders, pair)) for pair in self._orders]
+        return self._findings()._replace(further=tuple(further[:MOST_PAIRS]))
+
+    def _read_orders(self, pair: str, data: Any) -> Findings:
+        if pair in self._orders and isinstance(data, list):
+            self._orders[pair] = len(data)
+        return self._findings()
+
+    def _findings(self) -> Findings:
+        count = sum(number or 0 for number in self._orders.values())
+        with_orders = _name(pair for pair, number in self._orders.items() if number)
+        unknown = _name(pair for pair, number in self._orders.items() if number is None)
+        phrases = [
+            f"{count} order(s) on isolated margin: {with_orders}" if count else "",
+            f"orders on isolated margin, if there are any: {unknown}" if unknown else "",
+        ]
+        return Findings(out_of_reach="; ".join(filter(None, phrases)))
 
 
 def _name(names: Iterable[str]) -> str:

@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.binance.account import BinanceAccount
-from kill_switch.venues.binance.futures_checks import CancelCheck, account_checks
+from kill_switch.venues.binance.checks import AccountChecks
+from kill_switch.venues.binance.futures_checks import CancelCheck, wallet_checks
 from kill_switch.venues.binance.futures_profile import (
     CANCELS,
     COINM,
@@ -68,10 +69,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     """
 
     PRODUCT: ClassVar[Product]
-    # lists may lag by 20 s (§ 10): clean reads span that, and the three of them cost a tenth of the pool; a read before
-    # the pushes of the strike begins no span
+    # lists may lag by 20 s (§ 10): clean reads span that, and three of them cost a tenth of the pool; a read before the
+    # pushes of the strike begins no span
     TIMING = SweepTiming(
-        clean_reads=2, read_after_s=0.25, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=45.0, list_lag_s=20.0
+        clean_reads=2, read_after_s=0.25, read_gap_s=10.0, strike_gap_s=0.9, residue_after_s=45.0, list_lag_s=20.0
     )
     WS_MAX_AGE_S: ClassVar[float] = 20 * 3600.0  # the venue ends a connection after 24 h (§ 5)
     WEIGHT: ClassVar[str] = WEIGHT
@@ -89,11 +90,13 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self._balances = BalanceChecker()
         self._has_struck = False  # since the account was armed
         wallet = SignedRequests(urlsplit(origin).netloc or self.host, requests.key, requests.signer, self.clock, origin)
-        self._checks = account_checks(lambda path: wallet.signed("GET", path), self.calls, self.note_findings)
+        checks = () if self.environment == "testnet" else wallet_checks(lambda path: wallet.signed("GET", path))
+        self._checks = AccountChecks(checks, self.calls, self.note_findings)
         self.lists = tuple(
             OrderList(name, one_page(self._signed("GET", path)), lambda data: data, line=f"GET {product.prefix}/{path}")
             for name, path in LISTS.items()
         )
+        self.probe_request = self._signed("GET", LISTS["open"], symbol=product.symbol)
         self.look_up = self._look_up
         self.fan_out = FanOut(
             self.book,
@@ -164,13 +167,13 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         """Yield the cancels of every symbol; a strike that follows takes a few symbols, the least tried first."""
-        is_first, self._has_struck = number == 1 or not self._has_struck, True
-        may_find = self.may_find(now, is_first=is_first)
-        if is_first:
-            steps = self.fan_out.strike(now, lists=may_find or not self.fan_out.symbols(), is_first=number == 1)
+        goes_on, self._has_struck = self._has_struck and number > 1, True
+        may_find = self.may_find(now, is_first=number == 1)
+        if not goes_on:
+            must_find = number == 1 and not self.book.is_known
+            steps = self.fan_out.strike(now, lists=may_find or must_find, is_first=number == 1)
         else:
-            count = self.budget.counts[WEIGHT]
-            most = symbols_again(count.fullness(now.mono_ns), count.pool.size, is_refused=self.is_refused(now))
+            most = symbols_again(self.budget.counts[WEIGHT].room(now.mono_ns), is_refused=self.is_refused(now))
             steps = self.fan_out.strike_again(now, most, may_find=may_find)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
 
@@ -221,6 +224,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         if self.token is None or self.token.is_valid(now):
             return ""
         return f"there is no listen key yet{self.token.trouble and ': '}{self.token.trouble}"
+
+    @property
+    def waits_for_token(self) -> bool:
+        return self.token is not None and not self.token.trouble
 
     def upgrade(self, now: Instant) -> Upgrade:
         key = "" if self.token is None else self.token.value

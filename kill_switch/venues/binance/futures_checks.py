@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kill_switch.core.domain import Instant, Route
-from kill_switch.venues.binance.checks import AccountChecks, Check, Findings, read_algos, read_rights
+from kill_switch.venues.binance.checks import Check, Findings, read_algos, read_rights
 from kill_switch.venues.binance.replies import is_wrong_key
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.replies import Reply
@@ -20,17 +20,11 @@ PORTFOLIO_MARGIN = (
 )
 
 
-def account_checks(
-    get: Callable[[str], Build], calls: CallStarter, on_findings: Callable[[AccountChecks], None]
-) -> AccountChecks:
+def wallet_checks(get: Callable[[str], Build]) -> tuple[Check, ...]:
     """Return the checks over the wallet API; `get` returns the builder of a signed GET of this path."""
-    return AccountChecks(
-        (
-            Check("rights", get("/sapi/v1/account/apiRestrictions"), _read_rights),
-            Check("algos", get("/sapi/v1/algo/futures/openOrders"), read_algos),
-        ),
-        calls,
-        on_findings,
+    return (
+        Check("rights", get("/sapi/v1/account/apiRestrictions"), _read_rights),
+        Check("algos", get("/sapi/v1/algo/futures/openOrders"), read_algos),
     )
 
 

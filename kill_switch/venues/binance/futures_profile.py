@@ -5,7 +5,8 @@ COIN-M has the same API as USD-M under other paths. The adapters state these fac
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
 from pydantic import Field, field_validator
 
@@ -15,13 +16,15 @@ from kill_switch.venues.options import VenueOptions
 from kill_switch.venues.profile import Guess
 
 WEIGHT = "weight"
-POOL = Pool(WEIGHT, 2400, window_s=60.0, shared_by="address", product="binance futures")  # § 7
+POOL = Pool(WEIGHT, 2400, window_s=60.0, shared_by="address", product="binance futures", is_stated=True)  # § 7
 LISTS = {"open": "openOrders", "conditional": "openAlgoOrders"}
+LIST_WEIGHTS = (("symbol=", 1.0), ("", 40.0))  # of a list, by the beginning of its query
 CANCELS = {"cancel-all": "allOpenOrders", "cancel-algo": "algoOpenOrders"}  # of a symbol, always together (§ 3.4)
 # symbols of a strike that follows another: the pool has to last for as long as orders outlive strikes
-SYMBOLS_AGAIN = 40  # while less than half of the pool is in use then
-FEWEST_AGAIN = 5  # else
+SYMBOLS_AGAIN = 40  # at most, as far as what other programs leave has room
+FEWEST_AGAIN = 5  # at least
 WALLET = "https://api.binance.com"
+TEST_HOST = "https://testnet.binancefuture.com"  # of both products; it has no wallet API
 
 
 class Product(NamedTuple):
@@ -41,7 +44,7 @@ COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", "1")
 
 def costs(product: Product) -> tuple[Cost, ...]:
     """Return the weights of § 4 and § 9."""
-    lists = [(f"{product.prefix}/{path}?", 40.0) for path in LISTS.values()]
+    lists = [(f"{product.prefix}/{path}?{rest}", weight) for path in LISTS.values() for rest, weight in LIST_WEIGHTS]
     return (
         Cost("", "/sapi/", ()),  # each call has a pool of its own
         *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in [*lists, (product.account, 5.0)]),
@@ -49,11 +52,11 @@ def costs(product: Product) -> tuple[Cost, ...]:
     )
 
 
-def symbols_again(fullness: float, size: float, *, is_refused: bool) -> int:
-    """Return how many symbols a strike that follows takes; `fullness` is the share of the pool that is in use."""
+def symbols_again(room: float, *, is_refused: bool) -> int:
+    """Return how many symbols a strike that follows takes, if the pool has `room` units for it."""
     if is_refused:
         return SYMBOLS_WHILE_REFUSED
-    return SYMBOLS_AGAIN if fullness + len(CANCELS) * SYMBOLS_AGAIN / size < 0.5 else FEWEST_AGAIN
+    return max(FEWEST_AGAIN, min(SYMBOLS_AGAIN, int(room / len(CANCELS))))
 
 
 def commands(product: Product) -> tuple[str, ...]:
@@ -71,7 +74,7 @@ def demand(product: Product) -> Demand:
     pair = tuple(f"DELETE {product.prefix}/{path}" for path in CANCELS.values())
     return Demand(
         read=lists,
-        probe=lists[:1],
+        probe=(f"GET {product.prefix}/openOrders?symbol=",),
         equity=(f"GET {product.account}",),
         drill=(f"DELETE {product.prefix}/order",),
         strike=pair * FEWEST_AGAIN,
@@ -106,6 +109,10 @@ class BinanceFuturesOptions(VenueOptions):
 class BinanceUsdmOptions(BinanceFuturesOptions):
     """The configuration keys of an account at USD-M futures."""
 
+    TESTNET: ClassVar[Mapping[str, str]] = {
+        "ws_url": "wss://fstream.binancefuture.com/private/ws",
+        "rest_url": TEST_HOST,
+    }
     ws_url: str = "wss://fstream.binance.com/private/ws"
     rest_url: str = "https://fapi.binance.com"
 
@@ -113,6 +120,10 @@ class BinanceUsdmOptions(BinanceFuturesOptions):
 class BinanceCoinmOptions(BinanceFuturesOptions):
     """The configuration keys of an account at COIN-M futures."""
 
+    TESTNET: ClassVar[Mapping[str, str]] = {
+        "ws_url": "wss://dstream.binancefuture.com/ws",
+        "rest_url": TEST_HOST,
+    }
     ws_url: str = "wss://dstream.binance.com/ws"
     rest_url: str = "https://dapi.binance.com"
 

@@ -114,7 +114,7 @@ class SignedRequests:
     """The requests of one account, over REST and over the WebSocket API.
 
     An RSA signature takes as long as a request's way to a near venue. So `sign_ahead` makes signatures between kills.
-    A request leaves with such a signature and its time, if it is at most `USED_FOR_MS` old.
+    A request leaves with a signature that was made before, and its time, if it is at most `USED_FOR_MS` old.
     """
 
     def __init__(self, host: str, key: str, signer: Signer, clock: ClockOffset, origin: str = "") -> None:
@@ -135,9 +135,9 @@ class SignedRequests:
         text_at = self.query_at(**values)
 
         def build(now: Instant) -> Request:
-            at_ms, signature = self._sign(text_at, now)
-            target = f"{path}?{text_at(at_ms).decode()}&signature={quote(signature, safe='')}"
-            return Request(method, target, self._keyed, origin=self._origin)
+            _, text, signature = self._sign(text_at, now)
+            encoded = signature if signature.isalnum() else quote(signature, safe="")  # an HMAC is hexadecimal
+            return Request(method, f"{path}?{text.decode()}&signature={encoded}", self._keyed, origin=self._origin)
 
         return build
 
@@ -155,7 +155,7 @@ class SignedRequests:
 
     def ws_params(self, now: Instant, /, **values: Value) -> dict[str, Value]:
         """Return the signed parameters of a WebSocket request that leaves now."""
-        at_ms, signature = self._sign(self.payload_at(**values), now)
+        at_ms, _, signature = self._sign(self.payload_at(**values), now)
         return {**self._ws_values(values), "timestamp": at_ms, "signature": signature}
 
     def timed_params(self, now: Instant, /, **values: Value) -> dict[str, Value]:
@@ -175,14 +175,21 @@ class SignedRequests:
     def _ws_values(self, values: Mapping[str, Value]) -> dict[str, Value]:
         return {**values, "apiKey": self.key, "recvWindow": RECV_WINDOW_MS}
 
-    def _sign(self, text_at: TextAt, now: Instant) -> tuple[int, str]:
-        """Return the time and the signature of a text, those that were made ahead if they are fresh."""
+    def _sign(self, text_at: TextAt, now: Instant) -> tuple[int, bytes, str]:
+        """Return the time, the text and the signature of a text, those that were made ahead if they are fresh.
+
+        A slow signature is kept too: the two cancels of a symbol sign the same text.
+        """
         at_ms = self._clock.venue_ms(now)
         if self._ahead:
             held = self._ahead.get(text_at(0))
             if held is not None and 0 <= at_ms - held[0] <= USED_FOR_MS:
-                return held
-        return at_ms, self.signer.sign(text_at(at_ms))
+                return held[0], text_at(held[0]), held[1]
+        text = text_at(at_ms)
+        signature = self.signer.sign(text)
+        if self.signer.is_slow:
+            self._ahead[text_at(0)] = (at_ms, signature)
+        return at_ms, text, signature
 
     # signatures made ahead
 

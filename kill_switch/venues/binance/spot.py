@@ -19,9 +19,9 @@ from kill_switch.venues.binance.account import SYMBOLS_WHILE_REFUSED, BinanceAcc
 from kill_switch.venues.binance.checks import (
     AccountChecks,
     Check,
+    IsolatedMargin,
     read_account,
     read_algos,
-    read_isolated,
     read_margin,
     read_rights,
 )
@@ -53,6 +53,10 @@ QUIET = frozenset({"outboundAccountPosition", "externalLockUpdate"})
 class BinanceSpotOptions(VenueOptions):
     """The configuration keys of an account at Binance spot."""
 
+    TESTNET: ClassVar[Mapping[str, str]] = {
+        "ws_url": "wss://ws-api.testnet.binance.vision/ws-api/v3",
+        "rest_url": "https://testnet.binance.vision",
+    }
     ws_url: str = "wss://ws-api.binance.com/ws-api/v3"
     rest_url: str = "https://api.binance.com"
     equity_currency: Literal["USDT", "USDC", "BTC", "ETH", "BNB"] = Field(
@@ -71,13 +75,14 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     ONE_LIMIT = True  # § 7: the weight of an address, and a refused request leads to a ban
     WEIGHT = "weight"
     TIMING = SweepTiming(
-        clean_reads=2, read_after_s=0.25, read_gap_s=2.5, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+        clean_reads=2, read_after_s=0.25, read_gap_s=2.5, strike_gap_s=0.9, residue_after_s=30.0, list_lag_s=20.0
     )
     POOLS: ClassVar[tuple[Pool, ...]] = (
         # § 7; of all its hosts: api1 to api4 and api-gcp are the same API
-        Pool(WEIGHT, 6000, window_s=60.0, shared_by="address", product="binance spot"),
+        Pool(WEIGHT, 6000, window_s=60.0, shared_by="address", product="binance spot", is_stated=True),
     )
     COSTS: ClassVar[tuple[Cost, ...]] = (  # § 4, § 7; the wallet's calls have pools of their own
+        Cost("GET", f"{API}openOrders?symbol=", ((WEIGHT, 6.0),)),
         Cost("GET", f"{API}openOrders", ((WEIGHT, 80.0),)),
         Cost("GET", f"{API}openOrderList", ((WEIGHT, 6.0),)),
         Cost("GET", f"{API}account", ((WEIGHT, 20.0),)),
@@ -88,7 +93,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     )
     DEMAND: ClassVar[Demand] = Demand(
         read=(f"GET {API}openOrders", f"GET {API}openOrderList"),
-        probe=(f"GET {API}openOrders",),
+        probe=(f"GET {API}openOrders?symbol=",),
         equity=(f"GET {WALLET}asset/wallet/balance",),
         drill=(f"DELETE {API}order",),
         strike=(f"DELETE {API}openOrders",) * SYMBOLS,
@@ -170,6 +175,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
                 line=f"GET {API}openOrderList",
             ),
         )
+        self.probe_request = self._signed("GET", "openOrders", symbol=DRILLED)
         self.look_up = self._look_up
         self.fan_out = FanOut(
             self.book, self._by_symbol, self.lists, self.read_order, list_lag_s=self.TIMING.list_lag_s
@@ -213,13 +219,18 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         return [self.requests.query_at(), *(text_at(symbol=symbol) for symbol in self.fan_out.symbols())]
 
     def _questions(self) -> Iterator[Check]:
+        yield Check("account", self._signed("GET", "account"), read_account)
+        if self.environment == "testnet":
+            return  # it has no wallet API, and no margin (§ 1)
         rights = partial(read_rights, needed="enableSpotAndMarginTrading", words="Enable Spot & Margin Trading")
+        isolated = IsolatedMargin(
+            lambda pair: self.requests.signed("GET", f"{WALLET}margin/openOrders", isIsolated="TRUE", symbol=pair)
+        )
         for name, path, read in (
             ("rights", f"{WALLET}account/apiRestrictions", rights),
-            ("account", f"{API}account", read_account),
             ("algos", f"{WALLET}algo/spot/openOrders", read_algos),
             ("margin", f"{WALLET}margin/openOrders", read_margin),
-            ("isolated", f"{WALLET}margin/isolated/account", read_isolated),
+            ("isolated", f"{WALLET}margin/isolated/account", isolated.read_pairs),
         ):
             yield Check(name, self.requests.signed("GET", path), read)
 
@@ -239,7 +250,8 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         if not first and self.is_refused(now):
             steps = self.fan_out.strike_again(now, SYMBOLS_WHILE_REFUSED, may_find=False)
         else:
-            lists = (blind and first) or (may_find and (blind or first))
+            must_find = first and not self.book.is_known
+            lists = must_find or (may_find and (blind or first))
             steps = self.fan_out.strike(now, lists=lists, is_first=first)
         yield from self.striker.strike(steps, now, is_later=number > 1, is_wide=True)
 

@@ -29,6 +29,7 @@ class AccountReach:
     ours: AccountDirectory
     words: Words
     unseen: Mapping[str, str] = field(default_factory=dict)  # account not shown connected by the latest snapshot → why
+    unknown: dict[str, str] = field(default_factory=dict)  # account that the venue does not know → its words
     is_owed: bool = False  # no snapshot has come since the HTTP lane came up
     _reported: Mapping[str, str] = field(default_factory=dict)  # the accounts out of reach at the latest report
 
@@ -45,6 +46,13 @@ class AccountReach:
         """
         before = {name: f"until now, {why}" for name, why in self.unseen.items()}
         return {**before, **self.on_snapshot(snapshot)}
+
+    def why_unknown(self) -> str:
+        """Name the accounts that the venue does not know, each with its words; "" without one.
+
+        An account is doubted until its own list, or an accepted cancel, shows that the venue knows it.
+        """
+        return "; ".join(f"the venue does not know NT account {name} ({why})" for name, why in self.unknown.items())
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         """Turn the snapshot of a probe into the readiness of the HTTP lane."""

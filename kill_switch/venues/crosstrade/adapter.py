@@ -1,50 +1,59 @@
 """The CrossTrade adapter: a cloud relay to an add-on in NinjaTrader 8.
 
-The dispatcher drives it through `Adapter`; the other modules of this folder are its parts. It never proves an account
-clear by a reply, because every reply means "submitted": only reads do.
-§ numbers are those of docs/venues/crosstrade.md.
+It is made of the kit's parts; the other modules of this folder state what only CrossTrade has. It never proves an
+account clear by a reply, because every reply means "submitted": only reads do. § numbers are those of
+docs/venues/crosstrade.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
-from kill_switch.core.domain import Instant, Route, SweepTiming
-from kill_switch.venues.adapter import Adapter
+from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.crosstrade.account_reach import AccountReach
-from kill_switch.venues.crosstrade.cancel_part import CancelPart
-from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
 from kill_switch.venues.crosstrade.equity import CURRENCY, EquityReader
 from kill_switch.venues.crosstrade.flatten import Flattener
 from kill_switch.venues.crosstrade.options import CrossTradeOptions
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
-from kill_switch.venues.crosstrade.prober import HelloPart, Prober
-from kill_switch.venues.crosstrade.readback import ReadPart, UserReader
-from kill_switch.venues.crosstrade.replies import AccountDirectory, command_reply, is_limited, list_reply
+from kill_switch.venues.crosstrade.readback import LIST, UserReader
+from kill_switch.venues.crosstrade.replies import (
+    AccountDirectory,
+    command_reply,
+    describe_unreached,
+    is_account_unknown,
+    is_limited,
+    list_reply,
+)
 from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
-from kill_switch.venues.crosstrade.strike import CrossTradeStriker
-from kill_switch.venues.crosstrade.strike_plan import StrikePlanner
-from kill_switch.venues.crosstrade.tokens import (
-    BURST,
-    TOKENS,
-    CrossTradeLimits,
+from kill_switch.venues.crosstrade.strike import Target, TokenStriker
+from kill_switch.venues.crosstrade.strike_plan import Plan, StrikePlanner
+from kill_switch.venues.crosstrade.tokens import BURST, READ_KEEPS, TOKENS, CrossTradeLimits, TokenBucket
+from kill_switch.venues.crosstrade.user_wire import (
+    ALL_ORDERS,
+    SNAPSHOT,
     SocketLease,
     SocketLoad,
-    TokenBucket,
     UserWire,
+    cancel_target,
+    frame_builder,
+    is_id,
     path_of,
     rpc_frame,
-    single_target,
 )
-from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
 from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.kit.call_parts import DrillPart
-from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.drill import DRILL
+from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Demand, Pool
-from kill_switch.venues.kit.replies import CallPart, ReplyOutcome
+from kill_switch.venues.kit.readback import LOOK_UP
+from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
+from kill_switch.venues.kit.sessions import Message
+from kill_switch.venues.kit.strike import CancelCommand
+from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.messages import (
     NOT_PROCESSED,
     CloseConnection,
@@ -59,6 +68,9 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Upgrade
 
+SNAPSHOT_EVERY = 4  # probes
+PROBE_AGAIN_S = 4.0  # a lane that comes up so soon after a probe is probed only with tokens to spare
+PROBE_ANYWAY_S = 8.0  # between two probes while another program uses the tokens up: a refusal costs nothing
 NO_ORDER = "0" * 32  # the empty GUID: no order can have it
 CLOSING_ONLY = "orders that close positions are not cancelled"
 TAKEN = "the venue has accepted every cancel; a read comes before any is repeated"
@@ -69,7 +81,7 @@ IGNORED = frozenset(  # frames without content for a kill; their gaps in the seq
 POLICY = "1008"  # close code of a displaced session, and of one with ten refusals in a row (§ 3, § 6)
 
 
-class CrossTrade(Adapter[CrossTradeOptions]):
+class CrossTrade(KitAdapter[CrossTradeOptions]):
     """A CrossTrade user, with some of the NT accounts in that user's NinjaTrader.
 
     A strike is one `CancelOrders` for each NT account, all at once over the user's one WebSocket. A REST twin follows
@@ -124,6 +136,14 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             "GET /orders lists the orders of every account (§ 5)",
             "it is proof only with a snapshot that shows each account connected; without it each account is listed",
         ),
+        Guess(
+            "CancelOrders covers every order of the account, those that wait for a trigger too (§ 4)",
+            "an order that a read shows after a strike is cancelled by its id too",
+        ),
+        Guess(
+            "a snapshot shows an account connected only while NinjaTrader has its orders (§ 5)",
+            "an order that a push shows alive, or whose cancel is refused, is looked up by its id",
+        ),
         Guess("each state of an order has a name that is known (§ 7)", "an unknown state counts as alive"),
         Guess("no order is pushed (§ 6)", "lists alone are proof, and a probe reads them every 4 s"),
         Guess(
@@ -132,12 +152,16 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         ),
     )
 
+    STRIKER = TokenStriker
+    READER = UserReader
     limits: CrossTradeLimits
+    striker: TokenStriker
+    reader: UserReader
 
     @classmethod
     def demand(cls, options: CrossTradeOptions) -> Demand:
         """Return the requests: orders and snapshot, positions too with `flatten`; two for each account in a strike."""
-        orders, snapshot = "GET /v1/api/orders", "GET /v1/api/accounts/snapshot"
+        orders, snapshot = f"GET {ALL_ORDERS}", f"GET {SNAPSHOT}"
         return Demand(
             read=(orders, snapshot, "GET /v1/api/positions") if options.flatten else (orders, snapshot),
             probe=(orders,),
@@ -156,79 +180,132 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._accounts = options.nt_accounts
         self._subscribes = options.order_events
         self.closes_positions = options.flatten
-        ours = AccountDirectory(self._accounts)
-        doubts = DoubtedOrders()
         headers = {"Host": self.host, **self._bearer, "Content-Type": "application/json"}
-        self._wire = UserWire(headers, self.limits, self.calls, self.second_route, self.evidence)
+        self._wire = UserWire(headers, self.limits, self.calls, self.evidence)
+        self._ours = ours = AccountDirectory(self._accounts)
         self._lease = SocketLease()
+        self._queue = RequestQueue(self.limits, self.calls)
         self._planner = StrikePlanner(self._accounts)
         self._flattens = Flattener(self._wire, options.flatten)
-        self._turns = RequestQueue(self.limits)
-        reach = AccountReach(ours, self.evidence)
-        self._knowledge = OrderKnowledge(self.book, ours, self._planner, doubts, self._flattens, reach, self.evidence)
-        self._strikes = CrossTradeStriker(
-            self._wire, self._accounts, self._turns, self._knowledge.on_cancel_settled, self._on_strike_answered
-        )
-        self._reads = UserReader(
-            self._wire, ours, doubts, self._turns, self._knowledge, reach, positions=options.flatten
-        )
+        self._reach = AccountReach(ours, self.evidence)
+        self._knowledge = OrderKnowledge(self.book, ours, self._planner, self._flattens, self._reach)
         self._equity = EquityReader(self._wire, ours)
-        self._prober = Prober(self._wire, self._turns, self._reads, self._knowledge, reach, self.book)
-        self._drilled = 0  # drills so far
+        self._cancels = {target: self._cancel(target) for target in map(Target, self._accounts)}
+        for command in self._cancels.values():
+            _ = command.build(Instant(0, 0)).wire  # rendered now, so that a kill only writes
+        self.account_wide = next(iter(self._cancels.values()))
+        self.lists = (OrderList(LIST, one_page(self._wire.build("GET", ALL_ORDERS)), lambda data: data),)
+        self.look_up = self._look_up
+        self.book.on_whole_list = self._knowledge.on_whole_list
+        self.assemble()
+        self.read_backs.must_yield = self._must_yield
+        self._wire.timers = self.timers
+        self.striker.use(self._wire, self._queue)
+        self.reader.use(self._wire, ours, self._queue, self._knowledge, self._reach, self._flattens)
+        self._drilled = self._probes = 0
+        self._probed_ns = self._read_ns = 0  # when the latest probe and the latest read began, monotonic
+
+    def why_not_ready(self, route: Route) -> str:
+        return describe_unreached(self._reach.unseen)
 
     def is_over_limit(self, reply: Replied) -> bool:
         """Return False: `on_reply` and `_on_rpc_reply` drain the bucket, on both lanes."""
         return False
 
-    def _on_strike_answered(self, made_ns: int) -> None:
-        self.answers_ns = made_ns
-
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def carrier(self) -> int | None:
+        return self._wire.newest
+
+    def _cancel(self, target: Target) -> CancelCommand:
+        account, order = target
+        args = {"account": account, **({"orderId": order} if order else {})}
+        api, path = "Cancel" if order else "CancelOrders", cancel_target(account, order)
+        return CancelCommand(
+            "cancel-one" if order else "cancel",
+            self._wire.build("POST", path),
+            partial(self._knowledge.judge_cancel, account, order),
+            frame=frame_builder(api, args),
+            extra=bool(order),
+            line=f"POST {path} {{}}",
+            frame_line=rpc_frame(api, args).decode(),
+        )
+
+    def _commands(self, plan: Plan) -> dict[Target, CancelCommand]:
+        """Return the cancels of a plan, account-wide ones first."""
+        chosen, order_ids = plan
+        if chosen == self._accounts and not order_ids:
+            return self._cancels
+        singles = [Target(self._planner.owner(order_id), order_id) for order_id in order_ids]
+        wide = {target: self._cancels[target] for target in map(Target, chosen)}
+        return wide | {target: self._cancel(target) for target in singles}
+
+    def cancels(self, now: Instant) -> Iterable[CancelCommand]:
+        return self._commands(self._planner.choose(self.book.orders, BURST, first=True)).values()
+
     def prebuilt_command(self, now: Instant) -> Send | None:
-        every = self._planner.is_every_account(self._wire.bucket.left(now))
-        return self._strikes.prebuilt_frame(now) if every else None
+        if not self._planner.is_every_account(self._wire.bucket.left(now)) or self.striker.is_waiting:
+            return None
+        first = None if self._wire.carrier(now) is None else super().prebuilt_command(now)
+        return first if isinstance(first, Send) else None
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         closing, left = self._flattens.accounts_closing(now), self._wire.bucket.left(now)
-        chosen, order_ids = self._planner.plan(self.book.orders, left, closing, now, first=number == 1)
+        plan = self._planner.plan(self.book.orders, left, closing, now, first=number == 1)
+        chosen = plan[0]
         self._flattens.request(chosen, now)
-        singles = [(self._planner.owner(order_id), order_id) for order_id in order_ids]
+        if chosen != self._accounts:
+            self.striker.abandon_begun(now)
         idle = "" if chosen else CLOSING_ONLY if closing else TAKEN
-        yield from self._strikes.strike(
-            chosen, singles, now, kill=number == 1, holding=lambda: self._planner.owners(self.book.orders), idle=idle
-        )
+        holding = () if left >= len(chosen) else self._planner.owners(self.book.orders)
+        yield from self.striker.strike_targets(self._commands(plan), now, kill=number == 1, holding=holding, idle=idle)
+        yield from self.prepare_frame()
         self._planner.on_struck(self.book.orders)
 
     def drop_strike_work(self) -> None:
         super().drop_strike_work()
-        self._strikes.drop_strikes()
         self._flattens.drop_requests()
 
     def is_pending(self, tag: str) -> bool:
         """Return whether a request is still to be sent; a cancel that must wait in the queue is not."""
         call = self.calls.pending.get(tag)
-        return call is not None and not (isinstance(call.part, CancelPart) and call.part.must_wait)
+        return call is not None and not getattr(call.part, "must_wait", False)
 
     def describe_strike(self) -> tuple[str, ...]:
-        chosen, order_ids = self._planner.choose(self.book.orders, BURST, first=True)
-        singles = [(self._planner.owner(order_id), order_id) for order_id in order_ids]
-        if self._wire.newest is not None:
-            lines = [_frame_line("CancelOrders", account=name) for name in chosen]
-            lines += [_frame_line("Cancel", account=name, orderId=order_id) for name, order_id in singles]
-        else:
-            lines = [f"POST {path_of(name)}/orders/cancel {{}}" for name in chosen]
-            lines += [f"POST {single_target(name, order_id)} {{}}" for name, order_id in singles]
-        if self.closes_positions:
-            lines.append(f"then Flatten, once, each of {', '.join(self._accounts)} that a read shows a position of")
-        return tuple(lines)
+        lines = super().describe_strike()
+        if not self.closes_positions:
+            return lines
+        return (*lines, f"then Flatten, once, each of {', '.join(self._accounts)} that a read shows a position of")
+
+    # ── reads and probes ──────────────────────────────────────────────────────────────────────────────────────────
 
     def read(self, now: Instant) -> Outputs:
-        self._prober.note_read(now)
-        return self._reads.begin(UserRead(now.mono_ns), now)
+        self._read_ns = now.mono_ns
+        return super().read(now)
+
+    def _look_up(self, order_id: str) -> Build | None:
+        account = self._planner.owner(order_id)
+        known = account in self._accounts and is_id(order_id)
+        return self._wire.build("GET", f"{path_of(account)}/orders/{order_id}") if known else None
+
+    def _must_yield(self, now: Instant, urgent: bool) -> bool:
+        """Return whether another look-up would take a token that is kept for a kill, or for its next read."""
+        return self._wire.bucket.left(now) < READ_KEEPS if urgent else not self._wire.bucket.spare(now, 1)
 
     def keep_warm(self, now: Instant) -> Outputs:
-        return self._prober.probe(now)
+        """Read the orders, and the snapshot each fourth time or while it is owed; nothing if tokens are short."""
+        idle_ns = now.mono_ns - max(self._probed_ns, self._read_ns)
+        may_anyway = self._wire.bucket.contended(now) and not self._queue.cancels and idle_ns >= PROBE_ANYWAY_S * 1e9
+        if not self._wire.bucket.spare(now, 2) and not may_anyway:
+            return ()
+        self._probes += 1
+        is_proven = self.reader.has_path and not self._reach.is_owed
+        return self._probe(now, with_snapshot=not is_proven or self._probes % SNAPSHOT_EVERY == 0)
+
+    def _probe(self, now: Instant, *, with_snapshot: bool) -> Outputs:
+        self._probed_ns = now.mono_ns
+        orders = self.reader.probe(now)
+        return (*orders, *(self._wire.get("snapshot", SNAPSHOT, self._reach, now) if with_snapshot else ()))
 
     def drill(self, now: Instant) -> Outputs:
         """Cancel an order that cannot exist, of each NT account in rotation: "not found or already terminal" (§ 4)."""
@@ -239,9 +316,9 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         self._drilled += 1
         tag, conn = f"{DRILL} {self._drilled}", self._wire.carrier(now)
         if conn is not None:
-            self._wire.note_sent(conn, tag, now)
+            self._wire.note_sent((tag,), now)
         frame = rpc_frame("Cancel", {"account": account, "orderId": NO_ORDER}, tag)
-        build = self._wire.build("POST", single_target(account, NO_ORDER))
+        build = self._wire.build("POST", cancel_target(account, NO_ORDER))
         framed = self.drills.start_frame(conn, tag, frame, now)
         return (*framed, *self.drills.start_call(build, now, context=DrillPart(lambda reply: reply.ok)))
 
@@ -258,36 +335,49 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         left_s = self._lease.left_s(now)
         return f"another session has this user's one WebSocket: REST only for {left_s:.0f} s" if left_s > 0 else ""
 
-    # ── REST replies ──────────────────────────────────────────────────────────────────────────────────────────────
+    # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read_reply(self, status: int, body: Any) -> Reply:
+        return command_reply(status, body, self.evidence)
+
+    def read_order(self, item: object) -> Order | None:
+        account_order = self._ours.order(item)
+        return None if account_order is None else account_order.order
+
+    def read_looked_up(self, data: Any, order_id: str) -> Order | None:
+        return self._knowledge.looked_up(data, order_id)
 
     def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
         judge = command_reply if call.command or call.kind == DRILL else list_reply
         judged = judge(reply.status, parse_json(reply.body), self.evidence)
         if judged.outcome is ReplyOutcome.NO_ANSWER:
             return None
-        if is_limited(judged):
-            self._wire.bucket.drain(now, reply.headers.get("retry-after", ""))
-        else:
+        if not is_limited(judged):
             self._wire.bucket.note_accepted()
+        else:
+            self._wire.bucket.drain(now, reply.headers.get("retry-after", ""))
+            if call.urgent and not call.command:  # a kill's read: it is repeated
+                return self._queue.queue_read(call, now)
+        if call.kind == LOOK_UP and is_account_unknown(judged):
+            self._reach.unknown[self._planner.owner(call.part.ids[0])] = judged.evidence
         part: CallPart = call.part
         return part.on_reply(call, judged, reply, now)
-
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        part: CallPart = call.part
-        return part.on_loss(call, why, now)
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
+        """Prove a new lane; a lane that flaps must not spend the tokens of a kill."""
         if route is not Route.WS:
-            return self._prober.on_http_opened(now)
+            self.reader.has_path = self._reach.is_owed = True
+            if now.mono_ns - self._probed_ns < PROBE_AGAIN_S * 1e9 and not self._wire.bucket.spare(now, 2):
+                return ()  # the next probe proves it
+            return self._probe(now, with_snapshot=True)
         self._wire.links[conn] = SocketLoad(now.mono_ns)
-        hello = self._prober.start_hello(conn, now)
-        ready = self._strikes.prepare(conn)
+        greeting = (self.reader.greet(conn, now), *self.prepare_frame())
         if not self._subscribes:
-            return (hello, ready)
+            return greeting
         self._wire.bucket.spend(now)
-        return (hello, ready, Send(conn, b'{"action":"subscribe","id":"events","events":["orders"]}'))
+        return (*greeting, Send(conn, b'{"action":"subscribe","id":"events","events":["orders"]}'))
 
     def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:
         if route is not Route.WS:
@@ -301,16 +391,14 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             away_s = self._lease.on_displaced(link.since_ns, now)
             why = self.evidence(f"{why}: another program has this user's one WebSocket; REST only for {away_s:.0f} s")
         self._equity.on_closed(conn)
-        lost = self._wire.frames.take_lost(conn)
-        cancels = [part for part in lost if isinstance(part, CancelPart)]
-        twins = self._strikes.on_lost_frames(cancels, now, limited=limited)
-        lists = [output for part in lost if isinstance(part, ReadPart) for output in part.on_lost(now)]
-        return (NotReady(route, conn, why, fatal=displaced), *twins, *lists)
+        twins = self.striker.on_lost_session(conn, now, limited=limited)
+        reads = [output for part in self._wire.frames.take_lost(conn) for output in part.on_lost(now)]
+        return (NotReady(route, conn, why, fatal=displaced), *twins, *reads, *self.prepare_frame())
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
-        return self._turns.on_timer(now) if tag == TURN else self._wire.timers.on_timer(tag, now)
+        return self._queue.on_timer(now) if tag == TURN else super().on_timer(tag, now)
 
-    def on_message(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
+    def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
         if conn not in self._wire.links:
             return ()
         tag, data = message.get("id"), message.get("data")
@@ -323,23 +411,25 @@ class CrossTrade(Adapter[CrossTradeOptions]):
             return (unready, CloseConnection(conn, why), *outputs)
         if isinstance(tag, str) and ("data" in message or "error" in message):
             return self._on_rpc_reply(conn, tag, message, now)
-        is_gap = message.get("type") == "resync" or bool(message.get("dropped"))
-        read = self._prober.on_lost_frames(now) if is_gap else ()
-        return (*self._on_push(conn, message, now), *read)
+        is_gap = message.get("type") == "resync" or bool(message.get("dropped"))  # then the orders are read (§ 6)
+        read = self.reader.probe(now) if is_gap and self._wire.bucket.spare(now, 1) else ()
+        return (*self.on_push(conn, message, now), *read)
 
-    def _on_rpc_reply(self, conn: int, tag: str, message: dict[str, Any], now: Instant) -> Outputs:
+    def _on_rpc_reply(self, conn: int, tag: str, message: Message, now: Instant) -> Outputs:
         """Hand the reply to an RPC to the part that waits for it; a reply that nothing waits for changes nothing."""
         body = {**message, "success": False} if message.get("error") else message.get("data")
         part = self._wire.frames.take(tag, conn)
-        judge = list_reply if isinstance(part, ReadPart | HelloPart) else command_reply
+        judge = list_reply if part is not None and part.reads else command_reply
         reply = judge(None, body, self.evidence)
         self._wire.on_answered(conn, tag, now, limited=is_limited(reply))
         if part is not None:
             return part.on_frame_reply(reply, now)
+        number = tag[1:]
+        if tag.startswith("k") and number.isascii() and number.isdigit():
+            return self.striker.on_frame_reply(int(number[:18]), conn, reply, now) or ()
         return self.drills.end_frame(tag, reply.ok, reply.evidence, now)
 
-    def _on_push(self, conn: int, message: dict[str, Any], now: Instant) -> Outputs:
-        """Process a frame that is no reply to an RPC."""
+    def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
         match message.get("type"):
             case "orderUpdate":
                 return self._knowledge.on_push(message)
@@ -353,7 +443,3 @@ class CrossTrade(Adapter[CrossTradeOptions]):
         if "rate limit" in " ".join(map(to_text, texts)).lower():
             self._wire.on_answered(conn, "", now, limited=True)
         return (UnexplainedMessage(self.evidence(*texts) if texts else "a message that no document explains"),)
-
-
-def _frame_line(api: str, **args: str) -> str:
-    return f"ws {rpc_frame(api, args).decode()}"

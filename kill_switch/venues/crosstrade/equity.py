@@ -20,7 +20,7 @@ from kill_switch.venues.crosstrade.replies import (
     is_limited,
     is_offline,
 )
-from kill_switch.venues.crosstrade.tokens import SNAPSHOT, UserWire, path_of
+from kill_switch.venues.crosstrade.user_wire import SNAPSHOT, UserWire, path_of
 from kill_switch.venues.decode import as_decimal, as_text
 from kill_switch.venues.kit.call_parts import EquityPart
 from kill_switch.venues.kit.calls import PendingCall

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from kill_switch.core.domain import Instant, Order, OrderState, Route
 from kill_switch.venues.crosstrade.replies import AccountOrder, is_limited
-from kill_switch.venues.crosstrade.tokens import UserWire, path_of
 from kill_switch.venues.crosstrade.user_read import UserRead
+from kill_switch.venues.crosstrade.user_wire import UserWire, path_of
 from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.messages import Call, Output, Outputs, Replied
@@ -39,8 +39,9 @@ class Flatten:
 class Flattener:
     """Hold the requested flattens and those in progress; without `on` no flatten is ever requested.
 
-    A flatten is sent once after a strike, for an account of which a read shows a position and no market order. The
-    read must have been requested after the strike's cancels were answered. A market order may be an earlier flatten's.
+    A flatten is sent once after a strike, for an account of which a read shows a position and no market order, which
+    may be an earlier flatten's. The read must have been requested after the strike's cancels were accepted, or could
+    have been.
 
     A flatten is in progress while it is unanswered, for `SETTLE_S` after the answer, and while its market orders are
     seen working, at most `CLOSING_S`. Meanwhile the account's other orders are cancelled by id only, because an
@@ -62,10 +63,10 @@ class Flattener:
         """Drop every request; a flatten that was sent may still be in progress, and stays known."""
         self._wanted.clear()
 
-    def on_cancels_answered(self, account: str, now: Instant) -> None:
-        """Allow reads that are requested from now on to flatten the account."""
+    def on_cancels_accepted(self, account: str, now_ns: int) -> None:
+        """Allow reads that are requested from now on, monotonic, to flatten the account."""
         if account in self._wanted:
-            self._wanted[account] = min(self._wanted[account], now.mono_ns)
+            self._wanted[account] = min(self._wanted[account], now_ns)
 
     def may_be_closing(self, account: str, asked_ns: int) -> bool:
         """Return whether a read that was requested at `asked_ns` may show a position that a flatten is closing."""
@@ -82,21 +83,22 @@ class Flattener:
         """Return whether a live order may be a flatten's own: to cancel it would keep the position."""
         return account_order.kind == MARKET and self.may_be_closing(account_order.account, asked_ns)
 
-    def on_market_orders(self, read: UserRead) -> None:
-        """Extend the flattens whose market orders a read shows working."""
-        for name in _accounts_at_market(read) & self._latest.keys():
+    def on_market_orders(self, listed: Iterable[AccountOrder], asked_ns: int) -> None:
+        """Extend the flattens whose market orders a list shows working."""
+        for name in _accounts_at_market(listed) & self._latest.keys() if self._latest else ():
             latest = self._latest[name]
-            latest.until_ns = max(latest.until_ns, min(read.asked_ns + int(SETTLE_S * 1e9), latest.stuck_ns))
+            latest.until_ns = max(latest.until_ns, min(asked_ns + int(SETTLE_S * 1e9), latest.stuck_ns))
 
     def on_read(self, read: UserRead, now: Instant) -> tuple[tuple[Order, ...], Outputs]:
         """Send the flattens that a read of the positions allows; return the positions, each as an open order."""
-        holding = dict.fromkeys(held.account for held in read.positions)
-        due = self._due(read.asked_ns) - _accounts_at_market(read)
+        positions = read.positions or []
+        holding = dict.fromkeys(held.account for held in positions)
+        due = self._due(read.asked_ns) - _accounts_at_market(read.shown)
         able = max(1, int(self.wire.bucket.left(now)) - 1)
         outputs: list[Output] = []
         for name in [name for name in holding if name in due and not self.may_be_closing(name, read.asked_ns)][:able]:
             outputs.extend(self._flatten(name, now))
-        return tuple(self._as_order(*held, read.asked_ns) for held in read.positions), tuple(outputs)
+        return tuple(self._as_order(*held, read.asked_ns) for held in positions), tuple(outputs)
 
     def _due(self, asked_ns: int) -> frozenset[str]:
         """Return the accounts that a read requested at `asked_ns` may flatten, and drop their requests."""
@@ -131,6 +133,10 @@ class FlattenPart(NamedTuple):
     latest: Flatten
     calls: CallStarter
     is_again: bool = False
+    reads: bool = False
+
+    def on_lost(self, now: Instant) -> Outputs:
+        return ()  # it may have left: only reads show what became of it
 
     def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
         """Apply the answer: an acceptance bounds the flatten's duration, a refusal ends it."""
@@ -160,10 +166,10 @@ class FlattenPart(NamedTuple):
         return tuple(output._replace(route=Route.FRESH) for output in outputs if isinstance(output, Call))
 
 
-def _accounts_at_market(read: UserRead) -> set[str]:
+def _accounts_at_market(listed: Iterable[AccountOrder]) -> set[str]:
     """Return the accounts with an open order that may be a market order; an order without a type may be."""
     return {
         account_order.account
-        for account_order in read.orders
+        for account_order in listed
         if account_order.kind in (MARKET, "") and account_order.order.state is not OrderState.GONE
     }

@@ -1,52 +1,77 @@
-"""The known orders of a CrossTrade user: the book, the orders' NT accounts, doubts, and closing orders.
+"""Apply to the book what CrossTrade's lists, pushes and replies to cancels show of the accounts' orders.
 
-Reads, pushes and the replies to cancels are applied here, to all of these at once; a read's facts are returned. Nothing
-here sends, except the flattens that a read's positions release.
+A list shows only what NinjaTrader knows when it is asked (docs/venues/crosstrade.md § 5); an order that NinjaTrader has
+forgotten still rests at the broker. So an order is looked up by the kit if a list alone does not prove its end.
+Nothing here sends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kill_switch.core.domain import Instant, Order, OrderState, Route
-from kill_switch.venues.crosstrade.account_reach import MAX_TROUBLE, AccountReach
-from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
+from kill_switch.core.domain import Order, OrderState
+from kill_switch.venues.crosstrade.account_reach import AccountReach
 from kill_switch.venues.crosstrade.flatten import Flattener
-from kill_switch.venues.crosstrade.replies import AccountDirectory, AccountOrder, Words, is_limited, named_orders
+from kill_switch.venues.crosstrade.replies import (
+    AccountDirectory,
+    AccountOrder,
+    is_account_unknown,
+    is_order_ended,
+    named_orders,
+)
 from kill_switch.venues.crosstrade.strike_plan import StrikePlanner
-from kill_switch.venues.crosstrade.user_read import UserRead
 from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.book import OrderBook
-from kill_switch.venues.kit.replies import Reply
-from kill_switch.venues.messages import NotReady, OrdersRead, Outputs, Ready, UnexplainedMessage
+from kill_switch.venues.kit.cancel_result import CancelResult
+from kill_switch.venues.kit.replies import Reply, ReplyOutcome
+from kill_switch.venues.messages import Outputs, UnexplainedMessage
 
 
 @dataclass(slots=True, eq=False)
 class OrderKnowledge:
-    """Apply lists, pushes and replies to the book and to all that is kept beside it."""
+    """Apply lists, pushes and replies to the book, to the plan of strikes and to the accounts in reach."""
 
     book: OrderBook
     ours: AccountDirectory
     planner: StrikePlanner
-    doubts: DoubtedOrders
     flattens: Flattener
     reach: AccountReach
-    words: Words
     _closing: dict[str, Order] = field(default_factory=dict)  # they close positions, as the latest reads showed them
+    _refused: set[str] = field(default_factory=set)  # in doubt only since a cancel that covers them was refused
 
-    def on_cancel_settled(self, account: str, order: str, reply: Reply, now: Instant) -> None:
-        """Apply the final reply to the cancel of an order, or of all of an account's orders (`order` is "")."""
-        if named := named_orders(reply):
-            self.book.note_cancelled(order_id for order_id in map(as_text, named) if order_id)
-        if order:
-            self.doubts.on_order_cancelled(account, order, reply)
-            return
-        self.flattens.on_cancels_answered(account, now)
-        if reply.ok:
-            self.planner.on_cancel_accepted(account, now)
-        theirs = (order_id for order_id in self.book.orders if self.planner.owner(order_id) == account)
-        self.doubts.on_account_cancelled(account, reply, theirs)
+    def judge_cancel(self, account: str, order: str, reply: Reply) -> CancelResult:
+        """Apply the reply to the cancel of an order, or of all of an account's orders (`order` is "").
+
+        After a refusal no list alone ends the orders that it concerns. An accepted cancel takes that back, and so it
+        does for each order that it names.
+        """
+        named = named_orders(reply)
+        ids = [order_id for each in named or () if (order_id := as_text(each))]
+        if is_account_unknown(reply):
+            self.reach.unknown[account] = reply.evidence
+        if reply.outcome is ReplyOutcome.REFUSED and (order or not self.planner.is_taken(account)):
+            self._on_refused((order,) if order else self._orders_of(account))
+        elif reply.ok:
+            theirs = self._refused & {order, *(() if order else self._orders_of(account))}
+            self._refused -= theirs
+            self.book.trust_lists((*theirs, *ids))
+            if not order:
+                self.planner.on_cancel_accepted(account, self.book.now_ns)
+                self.flattens.on_cancels_accepted(account, self.book.now_ns)
+                self.reach.unknown.pop(account, None)
+        ended = (order,) if order and is_order_ended(reply) else ()
+        return CancelResult(reply, None if named is None else len(named), ids, ended)
+
+    def _orders_of(self, account: str) -> list[str]:
+        return [order_id for order_id in self.book.orders if self.planner.owner(order_id) == account]
+
+    def _on_refused(self, ids: Iterable[str]) -> None:
+        for order_id in ids:
+            if order_id not in self.book.unproven:
+                self._refused.add(order_id)
+            self.book.note_cancel_refused(order_id)
 
     def on_push(self, message: dict[str, Any]) -> Outputs:
         """Apply an `orderUpdate`; another NT account's order is ignored."""
@@ -56,92 +81,61 @@ class OrderKnowledge:
         if not account_order.account:
             return ()
         self.planner.on_order(account_order)
-        self.doubts.on_push(account_order)
+        self._refused.discard(account_order.order.id)
         return self.book.apply_push(account_order.order)
 
-    # ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── lists ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def on_read(self, read: UserRead, now: Instant) -> Outputs:
-        """Return the facts of a read; a probe without orders yields no `OrdersRead`, because it proves nothing clear.
+    def open_orders(self, listed: Iterable[AccountOrder], asked_ns: int) -> dict[str, Order]:
+        """Note the orders of a list; return those that have not ended, by id.
 
-        A probe reads neither accounts nor positions, so it reports open orders only.
+        A terminal state ends an order in doubt. An order that closes a position is PENDING, so that no strike cancels
+        it.
         """
-        alive, outputs = self._apply(read)
-        unknown = [
-            UnexplainedMessage(self.words("order", order.id, "is in state Unknown"))
-            for order in alive
-            if order.status == "unknown"
-        ]
-        why = self.words("; ".join(read.troubles), limit=MAX_TROUBLE) if read.troubles else ""
-        if read.probe:
-            fact = OrdersRead(alive, not why, read.asked_ns, why)
-            return (*self._lane_facts(read, why), *((fact,) if alive else ()), *unknown, *outputs)
-        positions: tuple[Order, ...] = ()
-        flattened: Outputs = ()
-        if read.positioned:
-            positions, flattened = self.flattens.on_read(read, now)
-            self.planner.on_positions((held.account for held in read.positions), whole=not read.troubles)
-        lost = self.reach.report_change()
-        return (*flattened, OrdersRead((*positions, *alive), not why, read.asked_ns, why), *lost, *unknown, *outputs)
-
-    def on_failed_probe(self, why: str, reply: Reply | None) -> Outputs:
-        """Return the HTTP lane's readiness after a probe that has shown nothing."""
-        if reply is not None and is_limited(reply):
-            return ()  # another program uses the tokens up; the lane itself works
-        return (NotReady(Route.HTTP, 0, why, fatal=reply is not None and reply.key_refused),)
-
-    def _lane_facts(self, read: UserRead, why: str) -> Outputs:
-        """Return what a probe over HTTP has shown of that lane; `why` is what kept it from being complete."""
-        if read.conn is not None:
-            return ()
-        if why:
-            return (NotReady(Route.HTTP, 0, why),)
-        return () if self.reach.is_owed or self.reach.unseen else (Ready(Route.HTTP, 0),)
-
-    def _apply(self, read: UserRead) -> tuple[tuple[Order, ...], Outputs]:
-        """Apply the orders of a read to the book; return the open orders, and the book's facts.
-
-        A whole list ends every order that it lacks, except the orders that are in doubt and those of accounts out of
-        reach. An order that closes a position is PENDING, so that no strike cancels it.
-        """
-        self.flattens.on_market_orders(read)
-        alive = self._open_orders(read)
-        if not read.ordered:
-            for account_order in read.orders:
-                self.planner.on_order(account_order)
-            return tuple(alive.values()), self.book.apply_listing("orders", alive.values(), read.asked_ns, whole=False)
-        return self._apply_whole_list(read, alive)
-
-    def _open_orders(self, read: UserRead) -> dict[str, Order]:
-        """Return the orders of a read that have not ended, by id, and note the ends of the others."""
+        listed = tuple(listed)
+        self.flattens.on_market_orders(listed, asked_ns)
         alive: dict[str, Order] = {}
-        for account_order in read.orders:
+        for account_order in listed:
             order = account_order.order
+            self.planner.on_order(account_order)
             if order.state is OrderState.GONE:
                 self.book.note_end(order, cancels=False)  # a list does not state when the order ended
-            elif self._is_closing(account_order, read):
+                if order.id in self.book.unproven:
+                    self.book.remove(order.id)
+            elif order.state is OrderState.LIVE and self.flattens.is_own_order(account_order, asked_ns):
                 alive[order.id] = self._closing[order.id] = order._replace(state=OrderState.PENDING)
             else:
                 alive[order.id] = order
         return alive
 
-    def _is_closing(self, account_order: AccountOrder, read: UserRead) -> bool:
-        is_live = account_order.order.state is OrderState.LIVE
-        return is_live and self.flattens.is_own_order(account_order, read.asked_ns)
+    def kept_orders(self, listed: Iterable[AccountOrder], alive: dict[str, Order]) -> list[Order]:
+        """Return the orders that a whole list lacks and does not end: those of accounts out of reach.
 
-    def _apply_whole_list(self, read: UserRead, alive: dict[str, Order]) -> tuple[tuple[Order, ...], Outputs]:
-        shown = {account_order.order.id for account_order in read.orders} if self.book.orders else set()
+        Orders in doubt are the book's. The closing orders that the list lacks were filled.
+        """
         for order_id in [order_id for order_id in self._closing if order_id not in alive]:
             self.book.note_end(self._closing.pop(order_id)._replace(status="filled"))  # no strike cancelled it
-        kept = [
-            order for order_id, order in self.book.orders.items() if order_id not in shown and self._is_kept(order_id)
+        if not self.reach.unseen:
+            return []
+        shown = {account_order.order.id for account_order in listed}
+        return [
+            order
+            for order_id, order in self.book.orders.items()
+            if order_id not in shown
+            and order_id not in self.book.unproven
+            and self.planner.owner(order_id) in self.reach.unseen
         ]
-        kept_ids = {order.id for order in kept}
-        self.planner.on_list(read.orders, kept_ids)
-        outputs = self.book.apply_listing("orders", alive.values(), read.asked_ns, whole=True, kept=kept_ids)
-        self.book.doubted.update(dict.fromkeys(order_id for order_id in kept_ids if self.doubts.holds(order_id)))
-        return (*alive.values(), *kept), outputs
 
-    def _is_kept(self, order_id: str) -> bool:
-        """Return whether an order stays in the book although a whole list lacks it."""
-        return self.doubts.holds(order_id) or self.planner.owner(order_id) in self.reach.unseen
+    def on_whole_list(self) -> None:
+        """Forget the orders that have left the book with a whole list."""
+        self._refused &= self.book.orders.keys()
+        self.planner.on_whole_list(self.book.orders)
+
+    # ── look-ups ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def looked_up(self, data: Any, order_id: str) -> Order | None:
+        """Read the order of a look-up; None if it cannot be read. The broker may have renumbered it (§ 2)."""
+        account_order = self.ours.order(data, self.planner.owner(order_id))
+        if account_order is None or not account_order.account or not account_order.order.status:
+            return None
+        return account_order.order._replace(id=order_id)

@@ -1,19 +1,18 @@
 """Read a CrossTrade user's orders, and positions if they are to be closed, with few tokens.
 
-The adapter begins reads; each read ends in one call of `OrderKnowledge.on_read`. Nothing here concludes that an
-account is clear: the sweep does. § numbers are those of docs/venues/crosstrade.md.
+The adapter's `reader` is a `UserReader`. Nothing here concludes that an account is clear: the sweep does.
+§ numbers are those of docs/venues/crosstrade.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from kill_switch.core.domain import Instant, OrderState
+from kill_switch.core.domain import Instant, Order, Route
 from kill_switch.venues.crosstrade.account_reach import MAX_TROUBLE, AccountReach
-from kill_switch.venues.crosstrade.doubted_orders import DoubtedOrders
+from kill_switch.venues.crosstrade.flatten import Flattener
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
 from kill_switch.venues.crosstrade.replies import (
     AccountDirectory,
@@ -22,306 +21,294 @@ from kill_switch.venues.crosstrade.replies import (
     is_account_unknown,
     is_limited,
     is_offline,
-    is_order_ended,
     warning,
 )
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
-from kill_switch.venues.crosstrade.tokens import SNAPSHOT, UserWire, is_id, path_of
 from kill_switch.venues.crosstrade.user_read import UserRead
+from kill_switch.venues.crosstrade.user_wire import ALL_ORDERS, SNAPSHOT, UserWire, path_of
 from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.order_list import ListReader
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.messages import Outputs, Replied
+from kill_switch.venues.messages import NotReady, OrdersRead, Outputs, Ready, Replied, Send, UnexplainedMessage
 
+LIST = "orders"  # the book's one list
 READ_AGAIN_S = 1.0  # a slow read takes its second route no sooner: the relay to the add-on may need most of a second
 LIST_WITHIN_S = 1.5  # after this GetAllOrders over the WebSocket counts as unanswered
-MAX_LOOK_UPS = 5  # orders and accounts in doubt that one read looks up
-
-
-class Ask(NamedTuple):
-    """A request of a read: over REST, or by RPC on the connection `conn`."""
-
-    kind: str
-    target: str
-    conn: int | None = None
+HELLO = "hello"  # the id of the RPC that proves a new connection
 
 
 class Answer(NamedTuple):
-    """The reply to a request; a lost request has one without data."""
+    """The reply to a request of a read; a lost request has one without data."""
 
     reply: Reply
     status: int = 200  # of HTTP
     is_lost: bool = False
 
 
-# Requests that leave together, and facts that are known before them → their answers by number, in the order of their
-# arrival, and the moment; at last facts.
-Steps = Generator[tuple[list[Ask], Outputs], tuple[dict[int, Answer], Instant], Outputs]
-OrderSteps = Generator[tuple[list[Ask], Outputs], tuple[dict[int, Answer], Instant], tuple[Reply | None, Instant]]
-Target = tuple[str, str]  # what is looked up: an order, or "" for all of an account's, and the account
+class ReadPart(NamedTuple):
+    """A request of a read, and how the read goes on; `ReadBackRunner.report_late_list` reads the first two."""
 
-
-@dataclass(slots=True, eq=False)
-class ReadRun:
-    """A read in progress, and the answers to the requests that have left together."""
-
+    name: str
     read: UserRead
-    steps: Steps
-    answers: dict[int, Answer] = field(default_factory=dict)
-    asked: int = 0
+    go_on: Callable[[Answer, Instant], Outputs]
+    reads: bool = True
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        return self.go_on(Answer(reply, replied.status), now)
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        return self.go_on(Answer(Reply(ReplyOutcome.NO_ANSWER, why or "lost"), is_lost=True), now)
+
+    def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
+        return self.go_on(Answer(reply), now)
+
+    def on_lost(self, now: Instant) -> Outputs:
+        return self.go_on(Answer(Reply(ReplyOutcome.NO_ANSWER, "no answer"), is_lost=True), now)
 
 
-@dataclass(slots=True, eq=False)
-class UserReader:
+class UserReader(ListReader):
     """Carry out reads of all the user's orders.
 
     A single token covers every NT account, by `GET /orders` (an inferred path) or `GetAllOrders` over the WebSocket.
     Without either, each account's list is requested. Positions are requested after the orders have come, so that an
     order that fills between the two shows as a position.
 
-    The kit's read-backs do not serve: an empty list is no proof without a snapshot, and NT accounts are looked up too.
     A list covers only the accounts that NinjaTrader shows at that moment. So an empty list is complete only if a
-    snapshot, requested after it, shows each of our accounts connected to its broker. And each order and account in
-    doubt (`DoubtedOrders`) is looked up. A sweep needs two clean reads, which puts its last list between two snapshots.
+    snapshot, requested after it, shows each of our accounts connected to its broker. A sweep needs two clean reads,
+    which puts its last list between two snapshots. Each account in doubt is looked up by its own list, and each order
+    in doubt by the kit.
 
-    A request that is refused for want of tokens is repeated from the queue, after the cancels that wait. A read that
-    begins while cancels wait requests nothing, and ends with that reason.
+    A read that begins while cancels wait in the queue requests nothing, and ends with that reason.
     """
 
-    wire: UserWire
-    ours: AccountDirectory
-    doubts: DoubtedOrders
-    turns: RequestQueue
-    knowledge: OrderKnowledge  # gets each read that has ended
-    reach: AccountReach  # gets each snapshot
-    positions: bool  # positions are read too
-    has_path: bool = True  # REST has GET /orders
-    has_rpc: bool = True  # the WebSocket has GetAllOrders
-    _repeated: dict[ReadRun, None] = field(default_factory=dict)  # reads with requests in the queue
-    _count: int = 0
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.has_path = True  # REST has GET /orders
+        self.has_rpc = True  # the WebSocket has GetAllOrders
+        self._count = 0
 
-    def begin(self, read: UserRead, now: Instant) -> Outputs:
-        """Begin a read; a read whose requests wait in the queue ends first, because the new read replaces it."""
+    def use(
+        self,
+        wire: UserWire,
+        ours: AccountDirectory,
+        queue: RequestQueue,
+        knowledge: OrderKnowledge,
+        reach: AccountReach,
+        flattens: Flattener,
+    ) -> None:
+        """Set the venue's own parts; call it once, before anything else."""
+        self.wire = wire
+        self._ours = ours
+        self._queue = queue
+        self._knowledge = knowledge
+        self._reach = reach
+        self._flattens = flattens
+
+    def read(self, now: Instant, *, urgent: bool) -> Outputs:
         outputs: Outputs = ()
-        if not read.probe:
-            for before in self._repeated:
-                before.steps.close()
-                outputs += self._end(before.read, now, why="another read takes its place")
-            self._repeated.clear()
-            self.turns.drop_reads()
-            if waiting := self.turns.cancels:
-                why = f"{waiting} cancel(s) wait for a request token: nothing was read"
-                return (*outputs, *self._end(read, now, why=why))
-        run = ReadRun(read, self._steps(read, now))
-        return (*outputs, *self._advance(run, None, now))
+        for call in self._queue.take_reads():
+            lose = call.on_loss or call.part.on_loss
+            outputs += lose(call, "another read takes its place", now)
+        read = UserRead(now.mono_ns, {LIST})
+        if waiting := self._queue.cancels:
+            read.list_whys.append(f"{waiting} cancel(s) wait for a request token: nothing was read")
+            return (*outputs, *self._end(read, now))
+        return (*outputs, *self._request_orders(read, now))
 
-    # ── requests and answers ──────────────────────────────────────────────────────────────────────────────────────
+    def probe(self, now: Instant) -> Outputs:
+        return self._request_orders(UserRead(now.mono_ns, {LIST}, urgent=False), now)
 
-    def _advance(self, run: ReadRun, answers: dict[int, Answer] | None, now: Instant) -> Outputs:
-        """Carry out the next step of a read: send the requests that it asks for, or return the facts of its end."""
-        try:
-            asks, facts = next(run.steps) if answers is None else run.steps.send((answers, now))
-        except StopIteration as end:
-            outputs: Outputs = end.value or ()  # a read that was replaced has no facts
-            return outputs
-        run.asked, run.answers = len(asks), {}
-        for number, ask in enumerate(asks):
-            facts += self._ask(ReadPart(self, run, number), ask, now)
-        return facts
+    # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _ask(self, part: ReadPart, ask: Ask, now: Instant) -> Outputs:
-        if ask.conn is not None:
-            self._count += 1
-            tag = f"r{self._count}"
-            frame = self.wire.rpc(ask.conn, tag, ask.target, {}, part, now)
-            return (frame, self.wire.timers.start(LIST_WITHIN_S, partial(self._on_silence, tag, ask.conn, part)))
-        is_probe = part.run.read.probe
-        once = is_probe or self.wire.bucket.contended(now)
-        again_s = None if once else max(READ_AGAIN_S, self.wire.second_route.read_s)
-        return self.wire.get(ask.kind, ask.target, part, now, urgent=not is_probe, again_s=again_s)
+    def _get(
+        self, kind: str, target: str, read: UserRead, go_on: Callable[[Answer, Instant], Outputs], now: Instant
+    ) -> Outputs:
+        once = not read.urgent or self.wire.bucket.contended(now)
+        again_s = None if once else max(READ_AGAIN_S, self._second_route.read_s)
+        part = ReadPart(kind, read, go_on)
+        return self.wire.get(kind, target, part, now, urgent=read.urgent, again_s=again_s)
+
+    def _request_orders(self, read: UserRead, now: Instant) -> Outputs:
+        """Request a read's orders in the way that is left: over REST, the WebSocket, or account by account."""
+        if self.has_path:
+            return self._get("orders", ALL_ORDERS, read, partial(self._on_orders, read), now)
+        conn = self.wire.carrier(now)
+        if not self.has_rpc or conn is None:
+            return self._request_each(read, now)
+        self._count += 1
+        tag, read.over_ws = f"r{self._count}", True
+        part = ReadPart("rpc", read, partial(self._on_rpc, read))
+        frame = self.wire.rpc(conn, tag, "GetAllOrders", {}, part, now)
+        return (frame, self.wire.timers.start(LIST_WITHIN_S, partial(self._on_silence, tag, conn, part)))
 
     def _on_silence(self, tag: str, conn: int, part: ReadPart, now: Instant) -> Outputs:
         """Go on without the RPC of this id if it is not answered yet."""
         return () if self.wire.frames.take(tag, conn) is None else part.on_lost(now)
 
-    def answer(self, part: ReadPart, answer: Answer, now: Instant) -> Outputs:
-        """Process the answer to a request; the last of those that left together leads to the next step."""
-        run = part.run
-        run.answers[part.number] = answer
-        if len(run.answers) < run.asked:
-            return ()
-        return self._advance(run, run.answers, now)
+    def _request_each(self, read: UserRead, now: Instant, doubted: Iterable[str] = ()) -> Outputs:
+        """Request the list of each account; with `doubted`, of these accounts alone."""
+        names = dict.fromkeys(doubted or self._ours.names)
+        kind, missing = "look" if doubted else "list", set(names)
 
-    def queue(self, part: ReadPart, call: PendingCall, now: Instant) -> Outputs:
-        """Repeat a request that was refused for want of tokens, from the queue."""
-        self._repeated[part.run] = None
-        return self.turns.queue_read(partial(self._repeat, part.run, call), now)
+        def take(name: str, answer: Answer, at: Instant) -> Outputs:
+            missing.discard(name)
+            why = self._add(read, self._ours.orders(answer.reply.data, name), answer.reply)
+            if is_account_unknown(answer.reply):
+                self._reach.unknown[name] = answer.reply.evidence
+            elif doubted and not why:
+                self._reach.unknown.pop(name, None)
+            if why and not doubted:
+                read.list_whys.append(f"{name}: {why}")
+            if missing:
+                return ()
+            return self._end(read, at) if doubted else self._on_listed(read, at)
 
-    def _repeat(self, run: ReadRun, call: PendingCall, now: Instant) -> Outputs:
-        self._repeated.pop(run, None)
-        return self.wire.calls.start_call(call.kind, call.build, now, urgent=True, context=call.part)
-
-    def rpc_orders(self, reply: Reply) -> AccountOrders | None:
-        """Return the list in an RPC's reply, None if it has none."""
-        listed = self.ours.orders(reply.data) if reply.ok else None
-        return listed if listed is not None and (listed.orders or not listed.why) else None
+        requests = [self._get(kind, f"{path_of(name)}/orders", read, partial(take, name), now) for name in names]
+        return tuple(output for outputs in requests for output in outputs)
 
     # ── the steps of a read: orders, positions, accounts, doubts ──────────────────────────────────────────────────
 
-    def _steps(self, read: UserRead, now: Instant) -> Steps:
-        refused, now = yield from self._list_orders(read, now)
-        if read.troubles:
-            return self._end(read, now, refused)
-        read.ordered = True
-        self.doubts.on_list(read.orders)
-        if read.probe:  # it ends without waiting for its one look-up, which may spare a later kill's read that look-up
-            facts = self.knowledge.on_read(read, now)
-            doubts = self._unlisted_doubts(read, 1) if self.wire.bucket.spare(now, 1) else []
-            if not doubts:
-                return facts
-            answers, now = yield [_look_up(target) for target in doubts], facts
-            self._apply_look_ups(doubts, answers, read)
-            return ()
-        if self.positions:
-            answers, now = yield [Ask("positions", "/v1/api/positions")], ()
-            self._apply_positions(answers[0], read)
-        if not read.troubles and not read.left:
-            answers, now = yield [Ask("reach", SNAPSHOT)], ()  # whether empty lists have covered every account
-            self._apply_snapshot(answers[0].reply, read)
-            if not read.troubles:
-                doubts = self._unlisted_doubts(read, max(1, min(MAX_LOOK_UPS, int(self.wire.bucket.left(now)) - 1)))
-                if doubts:
-                    answers, now = yield [_look_up(target) for target in doubts], ()
-                    self._apply_look_ups(doubts, answers, read)
-                read.add_trouble(self.doubts.why())
-        return self.knowledge.on_read(read, now)
-
-    def _end(self, read: UserRead, now: Instant, refused: Reply | None = None, why: str = "") -> Outputs:
-        """End a read as incomplete; its orders so far are still reported. `refused` is the reply that refused it."""
-        read.add_trouble(why)
-        if read.probe and not read.orders:
-            return self.knowledge.on_failed_probe(self.wire.words("; ".join(read.troubles), limit=MAX_TROUBLE), refused)
-        return self.knowledge.on_read(read, now)
-
-    def _list_orders(self, read: UserRead, now: Instant) -> OrderSteps:
-        """Request a read's orders in the way that is left: over REST, the WebSocket, or account by account.
-
-        Return the reply that refused the list of all orders, else None; and the moment.
-        """
-        if self.has_path:
-            answers, now = yield [Ask("orders", "/v1/api/orders")], ()
-            answer = answers[0]
-            if answer.status != 404:
-                return self._apply_list(self.ours.orders(answer.reply.data), answer.reply, read), now
+    def _on_orders(self, read: UserRead, answer: Answer, now: Instant) -> Outputs:
+        if answer.status == 404:
             self.has_path = False
-        conn = self.wire.carrier(now)
-        if self.has_rpc and conn is not None:
-            read.conn = conn
-            answers, now = yield [Ask("rpc", "GetAllOrders", conn)], ()
-            answer = answers[0]
-            listed = self.rpc_orders(answer.reply)
-            if listed is not None:
-                return self._apply_list(listed, answer.reply, read), now
+            return self._request_orders(read, now)
+        return self._on_list(read, self._ours.orders(answer.reply.data), answer.reply, now)
+
+    def _on_rpc(self, read: UserRead, answer: Answer, now: Instant) -> Outputs:
+        listed = self._rpc_orders(answer.reply)
+        if listed is None:
             self.has_rpc = answer.is_lost or is_limited(answer.reply) or is_offline(answer.reply)
-        names = self.ours.names
-        answers, now = yield [_look_up(("", name), "list") for name in names], ()
-        for number, answer in answers.items():
-            why = self._apply_account_list(names[number], answer.reply, read)
-            read.add_trouble(why and f"{names[number]}: {why}")
-        return None, now
+            read.over_ws = False
+            return self._request_each(read, now)
+        return self._on_list(read, listed, answer.reply, now)
 
-    def _apply_list(self, listed: AccountOrders, reply: Reply, read: UserRead) -> Reply | None:
-        """Apply the list of all accounts; return the reply if it is a refusal."""
-        read.orders.extend(listed.orders)
-        read.add_trouble((warning(reply.data, self.wire.words) or listed.why) if reply.ok else reply.evidence)
-        return None if reply.ok else reply
+    def _rpc_orders(self, reply: Reply) -> AccountOrders | None:
+        """Return the list in an RPC's reply, None if it has none."""
+        listed = self._ours.orders(reply.data) if reply.ok else None
+        return listed if listed is not None and (listed.orders or not listed.why) else None
 
-    def _apply_account_list(self, name: str, reply: Reply, read: UserRead) -> str:
-        """Apply the list of one account; return why it may not be whole."""
-        if is_account_unknown(reply):
-            self.doubts.on_account_unknown(name, reply.evidence)
-        listed = self.ours.orders(reply.data, name)
-        read.orders.extend(listed.orders)
+    def _on_list(self, read: UserRead, listed: AccountOrders, reply: Reply, now: Instant) -> Outputs:
+        read.refusal = None if reply.ok else reply
+        if why := self._add(read, listed, reply):
+            read.list_whys.append(why)
+        return self._on_listed(read, now)
+
+    def _add(self, read: UserRead, listed: AccountOrders, reply: Reply) -> str:
+        """Add a list's orders to a read, those beside an error too; return why the list may not be whole."""
+        read.shown.extend(listed.orders)
+        read.orders.update(self._knowledge.open_orders(listed.orders, read.asked_ns))
         return (warning(reply.data, self.wire.words) or listed.why) if reply.ok else reply.evidence
 
-    def _apply_positions(self, answer: Answer, read: UserRead) -> None:
+    def _on_listed(self, read: UserRead, now: Instant) -> Outputs:
+        if read.list_whys or not read.urgent:
+            return self._end(read, now)
+        if self._flattens.is_on:
+            return self._get("positions", "/v1/api/positions", read, partial(self._on_positions, read), now)
+        return self._check_accounts(read, now)
+
+    def _on_positions(self, read: UserRead, answer: Answer, now: Instant) -> Outputs:
         reply, why = answer.reply, answer.reply.evidence
         if reply.ok:
-            read.positions, why = self.ours.positions(reply.data)
-            read.positioned = not why or bool(read.positions)
+            positions, why = self._ours.positions(reply.data)
+            read.positions = None if why and not positions else positions
             why = warning(reply.data, self.wire.words) or why
-        read.add_trouble(why if answer.is_lost else why and f"positions: {why}")
+        if why:
+            read.troubles.append(why if answer.is_lost else f"positions: {why}")
+        return self._check_accounts(read, now)
 
-    def _apply_snapshot(self, reply: Reply, read: UserRead) -> None:
-        why = reply.evidence
+    def _check_accounts(self, read: UserRead, now: Instant) -> Outputs:
+        """Request the snapshot that shows whether empty lists have covered every account."""
+        if read.troubles or read.left:
+            return self._end(read, now)
+        return self._get("reach", SNAPSHOT, read, partial(self._on_snapshot, read), now)
+
+    def _on_snapshot(self, read: UserRead, answer: Answer, now: Instant) -> Outputs:
+        reply, why = answer.reply, answer.reply.evidence
         if reply.ok:
-            read.add_trouble(describe_unreached(self.reach.on_read_snapshot(reply.data)))
+            if unreached := describe_unreached(self._reach.on_read_snapshot(reply.data)):
+                read.troubles.append(unreached)
             why = warning(reply.data, self.wire.words)
-        read.add_trouble(why and f"accounts: {why}")
+        if why:
+            read.troubles.append(f"accounts: {why}")
+        if read.troubles or not self._reach.unknown:
+            return self._end(read, now)
+        return self._request_each(read, now, tuple(self._reach.unknown))
 
-    # ── doubts ────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _unlisted_doubts(self, read: UserRead, most: int) -> list[Target]:
-        """Return at most `most` of the accounts and unlisted orders in doubt; later reads look up the others."""
-        listed = {account_order.order.id for account_order in read.orders} if self.doubts.orders() else set()
-        targets = [("", name) for name in self.doubts.accounts()]
-        targets += [
-            (order_id, account)
-            for order_id, account in self.doubts.orders().items()
-            if account in self.ours.names and order_id not in listed and is_id(order_id)
-        ]
-        return targets[:most]
+    def _end(self, read: UserRead, now: Instant) -> Outputs:
+        why = self.wire.words("; ".join(read.list_whys), limit=MAX_TROUBLE) if read.list_whys else ""
+        alive = [*read.orders.values()]
+        if not why:
+            alive += self._knowledge.kept_orders(read.shown, read.orders)
+        unknown = tuple(
+            UnexplainedMessage(self.wire.words("order", order.id, "is in state Unknown"))
+            for order in alive
+            if order.status == "unknown"
+        )
+        if not read.urgent:
+            return (*self._end_probe(read, alive, why, now), *unknown)
+        flattened: Outputs = ()
+        if read.positions is not None:
+            positions, flattened = self._flattens.on_read(read, now)
+            self._knowledge.planner.on_positions(
+                (held.account for held in read.positions), whole=not (read.troubles or read.list_whys)
+            )
+            read.orders = {order.id: order for order in (*positions, *alive)}
+        is_empty = not (read.left or why or read.troubles)
+        if is_empty and (unheard := self._reach.why_unknown()):
+            read.troubles.append(unheard)
+        if read.troubles:
+            read.troubles[:] = [self.wire.words("; ".join(read.troubles), limit=MAX_TROUBLE)]
+        facts = self.read_backs.take_list(read, LIST, alive, why, now)
+        return (*flattened, *facts, *self._reach.report_change(), *unknown)
 
-    def _apply_look_ups(self, targets: list[Target], answers: dict[int, Answer], read: UserRead) -> None:
-        for number, answer in answers.items():
-            order, account = targets[number]
-            if order:
-                self.doubts.on_look_up(order, self._apply_order(order, account, answer.reply, read))
-            elif not self._apply_account_list(account, answer.reply, read):
-                self.doubts.on_account_shown(account)
+    def _end_probe(self, read: UserRead, alive: list[Order], why: str, now: Instant) -> Outputs:
+        """End a probe, which proves no account clear: it reads neither accounts nor positions."""
+        if why and not read.shown:
+            if read.refusal is not None and is_limited(read.refusal):
+                return ()  # another program uses the tokens up; the lane itself works
+            return (NotReady(Route.HTTP, 0, why, fatal=read.refusal is not None and read.refusal.key_refused),)
+        found = self.book.apply_listing(LIST, alive, read.asked_ns, whole=not why)
+        orders = tuple(alive if why else self.book.orders.values())
+        lane: Outputs = ()
+        if not read.over_ws:
+            is_proven = not (self._reach.is_owed or self._reach.unseen)
+            lane = (NotReady(Route.HTTP, 0, why),) if why else (Ready(Route.HTTP, 0),) if is_proven else ()
+        fact = (OrdersRead(orders, not why, read.asked_ns, why),) if orders else ()
+        return (*lane, *fact, *found, *self.read_backs.look_over(now))
 
-    def _apply_order(self, order: str, account: str, reply: Reply, read: UserRead) -> str:
-        """Apply the look-up of an order of an account; return what it has shown."""
-        if is_account_unknown(reply):
-            self.doubts.on_account_unknown(account, reply.evidence)
-        if is_order_ended(reply):
-            self.doubts.on_ended(order)
-        if not reply.ok:
-            return reply.evidence
-        account_order = self.ours.order(reply.data, account)
-        if account_order is None or not account_order.account or not account_order.order.status:
-            return "the order cannot be read"
-        # the broker may have renumbered the order (§ 2)
-        account_order = account_order._replace(order=account_order.order._replace(id=order))
-        if account_order.order.state is OrderState.GONE:
-            self.doubts.on_ended(order)
-        else:
-            read.orders.append(account_order)
-        return f"it is {account_order.order.status}"
+    # ── a new connection ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def greet(self, conn: int, now: Instant) -> Send:
+        """Return the RPC that proves a new connection: a harmless read that goes through to the add-on."""
+        self.has_rpc = True
+        read = UserRead(now.mono_ns, {LIST}, urgent=False, over_ws=True)
+        return self.wire.rpc(conn, HELLO, "GetAllOrders", {}, HelloPart(self, read, conn), now)
+
+    def on_greeted(self, read: UserRead, conn: int, reply: Reply, now: Instant) -> Outputs:
+        """Apply the reply to the greeting: any proves the connection; it may show orders, or the add-on offline."""
+        ready = Ready(Route.WS, conn)
+        self.book.start_pushes(conn, read.asked_ns)
+        if is_offline(reply):
+            return (ready, NotReady(Route.HTTP, 0, reply.evidence))
+        listed = self._rpc_orders(reply)
+        if listed is None:
+            self.has_rpc = is_limited(reply)
+            return (ready,)
+        return (ready, *self._on_list(read, listed, reply, now))
 
 
-def _look_up(target: Target, kind: str = "look") -> Ask:
-    order, account = target
-    return Ask(kind, f"{path_of(account)}/orders/{order}" if order else f"{path_of(account)}/orders")
-
-
-class ReadPart(NamedTuple):
-    """A request of a read, by its number among those that have left together."""
+class HelloPart(NamedTuple):
+    """The RPC that proves a new connection."""
 
     reader: UserReader
-    run: ReadRun
-    number: int
-
-    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        if is_limited(reply) and not self.run.read.probe:
-            return self.reader.queue(self, call, now)
-        return self.reader.answer(self, Answer(reply, replied.status), now)
-
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return self.reader.answer(self, Answer(Reply(ReplyOutcome.NO_ANSWER, why or "lost"), is_lost=True), now)
+    read: UserRead
+    conn: int
+    reads: bool = True
 
     def on_frame_reply(self, reply: Reply, now: Instant) -> Outputs:
-        return self.reader.answer(self, Answer(reply), now)
+        return self.reader.on_greeted(self.read, self.conn, reply, now)
 
     def on_lost(self, now: Instant) -> Outputs:
-        """Go on without the answer to an RPC, because it is late or the connection is gone."""
-        return self.reader.answer(self, Answer(Reply(ReplyOutcome.NO_ANSWER, "no answer"), is_lost=True), now)
+        return ()

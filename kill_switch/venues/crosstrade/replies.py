@@ -94,6 +94,7 @@ def list_reply(status: int | None, body: object, words: Words) -> Reply:
         body = {"success": True, **body}
     reply = command_reply(status, body, words)
     is_list = status in (None, 200) and named_orders(reply) is None
+    reply = reply._replace(not_found=is_order_ended(reply))  # else the text is not about the order that is looked up
     return reply._replace(outcome=ReplyOutcome.REFUSED) if reply.ok and not is_list else reply
 
 

@@ -1,15 +1,16 @@
 """The queue of CrossTrade requests that wait for a token: cancels first, in their order, then reads.
 
-The striker puts in cancels that the venue has refused or that no token is left for, the reader its refused requests.
-The adapter gives it the timer `TURN`. Each cancelled target waits at most once: a later request replaces the earlier.
+The striker puts in cancels that the venue has refused or that no token is left for, the adapter the refused requests
+of reads. The adapter gives it the timer `TURN`. Each target of a cancel waits at most once: a later one replaces it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from kill_switch.core.domain import Instant
 from kill_switch.venues.crosstrade.tokens import TURN_S, CrossTradeLimits
+from kill_switch.venues.kit.calls import CallStarter, PendingCall
 from kill_switch.venues.messages import Outputs, WakeAfter
 
 TURN = "turn"  # the timer's tag
@@ -30,11 +31,12 @@ class RequestQueue:
     No two gaps are alike: of two programs in step, the later one would never find a token.
     """
 
-    def __init__(self, limits: CrossTradeLimits) -> None:
+    def __init__(self, limits: CrossTradeLimits, calls: CallStarter) -> None:
         self._limits = limits
-        self._cancels: dict[str, tuple[int, SendRequest]] = {}  # by target, with the rank: the lower goes first
-        self._out: set[str] = set()  # targets whose cancel was sent from here and is not answered
-        self._reads: list[SendRequest] = []
+        self._calls = calls
+        self._cancels: dict[Hashable, tuple[int, SendRequest]] = {}  # by target, with the rank: the lower goes first
+        self._out: set[Hashable] = set()  # targets whose cancel was sent from here and is not answered
+        self._reads: list[PendingCall] = []
         self._sent_ns = 0  # when the latest request was sent, monotonic
         self._due_ns = 0  # when the timer fires; 0: none is set
         self._count = 0
@@ -44,13 +46,13 @@ class RequestQueue:
         """How many cancels wait, or were sent from the queue and are not answered."""
         return len(self._cancels) + len(self._out)
 
-    def queue_cancel(self, target: str, rank: int, send: SendRequest, now: Instant) -> Outputs:
+    def queue_cancel(self, target: Hashable, rank: int, send: SendRequest, now: Instant) -> Outputs:
         """Queue a cancel; within a rank the longest wait goes first. Call `drop` when it is answered."""
         self._out.discard(target)
         self._cancels[target] = (rank, send)
         return self._set_timer(now)
 
-    def drop(self, target: str) -> None:
+    def drop(self, target: Hashable) -> None:
         """Remove a cancel that is answered or not needed any more."""
         self._out.discard(target)
         self._cancels.pop(target, None)
@@ -60,14 +62,15 @@ class RequestQueue:
         self._out.clear()
         self._cancels.clear()
 
-    def queue_read(self, send: SendRequest, now: Instant) -> Outputs:
-        """Queue a request of a read; it is sent when no cancel waits."""
-        self._reads.append(send)
+    def queue_read(self, call: PendingCall, now: Instant) -> Outputs:
+        """Queue a refused request of a read; it is sent again when no cancel waits."""
+        self._reads.append(call)
         return self._set_timer(now)
 
-    def drop_reads(self) -> None:
-        """Remove the requests of reads: a newer read replaces them."""
-        self._reads.clear()
+    def take_reads(self) -> list[PendingCall]:
+        """Remove the requests of reads and return them: a newer read replaces theirs."""
+        reads, self._reads = self._reads, []
+        return reads
 
     def on_timer(self, now: Instant) -> Outputs:
         """Send the next request, unless a Retry-After is still running."""
@@ -84,7 +87,10 @@ class RequestQueue:
             self._out.add(target)
             outputs = send(now)
         elif self._reads:
-            outputs = self._reads.pop(0)(now)
+            call = self._reads.pop(0)
+            outputs = self._calls.start_call(
+                call.kind, call.build, now, urgent=True, context=call.part, on_loss=call.on_loss
+            )
         return (*outputs, *self._set_timer(now))
 
     def _set_timer(self, now: Instant) -> Outputs:

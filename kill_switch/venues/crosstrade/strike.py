@@ -1,346 +1,322 @@
-"""Carry out CrossTrade strikes: a WebSocket frame for each cancel, and its REST twin where the frame is not answered.
+"""Carry out CrossTrade strikes by the kit's striker, as far as the user has request tokens for their commands.
 
-The adapter begins strikes and hands over replies, losses and timers; a strike of several NT accounts ends in one
-answer. Which accounts and orders are cancelled is decided by `strike_plan`, never here.
-§ numbers are those of docs/venues/crosstrade.md.
+A strike has one cancel for each NT account, and cancels by id beside them. Which of these are sent is decided by
+`strike_plan`, never here. § numbers are those of docs/venues/crosstrade.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
+from typing import Any, NamedTuple
 
-from kill_switch.core.domain import CancelOutcome, Instant
-from kill_switch.venues.crosstrade.cancel_part import CancelPart, CrossTradeStrike
+from kill_switch.core.domain import CancelOutcome, Instant, Route
 from kill_switch.venues.crosstrade.replies import is_limited, is_offline
 from kill_switch.venues.crosstrade.request_queue import RequestQueue
-from kill_switch.venues.crosstrade.tokens import READ_KEEPS, UserWire, path_of, rpc_frame, single_target
-from kill_switch.venues.kit.calls import Build
+from kill_switch.venues.crosstrade.tokens import READ_KEEPS
+from kill_switch.venues.crosstrade.user_wire import UserWire
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.messages import CancelAnswered, Output, Outputs, PrepareFrame, Send, UnexplainedMessage
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker
+from kill_switch.venues.kit.strike_tally import StrikeTally
+from kill_switch.venues.messages import CancelAnswered, Output, Outputs, Send
+from kill_switch.venues.request import Request
 
-CANCEL = "CancelOrders"  # the RPC that cancels all of an NT account's orders (§ 4)
 SECONDS_PER_S = 2.0  # second copies per second once the tokens are spent: the rest of the 3 that come back is for reads
 SILENT_S = 0.5  # without any reply by then the frames have not arrived, and have cost nothing
-SETTLE_S = 1.0  # how long a failed REST twin waits for the WebSocket's reply
 LAST_AGAIN_S = 3.2  # before the second copy of a queued cancel: longer than the lane awaits the first copy's answer
 
 
-@dataclass(slots=True, eq=False)
-class CrossTradeStriker:
-    """Carry out strikes.
+class Target(NamedTuple):
+    """What one cancel is for: an order, or all of an account's orders."""
 
-    The kit's striker does not serve: each copy needs a token, and a cancel without a token waits in a queue.
+    account: str
+    order: str = ""
+
+
+class UserStrike(StrikeTally):
+    """A strike; its answer names the NT accounts whose cancel the venue has not accepted."""
+
+    __slots__ = ("_failed", "accounts", "framed", "short")
+
+    def __init__(self, made_ns: int, accounts: Sequence[str] = ()) -> None:
+        super().__init__(made_ns)
+        self.accounts = accounts
+        self.framed: list[TokenPart] = []  # its account-wide cancels that have left as frames
+        self.short = False  # a cancel was refused for want of tokens: cancels that are not sent yet go into the queue
+        self._failed: dict[str, str] = {}  # account → evidence
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether a reply over the WebSocket has come."""
+        return any(part.conn is None for part in self.framed)
+
+    def note_failure(self, account: str, evidence: str) -> None:
+        """Note that an account's cancel was not accepted."""
+        self._failed[account] = evidence
+
+    def _describe_failure(self) -> str:
+        failed = [name for name in self.accounts if name in self._failed]
+        if len(self.accounts) < 2 or not failed:
+            return super()._describe_failure()
+        return f"not accepted for {', '.join(failed)}: {self._failed[failed[0]]}"
+
+
+class TokenPart(CommandPart):
+    """A single cancel of a strike."""
+
+    __slots__ = ("again_s", "from_queue", "rank", "target", "user_strike")
+    _striker: TokenStriker
+
+    def __init__(self, striker: TokenStriker, strike: UserStrike, command: CancelCommand, target: Target) -> None:
+        super().__init__(striker, strike, command)
+        self.user_strike = strike
+        self.target = target
+        self.rank = 2 if target.order else 0  # in the queue: the lower goes first
+        self.again_s = 0.0  # until its next copy leaves
+        self.from_queue = False  # it was sent from the queue
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether its request, if it is not sent yet, must wait in the queue."""
+        return self.user_strike.short and not self.from_queue
+
+    def on_overdue(self, now: Instant) -> Outputs:
+        return self._striker.on_overdue(self, now)
+
+
+class TokenStriker(Striker):
+    """The kit's striker where each copy of a command needs a token.
 
     As many cancels are sent at once as there are tokens by our count. The WebSocket carries as many of them as may be
-    refused without ending the session, REST carries the others. The first refusal for want of tokens ends the burst:
-    refused and unsent cancels then go over REST, from the queue.
+    refused without ending the session, REST carries the others. Second copies wait for a token each. The first refusal
+    for want of tokens ends the burst: refused and unsent cancels then go over REST, from the queue.
     """
 
-    wire: UserWire
-    accounts: tuple[str, ...]
-    turns: RequestQueue
-    settled: Callable[[str, str, Reply, Instant], None]  # gets the final reply to each cancel: account, order or ""
-    answered: Callable[[int], None]  # gets the moment, monotonic, at which a strike was made that is now answered
-    _cancels: dict[str, Build] = field(init=False)
-    _parts: dict[CancelPart, None] = field(default_factory=dict)  # account-wide ones with a frame, not settled
-    _waiting: dict[str, CancelPart] = field(default_factory=dict)  # queued, or sent from there, unanswered; by target
-    _latest: CrossTradeStrike = field(default_factory=lambda: CrossTradeStrike(()))
-    _count: int = 0
-    _next: Send | None = None  # the prepared first frame of the next strike
-    _first: Send | None = None  # the first frame of the coming strike, which was sent early
+    _wire: UserWire
+    _queue: RequestQueue
 
-    def __post_init__(self) -> None:
-        self._cancels = {name: self.wire.build("POST", f"{path_of(name)}/orders/cancel") for name in self.accounts}
-        for build in self._cancels.values():
-            _ = build(Instant(0, 0)).wire  # rendered now, so that a kill only writes
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self._waiting: dict[Target, TokenPart] = {}  # queued, or sent from there, unanswered
+        self._latest = UserStrike(0)
 
-    def drop_strikes(self) -> None:
-        """Drop the strikes in progress: none of their twins is sent any more."""
-        self._parts.clear()
+    def use(self, wire: UserWire, queue: RequestQueue) -> None:
+        """Set the venue's own parts; call it once, before anything else."""
+        self._wire = wire
+        self._queue = queue
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether cancels are queued."""
+        return bool(self._waiting)
+
+    def drop(self) -> None:
+        super().drop()
         self._waiting.clear()
-        self.turns.drop_cancels()
-        self._latest = CrossTradeStrike(())
+        self._queue.drop_cancels()
+        self._latest = UserStrike(0)
 
-    def prebuilt_frame(self, now: Instant) -> Send | None:
-        """Return the first frame of a strike on every account, which the caller sends now; None if there is none.
+    # ── the burst ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-        The `strike` that follows yields the same object first, or abandons the frame.
-        """
-        conn = self.wire.carrier(now)
-        if conn is None or self._waiting:
-            return None
-        if self._next is None or self._next.conn != conn:
-            self.prepare(conn)
-        self._first = self._next
-        return self._first
+    def abandon_begun(self, now: Instant) -> None:
+        """Forget the frame that was sent early, because the strike does not begin with it; its reply is ignored."""
+        if isinstance(self._begun, Send) and self._next is not None:
+            self._wire.note_sent([tag_of(self._next[1])], now)
+        self._begun = self._next = None
 
-    def prepare(self, conn: int) -> PrepareFrame:
-        """Build the first frame of the next strike on this connection."""
-        text = rpc_frame(CANCEL, {"account": self.accounts[0]}, f"k{self._count + 1}-0")
-        self._next = Send(conn, text, command=True)
-        return PrepareFrame(conn, text)
-
-    def strike(
+    def strike_targets(
         self,
-        chosen: tuple[str, ...],
-        singles: list[tuple[str, str]],
+        commands: dict[Target, CancelCommand],
         now: Instant,
         *,
         kill: bool,
-        holding: Callable[[], Collection[str]],
+        holding: Collection[str],
         idle: str,
-    ) -> Outputs:
-        """Strike the `chosen` accounts, and the orders in `singles`: NT account and order id.
+    ) -> Iterator[Output]:
+        """Yield the cancels of a strike, account-wide ones first.
 
         `kill`: it is a kill's first strike, of which at least one cancel is sent at once. Of the accounts that have to
-        wait in the queue, those that `holding` returns go first: they are known to have orders. `idle` is the reason
-        why no account is chosen, "" if any is.
+        wait in the queue, those of `holding` go first: they are known to have orders. `idle` is the reason why no
+        account is cancelled account-wide, "" if any is.
         """
-        first, self._first = self._first, None
-        if first is not None and chosen != self.accounts:
-            self.wire.note_sent(first.conn, f"k{self._count + 1}-0", now)
-            first, self._count = None, self._count + 1  # the early frame keeps its id, and its reply is discarded
+        begun, self._begun = self._begun, None
         if not kill and self._waiting:  # cancels in the queue are in progress
-            chosen = tuple([name for name in chosen if f"{name} " not in self._waiting])
-            singles = [
-                (account, order_id)
-                for account, order_id in singles
-                if f"{account} " not in self._waiting and f"{account} {order_id}" not in self._waiting
-            ]
-            if not chosen and not singles:
+            commands = {
+                target: command
+                for target, command in commands.items()
+                if target not in self._waiting and Target(target.account) not in self._waiting
+            }
+            if not commands:
                 text = f"{len(self._waiting)} cancel(s) leave one by one already"
-                return (CancelAnswered(CancelOutcome.UNKNOWN, text),)
-        parts = self._begin(chosen, singles, now)
-        conn, room = self.wire.newest, self.wire.room(now)
-        left = max(1, int(self.wire.bucket.left(now)))
-        at_once = int(kill) if self.turns.cancels else left  # none while earlier ones wait, but one of a kill
-        sent, queued = parts[:at_once], parts[at_once:]
-        framed = sent[:room] if conn is not None else []
-        outputs: list[Output] = [
-            self._send_frame(part, conn or 0, first if part is parts[0] else None, now) for part in framed
-        ]
-        outputs += self._start_twins(sent, framed, now)
-        first_in_queue = holding() if queued else ()
-        for part in queued:
-            part.rank = part.rank or int(part.account not in first_in_queue)
-            outputs.extend(self._wait(part, now))
-        if conn is not None:
-            outputs.append(self.prepare(conn))
-        if idle:
-            others = f"{len(singles)} other order(s) are cancelled by their ids" if singles else "nothing else is left"
-            outputs.append(CancelAnswered(CancelOutcome.ACCEPTED, f"{idle}; {others}"))
-        return tuple(outputs)
-
-    def _begin(self, chosen: tuple[str, ...], singles: list[tuple[str, str]], now: Instant) -> list[CancelPart]:
-        """Make the latest strike and return its cancels, account-wide ones first."""
-        self._count += 1
-        self._next = None
-        strike = self._latest = CrossTradeStrike(chosen, now.mono_ns)
-        parts = [CancelPart(self, strike, name, f"k{self._count}-{number}") for number, name in enumerate(chosen)]
-        parts += [CancelPart(self, strike, account, f"one {order_id}", order_id, 2) for account, order_id in singles]
-        return parts
-
-    def _send_frame(self, part: CancelPart, conn: int, early: Send | None, now: Instant) -> Send:
-        """Return the frame of a cancel, and count its token; `early` is the part's own frame if it was sent early."""
-        part.conn, part.framed = conn, True
-        if part.order:
-            args = {"account": part.account, "orderId": part.order}
-            return self.wire.rpc(conn, part.id, "Cancel", args, part, now)
-        self._parts[part] = None
-        if early is None:
-            return self.wire.rpc(conn, part.id, CANCEL, {"account": part.account}, part, now)
-        self.wire.note_sent(early.conn, part.id, now)
-        self.wire.frames.add(part.id, conn, part)
-        return early
-
-    def _start_twins(self, sent: Sequence[CancelPart], framed: Sequence[CancelPart], now: Instant) -> list[Output]:
-        """Send the cancels without a frame over REST, and time the second copies: each waits for a token of its own."""
-        outputs: list[Output] = []
-        left = self.wire.bucket.left(now)
-        tokens = min(left, max(0.0, left - (len(sent) - len(framed))))  # the requests below take theirs first
-        wait_s = 0.0
-        for number, part in enumerate(sent):
-            if part.order and part.framed:
+                yield CancelAnswered(CancelOutcome.UNKNOWN, text)
+                return
+        self._calls.budget.begin_strike(is_first=kill)
+        strike = self._latest = UserStrike(now.mono_ns, [name for name, order in commands if not order])
+        left = self._wire.bucket.left(now)
+        # none at once while earlier ones wait, but one of a kill
+        at_once = int(kill) if self._queue.cancels else max(1, int(left))
+        room = self._wire.room(now)
+        tokens = min(left, max(0.0, left - min(at_once, len(commands))))  # the first copies take theirs first
+        framed: list[TokenPart] = []
+        for number, (target, command) in enumerate(commands.items()):
+            part = TokenPart(self, strike, command, target)
+            part.again_s = self._second_route.cancel_s + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
+            if number < min(at_once, room):
+                framed.append(part)
+                yield from self._send(part, now, begun if number == 0 else None)
                 continue
-            wait_s = self.wire.second_route.cancel_s + max(0.0, (number + 1 + READ_KEEPS - tokens) / SECONDS_PER_S)
-            if part.framed:
-                outputs.append(self.wire.timers.start(wait_s, partial(self._on_overdue, part)))
-            else:
-                outputs.extend(self._twin(part, now, wait_s))
-        if framed and wait_s > SILENT_S:
-            outputs.append(self.wire.timers.start(SILENT_S, partial(self._on_silence, framed[0])))
-        return outputs
+            _count(strike, part)
+            if number < at_once:
+                yield from self.start_twin(part, now)
+                continue
+            part.rank = part.rank or int(target.account not in holding)
+            yield from self._wait(part, now)
+        self._wire.note_sent([tag_of(part.number) for part in framed if part.framed], now)
+        strike.framed = [part for part in framed if part.framed and not part.target.order]
+        if strike.framed and max(part.again_s for part in strike.framed) > SILENT_S:
+            yield self._timers.start(SILENT_S, partial(self._on_silence, strike))
+        if not idle:
+            yield from strike.end_one()
+            return
+        others = f"{len(commands)} other order(s) are cancelled by their ids" if commands else "nothing else is left"
+        yield CancelAnswered(CancelOutcome.ACCEPTED, f"{idle}; {others}")
 
-    def _twin(self, part: CancelPart, now: Instant, again_s: float) -> Outputs:
-        """Send the REST twin of a cancel, unless it was sent; an account's takes its second route after `again_s`."""
-        if part.twin_started:
-            return ()
-        part.twin_started = True
-        if part.order:
-            build = self.wire.build("POST", single_target(part.account, part.order))
-            return self.wire.calls.start_call("cancel-one", build, now, urgent=True, command=True, context=part)
-        build = self._cancels[part.account]
-        return self.wire.calls.start_call(
-            "cancel", build, now, urgent=True, cancel=True, second_route_after_s=again_s, context=part
-        )
+    def _copy_after_s(self, part: CommandPart, route: Route) -> float:
+        return part.again_s if isinstance(part, TokenPart) else super()._copy_after_s(part, route)
 
     # ── tokens are short ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _wait(self, part: CancelPart, now: Instant) -> Outputs:
+    def _wait(self, part: TokenPart, now: Instant) -> Outputs:
         """Queue a cancel for REST; it replaces an earlier strike's cancel of the same target."""
         before = self._waiting.get(part.target)
         self._waiting[part.target] = part
         part.twin_started = part.twin_ended = False
-        outputs = self.turns.queue_cancel(part.target, part.rank, lambda at: self._send_queued(part, at), now)
-        if before is None or before is part:
-            return outputs
-        return (*outputs, *self._settle(before, before.last, now))
+        outputs = self._queue.queue_cancel(part.target, part.rank, partial(self._send_queued, part), now)
+        return outputs if before is None or before is part else (*outputs, *self._give_up(before, now))
 
-    def _send_queued(self, part: CancelPart, now: Instant) -> Outputs:
-        part.from_queue = True
-        return self._twin(part, now, LAST_AGAIN_S)
+    def _send_queued(self, part: TokenPart, now: Instant) -> Outputs:
+        part.from_queue, part.again_s = True, LAST_AGAIN_S
+        return super().start_twin(part, now)
 
-    def _on_limited(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
+    def _on_limited(self, part: TokenPart, reply: Reply, now: Instant) -> Outputs:
         """Apply a refusal for want of tokens: from now on this strike's cancels are sent from the queue only."""
-        part.strike.short = True
-        part.last = part.last or reply
+        part.user_strike.short = True
+        part.last = part.last or (CancelOutcome.UNKNOWN, reply.evidence)
         return self._wait(part, now)
+
+    def _give_up(self, part: TokenPart, now: Instant) -> Outputs:
+        part.last = part.last or (CancelOutcome.UNKNOWN, "no answer")
+        return self.settle_last(part, now)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def on_frame_reply(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
-        """Apply the reply to a frame: unless it is final, an account's REST twin is tried.
+    def _on_frame_failed(self, part: CommandPart, reply: Reply, now: Instant) -> Outputs:
+        """Try the twin of an account's frame; "the add-on is not connected" is final, because REST would fail too.
 
-        Final are an acceptance, and "the add-on is not connected": REST would fail in the same way. The reply to a
-        cancel of one order counts only until the next strike.
+        The reply to a cancel of one order counts only until the next strike.
         """
-        part.conn = None
+        assert isinstance(part, TokenPart)  # noqa: S101 - `strike_targets` makes no others
         proves_nothing = reply.outcome is ReplyOutcome.NO_ANSWER
-        if part.order:
-            if proves_nothing or part.strike is not self._latest:
-                return ()
-            return self._on_limited(part, reply, now) if is_limited(reply) else self._end_single(part, reply, now)
-        if part not in self._parts:
+        if part.target.order and (proves_nothing or part.strike is not self._latest):
             return ()
-        part.strike.answered_over_ws = True
-        if reply.ok or is_offline(reply):
-            return self._settle(part, reply, now)
         if is_limited(reply) and not part.twin_started:
             return self._on_limited(part, reply, now)
-        if not proves_nothing:
-            part.last = reply
-        if part.twin_ended:
-            return self._settle(part, part.last, now)
-        return self._start_twin(part, now, self.wire.second_route.cancel_s)
+        if proves_nothing and part.last is not None:
+            return self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
+        part.twin_ended = part.twin_ended or is_offline(reply) or bool(part.target.order)
+        part.again_s = self._second_route.cancel_s
+        return super()._on_frame_failed(part, reply, now)
 
-    def on_twin_reply(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
-        """Apply the reply to a REST twin; a refusal is not final while the WebSocket's reply may still accept."""
-        if is_limited(reply) and not part.settled:
-            return self._on_limited(part, reply, now)
-        return self._end_twin(part, reply, now, is_final=reply.ok)
+    def on_twin_reply(self, part: CommandPart, reply: Reply, now: Instant) -> Outputs:
+        """Apply the reply to a REST twin; one that is refused for want of tokens goes into the queue."""
+        if is_limited(reply) and isinstance(part, TokenPart):
+            return () if part.settled else self._on_limited(part, reply, now)
+        return super().on_twin_reply(part, reply, now)
 
-    def on_twin_loss(self, part: CancelPart, why: str, now: Instant, *, sent: bool) -> Outputs:
+    def on_twin_loss(self, part: CommandPart, why: str, now: Instant, *, sent: bool) -> Outputs:
         """Apply the loss of a REST twin; a twin that the lane withheld for `must_wait` goes into the queue."""
-        if not sent and part.must_wait and not part.settled:
+        if isinstance(part, TokenPart) and part.must_wait and not sent and not part.settled:
             return self._wait(part, now)
-        loss = Reply(ReplyOutcome.UNKNOWN, why)
-        part.unsent = None if sent or part.framed else loss
-        return self._end_twin(part, loss if part.last is None or part.conn is not None else part.last, now)
+        return super().on_twin_loss(part, why, now, sent=sent)
 
-    def _end_twin(self, part: CancelPart, reply: Reply, now: Instant, *, is_final: bool = False) -> Outputs:
-        part.twin_ended = True
-        if part.settled:
-            return ()
-        if is_final or part.conn is None:
-            return self._settle(part, reply, now)
-        part.last = reply
-        return (self.wire.timers.start(SETTLE_S, partial(self._on_settle_timer, part)),)
-
-    def _settle(self, part: CancelPart, reply: Reply | None, now: Instant) -> Outputs:
-        """Apply the final reply to a cancel; an acceptance is final for a queued cancel of the same target too."""
-        if part.settled:
-            return ()
-        part.settled = True
-        self._parts.pop(part, None)
-        last = reply or Reply(ReplyOutcome.UNKNOWN, "no answer")
-        waiting = self._waiting.get(part.target)
+    def _end(
+        self, part: CommandPart, outcome: CancelOutcome, evidence: str, count: int | None = None, ended: int = 0
+    ) -> Outputs:
+        """End a cancel; an acceptance is final for a queued cancel of the same target too."""
+        assert isinstance(part, TokenPart)  # noqa: S101 - `strike_targets` makes no others
+        waiting, accepted = self._waiting.get(part.target), outcome is CancelOutcome.ACCEPTED
         if waiting is part:
-            del self._waiting[part.target]
-            self.turns.drop(part.target)
-        if part.order:
-            return self._end_single(part, last, now)
-        if last.ok:
-            self._drop_singles(part.account)
-        self.settled(part.account, "", last, now)
-        part.strike.answers[part.account] = part.answer(last)
-        outputs: Outputs = part.strike.answer()
-        if outputs:
-            self.answered(part.strike.made_ns)
-        if waiting is not None and waiting is not part and last.ok and not waiting.from_queue:
-            waiting.alone = part.alone
-            outputs += self._settle(waiting, last, now)
-        return outputs
+            self._drop_waiting(part.target)
+        if not accepted:
+            part.user_strike.note_failure(part.target.account, evidence)
+        outputs = super()._end(part, outcome, evidence, count, ended)
+        if part.target.order or not accepted:
+            return outputs
+        for target in [each for each in self._waiting if each.order and each.account == part.target.account]:
+            self._drop_waiting(target)  # a read shows whether they are left
+        if waiting is None or waiting is part or waiting.from_queue:
+            return outputs
+        waiting.settled = True
+        return (*outputs, *self._end(waiting, outcome, evidence, count, ended))
 
-    def _drop_singles(self, account: str) -> None:
-        """Drop the queued cancels by id of an account whose account-wide cancel was accepted; a read is due."""
-        for target in [target for target, part in self._waiting.items() if part.order and part.account == account]:
-            del self._waiting[target]
-            self.turns.drop(target)
+    def _drop_waiting(self, target: Target) -> None:
+        del self._waiting[target]
+        self._queue.drop(target)
 
-    def _end_single(self, part: CancelPart, reply: Reply, now: Instant) -> Outputs:
-        """Apply the final reply to the cancel of one order; it is no part of the strike's answer."""
-        self.settled(part.account, part.order, reply, now)
-        is_refused = reply.outcome is ReplyOutcome.REFUSED
-        return (UnexplainedMessage(f"cancel of one order refused: {reply.evidence}"),) if is_refused else ()
+    # ── late and lost frames ──────────────────────────────────────────────────────────────────────────────────────
 
-    def on_lost_frames(self, lost: Iterable[CancelPart], now: Instant, *, limited: bool) -> Outputs:
+    def start_twin(self, part: CommandPart, now: Instant, first: Request | None = None) -> Outputs:
+        """Send the REST twin now, or queue it if tokens are short."""
+        if not isinstance(part, TokenPart) or not part.must_wait or part.twin_started or part.settled:
+            return super().start_twin(part, now, first)
+        return () if self._waiting.get(part.target) is part else self._wait(part, now)
+
+    def on_overdue(self, part: TokenPart, now: Instant) -> Outputs:
+        """Start the twin of an account's frame that is late, unless a later strike cancels the account too."""
+        if part.settled or part.target.order:
+            return ()
+        if self._is_superseded(part):
+            return self._give_up(part, now)
+        part.again_s = max(self._second_route.cancel_s, 1 / SECONDS_PER_S)
+        return self.start_twin(part, now)
+
+    def _on_silence(self, strike: UserStrike, now: Instant) -> Outputs:
+        """Start all twins of a strike of which no frame is answered: the frames have not arrived."""
+        if strike.is_heard:
+            return ()
+        return tuple(output for part in strike.framed for output in self.on_overdue(part, now))
+
+    def on_lost_session(self, conn: int, now: Instant, *, limited: bool) -> Outputs:
         """Start the twins of the frames that a closed connection left unanswered, as far as there are tokens.
 
         `limited`: the venue closed it for want of tokens. The timers of the other cancels are running.
         """
         outputs: Outputs = ()
-        allowed = max(1, int(self.wire.bucket.left(now)))
+        allowed = max(1, int(self._wire.bucket.left(now)))
+        lost = [part for part in self._frames.take_lost(conn) if isinstance(part, TokenPart) and not part.target.order]
+        heard = {part.user_strike for part in lost if part.user_strike.is_heard}
         for part in lost:
-            if part not in self._parts:
-                continue
-            part.conn, part.strike.short = None, part.strike.short or limited
+            part.conn, part.user_strike.short = None, part.user_strike.short or limited
+            part.again_s = self._second_route.cancel_s
             if part.twin_ended or self._is_superseded(part):
-                outputs += self._settle(part, part.last, now)
-            elif not part.twin_started and (allowed > 0 or not part.strike.answered_over_ws):
+                outputs += self._give_up(part, now)
+            elif not part.twin_started and (allowed > 0 or part.user_strike not in heard):
                 allowed -= 1
-                outputs += self._start_twin(part, now, self.wire.second_route.cancel_s)
+                outputs += self.start_twin(part, now)
         return outputs
 
-    # ── timers and twins ──────────────────────────────────────────────────────────────────────────────────────────
-
-    def _on_settle_timer(self, part: CancelPart, now: Instant) -> Outputs:
-        return self._settle(part, part.last, now) if part in self._parts else ()
-
-    def _on_overdue(self, part: CancelPart, now: Instant) -> Outputs:
-        """Start the twin of a frame that is not answered in time."""
-        if part not in self._parts:
-            return ()
-        if self._is_superseded(part):
-            return self._settle(part, part.last, now)
-        return self._start_twin(part, now, max(self.wire.second_route.cancel_s, 1 / SECONDS_PER_S))
-
-    def _on_silence(self, first: CancelPart, now: Instant) -> Outputs:
-        """Start all twins of a strike of which no frame is answered: the frames have not arrived."""
-        strike = first.strike
-        if first not in self._parts or strike.answered_over_ws:
-            return ()
-        again_s = max(self.wire.second_route.cancel_s, 1 / SECONDS_PER_S)
-        silent = [part for part in self._parts if part.strike is strike]
-        return tuple(output for part in silent for output in self._start_twin(part, now, again_s))
-
-    def _start_twin(self, part: CancelPart, now: Instant, again_s: float) -> Outputs:
-        """Send the REST twin now, or queue it if tokens are short."""
-        if part.must_wait and not part.twin_started:
-            return () if self._waiting.get(part.target) is part else self._wait(part, now)
-        return self._twin(part, now, again_s)
-
-    def _is_superseded(self, part: CancelPart) -> bool:
+    def _is_superseded(self, part: TokenPart) -> bool:
         """Return whether a later strike cancels the account too: a twin would cost that strike a token."""
-        return not part.twin_started and part.strike is not self._latest and part.account in self._latest.accounts
+        return (
+            not part.twin_started and part.strike is not self._latest and part.target.account in self._latest.accounts
+        )
+
+
+def tag_of(number: int) -> str:
+    """Return the id of a command's frame."""
+    return f"k{number}"
+
+
+def _count(strike: UserStrike, part: TokenPart) -> None:
+    strike.begun += 1
+    strike.waiting += not part.command.extra

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from kill_switch.core.domain import Instant, Order, OrderState
 from kill_switch.venues.crosstrade.replies import AccountOrder
-from kill_switch.venues.crosstrade.tokens import READ_KEEPS, is_id
+from kill_switch.venues.crosstrade.tokens import READ_KEEPS
+from kill_switch.venues.crosstrade.user_wire import is_id
 
 TAKEN_S = 30.0  # so long an accepted cancel is not repeated, unless a read shows orders
 MAX_SINGLES_PER_STRIKE = 10
@@ -38,22 +39,25 @@ class StrikePlanner:
         """Return the NT accounts of these orders."""
         return frozenset(map(self.owner, orders))
 
-    def on_list(self, orders: Iterable[AccountOrder], kept: Iterable[str]) -> None:
-        """Apply a whole list; the orders `kept` are not in it, and are not ended by it either."""
-        owners = {entry: self.owner(entry) for entry in kept}
-        self._owners = owners | {entry.order.id: entry.account for entry in orders}
+    def on_whole_list(self, book: Collection[str]) -> None:
+        """Note that a whole list was applied to the book; forget the owners of other orders."""
+        self._owners = {order_id: owner for order_id, owner in self._owners.items() if order_id in book}
         self._read_since = True
         self._taken.clear()
 
     def on_order(self, account_order: AccountOrder) -> None:
-        """Apply an order of a push, or of a list that is not whole."""
+        """Apply an order of a push or a list."""
         self._owners[account_order.order.id] = account_order.account
         if account_order.order.state is OrderState.LIVE:
             self._taken.pop(account_order.account, None)
 
-    def on_cancel_accepted(self, account: str, now: Instant) -> None:
-        """Record that the venue has accepted the account's cancel; a read shows its effect."""
-        self._taken[account] = now.mono_ns
+    def on_cancel_accepted(self, account: str, now_ns: int) -> None:
+        """Record that the venue has accepted the account's cancel now, monotonic; a read shows its effect."""
+        self._taken[account] = now_ns
+
+    def is_taken(self, account: str) -> bool:
+        """Return whether the account's cancel was accepted, and nothing has shown a live order of it since."""
+        return account in self._taken
 
     def on_positions(self, accounts: Iterable[str], *, whole: bool) -> None:
         """Record the accounts whose positions a read has shown; without `whole` the earlier ones are kept too."""

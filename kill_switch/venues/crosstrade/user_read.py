@@ -6,32 +6,21 @@ from dataclasses import dataclass, field
 
 from kill_switch.core.domain import OrderState
 from kill_switch.venues.crosstrade.replies import AccountOrder, OpenPosition
+from kill_switch.venues.kit.readback import ReadBack
+from kill_switch.venues.kit.replies import Reply
 
 
 @dataclass(slots=True, eq=False)
-class UserRead:
-    """A read in progress.
+class UserRead(ReadBack):
+    """A read-back of all the user's accounts; without `urgent` it is a probe, which proves no account clear."""
 
-    A read that is no probe and ends without `troubles`, orders and positions proves the accounts clear.
-    """
-
-    asked_ns: int  # when it was begun, monotonic
-    probe: bool = False  # a routine read that proves the lane, and reads no positions
-    conn: int | None = None
-    orders: list[AccountOrder] = field(default_factory=list)
-    ordered: bool = False  # every order is in `orders`
-    positions: list[OpenPosition] = field(default_factory=list)
-    positioned: bool = False  # the positions have been read
-    troubles: list[str] = field(default_factory=list)  # why it is not complete
-
-    def add_trouble(self, why: str) -> None:
-        """Note a reason why it is not complete; "" is none."""
-        if why:
-            self.troubles.append(why)
+    shown: list[AccountOrder] = field(default_factory=list)  # ended orders too
+    list_whys: list[str] = field(default_factory=list)  # why `shown` may lack orders
+    refusal: Reply | None = None  # of the list of all orders
+    positions: list[OpenPosition] | None = None  # None: they have not been read
+    over_ws: bool = False  # its list came over the WebSocket
 
     @property
     def left(self) -> bool:
         """Whether it has shown an order that has not ended, or a position."""
-        return bool(self.positions) or any(
-            account_order.order.state is not OrderState.GONE for account_order in self.orders
-        )
+        return bool(self.positions) or any(each.order.state is not OrderState.GONE for each in self.shown)

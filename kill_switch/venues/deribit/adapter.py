@@ -60,6 +60,7 @@ class Deribit(KitAdapter[DeribitOptions]):
     NAME = "deribit"
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
     WS_CONNECTIONS = 2
+    ADDRESS_CONNECTIONS = 32  # § 5: WebSockets too; the next one is refused
     CLOCK_WINDOW_S = 60.0
     POOLS: ClassVar[tuple[Pool, ...]] = (
         Pool(OF_CANCEL_ALL, 250, per_s=200, shared_by="account"),
@@ -264,6 +265,7 @@ class Deribit(KitAdapter[DeribitOptions]):
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:
         """Use a connection whose login states whether the key may quote for block RFQs."""
         self._note_scope(may_quote=RFQ in self._socket.scopes)
+        self.key_rights = self._socket.key_rights
         pushes = self.read_backs.begin_pushes(conn, now) if self._socket.pushes_orders(conn) else ()
         return (*self.prepare_frame(), *pushes, *self._socket.on_ready(conn))
 
@@ -289,4 +291,4 @@ class Deribit(KitAdapter[DeribitOptions]):
         return outputs
 
     def request_equity(self, now: Instant) -> Outputs:
-        return () if self.budget.pause_s(now) else self._meter.measure(now)
+        return self._meter.measure(now) if self._socket.may_read_account and not self.budget.pause_s(now) else ()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from kill_switch.core.domain import Instant
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import Evidence, as_decimal, as_text, parse_json
-from kill_switch.venues.deribit.replies import venue_ms
+from kill_switch.venues.deribit.replies import NO_SCOPE, refused_code, venue_ms
 from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.replies import Reply
@@ -22,7 +22,8 @@ from kill_switch.venues.messages import Equity, Outputs, Replied, Transferred, U
 
 TRANSFERS = frozenset({"deposit", "withdrawal", "transfer"})  # types of rows of the log
 PAGE_ROWS = 250
-MAX_PAGES = 8
+MAX_PAGES = 8  # of a currency's log in one measurement; the next measurement reads on
+REFUSED_S = 600.0  # after which a key without the scope is tried again
 OVERLAP_MS = 5000  # a row may appear so much later than its time; one that was seen does not count again
 MAX_ROWS = 4096  # rows of transfers that are remembered
 
@@ -39,6 +40,14 @@ class LoggedTransfer(NamedTuple):
     row: str
     currency: str
     amount: Decimal
+
+
+class LogPart(NamedTuple):
+    """A part of a currency's log, and how far it has been read; times are the venue's, in ms."""
+
+    since_ms: int
+    until_ms: int
+    cursor: object = ""  # of its next page; "": it has not been read
 
 
 class Measurement:
@@ -70,11 +79,16 @@ class AccountMeter:
         self._read_ms = 0  # the time of the last figures
         self._moved: set[str] = set()  # currencies whose balance had changed then: a row may appear after its change
         self._seen: dict[str, None] = {}
+        self._unread: dict[str, LogPart] = {}  # currency → its log, of which no measurement has read the end yet
+        self._kept: dict[str, LoggedTransfer] = {}  # row → transfer in the pages of `_unread` that have been read
+        self._refused_until_ns = 0  # the key may not read figures, monotonic
         self._listed = BalanceChecker()
 
     def measure(self, now: Instant) -> Outputs:
         """Request the figures; ends in one `Equity`, with the transfers that it contains before it."""
         asked_ns = now.mono_ns
+        if asked_ns < self._refused_until_ns:
+            return ()
         return self._ask("private/get_account_summaries", now, partial(self._on_figures, asked_ns))
 
     def _ask(self, method: str, now: Instant, on_reply: Handler, **params: object) -> Outputs:
@@ -84,6 +98,8 @@ class AccountMeter:
     def _on_figures(self, asked_ns: int, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         figures = read_figures(reply.data) if reply.ok else reply.evidence
         if isinstance(figures, str):
+            if refused_code(reply) in NO_SCOPE:
+                self._refused_until_ns = now.mono_ns + int(REFUSED_S * 1e9)
             return _fail(figures)
         at_ms = venue_ms(parse_json(replied.body)) or now.wall_ms
         work, last = Measurement(figures, asked_ns, at_ms), self._last
@@ -94,47 +110,70 @@ class AccountMeter:
             return _fail(why)
         work.moved = {name for name, balance in figures.balances.items() if last.balances.get(name) != balance}
         outputs: Outputs = ()
-        for currency in sorted(work.moved | self._moved):
-            outputs += self._request_log(work, currency, now)
+        since_ms = max(self._since_ms, self._read_ms - OVERLAP_MS)
+        for currency in sorted(work.moved | self._moved | self._unread.keys()):
+            part = self._unread.get(currency, LogPart(since_ms, at_ms))
+            outputs += self._request_log(work, currency, part, now)
         return outputs or self._report(work)
 
-    def _request_log(
-        self, work: Measurement, currency: str, now: Instant, number: int = 1, cursor: object = ""
-    ) -> Outputs:
+    def _request_log(self, work: Measurement, currency: str, part: LogPart, now: Instant, number: int = 1) -> Outputs:
+        """Request the next page of a part; it is the `number`th page of this currency in this measurement."""
         work.waiting += 1
-        since_ms = max(self._since_ms, self._read_ms - OVERLAP_MS)
-        continued = {"continuation": cursor} if cursor else {}
+        continued = {"continuation": part.cursor} if part.cursor else {}
         return self._ask(
             "private/get_transaction_log",
             now,
-            partial(self._on_log, work, currency, number),
+            partial(self._on_log, work, currency, part, number),
             currency=currency,
-            start_timestamp=since_ms,
-            end_timestamp=work.at_ms,
+            start_timestamp=part.since_ms,
+            end_timestamp=part.until_ms,
             count=PAGE_ROWS,
             **continued,
         )
 
     def _on_log(
-        self, work: Measurement, currency: str, number: int, reply: Reply, replied: Replied, now: Instant
+        self,
+        work: Measurement,
+        currency: str,
+        part: LogPart,
+        number: int,
+        reply: Reply,
+        replied: Replied,
+        now: Instant,
     ) -> Outputs:
         work.waiting -= 1
         fields = reply.data if reply.ok and isinstance(reply.data, dict) else {}
         rows, cursor = fields.get("logs"), fields.get("continuation")
         if not isinstance(rows, list):
+            self._unread.pop(currency, None)  # its next page may be gone
             work.trouble = "the transaction log cannot be read" if reply.ok else reply.evidence
             return self._go_on(work, now)
         for row in rows:
             transfer = _read_row(row, currency)
             if isinstance(transfer, str):
+                self._unread.pop(currency, None)  # so that it is read again
                 work.trouble = transfer
-            elif transfer is not None and transfer.row not in self._seen:
+                return self._go_on(work, now)
+            if transfer is not None and transfer.row not in self._seen:
                 work.transfers.append(transfer)
         if cursor and number < MAX_PAGES:
-            return self._request_log(work, currency, now, number + 1, cursor)
+            return self._request_log(work, currency, part._replace(cursor=cursor), now, number + 1)
         if cursor:
-            work.trouble = f"the transaction log of {currency} has over {MAX_PAGES} pages"
+            self._read_on(work, currency, part._replace(cursor=cursor))
+            work.trouble = f"the transaction log of {currency} has over {MAX_PAGES} pages, and is read on"
+        elif part.until_ms < work.at_ms:  # an earlier measurement's part: the log since then follows
+            newer = LogPart(max(part.since_ms, part.until_ms - OVERLAP_MS), work.at_ms)
+            self._read_on(work, currency, newer)
+            return self._request_log(work, currency, newer, now, number + 1)
+        else:
+            self._unread.pop(currency, None)
         return self._go_on(work, now)
+
+    def _read_on(self, work: Measurement, currency: str, part: LogPart) -> None:
+        """Note where the log of a currency goes on, and keep what has been found before that."""
+        self._unread[currency] = part
+        self._kept.update((each.row, each) for each in work.transfers if each.currency == currency)
+        keep_latest(self._kept, MAX_ROWS)
 
     def _go_on(self, work: Measurement, now: Instant) -> Outputs:
         """Request the prices of transfers under cross collateral, or report."""
@@ -142,6 +181,7 @@ class AccountMeter:
             return ()
         if work.trouble:
             return _fail(work.trouble)
+        work.transfers = list({**self._kept, **{each.row: each for each in work.transfers}}.values())
         wanted = {each.currency for each in work.transfers} & work.figures.cross - work.prices.keys()
         outputs: Outputs = ()
         for currency in sorted(wanted):
@@ -166,6 +206,7 @@ class AccountMeter:
     def _report(self, work: Measurement) -> Outputs:
         figures, transfers = work.figures, {each.row: each for each in work.transfers if each.row not in self._seen}
         self._last, self._read_ms, self._moved = figures, work.at_ms, work.moved
+        self._kept.clear()
         self._listed.remember(figures.balances)
         self._seen.update(dict.fromkeys(transfers))
         keep_latest(self._seen, MAX_ROWS)

@@ -5,7 +5,7 @@ The adapter owns one `JsonRpcSocket`, and assembles the kit's parts behind it. I
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -14,7 +14,7 @@ import orjson
 from kill_switch.core.domain import Instant
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import as_decimal, as_text
-from kill_switch.venues.deribit.replies import INVALID_CREDENTIALS, code_of, is_wrong_time, judge, venue_ms
+from kill_switch.venues.deribit.replies import INVALID_CREDENTIALS, NO_SCOPE, code_of, is_wrong_time, judge, venue_ms
 from kill_switch.venues.deribit.signing import DeribitRequests
 from kill_switch.venues.kit.replies import FrameReply
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message, Ping
@@ -27,12 +27,15 @@ CHANNELS = (ORDERS, "user.lock", "platform_state")
 TRADE, RFQ, WITHDRAW = "trade:read_write", "block_rfq:read_write", "wallet:read_write"
 # an answer names what the key allows of it: what is asked for and not allowed is left out (§ 2)
 SCOPE = f"connection account:read {TRADE} {RFQ} {WITHDRAW}"
+LABEL = "kill-switch"  # of no order
 HEARTBEAT_S = 10  # the least that the venue allows (§ 5)
 PING_EVERY_S = 15.0
 REFRESHED_AT = 0.8  # part of a token's life after which it is replaced
 REFRESHED_WITHIN_S = 5.0
 MAX_LIFE_S = 86_400.0  # a connection is replaced before its token could be so old
 MAX_LOCKED = 100  # names of what is locked: no venue has so many indices
+READ_ACCOUNT = frozenset({"account:read", "account:read_write"})
+NO_ACCOUNT_READ = "the key lacks the scope account:read: no figures, and no word of cancel-on-disconnect"
 CANNOT_CANCEL = f"the key cannot cancel: give it the scope {TRADE}, or use another key"
 
 
@@ -53,6 +56,7 @@ class JsonRpcSocket:
     def __init__(self, adapter: KitAdapter[Any], requests: DeribitRequests) -> None:
         self.scopes: frozenset[str] = frozenset()  # of the key, as the last login has named them
         self.why_not = ""  # why the key cannot cancel; "": it can, or nothing is known
+        self._is_account_refused = False  # the key has been refused what `account:read` allows, since the last login
         self.leaves_orders = False  # the account's new connections leave their orders behind when they end
         self.locked: dict[str, bool] = {}  # what is locked, or in maintenance
         self.login = (
@@ -89,8 +93,18 @@ class JsonRpcSocket:
         self._asked[conn] = now
         return _frame(Id.AUTH, "public/auth", **self._requests.login(now), scope=SCOPE)
 
+    @property
+    def may_read_account(self) -> bool:
+        """Whether the key has the scope `account:read`, as far as is known."""
+        return not self._is_account_refused and (not self.scopes or bool(self.scopes & READ_ACCOUNT))
+
     def _ping(self, conn: int) -> bytes:
-        """Return a private read, which finds a login that has ended; it asks what ends with a connection (§ 6)."""
+        """Return a private read, which finds a login that has ended; it asks what ends with a connection (§ 6).
+
+        A key without the scope for that reads the orders of a label that nobody uses: errors in a row lead to a ban.
+        """
+        if not self.may_read_account:
+            return self.private(conn, Id.PING, "private/get_open_orders_by_label", currency="BTC", label=LABEL)
         return self.private(conn, Id.PING, "private/get_cancel_on_disconnect", scope="account")
 
     def _is_pong(self, message: object) -> bool:
@@ -119,6 +133,8 @@ class JsonRpcSocket:
             case Id.SUBSCRIBE:
                 accepted = result if isinstance(result, list) else []
                 self._channels[conn] = frozenset(map(as_text, accepted))
+            case Id.PING if code_of(message) in NO_SCOPE:
+                self._is_account_refused = True
             case Id.PING if "result" in message:
                 self.leaves_orders = isinstance(result, dict) and result.get("enabled") is False
         return ()
@@ -146,6 +162,7 @@ class JsonRpcSocket:
         self._tokens[conn] = token
         self.locked.pop("maintenance", None)  # no login passes in it
         self.scopes = frozenset(as_text(result.get("scope")).split())
+        self._is_account_refused = False
         self.why_not = "" if TRADE in self.scopes else CANNOT_CANCEL
         life = as_decimal(result.get("expires_in"))
         if not refresh or life is None or life <= 0:
@@ -215,6 +232,13 @@ class JsonRpcSocket:
             self.locked[self._adapter.evidence(name)] = data["locked"]
             keep_latest(self.locked, MAX_LOCKED)
 
+    @property
+    def key_rights(self) -> Mapping[str, bool | str]:
+        """What the key may do, by the scopes of the last login (§ 2)."""
+        may = {"cancel": TRADE, "trade": TRADE, "withdraw": WITHDRAW}
+        reads = any(scope.startswith("account:read") for scope in self.scopes)
+        return {**{right: scope in self.scopes for right, scope in may.items()}, "read": reads}
+
     def warning(self) -> str:
         """Return what an operator should know, as one line; "" if there is nothing."""
         locked = [name for name, is_locked in self.locked.items() if is_locked and name != "maintenance"]
@@ -225,7 +249,9 @@ class JsonRpcSocket:
             lines.append(f"Deribit has locked {', '.join(locked)}: whether cancels pass is not documented")
         if WITHDRAW in self.scopes:
             lines.append(f"the key may withdraw ({WITHDRAW}): use a key without it")
-        if self.leaves_orders:
+        if not self.may_read_account:
+            lines.append(NO_ACCOUNT_READ)
+        elif self.leaves_orders:
             lines.append(
                 "cancel-on-disconnect is off for the account: a bot that loses its connection leaves its orders"
             )

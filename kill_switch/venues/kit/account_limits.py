@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from kill_switch.core.domain import Instant, SweepTiming
-from kill_switch.venues.kit.budget import Budget, PoolCount
+from kill_switch.venues.kit.budget import FIND_PART, PROOF_PART, Budget, PoolCount
 from kill_switch.venues.kit.cadence import MAX_GAP_S, Cadence, strike_gaps
 from kill_switch.venues.kit.pools import Calls
 
@@ -35,15 +35,34 @@ class AccountLimits:
 
     def read_wait_s(self, now: Instant) -> float:
         """Return in how many seconds a read-back may leave without taking requests that cancels need; 0: now."""
-        return self.budget.wait_s(self.budget.demand.read, now)
+        return max(self.budget.wait_s(self.budget.demand.read, now), self.budget.statement_wait_s(now))
 
     def first_read_wait_s(self, now: Instant) -> float:
         """Return in how many seconds one of a kill's first reads may leave; it only yields to the next cancels."""
-        return self.budget.wait_for_cancels_s(self.budget.demand.read, now)
+        return max(self.budget.wait_for_cancels_s(self.budget.demand.read, now), self.budget.statement_wait_s(now))
+
+    def proving_read_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds a read may leave that may prove the account clear; cancels keep a smaller part."""
+        wait_s = self.budget.wait_within_s(PROOF_PART, self.budget.demand.read, now)
+        return max(wait_s, self.budget.statement_wait_s(now))
+
+    def may_find(self, now: Instant) -> bool:
+        """Return whether a kill's first strike may read the lists, and leave the cancels their part."""
+        return not self.budget.wait_within_s(FIND_PART, self.budget.demand.read, now)
 
     def proof_wait_s(self, now: Instant) -> float:
         """Return in how many seconds the read may leave that follows the first accepted command after refusals."""
         return max((self.budget.proof_ns - now.mono_ns) / 1e9, self.first_read_wait_s(now))
+
+    def look_out_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds a read may leave that can find orders and completes no proof.
+
+        An account that is alone with its limits needs no share of the reads for it. It keeps room for two more reads in
+        the half that cancels leave. Accounts that share a limit keep to the share.
+        """
+        if any(count > 1 for count in self.cadence.sharers.values()):
+            return self.read_wait_s(now)
+        return max(self.budget.pause_s(now), self.budget.wait_for_cancels_s(self.budget.demand.read * 3, now))
 
     def has_room(self, calls: Calls, now: Instant, *, spares_read: bool = True) -> bool:
         """Return whether requests that can be omitted may leave now; with `spares_read` a read-back could follow."""
@@ -77,7 +96,7 @@ class AccountLimits:
         if share == 1 and not pause_s:
             return timing
         named_s = 0.0 if self.strikes_are_free() else min(budget.strike_gap_s(now), MAX_GAP_S)
-        gap_s = max(timing.strike_gap_s, named_s)
+        gap_s = max(timing.strike_gap_s, named_s, min(budget.strike_wait_s(now), MAX_GAP_S))
         guard_s = max(timing.guard_every_s, min(timing.guard_every_s / share, MAX_GUARD_S))
         cap_s = max(timing.gap_cap_s, min(timing.gap_cap_s / share, MAX_GAP_S))
         return replace(

@@ -76,6 +76,15 @@ class OrderBook(KillTrace):
             return ()
         return tuple(name for name in self.lists if self._asked_ns.get(name, NEVER) < self._pushing_ns)
 
+    def is_old(self, name: str, since_ns: int) -> bool:
+        """Return whether the last whole answer of a list was requested before `since_ns`, monotonic."""
+        return self._asked_ns.get(name, NEVER) < since_ns
+
+    @property
+    def is_pushed(self) -> bool:
+        """Return whether a connection pushes orders now."""
+        return bool(self._pushing)
+
     def omitted_symbols(self, lag_ns: int) -> list[str]:
         """Return the symbols of orders that a list has omitted, and that may be alive where lists lag by `lag_ns`.
 
@@ -178,6 +187,11 @@ class OrderBook(KillTrace):
         if order is None and self._past.get(order_id, 1):
             return  # the venue has stated its end, or no message has ever shown it
         self._take_word(order or Order(order_id, symbol, OrderState.LIVE, "cancel refused"))
+
+    def trust_lists(self, ids: Iterable[str]) -> None:
+        """Note that a list alone proves these orders gone again: the venue has accepted their cancels since."""
+        for order_id in ids:
+            self._prove(order_id)
 
     def confirm(self, order: Order) -> None:
         """Note that a look-up has shown this order alive: it counts, even if no list shows it."""

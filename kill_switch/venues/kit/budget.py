@@ -15,8 +15,16 @@ from kill_switch.venues.request import Request
 
 RESTED = 7.5  # units: if more have left at once, a kill omits the reads that it can do without
 OVERDRAWN_MOST = 5.0  # times a request's weight: the largest debt that a read which never waits leaves to the others
-FULLEST = 0.9  # part of the other half, of all that we use: above it only a kill's commands go on
 OVERDRAWN_BY_COMMANDS = 2.0  # the same, by a kill's commands: reads go on beside strikes that are repeated
+FULLEST = 0.9  # part of the other half, of all that we use: above it only a kill's commands go on
+PROOF_PART = 0.7  # of what other programs leave: what a read that may prove an account clear may lift our use to
+FIND_PART = 0.8  # the same of the lists that a kill's first strike reads, for symbols that nobody knows
+SYMBOLS_PART = 0.75  # the same of strikes that choose among many symbols, and `SYMBOLS_OF_HALF` of half of the pool
+SYMBOLS_OF_HALF = 0.97
+STRIKE_PART = 0.95  # the same of a strike that follows another: a refusal would lead to a ban
+START_PART = 0.65  # of the pool: what the first lists after a start may lift the use of all programs to
+UNSTATED_S = 2.0  # reads wait so long at most for the venue's first statement, after a start
+LOOK_EVERY_S = 0.05  # how often they look whether it has come
 OUTAGE_S = 1.0  # refusals for so long, with no cancel accepted, are no chance hits beside other programs
 ANOTHER_S = 60.0  # a refusal that comes so long after another one has nothing to do with it
 LEAST_SHARE = 1 / 16  # of the pool that other programs are taken to leave
@@ -38,10 +46,12 @@ class PoolCount:
 
     __slots__ = (
         "_at_ns",
+        "_awaited_ns",
         "_backoff",
         "_foreign",
         "_foreign_ns",
         "_has_read",
+        "_is_heard",
         "_next_ns",
         "_reads",
         "_recovers_ns",
@@ -62,8 +72,11 @@ class PoolCount:
         self.named_s = 0.0  # seconds between requests that the venue named at the last refusal; 0: none
         self._used = WindowUse(pool) if pool.window_s else DecayingUse(pool)
         self.commands: list[tuple[float, int]] = []  # (weight, when) of a kill's commands that are not counted yet
-        self._reads = pool.read_burst
+        # a process that has just started may follow another one, whose use only the venue knows
+        self._reads = 0.0 if pool.is_stated else pool.read_burst
         self._at_ns = 0
+        self._is_heard = not pool.is_stated  # an answer of the venue has come, or was awaited for long enough
+        self._awaited_ns = 0  # since when a read waits for the venue's first statement, monotonic; 0: none has
         self._foreign = 0.0  # units in use by other programs, as the venue's last statement showed
         self._foreign_ns = 0  # until when a smaller use does not replace it, monotonic
         self._backoff = 1.0
@@ -94,8 +107,34 @@ class PoolCount:
 
     def wait_for_cancels_s(self, weight: float, now_ns: int) -> float:
         """Return in how many seconds a request of this weight leaves the part that is kept for cancels; 0: now."""
+        return self.wait_within_s(1 - self.pool.kept, weight, now_ns)
+
+    def wait_within_s(self, part: float, weight: float, now_ns: int) -> float:
+        """Return in how many seconds a request keeps our use within a part of what other programs leave; 0: now."""
         self.settle(now_ns)
-        return self._used.falls_to_s(max(0.0, (1 - self.pool.kept) * self._free() - weight), now_ns)
+        return self._used.falls_to_s(max(0.0, part * self._free() - weight), now_ns)
+
+    def wait_at_start_s(self, weight: float, now_ns: int) -> float:
+        """Return in how many seconds the first lists after a start may leave; 0: now.
+
+        While all programs have used little, they need not wait for the requests that come back.
+        """
+        self.settle(now_ns)
+        if self._used.at(now_ns) + self._foreign + weight <= START_PART * self.pool.size:
+            return self.pause_s(now_ns)
+        return self.wait_s(weight, now_ns)
+
+    def statement_wait_s(self, now_ns: int) -> float:
+        """Return in how many seconds a read should look again whether the venue has stated its use; 0: go on.
+
+        A process that has just started does not know what the one before it has used. Without an answer of the venue
+        reads go on after `UNSTATED_S`.
+        """
+        if self._is_heard:
+            return 0.0
+        self._awaited_ns = self._awaited_ns or now_ns
+        self._is_heard = now_ns - self._awaited_ns >= UNSTATED_S * 1e9
+        return 0.0 if self._is_heard else LOOK_EVERY_S
 
     def pause_s(self, now_ns: int) -> float:
         """Return how long the pause after a refusal still lasts, in seconds; 0: there is none."""
@@ -115,12 +154,23 @@ class PoolCount:
         self.settle(now_ns)
         return (self._used.at(now_ns) + self._foreign) / self.pool.size
 
+    def room(self, now_ns: int) -> float:
+        """Return the units that a strike which chooses among many symbols may take."""
+        self.settle(now_ns)
+        most = min(SYMBOLS_PART * self._free(), SYMBOLS_OF_HALF * (1 - self.pool.kept) * self.pool.size)
+        return max(0.0, most - self._used.at(now_ns))
+
+    def on_answer(self) -> None:
+        """Note that the venue has answered: what it states of the use is known."""
+        self._is_heard = True
+
     def on_usage(self, used: float, now_ns: int) -> None:
         """Correct the count by the venue's own: other programs use the units that we have not counted.
 
         The largest use counts for as long as the pool takes to refill: a venue's own window may just have begun.
         """
         self.settle(now_ns)
+        self._is_heard = True
         foreign = max(0.0, used - self._used.at(now_ns))
         if foreign >= self._foreign or now_ns >= self._foreign_ns:
             self._foreign = foreign
@@ -175,7 +225,7 @@ class PoolCount:
             else:
                 self._recovers_ns = now_ns + int(RECOVERS_AFTER_S * 1e9)
             self._set_share()
-        elapsed_s = max(0, now_ns - self._at_ns) / 1e9
+        elapsed_s = max(0, now_ns - self._at_ns) / 1e9 if self._at_ns or not self.pool.is_stated else 0.0
         self._reads = min(self._burst(), self._reads + elapsed_s * self.pool.read_rate * self.share)
         self._at_ns = max(self._at_ns, now_ns)
 
@@ -287,6 +337,19 @@ class Budget:
         """Return in how many seconds these requests leave the part that is kept for cancels; 0: now."""
         return max([count.wait_for_cancels_s(w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
 
+    def wait_within_s(self, part: float, calls: Calls, now: Instant) -> float:
+        """Return in how many seconds these requests keep our use within a part of what others leave; 0: now."""
+        return max([count.wait_within_s(part, w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
+
+    def wait_at_start_s(self, calls: Calls, now: Instant) -> float:
+        """Return in how many seconds the first lists after a start may leave; 0: now."""
+        waits = [count.wait_at_start_s(weight, now.mono_ns) for count, weight in self._weights(calls)]
+        return max([self.statement_wait_s(now), *waits])
+
+    def statement_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds a read should look again whether the venue has stated its use; 0: go on."""
+        return max([count.statement_wait_s(now.mono_ns) for count in self.counts.values()], default=0.0)
+
     def is_rested(self, now: Instant) -> bool:
         """Return whether an optional read of a kill delays no other read."""
         return all(count.is_rested(now.mono_ns) for count in self.counts.values())
@@ -309,6 +372,11 @@ class Budget:
         count = max(self._refusing, key=lambda count: count.pause_s(now.mono_ns))
         left_s, words = count.pause_s(now.mono_ns), count.why or "it refuses requests"
         return f"no read for {left_s:.1f} s, because the venue asks for a pause: {words}"
+
+    def on_answer(self) -> None:
+        """Note that the venue has answered a request."""
+        for count in self._refusing:
+            count.on_answer()
 
     def on_usage(self, usage: Iterable[tuple[str, float]], now: Instant) -> None:
         """Correct the counts by the units that the venue states to be in use, by pool."""
@@ -355,6 +423,15 @@ class Budget:
             if count.pause_s(now_ns):
                 gap_s = max(gap_s, count.named_s, weight / count.pool.rate)
         return gap_s
+
+    def strike_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds the pools have room for a strike like the last ones; 0: now."""
+        waits = (
+            count.wait_within_s(STRIKE_PART, weight, now.mono_ns)
+            for name, weight in self.struck_weights().items()
+            for count in (self.counts[name],)
+        )
+        return max(waits, default=0.0)
 
     def _weights(self, calls: Calls) -> list[tuple[PoolCount, float]]:
         known = self._activities.get(calls)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.replies import Reply
-from kill_switch.venues.messages import Drilled, Equity, Outputs, Replied, UnexplainedMessage
+from kill_switch.venues.messages import Drilled, Equity, NotReady, Outputs, Replied, UnexplainedMessage
 
 
 class DrillPart(NamedTuple):
@@ -44,10 +44,15 @@ class EquityPart(NamedTuple):
 
 
 class KeepOpenPart(NamedTuple):
-    """A request whose answer says nothing: it has kept a connection open."""
+    """A request whose answer says nothing: it has kept a connection open.
+
+    Without an answer the HTTP lane is not ready, until the answer to the probe that leaves at once.
+    """
+
+    probe: Callable[[Instant], Outputs]
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         return ()
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return ()
+        return (NotReady(Route.HTTP, 0, why), *self.probe(now))

@@ -45,10 +45,12 @@ class FanOut:
     ) -> None:
         """`commands` returns the `commands_each` commands that together cancel every order of a symbol.
 
+        It is called once a symbol, before a kill if a list has shown the symbol; a strike then signs and sends only.
         `lists` together show every order, as it was up to `list_lag_s` seconds before. `read_order` is the adapter's.
         """
         self._book = book
-        self._commands = commands
+        self._make = commands
+        self._commands_of: dict[str, Sequence[CancelCommand]] = {}  # by symbol
         self._lists = tuple(lists)
         self._read_order = read_order
         self._commands_each = commands_each
@@ -68,8 +70,16 @@ class FanOut:
         return _ranked(self._book.orders.values())
 
     def look_ahead(self) -> None:
-        """Note the symbol that a strike begins with, so that its first command need not wait for the counting."""
-        self._first = next(iter(self._ranked()), "")
+        """Note the symbol that a strike begins with, and make the commands: a kill then need not wait for either."""
+        ranked = self._ranked()
+        self._first = next(iter(ranked), "")
+        self._commands_of = {symbol: self._commands(symbol) for symbol in ranked}
+
+    def _commands(self, symbol: str) -> Sequence[CancelCommand]:
+        """Return the commands of a symbol."""
+        if symbol not in self._commands_of:
+            self._commands_of[symbol] = self._make(symbol)
+        return self._commands_of[symbol]
 
     def count_calls(self) -> int:
         """Return how many commands and lists the next strike would have now, for `Adapter.strike_calls`."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from kill_switch.core.domain import Instant
 from kill_switch.venues.kit.budget import Budget
 from kill_switch.venues.kit.call_parts import KeepOpenPart
@@ -21,6 +23,10 @@ class FurtherConnections:
     budget: Budget
     calls: CallStarter
 
+    @abstractmethod
+    def keep_warm(self, now: Instant) -> Outputs:
+        """Probe the HTTP lane."""
+
     def strike_calls(self) -> int:
         """Return how many HTTP calls the next strike would have now; 0: they always fit into `CONNECTIONS`.
 
@@ -29,11 +35,11 @@ class FurtherConnections:
         return 0 if self.fan_out is None else self.fan_out.count_calls()
 
     def keep_connection(self, now: Instant) -> Outputs:
-        """Request next to nothing, to keep a connection open that only a strike of many calls needs; () if it cannot.
+        """Request next to nothing, so that a connection stays open and a dead venue is noticed; () if it cannot.
 
-        Without it, the venue closes such a connection as idle, and the lane opens another one.
+        Without it, the venue closes connections that only a strike of many calls needs, and the lane opens others.
         """
         if self.keep_open is None or self.budget.pause_s(now):
             return ()
-        part = KeepOpenPart()
+        part = KeepOpenPart(self.keep_warm)
         return self.calls.start_call("keep-open", self.keep_open, now, context=part, on_loss=part.on_loss)

@@ -97,6 +97,7 @@ class ListReader:
         self._second_route = second_route
         book.lists = tuple(self.by_name)
         self._turn = 0  # of the list that the next probe reads
+        self.troubles: dict[str, str] = {}  # list → why the last probe could not read it
 
     @property
     def is_single(self) -> bool:
@@ -147,15 +148,27 @@ class ListReader:
 
     def probe(self, now: Instant) -> Outputs:
         """Request the first page of the next list in turn, and of stale lists; each ends in `Ready` or `NotReady`."""
-        outputs: Outputs = ()
         names = tuple(self.by_name)  # an adapter may leave lists out
         next_name = names[self._turn % len(names)]
         self._turn += 1
-        for name in dict.fromkeys((next_name, *self.book.stale)):
-            part = ProbePart(self.by_name[name], self)
-            build = part.order_list.page("")
-            outputs += self._calls.start_call("probe", build, now, context=part, on_loss=part.on_loss)
-        return outputs
+        due = dict.fromkeys((next_name, *self.book.stale))
+        return tuple(output for name in due for output in self.probe_list(name, now))
+
+    def probe_list(self, name: str, now: Instant) -> Outputs:
+        """Request the first page of a list as a probe."""
+        part = ProbePart(self.by_name[name], self)
+        return self._calls.start_call("probe", part.order_list.page(""), now, context=part, on_loss=part.on_loss)
+
+    def note_trouble(self, name: str, why: str) -> None:
+        """Keep why a probe could not read a list; "": it could."""
+        self.troubles.pop(name, None)
+        if why:
+            self.troubles[name] = why
+
+    @property
+    def trouble(self) -> str:
+        """Why the lists cannot all be read, as far as probes have tried; "": nothing is known against them."""
+        return next(iter(self.troubles.values()), "")
 
     def read_alongside(self, now: Instant) -> Outputs:
         """Request every list beside a strike, for the orders that it hits; nothing waits for the answers.
@@ -207,6 +220,7 @@ class ProbePart(NamedTuple):
         reader, name = self.reader, self.order_list.name
         orders, why, cursor, full = read_page(self.order_list, reply, reader.read_order)
         trouble = why or reader.why_not_ready(Route.HTTP)
+        reader.note_trouble(name, why)
         lane = (
             Ready(Route.HTTP, 0)
             if not trouble
@@ -220,6 +234,7 @@ class ProbePart(NamedTuple):
         return (lane, *seen, *(() if trouble else reader.read_backs.look_over(now)))
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        self.reader.note_trouble(self.order_list.name, why)
         return (NotReady(Route.HTTP, 0, why),)
 
 

@@ -30,6 +30,7 @@ class Pool:
     shared_by: Literal["key", "account", "address"] = "key"  # whose requests the venue counts together
     product: str = ""  # a name of several APIs that the venue counts as one; "": the API of `rest_url` alone
     kept: float = 0.5  # part that only a kill's commands may use; half at least
+    is_stated: bool = False  # the venue's answers state the use: nothing heavy leaves before the first of them
 
     def __post_init__(self) -> None:
         if self.size <= 0 or (self.per_s > 0) == (self.window_s > 0) or not 0.5 <= self.kept < 1:

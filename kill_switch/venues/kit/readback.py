@@ -19,6 +19,7 @@ from kill_switch.venues.messages import OrdersRead, Outputs, WakeAfter
 
 LOOK_UP = "look-up"  # the kind of the call that requests orders by their ids
 REFRESH = "refresh"  # the tag of the timer after which the lists are read
+AWAIT = "await pushes"  # the tag of the timer after which they are read without a connection that pushes
 LISTS_PER_S = 2  # lists read a second because connections come back; no venue documents a lower limit
 MAX_UNHURRIED_LOOK_UPS = 5  # look-ups at a time that no read-back waits for
 MAX_LOOK_UPS = (
@@ -26,6 +27,7 @@ MAX_LOOK_UPS = (
 )
 REOPENED_WITHIN_NS = 5_000_000_000  # a lane that is up again within that comes and goes
 MIN_WAIT_S = 0.001  # a shorter timer could end at the same moment
+PUSHES_WITHIN_S = 2.0  # after a start the lists wait so long for a connection that pushes orders: they are read once
 MAX_WHY = 600  # characters of the reasons why a read-back is incomplete
 NAMED = 3  # most orders that a line of evidence names
 
@@ -53,11 +55,13 @@ class ReadBack:
 class ReadBackRunner:
     """Run an account's read-backs; each ends in one `OrdersRead`.
 
-    It also has the lists read when a connection begins to push orders. The adapter may replace three callbacks.
+    It also has the lists read when a connection begins to push orders. The adapter may replace four callbacks.
     `order_request` takes up to `orders_a_call` ids of orders, and returns the builder of the request for them. It
     returns None if the venue has no such call.
     `look_up_part` returns the context of a look-up's call, which begins with the read-back and the orders' ids.
     `count_cancelled` returns the `OrdersRead.cancelled` of an urgent read-back, and resets the count.
+    `must_yield` returns whether another look-up could take units that the commands of a kill need. It is called with
+    the moment, and whether the look-up is urgent.
     """
 
     def __init__(
@@ -77,6 +81,9 @@ class ReadBackRunner:
         self.orders_a_call = 1
         self.count_cancelled: Callable[[], int | None] = lambda: None
         self.look_up_part: Callable[[ReadBack | None, tuple[str, ...]], Any] = lambda read, ids: (read, ids)
+        self.must_yield: Callable[[Instant, bool], bool] = lambda now, urgent: (
+            calls.budget.wait_for_cancels_s(calls.budget.demand.read, now) > 0
+        )
         self.lag_ns = 0  # a look-up may not know an order whose last message is younger, in ns
         self._reopened_ns = NEVER  # when the lists were last requested because the HTTP lane came up
         self._book = book
@@ -87,8 +94,9 @@ class ReadBackRunner:
         self._looking: set[str] = set()  # orders whose look-up is under way without a read-back
         self._alone: set[str] = set()  # unproven orders that the answer for several has left out, or has refused
         self._http_up = False
-        self._refreshed_ns = NEVER  # when all lists were last requested because pushes began
+        self.refreshed_ns = NEVER  # when all lists were last requested without a kill
         self._refresh_due = False  # a timer runs after which they are requested again
+        self._awaits_pushes = False  # a timer runs that ends the wait for the first connection that pushes
 
     # refreshes
 
@@ -101,10 +109,24 @@ class ReadBackRunner:
         self._book.start_pushes(conn, now.mono_ns - 1)
         if not self._http_up or self._refresh_due:
             return ()  # the adapter reads the lists when the HTTP lane comes up
-        due_ns = self._refreshed_ns + len(self._book.lists) * int(1e9 / LISTS_PER_S)
+        due_ns = self.refreshed_ns + len(self._book.lists) * int(1e9 / LISTS_PER_S)
         if now.mono_ns < due_ns:  # connections come and go faster than `LISTS_PER_S` allows
             return self._refresh_after((due_ns - now.mono_ns) / 1e9)
         return self.on_refresh_timer(now)
+
+    def refresh_with_pushes(self, now: Instant) -> Outputs:
+        """Request every list after a start, once a connection pushes orders, or `PUSHES_WITHIN_S` later without one."""
+        if self._refresh_due or self._awaits_pushes:
+            return ()
+        if self._book.is_pushed:
+            return self._refresh_when_room(now, now)
+        self._awaits_pushes = True
+        return (WakeAfter(AWAIT, PUSHES_WITHIN_S),)
+
+    def on_await_timer(self, now: Instant) -> Outputs:
+        """Request every list, unless a connection that pushes orders has done so."""
+        is_awaited, self._awaits_pushes = self._awaits_pushes, False
+        return self.on_refresh_timer(now) if is_awaited and not self._refresh_due else ()
 
     def _refresh_after(self, seconds: float) -> Outputs:
         self._refresh_due = True
@@ -120,14 +142,19 @@ class ReadBackRunner:
 
     def on_refresh_timer(self, now: Instant) -> Outputs:
         """Request every list, if the HTTP lane is up, now or when the venue's limits have room."""
+        # a strike that the same event causes leaves later, and must count these lists as requested before it
+        return self._refresh_when_room(now, now._replace(mono_ns=now.mono_ns - 1))
+
+    def _refresh_when_room(self, now: Instant, asked: Instant) -> Outputs:
         self._refresh_due = False
         if not self._http_up:
             return ()
-        if wait_s := self._calls.budget.wait_s(self._calls.budget.demand.read, now):
+        budget, is_first = self._calls.budget, not self._book.is_known
+        wait = budget.wait_at_start_s if is_first else budget.wait_s
+        if wait_s := wait(budget.demand.read, now):
             return self._refresh_after(max(wait_s, MIN_WAIT_S))
-        self._refreshed_ns = now.mono_ns
-        # a strike that the same event causes leaves later, and must count these lists as requested before it
-        return self._refresh(now._replace(mono_ns=now.mono_ns - 1))
+        self.refreshed_ns, self._awaits_pushes = now.mono_ns, False
+        return self._refresh(asked)
 
     # lists
 
@@ -176,7 +203,7 @@ class ReadBackRunner:
         """Look these orders up for a read-back, as far as its limit and the venue's have room."""
         outputs: Outputs = ()
         for group in islice(self._groups(ids), MAX_LOOK_UPS - read.look_ups):
-            if read.look_ups and self._must_yield(now):
+            if read.look_ups and self.must_yield(now, read.urgent):
                 break
             build = self.order_request(group)
             if build is not None:
@@ -200,7 +227,7 @@ class ReadBackRunner:
             return ()
         ids = [order_id for order_id in self._book.doubted if order_id not in self._looking]
         for group in islice(self._groups(ids), MAX_UNHURRIED_LOOK_UPS - len(self._looking)):
-            if self._must_yield(now):
+            if self.must_yield(now, False):
                 break
             build = self.order_request(group)
             if build is not None:
@@ -221,11 +248,6 @@ class ReadBackRunner:
         for start in range(0, len(together), self.orders_a_call):
             yield tuple(together[start : start + self.orders_a_call])
         yield from ((order_id,) for order_id in ids if order_id in self._alone)
-
-    def _must_yield(self, now: Instant) -> bool:
-        """Return whether another look-up could take units that the commands of a kill need."""
-        budget = self._calls.budget
-        return budget.wait_for_cancels_s(budget.demand.read, now) > 0
 
     def is_new(self, order_id: str, now: Instant) -> bool:
         """Return whether the last message of an unproven order is younger than the venue's answers may be."""

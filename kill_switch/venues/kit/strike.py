@@ -71,8 +71,8 @@ class CommandPart:
     """A command on its way by a frame, a request or both; its first final reply ends it, unless its twin decides."""
 
     __slots__ = (
-        "_striker", "beside", "command", "conn", "framed", "held", "is_cancel", "is_only_copy", "last", "settled",
-        "strike", "twin_ended", "twin_started",
+        "_striker", "beside", "command", "conn", "framed", "held", "is_cancel", "is_only_copy", "last", "number",
+        "settled", "strike", "twin_ended", "twin_started",
     )  # fmt: skip
 
     def __init__(self, striker: Striker, strike: StrikeTally, command: CancelCommand) -> None:
@@ -81,6 +81,7 @@ class CommandPart:
         self.command = command
         self.is_cancel = not command.extra and (not command.reads or not strike.begun)  # the first command counts too
         self.conn: int | None = None  # the connection whose answer may still come
+        self.number = 0  # of its frame
         self.framed = False  # its frame may have left
         self.twin_started = False
         self.twin_ended = False
@@ -219,7 +220,11 @@ class Striker:
     def _issue(
         self, strike: StrikeTally, command: CancelCommand, now: Instant, begun: Request | Send | None
     ) -> Outputs:
-        part = CommandPart(self, strike, command)
+        return self._send(CommandPart(self, strike, command), now, begun)
+
+    def _send(self, part: CommandPart, now: Instant, begun: Request | Send | None) -> Outputs:
+        """Send a command by a frame, if a connection can carry it, else as a request."""
+        strike, command = part.strike, part.command
         strike.begun += 1
         if not command.extra:
             strike.waiting += 1
@@ -236,12 +241,15 @@ class Striker:
                 send, number = self._build_frame(command.frame, conn)
             except Exception as error:  # because the request may be built all the same
                 return (UnexplainedMessage(_failure(command, error)), *self.start_twin(part, now))
-        part.conn, part.framed = conn, True
+        part.conn, part.number, part.framed = conn, number, True
         self._frames.add(number, conn, part)
         if command.twin_at_once:
             return (send, *self.start_twin(part, now))
-        wait_s = self._second_route.strike_s(Route.WS, copies_wait=strike.copies_wait)
-        return (send, self._timers.start(wait_s, part.on_overdue))
+        return (send, self._timers.start(self._copy_after_s(part, Route.WS), part.on_overdue))
+
+    def _copy_after_s(self, part: CommandPart, route: Route) -> float:
+        """Return after how many seconds without an answer the next copy leaves; `route` has carried the last one."""
+        return self._second_route.strike_s(route, copies_wait=part.strike.copies_wait)
 
     def start_twin(self, part: CommandPart, now: Instant, first: Request | None = None) -> Outputs:
         """Send the request of a command, unless it was sent or the command is settled."""
@@ -257,9 +265,7 @@ class Striker:
             urgent=True,
             cancel=part.is_cancel,
             command=True,
-            second_route_after_s=None
-            if command.extra
-            else self._second_route.strike_s(Route.HTTP, copies_wait=part.strike.copies_wait),
+            second_route_after_s=None if command.extra else self._copy_after_s(part, Route.HTTP),
             context=part,
             on_loss=part.on_loss,
         )
@@ -282,8 +288,12 @@ class Striker:
         if is_final(result.reply):
             self.frames_suffice = not part.twin_started
             return self._settle(part, result, now, alone=not part.twin_started)
-        part.last = (outcome_of(result.reply), result.reply.evidence)
-        has_no_twin = part.twin_ended or (self._one_limit and result.reply.pause_s and not part.twin_started)
+        return self._on_frame_failed(part, result.reply, now)
+
+    def _on_frame_failed(self, part: CommandPart, reply: Reply, now: Instant) -> Outputs:
+        """Apply the answer to a frame that has not been accepted: its twin decides, if there can be one."""
+        part.last = (outcome_of(reply), reply.evidence)
+        has_no_twin = part.twin_ended or (self._one_limit and reply.pause_s and not part.twin_started)
         return self.settle_last(part, now) if has_no_twin else self.start_twin(part, now)
 
     def _on_frame_beside(self, part: CommandPart, result: CancelResult, now: Instant) -> Outputs:

@@ -128,7 +128,7 @@ class Kraken(KitAdapter[KrakenOptions]):
         self.nonce_watch = self._requests.watch
         self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
         self._currency = options.equity_currency
-        self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls)
+        self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls, partial(setattr, self, "key_rights"))
         self._values = TransferValues(
             self._currency, lambda *pair: self._public(ticker(*pair)), read_last_price, self.calls, self.evidence
         )

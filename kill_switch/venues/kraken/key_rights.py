@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Set
+from datetime import UTC, datetime
 from typing import Any
 
 from kill_switch.core.domain import Instant, Route
@@ -9,18 +11,20 @@ from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.messages import NotReady, Outputs, Replied
 
+MAX_DIGITS = 11  # of the second in which a key ends, before the year 5138
 CANCEL_RIGHTS = frozenset({"close-trades", "modify-trades"})  # either one suffices
 
 
 class KeyRights:
     """The rights of a key, as `GetApiKeyInfo` has named them last."""
 
-    def __init__(self, build: Build, calls: CallStarter) -> None:
-        """Make a check that has not been made; `build` builds its request."""
+    def __init__(self, build: Build, calls: CallStarter, on_rights: Callable[[Mapping[str, bool | str]], None]) -> None:
+        """Make a check that has not been made; `build` builds its request, `on_rights` gets what the venue names."""
         self.why_not = ""  # why the key cannot cancel; "": it can, or nothing is known
         self.is_settled = True  # no answer is wanted: the venue has named the rights, or refuses to
         self._build = build
         self._calls = calls
+        self._on_rights = on_rights
 
     @property
     def is_due(self) -> bool:
@@ -40,6 +44,7 @@ class KeyRights:
         names = {right.lower().replace("_", "-") for right in rights if isinstance(right, str)}
         if rights and not names:
             return ()  # in a shape that no document explains
+        self._on_rights(_named_rights(reply.data, names))
         self.why_not = ""
         if CANCEL_RIGHTS & names:
             return ()
@@ -49,3 +54,19 @@ class KeyRights:
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
         """Request the rights again with the next probe: the lanes report their own faults."""
         return ()
+
+
+def _named_rights(data: Mapping[str, Any], names: Set[str]) -> Mapping[str, bool | str]:
+    """Return the rights as `Adapter.key_rights` has them; `names` are those of `permissions`."""
+    rights: dict[str, bool | str] = {
+        "cancel": bool(CANCEL_RIGHTS & names),
+        "trade": "modify-trades" in names,
+        "read": "query-open-trades" in names,
+        "withdraw": "withdraw-funds" in names,
+    }
+    addresses, until = data.get("ip_allowlist"), data.get("valid_until")
+    if isinstance(addresses, list):
+        rights["ip_bound"] = any(addresses)
+    if isinstance(until, str) and until.isascii() and until.isdigit() and len(until) <= MAX_DIGITS:
+        rights["expires"] = f"{datetime.fromtimestamp(int(until), UTC):%Y-%m-%d}" if int(until) else "never"
+    return rights

@@ -100,6 +100,10 @@ class Kuna(KitAdapter[KunaOptions]):
             "an error for a batch says nothing of its other orders (§ 3.2)",
             "the next read shows what is left, which is struck again",
         ),
+        Guess(
+            "an order that its look-up does not find has ended (§ 4)",
+            "nothing: it is asked only for orders that no list shows",
+        ),
     )
 
     @classmethod

@@ -60,6 +60,10 @@ CANCEL_EVENTS = ("cancelorder", "cancelorders", "CANCEL")  # answers about one o
 class OxFunOptions(VenueOptions):
     """The configuration keys of an account at OX.FUN."""
 
+    TESTNET: ClassVar[Mapping[str, str]] = {
+        "ws_url": "wss://stgapi.ox.fun/v2/websocket",
+        "rest_url": "https://stgapi.ox.fun",
+    }
     ws_url: str = "wss://api.ox.fun/v2/websocket"
     rest_url: str = "https://api.ox.fun"
 
@@ -123,6 +127,10 @@ class OxFun(KitAdapter[OxFunOptions]):
         Guess(
             "the list of working orders has stop orders, on one page (§ 5, § 12)",
             "only an empty list is proof; an order that a push shows alive is looked up by its id",
+        ),
+        Guess(
+            'an order whose look-up says "Open order not found" has ended (§ 8)',
+            "nothing: it is asked only for orders that no list shows",
         ),
     )
 

@@ -121,6 +121,10 @@ class Roxom(KitAdapter[RoxomOptions]):
             "an order that a push shows alive, or whose cancel is refused, is looked up by its id",
         ),
         Guess(
+            'an order whose look-up says "Order Not Found" has ended (§ 4.6)',
+            "nothing: it is asked only for orders that no list shows",
+        ),
+        Guess(
             "the signature of cancel-all has no body part (§ 3.3)",
             "a drill signs another cancel by the same rule; REFUSED is reported, and RESIDUE",
         ),

@@ -48,7 +48,7 @@ def _profile(product: str, symbol: str) -> VenueProfile:
         addresses=urls[is_linear],
         # §7: 2400 a minute for both products and all accounts of an address; §10: lists lag by up to 20 s
         timing=SweepTiming(
-            clean_reads=2, read_after_s=0.25, read_gap_s=10.0, strike_gap_s=1.0, residue_after_s=45.0, list_lag_s=20.0
+            clean_reads=2, read_after_s=0.25, read_gap_s=10.0, strike_gap_s=0.9, residue_after_s=45.0, list_lag_s=20.0
         ),
         refused_login=payload("binance/futures-listen-key-expired"),
         not_fatal=True,

@@ -51,7 +51,7 @@ BINANCE_SPOT = VenueProfile(
     secrets=lambda: {"api_key": "binance-key-0123456789", "api_secret": "binance-secret-0123456789"},
     addresses=("wss://ws-api.binance.com/ws-api/v3", "https://api.binance.com"),
     timing=SweepTiming(  # §10: lists lag by up to 20 s
-        clean_reads=2, read_after_s=0.25, read_gap_s=2.5, strike_gap_s=1.0, residue_after_s=30.0, list_lag_s=20.0
+        clean_reads=2, read_after_s=0.25, read_gap_s=2.5, strike_gap_s=0.9, residue_after_s=30.0, list_lag_s=20.0
     ),
     target=binance.target,
     fans_out="BTCUSDT",

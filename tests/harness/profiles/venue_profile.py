@@ -9,9 +9,10 @@ from typing import Any
 from kill_switch.core.domain import CancelOutcome, Instant, Route, SweepTiming
 from kill_switch.venues import VENUES
 from kill_switch.venues.adapter import Adapter
+from kill_switch.venues.kit.readback import LOOK_UP
 from kill_switch.venues.messages import Call, Opened, Outputs, Ready, Replied
 from kill_switch.venues.request import Request
-from tests.harness.venue_playbook import START, Pause, Player, answer, hears
+from tests.harness.venue_playbook import START, Pause, Player, Probe, answer, hears
 
 SECOND_ROUTE_S = 0.06
 
@@ -84,13 +85,31 @@ class VenueProfile:
         settle_ns = round(self.settle_s * 1e9)
         player = Player(self.make(), Instant(START.mono_ns - settle_ns, START.wall_ns - settle_ns))
         self.log_in(player, conn)
-        outputs = player.put(Opened(Route.HTTP, 0))
-        for call in outputs:
-            if isinstance(call, Call):
-                player.put(self.reads(call))
+        self.answer(player, player.put(Opened(Route.HTTP, 0)))
         assert {output.route for output in player.outputs if isinstance(output, Ready)} == {Route.WS, Route.HTTP}
         player.put(Pause(self.settle_s))
         return player
+
+    def answer(self, player: Player, outputs: Outputs, *ids: str) -> Outputs:
+        """Answer the reads, and the lists that follow from the answer to a probe; return all that comes of them."""
+        came: Outputs = ()
+        for call in outputs:
+            if isinstance(call, Call):
+                answers = player.put(self.reads(call, *ids))
+                lists = tuple([out for out in answers if isinstance(out, Call) and not out.tag.startswith(LOOK_UP)])
+                came += (*answers, *(self.answer(player, lists, *ids) if lists else ()))
+        return came
+
+    def probe_lists(self, player: Player, *ids: str, after_s: float = 5.0) -> Outputs:
+        """Probe until every list has been read, and let these orders be shown; return all that comes of it."""
+        came: Outputs = ()
+        adapter = player.adapter
+        if getattr(adapter, "probe_request", None) is not None:
+            after_s = type(adapter).LISTS_EVERY_S + 1  # type: ignore[attr-defined]  # a lighter request is the probe until then
+        for _ in adapter.book.lists:
+            player.put(Pause(after_s))
+            came += self.answer(player, player.put(Probe()), *ids)
+        return came
 
     def open(self, player: Player, conn: int) -> Outputs:
         """Let a WebSocket connection come up, and answer the calls that its login needs."""

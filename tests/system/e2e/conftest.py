@@ -21,6 +21,11 @@ class Done(NamedTuple):
     err: str
 
     @property
+    def lines(self) -> list[Any]:
+        """Return the JSON of each line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
     def json(self) -> Any:
         return json.loads(self.out)
 

@@ -109,7 +109,7 @@ def test_a_torn_last_line_is_tolerated_and_noted() -> None:
         path.write_bytes(path.read_bytes()[:-30])
         play.start_daemon()
         assert play.status()["state"] == "ARMED"
-        entries = play.command("journal", "--json").json["entries"]
+        entries = play.command("journal", "--json").lines
         assert entries[-1]["data"]["torn"].startswith('{"seq"')
 
 

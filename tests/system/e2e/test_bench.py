@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from kill_switch.bench import end_to_end, output, round_trips, runner
+from kill_switch.bench import end_to_end, mixed, output, round_trips, runner
 from kill_switch.bench.contenders import BenchSetup, Strike
 from kill_switch.errors import KillSwitchError
 
@@ -33,9 +33,10 @@ def test_every_system_is_measured_at_every_size(capsys: pytest.CaptureFixture[st
         assert list(row["received_us"]) == list(row["answered_us"]) == ["p50", "p90", "p99"]
 
 
-def test_the_peers_are_measured_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_peers_are_measured_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("aiohttp", "requests", "ccxt"):
         pytest.importorskip(library)
+    monkeypatch.setattr(runner, "WARM_UP", 0)  # ccxt's limiter holds up the second cancel at Kraken for seconds
     assert runner.run((2,), 1, peers=True, as_json=True) == 0
     systems = [row["system"] for row in json.loads(capsys.readouterr().out)["rows"]]
     assert systems[3:] == ["aiohttp", "requests", "ccxt", "ccxt, limiter off"]
@@ -82,13 +83,28 @@ def test_a_kill_at_a_distance_takes_one_round_trip_and_a_cold_script_several(
 def test_a_kill_of_many_symbols_at_a_distance_sends_all_commands_at_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    [scenario] = [known for known in round_trips.SCENARIOS if known.venue == "binance-usdm"]
-    monkeypatch.setattr(round_trips, "SCENARIOS", [scenario._replace(orders=8, symbols=4)])
-    monkeypatch.setattr(round_trips, "SCRIPTS", {})
+    [scenario] = [known for known in round_trips.SCENARIOS if known.name == "ten orders a symbol"]
+    monkeypatch.setattr(round_trips, "SCENARIOS", [scenario._replace(orders=12, symbols=4)])
     assert runner.run_at_distance(0.2, 1, as_json=True) == 0
-    [row] = json.loads(capsys.readouterr().out)["round_trips"]
-    assert row["commands"] == 8
-    assert row["apart_ms"] < 200  # less than a round trip: no command waits for an answer, or for a connection to open
+    rows = {row["system"]: row for row in json.loads(capsys.readouterr().out)["round_trips"]}
+    commands = {system: row["commands"] for system, row in rows.items()}  # of the second round: none has left an order
+    assert commands == {"kill-switch": 8, round_trips.LIMIT: 8, round_trips.BY_IDS: 12}
+    for row in rows.values():  # less than a round trip: no command waits for an answer, or for a connection to open
+        assert row["apart_ms"] < 200 and 0.5 <= row["received_rtt"] < row["answered_rtt"]
+
+
+def test_accounts_that_are_spread_over_every_venue_are_measured_beside_the_least_that_their_commands_take(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = mixed.measure((10,), 1, lambda line: None)
+    assert [row["system"] for row in rows] == ["limit", "kill-switch"]
+    # two of Binance's products take two requests an account, and Deribit's quotes for RFQs a command of their own
+    assert all(isinstance(row["commands"], int) and row["commands"] >= 13 for row in rows)
+    big = {"p50": 1_234_567.8, "p90": 1.0, "p99": 1.0}
+    wide = [{**row, "accounts": 256, "received_us": big, "answered_us": big} for row in rows]
+    output.print_tables({"rows": ROWS, "mixed": wide})
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and lines[-1].split()[:3] == ["256", "kill-switch", str(rows[1]["commands"])]
 
 
 def test_the_table_shows_multiples_of_the_limit(capsys: pytest.CaptureFixture[str]) -> None:

@@ -202,7 +202,7 @@ def test_sigterm_lets_the_kill_come_to_its_end(play: Play) -> None:
     play.until(lambda: play.status()["state"] == "FIRING")
     assert play.stop_daemon(signal.SIGTERM) == 0
     assert play.book("oxfun") == 0
-    kinds = [entry["kind"] for entry in play.command("journal", "--json").json["entries"]]
+    kinds = [entry["kind"] for entry in play.command("journal", "--json").lines]
     assert "all-clear" in kinds
     assert kinds[-1] == "stop"
 

@@ -43,7 +43,7 @@ def test_a_file_that_is_wrong_changes_nothing_and_says_why(play: Play) -> None:
     assert play.daemon is not None
     os.kill(play.daemon.pid, signal.SIGHUP)
     play.until(lambda: "beat" in play.status()["triggers"])
-    kinds = [entry["kind"] for entry in play.command("journal", "--json").json["entries"]]
+    kinds = [entry["kind"] for entry in play.command("journal", "--json").lines]
     assert [kind for kind in kinds if kind.startswith("reload")] == ["reload-refused", "reload"]
 
 

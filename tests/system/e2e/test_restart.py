@@ -94,3 +94,21 @@ def test_from_the_boot_on_counts_while_another_account_cannot_log_in(stage: Play
     stage.wait_for(lambda s: s["accounts"]["oxfun"]["state"] == "CLEAR", 15.0)
     status = stage.status()["accounts"]["roxom"]
     assert (status["ready"], status["state"], stage.book("oxfun")) == (False, "ARMED", 0)
+
+
+def test_a_stop_while_only_lagging_lists_lack_for_the_proof_is_quick_and_the_next_start_goes_on() -> None:
+    with Play(["binance-spot"]) as stage:
+        stage.write_config()
+        stage.start_daemon()
+        stage.rest("binance-spot", 3)
+        done = stage.command("fire", "--reason", "by hand", "--wait", "1")
+        assert done.exit_code == 1 and "not proven yet: binance-spot: lists lag 20 s; kill-switch status in" in done.err
+        began_s = time.monotonic()
+        assert stage.stop_daemon() == 0
+        assert time.monotonic() - began_s < 8  # it was 20
+        assert stage.book("binance-spot") == 0
+        last = stage.state_dir.joinpath("journal.jsonl").read_text().splitlines()[-1]
+        assert '"kind":"stop"' in last and "CONFIRMING" in last
+        stage.start_daemon(wait=False)
+        stage.wait_for(lambda s: s["accounts"]["binance-spot"]["state"] == "CONFIRMING", 10.0)
+        stage.stop_daemon(signal.SIGKILL)

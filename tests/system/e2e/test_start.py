@@ -75,7 +75,7 @@ class Starting(Play):
         return self.wait_for(lambda status: True, 15.0)
 
     def record(self) -> list[Any]:
-        return [entry for entry in self.command("journal", "--json").json["entries"]]
+        return self.command("journal", "--json").lines
 
     def latched(self) -> bool:
         return any((directory / LATCH).exists() for directory in (self.state_dir, self.runtime_dir))

@@ -161,3 +161,21 @@ def test_check_shows_when_schedules_drills_and_resets_come_next(stage: Play) -> 
             assert f"{local:%a %Y-%m-%d %H:%M} {one['zone']}  {one['utc']}" in shown
     days = [datetime.fromisoformat(one["local"]) for one in coming["triggers.flat.cron"]["next"]]
     assert all(day.day in (1, 15) or day.weekday() == 4 for day in days)
+
+
+def test_a_silence_holds_back_a_lost_heartbeat_over_a_kill_9_and_fires_when_it_ends(stage: Play) -> None:
+    stage.write_config('[triggers.alive]\nkind = "heartbeat"\ntimeout = "300ms"\naccounts = ["oxfun"]\n')
+    stage.start_daemon()
+    stage.rest("oxfun", 3)
+    silenced = stage.command("silence", "alive", "--for", "4s", "--reason", "deploy", "--json")
+    assert (silenced.exit_code, silenced.json["silences"]["alive"]["reason"]) == (0, "deploy")
+    assert stage.command("beat", "alive").exit_code == 0
+    stage.wait_for(lambda s: s["triggers"]["alive"]["silence"]["held"] is not None, 3.0)
+    stage.stop_daemon(signal.SIGKILL)
+    stage.start_daemon()
+    status = stage.status()
+    assert (status["state"], status["triggers"]["alive"]["state"]) == ("ARMED", "silenced")
+    assert stage.book("oxfun") == 3
+    stage.until_tripped()
+    assert reason(stage)["trigger"] == "alive"
+    assert stage.book("oxfun") == 0

@@ -26,10 +26,11 @@ from kill_switch.venues import VENUES
 
 from .case import Outcome, play
 from .catalog import FAULTS, MOMENTS, plays
+from .gate import Gate
 from .loop_monitor import Gauge
 
-AT_ONCE = 16  # cells in one process: they spend their time waiting
-HEAVY_AT_ONCE = 4
+AT_ONCE = {"light": 16, "heavy": 4}  # cells in one process, however busy the machine is: more would come late
+MOST_AT_ONCE = 128  # on an idle machine, but for the heavy ones: cells spend their time waiting
 AGAIN_AT_ONCE = 3  # of those that were late
 STALL_S = 0.4  # the longest that the event loop's thread may compute without a turn for the others
 GROWTH_MIB = 384  # of the process, whatever is sent to four accounts at once
@@ -58,14 +59,13 @@ async def world() -> AsyncIterator[str]:
                 await process.wait()
 
 
-async def work(keys: Sequence[Key], at_once: int, *, tell: bool = False) -> list[Outcome]:
-    """Play cells, some at once, and watch the event loop and the memory meanwhile."""
+async def work(keys: Sequence[Key], gate: Gate, *, tell: bool = False) -> list[Outcome]:
+    """Play cells, as many at once as the gate lets begin, and watch the event loop and the memory meanwhile."""
     outcomes: list[Outcome] = []
-    turns = asyncio.Semaphore(at_once)
     gauge = Gauge()
 
     async def one(key: Key, path: str) -> None:
-        async with turns:
+        async with gate.cell():
             gauge.enter(key)
             try:
                 outcome = await play(*key, path, gauge)
@@ -96,16 +96,21 @@ def kind(key: Key) -> str:
     return "heavy" if FAULTS[key[0]].heavy else "light"
 
 
-def run_here(keys: Sequence[Key], *, tell: bool = False, at_once: int = AT_ONCE) -> list[Outcome]:
-    """Play the cells in this process, on uvloop as the daemon runs."""
+def run_here(keys: Sequence[Key], *, tell: bool = False, again: bool = False) -> list[Outcome]:
+    """Play the cells in this process, on uvloop as the daemon runs; `again`: few at once, for those that were late."""
     logging.getLogger("kill_switch").setLevel(logging.CRITICAL)
     outcomes: list[Outcome] = []
-    for each in ("light", "heavy"):
+    for each, at_once in AT_ONCE.items():
         if some := [key for key in keys if kind(key) == each]:
+            least = AGAIN_AT_ONCE if again else at_once
+            most = least if again or each == "heavy" else MOST_AT_ONCE
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                most = min(at_once, HEAVY_AT_ONCE) if each == "heavy" else at_once
-                outcomes += runner.run(work(some, most, tell=tell))
+                outcomes += runner.run(_work(some, least, most, tell=tell))
     return outcomes
+
+
+async def _work(keys: Sequence[Key], least: int, most: int, *, tell: bool) -> list[Outcome]:
+    return await work(keys, Gate(least, most), tell=tell)
 
 
 def cells(faults: Sequence[str], venues: Sequence[str], moments: Sequence[str]) -> list[Key]:
@@ -119,9 +124,9 @@ def cells(faults: Sequence[str], venues: Sequence[str], moments: Sequence[str]) 
     ]
 
 
-async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path | None, at_once: int) -> None:
+async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path | None, cells: str) -> None:
     """Have a process of its own play some cells."""
-    command = [sys.executable, "-m", "tests.system.fault_matrix", "--cells", str(at_once)]
+    command = [sys.executable, "-m", "tests.system.fault_matrix", "--cells", cells]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, limit=1 << 20
     )
@@ -145,12 +150,12 @@ async def _job(keys: Sequence[Key], told: list[Outcome], total: int, log: Path |
             await process.wait()
 
 
-async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, at_once: int = AT_ONCE) -> list[Outcome]:
+async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, cells: str = "all") -> list[Outcome]:
     """Play cells in some processes of each kind, all at the same time: some wait while others compute."""
     told: list[Outcome] = []
-    kinds = [[key for key in keys if kind(key) == each] for each in ("light", "heavy")]
+    kinds = [[key for key in keys if kind(key) == each] for each in AT_ONCE]
     shares = [share for some in kinds for number in range(jobs) if (share := some[number::jobs])]
-    await asyncio.gather(*(_job(share, told, len(keys), log, at_once) for share in shares))
+    await asyncio.gather(*(_job(share, told, len(keys), log, cells) for share in shares))
     return told
 
 
@@ -194,12 +199,12 @@ def main() -> int:
     parser.add_argument("--moment", action="append", choices=MOMENTS)
     parser.add_argument("--jobs", type=int, default=2, help="one for each core; default 2")
     parser.add_argument("--log", type=Path, help="append what each cell came to, a JSON line a cell")
-    parser.add_argument("--cells", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--cells", choices=("all", "again"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.cells:
         gc.set_threshold(*COLLECT)  # as the daemon does
         gc.freeze()
-        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, at_once=given.cells)
+        run_here([tuple(key) for key in json.loads(sys.stdin.read())], tell=True, again=given.cells == "again")
         return 0
     faults = [name for name in FAULTS if not given.fault or any(name.startswith(start) for start in given.fault)]
     if not faults:
@@ -210,7 +215,7 @@ def main() -> int:
     late = [(o.fault, o.venue, o.moment) for o in outcomes if o.late]
     if late:  # the other cells, or other programs, may have had the machine: once more, few at a time
         outcomes = [o for o in outcomes if not o.late]
-        outcomes += asyncio.run(_jobs(late, 1, given.log, AGAIN_AT_ONCE))
+        outcomes += asyncio.run(_jobs(late, 1, given.log, "again"))
     print(table(outcomes))
     failed = [o for o in outcomes if not o.ok]
     for outcome in failed:

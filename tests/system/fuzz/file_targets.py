@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -78,10 +79,21 @@ class ConfigTarget(FileTarget):
     def __init__(self) -> None:
         super().__init__()
         (self.directory / "credentials").mkdir(mode=0o700)
-        for name in ("oxfun-key", "oxfun-secret", "roxom-key", "kuna-key", "crosstrade-token", "intake-key"):
+        for name in (
+            "kraken-key",
+            "oxfun-key",
+            "oxfun-secret",
+            "roxom-key",
+            "kuna-key",
+            "crosstrade-token",
+            "intake-key",
+        ):
             path = self.directory / "credentials" / name
             path.write_text(SECRET)
             path.chmod(0o600)
+        path = self.directory / "credentials" / "kraken-secret"
+        path.write_text(base64.b64encode(SECRET.encode()).decode())
+        path.chmod(0o600)
         self.environ = {
             "KEY": SECRET,
             "PEM": rsa_pem(2048),
@@ -113,7 +125,7 @@ class ConfigTarget(FileTarget):
         account = next(one for one in whole if "accounts.mm1" in one)
         for one in whole:
             yield (account + "\n\n" + one if one is not account else one).encode()
-        yield account.replace('{ credential = "oxfun-key" }', f'"{LITERAL}"').encode()
+        yield account.replace('{ credential = "kraken-key" }', f'"{LITERAL}"').encode()
 
     def steps(self, data: bytes) -> int:
         parts = max(line.count(b".") for line in data.split(b"\n"))

@@ -280,6 +280,9 @@ class WsTarget(Wire):
             def keep_connection(self) -> None:
                 raise AssertionError("nobody is idle")
 
+            def break_silence(self) -> None:
+                raise AssertionError("nobody is silent")
+
         pipe = Pipe()
         connection = WsConnection("wss://venue.example/ws", Upgrade(headers={"X-Key": "hidden"}), Sink())
         connection.connection_made(cast(asyncio.BaseTransport, pipe))

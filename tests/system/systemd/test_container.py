@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from .host import CREDENTIALS, FLAG, LAST_RESORT, UNIT, Host, Simulators
+from .host import CREDENTIALS, FLAG, LAST_RESORT, UNIT, VENUES, Host, Simulators
 
 pytestmark = [pytest.mark.e2e, pytest.mark.systemd, pytest.mark.timeout(240)]
 
@@ -139,6 +139,23 @@ def test_the_last_resort_works_beside_a_daemon_that_hangs_holding_the_lock(host:
     host.run(f"kill -CONT {pid}")
     host.until(lambda: host.state() == "TRIPPED", 10, "the daemon has taken the latch over")
     assert host.main_pid() == pid
+
+
+def test_roots_direct_kill_is_the_last_resorts_because_a_shell_has_no_credentials(host: Host, sim: Simulators) -> None:
+    pid = host.main_pid()
+    host.signal("STOP")
+    told = host.run("kill-switch status; kill-switch fire --reason queued --wait 0", check=False)
+    assert told.returncode == 69 and "the request stays queued" in told.stderr
+    assert told.stderr.count(f"to kill now: systemctl start {LAST_RESORT}") == 3  # a status, a silence, an end
+    done = host.run('kill-switch fire --direct --reason "runaway quoter"', timeout_s=60)
+    assert sim.empty()
+    assert done.stdout.count("CONFIRMED") == len(VENUES) and f"starting {LAST_RESORT}" in done.stderr
+    refused = host.run("kill-switch fire --direct --reason x --scope oxfun", check=False)
+    assert refused.returncode != 0 and "it kills every account" in refused.stderr
+    host.back(pid, 25)  # by the watchdog
+    host.until(lambda: host.state() == "TRIPPED", 10, "the daemon has taken the latch over")
+    reasons = [entry["data"]["text"] for entry in host.record() if entry["kind"] == "reason"]
+    assert "last resort; runaway quoter" in reasons[-1]
 
 
 def test_a_crash_loop_ends_in_the_last_resort_as_the_readme_says(host: Host, sim: Simulators) -> None:

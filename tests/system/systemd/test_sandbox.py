@@ -349,7 +349,7 @@ def test_a_hook_that_forks_without_end_prevents_no_kill(host: Host, sim: Simulat
 def test_a_new_key_takes_a_restart_as_the_readme_says(host: Host, sim: Simulators) -> None:
     name, key = "roxom-api_key", sim.ready["venues"]["roxom"]["credentials"]["api_key"]
     assert "every lane would carry a kill" in host.run(host.block("check")).stdout  # with its secrets from systemd
-    rotate = host.block("rotate").replace("oxfun-key", name).replace("sleep 5", "")
+    rotate = host.block("rotate").replace("kraken-key", name).replace("sleep 5", "")
     host.run(f"echo 'not-the-key' | ({rotate})", check=False)
     host.until(lambda: host.show("StatusText") == "ARMED, 1/2 accounts ready, 0 triggers blind", 15, "it is refused")
     assert host.run(f"stat -c '%a %U' {CREDENTIALS}/{name}").stdout == "600 root\n"
@@ -359,7 +359,7 @@ def test_a_new_key_takes_a_restart_as_the_readme_says(host: Host, sim: Simulator
     host.run(f"echo 'not-the-key' > {CREDENTIALS}/{name}; systemctl reload {UNIT}")
     assert "nothing changed" in host.said(5)  # a credential is as it was at the start
     host.run(f"printf %s '{key}' > {CREDENTIALS}/{name}")
-    own = host.block("own file").replace("/oxfun-key", "/roxom-key")
+    own = host.block("own file").replace("/kraken-key", "/roxom-key")
     text = (host.root / CONFIG[1:]).read_text()
     try:
         host.file(CONFIG, text.replace(f'{{ credential = "{name}" }}', '{ file = "/etc/kill-switch/roxom-key" }'))

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kill_switch import clock
-from kill_switch.cli import find_report, main
+from kill_switch.cli import find_report, kill_verb, main
 from kill_switch.control import client, heartbeat
 from kill_switch.core.domain import Reason
 from kill_switch.journal import latch_file, segments
@@ -59,6 +59,11 @@ def invoke(*words: object) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
+def lines(*words: object) -> list[Any]:
+    """Return the JSON of each line that the command prints."""
+    return [json.loads(line) for line in invoke(*words).stdout.splitlines()]
+
+
 def test_check_summarises_a_valid_configuration(config: Path) -> None:
     done = invoke("check", "-c", config)
     assert done.exit_code == 0
@@ -70,14 +75,27 @@ def test_check_summarises_a_valid_configuration(config: Path) -> None:
 def test_check_names_the_orders_out_of_a_kills_reach_in_one_line_an_account(config: Path) -> None:
     more = '[accounts.nt]\nvenue = "crosstrade"\nnt_accounts = ["Sim101"]\ntoken = { env = "MM1_KEY" }\n'
     config.write_text(f"{config.read_text()}\n{more}")
-    lines = invoke("check", "-c", config).output.splitlines()
+    shown = invoke("check", "-c", config).output.splitlines()
     behind = {
-        name: lines[lines.index(line) + 1] for line in lines for name in ("mm1", "nt") if f"account {name}:" in line
+        name: shown[shown.index(line) + 1] for line in shown for name in ("mm1", "nt") if f"account {name}:" in line
     }
     assert behind["mm1"] == "    a kill does not reach: other sub-accounts: each has its own key"
     assert "strategies in NinjaTrader" in behind["nt"] and behind["nt"].endswith("; positions, unless flatten is true")
     told = json.loads(invoke("check", "-c", config, "--json").stdout)["not_covered"]
     assert set(told) == {"mm1", "nt"} and told["mm1"] == ["other sub-accounts: each has its own key"]
+
+
+def test_check_marks_an_account_of_the_test_environment(config: Path) -> None:
+    config.write_text(config.read_text().replace('venue = "oxfun"', 'venue = "oxfun"\nenvironment = "testnet"'))
+    assert "account mm1: oxfun TESTNET at https://stgapi.ox.fun, tags desk:mm" in invoke("check", "-c", config).output
+    assert json.loads(invoke("check", "-c", config, "--json").stdout)["environments"] == {"mm1": "testnet"}
+
+
+def test_venues_shows_the_addresses_of_each_test_environment() -> None:
+    shown, told = invoke("venues").output, json.loads(invoke("venues", "--json").stdout)["venues"]
+    for name, venue in VENUES.items():
+        assert all(f"    {url}\n" in shown for url in venue.Options.TESTNET.values())
+        assert told[name]["testnet"] == (venue.Options.TESTNET or None)
 
 
 def test_venues_shows_the_commands_the_reach_and_the_guesses_of_each_venue() -> None:
@@ -142,7 +160,7 @@ def test_a_daemon_that_is_not_there_is_69(
     done = invoke(*words, "-c", config)
     assert done.exit_code == 69
     assert "no daemon" in done.output
-    assert ("--direct" in done.output) == (words[0] == "fire")
+    assert ("--direct" in done.output) == (words[0] != "beat")
 
 
 def test_a_socket_that_only_others_may_use_is_77(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +231,8 @@ def test_fire_names_the_accounts_that_are_not_proven_yet_and_the_command_that_sh
     with answering(tmp_path / "run" / "control.sock", {"fire": answer}):
         done = invoke("fire", "--reason", "x", "--wait", "2", "--json", "-c", config)
     assert done.exit_code == 1
-    assert "not proven within 2 s: a; the daemon goes on, and kill-switch report shows the proof" in done.stderr
+    hint = f"the daemon goes on, and kill-switch report -c {config} shows the proof"
+    assert f"not proven within 2 s: a; {hint}" in done.stderr
 
 
 def leave_kills(tmp_path: Path, *kills: str) -> None:
@@ -327,6 +346,18 @@ def test_a_request_on_which_the_daemon_dies_is_reported_with_an_unknown_effect(
     assert done.exit_code == 69
     assert "re-armed" not in done.stdout and "reloaded" not in done.stdout
     assert "is not known" in done.stderr
+
+
+def test_a_fire_whose_proof_needs_longer_than_its_wait_says_when_to_look(config: Path, tmp_path: Path) -> None:
+    report = {
+        **{"id": "k1", "reasons": [], "asked": ["mm1"], "problems": []},
+        **{"accounts": {"mm1": {"state": "CONFIRMING"}}},
+        **{"not_proven_yet": {"mm1": {"lists_lag_s": 20.0, "proof_in_s": 13}}},
+    }
+    with answering(tmp_path / "run" / "control.sock", {"fire": report}):
+        done = invoke("fire", "--reason", "x", "-c", config, "--json")
+    assert done.exit_code == 1
+    assert done.stderr == "kill-switch: not proven yet: mm1: lists lag 20 s; kill-switch status in 13 s\n"
 
 
 @pytest.mark.parametrize(("name", "code"), [("alive", 0), ("alife", 1), ("panic", 1)])
@@ -462,7 +493,7 @@ def test_an_unknown_venue_for_the_simulators_is_one_clear_line() -> None:
 def test_every_command_has_help_and_takes_the_short_form() -> None:
     for name in main.commands:
         done = invoke(name, "-h")
-        assert done.exit_code == 0
+        assert done.exit_code == (2 if name in kill_verb.VERBS else 0)  # 0 of a kill means that every account is clear
         assert len(done.output.splitlines()) > 3
 
 
@@ -525,11 +556,60 @@ def test_reports_and_records_are_printed_from_all_files(config: Path, files: lis
     for number in range(3):
         assert json.loads(invoke("report", f"k{number}-1", "-c", config, "--json").stdout)["id"] == f"k{number}-1"
     assert json.loads(invoke("report", "-c", config, "--json").stdout)["id"] == "k2-1"
-    whole = json.loads(invoke("journal", "-c", config, "--json").stdout)
-    assert [entry["seq"] for entry in whole["entries"]] == list(range(1, 37))
-    assert whole["broken"] is None
+    assert [entry["seq"] for entry in lines("journal", "-c", config, "--json")] == list(range(1, 37))
     assert len(invoke("journal", "-c", config).output.splitlines()) == 36
     files[2].write_bytes(files[2].read_bytes().replace(b'"number":3', b'"number":4'))
     damaged = invoke("journal", "-c", config, "--json")
     assert damaged.exit_code == 1
-    assert "journal-000003.jsonl line" in json.loads(damaged.stdout)["broken"]
+    assert "journal-000003.jsonl line" in damaged.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "numbers"),
+    [
+        (("-n", "3"), [34, 35, 36]),
+        (("--kind", "reason"), [1, 13, 25]),
+        (("--kind", "reason", "-n", "1"), [25]),
+        (("--account", "a"), [1, 13, 25]),
+        (("--account", "b"), []),
+        (("--since", "1h"), list(range(1, 37))),
+        (("--since", "2001-01-01T00:00:00Z", "-n", "1"), [36]),
+        (("--since", "2999-01-01"), []),
+    ],
+)
+def test_the_journal_is_filtered_by_time_kind_account_and_number(
+    config: Path, files: list[Path], options: tuple[str, ...], numbers: list[int]
+) -> None:
+    assert [entry["seq"] for entry in lines("journal", "-c", config, "--json", *options)] == numbers
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("journal", "--since", "yesterdy"), 'expected "2h", "30m", "2026-11-30"'),
+        (("journal", "--kind", "reasons"), "there is no kind 'reasons'; there are reason, "),
+        (("journal", "--verify", "-n", "3"), "--verify checks the whole journal"),
+        (("report", "--since", "2h"), "--since goes with --list"),
+        (("report", "k1", "--list"), "--list takes neither a kill nor --explain"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_wrong_usage(config: Path, words: tuple[str, ...], hint: str) -> None:
+    done = invoke(*words, "-c", config)
+    assert done.exit_code == 2
+    assert hint in " ".join(done.stderr.split())
+
+
+def test_all_kills_are_listed_with_their_state_and_their_person(config: Path, files: list[Path]) -> None:
+    kills = json.loads(invoke("report", "--list", "-c", config, "--json").stdout)["kills"]
+    assert [(kill["id"], kill["trigger"], kill["state"], kill["accounts"]) for kill in kills] == [
+        (f"k{number}-1", "panic", "STRIKING", ["a"]) for number in range(3)
+    ]
+    assert kills[0]["still_tripped"] == ["a"]
+    rows = invoke("report", "--list", "-c", config).stdout.splitlines()
+    assert [row.split()[0] for row in rows] == ["kill", "k0-1", "k1-1", "k2-1"]
+    assert json.loads(invoke("report", "--list", "--since", "2h", "-c", config, "--json").stdout)["kills"] == []
+
+
+def test_a_list_without_a_kill_says_so(config: Path) -> None:
+    done = invoke("report", "--list", "-c", config)
+    assert (done.exit_code, done.stdout) == (0, "there is no kill on record\n")

@@ -105,7 +105,8 @@ def test_the_account_of_a_venue_shows_every_option_with_its_default(tmp_path: Pa
     head, account, rest = re.split(r"(?m)^(?=\[accounts\.|\[triggers\.panic)", file.read_text())
     shown = "".join(line for line in account.splitlines(True) if "only with" not in line).replace("\n#", "\n")
     file.write_text(head + shown.replace("/etc/ssl/certs/ca-certificates.crt", "") + rest)
-    assert set(kind.Options.model_fields) <= set(parsed(tmp_path)["accounts"][venue])
+    options = set(kind.Options.model_fields) - (set() if kind.Options.TESTNET else {"environment"})
+    assert options <= set(parsed(tmp_path)["accounts"][venue])
     shown_options = loader.load(file, environ={}).accounts[venue].options
     assert shown_options.model_copy(update={"ca_file": None}) == plain
 
@@ -148,7 +149,7 @@ def test_all_but_the_accounts_is_as_in_the_example(tmp_path: Path) -> None:
 
 def test_files_replace_every_credential_of_the_example_too(tmp_path: Path) -> None:
     assert invoke("init", tmp_path, "--secrets", "files").exit_code == 0
-    assert parsed(tmp_path)["accounts"]["mm1"]["api_key"] == {"file": str(tmp_path / "secrets" / "oxfun-key")}
+    assert parsed(tmp_path)["accounts"]["mm1"]["api_key"] == {"file": str(tmp_path / "secrets" / "kraken-key")}
     assert '= { credential = "' not in re.sub(r"(?m)^# .*", "", (tmp_path / "config.toml").read_text())
 
 
@@ -181,3 +182,21 @@ def test_the_hint_for_an_option_of_the_wrong_type_is_not_its_description(tmp_pat
     file = tmp_path / "config.toml"
     file.write_text(re.sub(r"(?m)^#flatten +=.*", 'flatten = "yes"', file.read_text()))
     assert 'accounts.crosstrade.flatten: "yes"; expected true or false' in invoke("check", "-c", file).stderr
+
+
+def test_a_user_who_is_not_root_gets_the_daemons_directories_and_its_flag_beside_the_file(tmp_path: Path) -> None:
+    text = template.with_directories(template.example(), tmp_path)
+    written = tomllib.loads(text)
+    assert written["daemon"] == {"state_dir": str(tmp_path / "state"), "runtime_dir": str(tmp_path / "run")}
+    assert written["triggers"]["panic"]["path"] == str(tmp_path / "run/flag/KILL")
+
+
+def test_the_example_begins_with_no_closed_venue_and_its_secrets_are_where_the_readme_and_the_guide_have_them() -> None:
+    root = Path(__file__).parents[3]
+    closed = re.findall(r"\[([^]]+)\]\(docs/venues/\w+\.md\), closed", (root / "README.md").read_text())
+    assert closed == ["KUNA", "OX.FUN"]
+    first, *_ = _accounts(template.example())
+    assert first["venue"] not in ("kuna", "oxfun")
+    [name] = [table["credential"] for key, table in first.items() if key == "api_key"]
+    assert f"/etc/kill-switch/credentials/{name} " in (root / "docs/guides/systemd.md").read_text()
+    assert '"/etc/kill-switch/secrets/roxom-key"' in (root / "README.md").read_text()

@@ -17,6 +17,7 @@ from kill_switch.errors import ConfigError
 WHOLE: Mapping[type[schema.ConfigTable], dict[str, Any]] = {  # what a table needs besides the duration
     schema.DaemonConfig: {},
     schema.HooksConfig: {},
+    schema.SilenceConfig: {},
     schema.PingConfig: {},
     schema.HeartbeatConfig: {"kind": "heartbeat", "timeout": "3s"},
     schema.LinkConfig: {"kind": "link", "timeout": "10s"},
@@ -46,6 +47,7 @@ def durations() -> list[tuple[type[schema.ConfigTable], str, str]]:
                     schema.HeartbeatConfig: "heartbeat.",
                     schema.LinkConfig: "link.",
                     schema.HooksConfig: "hooks.",
+                    schema.SilenceConfig: "silence.",
                 }.get(model, "")
                 found.append((model, key, f"{'ping.' if model is schema.PingConfig else prefix}{key}"))
     return found
@@ -62,7 +64,7 @@ def refused(model: type[schema.ConfigTable], key: str, value: object) -> str:
 
 
 def test_every_duration_has_its_bounds_and_all_bounds_are_used() -> None:
-    assert {bounds for _, _, bounds in DURATIONS} | {"beat.every", "bench.rtt"} == set(BOUNDS)
+    assert {bounds for _, _, bounds in DURATIONS} | {"beat.every", "bench.rtt", "silence.for"} == set(BOUNDS)
     assert all(model in WHOLE for model, _, _ in DURATIONS)
 
 

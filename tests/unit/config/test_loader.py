@@ -49,7 +49,7 @@ SECRET = "sEcReT-0123456789-aBcDeF"
 ENVIRON = {"KEY": SECRET, "SECRET": SECRET + "2", "BAD": f"bad-{SECRET}"}
 DURATION = 'expected a duration with its unit, such as "250ms", "3s", "5m" or "1h"'
 SOURCE = 'expected { credential = "NAME" }, { file = "/PATH" } or { env = "NAME" }'
-OXFUN_KEYS = "venue, tags, api_key, api_secret, ws_url, rest_url, ca_file, max_connections"
+OXFUN_KEYS = "venue, tags, api_key, api_secret, environment, ws_url, rest_url, ca_file, max_connections"
 NAME = 'expected letters, digits, ".", "_" and "-", a letter or digit first, 64 at most'
 
 
@@ -484,7 +484,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         ("", ["accounts: no account; expected at least one table [accounts.NAME]"]),
         ("accounts = 5", ["accounts: 5; expected a table [accounts.NAME]"]),
         (BOTH + "[deamon]", ['deamon: unknown key; did you mean "daemon"?']),
-        (BOTH + "[x]", [f"x: unknown key; known keys: {', '.join(TABLES)}"]),
+        (BOTH + "[x]", [f"x: unknown key; known keys: {', '.join((*TABLES, 'include'))}"]),
         ("rearm = 2020-01-01" + BOTH, ["rearm: a date or time; expected a table [rearm]"]),
         ("triggers = []" + BOTH, ["triggers: an empty array; expected a table [triggers.NAME]"]),
         # names
@@ -544,7 +544,10 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + '[daemon]\nstart = "armd"', ['daemon.start: "armd"; did you mean "armed"? one of: armed, tripped']),
         (MM1 + '[daemon]\nstart = "ARMED"', ['daemon.start: "ARMED"; did you mean "armed"? one of: armed, tripped']),
         (MM1 + "[daemon]\nready = true", ["daemon.ready: true; one of: all, degraded"]),
-        (MM1 + '[daemon]\nstate_dir = "lib"', ['daemon.state_dir: not an absolute path; it must begin with "/"']),
+        (
+            MM1 + '[daemon]\nstate_dir = "lib"',
+            ['daemon.state_dir: "lib", not an absolute path; it must begin with "/"'],
+        ),
         (
             MM1 + "[daemon]\nstate_dir = 5",
             ['daemon.state_dir: 5; expected an absolute path, such as "/run/kill-switch/flag/KILL"'],
@@ -564,7 +567,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + '[daemon]\ngroup = "rooot"', ['daemon.group: "rooot"; did you mean "root"?']),
         (
             MM1 + '[daemon]\ngroup = "Zz9-none"',
-            ["daemon.group: something else; expected the name of a unix group of this machine"],
+            ['daemon.group: "Zz9-none"; expected the name of a unix group of this machine'],
         ),
         (
             MM1 + '[daemon]\ngroup = "a\\u0000b"',
@@ -587,7 +590,10 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (MM1 + "ca_file = 2020-01-01", ["accounts.mm1.ca_file: a date or time; expected a string"]),
         (
             MM1 + 'ws_url = "ws://venue.test"',
-            ["accounts.mm1.ws_url: a string; must be wss://HOST[:PORT][/PATH]: keys travel over verified TLS only"],
+            [
+                'accounts.mm1.ws_url: "ws://venue.test"; must be wss://HOST[:PORT][/PATH]: '
+                "keys travel over verified TLS only"
+            ],
         ),
         (RX1 + 'auth = "api_key"', ['accounts.rx1.auth: "api_key"; did you mean "api-key"? one of: rsa, api-key']),
         (
@@ -605,12 +611,12 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
             RX1 + 'types = ["spot", "prep"]',
             ['accounts.rx1.types[1]: "prep"; did you mean "perp"? one of: spot, perp'],
         ),
-        (RX1 + "cold = true\nburst = 6", ["accounts.rx1: a table; a cold account takes no burst above 5"]),
+        (RX1 + "cold = true\nburst = 6", ["accounts.rx1: a cold account takes no burst above 5"]),
         (
             RX1 + 'auth = "api-key"',
             [
-                "accounts.rx1.private_key: unknown key; known keys: venue, tags, api_key, ws_url, rest_url, ca_file, "
-                "max_connections, auth, types, depth, burst, share, cold, note"
+                "accounts.rx1.private_key: unknown key; known keys: venue, tags, api_key, environment, ws_url, "
+                "rest_url, ca_file, max_connections, auth, types, depth, burst, share, cold, note"
             ],
         ),
         (
@@ -630,7 +636,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (
             MM1.replace("[", '["a b", 5, ', 2).replace('["a b", 5, ', "[", 1),
             [
-                'accounts.mm1.tags[0]: not a tag; expected letters, digits, ".", "_", ":" and "-", '
+                'accounts.mm1.tags[0]: "a b", not a tag; expected letters, digits, ".", "_", ":" and "-", '
                 "a letter or digit first, 64 at most",
                 "accounts.mm1.tags[1]: 5; expected a string",
             ],
@@ -674,7 +680,10 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
             MM1 + '[triggers.x]\nkind = "flag"',
             ['triggers.x.path: missing; expected an absolute path, such as "/run/kill-switch/flag/KILL"'],
         ),
-        (MM1 + FLAG.replace("/run/", ""), ['triggers.panic.path: not an absolute path; it must begin with "/"']),
+        (
+            MM1 + FLAG.replace("/run/", ""),
+            ['triggers.panic.path: "KILL", not an absolute path; it must begin with "/"'],
+        ),
         (
             MM1 + FLAG + 'timeout = "1s"',
             ["triggers.panic.timeout: unknown key; known keys: kind, accounts, on_blind, path"],
@@ -693,7 +702,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (
             MM1 + FLAG + 'accounts = "mm1"',
             [
-                "triggers.panic.accounts: a string; "
+                'triggers.panic.accounts: "mm1"; '
                 "expected an array with at least one account or tag; leave the key out for all accounts"
             ],
         ),
@@ -702,7 +711,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
             [
                 'accounts.mm1.tags[0]: not a tag; expected letters, digits, ".", "_", ":" and "-", '
                 "a letter or digit first, 64 at most",
-                "triggers.panic.accounts[0]: no account and no tag; accounts: mm1",
+                'triggers.panic.accounts[0]: "desk:mm", no account and no tag; accounts: mm1',
             ],
         ),
         (
@@ -743,11 +752,11 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
             )
             for written, found in [
                 ("9465", "9465"),
-                ('"9465"', "not an address"),
-                ('"::1:9465"', "not an address"),
-                ('"127.0.0.1:0"', "not an address"),
-                ('"127.0.0.1:65536"', "not an address"),
-                ('"example.com:9465"', "not an address"),
+                ('"9465"', '"9465", not an address'),
+                ('"::1:9465"', '"::1:9465", not an address'),
+                ('"127.0.0.1:0"', '"127.0.0.1:0", not an address'),
+                ('"127.0.0.1:65536"', '"127.0.0.1:65536", not an address'),
+                ('"example.com:9465"', '"example.com:9465", not an address'),
             ]
         ),
         # [rearm]
@@ -778,7 +787,7 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
         "rearm.approvals",
     ]
     assert error.source == str(tmp_path / "config.toml")
-    assert str(error).splitlines()[0].startswith(f"{tmp_path}/config.toml: x: unknown key")
+    assert str(error).splitlines()[0].startswith(f"{tmp_path}/config.toml:13: x: unknown key")
 
 
 def test_a_mistake_in_an_account_is_not_reported_again_by_its_references(tmp_path: Path) -> None:
@@ -897,7 +906,7 @@ def test_the_sockets_are_where_they_are_by_default_without_a_file(
     ("text", "line"),
     [
         ("daemon = 5", "daemon: 5; expected a table [daemon]"),
-        ('[daemon]\nruntime_dir = "r"', 'daemon.runtime_dir: not an absolute path; it must begin with "/"'),
+        ('[daemon]\nruntime_dir = "r"', 'daemon.runtime_dir: "r", not an absolute path; it must begin with "/"'),
     ],
 )
 def test_sockets_that_cannot_be_found_are_a_problem(tmp_path: Path, text: str, line: str) -> None:
@@ -932,7 +941,7 @@ def credentials(tmp_path: Path) -> dict[str, str]:
 
 def test_the_example_configuration_is_valid_unchanged(credentials: dict[str, str]) -> None:
     config = load(EXAMPLE, environ=credentials)
-    assert {name: account.venue for name, account in config.accounts.items()} == {"mm1": "oxfun", "rx1": "roxom"}
+    assert {name: account.venue for name, account in config.accounts.items()} == {"mm1": "kraken", "rx1": "roxom"}
     assert {name: trigger.accounts for name, trigger in config.triggers.items()} == {
         "panic": ("mm1", "rx1"),
         "quoter-alive": ("mm1",),
@@ -973,7 +982,7 @@ def test_the_example_names_every_key_that_there_is() -> None:
         "notify": NotifyConfig,
         "ping": PingConfig,
     }
-    assert {"accounts", "triggers", *tables} == set(TABLES) == set(parsed)
+    assert {"accounts", "defaults", "triggers", *tables} == set(TABLES) == set(parsed) - {"include"}
     for table, model in tables.items():
         assert set(parsed[table]) == set(keys_of(model)), table
     assert {trigger["kind"] for trigger in parsed["triggers"].values()} == set(KINDS)
@@ -990,7 +999,7 @@ def test_the_example_names_every_key_that_there_is() -> None:
         )
         keys = {"venue", "tags", *keys_of(adapter.Options), *secrets}
         assert set(account) - keys == set()
-        shown_once = {"ws_url", "rest_url", "ca_file", "max_connections"}  # at the first account
+        shown_once = {"environment", "ws_url", "rest_url", "ca_file", "max_connections"}  # at the first account
         assert keys - set(account) <= shown_once
 
 
@@ -1023,9 +1032,17 @@ timezone = {zone}
         ('"0 0 * * fri/2"', '"UTC"', "cron: a step behind a single day of the week; expected a list or a range"),
         ('"0 0 L/2 * *"', '"UTC"', "cron: a step behind the last day of the month; leave it out"),
         ("5", '"UTC"', "cron: 5; expected minute"),
-        ('"55 16 * * fri"', '"Mars/Olympus"', "timezone: not a time zone; expected the name of a time zone"),
+        (
+            '"55 16 * * fri"',
+            '"Mars/Olympus"',
+            'timezone: "Mars/Olympus", not a time zone; expected the name of a time zone',
+        ),
         ('"55 16 * * fri"', '"America/NewYork"', 'timezone: not a time zone; did you mean "America/New_York"?'),
-        ('"55 16 * * fri"', '"Lord Howe"', 'timezone: not a time zone; did you mean "Australia/Lord_Howe"?'),
+        (
+            '"55 16 * * fri"',
+            '"Lord Howe"',
+            'timezone: "Lord Howe", not a time zone; did you mean "Australia/Lord_Howe"?',
+        ),
         ('"55 16 * * fri"', '"GMT+3"', "timezone: not a time zone; expected the name of a time zone"),
         ('"55 16 * * fri"', "5", "timezone: 5; expected the name of a time zone"),
     ],

@@ -103,7 +103,7 @@ FAR = 'an address that other hosts can reach; expected one on this machine, such
         ('[ping]\nurl = 5', [f"ping.url: 5; expected a URL, or {KEPT}"]),
         ('[ping]\nevery = "10s"', ["ping.url: missing, although every is set; set url, or leave both keys out"]),
         ('[ping]\nurl = "https://hc.example/x"\nevery = "10ms"', ['ping.every: "10ms"; it must be "1s" or more']),
-        ('[daemon]\nmetrics = "0.0.0.0:9464"', [f"daemon.metrics: {FAR}"]),
+        ('[daemon]\nmetrics = "0.0.0.0:9464"', [f'daemon.metrics: "0.0.0.0:9464", {FAR}']),
     ],
 )  # fmt: skip
 def test_an_invalid_table_is_reported_without_its_secrets(tmp_path: Path, text: str, problems: list[str]) -> None:

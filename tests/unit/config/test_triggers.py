@@ -174,11 +174,11 @@ def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
         (pnl(LOSS + 'max_los = "5"'), ['triggers.x.max_los: unknown key; did you mean "max_loss"?']),
         (pnl(LOSS + "floor = 5"), [f"triggers.x.floor: 5; {AMOUNT}"]),
         (pnl(LOSS + "floor = 5.5"), [f"triggers.x.floor: 5.5; {AMOUNT}"]),
-        (pnl(LOSS + 'floor = "-5"'), [f"triggers.x.floor: not an amount; {AMOUNT}"]),
+        (pnl(LOSS + 'floor = "-5"'), [f'triggers.x.floor: "-5", not an amount; {AMOUNT}']),
         (pnl(LOSS + 'floor = "1e5"'), [f"triggers.x.floor: not an amount; {AMOUNT}"]),
-        (pnl(LOSS + 'floor = "5,000"'), [f"triggers.x.floor: not an amount; {AMOUNT}"]),
+        (pnl(LOSS + 'floor = "5,000"'), [f'triggers.x.floor: "5,000", not an amount; {AMOUNT}']),
         (pnl(LOSS + 'floor = "0.00"'), ["triggers.x.floor: zero; it must be more than zero"]),
-        (pnl(LOSS.replace("USD", "usd")), [f"triggers.x.currency: not a currency; {CURRENCY}"]),
+        (pnl(LOSS.replace("USD", "usd")), [f'triggers.x.currency: "usd", not a currency; {CURRENCY}']),
         (pnl(LOSS.replace('"USD"', "5")), [f"triggers.x.currency: 5; {CURRENCY}"]),
         (pnl(LOSS, rates='{ OX = "0" }'), ["triggers.x.rates.OX: zero; it must be more than zero"]),
         (pnl(LOSS, rates="{ OX = 1 }"), [f"triggers.x.rates.OX: 1; {AMOUNT}"]),
@@ -189,12 +189,15 @@ def test_every_key_of_an_order_rate_trigger_is_read(tmp_path: Path) -> None:
                 "what one unit is worth in `currency`"
             ],
         ),
-        (pnl(LOSS.replace("17:00 ", "5pm ")), [f"triggers.x.reset: not a time of the day; {WALL}"]),
-        (pnl(LOSS.replace(" America/New_York", "")), [f"triggers.x.reset: not a time of the day; {WALL}"]),
+        (
+            pnl(LOSS.replace("17:00 ", "5pm ")),
+            [f'triggers.x.reset: "5pm America/New_York", not a time of the day; {WALL}'],
+        ),
+        (pnl(LOSS.replace(" America/New_York", "")), [f'triggers.x.reset: "17:00", not a time of the day; {WALL}']),
         (
             pnl(LOSS.replace("New_York", "Nowhere")),
             [
-                "triggers.x.reset: not a time zone; "
+                'triggers.x.reset: "America/Nowhere", not a time zone; '
                 'expected the name of a time zone, such as "America/New_York" or "UTC"'
             ],
         ),

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
 
+from kill_switch.control import late_request
 from kill_switch.core import list_lag, sweep
-from kill_switch.core.domain import Order, OrderState, Phase, Route, SweepTiming
+from kill_switch.core.domain import LaneState, Order, OrderState, Phase, Route, SweepTiming
 from kill_switch.dispatch.pacer import Pacer
 from kill_switch.journal import segments
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.triggers.flag.trigger import FlagState, FlagTrigger
-from tests.harness.control_harness import Opened
+from kill_switch.triggers.heartbeat import HeartbeatTrigger
+from kill_switch.venues.messages import NotReady
+from tests.harness.control_harness import ANN, Opened
+from tests.harness.virtual_time import running
 
 pytestmark = pytest.mark.anyio
 
@@ -195,9 +200,131 @@ async def test_an_account_that_only_waits_for_its_lists_has_a_line_of_the_status
     assert status["accounts"]["a"]["state"] == "CONFIRMING"
 
 
+async def test_a_fire_that_ends_before_lagging_lists_can_prove_anything_says_when_they_can(opened: Opened) -> None:
+    office = opened("a", "b")
+    state = office.dispatcher.state
+    account = state.accounts["a"]._replace(timing=replace(SweepTiming(), list_lag_s=20.0, residue_after_s=30.0))
+    office.dispatcher.state = state._replace(accounts={**state.accounts, "a": account})
+    report = await office.ask("fire", reason="runaway quoter", wait_s=1)
+    assert report["not_proven_yet"] == {"a": {"lists_lag_s": 20.0, "proof_in_s": 21}}
+    assert "not_proven_yet" not in await office.ask("fire", reason="runaway quoter", scope=["b"])
+
+
 async def test_an_account_with_a_slow_kill_is_reported_although_its_lanes_are_ready(opened: Opened) -> None:
     office = opened("a", "b")
     office.venues["b"].slow = "another program uses up this user's requests"
     status = await office.ask("status")
     assert status["trouble"] == ["b: another program uses up this user's requests"]
     assert status["accounts"]["b"]["ready"] is True
+
+
+def shown_as(status: Mapping[str, Any], beginning: str) -> Mapping[str, Any]:
+    (found,) = [each for each in status["problems"] if each["text"].startswith(beginning)]
+    return cast(Mapping[str, Any], found)
+
+
+async def test_an_account_in_residue_is_a_problem_with_its_orders_and_a_forced_re_arm_names_them(
+    opened: Opened,
+) -> None:
+    office = opened("a")
+    await office.ask("fire", reason="runaway quoter")
+    office.dispatcher.sessions["a"].venue.book.orders["17"] = Order("17", "X", OrderState.LIVE, "new")
+    await anyio.sleep(30)
+    assert office.dispatcher.state.phase is Phase.RESIDUE
+    problem = shown_as(await office.ask("status"), "RESIDUE, ")
+    assert problem["account"] == "a" and "(17)" in problem["text"] and "kill-switch report -c" in problem["do"]
+    answer = await office.ask("rearm", reason="by hand", force=True)
+    (left,) = answer["problems"]
+    assert answer["rearmed"] == ("a",)
+    assert "(17) left: the daemon does not cancel them any more" in left["text"] and left["note"] is True
+    assert (await office.ask("status"))["problems"] == []
+
+
+async def test_an_account_without_a_lane_is_not_killable_and_a_problem(opened: Opened) -> None:
+    office = opened("a")
+    assert (await office.ask("status"))["accounts"]["a"]["killable"] is True
+    office.lanes["a"].waiting_s = 2.0  # the venue owes an answer
+    assert (await office.ask("status"))["accounts"]["a"]["killable"] is True  # the WebSocket carries a kill
+    office.lanes["a"].state = LaneState.DOWN
+    status = await office.ask("status")
+    assert status["accounts"]["a"]["killable"] is False
+    assert shown_as(status, "no command would reach the venue")["account"] == "a"
+
+
+async def test_a_key_that_the_venue_refuses_over_http_is_not_believed_on_the_websocket(opened: Opened) -> None:
+    office = opened("a")
+    session = office.dispatcher.sessions["a"]
+    session._on_fact(NotReady(Route.HTTP, 0, "API key is invalid", fatal=True), running().now())
+    assert (await office.ask("status"))["accounts"]["a"]["killable"] is False
+
+
+async def test_a_bot_that_sends_no_beat_after_the_re_arm_is_a_problem_until_it_beats(opened: Opened) -> None:
+    office = opened("a")
+    office.reload('[triggers.alive]\nkind = "heartbeat"\ntimeout = "3s"\n')
+    trigger = office.watch.triggers["alive"]
+    assert isinstance(trigger, HeartbeatTrigger)
+    assert (await office.ask("status"))["problems"] == []
+    trigger._fired = True
+    trigger.on_rearmed()
+    status = await office.ask("status")
+    assert shown_as(status, "no beat has come since the re-arm")["trigger"] == "alive"
+    assert (status["triggers"]["alive"]["state"], status["state"]) == ("waiting", "ARMED")
+    office.intake.on_datagram(b"alive", None)
+    assert (await office.ask("status"))["problems"] == []
+
+
+async def test_the_first_of_two_approvals_is_a_problem_until_the_second_or_a_reason_comes(opened: Opened) -> None:
+    office = opened("a")
+    office.dispatcher.state = office.dispatcher.state._replace(approvals_needed=2)
+    await office.kill()
+    office.dispatcher.rearm(office.asked())
+    office.journal.deliver_entries()
+    (approval,) = office.reports.approvals.to_json()
+    problem = shown_as(await office.ask("status"), f"{approval['user']} has approved the re-arm of a")
+    assert "1 of 2 people" in problem["text"] and problem["at"] == approval["at"]
+    office.fire()
+    assert not [each for each in (await office.ask("status"))["problems"] if "approved" in each["text"]]
+
+
+async def test_a_message_for_an_unknown_trigger_is_a_problem_for_ten_minutes(opened: Opened) -> None:
+    office = opened("a")
+    office.reload('[triggers.alive]\nkind = "heartbeat"\ntimeout = "3s"\n')
+    for _ in range(2):
+        office.intake.on_datagram(b'{"beat":"alife","from":"quoter"}', None)
+    problem = shown_as(await office.ask("status"), '2 messages for "alife" from quoter ignored: no such trigger')
+    assert problem["do"].endswith('did you mean "alive"?') and problem["at"]
+    await anyio.sleep(601)
+    assert (await office.ask("status"))["problems"] == []
+
+
+async def test_a_kill_that_was_asked_for_earlier_is_acknowledged_and_carries_its_time(opened: Opened) -> None:
+    office, lines = opened("a"), list[Mapping[str, object]]()
+
+    async def acknowledge(line: Mapping[str, object]) -> None:
+        assert office.dispatcher.state.phase is Phase.STRIKING  # the kill has left by then
+        lines.append(line)
+
+    await anyio.sleep(60)
+    caller = ANN._replace(acknowledge=acknowledge)
+    asked_ns = running().now().mono_ns - 42_000_000_000
+    request = {"reason": "runaway", "acknowledge": True, "asked_mono_ns": asked_ns}
+    answer = await office.operators.handlers()["fire"](request, caller)
+    (reason,) = cast(list[Mapping[str, Any]], answer["reasons"])
+    assert reason["text"].startswith("runaway (asked 42 s before, at ")
+    assert reason["evidence"]["asked_at"] < reason["observed_at"]
+    assert lines == [{"acknowledged": answer["id"], "accounts": ("a",)}]
+    assert late_request.delay({"asked_mono_ns": running().now().mono_ns + 1}, running().now()).evidence == {}
+
+
+async def test_a_fault_while_problems_are_looked_for_hides_no_other_problem(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = opened("a")
+    office.lanes["a"].state = LaneState.DOWN
+
+    def fail() -> tuple[object, ...]:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(office.intake, "ignored_messages", fail)
+    status = await office.ask("status")
+    assert shown_as(status, "internal error: ValueError") and shown_as(status, "no command would reach the venue")

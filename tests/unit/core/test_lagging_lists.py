@@ -45,8 +45,9 @@ def test_clean_reads_prove_an_account_clear_once_they_span_the_time_by_which_its
     book = play.sweep(begun())
     for ms in range(200, 2100, 250):
         assert book >> read(ms + 1, asked=ms)
-        assert book.state.phase is Phase.CONFIRMING and book.state.due_ns == ns(ms + 251)
-        assert book >> due(ms + 251) << SweepAction.READ
+        next_ms = min(ms + 251, 2200)  # the end of the span is not passed by
+        assert book.state.phase is Phase.CONFIRMING and book.state.due_ns == ns(next_ms)
+        assert book >> due(next_ms) << SweepAction.READ
     assert book >> read(2200, asked=2199)  # 1.999 s after the first
     assert book >> due(2450) << SweepAction.READ
     assert book >> read(2452, asked=2450) << SweepAction.CLEAR
@@ -82,17 +83,36 @@ def test_without_a_lag_pushes_and_spans_change_nothing() -> None:
 
 def test_reads_may_wait_for_room_while_only_the_lag_keeps_an_account_from_being_clear() -> None:
     state = after(begun(), read(1500), read(1800))
-    assert not sweep_state.read_may_wait_s(state, ns(1900))  # the sweep has just begun
+    assert not sweep_state.read_may_wait_s(begun(), ns(1900))  # the sweep has just begun
     assert sweep_state.read_may_wait_s(state, ns(2500))
     assert not sweep_state.read_may_wait_s(state, ns(3500))  # a read from now on may complete the proof
     without = after(begun(TIMING), read(2500))
     assert not sweep_state.read_may_wait_s(without, ns(2600))
 
 
-def test_a_read_that_a_late_command_has_made_stale_is_repeated_within_the_strikes_gap() -> None:
+@pytest.mark.parametrize(("live", "due_ms"), [(0, 700), (3, 325)])
+def test_a_read_that_a_late_command_has_made_stale_is_repeated_within_the_strikes_gap_and_sooner_if_orders_are_left(
+    live: int, due_ms: float
+) -> None:
     slow = replace(TIMING, read_gap_s=4.0, strike_gap_s=0.5)
-    state = after(begun(slow), sweep.StrikeSentLate(ns(150)), read(200, asked=100, live=3))
-    assert state.due_ns == ns(700)
+    state = after(begun(slow), sweep.StrikeSentLate(ns(150)), read(200, asked=100, live=live))
+    assert state.due_ns == ns(due_ms)
+
+
+def test_while_no_read_has_counted_a_read_waits_for_no_room() -> None:
+    state = after(begun(), sweep.StrikeSentLate(ns(1500)), read(1600, asked=100, live=3))
+    assert sweep_state.read_may_wait_s(state, ns(9000)) == 0
+    assert sweep_state.read_may_wait_s(after(state, read(8000, live=3)), ns(9000)) > 0
+    assert sweep_state.read_may_wait_s(state, ns(10_001)) > 0  # nor do reads that are never answered go on at once
+
+
+def test_reads_look_out_at_shorter_gaps_than_the_venues_and_at_the_shortest_at_first() -> None:
+    state = begun(replace(LAGS, read_gap_s=10.0, list_lag_s=20.0, residue_after_s=45.0))
+    for at_ms, due_ms in ((200, 1200), (1300, 2300), (2400, 3400), (3500, 6000), (18_000, 20_199)):
+        state = after(state, read(at_ms))
+        assert state.due_ns == ns(due_ms)
+    assert sweep_state.looks_out(state, ns(20_000)) and not sweep_state.looks_out(state, ns(22_001))
+    assert not sweep_state.looks_out(begun(TIMING), ns(200))
 
 
 def test_an_account_that_waits_for_its_lists_says_so() -> None:
@@ -102,6 +122,19 @@ def test_an_account_that_waits_for_its_lists_says_so() -> None:
         "no order is shown; its lists may lag by 2 s, and have to show none for so long, with no order pushed"
     )
     assert list_lag.describe_wait(after(state, read(500), read(2500))) == ""
+
+
+def test_only_the_lag_is_waited_for_from_a_clean_read_behind_the_last_strike_until_the_proof() -> None:
+    struck, clean = begun(), after(begun(), read(200))
+    assert not list_lag.waits_for_lag(struck) and list_lag.proof_in_s(struck, ns(300)) == 3
+    assert list_lag.waits_for_lag(clean) and list_lag.proof_in_s(clean, ns(1200)) == 2
+    assert list_lag.proof_in_s(clean, ns(5000)) == 1  # reads that were late go on
+    left = after(clean, read(500, live=1))
+    assert not list_lag.waits_for_lag(left) and list_lag.proof_in_s(left, ns(600)) == 3
+    proven = after(clean, read(500), read(2500))
+    assert not list_lag.waits_for_lag(proven) and list_lag.proof_in_s(proven, ns(2600)) is None
+    without = after(begun(TIMING), read(200))
+    assert not list_lag.waits_for_lag(without) and list_lag.proof_in_s(without, ns(300)) is None
 
 
 def test_a_deadline_within_the_lag_is_refused() -> None:
@@ -127,7 +160,7 @@ def test_a_resumed_guard_whose_lists_lag_is_not_re_armed_at_once() -> None:
 
 
 def test_an_account_whose_next_read_comes_after_the_deadline_is_residue_at_the_deadline(play: Theatre) -> None:
-    timing = replace(LAGS, read_gap_s=20.0, residue_after_s=3.0)
+    timing = replace(TIMING, read_gap_s=20.0, residue_after_s=3.0)
     state = after(begun(timing), read(200))
     assert (state.due_ns, state.wake_ns) == (ns(20_200), ns(3_000))
     book = play.sweep(state)

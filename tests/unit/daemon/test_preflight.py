@@ -44,7 +44,7 @@ class Site:
         return CliRunner().invoke(main, [*words, "-c", str(self.file)])
 
     def found(self) -> list[str]:
-        return list(map(str, preflight.problems(load(self.file))))
+        return list(map(str, preflight.problems(load(self.file).daemon)))
 
 
 @pytest.fixture

@@ -349,6 +349,17 @@ def test_every_accounts_first_message_goes_before_any_accounts_second(caplog: py
     assert floor.trace[1:6] == ["latch reason", *expected]
 
 
+def test_an_account_that_signs_slowly_holds_no_message_of_another_account_up() -> None:
+    floor = Floor(("a", "b", "c"))
+    floor.venues["a"].signs_slowly = True
+    for name, venue in floor.venues.items():
+        calls = venue.strike(floor.time.now())
+        venue.on_kill = lambda now, calls=calls, name=name: (*calls, Send(1, b"more"))
+    floor.fire()
+    first, others = [f"{name} http POST /cancel-all" for name in "bca"], [f"{name} ws more" for name in "bca"]
+    assert floor.trace[1:8] == ["latch reason", *first, *others]
+
+
 def test_a_second_message_that_fails_is_the_accounts_answer_and_delays_no_account(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import pytest
 
-from kill_switch.core.domain import Instant, SweepTiming
+from kill_switch.core.domain import Instant, Route, SweepTiming
 from kill_switch.core.state import State
 from kill_switch.core.sweep_state import LONGEST_WAIT_S
 from kill_switch.venues.kit.account_limits import AccountLimits
 from kill_switch.venues.kit.pools import Calls, Demand
-from kill_switch.venues.messages import Event, OrdersRead, Outputs, Replied
+from kill_switch.venues.messages import CallLost, Closed, Event, OrdersRead, Outputs, Replied
 from kill_switch.venues.request import Request
 from tests.harness.core_playbook import armed, at, clear, residue
 from tests.harness.dispatch_doubles import GET_ORDERS, Floor, Venue
@@ -164,6 +164,23 @@ def test_a_connection_is_kept_open_only_while_the_limits_have_room_and_proves_no
     assert left(floor, PING) == 1
     floor.answer("a", body=b"{}")
     assert floor.phase() == "RESIDUE"
+
+
+def test_a_connection_that_is_kept_open_without_an_answer_makes_the_lane_not_ready_and_is_probed_at_once() -> None:
+    floor = floor_with(ManySymbols(80), residue("a"))
+    floor.session().break_silence()
+    (call,) = floor.lanes["a"].calls
+    floor.session().on_lane_event(CallLost(call.tag, True, "no answer in time"))
+    assert "a authenticated False" in floor.trace
+    assert [each.request.target for each in floor.lanes["a"].calls[1:]] == [PROBE.target]
+
+
+def test_the_end_of_the_websocket_has_http_probed_at_once_but_not_again_within_two_seconds() -> None:
+    floor = floor_with(ManySymbols(80), residue("a"))
+    floor.time.advance(10_000)
+    for _ in range(2):
+        floor.session().on_lane_event(Closed(Route.WS, 1, "no frame received for 2 s"))
+    assert len(floor.lanes["a"].calls) == 1
 
 
 def test_a_request_whose_cost_is_not_stated_keeps_no_connection_open() -> None:

@@ -100,6 +100,19 @@ async def test_a_failed_hook_is_announced_and_the_other_hooks_run() -> None:
         assert (made.hooks.runs, made.hooks.failures) == (2, 1)
 
 
+async def test_a_failed_hook_is_a_trouble_until_it_succeeds_or_its_accounts_are_armed() -> None:
+    async with stage(STOP) as made:
+        made.beside.answer = lambda run: JobResult(False, "exit code 1", 1, 3)
+        made.hooks.on_trip(kill(1, "mm1"), "panic: now")
+        await anyio.sleep(1)
+        (trouble,) = made.hooks.troubles()
+        assert "systemctl stop quoter.service failed for kill" in trouble and "exit code 1" in trouble
+        made.beside.answer = lambda run: JobResult(True, "", 0, 3)
+        made.hooks.on_trip(kill(1, "mm1", "rx1"), "panic: again")
+        await anyio.sleep(1)
+        assert list(made.hooks.troubles()) == []
+
+
 async def test_a_second_reason_of_the_same_kill_runs_nothing_again() -> None:
     async with stage(STOP) as made:
         for _ in range(3):

@@ -32,6 +32,7 @@ from kill_switch.outbound.metrics import Histogram, MetricsCollector, OutboundCo
 from kill_switch.system.host_port import HostPort
 from kill_switch.system.process_metrics import ProcessMetricsReader
 from kill_switch.transports.certificates import CertificateExpiry
+from kill_switch.transports.lane import ConnectionCounts
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.supervisor import TriggerSupervisor
 from kill_switch.worker.client import Exposure, WorkerClient
@@ -225,6 +226,7 @@ def test_a_kill_in_figures() -> None:
     for us in (900, 3_000, 40_000_000):
         stage.meter.on_measured("sent", us)
     stage.floor.lanes["rx1"].state = LaneState.DOWN
+    stage.floor.lanes["mm1"].connections = ConnectionCounts(1, 2)
     stage.floor.session("mm1").status.round_trips_us["ws"] = 1500  # type: ignore[index]
     stage.floor.lanes["mm1"].certificate = CertificateExpiry(1_800_000_000.0)
     stage.why = "not ready: rx1"
@@ -238,6 +240,7 @@ def test_a_kill_in_figures() -> None:
     assert (of("phase", phase="STRIKING"), of("account_phase", account="mm1", phase="STRIKING")) == (1, 1)
     assert of("account_phase", account="rx1", phase="STRIKING") == 0
     assert (of("account_ready", account="rx1"), of("lane_up", account="rx1", route="http")) == (0, 0)
+    assert (of("ws_connections", account="mm1"), of("ws_connections_wanted", account="mm1")) == (1, 2)
     assert of("lane_round_trip_seconds", account="mm1", route="ws") == 0.0015
     assert of("certificate_expiry_timestamp_seconds", account="mm1", route="http") == 1_800_000_000
     assert [of("kill_sent_seconds_bucket", le=le) for le in ("0.0005", "0.001", "0.005", "30.0", "+Inf")] == [

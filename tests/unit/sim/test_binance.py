@@ -181,6 +181,14 @@ def test_the_documents_rest_vectors_are_right(secret: str, query: str, body: str
     ("params", "signature"),
     [
         (
+            {"apiKey": "key", "recvWindow": 5000, "symbol": "BTCUSDT", "timestamp": 1700000000123},
+            "57d21a077108938b0fda16073fdc9fe3e99cb4adffdf92388eb028f3ed722ec6",
+        ),
+        (
+            {"apiKey": "key", "timestamp": 1700000000123},
+            "f962a0ba821df03a07499f163b1d6c0adb9bd29e687901c7bd34ef06aa2fcd0d",
+        ),
+        (
             {
                 "apiKey": KEY,
                 "price": "52000.00",
@@ -224,7 +232,8 @@ def test_the_documents_rest_vectors_are_right(secret: str, query: str, body: str
 def test_the_documents_websocket_vectors_are_right(params: dict[str, Any], signature: str) -> None:
     at_ms = params["timestamp"] + 50
     signatures = Signatures(lambda: at_ms)
-    account = Account("a", "1", {"api_key": KEY, "api_secret": SECRET})
+    secret = SECRET if params["apiKey"] == KEY else "secretsecret"
+    account = Account("a", "1", {"api_key": KEY, "api_secret": secret})
     signatures.check_message(account, params | {"signature": signature})
     assert ws_text({"b": True, "a": 1, "signature": "x"}) == "a=1&b=true"
 

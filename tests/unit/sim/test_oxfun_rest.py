@@ -124,7 +124,7 @@ async def test_wrong_headers_are_refused(sim: Sim, change: dict[str, str], statu
 
 
 async def test_the_query_is_signed_on_get_and_the_body_on_delete(sim: Sim) -> None:
-    query, body = "marketCode=X", '{"marketCode":"X"}'
+    query, body = "marketCode=BCH-USDT", '{"marketCode":"BCH-USDT"}'
     assert (await sim.oxfun("GET", "/v3/orders/working", query=query)).status_code == 200
     assert refusal(await sim.oxfun("GET", "/v3/orders/working", query=query, signed=""))[1] == "20000"
     assert (await sim.oxfun("DELETE", "/v3/orders/cancel-all", body=body)).status_code == 200

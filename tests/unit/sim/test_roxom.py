@@ -148,7 +148,7 @@ async def test_orders_are_listed_by_inst_type_only(sim: Sim) -> None:
     assert row["createdAt"] > 10**18  # nanoseconds
     [row] = data(await sim.roxom("GET", "/orders?instType=spot"))["orders"]
     assert row["id"] == spot
-    assert data(await sim.roxom("GET", "/orders?instType=spot&symbol=OTHER"))["orders"] == []
+    assert data(await sim.roxom("GET", "/orders?instType=spot&symbol=US100-BTC"))["orders"] == []
     await sim.roxom_cancel_all()
     assert data(await sim.roxom("GET", "/orders?instType=spot"))["orders"] == []
     [row] = data(await sim.roxom("GET", "/orders?instType=spot&includeClosed=true"))["orders"]

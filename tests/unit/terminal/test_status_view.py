@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
 
 from kill_switch.terminal import report_views
+from kill_switch.terminal.moments import moment
 from kill_switch.terminal.status_view import StatusView
 
 NOW = datetime(2026, 1, 2, 12, 5, tzinfo=UTC)
@@ -27,6 +31,16 @@ def status(state: str = "ARMED", **more: Any) -> dict[str, Any]:
     return made | {"triggers": {}, "why": [], "trouble": [], "journal": "ok"} | more
 
 
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The reader's zone is UTC, wherever the tests run."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 def drawn(view: RenderableType, width: int = 80, *, colour: bool = False) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, force_terminal=colour, color_system="standard" if colour else None)
@@ -36,8 +50,8 @@ def drawn(view: RenderableType, width: int = 80, *, colour: bool = False) -> lis
     return lines
 
 
-def seen(answer: dict[str, Any], width: int = 80, rows: int | None = None) -> list[str]:
-    return drawn(StatusView(answer, rows, NOW), width)
+def seen(answer: dict[str, Any], width: int = 80, height: int | None = None) -> list[str]:
+    return drawn(StatusView(answer, height, NOW), width)
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
@@ -55,8 +69,21 @@ def test_a_wide_terminal_shows_it_all() -> None:
     assert lines[3].split() == "mm1 oxfun ARMED up 12 2.1 ms 5.2 ms -120 ms".split()
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_an_account_of_the_test_environment_is_marked_beside_one_of_production(width: int) -> None:
+    accounts = {"live": account(environment="production"), "try": account(environment="testnet")}
+    lines = seen(status(accounts=accounts), width)
+    assert [line.count("TESTNET") for line in lines[3:5]] == [0, 1]
+    assert lines[4].startswith("try")
+
+
+def test_a_spare_connection_that_lacks_is_shown_although_the_lanes_are_up() -> None:
+    lines = seen(status(accounts={"mm1": account(ws_connections={"up": 1, "wanted": 2})}))
+    assert lines[3].split()[:6] == "mm1 oxfun ARMED ws 1/2 12".split()
+
+
 def test_forty_columns_show_account_state_lanes_and_orders_only() -> None:
-    lines = seen(status(accounts={"mm1": account(ws="down")}), 40)
+    lines = seen(status(accounts={"mm1": account(ws="down", killable=True)}), 40)
     assert lines[2].split() == "account state lanes orders".split()
     assert lines[3].split() == "mm1 ARMED ws down 12".split()
 
@@ -79,7 +106,7 @@ def test_a_long_name_is_folded_and_never_cut() -> None:
     ],
 )
 def test_lanes_of_one_state_are_shown_in_one_word(ws: str, http: str, word: str) -> None:
-    assert f" {word} " in seen(status(accounts={"mm1": account(ws=ws, http=http)}))[3]
+    assert f" {word} " in seen(status(accounts={"mm1": account(ws=ws, http=http, killable=True)}))[3]
 
 
 def test_the_reason_of_a_trip_comes_first() -> None:
@@ -88,16 +115,81 @@ def test_the_reason_of_a_trip_comes_first() -> None:
     assert lines[1] == "because 12:00:01Z panic: the quoter went mad"
 
 
-def test_the_status_shows_every_trouble() -> None:
+def test_the_troubles_of_an_older_daemon_are_shown() -> None:
     down = account(ws="down", trouble={"ws": "login refused"})
     blind = {"kind": "pnl", "state": "blind", "detail": "no figures for 30 s"}
     answer = status(accounts={"mm1": down}, triggers={"loss": blind}, journal="disk full", trouble=["drill: x"])
     assert [line for line in seen(answer) if line.startswith("!")] == [
-        "! mm1 ws: login refused",
-        "! trigger loss is blind: no figures for 30 s",
+        "! mm1: ws: login refused",
+        "! trigger loss: blind: no figures for 30 s",
         "! disk full",
         "! drill: x",
     ]
+
+
+PROBLEM = {"account": "mm1", "text": "no command would reach the venue", "do": "stop it", "page": "runbook/x"}
+
+
+def test_a_problem_is_one_line_with_account_fact_command_page_and_time() -> None:
+    lines = seen(status(problems=[{**PROBLEM, "at": "2026-01-02T12:01:00Z"}]), 120)
+    assert lines[1] == "! mm1: no command would reach the venue (12:01:00Z) → stop it [runbook/x]"
+    trigger = {"trigger": "panic", "text": "blind", "do": "look"}
+    assert seen(status(problems=[trigger]))[1] == "! trigger panic: blind → look"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (status(), " ARMED  for 5 min"),
+        (status(accounts={"mm1": account(killable=False)}), " ARMED, but not whole  for 5 min"),
+        (status(triggers={"t": {"kind": "pnl", "state": "blind", "detail": ""}}), " ARMED, but not whole  for"),
+        (status(triggers={"t": {"kind": "pnl", "state": "silenced", "detail": ""}}), " ARMED, but not whole  for"),
+        (status("TRIPPED", accounts={"a": account("CLEAR"), "b": account()}), " TRIPPED  1 of 2 for 5 min"),
+        (status("FIRING", accounts={"a": account("STRIKING"), "b": account("CLEAR")}), " FIRING  for 5 min"),
+        (
+            status("FIRING", accounts={"a": account("RESIDUE", open_orders=6), "b": account()}),
+            " RESIDUE  1 of 2, 6 orders",
+        ),
+        (
+            status("FIRING", accounts={"a": account("RESIDUE", open_orders=None)}),
+            " RESIDUE  1 of 1, orders may be left",
+        ),
+    ],
+)
+def test_the_first_line_names_the_worst_and_how_much_of_it_there_is(answer: dict[str, Any], words: str) -> None:
+    assert seen(answer)[0].startswith(words)
+
+
+def test_fifty_accounts_and_25_triggers_fit_on_a_screen_that_shows_each_fault() -> None:
+    accounts = {f"mm{number}": account() for number in range(48)}
+    accounts |= {"left": account("RESIDUE"), "cold": account(ws="down", http="down", killable=False)}
+    triggers = {
+        f"t{number}": {"kind": "flag", "state": "ok", "detail": "/run/KILL is not there"} for number in range(23)
+    }
+    triggers |= {
+        "loss": {"kind": "pnl", "state": "blind", "detail": "no figure"},
+        "zap": {**triggers["t0"], "state": "tripped"},
+    }
+    notes = [{"account": f"mm{number}", "text": "the key is bound to no address", "do": "look"} for number in range(9)]
+    problems = [{**PROBLEM, "account": "left", "text": "words " * 30}, {**PROBLEM, "account": "cold"}, *notes]
+    for height in (24, 30, 40):
+        lines = seen(status("FIRING", accounts=accounts, triggers=triggers, problems=problems), height=height)
+        assert len(lines) <= height
+        text = "\n".join(lines)
+        assert all(
+            words in text for words in ("! left", "! cold", "\nleft ", "\ncold ", "\nzap (flag)", "\nloss (pnl)")
+        )
+        assert (
+            len(re.findall(r"and \d+ .*: kill-switch status --all", text)) >= 2
+        )  # accounts, triggers, and problems if they do not fit
+    assert len(seen(status(accounts=accounts, triggers=triggers))) > 75
+
+
+def test_a_moment_is_shown_in_the_readers_own_zone_too() -> None:
+    zone = timezone(timedelta(hours=1), "CET")
+    assert moment("2026-01-02T12:00:01.5Z", NOW, zone) == "12:00:01Z, 13:00:01 CET"
+    assert moment("2026-01-02T23:30:00Z", NOW, zone) == "23:30:00Z, 2026-01-03 00:30:00 CET"
+    assert moment("2026-01-01T12:00:01Z", NOW, UTC) == "2026-01-01 12:00:01Z"
 
 
 def test_the_trouble_of_a_lane_that_is_up_again_is_history() -> None:
@@ -116,20 +208,6 @@ def test_the_worst_trouble_comes_first() -> None:
     assert [line.split()[0] for line in lines[3:8]] == ["left", "struck", "clear", "cold", "fine"]
 
 
-def test_a_low_screen_shows_the_worst_accounts_and_counts_the_others() -> None:
-    accounts = {f"mm{number}": account() for number in range(20)} | {"bad": account("RESIDUE")}
-    lines = seen(status("FIRING", accounts=accounts), rows=4)
-    assert [line.split()[0] for line in lines[3:6]] == ["bad", "mm0", "mm1"]
-    assert lines[6] == "and 18 more ARMED"
-
-
-def test_a_low_screen_counts_the_troubles_that_do_not_fit() -> None:
-    troubles = [f"trouble {number}" for number in range(9)]
-    told = [line for line in seen(status(trouble=troubles), rows=9) if line.startswith("!")]
-    assert told[-1] == "! and 5 more: kill-switch status"
-    assert len([line for line in seen(status(trouble=troubles)) if line.startswith("!")]) == 9
-
-
 def test_on_a_narrow_terminal_triggers_that_are_well_are_counted() -> None:
     ok = {"kind": "flag", "state": "ok", "detail": "/run/KILL is not there"}
     triggers = {"panic": ok, "halt": ok, "loss": {**ok, "state": "tripped", "detail": "it is there"}}
@@ -139,20 +217,13 @@ def test_on_a_narrow_terminal_triggers_that_are_well_are_counted() -> None:
     assert any("panic (flag)" in line for line in seen(status(triggers=triggers)))
 
 
-def test_ignored_datagrams_are_a_hint() -> None:
-    lines = seen(status(intake={"beats": 5, "ignored": 3}))
-    assert lines[1].startswith("3 datagrams not understood, and ignored")
-    assert not any("ignored" in line for line in seen(status(intake={"beats": 5, "ignored": 0})))
-    assert seen(status(intake={"wrong_time": 1}))[1].startswith("1 signed datagram with a wrong time")
-
-
 @pytest.mark.parametrize(
     ("last", "coming", "words"),
     [
         (None, None, None),
-        (None, "2026-01-02T08:00:00-05:00", "drill: next 2026-01-02 13:00Z"),
-        ((True, 4200), None, "drill: 2026-01-02 12:00Z answered in 4.2 ms"),
-        ((False, None), None, "drill: 2026-01-02 12:00Z NOT GOOD"),
+        (None, "2026-01-02T08:00:00-05:00", "drill: next 13:00:00Z"),
+        ((True, 4200), None, "drill: 12:00:00Z answered in 4.2 ms"),
+        ((False, None), None, "drill: 12:00:00Z NOT GOOD"),
     ],
 )
 def test_the_status_shows_the_last_and_the_next_drill(
@@ -192,7 +263,7 @@ def test_words_of_others_are_shown_as_they_are_and_not_as_markup() -> None:
 
 def test_trouble_is_red_on_a_terminal_with_colours() -> None:
     lines = drawn(StatusView(status(trouble=["drill: x"]), None, NOW), colour=True)
-    assert "\x1b[1;31m! drill: x" in lines[1]
+    assert "\x1b[1;31m! " in lines[1] and "\x1b[1;31mdrill: x" in lines[1]
 
 
 # ── drills, checks and previews ───────────────────────────────────────────────────────────────────────────────────
@@ -213,8 +284,8 @@ def test_a_drill_shows_each_lane_beside_the_budget_the_bad_ones_first() -> None:
     slow = {**LANE, "within_budget": False, "rtt_us": 300_000}
     lines = drawn(report_views.DrillView(drill(mm1=lanes(ws=LANE, http=LANE), mm2=lanes(ws=bad, http=slow))))
     assert lines[1].split() == "mm2 oxfun ws – FAILED no answer within 4 s".split()
-    assert lines[2].split() == "mm2 oxfun http 300.0 ms OVER not found".split()
-    assert lines[3].split() == "mm1 oxfun ws 3.1 ms within not found".split()
+    assert lines[2].split() == "mm2 oxfun http 300.0 ms OVER not found (expected)".split()
+    assert lines[3].split() == "mm1 oxfun ws 3.1 ms within not found (expected)".split()
     assert lines[-1] == "NOT GOOD; the budget is 250.0 ms"
 
 
@@ -242,6 +313,8 @@ def test_a_check_names_who_is_not_ready_and_why() -> None:
     assert drawn(report_views.check_view(found), 120) == [
         "checked through the running daemon, over its own connections",
         "mm1 (oxfun) is NOT READY: ws: login refused; http: no route",
+        "mm1: the venue does not say what the key may do",
+        "NOT GOOD: not ready: mm1",
         "another drill is under way",
     ]
 

@@ -44,6 +44,21 @@ async def test_a_lane_that_is_to_keep_away_makes_no_attempt_and_comes_back_when_
             group.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("is_expected", [True, False])
+async def test_a_connection_that_a_step_of_each_start_puts_off_is_shown_and_not_logged(is_expected: bool) -> None:
+    def upgrade() -> Upgrade:
+        raise ConnectionNotWanted("no key yet", is_expected=is_expected)
+
+    ear = RecordingListener()
+    lane = WsLane("wss://127.0.0.1:9/", upgrade, ear)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lane.run)
+        await until(lambda: lane.trouble)
+        assert (lane.trouble, lane.state) == ("no key yet", LaneState.DOWN)
+        assert bool(ear.troubles) is not is_expected
+        group.cancel_scope.cancel()
+
+
 def test_the_adapter_decides_before_each_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = CrossTrade(CrossTrade.Options(nt_accounts=("Sim101",)), {"token": "token-0123456789"}, 0.06)
     now = Instant(5_000_000_000, 1_700_000_000_000_000_000)

@@ -117,6 +117,26 @@ async def test_an_answer_is_awaited_for_as_long_as_its_call_says(
         assert isinstance(await ear.end("late"), Replied)
 
 
+async def test_reads_that_wait_hold_no_more_connections_than_the_venue_allows_and_commands_are_never_given_up(
+    server: Server, ear: RecordingListener, ca_file: str
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.stay()
+
+    server.script = script
+    async with running() as group:
+        route = make(server, ear, group, ca_file)
+        route.most_reads = lambda: 2
+        route.call(KILL)
+        for number, tag in enumerate(("1", "2", "3", "4"), start=2):
+            route.call(get(tag)._replace(answer_within_s=30.0))
+            await until(lambda number=number: len(server.peers) == number)  # type: ignore[misc]
+        ends = [await ear.end(tag) for tag in ("1", "2")]
+        assert all(isinstance(end, CallLost) and end.why == fresh.TOO_MANY_READS for end in ends)
+        assert {tag: ear.ends(tag) for tag in ("kill", "3", "4") if ear.ends(tag)} == {}
+
+
 async def test_every_call_has_a_connection_of_its_own(server: Server, ear: RecordingListener, ca_file: str) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

@@ -596,9 +596,9 @@ async def test_an_answer_that_never_comes_is_lost_when_its_time_is_up_or_too_man
     server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_connection, "ANSWER_WITHIN_S", 0.05)
-    monkeypatch.setattr(connection_pool, "MAX_LATE", 2)
     server.script = saying()
     lane = HttpLane(server.https, ear, ca_file=ca_file)
+    lane.pool.most_late = lambda: 2
     async with running(lane.run):
         await both_up(lane, server)
         lane.call(late("1")._replace(answer_within_s=0.2))

@@ -12,7 +12,7 @@ import pytest
 from kill_switch.core.domain import Route
 from kill_switch.transports import connection_count, connection_pool, http, http_connection
 from kill_switch.transports.connection_count import SHRINK_AFTER_S, ConnectionCount
-from kill_switch.transports.http import CONNECTIONS, HttpLane
+from kill_switch.transports.http import CONNECTIONS, SILENT_S, HttpLane
 from kill_switch.transports.lane import Backoff
 from kill_switch.venues.messages import Call, CallLost, Closed, Opened, Replied
 from kill_switch.venues.request import Request
@@ -124,6 +124,14 @@ async def test_an_account_whose_strikes_fit_has_its_usual_connections_and_opens_
         await anyio.sleep(3600)
         assert account.up == len(account.host.attempts) == CONNECTIONS
         assert account.ear.kept == 0
+
+
+async def test_a_lane_whose_venue_has_been_silent_has_its_listener_break_the_silence_each_second() -> None:
+    async with of(Account(0)) as account:
+        await anyio.sleep(SILENT_S - 0.5)
+        assert account.ear.silences == 0
+        await anyio.sleep(10)
+        assert 3 <= account.ear.silences <= 11  # a probe breaks it too
 
 
 async def test_a_venue_that_refuses_further_connections_gets_one_attempt_at_a_time_and_the_status_counts_them() -> None:

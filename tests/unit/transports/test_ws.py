@@ -661,6 +661,37 @@ async def test_a_lane_of_two_connections_replaces_one_that_ends_and_each_that_is
         assert lane.state is LaneState.UP
 
 
+@pytest.mark.parametrize("how", ["is silent", "refuses the login", "refuses the upgrade"])
+async def test_a_second_connection_that_never_logs_in_is_the_lanes_trouble_until_it_does(
+    how: str, server: Server, ear: RecordingListener, ca_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ws, "LOGIN_WITHIN_S", 0.2)
+    monkeypatch.setattr(ws, "FATAL_WAIT_S", 0.1)
+    refused = True
+
+    async def script(peer: Peer) -> None:
+        await (refuse(401) if how == "refuses the upgrade" and refused and peer.number > 1 else lives)(peer)
+
+    server.script = script
+    lane = make(server, ear, ca_file, trust=False, connections=2)
+
+    def log_in(event: Event) -> None:
+        if not isinstance(event, Opened):
+            return
+        if event.conn == ear.opened()[0] or not refused:
+            lane.authenticated(event.conn)
+        elif how == "refuses the login":
+            lane.drop(event.conn, "login refused: 13004", fatal=True)
+
+    ear.on_event = log_in
+    async with running(lane.run):
+        await until(lambda: lane.trouble.startswith("1 of 2 connections: "))
+        why = {"is silent": "no login in time", "refuses the login": "13004", "refuses the upgrade": "HTTP 401"}[how]
+        assert why in lane.trouble and lane.state is LaneState.UP and lane.connections == (1, 2)
+        refused = False
+        await until(lambda: lane.trouble == "" and lane.connections == (2, 2))
+
+
 async def test_a_stopped_lane_says_good_bye(server: Server, ear: RecordingListener, ca_file: str) -> None:
     seen: list[tuple[int, bytes]] = []
 

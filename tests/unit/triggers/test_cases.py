@@ -15,9 +15,9 @@ from kill_switch.triggers.flag import trigger as flag
 from kill_switch.triggers.flag.trigger import FlagTrigger
 from tests.deterministic.year.world import Inline
 from tests.harness.dispatch_doubles import Lane
+from tests.harness.supervised_triggers import watching
 from tests.harness.virtual_time import running
 from tests.unit.triggers.test_link import Lanes
-from tests.unit.triggers.test_supervisor import watching
 
 pytestmark = pytest.mark.anyio
 LINK = '[triggers.lost]\nkind = "link"\ntimeout = "10s"\naccounts = ["a"]\n'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import time
@@ -20,7 +21,7 @@ from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.intake import socket as inlet
 from kill_switch.triggers.intake.datagrams import sign
-from kill_switch.triggers.intake.intake import Intake
+from kill_switch.triggers.intake.intake import MAX_IGNORED, Intake
 from kill_switch.triggers.intake.socket import DatagramSocket
 from kill_switch.triggers.intake.sockets import LOCAL, UDP
 from kill_switch.triggers.stall_clock import StallClock
@@ -239,7 +240,7 @@ async def test_a_unix_socket_that_is_filled_as_fast_as_it_is_read_may_lose_beats
         receiving = DatagramSocket(bind_unix_socket(tmp_path / "other.sock", socket.SOCK_DGRAM, None))
         taken = 0
 
-        def take(datagram: bytes) -> bool:
+        def take(datagram: bytes, sender: object) -> bool:
             nonlocal taken
             taken += 1
             if taken < refills * 10:  # a runaway program beats again as soon as there is room
@@ -457,3 +458,24 @@ async def test_a_unix_socket_that_cannot_be_made_is_shown_and_tried_again(tmp_pa
         bench.local.sendto(b"bot", str(bench.path))
         await anyio.sleep(0.1)
         assert bench.state is OK
+
+
+async def test_an_ignored_message_is_kept_with_its_name_its_sender_as_the_kernel_says_and_its_reason(
+    tmp_path: Path,
+) -> None:
+    async with working(tmp_path) as bench:
+        bench.local.sendto(b"bott", str(bench.path))
+        bench.local.sendto(b"bott", str(bench.path))
+        bench.beat(b"bot")
+        await bench.until(0.2)
+        *_, ignored = bench.intake.ignored_messages()
+        whose = f"process {os.getpid()} of user {os.getuid()}"
+        assert ignored[:4] == ("bott", whose, "no such trigger", 2)
+        port = bench.udp.getsockname()[1]
+        bench.beat(b'{"no":"message"}')
+        await bench.until(0.4)
+        newest, *_ = bench.intake.ignored_messages()
+        assert newest[1].endswith(f":{port}")
+        for number in range(50):
+            bench.intake.on_datagram(b"x%d" % number, None)
+        assert len(bench.intake.ignored_messages()) == MAX_IGNORED

@@ -98,6 +98,25 @@ def test_an_order_that_came_or_went_since_the_last_whole_list_only_changes_which
     assert targets(player.put(Kill())) == ["/list0?"]
 
 
+def test_the_commands_of_a_listed_symbol_are_made_before_a_kill_and_once() -> None:
+    adapter = BySymbol()
+    made: list[str] = []
+
+    def make(symbol: str) -> tuple[CancelCommand, ...]:
+        made.append(symbol)
+        return adapter._by_symbol(symbol)
+
+    adapter.fan_out = FanOut(adapter.book, make, adapter.lists, adapter.read_order)
+    for number, symbol in enumerate("AB"):
+        adapter.book.orders[str(number)] = Order(str(number), symbol, OrderState.LIVE, "open")
+    adapter.book.on_whole_list()
+    assert made == ["A", "B"]
+    adapter.book.orders["9"] = Order("9", "C", OrderState.LIVE, "open")  # a push, which no list follows
+    for _ in range(2):
+        assert sum(isinstance(step, CancelCommand) for step in adapter.fan_out.strike(Instant(0, 0), lists=False)) == 6
+    assert made == ["A", "B", "C"]
+
+
 def test_the_next_strikes_calls_are_counted_without_building_any() -> None:
     _, adapter = knowing("A:1", "B:2", "B:3", lists=2)
     adapter.broken = "A"

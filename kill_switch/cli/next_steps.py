@@ -1,0 +1,115 @@
+"""Name the way to kill that works on this host while the daemon does not answer.
+
+`status` and `fire` print it. The facts come from the configuration file, the user and systemd's directories; nothing is
+started here. `last_resort` starts the unit.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kill_switch.config.defaults import CONFIG
+from kill_switch.errors import Unreachable, Unresponsive
+
+UNIT = "kill-switch-last-resort"
+_BOOTED = "run/systemd/system"  # is there while systemd manages the host; sd_booted(3)
+_UNITS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
+
+
+class HostFacts(NamedTuple):
+    """The facts of a host that decide which way works."""
+
+    is_root: bool
+    has_unit: bool  # the last resort's unit is installed, and kills the accounts of this configuration
+    needs_unit: bool  # a secret is a systemd credential, which this process does not have
+    flag: str = ""  # path of a flag whose directory is there; "": none
+
+
+def look(config: Path | None, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> HostFacts:
+    """Return the facts of this host; `root` is where systemd's directories are."""
+    source = config or Path(environ.get("KILL_SWITCH_CONFIG") or CONFIG)
+    documents = list(_documents(source))
+    is_service = str(source) == CONFIG and (root / _BOOTED).is_dir()
+    return HostFacts(
+        os.geteuid() == 0,
+        is_service and any((root / directory / f"{UNIT}.service").exists() for directory in _UNITS),
+        not environ.get("CREDENTIALS_DIRECTORY") and any(map(_has_credential, documents)),
+        next(filter(None, map(_flag, documents)), ""),
+    )
+
+
+def ways(facts: HostFacts) -> Iterator[str]:
+    """Yield the lines that say how to kill now, the surest way first."""
+    if facts.needs_unit and facts.has_unit:
+        sudo = "" if facts.is_root else "sudo "
+        yield f"to kill now: {sudo}systemctl start {UNIT}"
+        yield "(the secrets are systemd credentials, which a shell does not have; the unit has them)"
+    elif facts.needs_unit:
+        yield "to kill now: nothing here has the secrets, because they are systemd credentials: use the venues' pages"
+    else:
+        yield "to kill now, without the daemon: kill-switch fire --direct"
+    if facts.flag:
+        yield f"in any case: touch {facts.flag}: it fires as soon as the daemon runs again"
+
+
+def describe(error: Unreachable, facts: HostFacts) -> str:
+    """Return the next steps after a request that the daemon has not answered, a line each."""
+    if isinstance(error, Unresponsive):
+        lines = ["the daemon hangs: until it runs again it watches nothing; under systemd it is restarted after 10 s"]
+        then, page = "systemctl restart kill-switch", "the-daemon-hangs"
+    else:
+        lines, page = ["no daemon runs: nothing is watched"], "the-daemon-is-dead"
+        then = "systemctl status kill-switch; systemctl start kill-switch, or kill-switch run"
+    return "\n".join(f"  {line}" for line in (*lines, *ways(facts), f"then: {then}", f"runbook: {page}"))
+
+
+def describe_silence(facts: HostFacts) -> str:
+    """Return what `fire` says when the daemon has not acknowledged the request."""
+    lines = (
+        "no acknowledgement within 1 s: the daemon hangs, or is still starting",
+        "the request stays queued: it will be carried out if the daemon wakes, and not if it is restarted; the report "
+        "then says when you asked",
+        *ways(facts),
+    )
+    return "\n".join(f"  {line}" if number else f"kill-switch: {line}" for number, line in enumerate(lines))
+
+
+def _documents(source: Path) -> Iterator[Mapping[str, Any]]:
+    """Yield the tables of a configuration and of the files that it includes; what cannot be read is left out."""
+    try:
+        document = tomllib.loads(source.read_text("utf-8-sig"))
+    except (OSError, ValueError):
+        return
+    yield document
+    included = document.get("include") if isinstance(document.get("include"), list) else []
+    patterns = [str(source.parent / each) for each in included if isinstance(each, str)] if included else []
+    for path in (path for pattern in patterns for path in sorted(glob.glob(pattern))):
+        with suppress(OSError, ValueError):
+            yield tomllib.loads(Path(path).read_text("utf-8-sig"))
+
+
+def _has_credential(document: Mapping[str, Any]) -> bool:
+    """Return whether a secret of an account, or of the defaults of a venue, is a systemd credential."""
+    return any(
+        isinstance(value, dict) and "credential" in value
+        for section in ("accounts", "defaults")
+        for table in _tables(document, section)
+        for value in table.values()
+    )
+
+
+def _flag(document: Mapping[str, Any]) -> str:
+    """Return the path of the first flag whose directory this user may write; "" if there is none."""
+    paths = [table.get("path") for table in _tables(document, "triggers") if table.get("kind") == "flag"]
+    return next((path for path in paths if isinstance(path, str) and os.access(os.path.dirname(path), os.W_OK)), "")
+
+
+def _tables(document: Mapping[str, Any], section: str) -> list[Mapping[str, Any]]:
+    named = document.get(section)
+    return [table for table in named.values() if isinstance(table, dict)] if isinstance(named, dict) else []

@@ -1,0 +1,148 @@
+"""Find the facts from which `health.problems` makes the problems of `status`; the control handlers use it.
+
+It reads the daemon's parts and changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from kill_switch import clock
+from kill_switch.config.messages import closest_match
+from kill_switch.core import outcome
+from kill_switch.core.domain import Phase
+from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.health import problems
+from kill_switch.health.problems import AccountFacts, IgnoredFacts, StatusProblem, TriggerFacts
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.triggers.base import TriggerState
+from kill_switch.triggers.heartbeat import HeartbeatTrigger, is_unwatched_since_rearm
+from kill_switch.triggers.intake.intake import Intake
+from kill_switch.triggers.supervisor import TriggerSupervisor
+
+log = logging.getLogger(__name__)
+
+IGNORED_SHOWN_S = 600.0  # seconds; for so long the last ignored message of a sender is a problem
+
+
+class ProblemFinder:
+    """The problems of the daemon's accounts, triggers, re-arms and intake, as of now."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, reports: ReportBuilder, supervisor: TriggerSupervisor, intake: Intake
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._reports = reports
+        self._supervisor = supervisor
+        self._intake = intake
+
+    def find(
+        self,
+        conditions: Mapping[str, tuple[TriggerState, str]],
+        troubles: Iterable[str],
+        journal: str,
+        command: problems.Command,
+    ) -> list[dict[str, object]]:
+        """Return all problems as JSON, the worst first.
+
+        `conditions` are the triggers' states, `troubles` the lines of the daemon's parts, `journal` is why records are
+        not durable, "" if they are.
+        """
+        return problems.in_order(
+            [
+                *_safe_problems(lambda: self._accounts(command)),
+                *_safe_problems(lambda: self._triggers(conditions, command)),
+                *_safe_problems(lambda: self._approvals(command)),
+                *_safe_problems(self._ignored),
+                *([problems.journal_problem(journal)] if journal else ()),
+                *(problems.part_problem(line, self._dispatcher.sessions, command) for line in troubles),
+            ]
+        )
+
+    def left(self, names: Iterable[str]) -> list[Mapping[str, str | bool]]:
+        """Return what a forced re-arm of these accounts leaves, as notes: orders that nothing cancels any more."""
+        accounts = self._dispatcher.state.accounts
+        return [
+            outcome.make_problem(
+                f"{name}: {problems.describe_left(accounts[name].orders_left, self._order_ids(name))} left: "
+                "the daemon does not cancel them any more",
+                "cancel them on the venue's own page",
+                note=True,
+            )
+            for name in names
+            if name in accounts and accounts[name].phase not in (Phase.CLEAR, Phase.ARMED)
+        ]
+
+    def _order_ids(self, name: str) -> list[str]:
+        return [order.id for order in self._dispatcher.sessions[name].status.orders]
+
+    def _accounts(self, command: problems.Command) -> Iterator[StatusProblem]:
+        for name, session in self._dispatcher.sessions.items():
+            status, account = session.status, self._dispatcher.state.accounts[name]
+            is_left, report = account.phase is Phase.RESIDUE, self._reports.account(account.kill or "", name)
+            facts = AccountFacts(
+                name,
+                account.phase,
+                status.is_killable,
+                status.lanes,
+                status.carriers,
+                status.troubles(),
+                account.orders_left,
+                self._order_ids(name) if is_left else (),
+                report.as_dict() if is_left and report is not None else None,
+            )
+            yield from problems.account_problems(facts, command)
+
+    def _triggers(
+        self, conditions: Mapping[str, tuple[TriggerState, str]], command: problems.Command
+    ) -> Iterator[StatusProblem]:
+        armed = {name for name, account in self._dispatcher.state.accounts.items() if account.sweep is None}
+        for name, trigger in self._supervisor.triggers.items():
+            state, detail = conditions[name]
+            waits = isinstance(trigger, HeartbeatTrigger) and is_unwatched_since_rearm(trigger)
+            facts = TriggerFacts(
+                name,
+                trigger.kind,
+                state,
+                detail,
+                trigger.accounts,
+                self._supervisor.fires_blind(name),
+                waits and not armed.isdisjoint(trigger.accounts),
+            )
+            yield from problems.trigger_problems(facts, command)
+
+    def _approvals(self, command: problems.Command) -> Iterator[StatusProblem]:
+        state = self._dispatcher.state
+        valid = [approval for approval in self._reports.approvals.to_json() if approval["uid"] in state.approvals]
+        for approval in valid:
+            yield problems.approval_problem(approval, len(valid), state.approvals_needed, command)
+
+    def _ignored(self) -> Iterator[StatusProblem]:
+        now_ns = self._dispatcher.clock().mono_ns
+        names = [name for name, trigger in self._supervisor.triggers.items() if trigger.kind in ("heartbeat", "pnl")]
+        for ignored in self._intake.ignored_messages():
+            if now_ns - ignored.at.mono_ns < IGNORED_SHOWN_S * 1e9:
+                facts = IgnoredFacts(
+                    ignored.name, ignored.sender, ignored.why, ignored.number, clock.iso(ignored.at.wall_ns)
+                )
+                yield problems.ignored_problem(facts, names, closest_match(ignored.name, names) or "")
+
+
+def safe_lines(trouble_lines: Callable[[], Iterable[str]]) -> list[str]:
+    """Return a part's trouble lines; an exception becomes a line, so that the other parts are still shown."""
+    try:
+        return list(trouble_lines())
+    except Exception as error:
+        log.exception("a part of the status could not be built")
+        return [f"internal error: {type(error).__name__}: see the log"]
+
+
+def _safe_problems(find: Callable[[], Iterable[StatusProblem]]) -> list[StatusProblem]:
+    """Return the problems of one kind; an exception becomes a problem, so that the others are still shown."""
+    try:
+        return list(find())
+    except Exception as error:
+        log.exception("the problems of the status could not be found")
+        text = f"internal error: {type(error).__name__}: problems of one kind are not shown"
+        return [StatusProblem(problems.Rank.NOT_WATCHED, text, "journalctl -u kill-switch", "runbook/index")]

@@ -1,0 +1,94 @@
+"""Binance's public prices: what clients read before they place an order. The market stands still.
+
+Spot and both futures use it, each with its own paths. Shapes are those of the documents' examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import orjson
+
+from kill_switch.sim.binance.errors import refusal
+from kill_switch.sim.binance.params import known_symbol
+from kill_switch.sim.kit.book import Account
+from kill_switch.sim.kit.tables import Params, RouteSpec
+
+if TYPE_CHECKING:
+    from kill_switch.sim.binance.venue import Binance
+
+_PRICE, _BID, _ASK, _QUANTITY = "30000.00", "29999.99", "30000.01", "1.00000000"
+
+
+class PriceCalls:
+    """The calls that read prices; none needs a key."""
+
+    def __init__(self, venue: Binance) -> None:
+        self._venue = venue
+
+    def price(self, account: Account, params: Params) -> object:
+        """Answer ticker/price."""
+        return self._each(params, lambda symbol: {"symbol": symbol, "price": _PRICE, "time": self._now_ms()})
+
+    def best(self, account: Account, params: Params) -> object:
+        """Answer ticker/bookTicker."""
+        sizes = {"bidPrice": _BID, "bidQty": _QUANTITY, "askPrice": _ASK, "askQty": _QUANTITY}
+        return self._each(params, lambda symbol: {"symbol": symbol, **sizes})
+
+    def mark(self, account: Account, params: Params) -> object:
+        """Answer premiumIndex."""
+        prices = dict.fromkeys(("markPrice", "indexPrice", "estimatedSettlePrice"), _PRICE)
+        further = {"lastFundingRate": "0.00010000", "interestRate": "0.00010000", "nextFundingTime": 0}
+        return self._each(params, lambda symbol: {"symbol": symbol, **prices, **further, "time": self._now_ms()})
+
+    def average(self, account: Account, params: Params) -> object:
+        """Answer avgPrice, of one symbol."""
+        known_symbol(self._venue.symbols, params)
+        return {"mins": 5, "price": _PRICE, "closeTime": self._now_ms()}
+
+    def depth(self, account: Account, params: Params) -> object:
+        """Answer depth, of one symbol: a price on each side."""
+        known_symbol(self._venue.symbols, params)
+        return {"lastUpdateId": 1027024, "bids": [[_BID, _QUANTITY]], "asks": [[_ASK, _QUANTITY]]}
+
+    def _each(self, params: Params, row: Callable[[str], Mapping[str, object]]) -> object:
+        """Return the row of the symbol that is asked for; without one, a list of all."""
+        names = named_symbols(self._venue.symbols, params)
+        return row(names[0]) if params.get("symbol") is not None else [row(name) for name in names]
+
+    def _now_ms(self) -> int:
+        return self._venue.now_ns() // 1_000_000
+
+
+def named_symbols(symbols: Sequence[str], params: Params) -> Sequence[str]:
+    """Return the symbols that `symbol` or `symbols` names, a JSON list; all without either. Raises `Refused`."""
+    if params.get("symbol") is not None:
+        return [known_symbol(symbols, params)]
+    listed = params.get("symbols")
+    if listed is None:
+        return symbols
+    try:
+        names = orjson.loads(listed) if isinstance(listed, str) else listed
+    except orjson.JSONDecodeError:
+        names = None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise refusal("-1100", "Illegal characters found in parameter 'symbols'.")
+    if any(name not in symbols for name in names):
+        raise refusal("-1121")
+    return names
+
+
+def routes(calls: PriceCalls, api: str, *, is_spot: bool) -> dict[tuple[str, str], RouteSpec]:
+    """Return the routes below the path `api`."""
+    table = {
+        "ticker/price": RouteSpec("other", "price", calls.price, 2, public=True),
+        "ticker/bookTicker": RouteSpec("other", "book-ticker", calls.best, 2, public=True),
+        "depth": RouteSpec("other", "depth", calls.depth, 5, public=True),
+    }
+    further = {
+        "avgPrice": RouteSpec("other", "average-price", calls.average, 2, public=True),
+    } if is_spot else {
+        "premiumIndex": RouteSpec("other", "mark-price", calls.mark, 1, public=True),
+    }  # fmt: skip
+    return {("GET", f"{api}/{path}"): spec for path, spec in (table | further).items()}

@@ -1,0 +1,75 @@
+"""A daemon that hangs or is dead, and a venue that does not answer: what a person reads, and how soon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tests.system.e2e.conftest import Play
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
+
+
+def test_a_kill_that_a_stopped_daemon_does_not_acknowledge_is_queued_and_carried_out_when_it_wakes(
+    play: Play,
+) -> None:
+    assert play.daemon is not None
+    os.kill(play.daemon.pid, signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        status = play.command("status")
+        assert (status.exit_code, status.out) == (69, "")
+        assert time.monotonic() - began_s < 8.0  # it waits 2 s; the rest is the start of Python on a busy machine
+        words = ("waited 2 s", "the daemon hangs", "to kill now, without the daemon: kill-switch fire --direct")
+        assert all(each in status.err for each in (*words, f"touch {play.flag}", "runbook: the-daemon-hangs"))
+        fire = play.command("fire", "--reason", "runaway quoter", "--wait", "0")
+        assert fire.exit_code == 69
+        assert all(each in fire.err for each in ("no acknowledgement within 1 s", "stays queued", *words[2:]))
+    finally:
+        os.kill(play.daemon.pid, signal.SIGCONT)
+    play.until_tripped()
+    (reason,) = play.command("report", "--json").json["reasons"]
+    assert reason["text"].startswith("runaway quoter (asked ")
+    assert reason["evidence"]["asked_at"] < reason["observed_at"]
+
+
+def test_ignored_messages_and_then_the_missing_daemon_are_named_with_the_next_step(play: Play) -> None:
+    assert play.command("beat", "alife").exit_code == 1
+    shown = play.command("status")
+    (line,) = [line for line in shown.out.splitlines() if line.startswith("!")]  # for a script, however long
+    assert '1 message for "alife" from ' in line and 'did you mean "alive"?' in line
+    assert shown.exit_code == 0
+    play.stop_daemon()
+    for words in (("status",), ("fire", "--reason", "x")):
+        done = play.command(*words)
+        assert done.exit_code == 69
+        assert "no daemon runs: nothing is watched" in done.err and "kill-switch fire --direct" in done.err
+        assert "runbook: the-daemon-is-dead" in done.err
+
+
+def test_a_venue_that_falls_silent_is_named_within_ten_seconds_and_one_lane_of_it_alone_leaves_the_daemon_whole(
+    play: Play,
+) -> None:
+    play.admin("POST", "/faults", venue="oxfun", fault="half_open", on="ws")
+    status = play.wait_for(lambda s: s["accounts"]["oxfun"]["lanes"]["ws"] == "down", 10.0)
+    assert status["accounts"]["oxfun"]["killable"]
+    shown = play.command("status")
+    assert shown.exit_code == 0
+    assert "! oxfun: the ws lane is down" in shown.out and "a kill still goes over http" in shown.out
+    play.admin("DELETE", "/faults?venue=oxfun")
+    play.wait_for(lambda s: s["accounts"]["oxfun"]["ready"], 15.0)
+
+    play.admin("POST", "/faults", venue="oxfun", fault="half_open")
+    began_s = time.monotonic()
+    status = play.wait_for(lambda s: not s["accounts"]["oxfun"]["killable"], 15.0)
+    assert time.monotonic() - began_s < 10.0
+    assert status["accounts"]["roxom"]["killable"]
+    (problem,) = [each for each in status["problems"] if each.get("account") == "oxfun"]
+    assert "no command would reach the venue" in problem["text"] and "kill-switch check --connect" in problem["do"]
+    shown = play.command("status")
+    assert shown.exit_code == 4 and shown.out.startswith(" ARMED, but not whole ")
+    (line,) = [line for line in shown.out.splitlines() if line.startswith("! oxfun")]
+    assert "no command would reach" in line and "[runbook/an-account-is-not-ready]" in line

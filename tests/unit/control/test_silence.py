@@ -1,0 +1,93 @@
+"""Requests for silences: who may, how long, which triggers, and what the status shows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from kill_switch.control.server import Caller, RequestRefused
+from kill_switch.journal.segments import JournalReader
+from tests.harness.control_harness import ANN, ControlHarness, Opened
+
+pytestmark = pytest.mark.anyio
+
+BOB = Caller(8, 88, "bob")
+TRIGGERS = (
+    '[triggers.beat]\nkind = "heartbeat"\ntimeout = "3s"\n[triggers.panic]\nkind = "flag"\npath = "/run/desk/KILL"\n'
+)
+
+
+async def ask(office: ControlHarness, caller: Caller = ANN, **request: object) -> Mapping[str, Any]:
+    request = {"trigger": "beat", "for_s": 1800, "reason": "deploy", **request}
+    try:
+        return await office.operators.handlers()["silence"](request, caller)
+    except RequestRefused as refusal:
+        return {"error": str(refusal), "exit": refusal.exit_code}
+
+
+@pytest.fixture
+async def office(opened: Opened) -> ControlHarness:
+    office = opened("a")
+    office.reload(TRIGGERS)
+    return office
+
+
+async def test_a_silenced_trigger_is_shown_with_its_end_its_people_and_its_reason(office: ControlHarness) -> None:
+    assert "error" not in await ask(office)
+    shown = office.operators.status()["triggers"]
+    assert isinstance(shown, dict)
+    assert shown["beat"]["state"] == "silenced"
+    assert shown["beat"]["detail"].startswith("for another 30 min, by ann: deploy; now: ")
+    assert shown["beat"]["silence"] == {
+        "until": "2023-11-14T22:43:20.000000Z",
+        "left_s": 1800.0,
+        "by": ["ann"],
+        "reason": "deploy",
+        "held": None,
+    }
+    assert shown["panic"]["state"] != "silenced"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"trigger": "panic"}, "trigger panic is a flag, which is never silenced"),
+        ({"trigger": "operator"}, "there is no trigger 'operator'; there are beat"),
+        ({"trigger": None}, "there is no trigger 'None'; there are beat"),
+        ({"for_s": 4 * 3600 + 1}, "a silence lasts from 1 s to 4 h, which is [silence] max"),
+        ({"for_s": 0.5}, "a silence lasts from 1 s to 4 h, which is [silence] max"),
+        ({"for_s": float("nan")}, "a silence lasts from 1 s to 4 h, which is [silence] max"),
+        ({"for_s": "30m"}, "a silence lasts from 1 s to 4 h, which is [silence] max"),
+        ({"for_s": True}, "a silence lasts from 1 s to 4 h, which is [silence] max"),
+        ({"reason": " "}, "silence needs a reason"),
+        ({"reason": None}, "silence needs a reason"),
+        ({"end": True}, "trigger beat is not silenced"),
+    ],
+)
+async def test_a_silence_that_cannot_be_is_refused(
+    office: ControlHarness, wrong: Mapping[str, object], words: str
+) -> None:
+    assert await ask(office, ANN, **wrong) == {"error": words, "exit": 1}
+    assert (await ask(office, list=True)) == {"silences": {}, "pending": {}}
+
+
+async def test_two_people_are_needed_where_a_re_arm_needs_two(opened: Opened) -> None:
+    office = opened("a")
+    office.reload(TRIGGERS + "[rearm]\napprovals = 2\n")
+    words = "1 of 2 people have approved: another person must type the same command within 10 min"
+    assert await ask(office) == {"error": words, "exit": 75}
+    assert await ask(office) == {"error": words, "exit": 75}
+    assert (await ask(office, list=True))["pending"] == {"beat": {"for_s": 1800.0, "by": ["ann"], "reason": "deploy"}}
+    assert (await ask(office, BOB))["silences"]["beat"]["by"] == ["ann", "bob"]
+
+
+async def test_anybody_who_may_ask_ends_a_silence(office: ControlHarness) -> None:
+    await ask(office)
+    assert (await ask(office, BOB, end=True))["silences"] == {}
+    office.journal.flush()
+    ended = [
+        entry["data"]["ended"] for entry in JournalReader(office.journal.path).entries() if entry["kind"] == "silence"
+    ]
+    assert ended == ["", "by bob"]
