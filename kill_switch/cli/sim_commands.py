@@ -122,9 +122,10 @@ def sim(
 
 @click.command()
 @json_option
-@click.option("--orders", default=50, show_default=True, help="Resting orders at each venue.")
+@click.option("--orders", default=50, show_default=True, help="Resting orders in each account.")
 @click.option("--explain", is_flag=True, help="Also say what each column and word of the report means.")
-def demo(as_json: bool, orders: int, explain: bool) -> None:
+@click.option("--ccxt", is_flag=True, help="Only venues that ccxt knows, with ten more accounts, served through ccxt.")
+def demo(as_json: bool, orders: int, explain: bool, ccxt: bool) -> None:
     """Show a whole kill on this machine, against simulators.
 
     The demo starts simulators and a daemon, rests orders, runs a bot that keeps quoting, touches the flag, and shows
@@ -134,11 +135,17 @@ def demo(as_json: bool, orders: int, explain: bool) -> None:
     Examples:
       kill-switch demo
       kill-switch demo --orders 500 --json
+      kill-switch demo --ccxt
     """
     _simulators()
     from kill_switch.testbed import demo as show
 
-    sys.exit(show.run(as_json=as_json, orders=orders, explain=explain))
+    if ccxt:
+        from kill_switch.venues.ccxt import library
+
+        if why := library.why_unusable():
+            raise KillSwitchError(f"{why}: {library.INSTALL}")
+    sys.exit(show.run(as_json=as_json, orders=orders, explain=explain, ccxt=ccxt))
 
 
 @click.command()

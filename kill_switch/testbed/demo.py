@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from rich.text import Text
 
 from kill_switch.terminal import explain as explanation
 from kill_switch.terminal import report_views, status_view
+from kill_switch.testbed.config_files import THROUGH_CCXT, Login
 from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.venues import VENUES
 
@@ -28,6 +29,13 @@ BOT_EVERY_S = 0.1
 CLEAR_WITHIN_S = 12.0  # where lists do not lag
 QUIET_FOR_S = 0.6  # seconds after the bot has stopped in which all accounts stay clear and the books empty
 
+# with `ccxt`: ten accounts; none at the futures of Binance, whose limit for an address four accounts exhaust
+CCXT_ACCOUNTS = frozenset(
+    (
+        "binance-spot2",
+        *(f"{venue}{number}" for venue in ("deribit", "kraken", "kraken-futures") for number in (2, 3, 4)),
+    )
+)
 Show = Callable[[str, Mapping[str, Any], Mapping[str, int]], None]
 
 
@@ -38,22 +46,30 @@ NEXT_STEPS = (
 )
 
 
-def run(*, as_json: bool, orders: int, explain: bool = False) -> int:
-    """Run the demo; return 0 if every account is proven clear, the books are empty and the latch held, else 1."""
+def run(*, as_json: bool, orders: int, explain: bool = False, ccxt: bool = False) -> int:
+    """Run the demo; return 0 if every account is proven clear, the books are empty and the latch held, else 1.
+
+    With `ccxt`, the venues are those that ccxt knows, and `CCXT_ACCOUNTS` further accounts are served through ccxt.
+    """
     console = Console(stderr=as_json)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the context managers clean up
     began_s = time.monotonic()
-    with LocalTestbed(sorted(VENUES)) as stage, _showing(console, quiet=as_json) as show:
+    venues, accounts = (sorted(THROUGH_CCXT), 4) if ccxt else (sorted(VENUES), 1)
+    with LocalTestbed(venues, accounts=accounts) as stage, _showing(console, quiet=as_json) as show:
         show("starting simulators and daemon", {}, {})
-        stage.write_config()
+        through_ccxt = CCXT_ACCOUNTS if ccxt else frozenset()
+        logins = [login for login in stage.accounts() if not ccxt or login[0] in through_ccxt or login[0][-1] == "1"]
+        stage.write_config(only=[name for name, _, _ in logins], ccxt=through_ccxt)
         stage.start_daemon()
-        for venue in stage.venues:
-            stage.rest(venue, orders)
-        known = stage.wait_for(lambda s: all((a["open_orders"] or 0) >= orders for a in s["accounts"].values()), 5.0)
-        show(f"{orders} orders rest at each venue; armed and warm", known, _books(stage))
+        _rest_everywhere(stage, logins, orders)
+        known = stage.wait_for(
+            lambda s: all((a["open_orders"] or 0) >= orders for n, a in s["accounts"].items() if n not in through_ccxt),
+            5.0,
+        )
+        show(f"{orders} orders rest in each account; armed and warm", known, _books(stage))
         if not as_json:
             time.sleep(1.0)  # so that a person can see this state
-        bot = _Bot(stage)
+        bot = _Bot(stage, logins)
         bot.start()
         stage.flag.write_text("demo: the flag was touched\n")
         status = _until_clear(stage, bot, show, within_s=CLEAR_WITHIN_S + longest_proof_s(stage.venues))
@@ -73,20 +89,26 @@ def run(*, as_json: bool, orders: int, explain: bool = False) -> int:
     return 0 if good else 1
 
 
-class _Bot(threading.Thread):
-    """A bot that keeps quoting at every venue during the kill, like a strategy that does not know of it."""
+def _rest_everywhere(stage: LocalTestbed, logins: Collection[Login], count: int) -> int:
+    """Rest `count` orders in each account; return how many accounts there are."""
+    for _, venue, login in logins:
+        stage.rest(venue, count, account=login["name"])
+    return len(logins)
 
-    def __init__(self, stage: LocalTestbed) -> None:
+
+class _Bot(threading.Thread):
+    """A bot that keeps quoting in every account during the kill, like a strategy that does not know of it."""
+
+    def __init__(self, stage: LocalTestbed, logins: Collection[Login]) -> None:
         super().__init__(name="bot", daemon=True)
+        self._logins = logins
         self.placed = 0
         self._stage = stage
 
     def run(self) -> None:
         until_s = time.monotonic() + BOT_FOR_S
         while time.monotonic() < until_s:
-            for venue in self._stage.venues:
-                self._stage.rest(venue, 1)
-                self.placed += 1
+            self.placed += _rest_everywhere(self._stage, self._logins, 1)
             time.sleep(BOT_EVERY_S)
 
 
