@@ -260,6 +260,25 @@ def test_documented_answers_to_the_cancels_are_accepted(name: str) -> None:
     assert answered.answer is CancelOutcome.ACCEPTED, answered.evidence
 
 
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("gemini", {"result": "ok", "details": {"cancelledOrders": [1], "cancelRejects": [2]}}),
+        ("alpaca", [{"id": "1", "status": 200}, {"id": "2", "status": 500}]),
+        ("poloniex", [{"orderId": "1", "code": 200}, {"orderId": "2", "code": 21_302}]),
+        ("krakenfutures", {"result": "success", "cancelStatus": {"status": "partial", "cancelledOrders": []}}),
+        ("bitfinex", [1568711312683, "oc_multi-req", None, None, [], None, "ERROR", "…"]),
+        ("kraken", {"error": [], "result": {"count": True}}),
+    ],
+)
+def test_a_success_with_a_cancel_that_failed_is_none(name: str, body: Any) -> None:
+    adapter = account(name)
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), lambda call: (200, body)), CancelAnswered)
+
+    assert answered.answer is CancelOutcome.UNKNOWN
+
+
 @every_id
 def test_empty_lists_prove_the_account_clear(name: str) -> None:
     adapter = account(name)

@@ -48,6 +48,7 @@ class Proof(NamedTuple):
     is_count: bool = False  # it says how many orders the command has cancelled
     ids_at: Path | None = None  # where the list of the cancelled orders is; None: the answer names none
     id: Path = ()  # where an item of this list has the order's id; (): it is the id
+    rejects_at: Path | None = None  # where the list of the orders is whose cancel was refused
     each: tuple[Path, tuple[object, ...]] | None = None  # where an item says how its cancel went, and what is good
     none_is_error: bool = False  # an account without orders is answered by an error that no order was found
 
