@@ -279,6 +279,20 @@ def test_a_success_with_a_cancel_that_failed_is_none(name: str, body: Any) -> No
     assert answered.answer is CancelOutcome.UNKNOWN
 
 
+def test_a_refusal_with_500_that_names_its_reason_is_no_lost_answer() -> None:
+    adapter = account("bitfinex")
+    nonces: list[int] = []
+
+    def answer(call: Call) -> tuple[int, Any]:
+        nonces.append(int(call.request.headers["bfx-nonce"]))
+        return 500, ["error", 10100, "apikey: invalid"] if len(nonces) == 3 else ["error", 10114, "nonce: small"]
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), answer), CancelAnswered)
+
+    assert nonces == sorted(set(nonces)) and len(nonces) == 3  # two were signed again
+    assert (answered.answer, "AuthenticationError" in answered.evidence) == (CancelOutcome.REFUSED, True)
+
+
 @every_id
 def test_empty_lists_prove_the_account_clear(name: str) -> None:
     adapter = account(name)
