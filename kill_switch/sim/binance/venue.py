@@ -206,7 +206,7 @@ class Binance(TableVenue):
         return super().authenticate(request)
 
     def route(self, request: Request) -> Route | None:
-        """Look the request up; a read without a symbol costs more (§4). An unknown path is refused without a key too."""
+        """Look the request up; a read without a symbol costs more (§4). An unknown path needs no key to be refused."""
         route = super().route(request) or self.refused(request)
         if "symbol=" not in request.query:
             route.weight = self.whole_weights.get(route.operation, route.weight)
