@@ -195,6 +195,25 @@ def test_the_first_command_is_the_request_that_ccxts_unified_method_sends(name: 
     assert {**request.headers, **headers} == request.headers
 
 
+def test_a_strike_of_many_commands_has_a_connection_for_each() -> None:
+    assert account("kraken").strike_calls() == 0  # its one command fits into the connections that are always there
+    assert account("bybit").strike_calls() == 8
+    by_symbol = account("binance")
+    play(by_symbol, by_symbol.read(NOW), documented("binance"))
+    assert by_symbol.strike_calls() == 2  # the command of a symbol, and the list
+
+
+@every_id
+def test_evidence_shows_no_secret_that_an_answer_repeats(name: str) -> None:
+    echo = {"error": ["E", *KEYS.values()], "code": -1, "msg": " ".join(KEYS.values()), "retCode": 10003}
+    adapter = account(name)
+    told = repr(play(adapter, adapter.keep_warm(NOW), lambda call: (400, echo)))
+    told += repr(play(adapter, adapter.read(NOW), lambda call: (400, echo)))
+    told += repr(play(adapter, adapter.strike(NOW, 1), lambda call: (400, echo)))
+
+    assert not [secret for secret in adapter.PROFILE.secrets if KEYS[secret] in told]
+
+
 # ── what an answer proves ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -252,18 +271,30 @@ def test_empty_lists_prove_the_account_clear(name: str) -> None:
 
 @every_id
 def test_an_answer_that_proves_nothing_accepts_no_cancel_and_shows_no_empty_account(name: str) -> None:
-    believed = [what for what, junk in JUNK.items() if is_believed(name, junk)]
+    believed = [what for what, junk in JUNK.items() if is_believed(name, always(*junk))]
 
     assert not believed
 
 
-def is_believed(name: str, junk: tuple[int, bytes]) -> bool:
-    """Return whether an account takes this answer for a list, for a proof of its lane, or for a cancel."""
+def always(status: int, body: bytes) -> Callable[[Call], tuple[int, Any]]:
+    return lambda call: (status, body)
+
+
+@every_id
+@pytest.mark.parametrize("status", [302, 402, 524])
+def test_a_documented_answer_with_another_status_than_2xx_proves_nothing(name: str, status: int) -> None:
+    good = documented(name, is_empty=True)
+
+    assert not is_believed(name, lambda call: (status, good(call)[1]))
+
+
+def is_believed(name: str, answer: Callable[[Call], tuple[int, Any]]) -> bool:
+    """Return whether an account takes these answers for a list, for a proof of its lane, or for a cancel."""
     adapter, armed = account(name), account(name)
-    probed = play(adapter, adapter.keep_warm(NOW), lambda call: junk)
-    read: OrdersRead = fact(play(adapter, adapter.read(NOW), lambda call: junk), OrdersRead)
+    probed = play(adapter, adapter.keep_warm(NOW), answer)
+    read: OrdersRead = fact(play(adapter, adapter.read(NOW), answer), OrdersRead)
     play(armed, armed.read(NOW), documented(name))
-    answered: CancelAnswered = fact(play(armed, armed.strike(NOW, 1), lambda call: junk), CancelAnswered)
+    answered: CancelAnswered = fact(play(armed, armed.strike(NOW, 1), answer), CancelAnswered)
     is_up = any(isinstance(each, Ready) for each in probed) or not any(isinstance(each, NotReady) for each in probed)
     return read.complete or bool(read.orders) or is_up or answered.answer is CancelOutcome.ACCEPTED
 

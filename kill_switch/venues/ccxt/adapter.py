@@ -114,8 +114,8 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
                 commands_each=len(by_symbol),
                 list_lag_s=self.timing(options).list_lag_s,
             )
-            ping = next((part.ping for part in parts if part.ping is not None), None)
-            self.keep_open = None if ping is None else codec.build(ping)
+        ping = next((part.ping for part in parts if part.ping is not None), None)
+        self.keep_open = None if ping is None else codec.build(ping)
         if parts[0].harmless is not None:
             self.harmless = codec.build(parts[0].harmless)
             self._not_there = parts[0].not_there
@@ -161,6 +161,10 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
         """Yield the commands that need no symbol; the first of them may have left early."""
         for index, each in enumerate(self._wide):
             yield self._command(*each) if index or self.account_wide is None else self.account_wide
+
+    def strike_calls(self) -> int:
+        calls = len(self._wide) + super().strike_calls()
+        return calls if self.fan_out is not None or calls > self.CONNECTIONS else 0
 
     def strike(self, now: Instant, number: int) -> Iterator[Output]:
         fan_out, is_first = self.fan_out, number == 1

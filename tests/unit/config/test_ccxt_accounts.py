@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kill_switch.config.loader import Config, load
+from kill_switch.daemon import preflight
 from kill_switch.errors import ConfigError
 from kill_switch.venues.ccxt import library
 from kill_switch.venues.ccxt.offered import OFFERED
@@ -109,6 +110,14 @@ def test_a_pnl_trigger_cannot_watch_an_account_without_equity(tmp_path: Path) ->
     )
 
     assert "one at ccxt:kraken does not report its equity" in problem(tmp_path, "ccxt:kraken", pnl)
+
+
+@needs_ccxt
+def test_check_names_the_adapter_that_serves_the_same_account_without_ccxt(tmp_path: Path) -> None:
+    own = "accounts.one: ccxt:kraken is served without ccxt too, as kraken: "
+
+    assert any(note.startswith(own) for note in preflight.notes(loaded(tmp_path, "ccxt:kraken")))
+    assert not any("without ccxt" in note for note in preflight.notes(loaded(tmp_path, "ccxt:bitso")))
 
 
 def test_without_ccxt_one_line_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
-from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
@@ -32,6 +32,7 @@ def _bybit_product(host: str, requests: tuple[Mapping[str, Any], ...], lists: Ma
             )
             for name, params in lists.items()
         ),
+        ping=Endpoint(("public",), "GET", "v5/market/time"),
     )
 
 
