@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--since", type=SINCE, help="With --list: kills since 2h, 2026-11-30, 2026-11-30T14:05Z.")
 @click.option("--explain", is_flag=True, help="Also say what each column and word means.")
 def report(config: Path | None, kill: str, listing: bool, since: int | None, explain: bool, as_json: bool) -> None:
-    """Show the report of the last kill, or of another one, or list all kills.
+    """Show the report of a kill, or list all kills.
 
     No daemon is needed where the caller may read the journal. A running daemon is asked too, because it may know kills
     that its disk has not accepted.

@@ -1,4 +1,4 @@
-"""What an account of the futures is set to: position mode, leverage, margin type, fees.
+"""The settings of a futures account: position mode, leverage, margin type, fees.
 
 Clients read or set it before they trade. No setting changes what the simulated account does with its orders.
 """

@@ -206,15 +206,11 @@ class Binance(TableVenue):
         return super().authenticate(request)
 
     def route(self, request: Request) -> Route | None:
-        """Look the request up; a read without a symbol costs more (§4)."""
-        route = super().route(request)
-        if route is not None and "symbol=" not in request.query:
+        """Look the request up; a read without a symbol costs more (§4). An unknown path needs no key to be refused."""
+        route = super().route(request) or self.refused(request)
+        if "symbol=" not in request.query:
             route.weight = self.whole_weights.get(route.operation, route.weight)
         return route
-
-    def refuses_unasked(self, request: Request) -> bool:
-        """Return True: an unknown path is refused whoever asks."""
-        return True
 
     def permit_trade(self, account: Account) -> None:
         """Refuse a command of a key that may only read. Raises `Refused`."""

@@ -154,6 +154,12 @@ class TableVenue(TradeHandlers):
 
         return Route(spec.kind, spec.operation, call, spec.weight, spec.public)
 
+    def refused(self, request: Request) -> Route:
+        """Return the route of an unknown path that is refused without a look at credentials."""
+        return Route(
+            "other", f"{request.method} {request.path}", lambda *_: self.http_error(404, None, None), public=True
+        )
+
     def http_error(self, status: int, code: str | None, text: str | None) -> SimAnswer:
         """Return an error with the venue's code for this status."""
         shown = code or self.errors.get(status) or self.errors.get(0) or text or f"HTTP {status}"

@@ -116,10 +116,6 @@ class Venue(ExchangeSim):
     def login_failed(self, connection: Connection) -> None:
         """Count a request whose credentials were refused, where the venue locks such clients out."""
 
-    def refuses_unasked(self, request: Request) -> bool:
-        """Return whether the venue refuses this request to an unknown path without a look at its credentials."""
-        return False
-
     def no_account(self) -> SimAnswer:
         """Return the refusal of unknown credentials."""
         return self.http_error(401, None, None)
@@ -219,8 +215,6 @@ class Venue(ExchangeSim):
                 answer = self._fault(kind, account_name, "http")
         if answer is None and route is not None and route.public:
             answer = route.call(self.anonymous, request)
-        elif answer is None and route is None and self.refuses_unasked(request):
-            answer = self.http_error(404, None, None)
         elif answer is None:
             account = self.authenticate(request)
             if isinstance(account, SimAnswer):

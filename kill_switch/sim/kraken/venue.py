@@ -21,6 +21,7 @@ from kill_switch.sim.kit.options import Options, option
 from kill_switch.sim.kit.protocol import Request, SimAnswer
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.table_venue import TableVenue
+from kill_switch.sim.kit.venue import Route
 from kill_switch.sim.kraken import payloads as wire
 from kill_switch.sim.kraken.calls import PRIVATE, routes
 from kill_switch.sim.kraken.desk import SpotDesk
@@ -164,9 +165,10 @@ class Kraken(TableVenue):
         """Count a refused key, signature or nonce towards the lockout (§7)."""
         self._lockout.fail(connection.peer, time.monotonic())
 
-    def refuses_unasked(self, request: Request) -> bool:
-        """Return whether the path is a public one: it has no credentials."""
-        return not request.path.startswith(PRIVATE)
+    def route(self, request: Request) -> Route | None:
+        """Look the request up; an unknown public path needs no key to be refused."""
+        route = super().route(request)
+        return self.refused(request) if route is None and not request.path.startswith(PRIVATE) else route
 
     @property
     def mode(self) -> str:

@@ -27,6 +27,7 @@ from kill_switch.sim.kit.protocol import Request, SimAnswer, json_answer
 from kill_switch.sim.kit.server import Connection, PendingReply
 from kill_switch.sim.kit.table_venue import TableVenue
 from kill_switch.sim.kit.tables import Params, Refused
+from kill_switch.sim.kit.venue import Route
 from kill_switch.sim.kraken.desk import whole_seconds
 from kill_switch.sim.kraken.payloads import iso_s
 from kill_switch.sim.kraken.rules import TIERS
@@ -188,9 +189,11 @@ class KrakenFutures(TableVenue):
         if not self.pools.charge(cost, time.monotonic(), account=account.name, address=""):
             raise Refused("apiLimitExceeded")
 
-    def refuses_unasked(self, request: Request) -> bool:
-        """Return whether the path has no credentials: public calls share the prefix of private ones."""
-        return "apikey" not in request.headers and "api-key" not in request.headers
+    def route(self, request: Request) -> Route | None:
+        """Look the request up; an unknown path is refused without a key: public calls share the private prefix."""
+        route = super().route(request)
+        has_key = "apikey" in request.headers or "api-key" in request.headers
+        return self.refused(request) if route is None and not has_key else route
 
     @property
     def mode(self) -> str:

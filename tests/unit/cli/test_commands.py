@@ -357,7 +357,8 @@ def test_a_fire_whose_proof_needs_longer_than_its_wait_says_when_to_look(config:
     with answering(tmp_path / "run" / "control.sock", {"fire": report}):
         done = invoke("fire", "--reason", "x", "-c", config, "--json")
     assert done.exit_code == 1
-    assert done.stderr == "kill-switch: not proven yet: mm1: lists lag 20 s; kill-switch status in 13 s\n"
+    words = f"kill-switch: not proven yet: mm1: lists lag 20 s; kill-switch status -c {config} in 13 s\n"
+    assert done.stderr == f"kill-switch: killing all accounts, 1: mm1\n{words}"
 
 
 @pytest.mark.parametrize(("name", "code"), [("alive", 0), ("alife", 1), ("panic", 1)])

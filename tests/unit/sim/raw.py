@@ -51,8 +51,8 @@ class Raw:
 
 
 def spoil(text: str) -> str:
-    """Return a text whose tenth character is another letter of the same alphabet."""
-    return text[:9] + ("A" if text[9] != "A" else "B") + text[10:]
+    """Return a text whose tenth character is another one, in either case."""
+    return text[:9] + ("B" if text[9] in "Aa" else "A") + text[10:]
 
 
 async def send(url: str, tls: ssl.SSLContext, request: Raw) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""What each simulated venue answers to requests that are wrong in one way, and whether the order rests or is gone.
+"""Requests that are wrong in one way, the answer of each simulated venue, and whether the order rests or is gone.
 
 `test_strictness` sends each request of this table, byte by byte, at each venue. `python -m tests.unit.sim.strictness
 --write` puts the table into docs/evidence/strictness.md.
