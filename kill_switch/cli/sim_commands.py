@@ -122,9 +122,15 @@ def sim(
 
 @click.command()
 @json_option
-@click.option("--orders", default=50, show_default=True, help="Resting orders at each venue.")
+@click.option(
+    "--venue",
+    "venues",
+    multiple=True,
+    help="An account's venue, as kraken or ccxt:kraken; repeatable, also for several accounts at one. Default: all.",
+)
+@click.option("--orders", default=50, show_default=True, help="Resting orders in each account.")
 @click.option("--explain", is_flag=True, help="Also say what each column and word of the report means.")
-def demo(as_json: bool, orders: int, explain: bool) -> None:
+def demo(as_json: bool, venues: Sequence[str], orders: int, explain: bool) -> None:
     """Show a whole kill on this machine, against simulators.
 
     The demo starts simulators and a daemon, rests orders, runs a bot that keeps quoting, touches the flag, and shows
@@ -134,11 +140,16 @@ def demo(as_json: bool, orders: int, explain: bool) -> None:
     Examples:
       kill-switch demo
       kill-switch demo --orders 500 --json
+      kill-switch demo --venue kraken --venue ccxt:kraken --venue ccxt:deribit
     """
     _simulators()
     from kill_switch.testbed import demo as show
 
-    sys.exit(show.run(as_json=as_json, orders=orders, explain=explain))
+    try:
+        show.require_playable(venues)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(show.run(venues or show.DEFAULT_VENUES, as_json=as_json, orders=orders, explain=explain))
 
 
 @click.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.testbed.config_files import THROUGH_CCXT
+from kill_switch.testbed.config_files import THROUGH_CCXT, through_ccxt
 from kill_switch.venues.ccxt import library
 from tests.system.e2e.conftest import Play
 
@@ -24,7 +24,7 @@ AT_ONCE = ("deribit", "kraken", "kraken-futures")  # their lists do not lag; the
 @pytest.fixture(scope="module")
 def play() -> Iterator[Play]:
     with Play(AT_ONCE) as made:
-        made.write_config(ccxt=AT_ONCE)
+        made.write_config(accounts=[through_ccxt(made.ready, login) for login in made.accounts()])
         made.start_daemon()
         yield made
 
