@@ -128,9 +128,10 @@ def sim(
     multiple=True,
     help="An account's venue, as kraken or ccxt:kraken; repeatable, also for several accounts at one. Default: all.",
 )
+@click.option("--ccxt", is_flag=True, help="Six venues with ten more accounts, which are served through ccxt.")
 @click.option("--orders", default=50, show_default=True, help="Resting orders in each account.")
 @click.option("--explain", is_flag=True, help="Also say what each column and word of the report means.")
-def demo(as_json: bool, venues: Sequence[str], orders: int, explain: bool) -> None:
+def demo(as_json: bool, venues: Sequence[str], ccxt: bool, orders: int, explain: bool) -> None:
     """Show a whole kill on this machine, against simulators.
 
     The demo starts simulators and a daemon, rests orders, runs a bot that keeps quoting, touches the flag, and shows
@@ -145,11 +146,12 @@ def demo(as_json: bool, venues: Sequence[str], orders: int, explain: bool) -> No
     _simulators()
     from kill_switch.testbed import demo as show
 
+    venues = (*venues, *(show.CCXT_BESIDE_OWN if ccxt else ())) or show.DEFAULT_VENUES
     try:
         show.require_playable(venues)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    sys.exit(show.run(venues or show.DEFAULT_VENUES, as_json=as_json, orders=orders, explain=explain))
+    sys.exit(show.run(venues, as_json=as_json, orders=orders, explain=explain))
 
 
 @click.command()

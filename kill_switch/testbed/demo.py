@@ -29,6 +29,8 @@ from kill_switch.testbed.testbed import LocalTestbed
 from kill_switch.venues import EVERY_VENUE, VENUES
 
 DEFAULT_VENUES = tuple(sorted(VENUES))  # those with adapters of their own
+# six with adapters of their own, ten through ccxt; few at the futures of Binance, whose limit they share
+CCXT_BESIDE_OWN = (*sorted(THROUGH_CCXT), "ccxt:binance", *("ccxt:deribit", "ccxt:kraken", "ccxt:krakenfutures") * 3)
 BOT_FOR_S = 2.0
 BOT_EVERY_S = 0.1
 CLEAR_WITHIN_S = 12.0  # where lists do not lag

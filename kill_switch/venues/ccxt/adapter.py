@@ -15,6 +15,7 @@ from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.ccxt import library
 from kill_switch.venues.ccxt.codec import Codec
+from kill_switch.venues.ccxt.ids.common import REQUESTS
 from kill_switch.venues.ccxt.offered import OFFERED
 from kill_switch.venues.ccxt.options import CcxtOptions, options_of
 from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Path, value_at
@@ -26,7 +27,7 @@ from kill_switch.venues.kit.fan_out import FanOut
 from kill_switch.venues.kit.nonce_watch import HINT, NonceWatch
 from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.order_names import OrderNames
-from kill_switch.venues.kit.pools import Cost, Demand
+from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import Message
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
@@ -37,11 +38,13 @@ PREFIX = "ccxt:"  # of the venues' names
 READ_AFTER_S = 0.1  # seconds from an answer to the read-back: how fast lists follow the engine is not documented
 READ_GAP_S = 0.5  # seconds between two reads
 STRIKE_GAP_S = 1.0
+HEAVY = 40.0  # units of a list that many programs of an address could not read four times a minute
+HEAVY_WARM_EVERY_S = 45.0
 ALSO_NOT_COVERED = (
     "the account's equity: a pnl trigger cannot watch it",
     "orders that no list of these shows: algos, grids and copy trading that place orders again",
 )
-SYMBOLS_AGAIN = 8  # of a strike that follows another: each takes a request of the venue's limit
+SYMBOLS_AGAIN = 8  # of a strike that follows another: each takes a request of the venue's limit; 1 while it refuses
 
 
 class CcxtAccount(KitAdapter[CcxtOptions]):
@@ -65,6 +68,10 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
     def not_covered(cls, options: CcxtOptions) -> tuple[str, ...]:
         left_out = [name for name in cls.PROFILE.products if name not in options.products]
         return (*(f"{name} orders: not in products" for name in left_out), *cls.NOT_COVERED)
+
+    @classmethod
+    def pools(cls, options: CcxtOptions) -> tuple[Pool, ...]:
+        return (options.parts[0].pool or cls.PROFILE.pool,)
 
     @classmethod
     def demand(cls, options: CcxtOptions) -> Demand:
@@ -97,6 +104,7 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
             profile, parts[0].host, options.rest_url, secrets, options.settings, self.clock, self.evidence
         )
         self._names = OrderNames()
+        self._usage_header = parts[0].usage_header
         self._not_there: tuple[Path, str] | None = None
         self._replied = Replied("", 0, {}, b"", 0)  # the answer that is judged
         self.nonce_watch = NonceWatch() if profile.clock_window_s is None and profile.is_rising else None
@@ -171,7 +179,9 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
         if fan_out is None:
             yield from super().strike(now, number)
             return
-        by_symbol = fan_out.strike(now) if is_first else fan_out.strike_again(now, SYMBOLS_AGAIN, may_find=True)
+        is_refused = bool(self.budget.refused_ns and self.budget.named_pause_s(now))  # to go on may lead to a ban
+        most = 1 if is_refused else SYMBOLS_AGAIN
+        by_symbol = fan_out.strike(now) if is_first else fan_out.strike_again(now, most, may_find=not is_refused)
         steps = chain(self._account_wide(), by_symbol)
         yield from self.striker.strike(steps, now, is_later=not is_first, is_wide=True)
 
@@ -190,6 +200,10 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
     def is_drill_passed(self, reply: Reply) -> bool:
         path, word = self._not_there or ((), None)
         return reply.not_found or (reply.ok and word is not None and value_at(reply.data, path) == word)
+
+    def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
+        used = reply.headers.get(self._usage_header, "") if self._usage_header else ""
+        return ((REQUESTS, float(used)),) if used.isascii() and used.isdigit() else ()
 
     def is_over_limit(self, reply: Replied) -> bool:
         return reply.status in (418, 429)
@@ -223,15 +237,18 @@ def adapter_of(exchange_id: str) -> type[CcxtAccount]:
     products = profile.products.values()
     cancels = [(part, cancel.endpoint) for part in products for cancel in part.cancels]
     lists = [(part, listing.endpoint) for part in products for listing in part.lists]
+    is_heavy = any(endpoint.weight >= HEAVY for _, endpoint in lists)
     facts = {
         "__doc__": f"One account at {profile.venue}, through ccxt.",
         "NAME": f"{PREFIX}{exchange_id}",
         "PROFILE": profile,
         "Options": options_of(profile),
         "CLOCK_WINDOW_S": profile.clock_window_s,
-        "POOLS": (profile.pool,),
-        "READS_ALONGSIDE": any(cancel.answer.ids_at is None for part in products for cancel in part.cancels),
-        "COSTS": tuple(_costs(profile.pool.name, [*cancels, *lists])),
+        "READS_ALONGSIDE": any(
+            not part.is_by_symbol and cancel.answer.ids_at is None for part in products for cancel in part.cancels
+        ),
+        "WARM_EVERY_S": HEAVY_WARM_EVERY_S if is_heavy else CcxtAccount.WARM_EVERY_S,
+        "COSTS": tuple(_costs([*cancels, *lists])),
         "DRILLS": (),
         "COMMANDS": tuple(part.line(endpoint) for part, endpoint in cancels),
         "COVERED": (profile.covered, f"proven by {', '.join(part.line(endpoint) for part, endpoint in lists)}"),
@@ -242,11 +259,11 @@ def adapter_of(exchange_id: str) -> type[CcxtAccount]:
     return type(f"Ccxt{exchange_id.capitalize()}", (CcxtAccount,), facts)
 
 
-def _costs(pool: str, requests: Iterable[tuple[Part, Endpoint]]) -> Iterator[Cost]:
-    """Yield the requests that take more of the pool than one unit."""
+def _costs(requests: Iterable[tuple[Part, Endpoint]]) -> Iterator[Cost]:
+    """Yield the requests that take more than one unit of their pool."""
     for part, endpoint in requests:
         if endpoint.weight != 1:
-            yield Cost(endpoint.method, f"{part.prefix}{endpoint.path}", ((pool, endpoint.weight),))
+            yield Cost(endpoint.method, f"{part.prefix}{endpoint.path}", ((REQUESTS, endpoint.weight),))
 
 
 class CcxtVenues(Mapping[str, type[Adapter]]):

@@ -88,6 +88,8 @@ class Part(NamedTuple):
     ping: Endpoint | None = None  # costs next to nothing, and keeps a connection open
     harmless: Endpoint | None = None  # the cancel of an order that cannot exist
     not_there: tuple[Path, str] | None = None  # where a success of it says that there is no such order, and how
+    pool: Pool | None = None  # instead of the id's
+    usage_header: str = ""  # in lower case: it states the units of the pool that are in use
     list_lag_s: float = 0.0  # a list may show the account as it was so long before
 
     def target(self, endpoint: Endpoint) -> str:

@@ -10,11 +10,15 @@ from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
 LAG_S = 20.0
+SPOT_POOL = Pool(REQUESTS, 6000, window_s=60.0, shared_by="address", product="binance spot", is_stated=True)
+FUTURES_POOL = Pool(REQUESTS, 2400, window_s=60.0, shared_by="address", product="binance futures", is_stated=True)
+US_POOL = Pool(REQUESTS, 1200, window_s=60.0, shared_by="address", is_stated=True)
+USED = "x-mbx-used-weight-1m"
 NO_ORDER = 2**63 - 1  # well-formed, and no order has it
 LAG = Guess("lists lag by 20 s at most", "clean reads span that, and the guard reads on")
 
 
-def _spot(host: str) -> Part:
+def _spot(host: str, pool: Pool) -> Part:
     return Part(
         host,
         "/api/v3/",
@@ -23,6 +27,8 @@ def _spot(host: str) -> Part:
         is_by_symbol=True,
         ping=Endpoint(("public",), "GET", "ping"),
         harmless=private("DELETE", "order", symbol="BTCUSDT", orderId=NO_ORDER),
+        pool=pool,
+        usage_header=USED,
         list_lag_s=LAG_S,
     )
 
@@ -46,17 +52,19 @@ def _futures(name: str, symbol: str) -> Part:
         is_by_symbol=True,
         ping=Endpoint((f"{name}Public",), "GET", "ping"),
         harmless=Endpoint(section, "DELETE", "order", {"symbol": symbol, "orderId": NO_ORDER}),
+        pool=FUTURES_POOL,
+        usage_header=USED,
         list_lag_s=LAG_S,
     )
 
 
-def _profile(id: str, venue: str, products: Mapping[str, Part], pool: float, own_adapter: str) -> IdProfile:
+def _profile(id: str, venue: str, products: Mapping[str, Part], own_adapter: str) -> IdProfile:
     return IdProfile(
         id=id,
         venue=venue,
         secrets=KEY_AND_SECRET,
         products=products,
-        pool=Pool(REQUESTS, pool, window_s=60.0, shared_by="address"),
+        pool=US_POOL,  # each part has its own
         clock_window_s=1.0,
         covered="orders of every symbol, order lists and conditional orders too",
         not_covered=("margin and options orders", "portfolio margin"),
@@ -65,16 +73,19 @@ def _profile(id: str, venue: str, products: Mapping[str, Part], pool: float, own
     )
 
 
-SPOT, LINEAR, INVERSE = _spot("api.binance.com"), _futures("fapi", "BTCUSDT"), _futures("dapi", "BTCUSD_PERP")
+SPOT, LINEAR, INVERSE = (
+    _spot("api.binance.com", SPOT_POOL),
+    _futures("fapi", "BTCUSDT"),
+    _futures("dapi", "BTCUSD_PERP"),
+)
 BINANCE_IDS = (
     _profile(
         "binance",
         "Binance",
         {"spot": SPOT, "linear": LINEAR, "inverse": INVERSE},
-        2400,
         "binance-spot, binance-usdm, binance-coinm",
     ),
-    _profile("binanceus", "Binance US", {"spot": _spot("api.binance.us")}, 1200, ""),
-    _profile("binanceusdm", "Binance USD-M futures", {"linear": LINEAR}, 2400, "binance-usdm"),
-    _profile("binancecoinm", "Binance COIN-M futures", {"inverse": INVERSE}, 2400, "binance-coinm"),
+    _profile("binanceus", "Binance US", {"spot": _spot("api.binance.us", US_POOL)}, ""),
+    _profile("binanceusdm", "Binance USD-M futures", {"linear": LINEAR}, "binance-usdm"),
+    _profile("binancecoinm", "Binance COIN-M futures", {"inverse": INVERSE}, "binance-coinm"),
 )

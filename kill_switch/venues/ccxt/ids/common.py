@@ -8,7 +8,7 @@ from kill_switch.venues.ccxt.profile import Endpoint
 from kill_switch.venues.profile import Guess
 
 KEY_AND_SECRET = ("api_key", "api_secret")
-REQUESTS = "requests"  # the name of each id's pool
+REQUESTS = "weight"  # the name of each id's pool; Binance's own adapters count in the same pools by it
 TRIGGERS_LISTED = Guess(
     "the list shows conditional orders, and the cancel ends them",
     "nothing: a conditional order that no list shows is out of reach",
