@@ -70,7 +70,7 @@ def run(venues: Sequence[str], *, as_json: bool, orders: int, explain: bool = Fa
         books = [(simulator_of(venue), login["name"]) for _, venue, login in logins]
         for simulator, account in books:
             stage.rest(simulator, orders, account=account)
-        known = stage.wait_for(lambda status: all(_has_seen(orders, a) for a in status["accounts"].values()), 5.0)
+        known = stage.wait_for(lambda status: all(_has_seen(orders, a) for a in status["accounts"].values()), 15.0)
         show(f"{orders} orders rest in each account; armed and warm", known, _books(stage))
         if not as_json:
             time.sleep(1.0)  # so that a person can see this state
