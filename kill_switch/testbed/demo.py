@@ -33,7 +33,7 @@ DEFAULT_VENUES = tuple(sorted(VENUES))  # those with adapters of their own
 CCXT_BESIDE_OWN = (*sorted(THROUGH_CCXT), "ccxt:binance", *("ccxt:deribit", "ccxt:kraken", "ccxt:krakenfutures") * 3)
 BOT_FOR_S = 2.0
 BOT_EVERY_S = 0.1
-CLEAR_WITHIN_S = 12.0  # where lists do not lag
+CLEAR_WITHIN_S = 75.0  # where lists do not lag; a busy machine may use up a limit, which takes a minute to come back
 QUIET_FOR_S = 0.6  # seconds after the bot has stopped in which all accounts stay clear and the books empty
 
 Show = Callable[[str, Mapping[str, Any], Mapping[str, int]], None]
