@@ -122,10 +122,16 @@ def sim(
 
 @click.command()
 @json_option
+@click.option(
+    "--venue",
+    "venues",
+    multiple=True,
+    help="An account's venue, as kraken or ccxt:kraken; repeatable, also for several accounts at one. Default: all.",
+)
+@click.option("--ccxt", is_flag=True, help="Six venues with ten more accounts, which are served through ccxt.")
 @click.option("--orders", default=50, show_default=True, help="Resting orders in each account.")
 @click.option("--explain", is_flag=True, help="Also say what each column and word of the report means.")
-@click.option("--ccxt", is_flag=True, help="Only venues that ccxt knows, with ten more accounts, served through ccxt.")
-def demo(as_json: bool, orders: int, explain: bool, ccxt: bool) -> None:
+def demo(as_json: bool, venues: Sequence[str], ccxt: bool, orders: int, explain: bool) -> None:
     """Show a whole kill on this machine, against simulators.
 
     The demo starts simulators and a daemon, rests orders, runs a bot that keeps quoting, touches the flag, and shows
@@ -135,17 +141,17 @@ def demo(as_json: bool, orders: int, explain: bool, ccxt: bool) -> None:
     Examples:
       kill-switch demo
       kill-switch demo --orders 500 --json
-      kill-switch demo --ccxt
+      kill-switch demo --venue kraken --venue ccxt:kraken --venue ccxt:deribit
     """
     _simulators()
     from kill_switch.testbed import demo as show
 
-    if ccxt:
-        from kill_switch.venues.ccxt import library
-
-        if why := library.why_unusable():
-            raise KillSwitchError(f"{why}: {library.INSTALL}")
-    sys.exit(show.run(as_json=as_json, orders=orders, explain=explain, ccxt=ccxt))
+    venues = (*venues, *(show.CCXT_BESIDE_OWN if ccxt else ())) or show.DEFAULT_VENUES
+    try:
+        show.require_playable(venues)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    sys.exit(show.run(venues, as_json=as_json, orders=orders, explain=explain))
 
 
 @click.command()

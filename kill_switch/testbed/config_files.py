@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ THROUGH_CCXT: Mapping[str, str] = {
     "kraken": "ccxt:kraken",
     "kraken-futures": "ccxt:krakenfutures",
 }
+_CCXT_AT = {venue: simulator for simulator, venue in THROUGH_CCXT.items()}
 _CCXT_KEYS = {
     "api_key": "api_key",
     "api_secret": "api_secret",
@@ -49,12 +51,35 @@ def logins(ready: Mapping[str, Any]) -> Iterator[Login]:
             yield (venue if len(entries) == 1 else f"{venue}{number}"), venue, login
 
 
+def simulator_of(venue: str) -> str:
+    """Return the simulator that plays a venue, which may be served through ccxt."""
+    return _CCXT_AT.get(venue, venue)
+
+
+def logins_for(ready: Mapping[str, Any], venues: Sequence[str]) -> Iterator[Login]:
+    """Yield an account for each of these venues, in their order; each has an account of its own at its simulator.
+
+    An account is named after its venue, with a number where the venue occurs several times. The simulators need as many
+    accounts as the venues take of one of them.
+    """
+    times, taken, named = Counter(venues), Counter[str](), Counter[str]()
+    for venue in venues:
+        simulator = simulator_of(venue)
+        first = ready["venues"][simulator]
+        entry = [first, *first.get("accounts", ())][taken[simulator]]
+        taken[simulator] += 1
+        named[venue] += 1
+        name = venue.replace(":", "-") + (str(named[venue]) if times[venue] > 1 else "")
+        login = (name, simulator, entry)
+        yield login if venue == simulator else through_ccxt(ready, login)
+
+
 def through_ccxt(ready: Mapping[str, Any], login: Login) -> Login:
     """Return the login of an account that is served through ccxt instead of its own adapter."""
     name, venue, entry = login
     credentials = {_CCXT_KEYS[key]: secret for key, secret in entry["credentials"].items() if key in _CCXT_KEYS}
     urls = {"rest_url": ready["venues"][venue]["rest_url"]}
-    return name, THROUGH_CCXT[venue], {"credentials": credentials, "options": {}, "urls": urls}
+    return name, THROUGH_CCXT[venue], {**entry, "credentials": credentials, "options": {}, "urls": urls}
 
 
 def write(

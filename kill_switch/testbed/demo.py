@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,24 +19,23 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from kill_switch.config import loader
+from kill_switch.core.domain import SweepTiming
+from kill_switch.errors import KillSwitchError
 from kill_switch.terminal import explain as explanation
 from kill_switch.terminal import report_views, status_view
-from kill_switch.testbed.config_files import THROUGH_CCXT, Login
+from kill_switch.testbed.config_files import THROUGH_CCXT, logins_for, simulator_of
 from kill_switch.testbed.testbed import LocalTestbed
-from kill_switch.venues import VENUES
+from kill_switch.venues import EVERY_VENUE, VENUES
 
+DEFAULT_VENUES = tuple(sorted(VENUES))  # those with adapters of their own
+# six with adapters of their own, ten through ccxt; few at the futures of Binance, whose limit they share
+CCXT_BESIDE_OWN = (*sorted(THROUGH_CCXT), "ccxt:binance", *("ccxt:deribit", "ccxt:kraken", "ccxt:krakenfutures") * 3)
 BOT_FOR_S = 2.0
 BOT_EVERY_S = 0.1
-CLEAR_WITHIN_S = 12.0  # where lists do not lag
+CLEAR_WITHIN_S = 75.0  # where lists do not lag; a busy machine may use up a limit, which takes a minute to come back
 QUIET_FOR_S = 0.6  # seconds after the bot has stopped in which all accounts stay clear and the books empty
 
-# with `ccxt`: ten accounts; none at the futures of Binance, whose limit for an address four accounts exhaust
-CCXT_ACCOUNTS = frozenset(
-    (
-        "binance-spot2",
-        *(f"{venue}{number}" for venue in ("deribit", "kraken", "kraken-futures") for number in (2, 3, 4)),
-    )
-)
 Show = Callable[[str, Mapping[str, Any], Mapping[str, int]], None]
 
 
@@ -46,75 +46,89 @@ NEXT_STEPS = (
 )
 
 
-def run(*, as_json: bool, orders: int, explain: bool = False, ccxt: bool = False) -> int:
-    """Run the demo; return 0 if every account is proven clear, the books are empty and the latch held, else 1.
+def run(venues: Sequence[str], *, as_json: bool, orders: int, explain: bool = False) -> int:
+    """Run the demo with an account for each of `venues`, which `require_playable` has passed.
 
-    With `ccxt`, the venues are those that ccxt knows, and `CCXT_ACCOUNTS` further accounts are served through ccxt.
+    Return 0 if every account is proven clear, the books are empty and the latch held, else 1.
     """
     console = Console(stderr=as_json)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the context managers clean up
     began_s = time.monotonic()
-    venues, accounts = (sorted(THROUGH_CCXT), 4) if ccxt else (sorted(VENUES), 1)
-    with LocalTestbed(venues, accounts=accounts) as stage, _showing(console, quiet=as_json) as show:
+    simulators = Counter(map(simulator_of, venues))
+    with (
+        LocalTestbed([*simulators], accounts=max(simulators.values())) as stage,
+        _showing(console, quiet=as_json) as show,
+    ):
         show("starting simulators and daemon", {}, {})
-        through_ccxt = CCXT_ACCOUNTS if ccxt else frozenset()
-        logins = [login for login in stage.accounts() if not ccxt or login[0] in through_ccxt or login[0][-1] == "1"]
-        stage.write_config(only=[name for name, _, _ in logins], ccxt=through_ccxt)
+        logins = [*logins_for(stage.ready, venues)]
+        stage.write_config(accounts=logins)
+        timings = {
+            name: account.adapter_class.timing(account.options)
+            for name, account in loader.load(stage.config).accounts.items()
+        }
         stage.start_daemon()
-        _rest_everywhere(stage, logins, orders)
-        known = stage.wait_for(
-            lambda s: all((a["open_orders"] or 0) >= orders for n, a in s["accounts"].items() if n not in through_ccxt),
-            5.0,
-        )
+        books = [(simulator_of(venue), login["name"]) for _, venue, login in logins]
+        for simulator, account in books:
+            stage.rest(simulator, orders, account=account)
+        known = stage.wait_for(lambda status: all(_has_seen(orders, a) for a in status["accounts"].values()), 15.0)
         show(f"{orders} orders rest in each account; armed and warm", known, _books(stage))
         if not as_json:
             time.sleep(1.0)  # so that a person can see this state
-        bot = _Bot(stage, logins)
+        bot = _Bot(stage, books)
         bot.start()
         stage.flag.write_text("demo: the flag was touched\n")
-        status = _until_clear(stage, bot, show, within_s=CLEAR_WITHIN_S + longest_proof_s(stage.venues))
+        status = _until_clear(stage, bot, show, within_s=CLEAR_WITHIN_S + longest_proof_s(timings.values()))
         refused = stage.ask(cmd="rearm", reason="demo")
         report = stage.ask(cmd="report")
-        books = _books(stage)
-    report["books"] = books
+        report["books"] = _books(stage)
     report["latch_held"] = status["state"] != "ARMED" and "error" in refused
     report["bot_orders"] = bot.placed
     report["took_s"] = round(time.monotonic() - began_s, 3)
-    good = report["latch_held"] and status["state"] == "TRIPPED" and not any(books.values())
+    good = report["latch_held"] and status["state"] == "TRIPPED" and not any(report["books"].values())
     good = good and all(account["verdict"] == "CONFIRMED" for account in report["accounts"].values())
     if as_json:
         sys.stdout.write(json.dumps(report) + "\n")
     else:
-        _print_result(console, report, refused, good, explain=explain)
+        _print_result(console, report, timings, refused, good, explain=explain)
     return 0 if good else 1
-
-
-def _rest_everywhere(stage: LocalTestbed, logins: Collection[Login], count: int) -> int:
-    """Rest `count` orders in each account; return how many accounts there are."""
-    for _, venue, login in logins:
-        stage.rest(venue, count, account=login["name"])
-    return len(logins)
 
 
 class _Bot(threading.Thread):
     """A bot that keeps quoting in every account during the kill, like a strategy that does not know of it."""
 
-    def __init__(self, stage: LocalTestbed, logins: Collection[Login]) -> None:
+    def __init__(self, stage: LocalTestbed, books: Sequence[tuple[str, str]]) -> None:
         super().__init__(name="bot", daemon=True)
-        self._logins = logins
         self.placed = 0
         self._stage = stage
+        self._books = books
 
     def run(self) -> None:
         until_s = time.monotonic() + BOT_FOR_S
         while time.monotonic() < until_s:
-            self.placed += _rest_everywhere(self._stage, self._logins, 1)
+            for simulator, account in self._books:
+                self._stage.rest(simulator, 1, account=account)
+                self.placed += 1
             time.sleep(BOT_EVERY_S)
 
 
-def longest_proof_s(venues: Iterable[str]) -> float:
-    """Return how many seconds the proof of the slowest of these venues takes because its lists lag."""
-    timings = [VENUES[venue].TIMING for venue in venues]
+def _has_seen(orders: int, account: Mapping[str, Any]) -> bool:
+    """Return whether the daemon knows of the orders; without a WebSocket, only a kill reads them for certain."""
+    return (account["open_orders"] or 0) >= orders or not account["ws_connections"]["wanted"]
+
+
+def require_playable(venues: Sequence[str]) -> None:
+    """Raise ValueError for a venue without a simulator, and `KillSwitchError` for one that is not usable here."""
+    playable = (*DEFAULT_VENUES, *sorted(THROUGH_CCXT.values()))
+    for venue in venues:
+        if venue not in playable:
+            raise ValueError(f"no simulator plays venue {venue!r}. Known: {', '.join(playable)}.")
+        why, remedy = EVERY_VENUE[venue].why_unusable()
+        if why:
+            raise KillSwitchError(f"{venue} cannot be used here: {why}; {remedy}")
+
+
+def longest_proof_s(timings: Iterable[SweepTiming]) -> float:
+    """Return how many seconds the proof of the slowest of these accounts takes because its lists lag."""
     return max(timing.list_lag_s + 2 * timing.read_gap_s if timing.list_lag_s else 0.0 for timing in timings)
 
 
@@ -165,7 +179,13 @@ def _view(doing: str, status: Mapping[str, Any], books: Mapping[str, int]) -> Gr
 
 
 def _print_result(
-    console: Console, report: Mapping[str, Any], refused: Mapping[str, Any], good: bool, *, explain: bool
+    console: Console,
+    report: Mapping[str, Any],
+    timings: Mapping[str, SweepTiming],
+    refused: Mapping[str, Any],
+    good: bool,
+    *,
+    explain: bool,
 ) -> None:
     console.print(report_views.report_view(report))
     if explain:
@@ -175,7 +195,7 @@ def _print_result(
     console.print(f"the bot placed {report['bot_orders']} orders after the flag; they are gone as well")
     latch = "held" if report["latch_held"] else "NOT HELD"
     console.print(f"the latch: {latch}; a re-arm was answered: {refused.get('error', 're-armed')}")
-    for line in what_to_look_at(report):
+    for line in what_to_look_at(report, timings):
         console.print(line)
     verdict = Text("every account is proven clear", "bold green") if good else Text("SOMETHING IS LEFT", "bold red")
     console.print(Text.assemble("\n", verdict, f"   ({report['took_s']:.1f} s, all of it)"))
@@ -184,7 +204,7 @@ def _print_result(
         console.print(Text.assemble("  ", (command, "cyan"), f"\n      {does}"))
 
 
-def what_to_look_at(report: Mapping[str, Any]) -> Iterator[str]:
+def what_to_look_at(report: Mapping[str, Any], timings: Mapping[str, SweepTiming]) -> Iterator[str]:
     """Yield what the figures of the demo's report show, and why the proof took as long as it did."""
     accounts, sent_us = report["accounts"], report["last_sent_us"]
     if sent_us is not None:
@@ -192,7 +212,7 @@ def what_to_look_at(report: Mapping[str, Any]) -> Iterator[str]:
             f"look at `sent`: the commands of all {len(accounts)} accounts had left {report_views.ms(sent_us)} after "
             "the flag was seen; no command waits for another's answer"
         )
-    lags = {name: VENUES[name].TIMING.list_lag_s for name in accounts if name in VENUES}
+    lags = {name: timings[name].list_lag_s for name in accounts}
     prompt_us = [accounts[name]["clear_us"] for name, lag_s in lags.items() if not lag_s]
     if prompt_us and None not in prompt_us:
         yield (

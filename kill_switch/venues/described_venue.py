@@ -38,7 +38,6 @@ class DescribedVenue(Adapter[OptionsT]):
     """A venue that sets these attributes in its `__init__`, and defines the functions that it needs."""
 
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
-    ONE_LIMIT: ClassVar[bool] = False  # frames and requests draw from one limit
     LISTS_EVERY_S: ClassVar[float] = 120.0  # with `probe_request`: the age at which a list is read again
     READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
     STRIKER: ClassVar[type[Striker]] = Striker  # the same

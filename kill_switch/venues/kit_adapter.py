@@ -79,7 +79,6 @@ class KitAdapter(DescribedVenue[OptionsT]):
             self.second_route,
             self.carrier,
             self._note_settled,
-            one_limit=self.ONE_LIMIT,
         )
         self.reader = self.READER(
             self.lists, self.read_order, self.calls, self.book, self.read_backs, self.second_route, self.why_not_ready

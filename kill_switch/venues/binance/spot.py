@@ -36,7 +36,7 @@ from kill_switch.venues.kit.order_list import OrderList, one_page
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import FrameReply, Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import LoginRefused, Message
-from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
+from kill_switch.venues.kit.strike import CancelCommand, CommandPart, Striker, StrikeStep
 from kill_switch.venues.kit.transfer_values import TransferValues
 from kill_switch.venues.messages import Output, Outputs, ReplaceConnection, UnexplainedMessage
 from kill_switch.venues.options import VenueOptions
@@ -64,6 +64,14 @@ class BinanceSpotOptions(VenueOptions):
     )
 
 
+class OneLimitStriker(Striker):
+    """The kit's striker where frames and requests draw from one limit, and a refused request leads to a ban (§ 7)."""
+
+    def has_twin(self, part: CommandPart, reply: Reply) -> bool:
+        """Return whether a twin decides: none leaves for a frame that is refused because of the limit."""
+        return super().has_twin(part, reply) and (part.twin_started or not reply.pause_s)
+
+
 class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     """Speak one account's protocol at Binance spot.
 
@@ -72,7 +80,7 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     """
 
     NAME = "binance-spot"
-    ONE_LIMIT = True  # § 7: the weight of an address, and a refused request leads to a ban
+    STRIKER = OneLimitStriker
     WEIGHT = "weight"
     TIMING = SweepTiming(
         clean_reads=2, read_after_s=0.25, read_gap_s=2.5, strike_gap_s=0.9, residue_after_s=30.0, list_lag_s=20.0

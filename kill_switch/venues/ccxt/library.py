@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 VERSION = "4.5.90"  # the profiles are facts of this version
-INSTALL = "pip install 'kill-switch[ccxt]'"
+INSTALL = "in the checkout: pip install '.[ccxt]'"
 
 
 def why_unusable() -> str:

@@ -6,7 +6,7 @@ answered in time, is not accepted, or loses its connection. An adapter owns one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from kill_switch.core.domain import CancelOutcome, Instant, Route
@@ -59,7 +59,6 @@ class CancelCommand(NamedTuple):
     twin_at_once: bool = False  # the twin leaves beside the frame, because what the frame covers is not documented
     extra: bool = False  # beside the strike's answer: a cancel of one order beside a mass cancel
     reads: bool = False  # it reads a list, to find what to cancel
-    instead: bool = False  # it repeats a part of the command that it follows, whose failure then does not count
     line: str = ""  # the request as `describe_strike` shows it, without key and signature
     frame_line: str = ""  # the same of the frame
 
@@ -119,12 +118,9 @@ class Striker:
         second_route: SecondRoute,
         carrier: Callable[[], int | None],
         on_settled: Callable[[int], None],
-        *,
-        one_limit: bool = False,
     ) -> None:
         """Make a striker without a strike.
 
-        `one_limit`: a frame that is refused for a limit has no twin, because requests draw from the same limit.
         `carrier` returns the connection that carries commands now, None if no connection does. `on_settled` is called
         with the moment, monotonic, at which a strike was made one of whose commands is settled now.
         """
@@ -135,7 +131,6 @@ class Striker:
         self._second_route = second_route
         self._carrier = carrier
         self._on_settled = on_settled
-        self._one_limit = one_limit
         self._next: tuple[Send, int] | None = None  # the prepared first frame of the next strike, and its number
         self._begun: Request | Send | None = None  # the first message of the coming strike, which was sent early
         self.frames_suffice = False  # the last frame was accepted before its twin left: strikes make no requests
@@ -293,8 +288,15 @@ class Striker:
     def _on_frame_failed(self, part: CommandPart, reply: Reply, now: Instant) -> Outputs:
         """Apply the answer to a frame that has not been accepted: its twin decides, if there can be one."""
         part.last = (outcome_of(reply), reply.evidence)
-        has_no_twin = part.twin_ended or (self._one_limit and reply.pause_s and not part.twin_started)
-        return self.settle_last(part, now) if has_no_twin else self.start_twin(part, now)
+        return self.start_twin(part, now) if self.has_twin(part, reply) else self.settle_last(part, now)
+
+    def has_twin(self, part: CommandPart, reply: Reply) -> bool:
+        """Return whether a frame with this reply has a twin, on its way or still to leave, that decides."""
+        return not part.twin_ended
+
+    def is_replaced(self, command: CancelCommand, steps: Sequence[StrikeStep]) -> bool:
+        """Return whether the steps that follow the reply repeat the command, whose own failure then does not count."""
+        return False
 
     def _on_frame_beside(self, part: CommandPart, result: CancelResult, now: Instant) -> Outputs:
         """Apply the answer to a frame whose twin has left beside it: the twin's answer decides, unless it is lost."""
@@ -374,11 +376,10 @@ class Striker:
             steps = tuple(part.command.then(reply, now))
         except Exception as error:  # because the strike has to be answered
             steps = (LeftOut(_failure(part.command, error)),)
-        is_replaced = any(isinstance(step, CancelCommand) and step.instead for step in steps)
         follow_ups: Outputs = ()
         for step in steps:
             follow_ups += self._take_step(strike, step, now)
-        if is_replaced:
+        if self.is_replaced(part.command, steps):
             return (*strike.replace(), *follow_ups)
         self._note(CancelResult(reply, refused=result.refused), alone=alone)
         count = (

@@ -45,7 +45,7 @@ from kill_switch.venues.kuna.socketcluster import (
     rid_of,
     subscription,
 )
-from kill_switch.venues.kuna.strike import MULTI, KunaCommands
+from kill_switch.venues.kuna.strike import MULTI, KunaCommands, KunaStriker
 from kill_switch.venues.messages import Output, Outputs, Replied, Send, UnexplainedMessage
 from kill_switch.venues.profile import Guess
 
@@ -75,6 +75,7 @@ class Kuna(KitAdapter[KunaOptions]):
     NAME = "kuna"
     POOLS: ClassVar[tuple[Pool, ...]] = (Pool("minute", 300, window_s=60.0),)  # of one key (§ 7, inferred)
     TIMING = SweepTiming(clean_reads=2, read_gap_s=1.2, strike_gap_s=1.0)
+    STRIKER = KunaStriker
     CONNECTIONS = 5  # a strike is a batch, three lists, and a cancel of a single order
     SCOPE = ("account_type", "stop_orders", "since")
     PARTS = ("account_type",)

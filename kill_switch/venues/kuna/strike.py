@@ -16,12 +16,13 @@ from kill_switch.venues.kit.batches import Batch, BatchLimits, BatchPlanner, Str
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
-from kill_switch.venues.kit.strike import CancelCommand, LeftOut, StrikeStep
+from kill_switch.venues.kit.strike import CancelCommand, LeftOut, Striker, StrikeStep
 from kill_switch.venues.kuna.replies import KunaData, judge_batch, judge_list, judge_single, read_items
 from kill_switch.venues.kuna.signing import KunaSigner
 
 SINGLE = "/v4/order/private/cancel"
 MULTI = "/v4/order/private/cancel/multi"
+BATCH = "cancel-multi"  # the name of a command with such a request
 MAX_SINGLES_PER_STRIKE = 3
 MAX_SPLITS_PER_STRIKE = 7  # halvings of refused batches: a hundred orders get as far as eight batches
 MIN_BATCH = 3  # a longer batch is halved; as many orders are cancelled alone in one strike
@@ -32,6 +33,14 @@ class KunaStrike(StrikeBatches):
     """The cancels of one strike."""
 
     splits = 0  # halvings so far
+
+
+class KunaStriker(Striker):
+    """The kit's striker where a batch that may be too long is repeated in shorter ones."""
+
+    def is_replaced(self, command: CancelCommand, steps: Sequence[StrikeStep]) -> bool:
+        """Return whether shorter batches follow the reply to a batch."""
+        return command.name == BATCH and any(isinstance(step, CancelCommand) for step in steps)
 
 
 class KunaCommands:
@@ -75,16 +84,15 @@ class KunaCommands:
         if strike.left > left:
             yield LeftOut(f"{strike.left - left} malformed id(s) left for the next strike")
 
-    def _command(self, strike: KunaStrike, batch: Batch, *, instead: bool = False) -> CancelCommand:
+    def _command(self, strike: KunaStrike, batch: Batch) -> CancelCommand:
         ids, build = batch.ids, self._signer.build("POST", *_request(batch))
         if batch.alone:
             return CancelCommand("cancel-one", build, lambda reply: judge_single(reply, ids[0]))
         return CancelCommand(
-            "cancel-multi",
+            BATCH,
             build,
             lambda reply: judge_batch(reply, ids, self._evidence),
             lambda reply, now: self._halve(strike, ids, reply),
-            instead=instead,
         )
 
     def _halve(self, strike: KunaStrike, ids: tuple[str, ...], reply: Reply) -> Iterator[CancelCommand]:
@@ -104,7 +112,7 @@ class KunaCommands:
         if strike.splits < MAX_SPLITS_PER_STRIKE:
             strike.splits += 1
             for batch in strike.split(ids):
-                yield self._command(strike, batch, instead=True)
+                yield self._command(strike, batch)
 
     def _find(self, strike: KunaStrike, order_list: OrderList, now: Instant) -> CancelCommand:
         """Return the command that reads a list, and cancels the orders that the strike has not named yet."""

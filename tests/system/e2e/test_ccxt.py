@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.testbed.config_files import THROUGH_CCXT
+from kill_switch.testbed.config_files import THROUGH_CCXT, through_ccxt
 from kill_switch.venues.ccxt import library
 from tests.system.e2e.conftest import Play
 
@@ -24,7 +25,7 @@ AT_ONCE = ("deribit", "kraken", "kraken-futures")  # their lists do not lag; the
 @pytest.fixture(scope="module")
 def play() -> Iterator[Play]:
     with Play(AT_ONCE) as made:
-        made.write_config(ccxt=AT_ONCE)
+        made.write_config(accounts=[through_ccxt(made.ready, login) for login in made.accounts()])
         made.start_daemon()
         yield made
 
@@ -60,3 +61,16 @@ def test_importing_kill_switch_and_the_venues_needs_no_ccxt() -> None:
     script = "import sys, kill_switch.venues; sys.exit(any(name.split('.')[0] == 'ccxt' for name in sys.modules))"
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_demo_of_accounts_at_one_simulator_proves_those_through_ccxt_clear_too() -> None:
+    command = [sys.executable, "-m", "kill_switch", "demo", "--json", "--orders", "5"]
+    command += ["--venue", "kraken", "--venue", "ccxt:kraken", "--venue", "ccxt:kraken"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=55)
+
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert {name: each["verdict"] for name, each in report["accounts"].items()} == dict.fromkeys(
+        ("kraken", "ccxt-kraken1", "ccxt-kraken2"), "CONFIRMED"
+    )
+    assert report["books"] == {"kraken": 0}

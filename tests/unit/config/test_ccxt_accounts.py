@@ -127,7 +127,7 @@ def test_without_ccxt_one_line_says_how_to_install_it(tmp_path: Path, monkeypatc
     monkeypatch.setattr(importlib.metadata, "version", version)
 
     assert problem(tmp_path, "ccxt:kraken") == (
-        "accounts.one.venue: ccxt is not installed; pip install 'kill-switch[ccxt]'"
+        "accounts.one.venue: ccxt is not installed; in the checkout: pip install '.[ccxt]'"
     )
 
 

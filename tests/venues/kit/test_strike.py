@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 import pytest
 
@@ -9,7 +11,7 @@ from kill_switch.core.domain import CancelOutcome, Instant, Order, OrderState, R
 from kill_switch.venues.described_venue import COMMAND_RETRIES
 from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.second_route import LONGEST_S, PATIENCE
-from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand, LeftOut, StrikeStep
+from kill_switch.venues.kit.strike import FRAME_GRACE_S, CancelCommand, LeftOut, Striker, StrikeStep
 from kill_switch.venues.messages import (
     CallLost,
     CancelAnswered,
@@ -413,8 +415,18 @@ def test_a_strike_that_leaves_orders_out_is_not_accepted() -> None:
     player(answer(first, {"code": 0, "data": {"count": 1}}), CancelAnswered(CancelOutcome.UNKNOWN, words, 1))
 
 
-def test_a_refused_command_that_is_repeated_in_parts_does_not_count_nor_do_the_orders_that_it_refuses() -> None:
-    halves = [command(half, instead=True) for half in ("left", "right")]
+class Halving(Striker):
+    """A striker by which what follows a batch repeats it."""
+
+    def is_replaced(self, command: CancelCommand, steps: Sequence[StrikeStep]) -> bool:
+        return command.name == "batch"
+
+
+def test_a_refused_command_that_is_repeated_in_parts_does_not_count_nor_do_the_orders_that_it_refuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Tiny, "STRIKER", Halving)
+    halves = [command(half) for half in ("left", "right")]
     batch = command(
         "batch", judge=lambda reply: CancelResult(reply, refused=["7", "8"]), then=lambda reply, now: iter(halves)
     )
