@@ -237,7 +237,7 @@ class DrillView:
                 kept = "FAILED" if not lane["ok"] else "within" if lane["within_budget"] else "OVER"
                 evidence = Text(lane["evidence"], "" if lane["ok"] else "red")
                 if lane["ok"]:  # because it is the refusal of a command that could not hit anything
-                    evidence.append(" (expected)", "dim")
+                    evidence.append_text(Text(" (expected)", "dim"))
                 row = (*about, route, ms(lane["rtt_us"]), Text(kept, style))
                 lanes_table.add_row(*row, *((evidence,) if wide else ()))
                 if not wide and not lane["ok"]:

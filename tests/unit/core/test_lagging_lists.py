@@ -53,6 +53,15 @@ def test_clean_reads_prove_an_account_clear_once_they_span_the_time_by_which_its
     assert book >> read(2452, asked=2450) << SweepAction.CLEAR
 
 
+def test_clean_reads_keep_the_venues_gap_where_its_lists_lag_by_less(play: Theatre) -> None:
+    book = play.sweep(begun(replace(LAGS, read_gap_s=1.2, list_lag_s=0.6)))
+    assert book >> read(201, asked=200)
+    assert book.state.due_ns == ns(1401)
+    assert book >> read(1300, asked=1299)  # over a second later, and past the lag
+    assert book.state.phase is Phase.CONFIRMING and book.state.due_ns == ns(1400)
+    assert book >> read(1401, asked=1400) << SweepAction.CLEAR
+
+
 def test_a_list_that_still_shows_an_order_has_it_struck_again_and_the_span_begins_anew(play: Theatre) -> None:
     book = play.sweep(after(begun(), read(200), read(1000)))
     assert book >> read(1500, live=1) << SweepAction.STRIKE
