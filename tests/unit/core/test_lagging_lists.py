@@ -136,7 +136,7 @@ def test_an_account_that_waits_for_its_lists_says_so() -> None:
 def test_only_the_lag_is_waited_for_from_a_clean_read_behind_the_last_strike_until_the_proof() -> None:
     struck, clean = begun(), after(begun(), read(200))
     assert not list_lag.waits_for_lag(struck) and list_lag.proof_in_s(struck, ns(300)) == 3
-    assert list_lag.waits_for_lag(clean) and list_lag.proof_in_s(clean, ns(1200)) == 2
+    assert list_lag.proof_in_s(clean, ns(1200)) == 2
     assert list_lag.proof_in_s(clean, ns(5000)) == 1  # reads that were late go on
     left = after(clean, read(500, live=1))
     assert not list_lag.waits_for_lag(left) and list_lag.proof_in_s(left, ns(600)) == 3
@@ -144,6 +144,14 @@ def test_only_the_lag_is_waited_for_from_a_clean_read_behind_the_last_strike_unt
     assert not list_lag.waits_for_lag(proven) and list_lag.proof_in_s(proven, ns(2600)) is None
     without = after(begun(TIMING), read(200))
     assert not list_lag.waits_for_lag(without) and list_lag.proof_in_s(without, ns(300)) is None
+
+
+def test_a_stop_waits_for_an_order_that_nobody_knew_for_as_long_as_it_shows_the_likeliest() -> None:
+    state = begun(replace(LAGS, read_gap_s=2.5, list_lag_s=20.0, residue_after_s=45.0))
+    for at_ms, waits in ((250, False), (1260, False), (2270, False), (3280, True)):
+        state = after(state, read(at_ms))
+        assert list_lag.waits_for_lag(state) is waits
+    assert not list_lag.waits_for_lag(after(state, read(5000, live=1)))
 
 
 def test_a_deadline_within_the_lag_is_refused() -> None:
