@@ -27,6 +27,7 @@ from kill_switch.cli.common import (
     say_once,
     say_problems,
     scope_option,
+    with_config,
     written,
 )
 from kill_switch.core import outcome
@@ -50,7 +51,8 @@ def _complete_heartbeats(context: click.Context, parameter: click.Parameter, inc
 @json_option
 @click.option("--watch", is_flag=True, help="Redraw twice a second, until interrupted.")
 @click.option("--all", "everything", is_flag=True, help="Show every account and trigger, also beyond the screen.")
-def status(config: Path | None, as_json: bool, watch: bool, everything: bool) -> None:
+@click.option("--explain", is_flag=True, help="Also say what each column and word means.")
+def status(config: Path | None, as_json: bool, watch: bool, everything: bool, explain: bool) -> None:
     """Show the state, and each problem with its remedy.
 
     A line that begins with "!" names an account or a trigger, the fact, what follows from it, the command to type and
@@ -63,12 +65,13 @@ def status(config: Path | None, as_json: bool, watch: bool, everything: bool) ->
     Examples:
       kill-switch status
       kill-switch status --watch
+      kill-switch status --explain
       kill-switch status --json | jq .state
     """
     if watch and not as_json:
         from kill_switch.terminal import status_view
 
-        status_view.watch_status(lambda: ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S))
+        status_view.watch_status(lambda: ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S), with_config)
         return
     answer = ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)
     if as_json:
@@ -76,7 +79,12 @@ def status(config: Path | None, as_json: bool, watch: bool, everything: bool) ->
     else:
         from kill_switch.terminal import status_view
 
-        status_view.print_status(answer, everything=everything)
+        # because the explanation is longer than a screen, nothing of the status is left out above it
+        status_view.print_status(answer, everything=everything or explain, with_config=with_config)
+        if explain:
+            from kill_switch.terminal import explain as words
+
+            words.print_explanation(words.STATUS_COLUMNS, words.STATUS_WORDS)
     sys.exit(3 if answer["state"] != "ARMED" else 0 if is_whole(answer) else NOT_WHOLE)
 
 
@@ -186,7 +194,8 @@ def fire(
 @config_option
 @json_option
 @scope_option
-def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
+@click.option("--explain", is_flag=True, help="Also say what each column and word means.")
+def drill(config: Path | None, scope: Sequence[str], explain: bool, as_json: bool) -> None:
     """Send a harmless command over every lane and time it.
 
     The command goes through the order path, and its round trip is compared with the budget. No order can be hit. A kill
@@ -205,6 +214,10 @@ def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
         from kill_switch.terminal import report_views
 
         report_views.print_drill(answer)
+        if explain:
+            from kill_switch.terminal import explain as words
+
+            words.print_explanation(words.DRILL_COLUMNS, words.DRILL_WORDS)
     sys.exit(answer.get("exit", 0 if answer.get("ok") else 1))
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kill_switch.config.defaults import CONFIG
+from kill_switch.core import outcome
 from kill_switch.core.domain import Phase, Verdict
 
 MAX_IDS, MAX_ID_CHARACTERS = 5, 80  # ids of orders that a line names, and their length together
@@ -309,7 +310,11 @@ def part_problem(line: str, accounts: Iterable[str], command: Command) -> Status
 
 
 def journal_problem(trouble: str) -> StatusProblem:
-    """Return that records are not durable now."""
-    page = "the-disk-is-full" if "space" in trouble else "the-journal-is-broken"
-    do = "mend the disk, and do not restart the daemon before; df -h"
-    return StatusProblem(Rank.DEGRADED, f"{trouble}: a restart may not know what was done", do, f"runbook/{page}")
+    """Return that records are not durable now: the journal's file was taken away, or the disk refuses them."""
+    if outcome.DISPLACED in trouble:
+        follows = "the next start is tripped, and cancels every order"
+        do, page = f"{outcome.PUT_BACK}; cp -a the directory first", "the-journal-is-broken"
+    else:
+        follows = "a restart may not know what was done"
+        do, page = "mend the disk, and do not restart the daemon before; df -h", "the-disk-is-full"
+    return StatusProblem(Rank.DEGRADED, f"{trouble}: {follows}", do, f"runbook/{page}")

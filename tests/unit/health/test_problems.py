@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kill_switch.core import outcome
 from kill_switch.core.domain import Phase, Verdict
 from kill_switch.core.wholeness import is_whole
 from kill_switch.health import problems
@@ -178,6 +179,16 @@ def test_a_line_of_another_part_becomes_a_problem_of_its_account_or_its_part(
     assert found.do
 
 
+def test_a_journal_that_was_taken_away_is_put_back_and_a_disk_that_refuses_is_mended_before_a_restart() -> None:
+    cut = problems.journal_problem(f"journal /j was cut {outcome.DISPLACED}: nothing is on record")
+    assert cut.text.endswith("the next start is tripped, and cancels every order")
+    assert cut.do.startswith("put the file back") and "df" not in cut.do
+    assert cut.page == "runbook/the-journal-is-broken"
+    for trouble in ("journal /j: no space left for a whole record", "journal /j: Read-only file system", "/j: hangs"):
+        refused = problems.journal_problem(trouble)
+        assert "do not restart the daemon before" in refused.do and refused.page == "runbook/the-disk-is-full"
+
+
 def test_the_worst_comes_first_and_every_page_that_is_named_is_there() -> None:
     found = [
         *of_trigger("blind"),
@@ -186,7 +197,6 @@ def test_the_worst_comes_first_and_every_page_that_is_named_is_there() -> None:
         *of_account(phase=Phase.RESIDUE),
         *of_trigger("waiting", is_unwatched_since_rearm=True),
         problems.journal_problem("no space left on device"),
-        problems.journal_problem("journal: line 7 is broken"),
         *(problems.part_problem(part, (), COMMAND) for part in (*problems.PARTS, "other")),
     ]
     ordered = problems.in_order(found)
