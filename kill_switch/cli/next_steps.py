@@ -7,6 +7,7 @@ started here. `last_resort` starts the unit.
 from __future__ import annotations
 
 import glob
+import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -69,13 +70,17 @@ def describe(error: Unreachable, facts: HostFacts) -> str:
     return "\n".join(f"  {line}" for line in (*lines, *ways(facts), f"then: {then}", f"runbook: {page}"))
 
 
-def describe_silence(facts: HostFacts) -> str:
-    """Return what `fire` says when the daemon has not acknowledged the request."""
+def describe_silence(facts: HostFacts, silent_s: float, direct_in_s: float) -> str:
+    """Return what `fire` says when the daemon has not acknowledged the request for `silent_s` seconds.
+
+    `direct_in_s` is in how many seconds the command goes on without the daemon; infinity: never.
+    """
+    directly = f"in another {direct_in_s:g} s this command goes on without the daemon, as --direct"
     lines = (
-        "no acknowledgement within 1 s: the daemon hangs, or is still starting",
+        f"no acknowledgement within {silent_s:g} s: the daemon hangs, or is still starting",
         "the request stays queued: it will be carried out if the daemon wakes, and not if it is restarted; the report "
         "then says when you asked",
-        *ways(facts),
+        *(ways(facts) if math.isinf(direct_in_s) else (directly,)),
     )
     return "\n".join(f"  {line}" if number else f"kill-switch: {line}" for number, line in enumerate(lines))
 

@@ -219,14 +219,15 @@ def print_report(report: Mapping[str, Any]) -> None:
 class DrillView:
     """A drill's view: each lane's round trip against the budget, failures first, for the console's width."""
 
+    COLUMNS = ("account", "venue", "lane", "round trip", "budget", "evidence")
+    NARROW = ("account", "lane", "round trip", "budget")
+
     def __init__(self, drill: Mapping[str, Any]) -> None:
         self._drill = printable.mapping(drill)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         drill, wide = self._drill, options.max_width >= WIDE
-        lanes_table = table("account", "venue", "lane", "round trip", "budget", "evidence")
-        if not wide:
-            lanes_table = table("account", "lane", "round trip", "budget")
+        lanes_table = table(*(self.COLUMNS if wide else self.NARROW))
         below: list[Text] = []
         for name, account in sorted(drill["accounts"].items(), key=lambda item: item[1]["ok"]):
             about = (name, account["venue"]) if wide else (name,)

@@ -188,7 +188,7 @@ async def test_a_heartbeat_that_stops_in_a_silence_fires_when_it_ends(tmp_path: 
         assert life.tripped() == ()
         state, detail = life.watch.states()["beat"]
         assert state is TriggerState.SILENCED
-        assert detail.startswith("for another 0 s, by ann: deploy; it would have fired: no heartbeat for 3.000 s")
+        assert detail.startswith("for another 1 s, by ann: deploy; it would have fired: no heartbeat for 3.000 s")
         await life.until(61.2)
         assert life.tripped() == ("a",)
 
