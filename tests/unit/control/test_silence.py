@@ -111,7 +111,7 @@ async def test_two_people_are_needed_where_a_re_arm_needs_two(opened: Opened) ->
     assert "by ann and bob" in problem["text"]
 
 
-async def test_anybody_who_may_ask_ends_a_silence(office: ControlHarness) -> None:
+async def test_another_caller_ends_a_silence(office: ControlHarness) -> None:
     await ask(office)
     assert (await ask(office, BOB, end=True))["silences"] == {}
     office.journal.flush()

@@ -146,7 +146,7 @@ def test_only_the_lag_is_waited_for_from_a_clean_read_behind_the_last_strike_unt
     assert not list_lag.waits_for_lag(without) and list_lag.proof_in_s(without, ns(300)) is None
 
 
-def test_a_stop_waits_for_an_order_that_nobody_knew_for_as_long_as_it_shows_the_likeliest() -> None:
+def test_a_stop_waits_for_an_unknown_order_for_as_long_as_it_shows_the_likeliest() -> None:
     state = begun(replace(LAGS, read_gap_s=2.5, list_lag_s=20.0, residue_after_s=45.0))
     for at_ms, waits in ((250, False), (1260, False), (2270, False), (3280, True)):
         state = after(state, read(at_ms))
