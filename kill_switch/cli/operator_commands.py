@@ -143,7 +143,7 @@ def fire(
       kill-switch fire
       kill-switch fire --scope desk:mm --reason "desk closed" --wait 30s
       kill-switch fire --dry-run
-      kill-switch fire --direct --reason "the daemon is gone"
+      kill-switch fire --direct
       kill-switch fire --direct-after 3s
     """
     wait_s = min(wait_s, MAX_WAIT_S)
