@@ -51,31 +51,31 @@ def fire_directly(
     import anyio
 
     from kill_switch import logging_setup, unexpected
-    from kill_switch.config import loader as config
+    from kill_switch.config.rescue import rescue
     from kill_switch.system.hardening import forbid_dumps
 
     logging_setup.set_up()
     unexpected.be_brief()
     forbid_dumps()
-    rescue = config.rescue(path)
-    for problem in rescue.problems:
-        say(f"{problem.place or rescue.config.source}: {problem}", err=True)
-    accounts, left_out, unknown = rescue.select(scope)
-    missed_accounts = {name: "; ".join(map(str, rescue.left_out[name])) for name in left_out}
+    rescued = rescue(path)
+    for problem in rescued.problems:
+        say(f"{problem.place or rescued.config.source}: {problem}", err=True)
+    accounts, left_out, unknown = rescued.select(scope)
+    missed_accounts = {name: "; ".join(map(str, rescued.left_out[name])) for name in left_out}
     if unknown or not scope:
-        missed_accounts |= rescue.unread
+        missed_accounts |= rescued.unread
     missed_accounts |= dict.fromkeys(unknown, "no account and no tag is called that")
     if not accounts and (dry_run or not left_out):
         return {}, missed_accounts
     if dry_run:
         from kill_switch.direct import connect_check
 
-        shown, unseen = anyio.run(connect_check.dry_run, rescue.config, accounts)
+        shown, unseen = anyio.run(connect_check.dry_run, rescued.config, accounts)
         return {"dry_run": True, "accounts": shown}, {**missed_accounts, **unseen}
     from kill_switch.direct import direct_kill as direct
 
     evidence = {"uid": os.getuid(), "user": str(os.getuid()), "pid": os.getpid()}
     name = os.environ.get("LOGNAME") or os.environ.get("USER") or str(os.getuid())
     reason = reason.strip() or without_reason(printable.line(name))
-    report, failed = anyio.run(direct.fire, rescue.config, reason, accounts, wait_s, evidence, left_out)
+    report, failed = anyio.run(direct.fire, rescued.config, reason, accounts, wait_s, evidence, left_out)
     return report, {**missed_accounts, **failed}

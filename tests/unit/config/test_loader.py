@@ -36,6 +36,7 @@ from kill_switch.config.schema import (
     PingConfig,
     RearmConfig,
     ScheduleConfig,
+    SilenceConfig,
 )
 from kill_switch.core.domain import Instant, Route
 from kill_switch.errors import ConfigError
@@ -978,6 +979,7 @@ def test_the_example_names_every_key_that_there_is() -> None:
         "intake": IntakeConfig,
         "drill": DrillConfig,
         "rearm": RearmConfig,
+        "silence": SilenceConfig,
         "hooks": HooksConfig,
         "notify": NotifyConfig,
         "ping": PingConfig,
