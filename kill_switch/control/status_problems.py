@@ -88,7 +88,7 @@ class ProblemFinder:
                 account.phase,
                 status.is_killable,
                 status.lanes,
-                status.carriers,
+                status.drill_routes,
                 status.troubles(),
                 account.orders_left,
                 self._order_ids(name) if is_left else (),
