@@ -64,7 +64,7 @@ def report(config: Path | None, kill: str, listing: bool, since: int | None, exp
         else:
             report_views.print_kills(kills["kills"])
         say_problems(kills)
-        sys.exit(1 if kills["problems"] else 0)
+        sys.exit(1 if outcome.is_grave(kills) else 0)
     kill_report = find_report.find(config, kill)
     if as_json:
         print_json(kill_report)
