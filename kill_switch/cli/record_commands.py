@@ -135,10 +135,13 @@ def journal(
     try:
         if verify:
             _print_verification(path, reading, head, as_json)
-        report_views.print_entries(reading, selection, last, follow=follow, as_json=as_json)
+        printed = report_views.print_entries(reading, selection, last, follow=follow, as_json=as_json)
     except OSError as error:
         hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
         raise NotAllowed(f"{error.filename or path}: {error.strerror}{hint}") from None
+    if not printed and not follow:
+        found = f"none of its {reading.chain.seq} records is selected" if reading.chain.seq else "there is no record"
+        say(f"kill-switch: {path}: {found}", err=True)
 
 
 def _must_be_kinds(kinds: Collection[str]) -> None:

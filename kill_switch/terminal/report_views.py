@@ -338,15 +338,17 @@ def entry_line(entry: Mapping[str, Any]) -> str:
 
 def print_entries(
     reading: segments.JournalReader, selection: Selection, last: int | None, *, follow: bool, as_json: bool
-) -> None:
-    """Print the selected records, a line each; of these only the `last`, if that is set.
+) -> int:
+    """Print the selected records, a line each; of these only the `last`, if that is set. Return their number.
 
     With `follow`, go on with new records until interrupted. Raises `JournalBroken` and `OSError`.
     """
     held = deque[Entry](maxlen=last)
-    holding = last is not None
+    holding, printed = last is not None, 0
 
     def show(entry: Entry) -> None:
+        nonlocal printed
+        printed += 1
         sys.stdout.write((json.dumps(entry) if as_json else entry_line(entry)) + "\n")
 
     def release() -> None:
@@ -367,9 +369,10 @@ def print_entries(
             else:
                 show(entry)
     except KeyboardInterrupt:
-        return
+        pass
     finally:
         release()
+    return printed
 
 
 class KillsView:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -623,6 +624,16 @@ def test_a_list_has_the_problems_that_the_daemon_knows_of_its_latest_kill(
         client, "send_request", lambda *words, **more: {**latest, "problems": [{**lost, "note": False}]}
     )
     assert invoke("report", "--list", "-c", config).exit_code == 1
+
+
+def test_a_journal_of_which_nothing_is_shown_says_why(config: Path, files: list[Path]) -> None:
+    done = invoke("journal", "--account", "nobody", "-c", config)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert re.search(r"journal\.jsonl: none of its \d+ records is selected\n$", done.stderr)
+    for file in files[0].parent.glob("journal*.jsonl"):
+        file.unlink()
+    done = invoke("journal", "-n", "3", "--json", "-c", config)
+    assert (done.exit_code, done.stdout) == (0, "") and done.stderr.endswith("journal.jsonl: there is no record\n")
 
 
 def test_a_list_without_a_kill_says_so(config: Path) -> None:
