@@ -30,6 +30,7 @@ class HostFacts(NamedTuple):
     has_unit: bool  # the last resort's unit is installed, and kills the accounts of this configuration
     needs_unit: bool  # a secret is a systemd credential, which this process does not have
     flag: str = ""  # path of a flag whose directory is there; "": none
+    is_service: bool = True  # systemd runs the daemon of this configuration
 
 
 def look(config: Path | None, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> HostFacts:
@@ -42,6 +43,7 @@ def look(config: Path | None, environ: Mapping[str, str] = os.environ, root: Pat
         is_service and any((root / directory / f"{UNIT}.service").exists() for directory in _UNITS),
         not environ.get("CREDENTIALS_DIRECTORY") and any(map(_has_credential, documents)),
         next(filter(None, map(_flag, documents)), ""),
+        is_service,
     )
 
 
@@ -63,10 +65,11 @@ def describe(error: Unreachable, facts: HostFacts) -> str:
     """Return the next steps after a request that the daemon has not answered, a line each."""
     if isinstance(error, Unresponsive):
         lines = ["the daemon hangs: until it runs again it watches nothing; under systemd it is restarted after 10 s"]
-        then, page = "systemctl restart kill-switch", "the-daemon-hangs"
+        then, page = "end its process with kill -KILL, then kill-switch run", "the-daemon-hangs"
+        then = "systemctl restart kill-switch" if facts.is_service else then
     else:
         lines, page = ["no daemon runs: nothing is watched"], "the-daemon-is-dead"
-        then = "systemctl status kill-switch; systemctl start kill-switch, or kill-switch run"
+        then = "systemctl status kill-switch; systemctl start kill-switch" if facts.is_service else "kill-switch run"
     return "\n".join(f"  {line}" for line in (*lines, *ways(facts), f"then: {then}", f"runbook: {page}"))
 
 

@@ -154,10 +154,11 @@ def fire(
     if not direct:
         report = _fire_by_daemon(config, reason, scope, wait_s, direct_after_s, dry_run)
     if report is None:
-        direct = True
         if not dry_run:
             direct_fire.fire_by_unit(config, reason, scope, as_json)
-        kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
+        if direct:  # else it was said before
+            kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
+        direct = True
         report, missed = direct_fire.fire_directly(config, reason, scope, wait_s, dry_run)
     accounts = report.get("accounts", {})
     # "asked" is this caller's scope; a kill that was already under way may have more
@@ -358,7 +359,8 @@ def _fire_by_daemon(
     """Ask the daemon for a kill and return its report; None: it has acknowledged nothing within `direct_after_s`."""
     from kill_switch.control import client
 
-    is_acknowledged, limit_s = False, math.inf if direct_after_s is None else direct_after_s
+    is_sent, is_acknowledged = False, False
+    limit_s = math.inf if direct_after_s is None else direct_after_s
     silent_s = min(client.ACKNOWLEDGED_WITHIN_S, limit_s)
     direct_in_s = limit_s - silent_s  # seconds after the first `silent_s`
 
@@ -369,7 +371,12 @@ def _fire_by_daemon(
             say(next_steps.describe_silence(next_steps.look(config), silent_s, direct_in_s), err=True)
         return wait_s if direct_after_s is None else direct_in_s
 
-    def note_acknowledgement() -> None:
+    def on_sent() -> None:
+        nonlocal is_sent
+        is_sent = True
+        kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
+
+    def on_acknowledgement() -> None:
         nonlocal is_acknowledged
         is_acknowledged = True
 
@@ -381,8 +388,8 @@ def _fire_by_daemon(
             patience_s=min(client.STARTS_WITHIN_S, limit_s),
             on_silence=None if dry_run else say_silence,
             silent_after_s=silent_s,
-            sent=lambda: kill_verb.say_all_accounts(config, scope, dry_run=dry_run),
-            acknowledged=note_acknowledgement,
+            sent=on_sent,
+            acknowledged=on_acknowledgement,
         )
     except Unreachable as error:
         if direct_after_s is None or is_acknowledged:
@@ -391,6 +398,8 @@ def _fire_by_daemon(
         why = f"no acknowledgement within {direct_after_s:g} s" if hangs else str(error).partition(client.UNKNOWN)[0]
         queued = "\n  the request stays queued: a daemon that wakes kills too, which is harmless" if hangs else ""
         say(f"kill-switch: {why}: going on without the daemon, as --direct{queued}", err=True)
+        if not is_sent:
+            kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
         return None
 
 

@@ -64,7 +64,7 @@ def report(config: Path | None, kill: str, listing: bool, since: int | None, exp
         else:
             record_views.print_kills(kills["kills"])
         say_problems(kills)
-        sys.exit(1 if kills["problems"] else 0)
+        sys.exit(1 if outcome.is_grave(kills) else 0)
     kill_report = find_report.find(config, kill)
     if as_json:
         print_json(kill_report)
@@ -135,10 +135,13 @@ def journal(
     try:
         if verify:
             _print_verification(path, reading, head, as_json)
-        record_views.print_entries(reading, selection, last, follow=follow, as_json=as_json)
+        printed = record_views.print_entries(reading, selection, last, follow=follow, as_json=as_json)
     except OSError as error:
         hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
         raise NotAllowed(f"{error.filename or path}: {error.strerror}{hint}") from None
+    if not printed and not follow:
+        found = f"none of its {reading.chain.seq} records is selected" if reading.chain.seq else "there is no record"
+        say(f"kill-switch: {path}: {found}", err=True)
 
 
 def _must_be_kinds(kinds: Collection[str]) -> None:

@@ -16,7 +16,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kill_switch.config import cross_checks, document, duplicates, flag_paths, second_route, secret_tables, toml_file
-from kill_switch.config.accounts import AccountConfig, Tags, read_account, resolve_selectors, selector_names
+from kill_switch.config.accounts import (
+    AccountConfig,
+    Tags,
+    read_account,
+    resolve_selectors,
+    selector_names,
+    unusable_venue,
+)
 from kill_switch.config.messages import (
     UNSAFE_TO_SHOW,
     Raw,
@@ -215,7 +222,7 @@ def _accounts(
     if not tables and not any(problem.path == "accounts" for problem in problems):
         problems.append(Problem("accounts", "no account", "expected at least one table [accounts.NAME]"))
     accounts = {}
-    problems += document.wrong_defaults(defaults, venues)
+    problems += document.wrong_defaults(defaults, venues, lambda path, name: unusable_venue(path, name, venues))
     for name, own in toml_file.named(tables, "accounts", problems).items():
         table = {**document.defaults_of(defaults, own), **own}
         account, wrong = read_account(name, table, venues, daemon.second_route_after_s, environ)

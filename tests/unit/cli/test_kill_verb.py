@@ -268,13 +268,14 @@ def silent(path: Path, *, acknowledges: bool = False) -> Iterator[list[bytes]]:
 def test_a_kill_that_is_not_acknowledged_in_time_goes_on_directly_and_says_so(
     config: Path, tmp_path: Path, direct: Direct
 ) -> None:
-    words = ("kill", "-c", config, "--direct-after", "0.2s", "--scope", "mm1", "--reason", "gone", "--json")
+    words = ("kill", "-c", config, "--direct-after", "0.2s", "--reason", "gone", "--json")
     with silent(tmp_path / "run" / paths.CONTROL_SOCKET) as requests:
         done = invoke(*words)
         while not any(requests):  # of the probe that looks whether a daemon listens, and of the kill
             time.sleep(0.01)
     assert (done.exit_code, json.loads(done.stdout)) == (0, CLEAR)
-    assert direct == [("gone", ["mm1"], 10.0, False)]
+    assert direct == [("gone", [], 10.0, False)]
+    assert done.stderr.count("killing all accounts, 2: mm1, rx1") == 1
     assert "no acknowledgement within 0.2 s" in done.stderr
     assert "going on without the daemon, as --direct" in done.stderr and "stays queued" in done.stderr
 
@@ -283,6 +284,7 @@ def test_a_kill_without_a_daemon_goes_on_directly_at_once(config: Path, direct: 
     done = invoke("fire", "-c", config, "--direct-after", "0", "--json")
     assert (done.exit_code, direct) == (0, [("", [], 10.0, False)])
     assert "no daemon answers" in done.stderr and "going on without the daemon" in done.stderr
+    assert done.stderr.count("killing all accounts, 2: mm1, rx1") == 1
     assert "queued" not in done.stderr  # because the request reached no daemon
 
 

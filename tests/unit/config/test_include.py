@@ -170,6 +170,16 @@ def test_defaults_of_no_venue_or_with_a_venue_in_them_are_problems(tmp_path: Pat
     assert refused(path)[1].startswith(f"{path}:3: defaults.roxom.venue: the venue is the table's name")
 
 
+def test_the_defaults_of_a_ccxt_venue_are_known_and_one_that_is_not_offered_has_the_reason(tmp_path: Path) -> None:
+    keys = 'api_key = { env = "KEY" }\napi_secret = { env = "SECRET" }\n'
+    venue = '[defaults."ccxt:bybit"]\ntags = ["desk:mm"]\n[accounts.a]\nvenue = "ccxt:bybit"\n'
+    assert load(write(tmp_path, MAIN + venue + keys)).accounts["a"].tags == ("desk:mm",)
+    (problem,) = refused(write(tmp_path, MAIN + '[defaults."ccxt:okx"]\ntags = ["x"]\n' + account("a")))
+    assert '"ccxt:okx" is not offered; ' in problem and "did you mean" not in problem
+    (problem,) = refused(write(tmp_path, MAIN + '[defaults."ccxt:bybot"]\ntags = ["x"]\n' + account("a")))
+    assert 'no venue; did you mean "ccxt:bybit"?' in problem and "oxfun" not in problem
+
+
 # ── lines ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 HARD = '''
