@@ -116,7 +116,7 @@ class AccountStatus:
 
     @property
     def key_rights(self) -> Mapping[str, bool | str]:
-        """Rights of the key, as far as the venue has said them, as `Adapter.key_rights` has them."""
+        """Rights of the key, as far as the venue has stated them, as `Adapter.key_rights` has them."""
         return self._venue.key_rights
 
     @property

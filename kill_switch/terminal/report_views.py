@@ -379,7 +379,7 @@ def kills_view(kills: Sequence[Mapping[str, Any]]) -> RenderableType:
     for kill in (printable.mapping(each) for each in kills):
         person = kill["by"]
         who = person["user"] or person["trigger"]
-        more = f" (+{kill['reasons'] - 1})" if kill["reasons"] > 1 else ""
+        others = f" (+{kill['reasons'] - 1})" if kill["reasons"] > 1 else ""
         tripped = len(kill["still_tripped"])
         rearmed = local_time(kill["rearmed_at"]) if kill["rearmed_at"] else "no"
         if kill["rearmed_at"] and tripped:
@@ -392,7 +392,7 @@ def kills_view(kills: Sequence[Mapping[str, Any]]) -> RenderableType:
             word(kill["state"]),
             Text(number(kill["left"]), "green" if kill["left"] == 0 else "bold red"),
             rearmed,
-            f"{kill['trigger']}: {kill['text']}{more}",
+            f"{kill['trigger']}: {kill['text']}{others}",
         )
     return shown
 

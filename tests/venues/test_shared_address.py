@@ -215,7 +215,7 @@ def test_accounts_that_are_tripped_as_they_start_use_half_of_the_pool_that_a_bot
 
 @pytest.mark.parametrize("starts", [5, 12])
 @pytest.mark.parametrize("names", ["binance-usdm", "binance-spot"])
-def test_a_process_that_starts_again_and_again_leaves_the_kill_of_the_last_start_what_it_needs(
+def test_a_process_that_starts_again_and_again_leaves_the_kill_of_the_last_start_its_part(
     monkeypatch: pytest.MonkeyPatch, names: str, starts: int
 ) -> None:
     address = at_half_of_binances_pool(monkeypatch, names, 3)
@@ -230,9 +230,7 @@ def test_a_process_that_starts_again_and_again_leaves_the_kill_of_the_last_start
 
 
 @pytest.mark.parametrize("names", ["binance-usdm", "binance-spot"])
-def test_a_start_reads_no_list_before_the_venue_has_stated_what_is_used(
-    monkeypatch: pytest.MonkeyPatch, names: str
-) -> None:
+def test_a_start_reads_no_list_before_the_venue_has_stated_its_use(monkeypatch: pytest.MonkeyPatch, names: str) -> None:
     address = at_half_of_binances_pool(monkeypatch, names, 3)
     address.start()
     address.time.advance(1000)

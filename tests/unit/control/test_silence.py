@@ -83,7 +83,7 @@ async def test_two_people_are_needed_where_a_re_arm_needs_two(opened: Opened) ->
     assert (await ask(office, BOB))["silences"]["beat"]["by"] == ["ann", "bob"]
 
 
-async def test_anybody_who_may_ask_ends_a_silence(office: ControlHarness) -> None:
+async def test_a_person_who_did_not_begin_a_silence_ends_it(office: ControlHarness) -> None:
     await ask(office)
     assert (await ask(office, BOB, end=True))["silences"] == {}
     office.journal.flush()
