@@ -7,6 +7,7 @@ cancels by symbol, it sends them for each symbol of the book, and reads the list
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, ClassVar
@@ -26,7 +27,7 @@ from kill_switch.venues.kit.fan_out import FanOut
 from kill_switch.venues.kit.nonce_watch import HINT, NonceWatch
 from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.order_names import OrderNames
-from kill_switch.venues.kit.pools import Cost, Demand
+from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.sessions import Message
 from kill_switch.venues.kit.strike import CancelCommand, StrikeStep
@@ -65,6 +66,10 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
     def not_covered(cls, options: CcxtOptions) -> tuple[str, ...]:
         left_out = [name for name in cls.PROFILE.products if name not in options.products]
         return (*(f"{name} orders: not in products" for name in left_out), *cls.NOT_COVERED)
+
+    @classmethod
+    def pools(cls, options: CcxtOptions) -> tuple[Pool, ...]:
+        return (replace(cls.PROFILE.pool, product=options.parts[0].limit),)
 
     @classmethod
     def demand(cls, options: CcxtOptions) -> Demand:

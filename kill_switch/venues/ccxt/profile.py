@@ -89,6 +89,7 @@ class Part(NamedTuple):
     harmless: Endpoint | None = None  # the cancel of an order that cannot exist
     not_there: tuple[Path, str] | None = None  # where a success of it says that there is no such order, and how
     list_lag_s: float = 0.0  # a list may show the account as it was so long before
+    limit: str = ""  # a name of several APIs whose requests the venue counts as one; "": its id's pool is its own
 
     def target(self, endpoint: Endpoint) -> str:
         """Return a request as the venue's limits see it: verb and target."""

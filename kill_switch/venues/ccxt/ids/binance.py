@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
+from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, private
 from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
 LAG_S = 20.0
+WEIGHT = "weight"  # as the adapters of Binance name it: an address has one, whoever counts
 NO_ORDER = 2**63 - 1  # well-formed, and no order has it
 LAG = Guess("lists lag by 20 s at most", "clean reads span that, and the guard reads on")
 
 
-def _spot(host: str) -> Part:
+def _spot(host: str, limit: str = "") -> Part:
     return Part(
         host,
         "/api/v3/",
@@ -24,6 +25,7 @@ def _spot(host: str) -> Part:
         ping=Endpoint(("public",), "GET", "ping"),
         harmless=private("DELETE", "order", symbol="BTCUSDT", orderId=NO_ORDER),
         list_lag_s=LAG_S,
+        limit=limit,
     )
 
 
@@ -47,6 +49,7 @@ def _futures(name: str, symbol: str) -> Part:
         ping=Endpoint((f"{name}Public",), "GET", "ping"),
         harmless=Endpoint(section, "DELETE", "order", {"symbol": symbol, "orderId": NO_ORDER}),
         list_lag_s=LAG_S,
+        limit="binance futures",
     )
 
 
@@ -56,7 +59,7 @@ def _profile(id: str, venue: str, products: Mapping[str, Part], pool: float, own
         venue=venue,
         secrets=KEY_AND_SECRET,
         products=products,
-        pool=Pool(REQUESTS, pool, window_s=60.0, shared_by="address"),
+        pool=Pool(WEIGHT, pool, window_s=60.0, shared_by="address"),
         clock_window_s=1.0,
         covered="orders of every symbol, order lists and conditional orders too",
         not_covered=("margin and options orders", "portfolio margin"),
@@ -65,7 +68,8 @@ def _profile(id: str, venue: str, products: Mapping[str, Part], pool: float, own
     )
 
 
-SPOT, LINEAR, INVERSE = _spot("api.binance.com"), _futures("fapi", "BTCUSDT"), _futures("dapi", "BTCUSD_PERP")
+SPOT = _spot("api.binance.com", "binance spot")
+LINEAR, INVERSE = _futures("fapi", "BTCUSDT"), _futures("dapi", "BTCUSD_PERP")
 BINANCE_IDS = (
     _profile(
         "binance",
