@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import pytest
 
@@ -585,7 +585,7 @@ def test_an_account_that_joins_shares_the_pool_that_running_accounts_have_used()
 def test_accounts_through_ccxt_share_the_limit_of_their_address_with_all_that_the_venue_counts_with_them(
     accounts: tuple[tuple[str, str], ...], limits: int
 ) -> None:
-    keys = set()
+    keys: set[Hashable] = set()
     for number, (venue, product) in enumerate(accounts):
         kind = EVERY_VENUE[venue]
         options = kind.Options.model_validate({"products": [product]} if product else {})
