@@ -123,7 +123,8 @@ class IdProfile:
     is_rising: bool = False  # no two signatures may have the same time or nonce
     settings: Mapping[str, Setting] = field(default_factory=dict)
     ccxt_options: Mapping[str, object] = field(default_factory=dict)  # of its class, for every account
-    unknown_order: str = ""  # part of the error that answers a cancel, where ccxt does not say `OrderNotFound`
+    # part of the error that there is no order, where ccxt's `OrderNotFound` has other errors too, or lacks this one
+    unknown_order: str = ""
     covered: str = ""
     not_covered: tuple[str, ...] = ()
     guesses: tuple[Guess, ...] = ()

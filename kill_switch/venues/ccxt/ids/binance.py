@@ -61,6 +61,7 @@ def _profile(id: str, venue: str, products: Mapping[str, Part], pool: float, own
         products=products,
         pool=Pool(WEIGHT, pool, window_s=60.0, shared_by="address"),
         clock_window_s=1.0,
+        unknown_order="Unknown order sent.",
         covered="orders of every symbol, order lists and conditional orders too",
         not_covered=("margin and options orders", "portfolio margin"),
         guesses=(LAG,),
