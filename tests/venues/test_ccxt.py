@@ -17,7 +17,7 @@ from kill_switch.venues.ccxt.adapter import CcxtAccount, adapter_of
 from kill_switch.venues.ccxt.offered import OFFERED
 from kill_switch.venues.ccxt.profile import CREDENTIALS, Endpoint, Part
 from kill_switch.venues.ccxt.refused import REFUSED
-from kill_switch.venues.messages import Call, CancelAnswered, NotReady, OrdersRead, Output, Ready, Replied
+from kill_switch.venues.messages import Call, CancelAnswered, Drilled, NotReady, OrdersRead, Output, Ready, Replied
 from kill_switch.venues.request import Request
 
 from .ccxt_answers import ANSWERS, KEYS
@@ -212,6 +212,28 @@ def test_evidence_shows_no_secret_that_an_answer_repeats(name: str) -> None:
     told += repr(play(adapter, adapter.strike(NOW, 1), lambda call: (400, echo)))
 
     assert not [secret for secret in adapter.PROFILE.secrets if KEYS[secret] in told]
+
+
+@pytest.mark.parametrize("name", ["binance", "binanceusdm"])
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        ("Unknown order sent.", CancelOutcome.ACCEPTED),
+        ("Order was not canceled due to cancel restrictions.", CancelOutcome.REFUSED),
+    ],
+)
+def test_an_error_means_that_there_is_no_order_only_with_the_documented_words(
+    name: str, words: str, outcome: CancelOutcome
+) -> None:
+    adapter, lists = account(name), documented(name)
+    play(adapter, adapter.read(NOW), lists)
+
+    def answer(call: Call) -> tuple[int, Any]:
+        return (400, {"code": -2011, "msg": words}) if call.request.method == "DELETE" else lists(call)
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), answer), CancelAnswered)
+    drilled: Drilled = fact(play(adapter, adapter.drill(NOW), answer), Drilled)
+    assert answered.answer is outcome and drilled.ok is (outcome is CancelOutcome.ACCEPTED)
 
 
 # ── what an answer proves ─────────────────────────────────────────────────────────────────────────────────────────

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import pytest
 
 from kill_switch.config.cross_checks import MEASURES_TO_STALE
 from kill_switch.config.schema import PnlConfig
 from kill_switch.dispatch.connect import sweep_timings
-from kill_switch.venues import VENUES
+from kill_switch.venues import EVERY_VENUE, VENUES
 from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.oxfun.adapter import OxFun
@@ -569,3 +569,23 @@ def test_an_account_that_joins_shares_the_pool_that_running_accounts_have_used()
     sweep_timings({"new": new, "old": old})
     assert new.budget.counts["second"] is old.budget.counts["second"] is pool
     assert pool.fullness(START.mono_ns) == 0.01
+
+
+@pytest.mark.parametrize(
+    ("accounts", "limits"),
+    [
+        ((("ccxt:binanceusdm", "linear"), ("ccxt:binancecoinm", "inverse"), ("ccxt:binance", "linear")), 1),
+        ((("ccxt:binanceusdm", "linear"), ("binance-coinm", "")), 1),
+        ((("ccxt:binance", "spot"), ("binance-spot", "")), 1),
+        ((("ccxt:binance", "spot"), ("ccxt:binance", "linear"), ("ccxt:binanceus", "spot")), 3),
+    ],
+)
+def test_accounts_through_ccxt_share_the_limit_of_their_address_with_all_that_the_venue_counts_with_them(
+    accounts: tuple[tuple[str, str], ...], limits: int
+) -> None:
+    keys: set[Hashable] = set()
+    for number, (venue, product) in enumerate(accounts):
+        kind = EVERY_VENUE[venue]
+        options = kind.Options.model_validate({"products": [product]} if product else {})
+        keys.update(Member(kind, options, number).pool_keys().values())
+    assert len(keys) == limits

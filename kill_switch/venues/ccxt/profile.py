@@ -92,6 +92,7 @@ class Part(NamedTuple):
     pool: Pool | None = None  # instead of the id's
     usage_header: str = ""  # in lower case: it states the units of the pool that are in use
     list_lag_s: float = 0.0  # a list may show the account as it was so long before
+    limit: str = ""  # a name of several APIs whose requests the venue counts as one; "": its id's pool is its own
 
     def target(self, endpoint: Endpoint) -> str:
         """Return a request as the venue's limits see it: verb and target."""
@@ -125,7 +126,8 @@ class IdProfile:
     is_rising: bool = False  # no two signatures may have the same time or nonce
     settings: Mapping[str, Setting] = field(default_factory=dict)
     ccxt_options: Mapping[str, object] = field(default_factory=dict)  # of its class, for every account
-    unknown_order: str = ""  # part of the error that answers a cancel, where ccxt does not say `OrderNotFound`
+    # part of the error that there is no order, where ccxt's `OrderNotFound` has other errors too, or lacks this one
+    unknown_order: str = ""
     covered: str = ""
     not_covered: tuple[str, ...] = ()
     guesses: tuple[Guess, ...] = ()
