@@ -14,6 +14,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 WANTED = {
     "run": PROJECT["dependencies"],
     "notify": [*PROJECT["dependencies"], *EXTRAS["notify"]],
+    "ccxt": [*PROJECT["dependencies"], *EXTRAS["ccxt"]],
     "dev": [*PROJECT["dependencies"], *(each for extra in EXTRAS.values() for each in extra)],
 }
 
@@ -41,7 +42,7 @@ def test_the_lock_has_each_dependency_and_not_the_project_itself(name: str) -> N
     assert "kill-switch" not in pins(name)
 
 
-@pytest.mark.parametrize("name", ["run", "notify"])
+@pytest.mark.parametrize("name", ["run", "notify", "ccxt"])
 def test_a_service_installs_the_versions_that_were_tested(name: str) -> None:
     tested = pins("dev")
     assert [package for package, block in pins(name).items() if tested[package].split()[0] != block.split()[0]] == []
@@ -52,5 +53,7 @@ def test_the_guides_install_by_the_lock() -> None:
         ("get-started/install.md", "run"),
         ("guides/systemd.md", "run"),
         ("guides/systemd.md", "notify"),
+        ("guides/systemd.md", "ccxt"),
+        ("venues/ccxt.md", "ccxt"),
     ):
         assert f"pip install --require-hashes -r requirements/{name}.txt" in (ROOT / "docs" / page).read_text("utf-8")

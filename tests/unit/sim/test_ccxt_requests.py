@@ -6,9 +6,12 @@ each request.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from operator import methodcaller
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -215,6 +218,87 @@ def test_a_frame_of_binances_websocket_api_is_signed_as_ccxt_signs_it() -> None:
         exchange.milliseconds = lambda stamp=stamp: stamp
         asked = {key: value for key, value in params.items() if key not in ("signature", "timestamp", "apiKey")}
         assert exchange.sign_params(asked) == params
+
+
+def sent_by(venue: str) -> list[dict[str, Any]]:
+    """Return the frames of an account that logs in and strikes."""
+    player = STANDS[venue].ready()
+    player.put(Kill())
+    return [json.loads(output.text) for output in player.outputs if isinstance(output, Send)]
+
+
+class RecordingClient:
+    """A client of ccxt.pro whose frames are recorded and not sent."""
+
+    def __init__(self, venue: str, token: str = "") -> None:
+        async def watch(url: str, name: str, frame: dict[str, Any], *more: object) -> list[object]:
+            self.frames.append(frame)
+            return []
+
+        async def done(*arguments: object) -> str:
+            return token
+
+        self.frames: list[dict[str, Any]] = []
+        self.exchange = client(venue, pro)
+        self.exchange.newUpdates = False
+        self.exchange.watch, self.exchange.load_markets = watch, done
+        if token:
+            self.exchange.authenticate = done
+
+    def frame(self, call: Callable[[Any], Coroutine[Any, Any, object]], number: int) -> dict[str, Any]:
+        """Return the frame that a call would send, with the number of ours."""
+        self.exchange.request_id = lambda: number
+        asyncio.run(call(self.exchange))
+        return self.frames.pop()
+
+
+def test_krakens_frames_are_those_of_ccxt_with_the_same_token_and_number() -> None:
+    frames = {(frame["method"], frame["params"].get("channel")): frame for frame in sent_by("kraken")}
+    recording = RecordingClient("kraken", frames["cancel_all", None]["params"]["token"])
+
+    cancel, orders = frames["cancel_all", None], frames["subscribe", "executions"]
+    asked = {key: value for key, value in orders["params"].items() if key.startswith("snap_")}
+    assert recording.frame(lambda exchange: exchange.cancel_all_orders_ws(), cancel["req_id"]) == cancel
+    watching = recording.frame(lambda exchange: exchange.watch_private("orders", params=asked), orders["req_id"])
+    assert watching == orders
+
+
+def test_deribits_login_is_that_of_ccxt_but_for_its_nonce_and_scope() -> None:
+    [ours] = [frame for frame in sent_by("deribit") if frame["method"] == "public/auth"]
+    recording, exchange = RecordingClient("deribit"), client("deribit", pro)
+    recording.exchange.milliseconds = lambda: ours["params"]["timestamp"]
+    recording.exchange.client = lambda url: SimpleNamespace(subscriptions={})
+
+    theirs = recording.frame(lambda exchange: exchange.authenticate(), ours["id"])
+
+    own = {"scope": ours["params"]["scope"]}  # ccxt takes the default of the key
+    for frame in (ours, theirs):  # ccxt takes the time as nonce
+        nonce, words = frame["params"].pop("nonce"), f"{frame['params']['timestamp']}\n"
+        signed = exchange.hmac(exchange.encode(f"{words}{nonce}\n"), exchange.encode(exchange.secret), hashlib.sha256)
+        assert frame["params"].pop("signature") == signed
+    assert ours["params"] == {**theirs["params"], **own}
+    assert {**ours, "params": {}} == {**theirs, "params": {}}
+
+
+def test_deribit_watches_the_orders_channel_of_ccxt() -> None:
+    [ours] = [frame for frame in sent_by("deribit") if frame["method"] == "private/subscribe"]
+    recording = RecordingClient("deribit", "not used: ccxt leaves the token to the connection")
+
+    theirs = recording.frame(lambda exchange: exchange.watch_orders(), ours["id"])
+
+    assert {**theirs, "params": {}} == {**ours, "params": {}}
+    assert set(theirs["params"]["channels"]) <= set(ours["params"]["channels"])
+
+
+def test_kraken_futures_frames_are_those_of_ccxt_with_the_same_challenge() -> None:
+    asked, *subscribed = sent_by("kraken-futures")
+    recording = RecordingClient("kraken-futures", "not used: the challenge is in the frames")
+    answered = SimpleNamespace(futures={"challenge": SimpleNamespace(resolve=lambda _: None)})
+    recording.exchange.handle_authenticate(answered, {"message": subscribed[0]["original_challenge"]})
+
+    for ours in subscribed:
+        assert recording.frame(methodcaller("subscribe_private", ours["feed"], ours["feed"]), 0) == ours
+    assert subscribed and asked == {"event": "challenge", "api_key": recording.exchange.apiKey}
 
 
 def main() -> None:
