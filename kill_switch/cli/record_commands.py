@@ -140,8 +140,8 @@ def journal(
         hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
         raise NotAllowed(f"{error.filename or path}: {error.strerror}{hint}") from None
     if not printed and not follow:
-        found = f"none of its {reading.chain.seq} records is selected" if reading.chain.seq else "there is no record"
-        say(f"kill-switch: {path}: {found}", err=True)
+        why = f"none of its {reading.chain.seq} records is selected" if reading.chain.seq else "there is no record"
+        say(f"kill-switch: {path}: {why}", err=True)
 
 
 def _must_be_kinds(kinds: Collection[str]) -> None:

@@ -164,5 +164,5 @@ def test_a_list_of_kills_keeps_every_id_state_and_reason_whole_on_any_terminal(w
         assert "2026-01-04 09:00:00" in text and " 12:07:00" in text
 
 
-def test_no_kill_is_said() -> None:
+def test_a_list_without_a_kill_has_a_line() -> None:
     assert listed([], 80) == ["there is no kill on record"]
