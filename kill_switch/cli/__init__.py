@@ -15,6 +15,7 @@ import click
 
 from kill_switch import __version__, unexpected
 from kill_switch.cli import (
+    beat_command,
     daemon_commands,
     exit_codes,
     help_commands,
@@ -91,6 +92,7 @@ def main() -> None:
 for _module in (
     daemon_commands,
     operator_commands,
+    beat_command,
     silence_command,
     record_commands,
     venue_commands,

@@ -1,6 +1,6 @@
-"""The operator's commands: `status`, `fire`, `drill`, `rearm`, `reload`, `report`, `journal`, `beat`.
+"""The operator's commands: `status`, `fire`, `drill`, `rearm`, `reload`.
 
-All but `fire --direct` and the journal's readers ask the daemon over its control socket. Nothing here reads a secret,
+All but `fire --direct` ask the daemon over its control socket. Nothing here reads a secret,
 except `fire --direct`.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import sys
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,26 +23,18 @@ from kill_switch.cli.common import (
     json_option,
     print_json,
     say,
-    say_once,
     say_problems,
     scope_option,
     with_config,
-    written,
 )
 from kill_switch.core import outcome
 from kill_switch.core.wholeness import is_whole
-from kill_switch.errors import KillSwitchError, Unreachable, Unresponsive
+from kill_switch.errors import Unreachable, Unresponsive
 
 MAX_WAIT_S = 3600.0
 ANSWERED_WITHIN_S = 10.0  # seconds for the daemon to answer `fire`, beyond --wait
 KNOWN_WITHIN_S = 2.0  # seconds for the daemon to answer `status`
 NOT_WHOLE = 4  # exit code of `status`
-
-
-def _complete_heartbeats(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
-    triggers = written(context).get("triggers", {})
-    beats = [name for name, table in triggers.items() if isinstance(table, dict) and table.get("kind") == "heartbeat"]
-    return [name for name in beats if name.startswith(incomplete)]
 
 
 @click.command()
@@ -278,74 +269,6 @@ def reload(config: Path | None, as_json: bool) -> None:
         say(f"reloaded: {answer['reloaded']}")
     say_problems(answer)
     sys.exit(answer.get("exit", 0))
-
-
-@click.command()
-@config_option
-@click.argument("name", shell_complete=_complete_heartbeats)
-@click.option("--every", "every", metavar="DURATION", help="Send a beat every DURATION (250ms, 1s), until stopped.")
-@click.option("--bye", is_flag=True, help="Send an orderly goodbye instead of a beat.")
-@click.option("--from", "sender", metavar="SENDER", default="", help="The sender's name; default: this host's name.")
-def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: str) -> None:
-    """Send the heartbeat that a trigger of that NAME waits for.
-
-    Exit code 1: the daemon has no heartbeat trigger of that name.
-
-    \b
-    Examples:
-      kill-switch beat quoter-alive
-      kill-switch beat quoter-alive --every 1s
-      kill-switch beat quoter-alive --bye
-    """
-    from kill_switch.control import heartbeat as beats
-    from kill_switch.control import paths
-
-    period_s = None
-    if every:
-        from kill_switch.config.messages import InvalidValue
-        from kill_switch.config.parsers import duration
-
-        try:
-            period_s = duration("beat.every")(every)
-        except InvalidValue as invalid:
-            raise click.BadParameter(str(invalid), param_hint="--every") from None
-    directory, unknown = paths.runtime_dir(config, say=say_once), False
-
-    def check_name() -> None:
-        nonlocal unknown
-        unknown = _is_unknown(directory / paths.CONTROL_SOCKET, name)
-
-    def check_name_in_thread() -> None:
-        threading.Thread(
-            target=check_name, daemon=True
-        ).start()  # because a slow answer of the daemon must not delay a beat
-
-    sent = check_name if period_s is None else check_name_in_thread
-    beats.send_heartbeat(directory / paths.INTAKE_SOCKET, name, period_s, bye=bye, sender=sender, sent=sent)
-    sys.exit(1 if unknown else 0)
-
-
-def _is_unknown(path: Path, name: str) -> bool:
-    """Return whether the daemon has no heartbeat trigger of this name, and print the names that it has.
-
-    False if the daemon cannot be asked, because it may have received the beat.
-    """
-    from kill_switch.control import client
-
-    try:
-        triggers = client.send_request(path, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)["triggers"]
-    except (KillSwitchError, LookupError):
-        return False
-    names = [trigger_name for trigger_name, trigger in triggers.items() if trigger["kind"] == "heartbeat"]
-    if name in names:
-        return False
-    from kill_switch.config.messages import closest_match
-
-    near = closest_match(name, names)
-    meant = f"did you mean {near}? " if near else ""
-    there_are = f"there are {', '.join(names)}" if names else "there is none"
-    say(f"kill-switch: the daemon waits for no heartbeat {name!r}: {meant}{there_are}", err=True)
-    return True
 
 
 def _fire_by_daemon(
