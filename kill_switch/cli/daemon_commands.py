@@ -54,7 +54,8 @@ def run(config: Path | None) -> None:
     show_default=True,
     help="Seconds to wait for the accounts (--connect).",
 )
-def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> None:
+@click.option("--explain", is_flag=True, help="With --connect: also say what each column and word means.")
+def check(config: Path | None, as_json: bool, connect: bool, wait_s: float, explain: bool) -> None:
     """Validate the configuration and the secrets; start nothing.
 
     All problems are reported at once. The next three times of every schedule, drill and reset are printed, in their
@@ -109,6 +110,10 @@ def check(config: Path | None, as_json: bool, connect: bool, wait_s: float) -> N
 
             click.echo()
             report_views.print_check(result)
+            if explain:
+                from kill_switch.terminal import explain as words
+
+                words.print_explanation(words.DRILL_COLUMNS, words.DRILL_WORDS)
     if as_json:
         print_json(answer)
     sys.exit(0 if answer["ok"] else 1)

@@ -84,6 +84,7 @@ BY_COMMAND: Sequence[CommandExits] = (
             78: "no account can be used",
         },
     ),
+    CommandExits("fire --direct-after", "as `fire`; without an acknowledgement as `fire --direct`", {}),
     CommandExits("fire --dry-run", "listed", {1: "with `--direct`: an account could not be looked at"}),
     CommandExits(
         "rearm", "re-armed", {1: "refused, and nothing has changed", 75: "the approval of another person is missing"}

@@ -74,8 +74,10 @@ def list_kills(config: Path | None, since_ns: int | None) -> dict[str, Any]:
     except OSError as error:
         raise NotAllowed(f"{error.filename or path}: {error.strerror}") from None
     kills = kill_list.summaries(reports, since_ns)
-    if live is not None and live["id"] not in reports.kill_ids():
-        kills.append(kill_list.summary(live))
+    if live is not None:
+        problems += live.get("problems", ())
+        if live["id"] not in reports.kill_ids():
+            kills.append(kill_list.summary(live))
     if fault is not None:
         text = f"{fault}: later kills cannot be read"
         problems.append(make_problem(text, "kill-switch journal --verify shows the place; keep the files as evidence"))

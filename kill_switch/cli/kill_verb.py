@@ -105,21 +105,26 @@ def _selectors(ctx: click.Context) -> set[str]:
 
 
 def _kept(typed: Sequence[str]) -> str:
-    """Return the parts of a command line that belong into the right one: the configuration, --direct, --dry-run."""
-    config = _config_of(typed)
+    """Return the parts of a command line that belong into the right one.
+
+    They are the configuration, --direct, --direct-after and --dry-run.
+    """
+    config, after = _value_of(typed, "--config", "-c"), _value_of(typed, "--direct-after")
     kept = ["-c", shlex.quote(config)] if config else []
+    kept += ["--direct-after", shlex.quote(after)] if after else []
     kept += [flag for flag in ("--direct", "--dry-run") if flag in typed]
     return "".join(f" {word}" for word in kept)
 
 
-def _config_of(typed: Sequence[str]) -> str:
+def _value_of(typed: Sequence[str], name: str, short: str = "") -> str:
+    """Return the value of an option on a command line; "" if it is not there."""
     for number, word in enumerate(typed):
-        if word in ("-c", "--config"):
+        if word in (name, short):
             return "".join(typed[number + 1 : number + 2])
-        if word.startswith("--config="):
+        if word.startswith(f"{name}="):
             return word.partition("=")[2]
-        if word.startswith("-c") and len(word) > 2:
-            return word[2:]
+        if short and word.startswith(short) and len(word) > len(short):
+            return word[len(short) :]
     return ""
 
 

@@ -7,6 +7,7 @@ started here. `last_resort` starts the unit.
 from __future__ import annotations
 
 import glob
+import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ class HostFacts(NamedTuple):
     has_unit: bool  # the last resort's unit is installed, and kills the accounts of this configuration
     needs_unit: bool  # a secret is a systemd credential, which this process does not have
     flag: str = ""  # path of a flag whose directory is there; "": none
+    is_service: bool = True  # systemd runs the daemon of this configuration
 
 
 def look(config: Path | None, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> HostFacts:
@@ -41,6 +43,7 @@ def look(config: Path | None, environ: Mapping[str, str] = os.environ, root: Pat
         is_service and any((root / directory / f"{UNIT}.service").exists() for directory in _UNITS),
         not environ.get("CREDENTIALS_DIRECTORY") and any(map(_has_credential, documents)),
         next(filter(None, map(_flag, documents)), ""),
+        is_service,
     )
 
 
@@ -62,20 +65,25 @@ def describe(error: Unreachable, facts: HostFacts) -> str:
     """Return the next steps after a request that the daemon has not answered, a line each."""
     if isinstance(error, Unresponsive):
         lines = ["the daemon hangs: until it runs again it watches nothing; under systemd it is restarted after 10 s"]
-        then, page = "systemctl restart kill-switch", "the-daemon-hangs"
+        then, page = "end its process with kill -KILL, then kill-switch run", "the-daemon-hangs"
+        then = "systemctl restart kill-switch" if facts.is_service else then
     else:
         lines, page = ["no daemon runs: nothing is watched"], "the-daemon-is-dead"
-        then = "systemctl status kill-switch; systemctl start kill-switch, or kill-switch run"
+        then = "systemctl status kill-switch; systemctl start kill-switch" if facts.is_service else "kill-switch run"
     return "\n".join(f"  {line}" for line in (*lines, *ways(facts), f"then: {then}", f"runbook: {page}"))
 
 
-def describe_silence(facts: HostFacts) -> str:
-    """Return what `fire` says when the daemon has not acknowledged the request."""
+def describe_silence(facts: HostFacts, silent_s: float, direct_in_s: float) -> str:
+    """Return what `fire` says when the daemon has not acknowledged the request for `silent_s` seconds.
+
+    `direct_in_s` is in how many seconds the command goes on without the daemon; infinity: never.
+    """
+    directly = f"in another {direct_in_s:g} s this command goes on without the daemon, as --direct"
     lines = (
-        "no acknowledgement within 1 s: the daemon hangs, or is still starting",
+        f"no acknowledgement within {silent_s:g} s: the daemon hangs, or is still starting",
         "the request stays queued: it will be carried out if the daemon wakes, and not if it is restarted; the report "
         "then says when you asked",
-        *ways(facts),
+        *(ways(facts) if math.isinf(direct_in_s) else (directly,)),
     )
     return "\n".join(f"  {line}" if number else f"kill-switch: {line}" for number, line in enumerate(lines))
 

@@ -6,6 +6,7 @@ except `fire --direct`.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import click
 
 from kill_switch import printable
-from kill_switch.cli import kill_verb
+from kill_switch.cli import direct_fire, kill_verb
 from kill_switch.cli.common import (
     Seconds,
     ask,
@@ -26,14 +27,15 @@ from kill_switch.cli.common import (
     say_once,
     say_problems,
     scope_option,
+    with_config,
     written,
 )
 from kill_switch.core import outcome
-from kill_switch.core.domain import without_reason
 from kill_switch.core.wholeness import is_whole
-from kill_switch.errors import KillSwitchError
+from kill_switch.errors import KillSwitchError, Unreachable, Unresponsive
 
 MAX_WAIT_S = 3600.0
+ANSWERED_WITHIN_S = 10.0  # seconds for the daemon to answer `fire`, beyond --wait
 KNOWN_WITHIN_S = 2.0  # seconds for the daemon to answer `status`
 NOT_WHOLE = 4  # exit code of `status`
 
@@ -49,7 +51,8 @@ def _complete_heartbeats(context: click.Context, parameter: click.Parameter, inc
 @json_option
 @click.option("--watch", is_flag=True, help="Redraw twice a second, until interrupted.")
 @click.option("--all", "everything", is_flag=True, help="Show every account and trigger, also beyond the screen.")
-def status(config: Path | None, as_json: bool, watch: bool, everything: bool) -> None:
+@click.option("--explain", is_flag=True, help="Also say what each column and word means.")
+def status(config: Path | None, as_json: bool, watch: bool, everything: bool, explain: bool) -> None:
     """Show the state, and each problem with its remedy.
 
     A line that begins with "!" names an account or a trigger, the fact, what follows from it, the command to type and
@@ -62,12 +65,13 @@ def status(config: Path | None, as_json: bool, watch: bool, everything: bool) ->
     Examples:
       kill-switch status
       kill-switch status --watch
+      kill-switch status --explain
       kill-switch status --json | jq .state
     """
     if watch and not as_json:
         from kill_switch.terminal import status_view
 
-        status_view.watch_status(lambda: ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S))
+        status_view.watch_status(lambda: ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S), with_config)
         return
     answer = ask(config, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)
     if as_json:
@@ -75,7 +79,12 @@ def status(config: Path | None, as_json: bool, watch: bool, everything: bool) ->
     else:
         from kill_switch.terminal import status_view
 
-        status_view.print_status(answer, everything=everything)
+        # because the explanation is longer than a screen, nothing of the status is left out above it
+        status_view.print_status(answer, everything=everything or explain, with_config=with_config)
+        if explain:
+            from kill_switch.terminal import explain as words
+
+            words.print_explanation(words.STATUS_COLUMNS, words.STATUS_WORDS)
     sys.exit(3 if answer["state"] != "ARMED" else 0 if is_whole(answer) else NOT_WHOLE)
 
 
@@ -93,9 +102,23 @@ def status(config: Path | None, as_json: bool, watch: bool, everything: bool) ->
     help="Seconds (10, 10s) to wait for the proof; 0: do not wait.",
 )
 @click.option("--direct", is_flag=True, help="Kill from this process, without the daemon.")
+@click.option(
+    "--direct-after",
+    "direct_after_s",
+    type=Seconds(),
+    metavar="SECONDS",
+    help="Go on as --direct if the daemon has not acknowledged the kill within SECONDS (3, 3s).",
+)
 @click.option("--dry-run", is_flag=True, help="Only list the orders and the commands that would be sent.")
 def fire(
-    config: Path | None, reason: str, scope: Sequence[str], wait_s: float, direct: bool, dry_run: bool, as_json: bool
+    config: Path | None,
+    reason: str,
+    scope: Sequence[str],
+    wait_s: float,
+    direct: bool,
+    direct_after_s: float | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Kill: cancel every order in scope, prove it, stay tripped.
 
@@ -112,32 +135,31 @@ def fire(
     --direct needs no daemon. It kills every account that the configuration is complete for, and names the others. Exit
     code 1: there are others.
 
+    With --direct-after, the daemon is asked first. If it does not acknowledge the kill in time, or no daemon runs, this
+    command goes on as --direct. A daemon that hung and wakes then kills too: that is harmless, and one re-arm ends it.
+
     \b
     Examples:
       kill-switch fire
       kill-switch fire --scope desk:mm --reason "desk closed" --wait 30s
       kill-switch fire --dry-run
-      kill-switch fire --direct --reason "the daemon is gone"
+      kill-switch fire --direct
+      kill-switch fire --direct-after 3s
     """
     wait_s = min(wait_s, MAX_WAIT_S)
     reason, scope = printable.line(reason), [printable.line(selector) for selector in scope]
-    from kill_switch.control import client
-
+    direct_after_s = None if direct_after_s is None else min(direct_after_s, MAX_WAIT_S)
+    report: Any = None
     missed: Mapping[str, str] = {}
-    if direct:
+    if not direct:
+        report = _fire_by_daemon(config, reason, scope, wait_s, direct_after_s, dry_run)
+    if report is None:
         if not dry_run:
-            _fire_by_unit(config, reason, scope, as_json)
-        report, missed = _fire_directly(config, reason, scope, wait_s, dry_run)
-    else:
-        request = {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run}
-        report = ask(
-            config,
-            request,
-            timeout_s=wait_s + 10,
-            patience_s=client.STARTS_WITHIN_S,
-            on_silence=None if dry_run else lambda: _say_silence(config, wait_s),
-            sent=lambda: kill_verb.say_all_accounts(config, scope, dry_run=dry_run),
-        )
+            direct_fire.fire_by_unit(config, reason, scope, as_json)
+        if direct:  # else it was said before
+            kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
+        direct = True
+        report, missed = direct_fire.fire_directly(config, reason, scope, wait_s, dry_run)
     accounts = report.get("accounts", {})
     # "asked" is this caller's scope; a kill that was already under way may have more
     meant = report.get("asked", accounts)
@@ -173,7 +195,8 @@ def fire(
 @config_option
 @json_option
 @scope_option
-def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
+@click.option("--explain", is_flag=True, help="Also say what each column and word means.")
+def drill(config: Path | None, scope: Sequence[str], explain: bool, as_json: bool) -> None:
     """Send a harmless command over every lane and time it.
 
     The command goes through the order path, and its round trip is compared with the budget. No order can be hit. A kill
@@ -192,6 +215,10 @@ def drill(config: Path | None, scope: Sequence[str], as_json: bool) -> None:
         from kill_switch.terminal import report_views
 
         report_views.print_drill(answer)
+        if explain:
+            from kill_switch.terminal import explain as words
+
+            words.print_explanation(words.DRILL_COLUMNS, words.DRILL_WORDS)
     sys.exit(answer.get("exit", 0 if answer.get("ok") else 1))
 
 
@@ -321,80 +348,59 @@ def _is_unknown(path: Path, name: str) -> bool:
     return True
 
 
-def _say_silence(config: Path | None, wait_s: float) -> float:
-    """Print that the daemon has not acknowledged a kill, and the way that works; return the seconds to wait for it."""
-    from kill_switch.cli import next_steps
+def _fire_by_daemon(
+    config: Path | None,
+    reason: str,
+    scope: Sequence[str],
+    wait_s: float,
+    direct_after_s: float | None,
+    dry_run: bool,
+) -> Any:
+    """Ask the daemon for a kill and return its report; None: it has acknowledged nothing within `direct_after_s`."""
+    from kill_switch.control import client
 
-    say(next_steps.describe_silence(next_steps.look(config)), err=True)
-    return wait_s
+    is_sent, is_acknowledged = False, False
+    limit_s = math.inf if direct_after_s is None else direct_after_s
+    silent_s = min(client.ACKNOWLEDGED_WITHIN_S, limit_s)
+    direct_in_s = limit_s - silent_s  # seconds after the first `silent_s`
 
+    def say_silence() -> float:
+        from kill_switch.cli import next_steps
 
-def _fire_by_unit(config: Path | None, reason: str, scope: Sequence[str], as_json: bool) -> None:
-    """Kill by the last-resort unit and end, if its secrets are missing here; else return."""
-    from kill_switch.cli import next_steps
+        if direct_in_s:  # else the command goes on at once, and says so
+            say(next_steps.describe_silence(next_steps.look(config), silent_s, direct_in_s), err=True)
+        return wait_s if direct_after_s is None else direct_in_s
 
-    facts = next_steps.look(config)
-    if not facts.needs_unit or not facts.has_unit:
-        return
-    if not facts.is_root or scope:
-        why = "only root may start it" if not facts.is_root else "it kills every account, and no --scope"
-        say(f"kill-switch: the secrets are systemd credentials; {next_steps.UNIT} has them: {why}", err=True)
-        say("\n".join(f"  {line}" for line in next_steps.ways(facts)), err=True)
-        return
-    from kill_switch.cli import last_resort
+    def on_sent() -> None:
+        nonlocal is_sent
+        is_sent = True
+        kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
 
-    say(f"kill-switch: the secrets are systemd credentials: starting {next_steps.UNIT}, which has them", err=True)
-    result = last_resort.kill(reason)
-    if as_json:
-        print_json({"unit": next_steps.UNIT, "exit": result.exit_code, "output": result.output.splitlines()})
-    else:
-        say(result.output.rstrip("\n"))
-    if result.exit_code:
-        say(f"kill-switch: {next_steps.UNIT} gave no proof for every account; it tries again by itself", err=True)
-    sys.exit(result.exit_code)
+    def on_acknowledgement() -> None:
+        nonlocal is_acknowledged
+        is_acknowledged = True
 
-
-def _fire_directly(
-    path: Path | None, reason: str, scope: Sequence[str], wait_s: float, dry_run: bool
-) -> tuple[Mapping[str, Any], Mapping[str, str]]:
-    """Kill without the daemon, or only list what would be hit.
-
-    Return the report, and the accounts or selectors in scope that were not reached, each with the reason.
-    """
-    import os
-
-    import anyio
-
-    from kill_switch import logging_setup, unexpected
-    from kill_switch.config import loader as config
-    from kill_switch.system.hardening import forbid_dumps
-
-    logging_setup.set_up()
-    unexpected.be_brief()
-    forbid_dumps()
-    kill_verb.say_all_accounts(path, scope, dry_run=dry_run)
-    rescue = config.rescue(path)
-    for problem in rescue.problems:
-        say(f"{problem.place or rescue.config.source}: {problem}", err=True)
-    accounts, left_out, unknown = rescue.select(scope)
-    missed_accounts = {name: "; ".join(map(str, rescue.left_out[name])) for name in left_out}
-    if unknown or not scope:
-        missed_accounts |= rescue.unread
-    missed_accounts |= dict.fromkeys(unknown, "no account and no tag is called that")
-    if not accounts and (dry_run or not left_out):
-        return {}, missed_accounts
-    if dry_run:
-        from kill_switch.direct import connect_check
-
-        shown, unseen = anyio.run(connect_check.dry_run, rescue.config, accounts)
-        return {"dry_run": True, "accounts": shown}, {**missed_accounts, **unseen}
-    from kill_switch.direct import direct_kill as direct
-
-    evidence = {"uid": os.getuid(), "user": str(os.getuid()), "pid": os.getpid()}
-    name = os.environ.get("LOGNAME") or os.environ.get("USER") or str(os.getuid())
-    reason = reason.strip() or without_reason(printable.line(name))
-    report, failed = anyio.run(direct.fire, rescue.config, reason, accounts, wait_s, evidence, left_out)
-    return report, {**missed_accounts, **failed}
+    try:
+        return ask(
+            config,
+            {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run},
+            timeout_s=wait_s + ANSWERED_WITHIN_S + (direct_after_s or 0.0),
+            patience_s=min(client.STARTS_WITHIN_S, limit_s),
+            on_silence=None if dry_run else say_silence,
+            silent_after_s=silent_s,
+            sent=on_sent,
+            acknowledged=on_acknowledgement,
+        )
+    except Unreachable as error:
+        if direct_after_s is None or is_acknowledged:
+            raise
+        hangs = isinstance(error, Unresponsive)
+        why = f"no acknowledgement within {direct_after_s:g} s" if hangs else str(error).partition(client.UNKNOWN)[0]
+        queued = "\n  the request stays queued: a daemon that wakes kills too, which is harmless" if hangs else ""
+        say(f"kill-switch: {why}: going on without the daemon, as --direct{queued}", err=True)
+        if not is_sent:
+            kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
+        return None
 
 
 def _show(report: Mapping[str, Any], as_json: bool, dry_run: bool) -> None:

@@ -51,7 +51,7 @@ def report(config: Path | None, kill: str, listing: bool, since: int | None, exp
       kill-switch report k7-1700000000 --json
     """
     from kill_switch.cli import find_report
-    from kill_switch.terminal import report_views
+    from kill_switch.terminal import record_views, report_views
 
     if since is not None and not listing:
         raise click.UsageError("--since goes with --list")
@@ -62,9 +62,9 @@ def report(config: Path | None, kill: str, listing: bool, since: int | None, exp
         if as_json:
             print_json(kills)
         else:
-            report_views.print_kills(kills["kills"])
+            record_views.print_kills(kills["kills"])
         say_problems(kills)
-        sys.exit(1 if kills["problems"] else 0)
+        sys.exit(1 if outcome.is_grave(kills) else 0)
     kill_report = find_report.find(config, kill)
     if as_json:
         print_json(kill_report)
@@ -118,7 +118,7 @@ def journal(
     """
     from kill_switch.journal import segments
     from kill_switch.journal.selection import Selection
-    from kill_switch.terminal import report_views
+    from kill_switch.terminal import record_views
 
     selection = Selection(selected["since"], tuple(selected["kinds"]), tuple(selected["accounts"]))
     if verify and (follow or selection != Selection() or last is not None):
@@ -135,10 +135,13 @@ def journal(
     try:
         if verify:
             _print_verification(path, reading, head, as_json)
-        report_views.print_entries(reading, selection, last, follow=follow, as_json=as_json)
+        printed = record_views.print_entries(reading, selection, last, follow=follow, as_json=as_json)
     except OSError as error:
         hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
         raise NotAllowed(f"{error.filename or path}: {error.strerror}{hint}") from None
+    if not printed and not follow:
+        found = f"none of its {reading.chain.seq} records is selected" if reading.chain.seq else "there is no record"
+        say(f"kill-switch: {path}: {found}", err=True)
 
 
 def _must_be_kinds(kinds: Collection[str]) -> None:

@@ -91,7 +91,7 @@ def read_account(
     venue = table.get("venue")
     kind = venues.get(venue) if isinstance(venue, str) else None
     if kind is None or kind.why_unusable()[0]:  # because it is not known then which other keys are right
-        return None, [_unusable_venue(config_path(path, "venue"), venue, venues), *problems]
+        return None, [unusable_venue(config_path(path, "venue"), venue, venues), *problems]
 
     options, wrong, at_fault = validate(kind.Options, table, path, NO_HINTS)
     problems += wrong
@@ -133,7 +133,7 @@ def read_account(
     return account, []
 
 
-def _unusable_venue(path: str, name: object, venues: Mapping[str, type[Adapter]]) -> Problem:
+def unusable_venue(path: str, name: object, venues: Mapping[str, type[Adapter]]) -> Problem:
     """Return the problem with a venue that cannot be used, or that is none; the hint lists those without ccxt."""
     from kill_switch.venues.ccxt.adapter import PREFIX, why_not_offered
 

@@ -6,13 +6,13 @@ defaults may be in any file; all other tables are in the main file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kill_switch.config import included_files, toml_file
-from kill_switch.config.messages import Raw, config_path, make_hint, safe_description
+from kill_switch.config.messages import Raw, config_path, safe_description
 from kill_switch.errors import ConfigError, Problem
 
 INCLUDE = "include"
@@ -66,12 +66,19 @@ def defaults_of(defaults: Raw, table: Raw) -> Raw:
     return keys if isinstance(keys, dict) else {}
 
 
-def wrong_defaults(defaults: Raw, venues: Mapping[str, object]) -> Iterator[Problem]:
-    """Yield the faults of `[defaults.<venue>]` that no account shows."""
+def wrong_defaults(
+    defaults: Raw, venues: Collection[str], unusable: Callable[[str, str], Problem]
+) -> Iterator[Problem]:
+    """Yield the faults of `[defaults.<venue>]` that no account shows.
+
+    `unusable` returns the problem, at a path, of a name that is no venue, or none that is offered.
+    """
     for venue, table in defaults.items():
         path = config_path("defaults", venue)
         if venue not in venues:
-            yield Problem(path, "no venue", make_hint(venue, venues, "venues"))
+            problem = unusable(path, venue)
+            is_unknown = problem.description == safe_description(venue, venues)
+            yield replace(problem, description="no venue") if is_unknown else problem
         elif not isinstance(table, dict):
             yield Problem(path, safe_description(table), f"expected a table [{path}]")
         elif "venue" in table:

@@ -21,7 +21,7 @@ NOT_ALLOWED = f"you may not use {{path}}: ask to be put into its group; or, {OWN
 _AGAIN_S = 0.05  # seconds between two attempts to connect
 MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
 _READ_ONLY = ("status", "report")  # requests that change nothing
-_UNKNOWN = ": whether it has done, or will do, what was asked is not known; see kill-switch status"
+UNKNOWN = ": whether it has done, or will do, what was asked is not known; see kill-switch status"
 
 
 def send_request(
@@ -31,7 +31,9 @@ def send_request(
     patience_s: float = 0.0,
     on_silence: Callable[[], float] | None = None,
     *,
+    silent_after_s: float = ACKNOWLEDGED_WITHIN_S,
     sent: Callable[[], object] = lambda: None,
+    acknowledged: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Send the daemon a request and return its answer.
 
@@ -39,8 +41,9 @@ def send_request(
     is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds. `sent` is called after the
     request was sent.
 
-    With `on_silence` the daemon acknowledges the request before it answers. Without an acknowledgement within
-    `ACKNOWLEDGED_WITHIN_S`, it is called once, and returns for how many seconds more an acknowledgement is waited for.
+    With `on_silence` the daemon acknowledges the request before it answers; `acknowledged` is called then. Without an
+    acknowledgement within `silent_after_s` seconds, `on_silence` is called once, and returns for how many seconds more
+    an acknowledgement is waited for.
     """
     until_s = time.monotonic() + patience_s
     while patience_s and not is_listening(path) and time.monotonic() < until_s:
@@ -53,13 +56,16 @@ def send_request(
     try:
         with sock:
             sock.connect(str(path))
-            unknown = "" if request.get("cmd") in _READ_ONLY else _UNKNOWN
+            unknown = "" if request.get("cmd") in _READ_ONLY else UNKNOWN
             if on_silence is not None:
                 request = {**request, "acknowledge": True, "asked_mono_ns": time.monotonic_ns()}
             sock.sendall(json.dumps(request).encode() + b"\n")
             sent()
             lines = _Lines(sock, path, unknown)
-            answer = None if on_silence is None else _acknowledgement(lines, on_silence, until_s)
+            answer = None
+            if on_silence is not None:
+                answer = _refusal(lines, min(until_s, time.monotonic() + silent_after_s), on_silence, until_s)
+                acknowledged()
             answer = answer or lines.read(until_s)
     except PermissionError:
         raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
@@ -103,10 +109,12 @@ class _Lines:
         return loaded
 
 
-def _acknowledgement(lines: _Lines, on_silence: Callable[[], float], until_s: float) -> dict[str, Any] | None:
+def _refusal(
+    lines: _Lines, silent_at_s: float, on_silence: Callable[[], float], until_s: float
+) -> dict[str, Any] | None:
     """Wait for the acknowledgement; return the answer if it comes instead, as from a daemon that refuses."""
     try:
-        line = lines.read(min(until_s, time.monotonic() + ACKNOWLEDGED_WITHIN_S))
+        line = lines.read(silent_at_s)
     except TimeoutError:
         line = lines.read(min(until_s, time.monotonic() + on_silence()))
     return None if "acknowledged" in line else line

@@ -27,8 +27,8 @@ from kill_switch.core.events import RearmAsked
 from kill_switch.core.list_lag import describe_wait, lagging_proofs, proved_ns
 from kill_switch.core.outcome import Problem, daemon_problems
 from kill_switch.core.state import AccountState, describe_login_mismatch
-from kill_switch.dispatch.account_status import AccountStatus
 from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.health.account_health import account_health
 from kill_switch.health.clock_skew import ClockSkewMonitor
 from kill_switch.health.drills import DrillRunner
 from kill_switch.health.dry_run import DryRun
@@ -367,22 +367,6 @@ class ControlHandlers:
             return self._config.select(scope)
         except ValueError as error:
             raise RequestRefused(str(error)) from None
-
-
-def account_health(status: AccountStatus) -> dict[str, object]:
-    """Return the state of an account's lanes, in the keys of the status."""
-    return {
-        "venue": status.venue_name,
-        "environment": status.environment,
-        "ready": status.is_ready,
-        "killable": status.is_killable,
-        "lanes": status.lanes,
-        "ws_connections": status.ws_connections._asdict(),
-        "rtt_us": max(status.round_trips_us.values(), default=None),
-        "trouble": status.troubles(),
-        "refused": {route.value: why for route, why in status.refused.items()},
-        "key": dict(status.key_rights),
-    }
 
 
 def _has(report: Mapping[str, Any], reason: Reason) -> bool:

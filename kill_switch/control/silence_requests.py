@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from kill_switch import clock, printable
+from kill_switch import printable
 from kill_switch.config.loader import Config
+from kill_switch.config.messages import closest_match
 from kill_switch.control.server import Caller, RequestRefused
 from kill_switch.core.domain import Instant
 from kill_switch.core.outcome import Problem
@@ -67,7 +68,9 @@ class SilenceRequests:
         if trigger is None:
             known = [other.name for other in triggers.values() if other.kind not in NEVER]
             there_are = f"there are {', '.join(known)}" if known else "there is none that can be silenced"
-            raise RequestRefused(f"there is no trigger {printable.line(str(name))!r}; {there_are}")
+            near = closest_match(name, known) if isinstance(name, str) else None
+            meant = f"did you mean {near}? " if near else ""
+            raise RequestRefused(f"there is no trigger {printable.line(str(name))!r}; {meant}{there_are}")
         if trigger.kind in NEVER:
             raise RequestRefused(f"trigger {trigger.name} is a {trigger.kind}, which is never silenced")
         return trigger.name
@@ -112,10 +115,9 @@ def describe_silence(silence: Silence | None, now: Instant) -> dict[str, object]
 
 
 def _to_json(silence: Silence, now: Instant) -> dict[str, object]:
-    left_s = max(0.0, silence.left_s(now))
     return {
-        "until": clock.iso(now.wall_ns + int(left_s * 1e9)),
-        "left_s": round(left_s, 1),
+        "until": silence.end_iso(now),
+        "left_s": round(max(0.0, silence.left_s(now)), 1),
         "by": list(silence.people),
         "reason": silence.text,
         "held": silence.held or None,

@@ -14,11 +14,12 @@ from kill_switch.core import outcome
 from kill_switch.core.domain import Phase
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.health import problems
-from kill_switch.health.problems import AccountFacts, IgnoredFacts, StatusProblem, TriggerFacts
+from kill_switch.health.problems import AccountFacts, IgnoredFacts, PendingSilenceFacts, StatusProblem, TriggerFacts
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.heartbeat import HeartbeatTrigger, is_unwatched_since_rearm
 from kill_switch.triggers.intake.intake import Intake
+from kill_switch.triggers.silences import describe_span
 from kill_switch.triggers.supervisor import TriggerSupervisor
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class ProblemFinder:
                 *_safe_problems(lambda: self._accounts(command)),
                 *_safe_problems(lambda: self._triggers(conditions, command)),
                 *_safe_problems(lambda: self._approvals(command)),
+                *_safe_problems(lambda: self._pending_silences(command)),
                 *_safe_problems(self._ignored),
                 *([problems.journal_problem(journal)] if journal else ()),
                 *(problems.part_problem(line, self._dispatcher.sessions, command) for line in troubles),
@@ -86,7 +88,7 @@ class ProblemFinder:
                 account.phase,
                 status.is_killable,
                 status.lanes,
-                status.carriers,
+                status.drill_routes,
                 status.troubles(),
                 account.orders_left,
                 self._order_ids(name) if is_left else (),
@@ -98,8 +100,10 @@ class ProblemFinder:
         self, conditions: Mapping[str, tuple[TriggerState, str]], command: problems.Command
     ) -> Iterator[StatusProblem]:
         armed = {name for name, account in self._dispatcher.state.accounts.items() if account.sweep is None}
+        silences, now = self._supervisor.silences, self._dispatcher.clock()
         for name, trigger in self._supervisor.triggers.items():
             state, detail = conditions[name]
+            silence = silences.active(name)
             waits = isinstance(trigger, HeartbeatTrigger) and is_unwatched_since_rearm(trigger)
             facts = TriggerFacts(
                 name,
@@ -109,8 +113,18 @@ class ProblemFinder:
                 trigger.accounts,
                 self._supervisor.fires_blind(name),
                 waits and not armed.isdisjoint(trigger.accounts),
+                silence.describe(now) if silence else "",
+                silence.end_iso(now) if silence else "",
             )
             yield from problems.trigger_problems(facts, command)
+
+    def _pending_silences(self, command: problems.Command) -> Iterator[StatusProblem]:
+        now = self._dispatcher.clock()
+        for name, pending in self._supervisor.silences.all_pending().items():
+            asked_at = clock.iso(now.wall_ns - (now.mono_ns - pending.asked_ns))
+            people, span = " and ".join(pending.people.values()), describe_span(pending.for_ns / 1e9)
+            facts = PendingSilenceFacts(name, people, pending.text, span, pending.for_ns, asked_at)
+            yield problems.pending_silence_problem(facts, len(pending.people), pending.needed, command)
 
     def _approvals(self, command: problems.Command) -> Iterator[StatusProblem]:
         state = self._dispatcher.state

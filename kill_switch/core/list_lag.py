@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from kill_switch.core.domain import Phase
 from kill_switch.core.state import AccountState
-from kill_switch.core.sweep_state import Sweep
+from kill_switch.core.sweep_state import FIRST_GAPS_NS, Sweep
 
 READ_S = 1  # for the read that completes a proof, in seconds
 
@@ -23,12 +23,15 @@ def proved_ns(sweep: Sweep) -> int:
 def waits_for_lag(sweep: Sweep) -> bool:
     """Return whether an account has shown no order since its last strike, and only the lag keeps it from being clear.
 
-    No command is owed then. A process that ends leaves the rest of the proof to its successor.
+    Clean reads have to span the first look-outs: an order that nobody knew, and nobody has cancelled, shows then the
+    likeliest. No command is owed then. A process that ends leaves the rest of the proof to its successor.
     """
+    lag_ns = round(sweep.timing.list_lag_s * 1e9)
     return (
-        bool(sweep.timing.list_lag_s)
+        lag_ns > 0
         and sweep.phase is Phase.CONFIRMING
         and sweep.clean_reads_in_a_row > 0
+        and sweep.clean_read_asked_ns - sweep.clean_since_ns >= min(lag_ns, FIRST_GAPS_NS)
         and not sweep.strike_owed
     )
 

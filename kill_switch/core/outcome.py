@@ -33,6 +33,10 @@ def is_grave(answer: Mapping[str, Any]) -> bool:
     return any(not each.get("note") for each in answer.get("problems", ()))
 
 
+DISPLACED = "under the running daemon"  # in the trouble of a journal whose file was removed, replaced, renamed or cut
+PUT_BACK = "put the file back; or restart the daemon when a kill does no harm: it starts tripped"
+
+
 def daemon_problems(unwritten: str, unsynced: str, config: Path, *, latched: bool) -> list[Problem]:
     """Return the problems of the journal of a running daemon.
 
@@ -42,9 +46,9 @@ def daemon_problems(unwritten: str, unsynced: str, config: Path, *, latched: boo
     status = f"kill-switch status -c {shlex.quote(str(config))}"
     if unwritten and latched:
         text = f"what was done is not on record: {unwritten}"
-        return [
-            make_problem(text, f"mend that: the daemon then writes what it has kept; {status} says when", note=True)
-        ]
+        displaced = DISPLACED in unwritten
+        do = PUT_BACK if displaced else f"mend that: the daemon then writes what it has kept; {status} says when"
+        return [make_problem(text, do, note=True)]
     if unwritten:
         text = f"what was done is not on record ({unwritten}), and no latch is left: a restart would start ARMED"
         return [make_problem(text, f"do not restart the daemon before the disk is mended; {status} says when")]

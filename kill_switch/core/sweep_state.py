@@ -70,9 +70,12 @@ def read_may_wait_s(sweep: Sweep, at_ns: int, since_ns: int = 0) -> float:
 
 
 def clean_gap_ns(sweep: Sweep) -> int:
-    """Return how far apart two clean reads have to be, to prove more than one of them."""
+    """Return how far apart two clean reads have to be, to prove more than one of them.
+
+    A shorter gap than the venue's suffices only where the span of the lag is at least as long as that gap.
+    """
     gap_ns = to_ns(sweep.timing.read_gap_s)
-    return min(gap_ns, FIRST_GAP_NS) if sweep.timing.list_lag_s else gap_ns
+    return min(gap_ns, FIRST_GAP_NS) if to_ns(sweep.timing.list_lag_s) >= gap_ns else gap_ns
 
 
 def look_out_gap_ns(sweep: Sweep, at_ns: int) -> int:
@@ -86,9 +89,9 @@ def look_out_gap_ns(sweep: Sweep, at_ns: int) -> int:
 
 def next_clean_read_ns(sweep: Sweep, at_ns: int) -> int:
     """Return when to read after a clean read that came at `at_ns`; the end of the span that proves is not passed by."""
-    lag_ns = to_ns(sweep.timing.list_lag_s)
-    if not lag_ns:
-        return at_ns + to_ns(sweep.timing.read_gap_s)
+    lag_ns, gap_ns = to_ns(sweep.timing.list_lag_s), to_ns(sweep.timing.read_gap_s)
+    if lag_ns < gap_ns:  # the next clean read ends the span
+        return at_ns + gap_ns
     due_ns, ends_ns = at_ns + look_out_gap_ns(sweep, at_ns), sweep.clean_since_ns + lag_ns
     return ends_ns if at_ns < ends_ns < due_ns else due_ns
 

@@ -14,13 +14,13 @@ import anyio
 
 from kill_switch import clock
 from kill_switch.config.loader import Config
-from kill_switch.control.handlers import account_health
 from kill_switch.core.domain import Instant, LaneState, Route
 from kill_switch.core.state import AccountState, State
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import ForwardedFact, NullJournal
 from kill_switch.dispatch.session import AccountSession
+from kill_switch.health.account_health import account_health
 from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
 from kill_switch.health.drills import DrillRunner
 from kill_switch.health.dry_run import DryRun

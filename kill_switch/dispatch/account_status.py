@@ -36,15 +36,15 @@ class AccountStatus:
     refused: dict[Route, str] = field(default_factory=dict)  # route → why the venue refuses the login there
     unexplained_messages: int = 0
     last_read: OrdersRead | None = None
+    venue_name: str = field(init=False)
+    environment: str = field(init=False)  # the venue's environment of the account: "production" or "testnet"
+    closes_positions: bool = field(init=False)  # whether a strike closes positions once its cancels are answered
+    clock_window_s: float | None = field(init=False)  # by which a signature's time may be off; None: it has no time
 
-    @property
-    def venue_name(self) -> str:
-        return self._venue.NAME
-
-    @property
-    def environment(self) -> str:
-        """The venue's environment of the account: "production" or "testnet"."""
-        return self._venue.environment
+    def __post_init__(self) -> None:
+        """Copy the venue's facts that do not change."""
+        self.venue_name, self.environment = self._venue.NAME, self._venue.environment
+        self.closes_positions, self.clock_window_s = self._venue.closes_positions, self._venue.CLOCK_WINDOW_S
 
     # lanes
 
@@ -69,11 +69,6 @@ class AccountStatus:
         return any(lane.state is LaneState.UP for _, lane in self._warm())
 
     @property
-    def carriers(self) -> tuple[Route, ...]:
-        """The lanes that carry a kill of this account."""
-        return self._venue.drill_routes
-
-    @property
     def is_killable(self) -> bool:
         """Whether the commands of a kill would reach the venue now, over at least one of its warm lanes.
 
@@ -82,7 +77,7 @@ class AccountStatus:
         return not self.key_refused() and any(self._carries(route, lane) for route, lane in self._warm())
 
     def _carries(self, route: Route, lane: LanePort) -> bool:
-        if route not in self.carriers or lane.state is not LaneState.UP or self._venue.why_not_ready(route):
+        if route not in self.drill_routes or lane.state is not LaneState.UP or self._venue.why_not_ready(route):
             return False
         return route is not Route.HTTP or self._http.waiting_s < UNANSWERED_S
 
@@ -116,7 +111,7 @@ class AccountStatus:
 
     @property
     def key_rights(self) -> Mapping[str, bool | str]:
-        """Rights of the key, as far as the venue has said them, as `Adapter.key_rights` has them."""
+        """Rights of the key as far as they are known, as `Adapter.key_rights` has them."""
         return self._venue.key_rights
 
     @property
@@ -152,22 +147,12 @@ class AccountStatus:
         """Whether pushes show each order that is placed now."""
         return self._ws.state is LaneState.UP and self._venue.pushes_orders and self._venue.book.is_current
 
-    @property
-    def closes_positions(self) -> bool:
-        """Whether a strike closes positions once its cancels are answered."""
-        return self._venue.closes_positions
-
     # the venue
 
     @property
     def clock_offset_ns(self) -> int | None:
         """Nanoseconds by which the venue's clock is ahead of ours; None before the venue has shown its time."""
         return None if self._venue.clock.bounds_ns is None else self._venue.clock.offset_ns
-
-    @property
-    def clock_window_s(self) -> float | None:
-        """Seconds by which the time of a signature may be off; None: signatures carry no time."""
-        return self._venue.CLOCK_WINDOW_S
 
     @property
     def drill_routes(self) -> tuple[Route, ...]:

@@ -81,9 +81,8 @@ class AccountSession:
         dispatcher: DispatcherPort,
         make_lanes: Callable[[AccountSession], tuple[WsPort, HttpPort, FreshPort]],
     ) -> None:
-        """`make_lanes` returns new lanes, whose listener is the session; it calls no method of the session yet."""
-        self.name = name
-        self.venue = venue
+        """`make_lanes` returns new lanes, whose listener is the session; it calls no method of it yet."""
+        self.name, self.venue = name, venue
         self.numbers = StrikeNumbers()
         self.sweep_timer = Appointment(dispatcher.timers, lambda: dispatcher.wake_sweep(name))
         self._dispatcher = dispatcher
@@ -93,8 +92,7 @@ class AccountSession:
         self._cancels: set[str] = set()  # tags of cancel calls of the last strike; when each leaves is noted
         self._strike = StrikeInProgress(iter(()), [], [])
         self._retired = False
-        ws, http, self.fresh = make_lanes(self)
-        self.ws, self.http = ws, http
+        self.ws, self.http, self.fresh = ws, http, _ = make_lanes(self)
         self._troubles = LaneTroubles(name, ws, http, dispatcher.clock)
         self.status = AccountStatus(name, venue, ws, http, self._troubles.quiet, self._troubles.key_refused)
         self.early_send = EarlySend(venue, ws, http, dispatcher.clock, self._note_sent, self.status.log_unexpected)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kill_switch.config.defaults import CONFIG
+from kill_switch.core import outcome
 from kill_switch.core.domain import Phase, Verdict
 
 MAX_IDS, MAX_ID_CHARACTERS = 5, 80  # ids of orders that a line names, and their length together
@@ -41,7 +42,7 @@ class StatusProblem(NamedTuple):
     page: str  # below docs, without ".md"
     account: str = ""
     trigger: str = ""
-    at: str = ""  # since when, ISO 8601 in UTC
+    at: str = ""  # since when, or until when; ISO 8601 in UTC
 
     def to_json(self) -> dict[str, object]:
         """Return the problem in the keys of `status --json`, without an account, trigger or time that it lacks."""
@@ -74,6 +75,19 @@ class TriggerFacts(NamedTuple):
     accounts: Sequence[str] = ()
     fires_blind: bool = False  # `on_blind = "fire"`
     is_unwatched_since_rearm: bool = False  # a heartbeat that waits for the first beat after a re-arm
+    silence: str = ""  # how long, by whom and why it is silenced; "": it is not
+    silent_until: str = ""  # ISO 8601 in UTC
+
+
+class PendingSilenceFacts(NamedTuple):
+    """A silence of a trigger that waits for another person."""
+
+    trigger: str
+    people: str  # who have asked for it
+    text: str  # the planned work
+    span: str  # how long, for people
+    for_ns: int
+    at: str  # of the last approval, ISO 8601 in UTC
 
 
 class IgnoredFacts(NamedTuple):
@@ -187,20 +201,22 @@ def _not_killable(facts: AccountFacts, command: Command) -> StatusProblem:
 def trigger_problems(facts: TriggerFacts, command: Command) -> Iterator[StatusProblem]:
     """Yield what is wrong with a trigger: it is blind or silenced, or waits for a bot that may be dead."""
     scope = "".join(f" --scope {name}" for name in facts.accounts) if len(facts.accounts) <= MAX_ACCOUNTS else ""
-    if facts.state == "blind":
+    if facts.silence:
+        seen = facts.detail if facts.state == "silenced" else facts.silence  # the detail has what the trigger sees too
+        yield StatusProblem(
+            Rank.NOT_WATCHED,
+            f"silenced {seen}: it fires nothing until then",
+            command(f"silence {facts.name} --end"),
+            "guides/silence",
+            trigger=facts.name,
+            at=facts.silent_until,
+        )
+    elif facts.state == "blind":
         follows = "its accounts are killed for that" if facts.fires_blind else "it fires nothing until it sees again"
         yield StatusProblem(
             Rank.NOT_WATCHED,
             f"blind: {facts.detail}: {follows}",
             f"mend its input, or kill by hand: {command(f'fire --reason blind{scope}')}",
-            "runbook/a-trigger-is-blind",
-            trigger=facts.name,
-        )
-    elif facts.state == "silenced":
-        yield StatusProblem(
-            Rank.NOT_WATCHED,
-            f"silenced: {facts.detail}: it fires nothing until then",
-            command("silence --list"),
             "runbook/a-trigger-is-blind",
             trigger=facts.name,
         )
@@ -229,6 +245,26 @@ def approval_problem(approval: Mapping[str, Any], count: int, needed: int, comma
         "runbook/re-arm-is-refused",
         at=str(approval["at"]),
     )
+
+
+def pending_silence_problem(facts: PendingSilenceFacts, count: int, needed: int, command: Command) -> StatusProblem:
+    """Return that a silence waits for another person."""
+    typed = command(f"silence {facts.trigger} --for {_exact_duration(facts.for_ns)} --reason …")
+    asked = f"{facts.people} has asked to silence it for {facts.span} ({facts.text})"
+    return StatusProblem(
+        Rank.WAITS_FOR_A_PERSON,
+        f"{asked}: {count} of {needed} people; it fires as before",
+        f"another person than {facts.people} types {typed}",
+        "guides/silence",
+        trigger=facts.trigger,
+        at=facts.at,
+    )
+
+
+def _exact_duration(ns: int) -> str:
+    """Return a duration as the configuration and `--for` take it."""
+    units = (("h", 3600 * 10**9), ("m", 60 * 10**9), ("s", 10**9))
+    return next((f"{ns // size}{unit}" for unit, size in units if ns % size == 0), f"{ns / 1e6:g}ms")
 
 
 def ignored_problem(facts: IgnoredFacts, triggers: Sequence[str], near: str) -> StatusProblem:
@@ -274,7 +310,11 @@ def part_problem(line: str, accounts: Iterable[str], command: Command) -> Status
 
 
 def journal_problem(trouble: str) -> StatusProblem:
-    """Return that records are not durable now."""
-    page = "the-disk-is-full" if "space" in trouble else "the-journal-is-broken"
-    do = "mend the disk, and do not restart the daemon before; df -h"
-    return StatusProblem(Rank.DEGRADED, f"{trouble}: a restart may not know what was done", do, f"runbook/{page}")
+    """Return that records are not durable now: the journal's file was taken away, or the disk refuses them."""
+    if outcome.DISPLACED in trouble:
+        follows = "the next start is tripped, and cancels every order"
+        do, page = f"{outcome.PUT_BACK}; cp -a the directory first", "the-journal-is-broken"
+    else:
+        follows = "a restart may not know what was done"
+        do, page = "mend the disk, and do not restart the daemon before; df -h", "the-disk-is-full"
+    return StatusProblem(Rank.DEGRADED, f"{trouble}: {follows}", do, f"runbook/{page}")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from kill_switch import clock
 from kill_switch.core.domain import Instant, Reason
+from kill_switch.core.outcome import DISPLACED
 from kill_switch.errors import CannotCreate
 from kill_switch.journal import opening, segments
 from kill_switch.journal.checkpoint import JournalSnapshot
@@ -133,7 +134,7 @@ class Journal:
     def write_trouble(self) -> str:
         """Return why records are not written, "" if they are or the first write is still in progress."""
         displaced = self._writer.displaced
-        gone = displaced and f"journal {self.path} {displaced} under the running daemon: nothing is on record"
+        gone = displaced and f"journal {self.path} {displaced} {DISPLACED}: nothing is on record"
         return gone or self._writer.trouble
 
     @property

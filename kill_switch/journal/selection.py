@@ -10,7 +10,7 @@ from kill_switch.journal.records import Entry
 
 
 class Selection(NamedTuple):
-    """What entries must be; an empty part demands nothing."""
+    """Conditions for entries; an empty one demands nothing."""
 
     since_ns: int | None = None  # wall time
     kinds: Collection[str] = ()

@@ -32,6 +32,9 @@ HEADS = {
     "FIRING": "bold white on red",
     "RESIDUE": "bold white on red",
 }
+ACCOUNT_COLUMNS = ("account", "venue", "state", "lanes", "orders", "round trip", "drill", "clock")
+NARROW_COLUMNS = ("account", "state", "lanes", "orders")
+TRIGGER_COLUMNS = ("trigger", "state", "detail")
 NOT_WHOLE = "bold black on yellow"
 NEXT = {
     "ARMED": 'to kill: kill-switch fire --reason "…"',
@@ -55,8 +58,13 @@ class StatusView:
         height: int | None = None,
         now: datetime | None = None,
         zone: tzinfo | None = None,
+        with_config: Callable[[str], str] = str,
     ) -> None:
-        """`zone` is the reader's, by default that of the process."""
+        """`zone` is the reader's, by default that of the process.
+
+        `with_config` adds to the commands in a text the options that the reader needs.
+        """
+        self._with_config = with_config
         self._status = printable.mapping(status)
         self._height = height
         self._now = now or datetime.now(UTC)
@@ -85,7 +93,7 @@ class StatusView:
             return build(shown)
 
         accounts, triggers, problems = self._status["accounts"], self._status["triggers"], list(described(self._status))
-        ends = [*self._drill(), Text(NEXT[headline(self._status)[0]], "dim")]
+        ends = [*self._drill(), Text(self._with_config(NEXT[headline(self._status)[0]]), "dim")]
         bad = min(few, sum(not _is_fine(account) for account in accounts.values()))
         odd = min(few, sum(trigger["state"] != "ok" for trigger in triggers.values()))
         for_triggers = 2 + odd if triggers else 0  # lines: the table's head, its rows, and the line of those not shown
@@ -133,12 +141,14 @@ class StatusView:
             for reason in reasons[:shown]
         ]
         hidden = len(reasons) - shown
-        return Group(*lines, *([Text(f"and {hidden} more: kill-switch report", "dim")] if hidden > 0 else []))
+        return Group(
+            *lines, *([Text(self._with_config(f"and {hidden} more: kill-switch report"), "dim")] if hidden > 0 else [])
+        )
 
     def _problems(self, problems: Sequence[Mapping[str, Any]], shown: int) -> RenderableType:
         lines = [Text.assemble(("! ", "bold red"), *self._problem(problem)) for problem in problems[:shown]]
         hidden = len(problems) - shown
-        return Group(*lines, *([Text(f"! and {hidden} more: {MORE}", "bold red")] if hidden > 0 else []))
+        return Group(*lines, *([Text(self._more(f"! and {hidden} more"), "bold red")] if hidden > 0 else []))
 
     def _problem(self, problem: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Yield the parts of a line: the account, the fact with its consequence, the command, the page."""
@@ -153,10 +163,7 @@ class StatusView:
 
     def _accounts(self, wide: bool, count: int) -> RenderableType:
         accounts = sorted(self._status["accounts"].items(), key=lambda item: _severity(item[1]))
-        if wide:
-            accounts_table = table("account", "venue", "state", "lanes", "orders", "round trip", "drill", "clock")
-        else:
-            accounts_table = table("account", "state", "lanes", "orders")
+        accounts_table = table(*(ACCOUNT_COLUMNS if wide else NARROW_COLUMNS))
         for name, account in accounts[:count]:
             row: list[RenderableType] = [
                 Text(name) if wide else _marked(name, account),
@@ -173,10 +180,10 @@ class StatusView:
         hidden = Counter(account["state"] for _, account in accounts[count:])
         words = ", ".join(f"{n} more {state}" for state, n in hidden.items())
         bad = sum(not _is_fine(account) for _, account in accounts[count:])
-        return Group(accounts_table, Text(f"and {words}{f', {bad} not ready' if bad else ''}: {MORE}", "dim"))
+        return Group(accounts_table, Text(self._more(f"and {words}{f', {bad} not ready' if bad else ''}"), "dim"))
 
     def _triggers(self, wide: bool, count: int) -> RenderableType:
-        triggers_table = table("trigger", "state", "detail")
+        triggers_table = table(*TRIGGER_COLUMNS)
         ordered = sorted(self._status["triggers"].items(), key=lambda item: _trigger_rank(item[1]))
         hidden = Counter[str]()
         for position, (name, trigger) in enumerate(ordered):
@@ -189,8 +196,14 @@ class StatusView:
             return triggers_table
         counted = ", ".join(f"{n} trigger{'s' if n > 1 else ''} {state}" for state, n in hidden.items())
         is_fine = set(hidden) == {"ok"}
-        line = Text(counted if is_fine and not wide else f"and {counted}: {MORE}", "green" if is_fine else "bold red")
+        line = Text(
+            counted if is_fine and not wide else self._more(f"and {counted}"), "green" if is_fine else "bold red"
+        )
         return Group(triggers_table, line) if triggers_table.row_count else line
+
+    def _more(self, words: str) -> str:
+        """Return the line that counts what is not shown, with the command that shows it."""
+        return self._with_config(f"{words}: {MORE}")
 
     def _drill(self) -> list[Text]:
         """Return the line of the last and the next drill, if there is either."""
@@ -294,29 +307,31 @@ def _duration(since: str, now: datetime) -> str:
     return f"{seconds} s"
 
 
-def print_status(status: Mapping[str, Any], *, everything: bool = False) -> None:
+def print_status(
+    status: Mapping[str, Any], *, everything: bool = False, with_config: Callable[[str], str] = str
+) -> None:
     """Print the status of the daemon: on a terminal no more than fits on its screen, unless `everything` is wanted.
 
     Elsewhere all is printed, and each problem is one line, however long, so that a script can read it.
     """
     console = Console(highlight=False)
     if console.is_terminal and not everything:
-        console.print(StatusView(status, max(1, console.height - PROMPT)))
+        console.print(StatusView(status, max(1, console.height - PROMPT), with_config=with_config))
     else:
-        console.print(StatusView(status), soft_wrap=not console.is_terminal)
+        console.print(StatusView(status, with_config=with_config), soft_wrap=not console.is_terminal)
 
 
-def watch_status(ask: Callable[[], Mapping[str, Any]]) -> None:
+def watch_status(ask: Callable[[], Mapping[str, Any]], with_config: Callable[[str], str] = str) -> None:
     """Redraw the status until interrupted; while the daemon does not answer, show that."""
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False, screen=True) as live:
         try:
             while True:
                 try:
-                    live.update(StatusView(ask(), console.height), refresh=True)
+                    live.update(StatusView(ask(), console.height, with_config=with_config), refresh=True)
                 except KillSwitchError as error:
                     steps = getattr(error, "steps", "")
-                    live.update(Text(printable.lines(f"{error}\n{steps}"), "bold red"), refresh=True)
+                    live.update(Text(printable.lines(with_config(f"{error}\n{steps}")), "bold red"), refresh=True)
                 time.sleep(REFRESH_S)
         except KeyboardInterrupt:
             return

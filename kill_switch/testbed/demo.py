@@ -117,7 +117,7 @@ def _has_seen(orders: int, account: Mapping[str, Any]) -> bool:
 
 
 def require_playable(venues: Sequence[str]) -> None:
-    """Raise ValueError for a venue without a simulator, and `KillSwitchError` if this host lacks its library."""
+    """Raise ValueError for a venue without a simulator, and `KillSwitchError` if ccxt is not installed for it."""
     playable = (*DEFAULT_VENUES, *sorted(THROUGH_CCXT.values()))
     for venue in venues:
         if venue not in playable:

@@ -163,9 +163,8 @@ class FreshRoute:
         self._quiet = quiet
         # how many reads may hold a connection at a time: a further one has the oldest given up
         self.most_reads: Callable[[], int] = lambda: MAX_READS
-        self._reads: dict[
-            asyncio.Timeout, None
-        ] = {}  # the bounds of the reads that hold a connection, the oldest first
+        # the bounds of the reads that hold a connection, the oldest first
+        self._reads: dict[asyncio.Timeout, None] = {}
         self._calls = 0  # calls in progress
         self._next_s = 0.0  # when the next call may connect, on the event loop's clock
         self._held_bytes = 0  # bytes of all incomplete answers
@@ -216,7 +215,8 @@ class FreshRoute:
         while len(self._reads) >= self.most_reads():
             oldest = next(iter(self._reads))
             del self._reads[oldest]
-            oldest.reschedule(0.0)
+            if not oldest.expired():  # else it is ending by itself
+                oldest.reschedule(0.0)
         self._reads[bound] = None
         try:
             yield

@@ -6,9 +6,11 @@ longer. After its end the trigger reports what it still sees. A flag, a person a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from kill_switch.clock import iso
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Reason, Severity
 from kill_switch.journal.records import HeldRecord, SilenceApprovedRecord, SilenceRecord
@@ -38,9 +40,13 @@ class Silence(NamedTuple):
         """Return the seconds until its end; 0 or less: it is over."""
         return min(self.until.mono_ns - now.mono_ns, self.until.wall_ns - now.wall_ns) / 1e9
 
+    def end_iso(self, now: Instant) -> str:
+        """Return the wall time at which it ends, in ISO 8601, as long as no clock is set."""
+        return iso(now.wall_ns + max(0, min(self.until.mono_ns - now.mono_ns, self.until.wall_ns - now.wall_ns)))
+
     def describe(self, now: Instant) -> str:
         """Return it as a clause for people."""
-        words = f"for another {describe_span(self.left_s(now))}, by {' and '.join(self.people)}: {self.text}"
+        words = f"for another {describe_span(math.ceil(self.left_s(now)))}, by {' and '.join(self.people)}: {self.text}"
         return f"{words}; it would have fired: {self.held}" if self.held else words
 
 
@@ -52,6 +58,7 @@ class PendingSilence(NamedTuple):
     text: str
     people: Mapping[int, str]  # uid → name
     asked_ns: int  # of the last approval, monotonic
+    needed: int = 2  # people
 
 
 class Silences:
@@ -98,7 +105,7 @@ class Silences:
         if (pending := self.pending(trigger)) is not None and pending.for_ns == for_ns:
             people = {**pending.people, **people}
         if len(people) < needed:
-            self._pending[trigger] = waiting = PendingSilence(trigger, for_ns, text, people, now.mono_ns)
+            self._pending[trigger] = waiting = PendingSilence(trigger, for_ns, text, people, now.mono_ns, needed)
             approved = SilenceApprovedRecord(
                 trigger=trigger,
                 uid=person.uid,

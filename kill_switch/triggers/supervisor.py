@@ -37,7 +37,7 @@ from kill_switch.triggers.intake.stamp_judge import StampJudge
 from kill_switch.triggers.link import LinkTrigger
 from kill_switch.triggers.order_rate import OrderRateTrigger
 from kill_switch.triggers.pnl.trigger import PnlTrigger
-from kill_switch.triggers.silences import Silences
+from kill_switch.triggers.silences import NEVER, Silences
 from kill_switch.triggers.stall_clock import StallClock
 from kill_switch.triggers.succession import Succession
 from kill_switch.venues.messages import Equity, OrderPlaced, OrdersFound, Transferred
@@ -235,8 +235,12 @@ class TriggerSupervisor:
             self._task_failures.pop(trigger.name, None)
 
     def _fire(self, reason: Reason) -> bool:
-        """Report a trigger's reason to the dispatcher, unless a silence holds it back; return whether one does."""
-        if self.silences.hold(reason):
+        """Report a trigger's reason to the dispatcher, unless a silence holds it back; return whether one does.
+
+        An earlier run's silence of a trigger that is a flag now is in force until the first look. It holds nothing.
+        """
+        trigger = self.triggers.get(reason.trigger)
+        if (trigger is None or trigger.kind not in NEVER) and self.silences.hold(reason):
             return True
         self._dispatcher.fire(reason)
         self._amender.identify(reason.evidence)

@@ -690,6 +690,8 @@ class Judge:
             if name not in phases or name in self._exchanged:
                 continue  # it has another name now, and another account may have this one
             if phases[name] is Phase.ARMED:
+                if self._set_aside:  # which strikes were before, nobody knows: one that left late is taken for another
+                    continue
                 if told["state"] not in (Phase.CLEAR, Phase.RESIDUE):  # the kill's last state stays
                     self.wrong(f"the report has {name} {told['state']}, and it was re-armed")
             elif told["state"] != phases[name]:

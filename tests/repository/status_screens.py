@@ -12,11 +12,12 @@ from rich.console import Console
 
 from kill_switch.core.domain import Phase, Verdict
 from kill_switch.health import problems
-from kill_switch.health.problems import AccountFacts, IgnoredFacts, StatusProblem, TriggerFacts
+from kill_switch.health.problems import AccountFacts, IgnoredFacts, PendingSilenceFacts, StatusProblem, TriggerFacts
 from kill_switch.terminal.status_view import StatusView
 
 NOW = datetime(2026, 11, 29, 13, 9, 30, tzinfo=UTC)
 AT = "2026-11-29T13:09:12.000000Z"
+UNTIL = "2026-11-29T13:34:30.000000Z"
 WIDTH = 80
 COMMAND = problems.make_command(Path("/etc/kill-switch/config.toml"))
 UP, CARRIERS = {"ws": "up", "http": "up"}, ("ws", "http")
@@ -88,6 +89,21 @@ def screens() -> Iterator[Screen]:
         0,
         {"accounts": both, "triggers": {"quoter-alive": _trigger("waiting", waits)}},
         tuple(problems.trigger_problems(idle, COMMAND)),
+    )
+    held = "for another 25 min, by ann: deploy 2.4; it would have fired: no heartbeat for 3.000 s (allowed: 3 s)"
+    silenced = TriggerFacts("quoter-alive", "heartbeat", "silenced", held, silence=held, silent_until=UNTIL)
+    yield Screen(
+        "A trigger is silenced",
+        4,
+        {"accounts": both, "triggers": {"quoter-alive": _trigger("silenced", held)}},
+        tuple(problems.trigger_problems(silenced, COMMAND)),
+    )
+    asked = PendingSilenceFacts("quoter-alive", "ann", "deploy 2.4", "30 min", 1800 * 10**9, AT)
+    yield Screen(
+        "A silence that waits for the second person",
+        0,
+        {"accounts": both, "triggers": {"quoter-alive": _trigger("ok", "last beat: 0.4 s ago, allowed: 3 s")}},
+        (problems.pending_silence_problem(asked, 1, 2, COMMAND),),
     )
     tripped = {"mm1": _account("CLEAR"), "rx1": {**fine, "venue": "roxom"}}
     why = [{"trigger": "operator", "text": "runaway quoter", "observed_at": AT}]

@@ -21,7 +21,7 @@ from kill_switch.control.server import Caller, Handler, _answer
 from kill_switch.core.domain import Instant, Severity
 from kill_switch.journal import latch_lines
 from kill_switch.outbound import digest
-from kill_switch.terminal import report_views
+from kill_switch.terminal import record_views, report_views
 from kill_switch.terminal.status_view import StatusView
 from kill_switch.venues.decode import truncate
 from tests.harness.fake_daemon import answering
@@ -129,7 +129,7 @@ STATUS: Mapping[str, Any] = {
         report_views.check_view(CHECK),
         report_views.dry_run_view(DRY_RUN),
         StatusView(STATUS),
-        report_views.entry_line({"seq": 1, "at": EVIL, "kind": EVIL, "data": {EVIL: EVIL}}),
+        record_views.entry_line({"seq": 1, "at": EVIL, "kind": EVIL, "data": {EVIL: EVIL}}),
     ],
     ids=["report", "drill", "check", "dry run", "status", "journal"],
 )

@@ -151,12 +151,6 @@ ANSWERS: dict[str, Answers] = {
         (("1be6d0df-d5dc-4b53-a250-3376f3b393e6", "BTC-EUR"),),
         {"options": {"operatorId": 7}},
     ),
-    "btcmarkets": Answers(
-        ([{"orderId": "414186", "clientOrderId": "6"}],),
-        ([{"orderId": "7524", "marketId": "BTC-AUD", "side": "Bid", "type": "Limit", "status": "Accepted"}],),
-        ([],),
-        (("7524", "BTC-AUD"),),
-    ),
     "bybit": Answers(
         (_BYBIT_CANCELLED, _BYBIT_CANCELLED, *(_BYBIT_SPOT,) * 5, _BYBIT_CANCELLED),
         (_bybit_list(_BYBIT_ORDER), _bybit_list(_BYBIT_OTHER), _bybit_list(), _bybit_list()),

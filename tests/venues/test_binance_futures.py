@@ -14,6 +14,7 @@ from kill_switch.venues.binance.futures import BinanceCoinm, BinanceFutures, Bin
 from kill_switch.venues.binance.futures_profile import FEWEST_AGAIN, SYMBOLS_AGAIN
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
     CloseConnection,
     Closed,
@@ -657,3 +658,65 @@ def test_the_second_copy_of_a_cancel_is_signed_anew() -> None:
     player.put(Pause(0.06))
     [again] = calls(player.put(VenueTimerFired(first.tag)))
     assert again.request.target != first.request.target and target(again) == target(first)
+
+
+# ── lists that cannot be read ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def is_ready(player: Player) -> bool:
+    lane = [output for output in player.outputs if isinstance(output, Ready | NotReady) and output.route is Route.HTTP]
+    return isinstance(lane[-1], Ready)
+
+
+def answer_all(player: Player, outputs: Outputs, **broken: tuple[int, object]) -> None:
+    """Answer calls, and those that follow from the answers; the lists named in `broken` as stated."""
+    waiting = calls(outputs)
+    assert USDM.granted is not None
+    for call in waiting:
+        status, body = 400 if call.request.method == "DELETE" else 200, USDM.granted(call) or []
+        status, body = broken.get(target(call).rpartition("/")[2], (status, body))
+        waiting += calls(player.put(answer(call.tag, body, status)))
+
+
+def test_a_list_that_could_not_be_read_since_the_start_keeps_the_lane_unready_until_it_can() -> None:
+    player = USDM.player()
+    USDM.log_in(player, 1)
+    broken = (400, {"code": -1102, "msg": "Mandatory parameter was not sent."})
+    answer_all(player, player.put(Opened(Route.HTTP, 0)), openAlgoOrders=broken)
+    assert not player.adapter.book.is_known and not is_ready(player)
+    for _ in range(3):
+        player.put(Pause(22.5))
+        answer_all(player, player.put(Probe()), openAlgoOrders=broken)
+        assert not is_ready(player)
+    player.put(Pause(22.5))
+    answer_all(player, player.put(Probe()))
+    assert is_ready(player) and player.adapter.book.open_orders == 0
+
+
+@pytest.mark.parametrize("broken", ["openOrders", "openAlgoOrders"])
+def test_a_list_that_cannot_be_read_keeps_the_lane_unready_though_the_other_list_can(broken: str) -> None:
+    player = USDM.ready()
+    refused = (400, {"code": -1102, "msg": "Mandatory parameter was not sent."})
+    player.put(Pause(121))
+    probe = calls(player.put(Probe()))
+    [both_lists] = [calls(player.put(answer(call.tag, []))) for call in probe if "symbol=" in target(call)]
+    for call in sorted(both_lists, key=lambda call: not target(call).endswith(f"/{broken}")):
+        status, body = refused if target(call).endswith(f"/{broken}") else (200, [])
+        player.put(answer(call.tag, body, status))
+    assert not is_ready(player)
+    player.put(Pause(22.5))
+    answer_all(player, player.put(Probe()))
+    assert is_ready(player)
+
+
+def test_a_list_whose_answer_was_lost_is_no_refusal_of_the_key() -> None:
+    player = USDM.ready()
+    player.put(Pause(121))
+    [light] = [call for call in calls(player.put(Probe())) if "symbol=" in target(call)]
+    for call in calls(player.put(answer(light.tag, []))):
+        player.put(CallLost(call.tag, True, "timed out"))
+    player.put(Pause(22.5))
+    [light] = [call for call in calls(player.put(Probe())) if "symbol=" in target(call)]
+    player.put(answer(light.tag, []))
+    lane = [output for output in player.outputs if isinstance(output, Ready | NotReady) and output.route is Route.HTTP]
+    assert lane[-1] == NotReady(Route.HTTP, 0, "timed out", fatal=False)

@@ -17,7 +17,7 @@ from kill_switch.venues.ccxt.adapter import CcxtAccount, adapter_of
 from kill_switch.venues.ccxt.offered import OFFERED
 from kill_switch.venues.ccxt.profile import CREDENTIALS, Endpoint, Part
 from kill_switch.venues.ccxt.refused import REFUSED
-from kill_switch.venues.messages import Call, CancelAnswered, NotReady, OrdersRead, Output, Ready, Replied
+from kill_switch.venues.messages import Call, CancelAnswered, Drilled, NotReady, OrdersRead, Output, Ready, Replied
 from kill_switch.venues.request import Request
 
 from .ccxt_answers import ANSWERS, KEYS
@@ -214,6 +214,28 @@ def test_evidence_shows_no_secret_that_an_answer_repeats(name: str) -> None:
     assert not [secret for secret in adapter.PROFILE.secrets if KEYS[secret] in told]
 
 
+@pytest.mark.parametrize("name", ["binance", "binanceusdm"])
+@pytest.mark.parametrize(
+    ("words", "outcome"),
+    [
+        ("Unknown order sent.", CancelOutcome.ACCEPTED),
+        ("Order was not canceled due to cancel restrictions.", CancelOutcome.REFUSED),
+    ],
+)
+def test_an_error_means_that_there_is_no_order_only_with_the_documented_words(
+    name: str, words: str, outcome: CancelOutcome
+) -> None:
+    adapter, lists = account(name), documented(name)
+    play(adapter, adapter.read(NOW), lists)
+
+    def answer(call: Call) -> tuple[int, Any]:
+        return (400, {"code": -2011, "msg": words}) if call.request.method == "DELETE" else lists(call)
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), answer), CancelAnswered)
+    drilled: Drilled = fact(play(adapter, adapter.drill(NOW), answer), Drilled)
+    assert answered.answer is outcome and drilled.ok is (outcome is CancelOutcome.ACCEPTED)
+
+
 # ── what an answer proves ─────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -258,6 +280,39 @@ def test_documented_answers_to_the_cancels_are_accepted(name: str) -> None:
     answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), documented(name)), CancelAnswered)
 
     assert answered.answer is CancelOutcome.ACCEPTED, answered.evidence
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("gemini", {"result": "ok", "details": {"cancelledOrders": [1], "cancelRejects": [2]}}),
+        ("alpaca", [{"id": "1", "status": 200}, {"id": "2", "status": 500}]),
+        ("poloniex", [{"orderId": "1", "code": 200}, {"orderId": "2", "code": 21_302}]),
+        ("krakenfutures", {"result": "success", "cancelStatus": {"status": "partial", "cancelledOrders": []}}),
+        ("bitfinex", [1568711312683, "oc_multi-req", None, None, [], None, "ERROR", "…"]),
+        ("kraken", {"error": [], "result": {"count": True}}),
+    ],
+)
+def test_a_success_with_a_cancel_that_failed_is_none(name: str, body: Any) -> None:
+    adapter = account(name)
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), lambda call: (200, body)), CancelAnswered)
+
+    assert answered.answer is CancelOutcome.UNKNOWN
+
+
+def test_a_refusal_with_500_that_names_its_reason_is_no_lost_answer() -> None:
+    adapter = account("bitfinex")
+    nonces: list[int] = []
+
+    def answer(call: Call) -> tuple[int, Any]:
+        nonces.append(int(call.request.headers["bfx-nonce"]))
+        return 500, ["error", 10100, "apikey: invalid"] if len(nonces) == 3 else ["error", 10114, "nonce: small"]
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), answer), CancelAnswered)
+
+    assert nonces == sorted(set(nonces)) and len(nonces) == 3  # two were signed again
+    assert (answered.answer, "AuthenticationError" in answered.evidence) == (CancelOutcome.REFUSED, True)
 
 
 @every_id

@@ -230,6 +230,15 @@ def test_figures_that_the_key_may_not_read_are_asked_for_again_after_ten_minutes
     assert isinstance(measure(player, summaries(player.now.wall_ms, BTC="1"))[0], Equity)
 
 
+@pytest.mark.parametrize("code", [{}, [13021], "13021", None])
+def test_an_error_code_that_is_no_number_refuses_figures_and_quotes_without_an_exception(code: object) -> None:
+    refusal = rpc(1, error={"code": code, "message": "forbidden"})
+    player = DERIBIT.player()
+    [fact] = measure(player, refusal)
+    assert isinstance(fact, UnexplainedMessage)
+    assert not read(DERIBIT.player(), NOTHING, NOTHING, refusal).complete
+
+
 def test_a_refused_time_is_corrected_by_the_time_in_the_refusal() -> None:
     ahead_ms = 90_000
     refusal = {"error": {"code": 13004, "message": "invalid_credentials"}, "usOut": (START.wall_ms + ahead_ms) * 1000}

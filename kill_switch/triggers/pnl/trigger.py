@@ -145,8 +145,8 @@ class PnlTrigger(Trigger):
         self._sight.on_kill(self._killed(), now.mono_ns)
         sample = self._sight.next_sample(now)
         if sample is None:
-            if self._held and not self._fired and not self._sight.is_stale(now.mono_ns):
-                self._fire(self._held, now, report)
+            if not self._fired and (reached := self._still_reached(now)):
+                self._fire(reached, now, report)
             return
         outcome, self._held = self._day_tracker.judge(sample), ()
         if outcome.began:
@@ -165,6 +165,13 @@ class PnlTrigger(Trigger):
                 text = f"trigger {self.name}: {percent}% of {limit} is used up: {self._standing()}"
                 self._announce(Announce(Severity.WARN, text))
             self._record("warn")
+
+    def _still_reached(self, now: Instant) -> tuple[str, ...]:
+        """Return the limits, held back by a silence, that the last sample still reaches: a transfer may explain it."""
+        last = self._sight.last
+        if not self._held or last is None or self._sight.is_stale(now.mono_ns):
+            return ()
+        return tuple(name for name in self._held if self._day_tracker.reaches(name, last))
 
     def _on_day_begun(self) -> None:
         if self._day_tracker.day is not None:

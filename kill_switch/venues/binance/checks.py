@@ -77,7 +77,7 @@ class AccountChecks:
 
     @property
     def key_rights(self) -> Mapping[str, bool | str]:
-        """What the venue has said that the key may do."""
+        """Rights of the key, of the checks that the venue has answered."""
         return {right: may for findings in self._in_order() for right, may in findings.key_rights.items()}
 
     def _in_order(self) -> Iterable[Findings]:

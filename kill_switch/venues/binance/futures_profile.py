@@ -44,7 +44,7 @@ COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", "1")
 
 def costs(product: Product) -> tuple[Cost, ...]:
     """Return the weights of § 4 and § 9."""
-    lists = [(f"{product.prefix}/{path}?{rest}", weight) for path in LISTS.values() for rest, weight in LIST_WEIGHTS]
+    lists = [(f"{product.prefix}/{path}?{query}", weight) for path in LISTS.values() for query, weight in LIST_WEIGHTS]
     return (
         Cost("", "/sapi/", ()),  # each call has a pool of its own
         *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in [*lists, (product.account, 5.0)]),

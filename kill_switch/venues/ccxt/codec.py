@@ -126,8 +126,9 @@ class Codec:
         """Judge an answer; `body` is its JSON value, None if it has none."""
         reply = verdict_of(self._exchange, self._errors, self._documented, replied, body, self._evidence)
         words = self._profile.unknown_order
-        is_unknown = words and reply.outcome is ReplyOutcome.REFUSED and words in reply.evidence
-        return reply._replace(not_found=True) if is_unknown else reply
+        if not words or reply.outcome is not ReplyOutcome.REFUSED:
+            return reply
+        return reply._replace(not_found=words in reply.evidence)
 
 
 def _moved(addresses: Any, rest_url: str) -> Any:

@@ -40,8 +40,6 @@ def exchange(exchange_id: str) -> Any:
 
     Raise ValueError if ccxt is not usable.
     """
-    if why := why_unusable():
-        raise ValueError(f"{why}: {INSTALL}")
     instance = copy.copy(_template(exchange_id))
     instance.options = copy.deepcopy(instance.options)
     return instance
@@ -50,6 +48,8 @@ def exchange(exchange_id: str) -> Any:
 @lru_cache(maxsize=256)
 def _template(exchange_id: str) -> Any:
     """Return an instance to copy: a copy takes microseconds, a new instance milliseconds."""
+    if why := why_unusable():
+        raise ValueError(f"{why}: {INSTALL}")
     instance = getattr(_module(exchange_id), exchange_id)({"enableRateLimit": False})
     instance.close()
     instance.session = None  # of the library `requests`; nothing here sends with it

@@ -48,6 +48,7 @@ class Proof(NamedTuple):
     is_count: bool = False  # it says how many orders the command has cancelled
     ids_at: Path | None = None  # where the list of the cancelled orders is; None: the answer names none
     id: Path = ()  # where an item of this list has the order's id; (): it is the id
+    rejects_at: Path | None = None  # where the list of the orders is whose cancel was refused
     each: tuple[Path, tuple[object, ...]] | None = None  # where an item says how its cancel went, and what is good
     none_is_error: bool = False  # an account without orders is answered by an error that no order was found
 
@@ -91,6 +92,7 @@ class Part(NamedTuple):
     pool: Pool | None = None  # instead of the id's
     usage_header: str = ""  # in lower case: it states the units of the pool that are in use
     list_lag_s: float = 0.0  # a list may show the account as it was so long before
+    limit: str = ""  # a name of several APIs whose requests the venue counts as one; "": its id's pool is its own
 
     def target(self, endpoint: Endpoint) -> str:
         """Return a request as the venue's limits see it: verb and target."""
@@ -124,7 +126,8 @@ class IdProfile:
     is_rising: bool = False  # no two signatures may have the same time or nonce
     settings: Mapping[str, Setting] = field(default_factory=dict)
     ccxt_options: Mapping[str, object] = field(default_factory=dict)  # of its class, for every account
-    unknown_order: str = ""  # part of the error that answers a cancel, where ccxt does not say `OrderNotFound`
+    # part of the error that there is no order, where ccxt's `OrderNotFound` has other errors too, or lacks this one
+    unknown_order: str = ""
     covered: str = ""
     not_covered: tuple[str, ...] = ()
     guesses: tuple[Guess, ...] = ()

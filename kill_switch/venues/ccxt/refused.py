@@ -19,8 +19,8 @@ _REASONS: Mapping[str, str] = {
     _SLOW: "aster hyperliquid nado polymarket",
     _LOGIN: "bullish coinbaseinternational grvt paradex",
     _NARROW: "bitget btse delta htx okx okxus myokx blofin upbit whitebit xt weex",
-    _UNCHECKED: "apex bingx bithumb bitopro bitteam blockchaincom bybitid cex coinbase coinsph derive extended foxbit"
-    " gateeu hashkey hibachi modetrade ndax onetrading pacifica revolutx toobit woo woofipro",
+    _UNCHECKED: "apex bingx bithumb bitopro bitteam blockchaincom btcmarkets bybitid cex coinbase coinsph derive"
+    " extended foxbit gateeu hashkey hibachi modetrade ndax onetrading pacifica revolutx toobit woo woofipro",
     "it signs with a native library that its wheel does not have": "lighter",
     "a cancel is a signed transaction of its own chain": "dydx",
     "a cancel needs more of an order than its id": "coinspot indodax",

@@ -23,6 +23,9 @@ def judge_cancel(answer: Proof, reply: Reply) -> CancelResult:
     if not is_right or (answer.good and value not in answer.good):
         where = ".".join(map(str, answer.path)) or "the answer"
         return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=f"a success without {where}"))
+    if answer.rejects_at is not None and (rejects := value_at(reply.data, answer.rejects_at)):
+        words = f"{len(rejects)} cancel(s) refused" if isinstance(rejects, list) else "cancels were refused"
+        return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words))
     if answer.is_count:
         return CancelResult(reply._replace(evidence=f"{value} order(s) cancelled"), int(value))
     if answer.ids_at is None:

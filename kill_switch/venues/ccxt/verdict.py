@@ -21,16 +21,25 @@ def verdict_of(exchange: Any, errors: Any, address: str, replied: Replied, body:
     words = f"HTTP {status}"
     if status in (418, 429):
         return Reply(ReplyOutcome.UNKNOWN, words, pause_s=RATE_PAUSE_S)
-    if status >= 500 or not isinstance(body, dict | list):
+    if not isinstance(body, dict | list):
         return Reply(ReplyOutcome.NO_ANSWER, words)
+    reply = _by_ccxt(exchange, errors, address, replied, body)
+    if status >= 500 and reply.outcome not in (ReplyOutcome.REFUSED, ReplyOutcome.WRONG_TIME):
+        return Reply(ReplyOutcome.NO_ANSWER, words)  # Bitfinex refuses with 500, and names the reason
+    if not reply.ok:
+        return reply._replace(evidence=evidence(reply.evidence, body))
+    return reply if 200 <= status < 300 else Reply(ReplyOutcome.UNKNOWN, words, body)
+
+
+def _by_ccxt(exchange: Any, errors: Any, address: str, replied: Replied, body: Any) -> Reply:
+    """Return the verdict of ccxt, which looks for errors alone; its evidence is the name of the exception."""
+    status = replied.status
     text = replied.body.decode("utf-8", "replace").strip()
     try:
         exchange.handle_errors(status, "", address, "POST", dict(replied.headers), text, body, {}, "")
         exchange.handle_http_status_code(status, "", address, "POST", text)
     except Exception as error:  # ccxt's own, and those of its code for an answer of an unexpected shape
-        return _of_error(error, errors)._replace(evidence=evidence(type(error).__name__, body), data=body)
-    if not 200 <= status < 300:
-        return Reply(ReplyOutcome.UNKNOWN, words, body)
+        return _of_error(error, errors)._replace(evidence=type(error).__name__, data=body)
     return Reply(ReplyOutcome.ACCEPTED, "accepted", body)
 
 

@@ -39,9 +39,9 @@ class Flatten:
 class Flattener:
     """Hold the requested flattens and those in progress; without `on` no flatten is ever requested.
 
-    A flatten is sent once after a strike, for an account of which a read shows a position and no market order, which
-    may be an earlier flatten's. The read must have been requested after the strike's cancels were accepted, or could
-    have been.
+    A flatten is sent once after a strike, for an account of which a read shows a position and no market order. Such an
+    order may be an earlier flatten. The read must have been requested after the strike's cancels were accepted, or
+    could have been.
 
     A flatten is in progress while it is unanswered, for `SETTLE_S` after the answer, and while its market orders are
     seen working, at most `CLOSING_S`. Meanwhile the account's other orders are cancelled by id only, because an

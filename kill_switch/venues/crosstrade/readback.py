@@ -269,14 +269,14 @@ class UserReader(ListReader):
             if read.refusal is not None and is_limited(read.refusal):
                 return ()  # another program uses the tokens up; the lane itself works
             return (NotReady(Route.HTTP, 0, why, fatal=read.refusal is not None and read.refusal.key_refused),)
-        found = self.book.apply_listing(LIST, alive, read.asked_ns, whole=not why)
+        listed = self.book.apply_listing(LIST, alive, read.asked_ns, whole=not why)
         orders = tuple(alive if why else self.book.orders.values())
         lane: Outputs = ()
         if not read.over_ws:
             is_proven = not (self._reach.is_owed or self._reach.unseen)
             lane = (NotReady(Route.HTTP, 0, why),) if why else (Ready(Route.HTTP, 0),) if is_proven else ()
         fact = (OrdersRead(orders, not why, read.asked_ns, why),) if orders else ()
-        return (*lane, *fact, *found, *self.read_backs.look_over(now))
+        return (*lane, *fact, *listed, *self.read_backs.look_over(now))
 
     # ── a new connection ──────────────────────────────────────────────────────────────────────────────────────────
 

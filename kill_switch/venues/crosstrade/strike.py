@@ -27,7 +27,7 @@ LAST_AGAIN_S = 3.2  # before the second copy of a queued cancel: longer than the
 
 
 class Target(NamedTuple):
-    """What one cancel is for: an order, or all of an account's orders."""
+    """Target of a cancel: an order, or all of an account's orders."""
 
     account: str
     order: str = ""
@@ -228,7 +228,7 @@ class TokenStriker(Striker):
         return super()._on_frame_failed(part, reply, now)
 
     def on_twin_reply(self, part: CommandPart, reply: Reply, now: Instant) -> Outputs:
-        """Apply the reply to a REST twin; one that is refused for want of tokens goes into the queue."""
+        """Apply the reply to a REST twin; a twin that is refused for want of tokens goes into the queue."""
         if is_limited(reply) and isinstance(part, TokenPart):
             return () if part.settled else self._on_limited(part, reply, now)
         return super().on_twin_reply(part, reply, now)

@@ -234,7 +234,7 @@ class JsonRpcSocket:
 
     @property
     def key_rights(self) -> Mapping[str, bool | str]:
-        """What the key may do, by the scopes of the last login (§ 2)."""
+        """Rights of the key, by the scopes of the last login (§ 2)."""
         may = {"cancel": TRADE, "trade": TRADE, "withdraw": WITHDRAW}
         reads = any(scope.startswith("account:read") for scope in self.scopes)
         return {**{right: scope in self.scopes for right, scope in may.items()}, "read": reads}

@@ -76,9 +76,10 @@ def code_of(message: Mapping[str, Any]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def refused_code(reply: Reply) -> object:
-    """Return the code of the error that a reply holds; None without one."""
-    return None if reply.ok or not isinstance(reply.data, dict) else reply.data.get("code")
+def refused_code(reply: Reply) -> int | None:
+    """Return the code of the error that a reply holds; None without a number."""
+    code = None if reply.ok or not isinstance(reply.data, dict) else reply.data.get("code")
+    return code if isinstance(code, int) else None
 
 
 def is_wrong_time(message: Mapping[str, Any], signed_ms: int) -> bool:

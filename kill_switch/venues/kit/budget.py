@@ -110,7 +110,7 @@ class PoolCount:
         return self.wait_within_s(1 - self.pool.kept, weight, now_ns)
 
     def wait_within_s(self, part: float, weight: float, now_ns: int) -> float:
-        """Return in how many seconds a request keeps our use within a part of what other programs leave; 0: now."""
+        """Return in how many seconds a request keeps our use within a part of the pool left by others; 0: now."""
         self.settle(now_ns)
         return self._used.falls_to_s(max(0.0, part * self._free() - weight), now_ns)
 
@@ -127,7 +127,7 @@ class PoolCount:
     def statement_wait_s(self, now_ns: int) -> float:
         """Return in how many seconds a read should look again whether the venue has stated its use; 0: go on.
 
-        A process that has just started does not know what the one before it has used. Without an answer of the venue
+        A process that has just started does not know what its predecessor has used. Without an answer of the venue
         reads go on after `UNSTATED_S`.
         """
         if self._is_heard:
@@ -338,7 +338,7 @@ class Budget:
         return max([count.wait_for_cancels_s(w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
 
     def wait_within_s(self, part: float, calls: Calls, now: Instant) -> float:
-        """Return in how many seconds these requests keep our use within a part of what others leave; 0: now."""
+        """Return in how many seconds these requests keep our use within a part of the pool left by others; 0: now."""
         return max([count.wait_within_s(part, w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
 
     def wait_at_start_s(self, calls: Calls, now: Instant) -> float:

@@ -97,7 +97,8 @@ class ListReader:
         self._second_route = second_route
         book.lists = tuple(self.by_name)
         self._turn = 0  # of the list that the next probe reads
-        self.troubles: dict[str, str] = {}  # list → why the last probe could not read it
+        self.is_read_seldom = False  # a lighter request probes: a list that cannot be read keeps the lane unready
+        self.troubles: dict[str, str] = {}  # list → why it could not be read last, without a kill
 
     @property
     def is_single(self) -> bool:
@@ -128,18 +129,30 @@ class ListReader:
     def on_page(self, part: ListPart, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         """Add a page to its read-back's list, and request the next page or end the list."""
         page = read_page(part.order_list, reply, self.read_order)
+        if part.read.urgent or reply.pause_s:
+            lane: Outputs = ()
+        else:
+            lane = self._note_read(part.name, page.why, is_key_refused=reply.key_refused)
         orders, trouble = part.earlier + page.orders, part.trouble or page.why or page.full
         if page.cursor and part.number < MAX_PAGES:
             part.read.orders.update((order.id, order) for order in page.orders)  # a page that is late hides none
             following = part._replace(number=part.number + 1, earlier=orders, trouble=trouble)
-            return self.request(following, now, page.cursor)
+            return (*lane, *self.request(following, now, page.cursor))
         if page.cursor and not trouble:
             trouble = f"the {part.name} list has over {MAX_PAGES} pages: there may be more"
-        return self.end_list(part, orders, trouble, now)
+        return (*lane, *self.end_list(part, orders, trouble, now))
 
     def on_page_lost(self, part: ListPart, call: PendingCall, why: str, now: Instant) -> Outputs:
         """End a list whose page will not come, with the orders of the pages before."""
-        return self.end_list(part, part.earlier, why, now)
+        lane = () if part.read.urgent else self._note_read(part.name, why)
+        return (*lane, *self.end_list(part, part.earlier, why, now))
+
+    def _note_read(self, name: str, why: str, *, is_key_refused: bool = False) -> Outputs:
+        """Note the end of a list's read that no kill waits for; return that the lane is not ready, if it is not."""
+        self.note_trouble(name, why)
+        if not why or not self.is_read_seldom:
+            return ()
+        return (NotReady(Route.HTTP, 0, why, fatal=is_key_refused),)
 
     def end_list(self, part: ListPart, orders: Sequence[Order], why: str, now: Instant) -> Outputs:
         """Pass a list's orders to its read-back; `why` is the reason why there may be more, "" if it is whole."""
@@ -160,14 +173,24 @@ class ListReader:
         return self._calls.start_call("probe", part.order_list.page(""), now, context=part, on_loss=part.on_loss)
 
     def note_trouble(self, name: str, why: str) -> None:
-        """Keep why a probe could not read a list; "": it could."""
+        """Keep why a list could not be read without a kill; "": it could."""
         self.troubles.pop(name, None)
         if why:
             self.troubles[name] = why
 
+    def lane(self, why: str, *, is_key_refused: bool) -> Ready | NotReady:
+        """Return the state of the HTTP lane after a probe; `why` is what keeps a list, or the probe, from its answer.
+
+        A reason of the account's own, for example a key without the right, is final, as a refused key is.
+        """
+        own = "" if why else self.why_not_ready(Route.HTTP)
+        if not why and not own:
+            return Ready(Route.HTTP, 0)
+        return NotReady(Route.HTTP, 0, why or own, fatal=is_key_refused or not why)
+
     @property
     def trouble(self) -> str:
-        """Why the lists cannot all be read, as far as probes have tried; "": nothing is known against them."""
+        """Why the lists cannot all be read, as far as this has been tried; "": nothing is known against them."""
         return next(iter(self.troubles.values()), "")
 
     def read_alongside(self, now: Instant) -> Outputs:
@@ -219,13 +242,9 @@ class ProbePart(NamedTuple):
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         reader, name = self.reader, self.order_list.name
         orders, why, cursor, full = read_page(self.order_list, reply, reader.read_order)
-        trouble = why or reader.why_not_ready(Route.HTTP)
         reader.note_trouble(name, why)
-        lane = (
-            Ready(Route.HTTP, 0)
-            if not trouble
-            else NotReady(Route.HTTP, 0, trouble, fatal=reply.key_refused or not why)
-        )
+        lane = reader.lane(why or (reader.trouble if reader.is_read_seldom else ""), is_key_refused=reply.key_refused)
+        trouble = isinstance(lane, NotReady)
         whole = not (why or cursor or full)
         if whole and reader.is_single:
             read = ReadBack(call.asked_ns, set(), urgent=False)

@@ -11,7 +11,7 @@ from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
 from kill_switch.venues.kit.order_list import ListReader, read_page
 from kill_switch.venues.kit.replies import Reply
-from kill_switch.venues.messages import NotReady, Outputs, Ready, Replied
+from kill_switch.venues.messages import NotReady, Outputs, Replied
 
 UNDER_WAY_NS = 10_000_000_000  # a list that was requested without a kill is answered by then
 
@@ -27,6 +27,7 @@ class Probes:
         A list is read again `lists_every_s` seconds after its last whole answer, or `unpushed_every_s` while no
         connection pushes orders. A list that could not be read is read with each probe, and keeps the lane unready.
         """
+        reader.is_read_seldom = light is not None
         self._reader = reader
         self._calls = calls
         self._light = light
@@ -44,18 +45,14 @@ class Probes:
         """Report the lane, and read the lists that are due if the venue answers."""
         reader = self._reader
         why = read_page(next(iter(reader.by_name.values())), reply, reader.read_order).why
-        trouble = why or reader.trouble or reader.why_not_ready(Route.HTTP)
-        if trouble:
-            lane: Ready | NotReady = NotReady(Route.HTTP, 0, trouble, fatal=reply.key_refused or not why)
-        else:
-            lane = Ready(Route.HTTP, 0)
+        lane = reader.lane(why or reader.trouble, is_key_refused=reply.key_refused)
         return (lane, *(() if why else (*self._read_lists(now), *reader.read_backs.look_over(now))))
 
     def _read_lists(self, now: Instant) -> Outputs:
         """Read the lists that are old, as far as the venue's limits have room; the next probe reads the others."""
         reader, book = self._reader, self._reader.book
         under_way = now.mono_ns - reader.read_backs.refreshed_ns < UNDER_WAY_NS
-        if not book.is_known:
+        if not book.is_known and not reader.troubles:
             return () if under_way else reader.read_backs.refresh_with_pushes(now)
         age_ns = self._every_ns if book.is_pushed else self._unpushed_every_ns
         names = [name for name in reader.by_name if name in reader.troubles or book.is_old(name, now.mono_ns - age_ns)]

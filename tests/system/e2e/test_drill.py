@@ -109,6 +109,17 @@ def test_check_connect_says_who_cannot_log_in(play: Play) -> None:
     assert "oxfun (oxfun) is NOT READY" not in done.out
 
 
+def test_check_connect_does_not_wait_for_a_refused_key(play: Play) -> None:
+    play.stop_daemon()
+    for venue in play.venues:
+        play.admin("POST", "/faults", venue=venue, fault="reject_login")
+    done = play.command("check", "--connect", "--wait", "15", "--json")
+    connect = done.json["connect"]
+    assert done.exit_code == 1 and connect["drill"] is None
+    assert connect["waited_s"] < 5.0  # it may wait for 15; a refused login is looked at again for one second
+    assert all(account["refused"] for account in connect["accounts"].values())
+
+
 def test_check_connect_of_one_websocket_venue_beside_its_daemon_takes_nothing_from_it() -> None:
     with Play(["crosstrade"]) as play:
         play.write_config()

@@ -23,7 +23,8 @@ def test_a_kill_that_a_stopped_daemon_does_not_acknowledge_is_queued_and_carried
         status = play.command("status")
         assert (status.exit_code, status.out) == (69, "")
         assert time.monotonic() - began_s < 8.0  # it waits 2 s; the rest is the start of Python on a busy machine
-        words = ("waited 2 s", "the daemon hangs", "to kill now, without the daemon: kill-switch fire --direct")
+        way = f"to kill now, without the daemon: kill-switch fire -c {play.config} --direct"
+        words = ("waited 2 s", "the daemon hangs", way)
         assert all(each in status.err for each in (*words, f"touch {play.flag}", "runbook: the-daemon-hangs"))
         fire = play.command("fire", "--reason", "runaway quoter", "--wait", "0")
         assert fire.exit_code == 69
@@ -36,6 +37,27 @@ def test_a_kill_that_a_stopped_daemon_does_not_acknowledge_is_queued_and_carried
     assert reason["evidence"]["asked_at"] < reason["observed_at"]
 
 
+def test_a_kill_goes_on_directly_after_a_stopped_daemons_silence_and_one_re_arm_ends_both_kills(play: Play) -> None:
+    for venue in play.venues:
+        play.rest(venue, 3)
+    assert play.daemon is not None
+    os.kill(play.daemon.pid, signal.SIGSTOP)
+    try:
+        fire = play.command("fire", "--reason", "runaway quoter", "--direct-after", "1.2s", "--json", within_s=40.0)
+        assert {account["verdict"] for account in fire.json["accounts"].values()} == {"CONFIRMED"}
+        assert fire.exit_code == 0 and play.open_orders() == 0
+        assert "no acknowledgement within 1.2 s: going on without the daemon, as --direct" in fire.err
+        assert "the request stays queued" in fire.err
+    finally:
+        os.kill(play.daemon.pid, signal.SIGCONT)
+    play.wait_for(lambda s: s["state"] == "TRIPPED", 15.0)
+    play.until(lambda: len(play.status()["why"]) == 2)  # the queued request, and the latch
+    texts = {reason["text"].partition(" (asked")[0] for reason in play.status()["why"]}
+    assert texts == {"runaway quoter", "direct: runaway quoter"}
+    assert play.command("rearm", "--reason", "looked").exit_code == 0
+    assert play.status()["state"] == "ARMED"
+
+
 def test_ignored_messages_and_then_the_missing_daemon_are_named_with_the_next_step(play: Play) -> None:
     assert play.command("beat", "alife").exit_code == 1
     shown = play.command("status")
@@ -46,7 +68,8 @@ def test_ignored_messages_and_then_the_missing_daemon_are_named_with_the_next_st
     for words in (("status",), ("fire", "--reason", "x")):
         done = play.command(*words)
         assert done.exit_code == 69
-        assert "no daemon runs: nothing is watched" in done.err and "kill-switch fire --direct" in done.err
+        assert "no daemon runs: nothing is watched" in done.err
+        assert f"kill-switch fire -c {play.config} --direct" in done.err
         assert "runbook: the-daemon-is-dead" in done.err
 
 

@@ -22,6 +22,7 @@ import anyio
 
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import LaneState, Phase, Verdict
+from kill_switch.core.sweep_state import UNREAD_NS
 from kill_switch.journal import journal
 
 from .catalog import FAULTS, Fault
@@ -195,12 +196,22 @@ class _Script:
         pace = self._product.pace
         return pace.list_lag_s + 2 * pace.read_gap_s if pace.list_lag_s else 0.0
 
+    @property
+    def _room_s(self) -> float:
+        """Seconds from the reason by which reads have room again, where lists lag.
+
+        There a proof, or first reads that fail for `UNREAD_NS`, may use up the part of the limit that reads have. The
+        earliest of them leave the limit's window by its end; the last that never wait have left by `UNREAD_NS`.
+        """
+        return self._product.window_s + UNREAD_NS / 1e9 if self._product.pace.list_lag_s else 0.0
+
     async def _judge(self) -> str:
         product = self._product
         since = self._on if self._moment == "after" else self._fired
         spoken_s = product.pace.residue_after_s + SPOKEN_WITHIN_S + (self._blind_s if self._moment == "after" else 0)
         if self._fault.proven_within_s:  # said or not, it is to be proven while the fault lasts
-            cleared = await self._settled(since.own_s + self._fault.proven_within_s + self._lag_s, until_residue=False)
+            within_s = max(self._fault.proven_within_s, self._room_s) + self._lag_s
+            cleared = await self._settled(since.own_s + within_s, until_residue=False)
             if not cleared:
                 raise Failed(f"{product.phase('victim')} after {self._passed_s(since):.1f} s of late answers")
         else:
@@ -228,10 +239,10 @@ class _Script:
         self._product.names.trouble = ""
         await self._link.do("off")
         healed = self._link.now()
-        cleared = await self._settled(healed.own_s + HEALED_WITHIN_S + self._lag_s, until_residue=False)
+        within_s = max(HEALED_WITHIN_S, since.own_s + self._room_s - healed.own_s) + self._lag_s
+        cleared = await self._settled(healed.own_s + within_s, until_residue=False)
         if not cleared:
             left = await self._link.book()
-            within_s = HEALED_WITHIN_S + self._lag_s
             raise Failed(f"{what}; then {product.phase('victim')}, {left} left, {within_s:g} s after the fault")
         self._check_verdict()
         return f"{what}, then cleared {cleared.wall_s - healed.wall_s:.1f} s"

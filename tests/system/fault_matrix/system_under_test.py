@@ -46,6 +46,8 @@ class Product:
         adapters = wiring.build_adapters(self.config)
         paces = {name: hurried(adapter.TIMING) for name, adapter in adapters.items()}
         self.pace: SweepTiming = paces["victim"]
+        pools = [count.pool for count in adapters["victim"].budget.counts.values()]
+        self.window_s = max((pool.window_s for pool in pools), default=0.0)  # of the victim's limits
         self.reports = ReportBuilder(int(self.config.daemon.budget_s * 1e6))
         self.journal = journal.Journal(self.config.daemon.state_dir, self.config.daemon.runtime_dir)
         self.journal.deliver_to(self.reports.take)

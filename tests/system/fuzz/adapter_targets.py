@@ -204,13 +204,13 @@ class VenueTarget(Target):
             adapter.handle(Replied(call.tag, 200, {}, orjson.dumps(body)), settled)
         for message in stand.login:
             adapter.handle(Received(1, orjson.dumps(message)), settled)
-        first = ""
-        for output in adapter.handle(Opened(Route.HTTP, 0), settled):
-            if isinstance(output, Call):
-                first = first or output.request.target
-                ids = stand.ids if output.request.target == first else ()
+        outputs = [*adapter.handle(Opened(Route.HTTP, 0), settled)]
+        while calls := [output for output in outputs if isinstance(output, Call)]:
+            outputs = []
+            for call in calls:  # the lists come first, or follow the answers to the probes
+                ids = stand.ids if call.request.target == calls[0].request.target else ()
                 body = orjson.dumps(stand.listed(*ids, status=stand.live[0]))
-                adapter.handle(Replied(output.tag, 200, {}, body), settled)
+                outputs += adapter.handle(Replied(call.tag, 200, {}, body), settled)
         return adapter
 
     def _granted(self, adapter: Adapter, now: Instant) -> list[tuple[Call, object]]:

@@ -155,7 +155,7 @@ def _signed(data: bytes) -> bool:
 
 
 class ControlTarget(Target):
-    """A line gets one answer, in JSON; only a `fire` with a reason trips, and nothing shows a secret."""
+    """A line gets one answer, in JSON; only a `fire` trips, and states a reason, and nothing shows a secret."""
 
     NAME = "control"
 
@@ -192,6 +192,7 @@ class ControlTarget(Target):
             {"cmd": "fire", "reason": "desk on fire", "wait_s": 10},
             {"cmd": "fire", "reason": "x", "scope": ["a"], "wait_s": 0.5},
             {"cmd": "fire", "reason": "x", "dry_run": True},
+            {"cmd": "fire"},
             {"cmd": "rearm", "reason": "all well", "scope": ["a", "b"], "force": True},
             {"cmd": "rearm", "reason": "all well"},
             {"cmd": "drill", "scope": []},
@@ -218,7 +219,7 @@ class ControlTarget(Target):
         if tripped - before:
             request = server._request(data)
             must(request.get("cmd") == "fire" and not request.get("dry_run"), "tripped by what is no fire")
-            must(request["reason"].strip(), "tripped without a reason")
+            must(all(each["text"].strip() for each in told.get("reasons", ())), "tripped without a reason")
         if tripped:
             self._loop.run_until_complete(self._rearm())
             must(not office.dispatcher.state.tripped, "a re-arm that does not help")

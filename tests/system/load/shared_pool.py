@@ -30,6 +30,7 @@ USDM, COINM = VENUES
 POOL = 2400  # units that an address may use in a minute
 BOT_PER_S = 20  # units: half of the pool
 MINUTE_S = 60.0
+READY_WITHIN_S = 60.0  # a busy machine takes long to load a process
 GONE_WITHIN_S = 40.0  # a strike leaves at least every 30 s
 CLEAR_WITHIN_S = 120.0  # lists may lag by 20 s, and each clean read may wait for room
 
@@ -50,7 +51,8 @@ def run(minutes: float, symbols: int, wait_s: float) -> list[str]:
         stage.admin("POST", "/faults", venue=COINM, fault="accept_but_keep")
         stage.admin("DELETE", "/requests")
         began_ns = time.monotonic_ns()
-        stage.start_daemon()
+        stage.start_daemon(wait=False)
+        stage.wait_for(lambda s: all(account["ready"] for account in s["accounts"].values()), READY_WITHIN_S)
         ready_s = (time.monotonic_ns() - began_ns) / 1e9
         stage.ask(cmd="fire", reason="the shared pool")
         lines = _watch(stage, began_ns, minutes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -607,8 +608,32 @@ def test_all_kills_are_listed_with_their_state_and_their_person(config: Path, fi
     ]
     assert kills[0]["still_tripped"] == ["a"]
     rows = invoke("report", "--list", "-c", config).stdout.splitlines()
-    assert [row.split()[0] for row in rows] == ["kill", "k0-1", "k1-1", "k2-1"]
+    assert [row.split()[0] for row in rows[:4]] == ["kill", "k0-1", "k1-1", "k2-1"]
     assert json.loads(invoke("report", "--list", "--since", "2h", "-c", config, "--json").stdout)["kills"] == []
+
+
+def test_a_list_has_the_problems_that_the_daemon_knows_of_its_latest_kill(
+    config: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = {"text": "what was done is not on record: it was cut", "do": "put the file back", "note": True}
+    latest = find_report.find(config, "last")
+    monkeypatch.setattr(client, "send_request", lambda *words, **more: {**latest, "problems": [lost]})
+    done = invoke("report", "--list", "-c", config)
+    assert (done.exit_code, done.stderr) == (0, f"kill-switch: {lost['text']}\n  {lost['do']}\n")
+    monkeypatch.setattr(
+        client, "send_request", lambda *words, **more: {**latest, "problems": [{**lost, "note": False}]}
+    )
+    assert invoke("report", "--list", "-c", config).exit_code == 1
+
+
+def test_a_journal_of_which_nothing_is_shown_says_why(config: Path, files: list[Path]) -> None:
+    done = invoke("journal", "--account", "nobody", "-c", config)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert re.search(r"journal\.jsonl: none of its \d+ records is selected\n$", done.stderr)
+    for file in files[0].parent.glob("journal*.jsonl"):
+        file.unlink()
+    done = invoke("journal", "-n", "3", "--json", "-c", config)
+    assert (done.exit_code, done.stdout) == (0, "") and done.stderr.endswith("journal.jsonl: there is no record\n")
 
 
 def test_a_list_without_a_kill_says_so(config: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from kill_switch.cli import kill_verb, main
+from kill_switch.cli import direct_fire, kill_verb, main, operator_commands
 from kill_switch.config import defaults
 from kill_switch.control import paths
 from tests.harness.fake_daemon import answering
@@ -211,3 +215,93 @@ def test_a_socket_that_a_user_may_not_use_names_the_keys_of_a_daemon_of_ones_own
         os.seteuid(0)
     assert done.exit_code == 77
     assert "state_dir" in done.stderr and "runtime_dir" in done.stderr
+
+
+# ── a kill that goes on without the daemon ────────────────────────────────────────────────────────────────────────────
+
+
+Direct = list[tuple[str, list[str], float, bool]]  # reason, scope, wait, dry run
+
+
+@pytest.fixture
+def direct(monkeypatch: pytest.MonkeyPatch) -> Direct:
+    """Record each direct kill instead of carrying it out."""
+    kills: Direct = []
+
+    def fire_directly(
+        path: Path | None, reason: str, scope: Sequence[str], wait_s: float, dry_run: bool
+    ) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        kills.append((reason, list(scope), wait_s, dry_run))
+        return CLEAR, {}
+
+    monkeypatch.setattr(direct_fire, "fire_directly", fire_directly)
+    return kills
+
+
+@contextmanager
+def silent(path: Path, *, acknowledges: bool = False) -> Iterator[list[bytes]]:
+    """Listen on a control socket and answer no request, at most acknowledge it; give the requests that came."""
+    requests: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen(8)
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = sock.accept()
+                    held.append(connection)
+                    requests.append(connection.recv(1 << 16))
+                    if acknowledges and requests[-1]:  # else the connection only looked whether one listens
+                        connection.sendall(b'{"acknowledged": "k1"}\n')
+
+        held: list[socket.socket] = []
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield requests
+        sock.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in held:
+            connection.close()
+
+
+def test_a_kill_that_is_not_acknowledged_in_time_goes_on_directly_and_says_so(
+    config: Path, tmp_path: Path, direct: Direct
+) -> None:
+    words = ("kill", "-c", config, "--direct-after", "0.2s", "--reason", "gone", "--json")
+    with silent(tmp_path / "run" / paths.CONTROL_SOCKET) as requests:
+        done = invoke(*words)
+        while not any(requests):  # of the probe that looks whether a daemon listens, and of the kill
+            time.sleep(0.01)
+    assert (done.exit_code, json.loads(done.stdout)) == (0, CLEAR)
+    assert direct == [("gone", [], 10.0, False)]
+    assert done.stderr.count("killing all accounts, 2: mm1, rx1") == 1
+    assert "no acknowledgement within 0.2 s" in done.stderr
+    assert "going on without the daemon, as --direct" in done.stderr and "stays queued" in done.stderr
+
+
+def test_a_kill_without_a_daemon_goes_on_directly_at_once(config: Path, direct: Direct) -> None:
+    done = invoke("fire", "-c", config, "--direct-after", "0", "--json")
+    assert (done.exit_code, direct) == (0, [("", [], 10.0, False)])
+    assert "no daemon answers" in done.stderr and "going on without the daemon" in done.stderr
+    assert done.stderr.count("killing all accounts, 2: mm1, rx1") == 1
+    assert "queued" not in done.stderr  # because the request reached no daemon
+
+
+def test_a_kill_that_was_acknowledged_or_refused_never_goes_on_directly(
+    config: Path, tmp_path: Path, direct: Direct, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("fire", "-c", config, "--direct-after", "0.2s", "--json")
+    done, said = asked(tmp_path, *words, answer={"error": "scope: no such account"})
+    assert (done.exit_code, len(said), direct) == (1, 1, [])
+    monkeypatch.setattr(operator_commands, "ANSWERED_WITHIN_S", 0.5)
+    (tmp_path / "run" / paths.CONTROL_SOCKET).unlink()
+    with silent(tmp_path / "run" / paths.CONTROL_SOCKET, acknowledges=True):
+        assert invoke(*words, "--wait", "0").exit_code == 69
+    assert direct == []
+
+
+def test_the_line_after_wrong_usage_keeps_the_direct_after(config: Path, direct: Direct) -> None:
+    done = invoke("kill", "mm1", "-c", config, "--direct-after", "3s")
+    assert done.exit_code == 2 and not direct
+    assert f"kill-switch kill -c {config} --direct-after 3s --scope mm1" in done.stderr

@@ -88,6 +88,17 @@ def test_a_daemon_that_hangs_and_one_that_is_dead_have_their_own_next_step_and_p
     assert "systemctl start kill-switch" in dead and dead.endswith("runbook: the-daemon-is-dead")
 
 
+def test_where_systemd_does_not_run_the_daemon_no_step_names_it(host: Path) -> None:
+    assert found(host, FILE).is_service
+    (host / "other.toml").write_text(FILE)
+    facts = next_steps.look(host / "other.toml", {}, host)
+    hangs, dead = (next_steps.describe(kind("x"), facts) for kind in (Unresponsive, Unreachable))
+    assert "then: end its process with kill -KILL, then kill-switch run\n" in hangs
+    assert "then: kill-switch run\n" in dead and "systemctl" not in hangs + dead
+    (host / "run/systemd/system").rmdir()
+    assert not found(host, FILE).is_service
+
+
 class Systemd:
     """Answer the commands of `last_resort` as systemd would for a unit that has ended so."""
 

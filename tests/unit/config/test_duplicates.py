@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.config.loader import load, rescue
+from kill_switch.config.loader import load
+from kill_switch.config.rescue import rescue
 from kill_switch.core.identity import Login
 from kill_switch.errors import ConfigError
 

@@ -11,6 +11,7 @@ import pytest
 from kill_switch.config import loader, toml_lines
 from kill_switch.config.diff import diff_configs
 from kill_switch.config.in_force import in_force
+from kill_switch.config.rescue import rescue
 from kill_switch.control import paths
 from kill_switch.errors import ConfigError
 
@@ -130,7 +131,7 @@ def test_a_pipe_in_the_place_of_an_included_file_is_an_error_and_does_not_block(
 def test_a_direct_kill_uses_all_usable_files_and_names_the_others(tmp_path: Path) -> None:
     path = write(tmp_path, MAIN + account("z"), a=account("a", "OTHER"), c=account("z", "OTHER"))
     (tmp_path / "accounts.d" / "b.toml").mkdir()
-    rescued = loader.rescue(path, environ=ENVIRON)
+    rescued = rescue(path, environ=ENVIRON)
     assert list(rescued.config.accounts) == ["z", "a"]
     assert list(rescued.unread) == [f"{tmp_path}/accounts.d/b.toml", f"[accounts.z] of {tmp_path}/accounts.d/c.toml"]
 
@@ -150,7 +151,7 @@ def test_an_account_has_its_venues_defaults_and_its_own_keys_go_before_them(tmp_
     bare = '[accounts.a]\nvenue = "oxfun"\napi_key = { env = "KEY" }\n'
     config = load(write(tmp_path, MAIN + defaults + bare + account("b", "OTHER", "max_connections = 5")))
     assert [each.options.max_connections for each in config.accounts.values()] == [9, 5]
-    rescued = loader.rescue(tmp_path / "config.toml", environ=ENVIRON).config
+    rescued = rescue(tmp_path / "config.toml", environ=ENVIRON).config
     assert [each.options.max_connections for each in rescued.accounts.values()] == [9, 5]
 
 
@@ -167,6 +168,16 @@ def test_defaults_of_no_venue_or_with_a_venue_in_them_are_problems(tmp_path: Pat
     path = write(tmp_path, '[defaults.oxfan]\n[defaults.roxom]\nvenue = "oxfun"\n' + account("a"))
     assert refused(path)[0].startswith(f'{path}:1: defaults.oxfan: no venue; did you mean "oxfun"?')
     assert refused(path)[1].startswith(f"{path}:3: defaults.roxom.venue: the venue is the table's name")
+
+
+def test_the_defaults_of_a_ccxt_venue_are_known_and_one_that_is_not_offered_has_the_reason(tmp_path: Path) -> None:
+    keys = 'api_key = { env = "KEY" }\napi_secret = { env = "SECRET" }\n'
+    venue = '[defaults."ccxt:bybit"]\ntags = ["desk:mm"]\n[accounts.a]\nvenue = "ccxt:bybit"\n'
+    assert load(write(tmp_path, MAIN + venue + keys)).accounts["a"].tags == ("desk:mm",)
+    (problem,) = refused(write(tmp_path, MAIN + '[defaults."ccxt:okx"]\ntags = ["x"]\n' + account("a")))
+    assert '"ccxt:okx" is not offered; ' in problem and "did you mean" not in problem
+    (problem,) = refused(write(tmp_path, MAIN + '[defaults."ccxt:bybot"]\ntags = ["x"]\n' + account("a")))
+    assert 'no venue; did you mean "ccxt:bybit"?' in problem and "oxfun" not in problem
 
 
 # ── lines ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

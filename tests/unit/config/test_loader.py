@@ -36,6 +36,7 @@ from kill_switch.config.schema import (
     PingConfig,
     RearmConfig,
     ScheduleConfig,
+    SilenceConfig,
 )
 from kill_switch.core.domain import Instant, Route
 from kill_switch.errors import ConfigError
@@ -49,7 +50,7 @@ SECRET = "sEcReT-0123456789-aBcDeF"
 ENVIRON = {"KEY": SECRET, "SECRET": SECRET + "2", "BAD": f"bad-{SECRET}"}
 DURATION = 'expected a duration with its unit, such as "250ms", "3s", "5m" or "1h"'
 SOURCE = 'expected { credential = "NAME" }, { file = "/PATH" } or { env = "NAME" }'
-OXFUN_KEYS = "venue, tags, api_key, api_secret, environment, ws_url, rest_url, ca_file, max_connections"
+OXFUN_KEYS = "venue, tags, api_key, api_secret, ws_url, environment, rest_url, ca_file, max_connections"
 NAME = 'expected letters, digits, ".", "_" and "-", a letter or digit first, 64 at most'
 
 
@@ -615,7 +616,7 @@ def test_a_byte_order_mark_is_not_in_the_way(tmp_path: Path) -> None:
         (
             RX1 + 'auth = "api-key"',
             [
-                "accounts.rx1.private_key: unknown key; known keys: venue, tags, api_key, environment, ws_url, "
+                "accounts.rx1.private_key: unknown key; known keys: venue, tags, api_key, ws_url, environment, "
                 "rest_url, ca_file, max_connections, auth, types, depth, burst, share, cold, note"
             ],
         ),
@@ -978,6 +979,7 @@ def test_the_example_names_every_key_that_there_is() -> None:
         "intake": IntakeConfig,
         "drill": DrillConfig,
         "rearm": RearmConfig,
+        "silence": SilenceConfig,
         "hooks": HooksConfig,
         "notify": NotifyConfig,
         "ping": PingConfig,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kill_switch.config import loader
-from kill_switch.config.loader import RescuedConfig, rescue
+from kill_switch.config.rescue import NOWHERE, RescuedConfig, rescue
 from kill_switch.errors import ConfigError
 
 ENVIRON = {"KEY": "key-of-the-account", "SECRET": "secret-of-the-account"}
@@ -73,7 +73,7 @@ def test_a_problem_outside_of_the_accounts_affects_no_account(wrong: str, tmp_pa
 
 def test_directories_of_a_table_that_is_none_are_not_guessed(tmp_path: Path) -> None:
     daemon = read(tmp_path, "daemon = 5\n" + account("a")).config.daemon
-    assert daemon.state_dir == daemon.runtime_dir == loader.NOWHERE
+    assert daemon.state_dir == daemon.runtime_dir == NOWHERE
 
 
 def test_a_directory_that_is_wrong_is_not_guessed(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.config.loader import load, rescue
+from kill_switch.config.loader import load
 from kill_switch.config.messages import InvalidValue
+from kill_switch.config.rescue import rescue
 from kill_switch.config.secrets import LIMIT, WHERE, Secrets, refuse_exposed, refuse_unlikely, resolve
 from kill_switch.errors import ConfigError
 

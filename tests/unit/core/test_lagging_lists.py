@@ -53,6 +53,15 @@ def test_clean_reads_prove_an_account_clear_once_they_span_the_time_by_which_its
     assert book >> read(2452, asked=2450) << SweepAction.CLEAR
 
 
+def test_clean_reads_keep_the_venues_gap_where_its_lists_lag_by_less(play: Theatre) -> None:
+    book = play.sweep(begun(replace(LAGS, read_gap_s=1.2, list_lag_s=0.6)))
+    assert book >> read(201, asked=200)
+    assert book.state.due_ns == ns(1401)
+    assert book >> read(1300, asked=1299)  # over a second later, and past the lag
+    assert book.state.phase is Phase.CONFIRMING and book.state.due_ns == ns(1400)
+    assert book >> read(1401, asked=1400) << SweepAction.CLEAR
+
+
 def test_a_list_that_still_shows_an_order_has_it_struck_again_and_the_span_begins_anew(play: Theatre) -> None:
     book = play.sweep(after(begun(), read(200), read(1000)))
     assert book >> read(1500, live=1) << SweepAction.STRIKE
@@ -127,7 +136,7 @@ def test_an_account_that_waits_for_its_lists_says_so() -> None:
 def test_only_the_lag_is_waited_for_from_a_clean_read_behind_the_last_strike_until_the_proof() -> None:
     struck, clean = begun(), after(begun(), read(200))
     assert not list_lag.waits_for_lag(struck) and list_lag.proof_in_s(struck, ns(300)) == 3
-    assert list_lag.waits_for_lag(clean) and list_lag.proof_in_s(clean, ns(1200)) == 2
+    assert list_lag.proof_in_s(clean, ns(1200)) == 2
     assert list_lag.proof_in_s(clean, ns(5000)) == 1  # reads that were late go on
     left = after(clean, read(500, live=1))
     assert not list_lag.waits_for_lag(left) and list_lag.proof_in_s(left, ns(600)) == 3
@@ -135,6 +144,14 @@ def test_only_the_lag_is_waited_for_from_a_clean_read_behind_the_last_strike_unt
     assert not list_lag.waits_for_lag(proven) and list_lag.proof_in_s(proven, ns(2600)) is None
     without = after(begun(TIMING), read(200))
     assert not list_lag.waits_for_lag(without) and list_lag.proof_in_s(without, ns(300)) is None
+
+
+def test_a_stop_waits_for_an_unknown_order_for_as_long_as_it_shows_the_likeliest() -> None:
+    state = begun(replace(LAGS, read_gap_s=2.5, list_lag_s=20.0, residue_after_s=45.0))
+    for at_ms, waits in ((250, False), (1260, False), (2270, False), (3280, True)):
+        state = after(state, read(at_ms))
+        assert list_lag.waits_for_lag(state) is waits
+    assert not list_lag.waits_for_lag(after(state, read(5000, live=1)))
 
 
 def test_a_deadline_within_the_lag_is_refused() -> None:

@@ -84,6 +84,14 @@ WHOLE: Mapping[str, dict[str, Any]] = {
     "heartbeat": {"trigger": "beat", "watched": True, "why": "beat"},
     "schedule": {"trigger": "friday", "text": "now", "fired": [1]},
     "stamps": {"trigger": "beat", "floor": 0, "senders": {"bot": [1, 2, 3, 4, "boot"]}},
+    "silence-approved": {
+        "trigger": "beat", "uid": 1, "user": "ada", "text": "an update", "for_ns": 9, "approvals": 1, "needed": 2,
+    },
+    "silence": {
+        "trigger": "beat", "people": ["ada"], "text": "an update", "since_wall_ns": 1, "since_mono_ns": 2, "boot": "b",
+        "for_ns": 9, "ended_wall_ns": 0, "ended": "",
+    },
+    "held": {"trigger": "beat", "text": "late", "accounts": ["a"]},
     "drill": {
         "at": "2026-01-01T00:00:00Z", "by": "operator", "uid": 1, "user": "ada", "ok": True, "budget_us": 9,
         "answered_us": 5, "within_budget": True,

@@ -7,10 +7,18 @@ from typing import Any
 
 import pytest
 
+from kill_switch.core import outcome
 from kill_switch.core.domain import Phase, Verdict
 from kill_switch.core.wholeness import is_whole
 from kill_switch.health import problems
-from kill_switch.health.problems import AccountFacts, IgnoredFacts, Rank, StatusProblem, TriggerFacts
+from kill_switch.health.problems import (
+    AccountFacts,
+    IgnoredFacts,
+    PendingSilenceFacts,
+    Rank,
+    StatusProblem,
+    TriggerFacts,
+)
 
 PAGES = Path(__file__).parents[3] / "docs"
 COMMAND = problems.make_command(Path("/etc/kill-switch/config.toml"))
@@ -97,9 +105,28 @@ def test_a_blind_trigger_says_whether_its_blindness_kills_and_how_to_kill_by_han
     assert fires.text.endswith("its accounts are killed for that") and "--scope" not in fires.do
 
 
-def test_a_silenced_trigger_and_a_bot_that_is_awaited_since_the_re_arm_are_named() -> None:
-    (silenced,) = of_trigger("silenced")
-    assert silenced.trigger == "alive" and silenced.do == "kill-switch silence --list"
+@pytest.mark.parametrize("state", ["silenced", "tripped"])
+def test_a_silenced_trigger_has_its_end_and_the_command_that_ends_it_also_while_it_is_tripped(state: str) -> None:
+    (found,) = of_trigger(state, silence="for another 30 min, by ann: deploy", silent_until="2026-01-02T12:00:01Z")
+    assert found.trigger == "alive" and found.do == "kill-switch silence alive --end"
+    assert found.text.startswith("silenced ") and found.text.endswith(": it fires nothing until then")
+    assert (found.at, found.page, found.rank) == ("2026-01-02T12:00:01Z", "guides/silence", Rank.NOT_WATCHED)
+
+
+@pytest.mark.parametrize(
+    ("for_ns", "words"), [(1800 * 10**9, "30m"), (7200 * 10**9, "2h"), (90_500_000_000, "90500ms")]
+)
+def test_a_silence_that_waits_for_another_person_names_the_person_the_work_and_the_command(
+    for_ns: int, words: str
+) -> None:
+    asked = PendingSilenceFacts("alive", "ann", "deploy", "30 min", for_ns, "2026-01-02T12:00:01Z")
+    found = problems.pending_silence_problem(asked, 1, 2, COMMAND)
+    assert found.text == "ann has asked to silence it for 30 min (deploy): 1 of 2 people; it fires as before"
+    assert found.do == f"another person than ann types kill-switch silence alive --for {words} --reason …"
+    assert (found.trigger, found.at, found.rank) == ("alive", "2026-01-02T12:00:01Z", Rank.WAITS_FOR_A_PERSON)
+
+
+def test_a_bot_that_is_awaited_since_the_re_arm_is_named() -> None:
     (waits,) = of_trigger("waiting", is_unwatched_since_rearm=True)
     assert waits.text == "no beat has come since the re-arm: a bot that is dead now is not noticed"
     assert waits.do.endswith("kill-switch beat alive")
@@ -152,6 +179,16 @@ def test_a_line_of_another_part_becomes_a_problem_of_its_account_or_its_part(
     assert found.do
 
 
+def test_a_journal_that_was_taken_away_is_put_back_and_a_disk_that_refuses_is_mended_before_a_restart() -> None:
+    cut = problems.journal_problem(f"journal /j was cut {outcome.DISPLACED}: nothing is on record")
+    assert cut.text.endswith("the next start is tripped, and cancels every order")
+    assert cut.do.startswith("put the file back") and "df" not in cut.do
+    assert cut.page == "runbook/the-journal-is-broken"
+    for trouble in ("journal /j: no space left for a whole record", "journal /j: Read-only file system", "/j: hangs"):
+        refused = problems.journal_problem(trouble)
+        assert "do not restart the daemon before" in refused.do and refused.page == "runbook/the-disk-is-full"
+
+
 def test_the_worst_comes_first_and_every_page_that_is_named_is_there() -> None:
     found = [
         *of_trigger("blind"),
@@ -160,7 +197,6 @@ def test_the_worst_comes_first_and_every_page_that_is_named_is_there() -> None:
         *of_account(phase=Phase.RESIDUE),
         *of_trigger("waiting", is_unwatched_since_rearm=True),
         problems.journal_problem("no space left on device"),
-        problems.journal_problem("journal: line 7 is broken"),
         *(problems.part_problem(part, (), COMMAND) for part in (*problems.PARTS, "other")),
     ]
     ordered = problems.in_order(found)

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from kill_switch.journal.kill_report import ReportBuilder
-from kill_switch.terminal import report_views
+from kill_switch.terminal import record_views, report_views
 from kill_switch.terminal.report_views import print_report, report_view
 from tests.harness.core_playbook import Run, answered, armed, asked, due, read, reported
 
@@ -134,3 +134,35 @@ def test_the_report_names_cancelled_orders_and_a_claim_that_differs() -> None:
 
 def test_the_number_of_cancelled_orders_is_unknown_without_a_record_of_them() -> None:
     assert " – " in lines()[-1]
+
+
+def kill(number: int, **more: Any) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "id": f"k{number}-1795957704",
+        "fired_at": "2026-01-02T12:00:01Z",
+        "rearmed_at": "2026-01-02T12:07:00Z",
+    }
+    made |= {"by": {"user": "ann", "trigger": "operator"}, "accounts": ["mm1"], "state": "RESIDUE", "left": 3}
+    return made | {"still_tripped": [], "trigger": "alive", "text": "no heartbeat for 3.000 s", "reasons": 2} | more
+
+
+def listed(kills: list[dict[str, Any]], width: int) -> list[str]:
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(record_views.KillsView(kills))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [40, 80, 100, 200])
+def test_a_list_of_kills_keeps_every_id_state_and_reason_whole_on_any_terminal(width: int) -> None:
+    later = kill(2, rearmed_at="2026-01-04T09:00:00Z", by={"user": "", "trigger": "quoter-alive-frankfurt"})
+    lines = listed([kill(1), later, kill(3, rearmed_at=None)], width)
+    text = " ".join(" ".join(lines).split())
+    assert all(f"k{number}-1795957704" in text for number in (1, 2, 3))
+    assert text.count("RESIDUE") == 3 and text.count("alive: no heartbeat for 3.000 s (+1)") == 3
+    assert all(len(line) <= width for line in lines)
+    if width > 40:
+        assert "2026-01-04 09:00:00" in text and " 12:07:00" in text
+
+
+def test_no_kill_is_said() -> None:
+    assert listed([], 80) == ["there is no kill on record"]

@@ -54,6 +54,16 @@ def seen(answer: dict[str, Any], width: int = 80, height: int | None = None) -> 
     return drawn(StatusView(answer, height, NOW), width)
 
 
+def test_each_command_that_the_view_names_carries_the_readers_configuration() -> None:
+    many = {f"mm{number}": account("CLEAR") for number in range(9)}
+    triggers = {f"t{number}": {"kind": "pnl", "state": "blind", "detail": "x"} for number in range(9)}
+    why = [{"trigger": "t", "text": "x", "observed_at": "2026-01-02T12:00:00Z"}] * 9
+    answer = status("TRIPPED", accounts=many, triggers=triggers, why=why)
+    view = StatusView(answer, 20, NOW, with_config=lambda text: re.sub(r"(kill-switch [a-z]+)", r"\1 -c F", text))
+    commands = re.findall(r"kill-switch [a-z]+( -c F)?", " ".join(drawn(view, 120)))
+    assert len(commands) >= 5 and set(commands) == {" -c F"}
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 @pytest.mark.parametrize("state", ["ARMED", "FIRING", "TRIPPED"])
 def test_the_status_begins_with_the_state_and_ends_with_the_next_command(state: str, width: int) -> None:

@@ -387,3 +387,32 @@ async def test_the_environments_proxies_are_not_used(
     async with running() as group:
         make(server, ear, group, ca_file).call(get("1"))
         assert isinstance(await ear.end("1"), Replied)
+
+
+async def test_a_read_whose_time_is_over_as_another_takes_its_place_does_not_end_the_other(
+    certificates: Certificates, ear: RecordingListener
+) -> None:
+    async with running() as group, Server(certificates.good) as server:
+        route = make(server, ear, group, certificates.ca_file)
+        route.most_reads = lambda: 1
+        old, began = asyncio.timeout(0.05), asyncio.Event()
+
+        async def hold() -> None:
+            async with old, route._held_by(get("1"), old):
+                began.set()
+                await anyio.sleep_forever()
+
+        async def follow() -> bool:
+            async with asyncio.timeout(5) as new, route._held_by(get("2"), new):
+                return old.expired()
+
+        first = asyncio.create_task(hold())
+        await began.wait()
+        loop, followed = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+        # both timers end in one turn of the loop: the second read begins before the first has heard of its end
+        loop.call_at(loop.time(), lambda: followed.set_result(asyncio.create_task(follow())))
+        old.reschedule(loop.time())
+        time.sleep(0.02)  # noqa: ASYNC251 - so that both are due
+        assert await (await followed)
+        with pytest.raises(OSError, match=fresh.TOO_MANY_READS):
+            await first

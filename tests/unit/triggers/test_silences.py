@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from kill_switch.journal.records import SilenceRecord
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.schedule import ScheduleTrigger
 from kill_switch.triggers.silences import APPROVE_WITHIN_NS, PendingSilence, Person, Silence, Silences, describe_span
+from kill_switch.venues.messages import Transferred
 from tests.harness.supervised_triggers import LINK, PNL, RATE, Watched, living, place, watching
 from tests.harness.trigger_run import watch
 from tests.harness.virtual_time import START, running
@@ -186,7 +188,7 @@ async def test_a_heartbeat_that_stops_in_a_silence_fires_when_it_ends(tmp_path: 
         assert life.tripped() == ()
         state, detail = life.watch.states()["beat"]
         assert state is TriggerState.SILENCED
-        assert detail.startswith("for another 0 s, by ann: deploy; it would have fired: no heartbeat for 3.000 s")
+        assert detail.startswith("for another 1 s, by ann: deploy; it would have fired: no heartbeat for 3.000 s")
         await life.until(61.2)
         assert life.tripped() == ("a",)
 
@@ -332,3 +334,28 @@ async def test_a_silenced_trigger_counts_in_the_gate_of_a_rearm(tmp_path: Path) 
         await watched.samples((450, 450), (450, 450))
         (why,) = watched.watch.rearm_blockers({"a", "b"}, force=True)
         assert "it would fire again as long as equity is not above the floor" in why
+
+
+async def test_a_flag_that_has_the_name_of_a_silenced_trigger_fires_when_the_daemon_starts(tmp_path: Path) -> None:
+    async with living(tmp_path, BEAT) as life:
+        silence(life, "beat", 600)
+        left = life.entries
+    flag = tmp_path / "STOP"
+    flag.touch()
+    async with watching(
+        tmp_path, f'[triggers.beat]\nkind = "flag"\npath = "{flag}"\naccounts = ["a"]\n', left
+    ) as watched:
+        await anyio.sleep(0.5)  # no look has come yet, which ends the silence of a trigger that is a flag now
+        assert watched.tripped() == ("a",)
+
+
+async def test_a_loss_that_a_transfer_has_explained_since_fires_nothing_when_the_silence_ends(tmp_path: Path) -> None:
+    async with watching(tmp_path, PNL.format(on_blind="alarm")) as watched:
+        await watched.samples((500, 500), (500, 500), (500, 500))
+        silence(watched, "daily-loss", 21)
+        await watched.samples((350, 500), (350, 500), (350, 500), (350, 500))
+        watched.watch.on_fact("a", Transferred("OX", Decimal(-150)))
+        await anyio.sleep(0.5)
+        assert watched.tripped() == ()
+        await watched.samples((350, 500), (350, 500))
+        assert watched.tripped() == ()

@@ -168,7 +168,13 @@ GEMINI = IdProfile(
             (
                 Cancel(
                     private("POST", "v1/order/cancel/all"),
-                    Proof(("result",), str, good=("ok",), ids_at=("details", "cancelledOrders")),
+                    Proof(
+                        ("result",),
+                        str,
+                        good=("ok",),
+                        ids_at=("details", "cancelledOrders"),
+                        rejects_at=("details", "cancelRejects"),
+                    ),
                 ),
             ),
             (Listing("open", private("POST", "v1/orders"), (), id=("order_id",), status=("type",)),),

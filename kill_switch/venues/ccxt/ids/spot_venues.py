@@ -116,34 +116,6 @@ POLONIEX = IdProfile(
 )
 
 
-BTCMARKETS = IdProfile(
-    id="btcmarkets",
-    venue="BTC Markets",
-    secrets=KEY_AND_SECRET,
-    products={
-        "spot": Part(
-            "api.btcmarkets.net",
-            "/v3/",
-            (Cancel(private("DELETE", "orders"), Proof((), list, ids_at=(), id=("orderId",))),),
-            (
-                Listing(
-                    "open",
-                    private("GET", "orders", status="open", limit=200),
-                    (),
-                    id=("orderId",),
-                    symbol=("marketId",),
-                    full=200,
-                ),
-            ),
-        )
-    },
-    pool=Pool(REQUESTS, 30, window_s=10.0),
-    clock_window_s=30.0,
-    covered="orders of every market, stops and take-profits too",
-    guesses=(TRIGGERS_LISTED,),
-)
-
-
 COINBASEEXCHANGE = IdProfile(
     id="coinbaseexchange",
     venue="Coinbase Exchange",
