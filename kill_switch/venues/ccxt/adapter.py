@@ -7,7 +7,6 @@ cancels by symbol, it sends them for each symbol of the book, and reads the list
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, ClassVar

@@ -92,7 +92,6 @@ class Part(NamedTuple):
     pool: Pool | None = None  # instead of the id's
     usage_header: str = ""  # in lower case: it states the units of the pool that are in use
     list_lag_s: float = 0.0  # a list may show the account as it was so long before
-    limit: str = ""  # a name of several APIs whose requests the venue counts as one; "": its id's pool is its own
 
     def target(self, endpoint: Endpoint) -> str:
         """Return a request as the venue's limits see it: verb and target."""

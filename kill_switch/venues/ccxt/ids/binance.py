@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, private
+from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
 from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
@@ -30,7 +30,6 @@ def _spot(host: str, pool: Pool) -> Part:
         pool=pool,
         usage_header=USED,
         list_lag_s=LAG_S,
-        limit=limit,
     )
 
 
@@ -56,7 +55,6 @@ def _futures(name: str, symbol: str) -> Part:
         pool=FUTURES_POOL,
         usage_header=USED,
         list_lag_s=LAG_S,
-        limit="binance futures",
     )
 
 
