@@ -6,6 +6,7 @@ Accounts share addresses and authorities, and never wait for one another. The ev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -224,11 +225,7 @@ class _ConnectionRace:
         sock = await _connected(place, self._address.port)
         self._accepted.add(place)
         self._shook.add(place)
-        shaking = loop.create_task(
-            loop.create_connection(
-                lambda: _Handshake(self, place), sock=sock, ssl=context, server_hostname=self._address.host
-            )
-        )
+        shaking = loop.create_task(self._shake(place, sock, context))
         shaking.add_done_callback(lambda done: None if _succeeded(done) else sock.close())
         try:
             await asyncio.shield(shaking)
@@ -241,6 +238,18 @@ class _ConnectionRace:
             raise
         finally:
             self._accepted.discard(place)
+
+    async def _shake(self, place: HostAddress, sock: socket.socket, context: ssl.SSLContext) -> None:
+        try:
+            await asyncio.get_running_loop().create_connection(
+                lambda: _Handshake(self, place), sock=sock, ssl=context, server_hostname=self._address.host
+            )
+        except BaseException:
+            # at once, before another socket can have the number: uvloop has closed the descriptor without a word to
+            # `sock` if the task is cancelled as it begins
+            with contextlib.suppress(OSError):
+                sock.close()
+            raise
 
     def overdue(self, within_s: float) -> str:
         """Describe in which step each address was when the time limit passed."""

@@ -630,3 +630,17 @@ def test_a_ca_file_that_is_no_file_is_refused_without_waiting_for_it(tmp_path: P
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="is not a file"):
         tls_context(tmp_path / "pipe")
+
+
+async def test_a_handshake_that_is_cancelled_as_it_begins_closes_no_socket_twice(
+    server: Server, names: Names, ear: RecordingListener, ca_file: str
+) -> None:
+    server.script = answers
+    lane = lane_to(server, names, ear, ca_file)
+    async with running(lane.run):
+        while not (begun := [task for task in asyncio.all_tasks() if "_shake" in repr(task.get_coro())]):  # noqa: ASYNC110 - the moment has no event
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)  # uvloop has the socket now, and has not said so to its object
+        begun[0].cancel()
+        await asyncio.wait(begun)
+        await up(lane)  # what a callback raises fails the test
