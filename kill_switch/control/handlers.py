@@ -15,14 +15,15 @@ from typing import Any
 import anyio
 
 import kill_switch
-from kill_switch import clock, printable
+from kill_switch import clock
 from kill_switch.config.loader import Config
 from kill_switch.control import late_request
+from kill_switch.control.request_reason import reason_text
 from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.control.silence_requests import SilenceRequests, describe_silence
 from kill_switch.control.status_problems import ProblemFinder, safe_lines
 from kill_switch.core.commands import RearmGranted, RearmPending
-from kill_switch.core.domain import Phase, Reason, without_reason
+from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.events import RearmAsked
 from kill_switch.core.list_lag import describe_wait, lagging_proofs, proved_ns
 from kill_switch.core.outcome import Problem, daemon_problems
@@ -49,7 +50,6 @@ PROVE_WITHIN_MOST_S = 30.0
 RECORD_WITHIN_S = 2.0  # seconds that a re-arm waits for the journal
 # seconds that `fire` and `report` wait for the journal; less, because the kill has been sent
 KILL_RECORD_WITHIN_S = 0.5
-MAX_TEXT = 1000
 MAX_REASONS = 10  # reasons in the status at most; the report has all
 
 
@@ -224,7 +224,7 @@ class ControlHandlers:
         return {**report, "problems": await self.problems(KILL_RECORD_WITHIN_S)}
 
     async def _fire(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
-        text = _text(request, caller)
+        text = reason_text(request, caller)
         accounts = self._scope(request)
         wait_s = request.get("wait_s", 0)
         if not isinstance(wait_s, int | float):
@@ -280,7 +280,7 @@ class ControlHandlers:
         return await self._drills.run(self._scope(request), "operator", uid=caller.uid, user=caller.user)
 
     async def _rearm(self, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
-        text = _text(request, caller)
+        text = reason_text(request, caller)
         accounts = self._scope(request)
         states = self._dispatcher.state.accounts
         tripped = {name for name in accounts if states[name].phase.is_tripped}
@@ -386,11 +386,3 @@ def public_state(phase: Phase) -> str:
             return "TRIPPED"
         case _:
             return "FIRING"
-
-
-def _text(request: Mapping[str, Any], caller: Caller) -> str:
-    """Return the reason of a request; without one, who asked."""
-    text = request.get("reason", "")
-    if not isinstance(text, str):
-        raise RequestRefused("reason must be a text")
-    return printable.line(text).strip()[:MAX_TEXT] or without_reason(caller.user)

@@ -16,6 +16,7 @@ import anyio
 from kill_switch import clock
 from kill_switch.config.loader import Config
 from kill_switch.control import paths, server
+from kill_switch.control.request_reason import reason_text
 from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
@@ -120,25 +121,23 @@ class ListenerSet:
 
     async def _answer(self, name: str, request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
         if self._is_ending:
-            is_latched = name == "fire" and not request.get("dry_run") and self._leave_latch(request)
+            is_latched = name == "fire" and not request.get("dry_run") and self._leave_latch(request, caller)
             consequence = "; the next start begins with this kill" if is_latched else ""
             raise RequestRefused(f"the daemon is ending{consequence}", 69)
         if not self._handlers_set.is_set():
             if name == "fire" and not request.get("dry_run"):
-                self._leave_latch(request)
+                self._leave_latch(request, caller)
             await self._handlers_set.wait()
         return await self._handlers[name](request, caller)
 
-    def _leave_latch(self, request: Mapping[str, Any]) -> bool:
+    def _leave_latch(self, request: Mapping[str, Any], caller: Caller) -> bool:
         """Begin to write a latch file for a kill, and return True; return False for a request that will be refused."""
-        text, scope = request.get("reason"), request.get("scope", [])
-        if not isinstance(text, str) or not text.strip():
-            return False
+        scope = request.get("scope", [])
         if not isinstance(scope, list) or not all(isinstance(selector, str) for selector in scope):
             return False
         try:
-            accounts = self._config.select(scope)
-        except ValueError:
+            text, accounts = reason_text(request, caller), self._config.select(scope)
+        except (RequestRefused, ValueError):
             return False
-        self._signals.leave_latch(f"operator: {text.strip()}", accounts)
+        self._signals.leave_latch(f"operator: {text}", accounts)
         return True

@@ -20,8 +20,6 @@ LINES = [
     b"null\n",
     b'{"cmd": "explode"}\n',
     b'{"cmd": ["fire"]}\n',
-    b'{"cmd": "fire"}\n',
-    b'{"cmd": "fire", "reason": "   "}\n',
     b'{"cmd": "fire", "reason": 5}\n',
     b'{"cmd": "fire", "reason": "x", "scope": "oxfun"}\n',
     b'{"cmd": "fire", "reason": "x", "scope": ["oxfan"]}\n',

@@ -193,7 +193,7 @@ def test_a_request_during_the_start_is_answered_after_it(starting: Starting) -> 
 def test_a_kill_that_was_asked_for_outlives_a_start_that_is_killed_and_the_caller(starting: Starting) -> None:
     starting.start("record")
     starting.until(lambda: client.is_listening(starting.runtime_dir / "control.sock"))
-    fire(starting).close()
+    fire(starting, reason="").close()  # a kill needs no reason
     starting.until(starting.latched)
     starting.stop_daemon(signal.SIGKILL)
     starting.start_daemon(wait=False)
@@ -204,7 +204,7 @@ def test_a_kill_that_was_asked_for_outlives_a_start_that_is_killed_and_the_calle
 def test_a_request_that_is_refused_leaves_no_latch(starting: Starting) -> None:
     starting.start("record")
     starting.until(lambda: client.is_listening(starting.runtime_dir / "control.sock"))
-    socks = [fire(starting, scope=["nobody"]), fire(starting, reason=""), fire(starting, dry_run=True)]
+    socks = [fire(starting, scope=["nobody"]), fire(starting, reason=5), fire(starting, dry_run=True)]
     status = starting.stands()
     assert status["state"] == "ARMED" and not starting.latched()
     for sock in socks:
