@@ -190,17 +190,22 @@ class Silences:
         for name in [name for name, silence in self._silences.items() if silence.left_s(now) <= 0]:
             self.end(name, "its time is over")
 
-    def rename(self, before: str, name: str) -> None:
-        """Continue the silence of a trigger whose name has changed, under its new name."""
-        if before in self._last:
-            self._last[name] = self._last.pop(before)
-        if (silence := self._silences.pop(before, None)) is not None:
-            self._silences[name] = renamed = silence._replace(trigger=name)
-            for_ns = silence.until.mono_ns - silence.since.mono_ns
-            ended_ns = min(self._clock().wall_ns, silence.until.wall_ns)
-            ended = self._to_record(silence, for_ns, ended_ns, f"it is {name} now")
-            for record in (ended, self._to_record(renamed, for_ns)):
-                self._record(record.kind, record.to_json())
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Continue the silences of triggers whose names have changed; `names` maps the new names to the old ones."""
+        silences, last = dict(self._silences), dict(self._last)
+        for before in names.values():
+            self._silences.pop(before, None)
+            self._last.pop(before, None)
+        for name, before in names.items():
+            if before in last:
+                self._last[name] = last[before]
+            if (silence := silences.get(before)) is not None:
+                self._silences[name] = renamed = silence._replace(trigger=name)
+                for_ns = silence.until.mono_ns - silence.since.mono_ns
+                ended_ns = min(self._clock().wall_ns, silence.until.wall_ns)
+                ended = self._to_record(silence, for_ns, ended_ns, f"it is {name} now")
+                self._record(ended.kind, ended.to_json())
+                self._record(SilenceRecord.kind, self._to_record(renamed, for_ns).to_json())
 
     def retain(self, kinds: Mapping[str, str]) -> None:
         """End the silences of triggers that a reload has removed or has made a kind that is never silenced.

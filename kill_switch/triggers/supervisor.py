@@ -127,7 +127,7 @@ class TriggerSupervisor:
         def install() -> None:
             for name in [name for name in triggers if name in renamed]:
                 self._succession.take_over(triggers[name], self.triggers[renamed[name]])
-                self.silences.rename(renamed[name], name)
+            self.silences.rename({name: renamed[name] for name in triggers if name in renamed})
             self._install(config, {name: triggers.get(name) or self.triggers[name] for name in config.triggers})
 
         return install

@@ -190,7 +190,7 @@ def test_init_touches_nothing_that_is_there_and_ends_with_73(tmp_path: Path) -> 
 def test_a_command_without_a_daemon_names_the_command_that_starts_it(config: Path, words: tuple[str, ...]) -> None:
     done = invoke(*words, "-c", config)
     assert done.exit_code == 69
-    assert "no daemon answers" in done.stderr and "systemctl start kill-switch" in done.stderr
+    assert "no daemon answers" in done.stderr and f"kill-switch run -c {config}" in done.stderr
 
 
 def test_report_of_nothing_ends_with_one(config: Path) -> None:

@@ -153,7 +153,7 @@ def test_a_reload_that_removes_the_trigger_or_makes_it_a_flag_ends_the_silence_a
     desk = Desk()
     desk.ask()
     desk.silences.retain({"beat": "heartbeat"})
-    desk.silences.rename("beat", "beats")
+    desk.silences.rename({"beats": "beat"})
     assert desk.holds("beats")
     assert not desk.holds("beat")
     assert [data["trigger"] for kind, data in desk.records if kind == "silence" and not data.get("ended")] == [
@@ -162,6 +162,16 @@ def test_a_reload_that_removes_the_trigger_or_makes_it_a_flag_ends_the_silence_a
     ]
     desk.silences.retain({"beats": "flag"})
     assert not desk.holds("beats")
+
+
+def test_two_triggers_that_exchange_names_exchange_their_silences() -> None:
+    desk = Desk()
+    desk.ask(30)
+    desk.silences.rename({"beat": "other", "other": "beat"})
+    assert desk.holds("other")
+    assert not desk.holds("beat")
+    assert Desk(desk.past, "one", desk.now).holds("other")
+    assert not Desk(desk.past, "one", desk.now).holds("beat")
 
 
 @pytest.mark.parametrize(
