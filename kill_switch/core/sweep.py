@@ -25,6 +25,7 @@ The sweep is pure: `step(sweep, event) -> (sweep, actions)`, with the time in th
 #     lists may lag          `list_lag_s` is stated                       clean reads span it, and no order is pushed;
 #                                                                         they begin with short gaps
 #     commands leave late    a read from before shows orders               another read follows soon, and does not wait
+#     a strike sent nothing  a read shows orders                         the sweep strikes after the venue's gap
 #     the limit has no room  `read_may_wait_s` holds                     the read leaves later, no other beside it; its
 #                            the venue has answered the strike           time-out begins then, and no strike precedes it
 
@@ -192,6 +193,7 @@ def _on_orders_seen(sweep: Sweep, at_ns: int, number: int) -> tuple[Sweep, tuple
 
 def _on_answer(sweep: Sweep, event: StrikeAnswered) -> tuple[Sweep, tuple[SweepAction, ...]]:
     at_ns, phase, news_ns = event.at_ns, sweep.phase, sweep.last_news_ns
+    sweep = sweep._replace(is_unsent=event.answer is CancelOutcome.UNSENT)
     if phase is not Phase.CLEAR and sweep.answered_ns <= sweep.struck_ns:
         sweep = sweep._replace(answered_ns=at_ns)
     if event.answer in _VENUE_ANSWERS:
@@ -219,6 +221,8 @@ def _on_read(sweep: Sweep, read: ReadCounted) -> tuple[Sweep, tuple[SweepAction,
     if read.asked_ns >= sweep.read_asked_ns:  # it is the read under way: the adapter reads the clock after the sweep
         sweep = sweep._replace(read_asked_ns=0)
     if read.asked_ns < sweep.reads_before_are_stale_ns:
+        if read.live and sweep.is_unsent:  # nothing has left since that could have cancelled them
+            return _on_orders_seen(sweep, at_ns, read.live + read.pending)
         return _on_stale_read(sweep, at_ns, read.live), ()
     if not read.complete:
         return _on_incomplete_read(sweep, read)
@@ -362,6 +366,7 @@ def _strike(sweep: Sweep, at_ns: int) -> tuple[Sweep, tuple[SweepAction, ...]]:
         stagger_ns=0,
         strikes=sweep.strikes + 1,
         strike_owed=False,
+        is_unsent=False,
         clean_reads_in_a_row=0,
         pending_since_ns=0,
     )

@@ -29,6 +29,7 @@ class Sweep(NamedTuple):
     due_ns: int
     strikes: int = 1
     strike_owed: bool = False  # another strike is due as soon as the gap allows
+    is_unsent: bool = False  # no byte of the last strike has left
     clean_reads_in_a_row: int = 0
     clean_read_asked_ns: int = 0  # when the last of them was asked for
     clean_since_ns: int = 0  # when the first of them was asked for
@@ -103,9 +104,12 @@ def looks_out(sweep: Sweep, at_ns: int) -> bool:
 
 
 def next_strike_ns(sweep: Sweep) -> int:
-    """Return when the next strike may leave: after the venue's gap, which grows in RESIDUE up to the cap."""
+    """Return when the next strike may leave: after the venue's gap, which grows in RESIDUE up to the cap.
+
+    It does not grow if the last strike sent nothing, and an order was seen since: the next may have a command for it.
+    """
     gap_s = sweep.timing.strike_gap_s
-    if sweep.phase is Phase.RESIDUE:
+    if sweep.phase is Phase.RESIDUE and not (sweep.is_unsent and sweep.seen_ns > sweep.struck_ns):
         gap_s = min(sweep.timing.gap_cap_s, max(gap_s, (sweep.struck_ns - sweep.began_ns) / 4e9))
     return sweep.struck_ns + to_ns(gap_s)
 

@@ -18,6 +18,8 @@ from kill_switch.dispatch.timers import Appointment
 from kill_switch.venues.adapter import Adapter
 
 PROBE_AGAIN_S = 2.0  # seconds from a probe to one that is not regular
+# seconds between two reads of an account whose cancels cannot be built: the part that is kept for them is of no use
+BLIND_GAP_S = 5.0
 CONNECTIONS_FOR_READS = 2  # beside those of a strike's calls
 
 ResultT = TypeVar("ResultT")
@@ -115,6 +117,13 @@ class Pacer:
         return self._venue.limits.first_read_wait_s(now) if is_prompt else self._wait_s(tripped, now)
 
     def _wait_s(self, tripped: sweep_state.Sweep, now: Instant) -> float:
+        wait_s = self._wait_for_room_s(tripped, now)
+        if wait_s and not tripped.clean_reads_in_a_row and tripped.phase is not Phase.CLEAR and self._venue.is_blind:
+            spaced_s = (self._read_ns - now.mono_ns) / 1e9 + BLIND_GAP_S
+            wait_s = min(wait_s, max(spaced_s, self._venue.limits.finding_read_wait_s(now)))
+        return wait_s
+
+    def _wait_for_room_s(self, tripped: sweep_state.Sweep, now: Instant) -> float:
         may_wait_s, venue = sweep_state.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue
         is_clean = tripped.phase is Phase.CLEAR or tripped.clean_reads_in_a_row > 0
         if may_wait_s and sweep_state.looks_out(tripped, now.mono_ns):

@@ -46,3 +46,22 @@ def test_orders_at_an_unknown_symbol_are_gone_soon_after_a_list_can_show_them(
     shown_s = 0.0 if lag_s <= 2 else lag_s - BEFORE_S
     assert gone_after_s(address, name, kind, lag_s) <= shown_s + GONE_WITHIN_S
     assert address.refused == 0
+
+
+@pytest.mark.parametrize("name", ["binance-spot", "binance-usdm", "binance-coinm"])
+@pytest.mark.parametrize("outage_s", [8, 40, 60])
+def test_orders_at_unknown_symbols_are_gone_soon_after_an_outage_of_the_lists(
+    name: str, outage_s: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a list the account has nothing to cancel by, so the part of the limit that cancels need is of no use."""
+    address = Address(name, 1, monkeypatch)
+    address.run(30)
+    address.fault("refuse", {"status": 503, "on": "read"})
+    address.fire()
+    address.rest(3, symbols=3)
+    address.run(outage_s)
+    assert address.open
+    address.clear_faults()
+    address.run(6)
+    assert (address.open, address.refused) == (0, 0)
+    assert address.most_weight(60) <= 0.8 * address.venues[name].options.pool

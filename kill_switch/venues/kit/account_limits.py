@@ -46,6 +46,11 @@ class AccountLimits:
         wait_s = self.budget.wait_within_s(PROOF_PART, self.budget.demand.read, now)
         return max(wait_s, self.budget.statement_wait_s(now))
 
+    def finding_read_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds a read may leave of an account whose cancels cannot be built without it."""
+        wait_s = self.budget.wait_within_s(FIND_PART, self.budget.demand.read, now)
+        return max(wait_s, self.budget.statement_wait_s(now), self.budget.pause_s(now))
+
     def may_find(self, now: Instant) -> bool:
         """Return whether a kill's first strike may read the lists, and leave the cancels their part."""
         return not self.budget.wait_within_s(FIND_PART, self.budget.demand.read, now)

@@ -34,6 +34,11 @@ class FurtherConnections:
         """
         return 0 if self.fan_out is None else self.fan_out.count_calls()
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether a kill has nothing to send, because no list has shown a symbol to cancel by."""
+        return self.fan_out is not None and not self.fan_out.symbols()
+
     def keep_connection(self, now: Instant) -> Outputs:
         """Request next to nothing, so that a connection stays open and a dead venue is noticed; () if it cannot.
 

@@ -183,3 +183,25 @@ def test_an_account_whose_next_read_comes_after_the_deadline_is_residue_at_the_d
     book = play.sweep(state)
     assert book >> due(3_000) << SweepAction.RESIDUE
     assert book.state.wake_ns == book.state.due_ns == ns(20_200)
+
+
+@pytest.mark.parametrize("asked", [5999.0, 6001.0])
+def test_orders_that_a_read_shows_after_a_strike_that_sent_nothing_are_struck_after_the_shortest_gap(
+    play: Theatre, asked: float
+) -> None:
+    """Nothing has left since that could have cancelled them, also if the read was asked for before that strike."""
+    residue = sweep.start_sweep(TIMING, ns(0))._replace(phase=Phase.RESIDUE, struck_ns=ns(6000))
+    book = play.sweep(residue._replace(reads_before_are_stale_ns=ns(6000)))
+    assert book >> StrikeAnswered(ns(6000), CancelOutcome.UNSENT) << SweepAction.READ
+    assert book >> ReadCounted(ns(6100), ns(asked), 2, 0, True, 0)
+    assert book.state.strike_owed
+    assert sweep_state.next_strike_ns(book.state) == ns(6000) + round(TIMING.strike_gap_s * 1e9)
+
+
+def test_orders_that_a_read_shows_after_a_strike_that_left_wait_for_the_gap(play: Theatre) -> None:
+    residue = sweep.start_sweep(TIMING, ns(0))._replace(phase=Phase.RESIDUE, struck_ns=ns(6000))
+    book = play.sweep(residue._replace(reads_before_are_stale_ns=ns(6000)))
+    assert book >> StrikeAnswered(ns(6000), CancelOutcome.UNKNOWN) << SweepAction.READ
+    assert book >> ReadCounted(ns(6100), ns(6001), 2, 0, True, 0)
+    assert book.state.strike_owed
+    assert sweep_state.next_strike_ns(book.state) > ns(6000) + round(TIMING.strike_gap_s * 1e9)
