@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
 
 from kill_switch.core.domain import Route, SweepTiming
 from kill_switch.venues.kit.account_limits import AccountLimits
-from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.kit.cadence import Cadence, plan
+from kill_switch.venues.kit.pool_count import PoolCount
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.messages import NOT_PROCESSED, Replied
 from kill_switch.venues.options import HttpOptions

@@ -43,11 +43,11 @@ from kill_switch.venues.crosstrade.user_wire import (
     rpc_frame,
 )
 from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
-from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.kit.call_parts import DrillPart
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.order_list import OrderList, one_page
+from kill_switch.venues.kit.pool_count import PoolCount
 from kill_switch.venues.kit.pools import Demand, Pool
 from kill_switch.venues.kit.readback import LOOK_UP
 from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
