@@ -97,14 +97,6 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         )
         self.drills = DrillTracker(self.calls)
 
-    # the venue's limits
-
-    def note_answered(self, reply: Replied, now: Instant) -> None:
-        """Note an answer without an error: the answer to a cancel ends the pause that refusals have begun."""
-        call = self.calls.pending.get(reply.tag)
-        if call is not None and call.cancel:
-            self.budget.on_accepted(call.asked_ns, now)
-
     # a kill
 
     def prebuilt_command(self, now: Instant) -> Request | Send | None:
@@ -278,8 +270,10 @@ def _note_reply(adapter: Adapter, reply: Replied, now: Instant) -> None:
     if adapter.is_over_limit(reply):
         why = f"HTTP {reply.status}"
         adapter.budget.on_refusal(retry_after_s(reply.headers, now.wall_ns), now, why)
-    elif adapter.budget.refused_ns and reply.status < 400:
-        adapter.note_answered(reply, now)
+    elif adapter.STATUS_ACCEPTS and adapter.budget.refused_ns and reply.status < 400:
+        call = adapter.calls.pending.get(reply.tag)
+        if call is not None and call.cancel:  # it ends the pause that refusals have begun
+            adapter.budget.on_accepted(call.asked_ns, now)
     adapter.second_route.note_round_trip(Route.HTTP, reply.rtt_us)
 
 

@@ -114,6 +114,7 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
     SCOPE = ("nt_accounts", "flatten")
     PARTS = ("nt_accounts",)
     NOT_PROCESSED = NOT_PROCESSED - {408}  # § 2: the add-on is not connected, whatever the route
+    OVER_LIMIT = frozenset[int]()  # the parts that judge replies drain the bucket, on both lanes
     PUSHES_ORDERS = False  # § 6: not documented for NT8 accounts; a push that comes is applied
 
     Options = CrossTradeOptions
@@ -207,10 +208,6 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
 
     def why_not_ready(self, route: Route) -> str:
         return describe_unreached(self._reach.unseen)
-
-    def is_over_limit(self, reply: Replied) -> bool:
-        """Return False: `on_reply` and `_on_rpc_reply` drain the bucket, on both lanes."""
-        return False
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
