@@ -60,6 +60,7 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         self.environment = options.environment  # "production" or "testnet"
         self.ws_url = ws_url_of(options)  # "": the venue is served over HTTP alone
         self.rest_url = options.rest_url
+        self.upgrade_request = Upgrade()  # with the login of a venue that takes it in the upgrade
         self.second_route = SecondRoute(second_route_after_s)
         self.host = urlsplit(options.rest_url).netloc
         key = secrets.get(self.key_name(options)) if self.secrets(options) else None
@@ -170,12 +171,12 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         return ()
 
     def upgrade(self, now: Instant) -> Upgrade:
-        """Return what the next WebSocket connection is requested with; by default nothing, for a login by messages.
+        """Return what the next WebSocket connection is requested with; by default always `upgrade_request`.
 
         It is called for each attempt, after `reason_to_stay_disconnected`. An address or a token that a REST answer has
         handed out may be in its `target`: no message, log or status shows it.
         """
-        return Upgrade()
+        return self.upgrade_request
 
     def reason_to_stay_disconnected(self, now: Instant) -> str:
         """Return why the daemon must open no WebSocket connection now; "": it may open a connection.
