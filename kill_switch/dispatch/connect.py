@@ -26,7 +26,7 @@ from kill_switch.transports.network import Network
 from kill_switch.transports.ws import WsLane
 from kill_switch.unexpected import brief
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.kit.budget import PoolCount
+from kill_switch.venues.kit.pool_count import PoolCount
 from kill_switch.venues.request import Upgrade
 from kill_switch.venues.sharing import plan_cadences, share_connections
 

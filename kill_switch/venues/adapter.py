@@ -60,6 +60,7 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         self.environment = options.environment  # "production" or "testnet"
         self.ws_url = ws_url_of(options)  # "": the venue is served over HTTP alone
         self.rest_url = options.rest_url
+        self.upgrade_request = Upgrade()  # with the login of a venue that takes it in the upgrade
         self.second_route = SecondRoute(second_route_after_s)
         self.host = urlsplit(options.rest_url).netloc
         key = secrets.get(self.key_name(options)) if self.secrets(options) else None
@@ -96,14 +97,6 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
             self.book, self.calls, self.evidence, self.refresh, lambda: self.second_route.read_s
         )
         self.drills = DrillTracker(self.calls)
-
-    # the venue's limits
-
-    def note_answered(self, reply: Replied, now: Instant) -> None:
-        """Note an answer without an error: the answer to a cancel ends the pause that refusals have begun."""
-        call = self.calls.pending.get(reply.tag)
-        if call is not None and call.cancel:
-            self.budget.on_accepted(call.asked_ns, now)
 
     # a kill
 
@@ -178,12 +171,12 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
         return ()
 
     def upgrade(self, now: Instant) -> Upgrade:
-        """Return what the next WebSocket connection is requested with; by default nothing, for a login by messages.
+        """Return what the next WebSocket connection is requested with; by default always `upgrade_request`.
 
         It is called for each attempt, after `reason_to_stay_disconnected`. An address or a token that a REST answer has
         handed out may be in its `target`: no message, log or status shows it.
         """
-        return Upgrade()
+        return self.upgrade_request
 
     def reason_to_stay_disconnected(self, now: Instant) -> str:
         """Return why the daemon must open no WebSocket connection now; "": it may open a connection.
@@ -278,8 +271,10 @@ def _note_reply(adapter: Adapter, reply: Replied, now: Instant) -> None:
     if adapter.is_over_limit(reply):
         why = f"HTTP {reply.status}"
         adapter.budget.on_refusal(retry_after_s(reply.headers, now.wall_ns), now, why)
-    elif adapter.budget.refused_ns and reply.status < 400:
-        adapter.note_answered(reply, now)
+    elif adapter.STATUS_ACCEPTS and adapter.budget.refused_ns and reply.status < 400:
+        call = adapter.calls.pending.get(reply.tag)
+        if call is not None and call.cancel:  # it ends the pause that refusals have begun
+            adapter.budget.on_accepted(call.asked_ns, now)
     adapter.second_route.note_round_trip(Route.HTTP, reply.rtt_us)
 
 

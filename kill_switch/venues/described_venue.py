@@ -37,6 +37,7 @@ class ManyLookUp(NamedTuple):
 class DescribedVenue(Adapter[OptionsT]):
     """A venue that sets these attributes in its `__init__`, and defines the functions that it needs."""
 
+    STATUS_ACCEPTS: ClassVar[bool] = False  # only `read_reply` knows whether an answer accepts anything
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
     LISTS_EVERY_S: ClassVar[float] = 120.0  # with `probe_request`: the age at which a list is read again
     READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
@@ -137,6 +138,3 @@ class DescribedVenue(Adapter[OptionsT]):
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         """Correct the time or nonce that was refused `tries` times in a row; the request is then signed again."""
         self.clock.note_reply(reply, now, refused=True)
-
-    def note_answered(self, reply: Replied, now: Instant) -> None:
-        """Do nothing: only `read_reply` knows whether the answer accepts anything."""

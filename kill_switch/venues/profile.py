@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple
 
 from kill_switch.core.domain import Route, SweepTiming
 from kill_switch.venues.kit.account_limits import AccountLimits
-from kill_switch.venues.kit.budget import PoolCount
 from kill_switch.venues.kit.cadence import Cadence, plan
+from kill_switch.venues.kit.pool_count import PoolCount
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
 from kill_switch.venues.messages import NOT_PROCESSED, Replied
 from kill_switch.venues.options import HttpOptions
@@ -57,6 +57,8 @@ class VenueProfile(ABC, Generic[OptionsT]):
     NOT_PROCESSED: ClassVar[frozenset[int]] = (
         NOT_PROCESSED  # statuses that count as no answer: the call takes its second route
     )
+    OVER_LIMIT: ClassVar[frozenset[int]] = frozenset((429,))  # statuses of a request that exceeds a limit
+    STATUS_ACCEPTS: ClassVar[bool] = True  # a status below 400 accepts a cancel, whatever the answer's text
     DRILLS: ClassVar[tuple[Route, ...]] = (
         Route.WS,
         Route.HTTP,
@@ -144,7 +146,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
 
     def is_over_limit(self, reply: Replied) -> bool:
         """Return whether the venue has refused the request because a limit is used up."""
-        return reply.status == 429
+        return reply.status in self.OVER_LIMIT
 
     @classmethod
     def others_idle_s(cls) -> float:

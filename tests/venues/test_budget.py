@@ -9,7 +9,8 @@ import pytest
 from kill_switch.core.domain import Instant, Order, OrderState, Route
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues.kit.account_limits import MAX_GUARD_S
-from kill_switch.venues.kit.budget import Budget, PoolCount
+from kill_switch.venues.kit.budget import Budget
+from kill_switch.venues.kit.pool_count import PoolCount
 from kill_switch.venues.kit.pools import IN_ALL, Cost, Demand, Pool, weights_of
 from kill_switch.venues.kit.readback import REFRESH
 from kill_switch.venues.messages import Call, Closed, Outputs, Replied, VenueTimerFired, WakeAfter

@@ -29,6 +29,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
 
     CLOCK_WINDOW_S: ClassVar[float | None] = 1.0  # § 2: a time further ahead is refused; one behind, after 30 s
     NOT_PROCESSED: ClassVar[frozenset[int]] = frozenset((421, 425))  # 408 is an answer: execution unknown (§ 8)
+    OVER_LIMIT: ClassVar[frozenset[int]] = frozenset((403, 418, 429))  # 403: its firewall refuses a flood (§ 7)
     NOT_EXECUTED: ClassVar[Collection[str]] = ()  # texts of 5xx answers by which nothing was executed (§ 8)
     WARM_EVERY_S: ClassVar[float] = 45.0  # a key that is refused shows within 22.5 s; bots share the pool
     WEIGHT: ClassVar[str]  # the name of the pool whose use the answers state
@@ -84,9 +85,6 @@ class BinanceAccount(KitAdapter[OptionsT]):
     def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
         """Return the weight that the address has used in the last minute, by the header of the answer (§ 7)."""
         return [(self.WEIGHT, used) for window_s, used in used_weights(reply.headers) if window_s == MINUTE_S]
-
-    def is_over_limit(self, reply: Replied) -> bool:
-        return reply.status in (403, 418, 429)  # 403: its firewall refuses what comes too fast (§ 7)
 
     def may_find(self, now: Instant, *, is_first: bool) -> bool:
         """Return whether a strike may read the lists for symbols that nobody knows.

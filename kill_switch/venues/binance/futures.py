@@ -100,7 +100,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self.look_up = self._look_up
         self.fan_out = FanOut(
             self.book,
-            self._by_symbol,
+            partial(_symbol_cancels, requests, product),
             self.lists,
             read_order,
             commands_each=len(CANCELS),
@@ -117,17 +117,6 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def _signed(self, method: str, path: str, **values: str | int) -> Build:
         return self.requests.signed(method, f"{self.PRODUCT.prefix}/{path}", **values)
-
-    def _by_symbol(self, symbol: str) -> tuple[CancelCommand, ...]:
-        return tuple(
-            CancelCommand(
-                name,
-                self._signed("DELETE", path, symbol=symbol),
-                partial(judge_cancel, symbol),
-                line=f"DELETE {self.PRODUCT.prefix}/{path}?symbol={quote(symbol, safe='')}",
-            )
-            for name, path in CANCELS.items()
-        )
 
     def _look_up(self, order_id: str) -> Build | None:
         if order_id.startswith(ALGO):
@@ -266,6 +255,19 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
         return self._stream.on_push(message)
+
+
+def _symbol_cancels(requests: SignedRequests, product: Product, symbol: str) -> tuple[CancelCommand, ...]:
+    """Return the commands that cancel the orders and the conditional orders of a symbol."""
+    return tuple(
+        CancelCommand(
+            name,
+            requests.signed("DELETE", f"{product.prefix}/{path}", symbol=symbol),
+            partial(judge_cancel, symbol),
+            line=f"DELETE {product.prefix}/{path}?symbol={quote(symbol, safe='')}",
+        )
+        for name, path in CANCELS.items()
+    )
 
 
 class BinanceUsdm(BinanceFutures):

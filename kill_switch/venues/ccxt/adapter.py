@@ -53,6 +53,7 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
     PROFILE: ClassVar[IdProfile]
     PUSHES_ORDERS: ClassVar[bool] = False
     MEASURES_EQUITY: ClassVar[bool] = False
+    OVER_LIMIT: ClassVar[frozenset[int]] = frozenset((418, 429))
     SCOPE: ClassVar[tuple[str, ...]] = ("products",)
 
     @classmethod
@@ -204,9 +205,6 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
     def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
         used = reply.headers.get(self._usage_header, "") if self._usage_header else ""
         return ((REQUESTS, float(used)),) if used.isascii() and used.isdigit() else ()
-
-    def is_over_limit(self, reply: Replied) -> bool:
-        return reply.status in (418, 429)
 
     def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
         watch = self.nonce_watch

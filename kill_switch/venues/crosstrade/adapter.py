@@ -8,46 +8,42 @@ docs/venues/crosstrade.md.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.crosstrade.account_reach import AccountReach
+from kill_switch.venues.crosstrade.cancel_commands import CancelCommands
 from kill_switch.venues.crosstrade.equity import CURRENCY, EquityReader
 from kill_switch.venues.crosstrade.flatten import Flattener
+from kill_switch.venues.crosstrade.look_ups import OrderLookUps
 from kill_switch.venues.crosstrade.options import CrossTradeOptions
 from kill_switch.venues.crosstrade.order_knowledge import OrderKnowledge
+from kill_switch.venues.crosstrade.prober import Prober
 from kill_switch.venues.crosstrade.readback import LIST, UserReader
 from kill_switch.venues.crosstrade.replies import (
     AccountDirectory,
     command_reply,
     describe_unreached,
-    is_account_unknown,
     is_limited,
     list_reply,
 )
 from kill_switch.venues.crosstrade.request_queue import TURN, RequestQueue
-from kill_switch.venues.crosstrade.strike import Target, TokenStriker
-from kill_switch.venues.crosstrade.strike_plan import Plan, StrikePlanner
-from kill_switch.venues.crosstrade.tokens import BURST, READ_KEEPS, TOKENS, CrossTradeLimits, TokenBucket
+from kill_switch.venues.crosstrade.rpc_replies import RpcReplies
+from kill_switch.venues.crosstrade.strike import TokenStriker
+from kill_switch.venues.crosstrade.strike_plan import StrikePlanner
+from kill_switch.venues.crosstrade.tokens import BURST, TOKENS, CrossTradeLimits, TokenBucket
 from kill_switch.venues.crosstrade.user_wire import (
     ALL_ORDERS,
     SNAPSHOT,
     SocketLease,
     SocketLoad,
     UserWire,
-    cancel_target,
-    frame_builder,
-    is_id,
-    path_of,
-    rpc_frame,
 )
 from kill_switch.venues.decode import as_text, header_safe, parse_json, to_text
-from kill_switch.venues.kit.budget import PoolCount
-from kill_switch.venues.kit.call_parts import DrillPart
-from kill_switch.venues.kit.calls import Build, PendingCall
+from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.drill import DRILL
 from kill_switch.venues.kit.order_list import OrderList, one_page
+from kill_switch.venues.kit.pool_count import PoolCount
 from kill_switch.venues.kit.pools import Demand, Pool
 from kill_switch.venues.kit.readback import LOOK_UP
 from kill_switch.venues.kit.replies import CallPart, Reply, ReplyOutcome
@@ -68,10 +64,6 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Upgrade
 
-SNAPSHOT_EVERY = 4  # probes
-PROBE_AGAIN_S = 4.0  # a lane that comes up so soon after a probe is probed only with tokens to spare
-PROBE_ANYWAY_S = 8.0  # between two probes while another program uses the tokens up: a refusal costs nothing
-NO_ORDER = "0" * 32  # the empty GUID: no order can have it
 CLOSING_ONLY = "orders that close positions are not cancelled"
 TAKEN = "the venue has accepted every cancel; a read comes before any is repeated"
 ELSEWHERE = "session active elsewhere"  # § 6: in the notice to a session that another session displaces
@@ -114,6 +106,7 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
     SCOPE = ("nt_accounts", "flatten")
     PARTS = ("nt_accounts",)
     NOT_PROCESSED = NOT_PROCESSED - {408}  # § 2: the add-on is not connected, whatever the route
+    OVER_LIMIT = frozenset[int]()  # the parts that judge replies drain the bucket, on both lanes
     PUSHES_ORDERS = False  # § 6: not documented for NT8 accounts; a push that comes is applied
 
     Options = CrossTradeOptions
@@ -176,11 +169,12 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
 
     def __init__(self, options: CrossTradeOptions, secrets: Mapping[str, str], second_route_after_s: float) -> None:
         super().__init__(options, secrets, second_route_after_s)
-        self._bearer = {"Authorization": f"Bearer {header_safe('token', secrets['token'])}"}
+        bearer = {"Authorization": f"Bearer {header_safe('token', secrets['token'])}"}
+        self.upgrade_request = Upgrade(headers=bearer)
         self._accounts = options.nt_accounts
         self._subscribes = options.order_events
         self.closes_positions = options.flatten
-        headers = {"Host": self.host, **self._bearer, "Content-Type": "application/json"}
+        headers = {"Host": self.host, **bearer, "Content-Type": "application/json"}
         self._wire = UserWire(headers, self.limits, self.calls, self.evidence)
         self._ours = ours = AccountDirectory(self._accounts)
         self._lease = SocketLease()
@@ -190,58 +184,30 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
         self._reach = AccountReach(ours, self.evidence)
         self._knowledge = OrderKnowledge(self.book, ours, self._planner, self._flattens, self._reach)
         self._equity = EquityReader(self._wire, ours)
-        self._cancels = {target: self._cancel(target) for target in map(Target, self._accounts)}
-        for command in self._cancels.values():
-            _ = command.build(Instant(0, 0)).wire  # rendered now, so that a kill only writes
-        self.account_wide = next(iter(self._cancels.values()))
+        self._cancels = CancelCommands(self._wire, self._knowledge, self._accounts)
+        self.account_wide = self._cancels.first
         self.lists = (OrderList(LIST, one_page(self._wire.build("GET", ALL_ORDERS)), lambda data: data),)
-        self.look_up = self._look_up
+        self._look_ups = OrderLookUps(self._wire, ours, self._planner, self._reach)
+        self.look_up = self._look_ups.build
         self.book.on_whole_list = self._knowledge.on_whole_list
         self.assemble()
-        self.read_backs.must_yield = self._must_yield
+        self.read_backs.must_yield = self._look_ups.must_yield
         self._wire.timers = self.timers
         self.striker.use(self._wire, self._queue)
         self.reader.use(self._wire, ours, self._queue, self._knowledge, self._reach, self._flattens)
-        self._drilled = self._probes = 0
-        self._probed_ns = self._read_ns = 0  # when the latest probe and the latest read began, monotonic
+        self._prober = Prober(self._wire, self.reader, self._reach, self._queue, self.drills, self._accounts)
+        self._rpc_replies = RpcReplies(self._wire, self.striker, self.drills, self.evidence)
 
     def why_not_ready(self, route: Route) -> str:
         return describe_unreached(self._reach.unseen)
-
-    def is_over_limit(self, reply: Replied) -> bool:
-        """Return False: `on_reply` and `_on_rpc_reply` drain the bucket, on both lanes."""
-        return False
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def carrier(self) -> int | None:
         return self._wire.newest
 
-    def _cancel(self, target: Target) -> CancelCommand:
-        account, order = target
-        args = {"account": account, **({"orderId": order} if order else {})}
-        api, path = "Cancel" if order else "CancelOrders", cancel_target(account, order)
-        return CancelCommand(
-            "cancel-one" if order else "cancel",
-            self._wire.build("POST", path),
-            partial(self._knowledge.judge_cancel, account, order),
-            frame=frame_builder(api, args),
-            extra=bool(order),
-            line=f"POST {path} {{}}",
-            frame_line=rpc_frame(api, args).decode(),
-        )
-
-    def _commands(self, plan: Plan) -> dict[Target, CancelCommand]:
-        """Return the cancels of a plan, account-wide ones first."""
-        chosen, order_ids = plan
-        if chosen == self._accounts and not order_ids:
-            return self._cancels
-        singles = [Target(self._planner.owner(order_id), order_id) for order_id in order_ids]
-        wide = {target: self._cancels[target] for target in map(Target, chosen)}
-        return wide | {target: self._cancel(target) for target in singles}
-
     def cancels(self, now: Instant) -> Iterable[CancelCommand]:
-        return self._commands(self._planner.choose(self.book.orders, BURST, first=True)).values()
+        return self._cancels.planned(self._planner.choose(self.book.orders, BURST, first=True)).values()
 
     def prebuilt_command(self, now: Instant) -> Send | None:
         if not self._planner.is_every_account(self._wire.bucket.left(now)) or self.striker.is_waiting:
@@ -258,7 +224,8 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
             self.striker.abandon_begun(now)
         idle = "" if chosen else CLOSING_ONLY if closing else TAKEN
         holding = () if left >= len(chosen) else self._planner.owners(self.book.orders)
-        yield from self.striker.strike_targets(self._commands(plan), now, kill=number == 1, holding=holding, idle=idle)
+        commands = self._cancels.planned(plan)
+        yield from self.striker.strike_targets(commands, now, kill=number == 1, holding=holding, idle=idle)
         yield from self.prepare_frame()
         self._planner.on_struck(self.book.orders)
 
@@ -279,57 +246,20 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
 
     # ── reads and probes ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def read(self, now: Instant) -> Outputs:
-        self._read_ns = now.mono_ns
-        return super().read(now)
-
-    def _look_up(self, order_id: str) -> Build | None:
-        account = self._planner.owner(order_id)
-        known = account in self._accounts and is_id(order_id)
-        return self._wire.build("GET", f"{path_of(account)}/orders/{order_id}") if known else None
-
-    def _must_yield(self, now: Instant, urgent: bool) -> bool:
-        """Return whether another look-up would take a token that is kept for a kill, or for its next read."""
-        return self._wire.bucket.left(now) < READ_KEEPS if urgent else not self._wire.bucket.spare(now, 1)
-
     def keep_warm(self, now: Instant) -> Outputs:
-        """Read the orders, and the snapshot each fourth time or while it is owed; nothing if tokens are short."""
-        idle_ns = now.mono_ns - max(self._probed_ns, self._read_ns)
-        may_anyway = self._wire.bucket.contended(now) and not self._queue.cancels and idle_ns >= PROBE_ANYWAY_S * 1e9
-        if not self._wire.bucket.spare(now, 2) and not may_anyway:
-            return ()
-        self._probes += 1
-        is_proven = self.reader.has_path and not self._reach.is_owed
-        return self._probe(now, with_snapshot=not is_proven or self._probes % SNAPSHOT_EVERY == 0)
-
-    def _probe(self, now: Instant, *, with_snapshot: bool) -> Outputs:
-        self._probed_ns = now.mono_ns
-        orders = self.reader.probe(now)
-        return (*orders, *(self._wire.get("snapshot", SNAPSHOT, self._reach, now) if with_snapshot else ()))
+        return self._prober.probe_if_due(now)
 
     def drill(self, now: Instant) -> Outputs:
-        """Cancel an order that cannot exist, of each NT account in rotation: "not found or already terminal" (§ 4)."""
-        if not self._wire.bucket.spare(now, 2):
-            why = "the tokens that are left are kept for a kill"
-            return tuple(Drilled(route, False, 0, why, tried=False) for route in self.DRILLS)
-        account = self._accounts[self._drilled % len(self._accounts)]
-        self._drilled += 1
-        tag, conn = f"{DRILL} {self._drilled}", self._wire.carrier(now)
-        if conn is not None:
-            self._wire.note_sent((tag,), now)
-        frame = rpc_frame("Cancel", {"account": account, "orderId": NO_ORDER}, tag)
-        build = self._wire.build("POST", cancel_target(account, NO_ORDER))
-        framed = self.drills.start_frame(conn, tag, frame, now)
-        return (*framed, *self.drills.start_call(build, now, context=DrillPart(lambda reply: reply.ok)))
+        if self._wire.bucket.spare(now, 2):
+            return self._prober.drill(now)
+        why = "the tokens that are left are kept for a kill"
+        return tuple(Drilled(route, False, 0, why, tried=False) for route in self.DRILLS)
 
     def request_equity(self, now: Instant) -> Outputs:
         return self._equity.start_read(now)
 
     def slow_kill_warning(self, now: Instant) -> str:
         return self._wire.bucket.slow_kill_warning(len(self._accounts), now)
-
-    def upgrade(self, now: Instant) -> Upgrade:
-        return Upgrade(headers=self._bearer)
 
     def reason_to_stay_disconnected(self, now: Instant) -> str:
         left_s = self._lease.left_s(now)
@@ -345,7 +275,7 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
         return None if account_order is None else account_order.order
 
     def read_looked_up(self, data: Any, order_id: str) -> Order | None:
-        return self._knowledge.looked_up(data, order_id)
+        return self._look_ups.read_order(data, order_id)
 
     def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
         judge = command_reply if call.command or call.kind == DRILL else list_reply
@@ -358,20 +288,16 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
             self._wire.bucket.drain(now, reply.headers.get("retry-after", ""))
             if call.urgent and not call.command:  # a kill's read: it is repeated
                 return self._queue.queue_read(call, now)
-        if call.kind == LOOK_UP and is_account_unknown(judged):
-            self._reach.unknown[self._planner.owner(call.part.ids[0])] = judged.evidence
+        if call.kind == LOOK_UP:
+            self._look_ups.note_reply(call.part.ids[0], judged)
         part: CallPart = call.part
         return part.on_reply(call, judged, reply, now)
 
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
-        """Prove a new lane; a lane that flaps must not spend the tokens of a kill."""
         if route is not Route.WS:
-            self.reader.has_path = self._reach.is_owed = True
-            if now.mono_ns - self._probed_ns < PROBE_AGAIN_S * 1e9 and not self._wire.bucket.spare(now, 2):
-                return ()  # the next probe proves it
-            return self._probe(now, with_snapshot=True)
+            return self._prober.on_opened(now)
         self._wire.links[conn] = SocketLoad(now.mono_ns)
         greeting = (self.reader.greet(conn, now), *self.prepare_frame())
         if not self._subscribes:
@@ -403,31 +329,17 @@ class CrossTrade(KitAdapter[CrossTradeOptions]):
             return ()
         tag, data = message.get("id"), message.get("data")
         if isinstance(tag, str) and isinstance(data, dict) and data.get("success") is True and "error" not in message:
-            return self._on_rpc_reply(conn, tag, message, now)  # a success: the session is not displaced
+            return self._rpc_replies.on_reply(conn, tag, message, now)  # a success: the session is not displaced
         words = [as_text(message.get(key)) for key in ("error", "reason", "message", "detail", "type", "status")]
         if any(ELSEWHERE in text.lower() for text in words):
             unready, *outputs = self.on_closed(Route.WS, conn, "Session active elsewhere", now)
             why = unready.why if isinstance(unready, NotReady) else ""
             return (unready, CloseConnection(conn, why), *outputs)
         if isinstance(tag, str) and ("data" in message or "error" in message):
-            return self._on_rpc_reply(conn, tag, message, now)
+            return self._rpc_replies.on_reply(conn, tag, message, now)
         is_gap = message.get("type") == "resync" or bool(message.get("dropped"))  # then the orders are read (§ 6)
         read = self.reader.probe(now) if is_gap and self._wire.bucket.spare(now, 1) else ()
         return (*self.on_push(conn, message, now), *read)
-
-    def _on_rpc_reply(self, conn: int, tag: str, message: Message, now: Instant) -> Outputs:
-        """Hand the reply to an RPC to the part that waits for it; a reply that nothing waits for changes nothing."""
-        body = {**message, "success": False} if message.get("error") else message.get("data")
-        part = self._wire.frames.take(tag, conn)
-        judge = list_reply if part is not None and part.reads else command_reply
-        reply = judge(None, body, self.evidence)
-        self._wire.on_answered(conn, tag, now, limited=is_limited(reply))
-        if part is not None:
-            return part.on_frame_reply(reply, now)
-        number = tag[1:]
-        if tag.startswith("k") and number.isascii() and number.isdigit():
-            return self.striker.on_frame_reply(int(number[:18]), conn, reply, now) or ()
-        return self.drills.end_frame(tag, reply.ok, reply.evidence, now)
 
     def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
         match message.get("type"):

@@ -130,12 +130,3 @@ class OrderKnowledge:
         """Forget the orders that have left the book with a whole list."""
         self._refused &= self.book.orders.keys()
         self.planner.on_whole_list(self.book.orders)
-
-    # ── look-ups ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def looked_up(self, data: Any, order_id: str) -> Order | None:
-        """Read the order of a look-up; None if it cannot be read. The broker may have renumbered it (§ 2)."""
-        account_order = self.ours.order(data, self.planner.owner(order_id))
-        if account_order is None or not account_order.account or not account_order.order.status:
-            return None
-        return account_order.order._replace(id=order_id)

@@ -85,6 +85,7 @@ class UserReader(ListReader):
         super().__init__(*parts)
         self.has_path = True  # REST has GET /orders
         self.has_rpc = True  # the WebSocket has GetAllOrders
+        self.read_ns = 0  # when the latest read began, monotonic
         self._count = 0
 
     def use(
@@ -105,6 +106,7 @@ class UserReader(ListReader):
         self._flattens = flattens
 
     def read(self, now: Instant, *, urgent: bool) -> Outputs:
+        self.read_ns = now.mono_ns
         outputs: Outputs = ()
         for call in self._queue.take_reads():
             lose = call.on_loss or call.part.on_loss

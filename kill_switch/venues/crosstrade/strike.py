@@ -120,9 +120,10 @@ class TokenStriker(Striker):
 
     def abandon_begun(self, now: Instant) -> None:
         """Forget the frame that was sent early, because the strike does not begin with it; its reply is ignored."""
-        if isinstance(self._begun, Send) and self._next is not None:
-            self._wire.note_sent([tag_of(self._next[1])], now)
-        self._begun = self._next = None
+        number = self._built.drop()
+        if isinstance(self._begun, Send) and number is not None:
+            self._wire.note_sent([tag_of(number)], now)
+        self._begun = None
 
     def strike_targets(
         self,

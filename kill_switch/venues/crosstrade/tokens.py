@@ -10,7 +10,7 @@ from collections import deque
 
 from kill_switch.core.domain import Instant
 from kill_switch.venues.kit.account_limits import AccountLimits
-from kill_switch.venues.kit.budget import PoolCount
+from kill_switch.venues.kit.pool_count import PoolCount
 from kill_switch.venues.kit.pool_use import DecayingUse
 from kill_switch.venues.kit.pools import Calls, Pool
 from kill_switch.venues.retry_after import retry_after_s

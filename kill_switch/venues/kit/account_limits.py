@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from kill_switch.core.domain import Instant, SweepTiming
-from kill_switch.venues.kit.budget import FIND_PART, PROOF_PART, Budget, PoolCount
+from kill_switch.venues.kit.budget import FIND_PART, PROOF_PART, Budget
 from kill_switch.venues.kit.cadence import MAX_GAP_S, Cadence, strike_gaps
+from kill_switch.venues.kit.pool_count import PoolCount
 from kill_switch.venues.kit.pools import Calls
 
 MAX_GUARD_S = 120.0  # between two reads of the guard, however few requests other programs leave: it is no load

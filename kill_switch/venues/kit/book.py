@@ -11,9 +11,9 @@ from kill_switch.core.domain import Order, OrderState
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.kit.awaited_pushes import AwaitedPushes
 from kill_switch.venues.kit.kill_trace import PAST_IDS, KillTrace
+from kill_switch.venues.kit.list_rounds import NEVER, ListRounds
 from kill_switch.venues.messages import OrderPlaced, OrderSeen, OrdersFound
 
-NEVER = -(10**18)  # monotonic ns: before every event
 LATE_NS = 60_000_000_000  # a live push later than that after its order's first message proves no placing
 
 Seen = tuple[OrderSeen | OrderPlaced | OrdersFound, ...]
@@ -43,13 +43,10 @@ class OrderBook(KillTrace):
         self._confirmed: set[str] = set()  # looked up and found alive, although no list shows them
         # orders that were in the book, the latest last → when their end was stated, or 0
         self._past: dict[str, int] = {}
-        self._asked_ns: dict[str, int] = {}  # list → when its last whole answer was requested
-        self._round_ns = NEVER  # the earliest of these, once every list has a value: lists have shown older orders
-        self._shown: dict[str, set[str]] = {}  # list → orders that it has shown and not omitted since
+        self.rounds = ListRounds()
         self._pushing: set[int] = set()  # connections that push orders now
         self._pushing_ns = 0  # since when orders are pushed without a gap
         self.awaited = AwaitedPushes()  # a live push within `LATE_NS` still reports a placing
-        self._omitted: dict[str, int] = {}  # symbol → when a list last omitted an order of it without a stated end
         self.on_whole_list: Callable[[], None] = lambda: None  # called after each whole list, late ones too
 
     # knowledge
@@ -57,12 +54,12 @@ class OrderBook(KillTrace):
     @property
     def is_known(self) -> bool:
         """Return whether every list has been read whole once."""
-        return self._round_ns != NEVER
+        return self.rounds.round_ns != NEVER
 
     @property
     def is_current(self) -> bool:
         """Return whether orders are pushed, and every list has been read whole since the last gap in the pushes."""
-        return bool(self._pushing) and self._round_ns >= self._pushing_ns
+        return bool(self._pushing) and self.rounds.round_ns >= self._pushing_ns
 
     @property
     def open_orders(self) -> int | None:
@@ -74,26 +71,12 @@ class OrderBook(KillTrace):
         """Name the lists that have not been read whole since orders are pushed; () while no connection pushes."""
         if not self._pushing:
             return ()
-        return tuple(name for name in self.lists if self._asked_ns.get(name, NEVER) < self._pushing_ns)
-
-    def is_old(self, name: str, since_ns: int) -> bool:
-        """Return whether the last whole answer of a list was requested before `since_ns`, monotonic."""
-        return self._asked_ns.get(name, NEVER) < since_ns
+        return tuple(name for name in self.lists if self.rounds.is_old(name, self._pushing_ns))
 
     @property
     def is_pushed(self) -> bool:
         """Return whether a connection pushes orders now."""
         return bool(self._pushing)
-
-    def omitted_symbols(self, lag_ns: int) -> list[str]:
-        """Return the symbols of orders that a list has omitted, and that may be alive where lists lag by `lag_ns`.
-
-        They are returned until every list was requested so long after the omission.
-        """
-        if not lag_ns:
-            return []
-        self._omitted = {symbol: at_ns for symbol, at_ns in self._omitted.items() if self._round_ns < at_ns + lag_ns}
-        return list(self._omitted)
 
     def start_pushes(self, conn: int, since_ns: int) -> None:
         """Note that a connection pushes orders from `since_ns` on, monotonic; another connection may push already."""
@@ -143,7 +126,7 @@ class OrderBook(KillTrace):
             return ()
         if self.is_current:
             return (OrderPlaced(order),)
-        return (OrdersFound((order.id,), self._round_ns),) if self.is_known else ()
+        return (OrdersFound((order.id,), self.rounds.round_ns),) if self.is_known else ()
 
     def _await_listing(self, ids: Iterable[str]) -> None:
         """Expect the live pushes of orders that another message has shown, if no gap can have lost the pushes."""
@@ -164,9 +147,7 @@ class OrderBook(KillTrace):
     def _unlist(self, order_id: str) -> None:
         """Remove an order that a list covers and no longer shows."""
         if symbol := self.orders[order_id].symbol:
-            self._omitted.pop(symbol, None)
-            self._omitted[symbol] = self.now_ns
-            keep_latest(self._omitted, PAST_IDS)
+            self.rounds.note_omitted(symbol, self.now_ns)
         self._remember_gone(order_id, 0)
 
     def claim(self, order: Order) -> tuple[OrderSeen, ...]:
@@ -224,7 +205,8 @@ class OrderBook(KillTrace):
         unproven orders). The answer is ignored if it was requested before the last whole answer. An end that was
         stated after `asked_ns` wins over the list.
         """
-        if asked_ns < self._asked_ns.get(name, NEVER):
+        rounds = self.rounds
+        if rounds.is_late(name, asked_ns):
             if whole:
                 self.on_whole_list()
             return ()
@@ -239,7 +221,7 @@ class OrderBook(KillTrace):
         facts: tuple[OrdersFound, ...] = ()
         if new and self.is_known:  # not while a list is missing: the order may have moved to this list
             ids = tuple(order_id for order_id in shown if order_id in new)
-            facts = (OrdersFound(ids, self._round_ns),)
+            facts = (OrdersFound(ids, rounds.round_ns),)
             self._await_listing(ids)
         if self.tracing:
             self._enter(shown.keys() - self.orders.keys())
@@ -247,23 +229,19 @@ class OrderBook(KillTrace):
         for order_id in (*(shown.keys() & self.unproven.keys()), *(shown.keys() & self.doubted.keys())):
             self._prove(order_id)
         if whole:
-            self._asked_ns[name] = asked_ns
-            self._leave_out(name, shown.keys(), self.unproven.keys() if kept is None else kept)
-            self._shown[name] = set(shown)
-            round_ns = min(self._asked_ns.get(list_name, NEVER) for list_name in self.lists)
-            if round_ns > self._round_ns:
-                self._round_ns = round_ns
+            kept, is_only = self.unproven.keys() if kept is None else kept, len(self.lists) < 2
+            for order_id in rounds.find_omitted(name, shown.keys(), self.orders.keys(), kept, is_only=is_only):
+                self._unlist(order_id)
+            if rounds.complete(name, shown.keys(), asked_ns, self.lists):
                 self._doubt()
             self.on_whole_list()
         else:
-            self._shown.setdefault(name, set()).update(shown)
+            rounds.add(name, shown)
         return facts
 
     def shown_since(self, asked_ns: int) -> Iterator[Order]:
-        """Yield the open orders of whole lists that were requested after `asked_ns`, monotonic."""
-        for name, ids in self._shown.items():
-            if self._asked_ns.get(name, NEVER) > asked_ns:
-                yield from (self.orders[order_id] for order_id in ids if order_id in self.orders)
+        """Return the open orders of whole lists that were requested after `asked_ns`, monotonic."""
+        return (self.orders[order_id] for order_id in self.rounds.shown_since(asked_ns) if order_id in self.orders)
 
     def apply_probe(self, name: str, orders: Sequence[Order], asked_ns: int, *, whole: bool) -> Seen:
         """Apply the list of a probe as `apply_listing` does, and return `OrderSeen` for each new live order too."""
@@ -271,16 +249,8 @@ class OrderBook(KillTrace):
         seen = tuple(OrderSeen(order) for order in new if self._past.get(order.id, 0) <= asked_ns)
         return (*seen, *self.apply_listing(name, orders, asked_ns, whole=whole))
 
-    def _leave_out(self, name: str, shown: Collection[str], kept: Collection[str]) -> None:
-        covered = self._shown.get(name, set()) if len(self.lists) > 1 else self.orders.keys()
-        others = [ids for other, ids in self._shown.items() if other != name]
-        omitted = [known for known in covered if known not in shown and known not in kept and known in self.orders]
-        for order_id in omitted:
-            if not any(order_id in ids for ids in others):
-                self._unlist(order_id)
-
     def _doubt(self) -> None:
         """Doubt each unproven order that every list omits, if each list was requested after the order's message."""
-        words, confirmed, round_ns = self._word_ns, self._confirmed, self._round_ns
+        words, confirmed, round_ns = self._word_ns, self._confirmed, self.rounds.round_ns
         doubted = (order_id for order_id in self.unproven if words[order_id] < round_ns and order_id not in confirmed)
         self.doubted.update(dict.fromkeys(doubted))

@@ -1,4 +1,4 @@
-"""Hold what the reply to a command of a strike says of the account's orders. `Striker` passes it to the book."""
+"""Hold what the reply to a command of a strike says of the account's orders, and note it in the book."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from kill_switch.core.domain import CancelOutcome
+from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.strike_tally import is_final, outcome_of
 
 
 class CancelResult(NamedTuple):
-    """The orders that the reply to a command names; the ids go to the book."""
+    """The orders that the reply to a command names."""
 
     reply: Reply
     cancelled_count: int | None = None  # orders that the command has cancelled; None: the reply does not say
@@ -24,6 +25,15 @@ class CancelResult(NamedTuple):
     def has_hit_none(self) -> bool:
         """Whether the reply says that the command has cancelled no order."""
         return not self.cancelled_count and outcome_of(self.reply) is not CancelOutcome.UNKNOWN
+
+    def note_in(self, book: OrderBook, *, alone: bool) -> None:
+        """Pass the orders to the book; `alone`: no other copy of the command can have hit any."""
+        if self.cancelled or self.names_all:
+            book.note_cancelled(self.cancelled, all_of_them=self.names_all and alone)
+        for order_id in self.ended:
+            book.remove(order_id)
+        for order_id in self.refused:
+            book.note_cancel_refused(order_id)
 
 
 def no_detail(reply: Reply) -> CancelResult:

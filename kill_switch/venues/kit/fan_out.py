@@ -64,7 +64,7 @@ class FanOut:
 
         Then come those whose orders only a list has omitted, that may lag.
         """
-        return list(dict.fromkeys([*self._ranked(), *self._book.omitted_symbols(self._lag_ns)]))
+        return list(dict.fromkeys([*self._ranked(), *self._book.rounds.omitted_symbols(self._lag_ns)]))
 
     def _ranked(self) -> list[str]:
         return _ranked(self._book.orders.values())
@@ -83,7 +83,9 @@ class FanOut:
 
     def count_calls(self) -> int:
         """Return how many commands and lists the next strike would have now, for `Adapter.strike_calls`."""
-        symbols = set(map(_symbol_of, self._book.orders.values())).union(self._book.omitted_symbols(self._lag_ns))
+        symbols = set(map(_symbol_of, self._book.orders.values())).union(
+            self._book.rounds.omitted_symbols(self._lag_ns)
+        )
         symbols.discard("")
         return len(symbols) * self._commands_each + len(self._lists)
 

@@ -1,6 +1,6 @@
 """Count the units of a pool that are in use, by the time at which requests have left.
 
-`budget.PoolCount` owns one for its pool. Times are monotonic nanoseconds.
+`pool_count.PoolCount` owns one for its pool. Times are monotonic nanoseconds.
 """
 
 from __future__ import annotations

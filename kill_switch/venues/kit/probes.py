@@ -55,7 +55,8 @@ class Probes:
         if not book.is_known and not reader.troubles:
             return () if under_way else reader.read_backs.refresh_with_pushes(now)
         age_ns = self._every_ns if book.is_pushed else self._unpushed_every_ns
-        names = [name for name in reader.by_name if name in reader.troubles or book.is_old(name, now.mono_ns - age_ns)]
+        old_ns, troubles = now.mono_ns - age_ns, reader.troubles
+        names = [name for name in reader.by_name if name in troubles or book.rounds.is_old(name, old_ns)]
         due = list(dict.fromkeys([*names, *book.stale]))
         budget = self._calls.budget
         if not due or under_way or budget.wait_s(budget.demand.read, now):

@@ -13,8 +13,9 @@ from typing import Any
 
 from kill_switch.core.domain import Instant, Order, OrderState
 from kill_switch.venues.decode import Evidence, truncate
-from kill_switch.venues.kit.book import NEVER, OrderBook
+from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall
+from kill_switch.venues.kit.list_rounds import NEVER
 from kill_switch.venues.messages import OrdersRead, Outputs, WakeAfter
 
 LOOK_UP = "look-up"  # the kind of the call that requests orders by their ids

@@ -13,6 +13,7 @@ from kill_switch.core.domain import CancelOutcome, Instant, Route
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall, begin_with
 from kill_switch.venues.kit.cancel_result import CancelResult, both_results, no_detail
+from kill_switch.venues.kit.command_frames import CommandFrames, FrameBuilder
 from kill_switch.venues.kit.frames import FrameTracker
 from kill_switch.venues.kit.replies import Reply
 from kill_switch.venues.kit.second_route import SecondRoute
@@ -30,8 +31,6 @@ from kill_switch.venues.messages import (
 from kill_switch.venues.request import Request
 
 FRAME_GRACE_S = 1.0  # how long a twin that has failed waits for the frame's answer
-
-FrameBuilder = Callable[[int], bytes]
 
 
 class LeftOut(NamedTuple):
@@ -131,7 +130,7 @@ class Striker:
         self._second_route = second_route
         self._carrier = carrier
         self._on_settled = on_settled
-        self._next: tuple[Send, int] | None = None  # the prepared first frame of the next strike, and its number
+        self._built = CommandFrames(frames.next_number)
         self._begun: Request | Send | None = None  # the first message of the coming strike, which was sent early
         self.frames_suffice = False  # the last frame was accepted before its twin left: strikes make no requests
 
@@ -141,32 +140,22 @@ class Striker:
         """Build the first message of the strike that follows, and begins with `command`."""
         conn = None if command.frame is None else self._carrier()
         if self._begun is not None:
-            self._next = None  # no strike has followed: the answer to that frame must not count for another
+            self._built.drop()  # no strike has followed
         if command.frame is None or conn is None:
             self._begun = command.build(now)
-        elif self._next is None or self._next[0].conn != conn:
-            self._begun = self._build_next(command.frame, conn)
         else:
-            self._begun = self._next[0]
+            self._begun = self._built.prepared(command.frame, conn)
         return self._begun
 
     def prepare(self, command: CancelCommand | None) -> Outputs:
         """Build the first frame of the next strike in advance; no `PrepareFrame` if no frame carries it."""
-        self._next = None
+        self._built.drop()
         if command is None or command.frame is None or (conn := self._carrier()) is None:
             return ()
         try:
-            return (PrepareFrame(conn, self._build_next(command.frame, conn).text),)
+            return (PrepareFrame(conn, self._built.prepare(command.frame, conn).text),)
         except Exception as error:  # because the twins of a closed connection have to leave
             return (UnexplainedMessage(_failure(command, error)),)
-
-    def _build_next(self, frame: FrameBuilder, conn: int) -> Send:
-        self._next = self._build_frame(frame, conn)
-        return self._next[0]
-
-    def _build_frame(self, frame: FrameBuilder, conn: int) -> tuple[Send, int]:
-        number = self._frames.next_number()
-        return (Send(conn, frame(number), command=True), number)
 
     # strikes
 
@@ -227,15 +216,10 @@ class Striker:
         if command.frame is None or conn is None:
             first = begun if isinstance(begun, Request) else None
             return self.start_twin(part, now, first)
-        prepared = self._next
-        if begun is not None and prepared is not None and prepared[0] is begun and prepared[0].conn == conn:
-            send, number = prepared
-            self._next = None
-        else:
-            try:
-                send, number = self._build_frame(command.frame, conn)
-            except Exception as error:  # because the request may be built all the same
-                return (UnexplainedMessage(_failure(command, error)), *self.start_twin(part, now))
+        try:
+            send, number = self._built.take(begun, conn) or self._built.build(command.frame, conn)
+        except Exception as error:  # because the request may be built all the same
+            return (UnexplainedMessage(_failure(command, error)), *self.start_twin(part, now))
         part.conn, part.number, part.framed = conn, number, True
         self._frames.add(number, conn, part)
         if command.twin_at_once:
@@ -276,7 +260,7 @@ class Striker:
         result = part.command.judge(reply)
         part.conn = None
         if part.settled:
-            self._note(result, alone=False)
+            result.note_in(self._book, alone=False)
             return ()
         if part.command.twin_at_once:
             return self._on_frame_beside(part, result, now)
@@ -305,13 +289,12 @@ class Striker:
             return self.settle_held(part, now)
         if part.twin_ended and is_final(result.reply):
             return self._settle(part, result, now, alone=False)
-        self._note(result, alone=False)
+        result.note_in(self._book, alone=False)
         return self.settle_last(part, now) if part.twin_ended else ()
 
     def on_closed(self, conn: int, now: Instant) -> Outputs:
         """Send the twins of the frames that a closed connection has left unanswered."""
-        if self._next is not None and self._next[0].conn == conn:
-            self._next = None
+        self._built.on_closed(conn)
         outputs: Outputs = ()
         for part in self._frames.take_lost(conn):
             part.conn = None
@@ -324,7 +307,7 @@ class Striker:
         part.twin_ended = True
         result = part.command.judge(reply)
         if part.settled:
-            self._note(result, alone=False)
+            result.note_in(self._book, alone=False)
             return ()
         if part.command.twin_at_once and part.framed:
             part.held = result
@@ -370,7 +353,7 @@ class Striker:
         part.settled = True
         self._calls.end_copies(part)
         reply, strike = result.reply, part.strike
-        self._note(result._replace(refused=()), alone=alone)
+        result._replace(refused=()).note_in(self._book, alone=alone)
         steps: tuple[StrikeStep, ...]
         try:
             steps = tuple(part.command.then(reply, now))
@@ -381,7 +364,7 @@ class Striker:
             follow_ups += self._take_step(strike, step, now)
         if self.is_replaced(part.command, steps):
             return (*strike.replace(), *follow_ups)
-        self._note(CancelResult(reply, refused=result.refused), alone=alone)
+        CancelResult(reply, refused=result.refused).note_in(self._book, alone=alone)
         count = (
             result.cancelled_count if alone or result.cancelled_count else None
         )  # another copy may have hit what this one did not find
@@ -395,16 +378,6 @@ class Striker:
             return (UnexplainedMessage(f"{part.command.name} refused: {evidence}"),) if refused else ()
         self._on_settled(part.strike.made_ns)
         return part.strike.settle(outcome, evidence, count, ended, is_cancel=part.is_cancel, is_list=part.command.reads)
-
-    def _note(self, result: CancelResult, *, alone: bool) -> None:
-        """Pass the orders that a reply names to the book."""
-        book = self._book
-        if result.cancelled or result.names_all:
-            book.note_cancelled(result.cancelled, all_of_them=result.names_all and alone)
-        for order_id in result.ended:
-            book.remove(order_id)
-        for order_id in result.refused:
-            book.note_cancel_refused(order_id)
 
 
 def _failure(command: CancelCommand, error: Exception) -> str:

@@ -157,7 +157,7 @@ class Roxom(KitAdapter[RoxomOptions]):
         self._signer = RoxomSigner(secrets["api_key"], private_key, self.host)
         self._prefix = options.path_prefix
         path = options.ws_url.split("://", 1)[1].partition("/")[2]
-        self._upgrade = Upgrade(headers=self._signer.headers(f"GET:/{path}"))
+        self.upgrade_request = Upgrade(headers=self._signer.headers(f"GET:/{path}"))
         self._tries = TryCounter()
         self.account_wide = CancelCommand(
             "cancel-all",
@@ -181,9 +181,6 @@ class Roxom(KitAdapter[RoxomOptions]):
     def _once(self, method: str, target: str) -> Build:
         """Return the builder of a request that is signed once; `target` is below the prefix."""
         return self._signer.once(method, f"{self._prefix}{target}")
-
-    def upgrade(self, now: Instant) -> Upgrade:
-        return self._upgrade
 
     def _cancel_unnamed(self, reply: Reply, now: Instant) -> Iterator[CancelCommand]:
         """Cancel by id the known orders that a cancel-all has not named.
