@@ -135,18 +135,15 @@ class Pacer:
             may_wait_s = max(may_wait_s, venue.limits.first_read_wait_s(now), venue.budget.pause_s(now))
             if venue.budget.proof_ns:
                 may_wait_s = min(may_wait_s, venue.limits.proof_wait_s(now))
-        if may_wait_s and tripped.phase is not Phase.CLEAR and self._is_emptied():
+        # pushes since the last read-back have shown the end of every known order
+        is_emptied = venue.book.open_orders == 0 and venue.book.pushed_ns > self._read_ns
+        if may_wait_s and tripped.phase is not Phase.CLEAR and is_emptied:
             may_wait_s = min(may_wait_s, venue.limits.first_read_wait_s(now))
         if may_wait_s:
             return min(may_wait_s, venue.limits.read_wait_s(now))
         if is_clean or not tripped.orders_left:  # it may complete the proof
             return venue.limits.proving_read_wait_s(now)
         return venue.limits.first_read_wait_s(now)
-
-    def _is_emptied(self) -> bool:
-        """Return whether pushes since the last read-back have shown the end of every known order."""
-        book = self._venue.book
-        return book.open_orders == 0 and book.pushed_ns > self._read_ns
 
     def _on_timer(self) -> None:
         """Send the read that has waited; a guard's read waits no second time."""
