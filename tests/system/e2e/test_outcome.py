@@ -200,4 +200,6 @@ def test_on_a_sick_disk_fire_and_report_show_this_kill_and_no_older_one_and_note
         assert play.command("report", old.json["id"], "--json").json["id"] == old.json["id"]
         play.stop_daemon(signal.SIGKILL)
         alone = play.command("report", "last", "--json")
-        assert alone.exit_code == 1, (alone.out, alone.err)  # an older kill is not shown as the last
+        # an older kill is not shown as the last; a file that is removed may leave the journal room for the record
+        is_recorded = how == "full" and alone.json["id"] == done.json["id"]
+        assert alone.exit_code == (0 if is_recorded else 1), (alone.out, alone.err)

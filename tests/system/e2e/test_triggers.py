@@ -167,7 +167,7 @@ def test_a_silence_holds_back_a_lost_heartbeat_over_a_kill_9_and_fires_when_it_e
     stage.write_config('[triggers.alive]\nkind = "heartbeat"\ntimeout = "300ms"\naccounts = ["oxfun"]\n')
     stage.start_daemon()
     stage.rest("oxfun", 3)
-    silenced = stage.command("silence", "alive", "--for", "4s", "--reason", "deploy", "--json")
+    silenced = stage.command("silence", "alive", "--for", "9s", "--reason", "deploy", "--json")
     assert (silenced.exit_code, silenced.json["silences"]["alive"]["reason"]) == (0, "deploy")
     assert stage.command("beat", "alive").exit_code == 0
     stage.wait_for(lambda s: s["triggers"]["alive"]["silence"]["held"] is not None, 3.0)
