@@ -43,7 +43,11 @@ COVERAGE = {  # per cent of lines and branches that the fast tests must reach, b
     **{"core": 99, "venues": 99},
     **{"config": 97, "dispatch": 97, "journal": 97, "triggers": 97},
 }
-EXTRAS = {"run": (), "notify": ("--extra", "notify"), "ccxt": ("--extra", "ccxt")}  # a lock file for each; requirements/dev.txt has all extras
+EXTRAS = {
+    "run": (),
+    "notify": ("--extra", "notify"),
+    "ccxt": ("--extra", "ccxt"),
+}  # a lock file for each; requirements/dev.txt has all extras
 COMPILE = (
     "uv pip compile --quiet --universal --python-version 3.11 --upgrade "
     "--generate-hashes --no-emit-index-url --no-header --no-annotate"
