@@ -128,10 +128,11 @@ class HookRunner:
         about = [entry for entry in entries if entry["data"].get("kill") == kill.id]
         reasons = history.records_of_kind(about, ReasonRecord)
         reason = next((f"{recorded.trigger}: {recorded.text}" for recorded in reasons), "")
-        ended = {_key(record) for record in history.records_of_kind(about, HookRecord)}
+        finished = history.records_of_kind(about, HookRecord)
+        ended = {_key(record) for record in finished}
         started = {_key(record) for record in history.records_of_kind(about, HookStartedRecord)}
         self._kill = kill.id
-        for record in history.records_of_kind(about, HookRecord):
+        for record in finished:
             self._failed.pop(record.command, None)
             if not record.ok:
                 self._failed[record.command] = record.why

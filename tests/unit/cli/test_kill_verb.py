@@ -172,7 +172,7 @@ def test_hints_carry_the_file_that_was_named_and_no_file_that_was_not(config: Pa
 
 def test_hints_name_no_file_where_the_environment_names_it(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KILL_SWITCH_CONFIG", str(config))
-    assert "or kill-switch run\n" in invoke("status").stderr
+    assert "then: kill-switch run\n" in invoke("status").stderr
 
 
 @pytest.mark.parametrize("words", [["status"], ["kill"], ["rearm"], ["beat", "a"], ["drill"]])

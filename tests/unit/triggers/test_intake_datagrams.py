@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -227,8 +228,8 @@ class TestIntake:
         ears = IntakeFixture(tmp_path / "intake.sock")
 
         class Flood(socket.socket):
-            def recv(self, bufsize: int, flags: int = 0) -> bytes:
-                return b"garbage"
+            def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0) -> tuple[bytes, list[Any], int, Any]:
+                return b"garbage", [], 0, None
 
         with Flood(socket.AF_UNIX, socket.SOCK_DGRAM) as flood:
             assert ears.intake._take(LOCAL, DatagramSocket(flood)) is False

@@ -355,7 +355,7 @@ async def test_a_flag_that_has_the_name_of_a_silenced_trigger_fires_when_the_dae
     async with watching(
         tmp_path, f'[triggers.beat]\nkind = "flag"\npath = "{flag}"\naccounts = ["a"]\n', left
     ) as watched:
-        await anyio.sleep(0.5)  # no look has come yet, which ends the silence of a trigger that is a flag now
+        await watched.watch.check_flags({"a"})  # before the first look, which ends the silence of a flag
         assert watched.tripped() == ("a",)
 
 
