@@ -59,13 +59,14 @@ def read_may_wait_s(sweep: Sweep, at_ns: int, since_ns: int = 0) -> float:
     A read of a kill that may prove the account clear never waits: the first reads, a read after a clean read. The other
     reads of a kill wait `LONGEST_WAIT_S`, from `since_ns` on if it is not 0. A guard's read waits one more interval: it
     then comes in time. Where lists lag, a read after a clean read proves nothing before the span is over. While no read
-    has counted, because commands left late, a read still is a first one.
+    has counted there, because commands left late, a read still is a first one.
     """
     if sweep.phase is Phase.CLEAR:
         return sweep.timing.guard_every_s
     if sweep.clean_reads_in_a_row:
         return max(0.0, sweep.timing.list_lag_s - (at_ns - sweep.clean_since_ns) / 1e9)
-    if at_ns - sweep.began_ns <= (UNREAD_NS if sweep.orders_left is None else AT_ONCE_NS):
+    is_unread = sweep.orders_left is None and sweep.timing.list_lag_s  # elsewhere such reads would use up the limit
+    if at_ns - sweep.began_ns <= (UNREAD_NS if is_unread else AT_ONCE_NS):
         return 0.0
     return max(0.0, LONGEST_WAIT_S - (at_ns - (since_ns or at_ns)) / 1e9)
 
