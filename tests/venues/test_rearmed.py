@@ -211,7 +211,7 @@ def test_no_command_of_a_kill_leaves_once_a_person_has_re_armed(stand: VenueProf
         post.everything_else_happens()
         assert post.commands() == [], f"re-armed behind step {moment}"
         assert post.dispatcher.state.phase is Phase.ARMED
-    assert struck > 0
+    assert struck > 0 or (stand.fans_out and not known)  # without a symbol there is nothing to send
 
 
 @every_venue
