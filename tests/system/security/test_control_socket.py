@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 from kill_switch.control import server
+from kill_switch.control.client import is_listening
 from kill_switch.control.server import Caller
 from kill_switch.system.offload import OffloadThread
 from kill_switch.system.users import UserDirectory
@@ -57,7 +58,7 @@ async def door() -> AsyncIterator[Door]:
     handlers = {"fire": made.fire, "wait": made.wait}
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: server.serve(made.path, handlers, files=OffloadThread("files"), users=UserDirectory()))
-        while not made.path.is_socket():  # noqa: ASYNC110 - a test
+        while not is_listening(made.path):  # noqa: ASYNC110 - the server binds in a thread
             await anyio.sleep(0.001)
         made.path.chmod(0o666)
         with made.sockets:

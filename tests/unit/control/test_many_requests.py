@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from kill_switch.control import server as control
+from kill_switch.control.client import is_listening
 from kill_switch.control.server import Caller, Handler, Turnstile
 from kill_switch.system.offload import OffloadThread
 from kill_switch.system.users import UserDirectory
@@ -103,7 +104,7 @@ async def test_a_status_on_every_connection_is_answered(tmp_path: Path) -> None:
 
     async with anyio.create_task_group() as server:
         server.start_soon(serve, path, desk.handlers())
-        while not path.exists():  # noqa: ASYNC110 - a thread
+        while not is_listening(path):  # noqa: ASYNC110 - the server binds in a thread
             await anyio.sleep(0.01)
         async with anyio.create_task_group() as clients:
             for _ in range(30):
