@@ -12,7 +12,6 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import cast
 
 import anyio
 import anyio.abc
@@ -105,15 +104,14 @@ class Dialer:
         self._host.mark_failed(place)
 
 
-class _Handshake(asyncio.Protocol):
-    """The protocol of a connection during its TLS handshake; the first completed handshake wins the race."""
+class _NotYetTls(asyncio.Protocol):
+    """The protocol of a TCP connection until its TLS begins; a TLS server is silent until then (RFC 8446 §2)."""
 
-    def __init__(self, race: _ConnectionRace, place: HostAddress) -> None:
-        self._race = race
-        self._place = place
+    def __init__(self) -> None:
+        self.spoken = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._race.finish(self._place, cast(asyncio.Transport, transport))
+    def data_received(self, data: bytes) -> None:
+        self.spoken = True
 
 
 class _ConnectionRace:
@@ -240,11 +238,24 @@ class _ConnectionRace:
             self._accepted.discard(place)
 
     async def _shake(self, place: HostAddress, sock: socket.socket, context: ssl.SSLContext) -> None:
+        """Carry out the TLS handshake on a connected socket. Raises `OSError` and `ssl.SSLError`, and closes it then.
+
+        TLS begins on a plain transport, because only that one's write buffer can be limited. Before 0.23, uvloop
+        keeps bytes until the pass ends if they fit into that buffer. A limit of 0 has each command leave at once.
+        """
+        loop, tcp = asyncio.get_running_loop(), None
         try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: _Handshake(self, place), sock=sock, ssl=context, server_hostname=self._address.host
-            )
+            tcp, before = await loop.create_connection(_NotYetTls, sock=sock)
+            if before.spoken:
+                raise OSError(0, "TLS failed: wrong version number")  # as OpenSSL says where the bytes come later
+            # nobody else hears of a loss before the handshake, or in the pass that completes it
+            host = self._address.host
+            tls = _open(await loop.start_tls(_open(tcp), asyncio.Protocol(), context, server_hostname=host))
+            tcp.set_write_buffer_limits(high=0)
+            self.finish(place, tls)
         except BaseException:
+            if tcp is not None:
+                tcp.abort()
             # at once, before another socket can have the number: uvloop has closed the descriptor without a word to
             # `sock` if the task is cancelled as it begins
             with contextlib.suppress(OSError):
@@ -286,6 +297,13 @@ async def _connected(place: HostAddress, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _open(transport: asyncio.Transport | None) -> asyncio.Transport:
+    """Return the transport; raise `ConnectionResetError` if it is lost already."""
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    return transport
 
 
 def _succeeded(task: asyncio.Task[object]) -> bool:

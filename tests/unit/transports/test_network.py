@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
 import ssl
+import sys
+import termios
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -644,3 +647,25 @@ async def test_a_handshake_that_is_cancelled_as_it_begins_closes_no_socket_twice
         begun[0].cancel()
         await asyncio.wait(begun)
         await up(lane)  # what a callback raises fails the test
+
+
+class Wire(asyncio.Protocol):
+    """The protocol that a connection gets: it keeps its transport."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+
+@pytest.mark.parametrize("size", [90, 20_000])
+async def test_what_is_written_has_left_when_the_write_returns(
+    server: Server, names: Names, ca_file: str, size: int
+) -> None:
+    wire = Wire()
+    await Network(names).dialer(f"https://{HOST}:{server.port}", ca_file).connect(wire, within_s=4)
+    await until(lambda: server.peers)
+    wire.transport.write(bytes(size))
+    received = fcntl.ioctl(server.peers[0].writer.get_extra_info("socket"), termios.FIONREAD, bytes(4))
+    assert int.from_bytes(received, sys.byteorder) > size  # in this pass of the loop: TLS adds a few bytes
+    wire.transport.abort()
