@@ -153,7 +153,7 @@ def pair(level: Severity, after_s: float) -> Announcement:
     return news(level, f"{level}", after_s=after_s, in_kill="")._replace(about="blind beat")
 
 
-def test_the_last_state_of_a_condition_is_always_sent_though_the_same_was_said_within_ten_minutes() -> None:
+def test_the_last_state_of_a_condition_is_always_sent_though_the_same_was_announced_within_ten_minutes() -> None:
     outbox = Digest("h")
     levels = [Severity.BLIND, Severity.BLIND, Severity.OVER, Severity.BLIND, Severity.OVER, Severity.OVER]
     assert [outbox.add(pair(level, n)) for n, level in enumerate(levels)] == [True, False, True, True, True, False]
@@ -164,7 +164,7 @@ def test_each_start_and_each_stop_is_sent_though_the_text_is_the_same() -> None:
     assert all(outbox.add(news(level)) for level in (Severity.START, Severity.STOP) for _ in range(3))
 
 
-def test_a_message_says_what_to_do_who_has_acted_and_with_which_configuration() -> None:
+def test_a_message_has_the_remedy_the_person_who_acted_and_the_configuration() -> None:
     outbox = Digest("h", Path("/home/al/a config.toml"), {"1000": "alice"}.get)  # type: ignore[arg-type]
     do = "find the cause; then kill-switch rearm --reason …, or systemctl stop kill-switch"
     outbox.add(news(Severity.TRIP, "panic: the flag is there")._replace(do=do, by="1000"))
