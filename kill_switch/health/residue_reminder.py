@@ -36,13 +36,14 @@ class ResidueReminder:
                 kill, number, at_ns = account.kill or "", 0, now_ns + _gap_ns(0)
             elif now_ns >= at_ns:
                 number, at_ns = number + 1, now_ns + _gap_ns(number + 1)
-                self._remind(name, account.orders_left, f"{kill} {number}")
+                self._remind(name, account.orders_left, now_ns)
             due[name] = (kill, number, at_ns)
         self._due = due
 
-    def _remind(self, name: str, left: int | None, about: str) -> None:
+    def _remind(self, name: str, left: int | None, now_ns: int) -> None:
         ids = [order.id for order in self._dispatcher.sessions[name].status.orders]
         text = f"still {describe_left(left, ids)} left, still chasing"
+        about = f"residue {now_ns}"  # another one each time, so that no repetition is held back
         self._announce(Announce(Severity.RESIDUE, text, name, do=ORDERS_LEFT_DO, about=about))
 
 

@@ -72,7 +72,7 @@ class Digest:
         self._option = "" if str(source) == CONFIG else f" -c {shlex.quote(str(source))}"
         self._name_of = name_of
         self._announcements: list[Announcement] = []
-        self._announced: dict[tuple[str, ...], tuple[Severity | None, int]] = {}  # subject → level and time of the last
+        self._announced: dict[tuple[str, ...], tuple[str, int]] = {}  # subject → state and time of the last
 
     def add(self, news: Announcement) -> bool:
         """Add an announcement unless people know it already; return whether it was added.
@@ -118,22 +118,24 @@ class Digest:
 
         A bot that quotes into a guard would cause a CLEAR a second.
         """
+        state: str = news.level
         match news.level:
             case Severity.TRIP | Severity.REARM | Severity.START | Severity.STOP:
                 return False
-            case _ if news.about:  # without the level, because people must know how the condition is now
+            case _ if news.about:  # the last state of the condition counts
                 subject: tuple[str, ...] = (news.account or "", news.about)
+                state = f"{news.level} {news.text}"
             case Severity.CLEAR | Severity.RESIDUE:
                 # without the level, because the account's last state in the kill counts
                 subject = (news.account or "", news.kill)
             case _:
                 subject = (news.account or "", news.level, news.text)
-        level, announced_ns = self._announced.get(subject, (None, 0))
-        if level is news.level and news.at.mono_ns - announced_ns < REPEAT_AFTER_S * 1e9:
+        last_state, announced_ns = self._announced.get(subject, ("", 0))
+        if last_state == state and news.at.mono_ns - announced_ns < REPEAT_AFTER_S * 1e9:
             return True
         if len(self._announced) >= 10 * MAX_ANNOUNCEMENTS:
             self._announced.clear()
-        self._announced[subject] = (news.level, news.at.mono_ns)
+        self._announced[subject] = (state, news.at.mono_ns)
         return False
 
 

@@ -159,6 +159,12 @@ def test_the_last_state_of_a_condition_is_always_sent_though_the_same_was_announ
     assert [outbox.add(pair(level, n)) for n, level in enumerate(levels)] == [True, False, True, True, True, False]
 
 
+def test_a_condition_that_begins_again_in_another_way_is_sent() -> None:
+    outbox = Digest("h")
+    silences = [pair(Severity.WARN, n)._replace(text=f"silenced for {n} min") for n in range(3)]
+    assert [outbox.add(silence) for silence in silences] == [True] * 3
+
+
 def test_each_start_and_each_stop_is_sent_though_the_text_is_the_same() -> None:
     outbox = Digest("h")
     assert all(outbox.add(news(level)) for level in (Severity.START, Severity.STOP) for _ in range(3))
