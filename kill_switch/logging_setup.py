@@ -15,34 +15,18 @@ import queue
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import TextIO
 
-from kill_switch import clock, printable
+from kill_switch import clock, log_format
+from kill_switch.log_format import FIELDS, LogEntry, LogForm, TextForm
 
 MAX_QUEUED = 10_000  # lines; more are lost while the reader is stuck
 STUCK_AFTER_S = 2.0  # seconds; `status` reports a line that has waited longer
 FLUSH_WITHIN_S = 1.0  # seconds at the end of the process; unread lines are lost after that
 STDERR = 2
-_PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-_MOST_CAUSES = 10  # causes of an exception that are logged
-
-
-class _Line(logging.Formatter):
-    """Format each record as one entry; systemd's journal gets the priority and needs no time (sd-daemon(3))."""
-
-    def __init__(self, to_journal: bool) -> None:
-        super().__init__("%(levelname)-8s %(message)s" if to_journal else "%(asctime)s %(levelname)-8s %(message)s")
-        self._to_journal = to_journal
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the name in logging
-        return clock.iso(int(record.created * 1e9))
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = printable.lines(super().format(record)).replace("\n", "\n  ")
-        return f"<{_PRIORITY.get(record.levelno, 6)}>{line}" if self._to_journal else line
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 class LogWriter:
@@ -52,10 +36,12 @@ class LogWriter:
     number.
     """
 
-    def __init__(self, write: Callable[[str], object]) -> None:
+    def __init__(self, write: Callable[[str], object], form: LogForm | None = None) -> None:
         """`write` is called in the thread and blocks as long as the reader does; its errors are ignored."""
         self.lost = 0  # pieces of text that were lost because the queue was full
+        self.form = form or TextForm()  # of everything that is written from now on
         self._write = write
+        self._begun = ""  # a line that no logger writes and that has no line feed yet; only the thread uses it
         self._said_lost = 0
         self._queue: queue.SimpleQueue[Callable[[], str]] = queue.SimpleQueue()
         self._since_ns = 0  # when the current write began; 0: no write is in progress
@@ -79,8 +65,21 @@ class LogWriter:
             done.set()
             return ""
 
+        self._queue.put(self._end_line)
         self._queue.put(mark)
         return done.wait(within_s)
+
+    def put_stray(self, text: str) -> None:
+        """Queue text that no logger writes; it is written line by line."""
+        self.put(lambda: self._whole_lines(text))
+
+    def _whole_lines(self, text: str) -> str:
+        whole, feed, self._begun = (self._begun + text).rpartition("\n")
+        return self.form.stray(whole + feed, clock.now().wall_ns) if feed else ""
+
+    def _end_line(self) -> str:
+        begun, self._begun = self._begun, ""
+        return self.form.stray(begun, clock.now().wall_ns) if begun else ""
 
     @property
     def stuck_s(self) -> float:
@@ -90,21 +89,24 @@ class LogWriter:
 
     def _run(self) -> None:
         while True:
-            text = _made(self._queue.get())
+            text = self._made(self._queue.get())
             if self.lost > self._said_lost:
                 reported, self._said_lost = self._said_lost, self.lost
-                text = f"{self._said_lost - reported} line(s) lost: the reader of standard error was stuck\n{text}"
+                lost = f"{self._said_lost - reported} line(s) lost: the reader of standard error was stuck"
+                text = self._own_line(lost) + text
             self._since_ns = clock.now().mono_ns
             with contextlib.suppress(OSError, ValueError):  # the stream is closed, so no reader will get this text
                 self._write(text)
             self._since_ns = 0
 
+    def _made(self, make: Callable[[], str]) -> str:
+        try:
+            return make()
+        except Exception as error:
+            return self._own_line(f"a log line cannot be formatted: {type(error).__name__}")
 
-def _made(make: Callable[[], str]) -> str:
-    try:
-        return make()
-    except Exception as error:
-        return f"a log line cannot be formatted: {type(error).__name__}\n"
+    def _own_line(self, text: str) -> str:
+        return self.form.entry(LogEntry(logging.ERROR, clock.now().wall_ns, __name__, text))
 
 
 class Stderr(io.TextIOBase):
@@ -123,7 +125,7 @@ class Stderr(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"expected str, not {type(text).__name__}")
         if text:
-            self._writer.put(lambda: text)
+            self._writer.put_stray(text)
         return len(text)
 
     def writable(self) -> bool:
@@ -142,9 +144,8 @@ class _Handler(logging.Handler):
     A traceback needs the source files, and their disk may hang.
     """
 
-    def __init__(self, writer: LogWriter, formatter: logging.Formatter) -> None:
+    def __init__(self, writer: LogWriter) -> None:
         super().__init__()
-        self.formatter = formatter
         self._writer = writer
 
     def createLock(self) -> None:  # noqa: N802 - the name in logging
@@ -157,43 +158,10 @@ class _Handler(logging.Handler):
         except Exception as error:
             message = f"{record.msg} (arguments not formatted: {type(error).__name__})"
         # because frames hold objects of the event loop's thread, only their places go to the other thread
-        trail = _trail(record.exc_info[1] if record.exc_info else None)
-        fields = {"levelno": record.levelno, "levelname": record.levelname, "created": record.created, "msg": message}
-        self._writer.put(partial(self._text, fields, trail))
-
-    def _text(self, fields: dict[str, object], trail: list[tuple[str, list[traceback.FrameSummary]]]) -> str:
-        record = logging.makeLogRecord(fields)
-        for error_text, places in trail:
-            record.msg += f"\n{''.join(traceback.StackSummary.from_list(places).format())}{error_text}"
-        return f"{self.format(record)}\n"
-
-
-def _trail(error: BaseException | None) -> list[tuple[str, list[traceback.FrameSummary]]]:
-    """Return the texts of an exception and its causes, the first cause first, each with its places in the code.
-
-    No source file is read.
-    """
-    causes: list[tuple[str, list[traceback.FrameSummary]]] = []
-    while error is not None and len(causes) < _MOST_CAUSES:
-        places = [
-            traceback.FrameSummary(frame.f_code.co_filename, line, frame.f_code.co_name, lookup_line=False)
-            for frame, line in traceback.walk_tb(error.__traceback__)
-        ]
-        causes.append((_said(error), places))
-        for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
-            causes[:0] = _trail(inner)
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return causes[::-1]
-
-
-def _said(error: BaseException) -> str:
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its text cannot be shown)"
-    return "\n".join((f"{name}: {text}" if text else name, *getattr(error, "__notes__", ())))
+        trail = log_format.trail_of(record.exc_info[1] if record.exc_info else None)
+        fields = {name: str(value) for name in FIELDS if (value := getattr(record, name, None))}
+        entry = LogEntry(record.levelno, int(record.created * 1e9), record.name, message, fields, trail)
+        self._writer.put(lambda: self._writer.form.entry(entry))
 
 
 _writer: LogWriter | None = None
@@ -203,7 +171,7 @@ _own = False  # False in a test that runs a command within its own process, whic
 def set_up() -> None:
     """Send this package's records from INFO on, and libraries' records from WARNING on, to standard error.
 
-    Call it once, before the first record.
+    Call it once, before the first record; `configure` then applies the configuration.
     """
     global _writer, _own
     stream = sys.stderr
@@ -213,13 +181,26 @@ def set_up() -> None:
         sys.stderr = Stderr(_writer, stream)
         if _own:
             logging.captureWarnings(True)
-            sys.unraisablehook = _unraisable
+            sys.excepthook = lambda kind, error, trace: _log_uncaught("unexpected", error)
+            threading.excepthook = lambda args: _log_uncaught("a thread ended", args.exc_value)
+            sys.unraisablehook = lambda args: _log_uncaught(args.err_msg or "an exception was ignored", args.exc_value)
             atexit.register(_writer.flush, FLUSH_WITHIN_S)
-    root = logging.getLogger()
     if _writer is not None:
-        root.handlers[:] = [_Handler(_writer, _Line("JOURNAL_STREAM" in os.environ))]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("kill_switch").setLevel(logging.INFO)
+        logging.getLogger().handlers[:] = [_Handler(_writer)]
+    configure("text", "info")
+
+
+def configure(form: str, level: str) -> None:
+    """Write in the form of `[daemon] log`, from the level of `[daemon] log_level` on; does nothing before `set_up`.
+
+    Records of libraries below WARNING are never written, because they contain URLs, headers and frames, and with them
+    keys.
+    """
+    if _writer is None:
+        return
+    _writer.form = log_format.choose(form, os.environ, STDERR)
+    logging.getLogger().setLevel(max(logging.WARNING, LEVELS[level]))
+    logging.getLogger("kill_switch").setLevel(LEVELS[level])
 
 
 def _write_all(text: str) -> None:
@@ -236,11 +217,10 @@ def _write_to(stream: TextIO, text: str) -> None:
     stream.flush()
 
 
-def _unraisable(hook_args: sys.UnraisableHookArgs) -> None:
-    """Log an exception that no code can catch; Python's own hook reads source files and writes to the stream itself."""
-    error = hook_args.exc_value
-    exc_info = (hook_args.exc_type, error, hook_args.exc_traceback) if error is not None else None
-    logging.getLogger(__name__).error("%s", hook_args.err_msg or "an exception was ignored", exc_info=exc_info)
+def _log_uncaught(text: str, error: BaseException | None) -> None:
+    """Log an exception that no code catches; Python's own hooks read source files and write to the stream itself."""
+    exc_info = None if error is None else (type(error), error, error.__traceback__)
+    logging.getLogger(__name__).error("%s", text, exc_info=exc_info)
 
 
 def trouble() -> str:

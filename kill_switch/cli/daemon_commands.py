@@ -39,7 +39,9 @@ def run(config: Path | None) -> None:
     from kill_switch.daemon import process
 
     logging_setup.set_up()
-    process.run(load(config))
+    loaded = load(config)
+    logging_setup.configure(loaded.daemon.log, loaded.daemon.log_level)
+    process.run(loaded)
 
 
 @click.command()

@@ -97,6 +97,11 @@ BY_COMMAND: Sequence[CommandExits] = (
             75: "the approval of another person is missing",
         },
     ),
+    CommandExits(
+        "notify --test",
+        "every channel has accepted the message",
+        {1: "a channel has not, or `[notify]` names none", 2: "without `--test`"},
+    ),
     CommandExits("report", "shown", {1: "no such kill, or the journal is damaged"}),
     CommandExits("journal", "shown", {1: "the journal is damaged"}),
     CommandExits(

@@ -17,6 +17,7 @@ from kill_switch.config.messages import config_path
 
 Values = Mapping[str, Any]  # path of a key → its value as JSON
 APPROVALS = "rearm.approvals"
+UNRELATED = ("daemon.log", "daemon.log_level")  # keys of these tables on which no kill depends
 
 
 def in_force(config: Config) -> Values:
@@ -24,6 +25,8 @@ def in_force(config: Config) -> Values:
     values: dict[str, Any] = {}
     for name in ("daemon", "intake", "drill", "rearm", "silence", "hooks"):
         values.update(_keys(name, getattr(config, name)))
+    for path in UNRELATED:
+        del values[path]
     for name, trigger in config.triggers.items():
         values.update(_keys(config_path("triggers", name), trigger))
     for name, account in config.accounts.items():

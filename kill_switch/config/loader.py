@@ -178,6 +178,17 @@ def daemon_keys(
     return daemon
 
 
+def notify_table(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> NotifyConfig:
+    """Return the table [notify], whatever faults other tables have; raise `ConfigError`."""
+    source = toml_file.find(path, environ)
+    problems: list[Problem] = []
+    table = toml_file.table_of(toml_file.parse(source), "notify", problems)
+    channels = secret_tables.notify(table, environ, problems)
+    if problems or channels is None:
+        raise ConfigError(str(source), located([source], problems))
+    return channels
+
+
 def runtime_dir(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> Path:
     """Return the directory of the daemon's sockets, whatever faults other keys have; raise `ConfigError`."""
     return daemon_keys(path, "runtime_dir", environ=environ).runtime_dir

@@ -61,6 +61,8 @@ class DaemonConfig(ConfigTable):
     ready: Literal["all", "degraded"] = "all"  # READY is sent when all accounts are ready, or once triggers run
     group: str | None = Field(default=None, description=_GROUP)  # may use the sockets; default: the daemon's own group
     metrics: Annotated[HostPort | None, PlainValidator(parsers.loopback)] = None  # address for Prometheus
+    log: Literal["text", "json"] = "text"  # form of the lines on standard error
+    log_level: Literal["debug", "info", "warning", "error"] = "info"  # lines of lower levels are not written
 
 
 class CommonConfig(ConfigTable):

@@ -67,7 +67,7 @@ class ProblemFinder:
         accounts = self._dispatcher.state.accounts
         return [
             outcome.make_problem(
-                f"{name}: {problems.describe_left(accounts[name].orders_left, self._order_ids(name))} left: "
+                f"{name}: {outcome.describe_left(accounts[name].orders_left, self._order_ids(name))} left: "
                 "the daemon does not cancel them any more",
                 "cancel them on the venue's own page",
                 note=True,

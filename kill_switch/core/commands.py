@@ -36,11 +36,20 @@ class WakeAt(NamedTuple):
 
 
 class Announce(NamedTuple):
-    """Announce to people and to the log."""
+    """Announce an event, and its remedy, to people and to the log."""
 
     level: Severity
     text: str
     account: str | None = None
+    do: str = ""  # what to do, with the command to type; "": the message's own hint is enough
+    by: str = ""  # name or number of the user who has acted, where the text does not name the user
+    about: str = ""  # the condition that this begins or ends; "": only the same text counts as a repetition
+
+    def line(self) -> str:
+        """Return the announcement as a line of the log, which has the level already."""
+        kind = "" if self.level in (Severity.WARN, Severity.INFO) else f"{self.level.word}: "
+        about = f"account {self.account}: " if self.account else ""
+        return f"{kind}{about}{self.text}{f' (by {self.by})' if self.by else ''}"
 
 
 class RearmGranted(NamedTuple):

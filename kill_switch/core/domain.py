@@ -50,10 +50,16 @@ class Severity(StrEnum):
 
     TRIP = "trip"  # accounts are struck
     RESIDUE = "residue"  # orders are left, or their number is unknown
+    STOP = "stopped"  # the daemon has been told to stop: nobody watches
     BLIND = "blind"  # a trigger has no usable input
+    UNREADY = "not-ready"  # an account is not ready for long
+    APPROVAL = "approval"  # another person must approve, within a time
     WARN = "warn"  # a part does not work; no account is struck because of it
     REARM = "rearm"  # an operator has re-armed accounts
     CLEAR = "clear"  # an account, or every account of a kill, is proven clear
+    OVER = "over"  # what was announced before is over: a trigger sees, an account is ready, a silence has ended
+    START = "started"  # the daemon watches
+    TEST = "test"  # a message of `notify --test`
     INFO = "info"  # for the log only: no message is sent
 
     @property
@@ -73,24 +79,32 @@ class Severity(StrEnum):
 
     @property
     def is_calm(self) -> bool:
-        """Return whether the announcement may be sent later: no account was struck or re-armed."""
-        return self in (Severity.WARN, Severity.BLIND, Severity.INFO)
+        """Return whether the announcement may be sent later: no account was struck or re-armed, nobody is asked."""
+        return self in _CALM
 
 
+_CALM = (Severity.WARN, Severity.BLIND, Severity.UNREADY, Severity.OVER, Severity.START, Severity.TEST, Severity.INFO)
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 _LOG_LEVELS = {
     Severity.TRIP: logging.CRITICAL,
     Severity.RESIDUE: logging.ERROR,
     Severity.BLIND: logging.WARNING,
+    Severity.UNREADY: logging.WARNING,
     Severity.WARN: logging.WARNING,
 }
 _WORDS = {
     Severity.TRIP: "KILL",
     Severity.RESIDUE: "ORDERS LEFT",
+    Severity.STOP: "STOPPED",
     Severity.BLIND: "BLIND",
+    Severity.UNREADY: "NOT READY",
+    Severity.APPROVAL: "APPROVAL NEEDED",
     Severity.WARN: "WARNING",
     Severity.REARM: "RE-ARMED",
     Severity.CLEAR: "CLEAR",
+    Severity.OVER: "OVER",
+    Severity.START: "STARTED",
+    Severity.TEST: "TEST",
     Severity.INFO: "INFO",
 }
 
@@ -192,6 +206,12 @@ class Reason:
     accounts: tuple[str, ...]
     observed_at: Instant
     evidence: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def by(self) -> str:
+        """Return the name or the number of the user who fired, or who owns the flag; "": no person has acted."""
+        user = self.evidence.get("user", self.evidence.get("uid"))
+        return "" if user is None else str(user)
 
 
 def without_reason(operator: str) -> str:

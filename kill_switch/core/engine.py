@@ -29,6 +29,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import assert_never
 
+from kill_switch.core import announcements
 from kill_switch.core import sweep as sweeping
 from kill_switch.core.commands import (
     Announce,
@@ -133,7 +134,7 @@ def _on_reason(state: State, event: ReasonReported) -> tuple[State, tuple[Comman
         },
         latch=True,
     )
-    announcement = Announce(Severity.TRIP, f"{reason.trigger}: {reason.text}")
+    announcement = announcements.kill_begun(reason)
     approvals = MappingProxyType[int, frozenset[str]]({})  # a reason voids pending approvals
     after = State(accounts, kill, kills, state.approvals_needed, approvals, kill_id_prefix=state.kill_id_prefix)
     return after, (record, StrikeAccounts(tuple(strikes)), *wakes, announcement) if strikes else (record, announcement)
@@ -245,10 +246,9 @@ def _on_proven_clear(
 
 def _residue_commands(kill: str | None, name: str, orders_left: int | None, at_ns: int) -> list[Command]:
     """Return the record and the announcement of an account that is not clear at the deadline (`at_ns`, monotonic)."""
-    left = "an unknown number of" if orders_left is None else str(orders_left)
     return [
         AppendRecord("residue", {"kill": kill, "account": name, "left": orders_left, "mono_ns": at_ns}),
-        Announce(Severity.RESIDUE, f"{left} order(s) left, still chasing", name),
+        announcements.orders_left(name, orders_left),
     ]
 
 
@@ -291,14 +291,16 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
     agreed = sum(1 for approved in approvals.values() if approved.issuperset(tripped))
     if agreed < state.approvals_needed:
         record = AppendRecord("rearm-approved", {**asked, "accounts": tripped}, latch=True)
-        return state._replace(approvals=approvals), (record, RearmPending(agreed, state.approvals_needed))
+        pending = RearmPending(agreed, state.approvals_needed)
+        announcement = announcements.approval_asked(event, tripped, pending)
+        return state._replace(approvals=approvals), (record, pending, announcement)
     accounts = {
         name: AccountState(account.timing, None, account.kill, account.identity) if name in tripped else account
         for name, account in state.accounts.items()
     }
     kill = state.kill and state.kill._replace(unclear=state.kill.unclear - frozenset(tripped))
     after = state._replace(accounts=accounts, kill=kill, approvals={})
-    announcement = Announce(Severity.REARM, f"{', '.join(tripped)} re-armed by {event.user}: {event.text}")
+    announcement = announcements.rearmed(event, tripped)
     people = tuple(uid for uid, approved in approvals.items() if approved.issuperset(tripped))
     record = AppendRecord("rearm", {**asked, "accounts": tripped, "approvals": people}, latch=True)
     return after, (record, RearmGranted(tripped), announcement)
@@ -314,15 +316,15 @@ def _on_recovered(state: State, at: Instant) -> tuple[State, tuple[Command, ...]
     record = AppendRecord(
         "resume", data, latch=bool(state.renamed)
     )  # durable, because nothing else remembers the new names
-    announcements = [
+    news = [
         Announce(Severity.WARN, f"{new} was struck as {old}: it is tripped", new) for old, new in state.renamed.items()
     ]
-    announcements += [
+    news += [
         Announce(Severity.WARN, strange, name)
         for name in tripped
         if (strange := describe_login_mismatch(after.accounts[name]))
     ]
-    return after, (record, *commands, Announce(Severity.WARN, f"started tripped: {', '.join(tripped)}"), *announcements)
+    return after, (record, *commands, Announce(Severity.WARN, f"started tripped: {', '.join(tripped)}"), *news)
 
 
 def _identity_fields(state: State, names: Iterable[str], moved: Mapping[str, str]) -> dict[str, object]:
@@ -359,12 +361,12 @@ def _on_reconfigured(state: State, event: Reconfigured) -> tuple[State, tuple[Co
         **_identity_fields(after, event.unproven_identities, event.renamed),
     }
     record = AppendRecord("identity", data, latch=True)
-    announcements = [
+    news = [
         Announce(Severity.WARN, strange, name)
         for name in others
         if (strange := describe_login_mismatch(after.accounts[name]))
     ]
-    return after, (record, *commands, *announcements)
+    return after, (record, *commands, *news)
 
 
 def _resume_accounts(state: State, names: tuple[str, ...], at: Instant) -> tuple[State, tuple[Command, ...]]:

@@ -33,6 +33,23 @@ def is_grave(answer: Mapping[str, Any]) -> bool:
     return any(not each.get("note") for each in answer.get("problems", ()))
 
 
+MAX_IDS, MAX_ID_CHARACTERS = 5, 80  # ids of orders that a line names, and their length together
+
+
+def describe_left(left: int | None, ids: Sequence[str]) -> str:
+    """Return how many orders are left, with their ids."""
+    if left is None:
+        count = f"at least {len(ids)} orders" if ids else "an unknown number of orders"
+    else:
+        count = f"{left} order{'' if left == 1 else 's'}"
+    shown = list(ids[:MAX_IDS])
+    while len(shown) > 1 and sum(map(len, shown)) > MAX_ID_CHARACTERS:
+        shown.pop()
+    hidden = max(left or 0, len(ids)) - len(shown)
+    named = f"{', '.join(shown)}{f' and {hidden} more' if hidden > 0 else ''}"
+    return f"{count} ({named})" if ids else count
+
+
 DISPLACED = "under the running daemon"  # in the trouble of a journal whose file was removed, replaced, renamed or cut
 PUT_BACK = "put the file back; or restart the daemon when a kill does no harm: it starts tripped"
 

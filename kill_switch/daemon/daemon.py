@@ -7,7 +7,6 @@ here.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -31,6 +30,8 @@ from kill_switch.core.domain import Instant, Reason, Route
 from kill_switch.core.events import Pulse, Recovered
 from kill_switch.core.identity import new_salt
 from kill_switch.core.records import FORMAT, LatchRecord, StartRecord
+from kill_switch.daemon import gc_tuning, start_and_stop
+from kill_switch.daemon.announcement_log import log_announcement
 from kill_switch.daemon.held_signals import SignalHolder
 from kill_switch.daemon.last_strikes import LastStrikes
 from kill_switch.daemon.listeners import ListenerSet
@@ -40,9 +41,11 @@ from kill_switch.daemon.trouble_announcer import TroubleAnnouncer
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.ports import ForwardedFact
+from kill_switch.health.account_readiness import ReadinessMonitor
 from kill_switch.health.certificate_expiry import CertificateExpiryMonitor
 from kill_switch.health.clock_skew import ClockSkewMonitor
 from kill_switch.health.drills import DrillRunner
+from kill_switch.health.residue_reminder import ResidueReminder
 from kill_switch.journal import history
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
@@ -58,7 +61,6 @@ from kill_switch.venues import messages
 
 log = logging.getLogger(__name__)
 
-COLLECT = (20_000, 20, 50)  # gc thresholds; a strike makes fewer objects, so that no collection delays it
 PULSE_S = 0.9  # seconds: latch files are to be found within a second, and a pulse costs an idle daemon CPU time
 START_S = 0.25  # seconds between two pulses until the daemon is ready
 FINISH_WITHIN_S = 15.0  # seconds for a strike in progress at SIGTERM; systemd's TimeoutStopSec is longer
@@ -130,7 +132,7 @@ class Daemon:
             entries=contents.entries,
             renamed=renamed(recorded, in_force(config)) if recorded else {},
             identify=lambda uid: self.handlers.find_name(uid),
-            on_amended=lambda words, after: self.outbound.amend(words, after),
+            on_amended=lambda words, after, by: self.outbound.amend(words, after, by),
         )
         self.drills = DrillRunner(
             self.dispatcher,
@@ -143,7 +145,9 @@ class Daemon:
         self.drills.set_schedule(config.drill.cron, config.drill.timezone)
         self.clock_skew = ClockSkewMonitor(self.dispatcher.sessions, self._announce)
         self.certificate_expiry = CertificateExpiryMonitor(self.dispatcher.sessions, clock.now, self._announce)
-        self.outbound = OutboundHub(config, self.dispatcher, self.journal, self.supervisor, self._announce)
+        self.outbound = OutboundHub(
+            config, self.dispatcher, self.journal, self.supervisor, self._announce, self._listeners.users
+        )
         self.network = Network()
         self._group = anyio.create_task_group()
         self._tasks = TaskSupervisor(self._group)
@@ -185,10 +189,18 @@ class Daemon:
         )
         parts = self._listeners.files, self._listeners.users, self.reloader
         self._trouble_announcer = TroubleAnnouncer(self.journal, self.intake, parts, self._announce)
+        self._monitors = (
+            self.clock_skew,
+            self.certificate_expiry,
+            self._trouble_announcer,
+            ReadinessMonitor(self.dispatcher.sessions, clock.now, self._announce),
+            ResidueReminder(self.dispatcher, self._announce),
+        )
         self._adapters = adapters
         self._ready = False
         self._ending = False  # True: no kill can be carried out any more
         self._stop = anyio.Event()
+        self._stopped_by = ""  # the name of the signal
         self._on_stop = on_stop
 
     @property
@@ -216,6 +228,8 @@ class Daemon:
                 self._record_start()
                 self._resume()
                 self.outbound.start(tasks)
+                entries, watching = self.journal.contents.entries, len(self.supervisor.triggers)
+                self._announce(start_and_stop.started(entries, self.dispatcher.state, watching))
                 if not is_open:
                     tasks.supervise("control", self._listeners.serve)
                 await self._catch_up()
@@ -231,6 +245,8 @@ class Daemon:
                 self._systemd.stopping()
                 strikes = LastStrikes(self.dispatcher)
                 await strikes.finish(FINISH_WITHIN_S)
+                log.info("stopping on %s", self._stopped_by)
+                self.outbound.on_announcement(start_and_stop.stopped(self._stopped_by, self.dispatcher.state))
                 await self.outbound.finish()
                 await strikes.finish(LATE_STRIKE_WITHIN_S)  # because a kill may have begun meanwhile
                 await self.outbound.finish(LAST_WORDS_S)
@@ -318,6 +334,7 @@ class Daemon:
             case signal.SIGUSR2:
                 log.warning("signal %d is ignored", number)
             case _:
+                self._stopped_by = signal.Signals(number).name
                 self._stop.set()
                 self._on_stop()
 
@@ -326,15 +343,13 @@ class Daemon:
     async def _pulse(self) -> None:
         """Check for ever what no event reports; feed systemd's watchdog if the engine has answered, and only then."""
         max_pause_s = (self._systemd.watchdog_s or 10.0) / 3
-        gc.set_threshold(*COLLECT)
-        _freeze()
+        gc_tuning.collect_rarely()
         while True:
             self._adopt_latch()
             self.supervisor.start_boot_timers()
             self.supervisor.notice_blind()
-            self.clock_skew.check()
-            self.certificate_expiry.check()
-            self._trouble_announcer.check()
+            for monitor in self._monitors:
+                monitor.check()
             self.outbound.reap()
             asked_at = clock.now()
             self.dispatcher.handle(Pulse(asked_at))
@@ -352,7 +367,7 @@ class Daemon:
         self._systemd.status(f"{line}; {missing}" if (missing := self.outbound.missing) else line)
         if not self._ready and (ready == len(sessions) or self.config.daemon.ready == "degraded"):
             self._ready = True
-            _freeze()
+            gc_tuning.freeze()
             log.info("ready: %d/%d accounts, state %s", ready, len(sessions), state)
         if self._ready:
             self._systemd.ready()
@@ -365,8 +380,7 @@ class Daemon:
         return asyncio.get_running_loop().call_later(seconds, function, *args)
 
     def _announce(self, news: Announce) -> None:
-        about = f"account {news.account}: " if news.account else ""
-        asyncio.get_running_loop().call_soon(log.log, news.level.log_level, "%s: %s%s", news.level, about, news.text)
+        asyncio.get_running_loop().call_soon(log_announcement, news)
         self.outbound.on_announcement(news)
         self.handlers.notify_changed()
 
@@ -383,9 +397,3 @@ class Daemon:
                 pass  # the adapter has used it
             case _:
                 assert_never(fact)
-
-
-def _freeze() -> None:
-    """Exempt the objects that exist now from later garbage collections, because most live until the end."""
-    gc.collect()
-    gc.freeze()

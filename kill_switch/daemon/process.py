@@ -58,6 +58,7 @@ def run(config: Config, signals: SignalHolder = SIGNAL_HOLDER) -> None:
         raise
     finally:
         signals.settle()
+    log.info("stopped; nobody watches now")
 
 
 async def _live(config: Config, signals: SignalHolder) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import anyio
 from anyio.abc import TaskGroup
 
-from kill_switch import clock
+from kill_switch import clock, logging_setup
 from kill_switch.config import loader as config
 from kill_switch.config.diff import ConfigDiff, current_identities, diff_configs, reload_blockers
 from kill_switch.config.in_force import APPROVALS, changes, in_force
@@ -224,6 +224,7 @@ class Reloader:
         self._rebind_intake(old, new)
         # from here on nothing can fail
         self.config = new
+        logging_setup.configure(new.daemon.log, new.daemon.log_level)
         self._handlers.reconfigure(new)
         for name in (*change.removed, *change.new_logins):
             self._tasks.cancel(f"{name} ws")

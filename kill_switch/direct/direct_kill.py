@@ -107,7 +107,7 @@ class DirectKill:
             self._announce,
         )
         self._workers = WorkerPool()
-        self._notifier = Notifier(self._workers, clock.now)
+        self._notifier = Notifier(self._workers, clock.now, source=config.source)
         self._notifier.configure(config.notify)
         self._interrupted = False
         self._answered = anyio.Event()
@@ -212,7 +212,7 @@ class DirectKill:
         return all(accounts[name].phase is Phase.CLEAR for name in names)
 
     def _announce(self, announcement: Announce) -> None:
-        log.info("%s: %s", announcement.level, announcement.text)
+        log.info("%s", announcement.line())
         kill = self._dispatcher.state.kill
         asyncio.get_running_loop().call_soon(lambda: self._notifier.on_announcement(announcement, kill))
         self._record.changed.notify()

@@ -174,10 +174,11 @@ class AccountStatus:
         """Count a message that no venue document explains; log the first `MAX_UNEXPLAINED_LOGGED`."""
         self.unexplained_messages += 1
         if self.unexplained_messages <= MAX_UNEXPLAINED_LOGGED:
-            log.warning("account %s: %s", self.account, why)
+            log.warning("account %s: %s", self.account, why, extra={"account": self.account})
 
     def log_unexpected(self, error: Exception) -> None:
         """Count an exception as an unexplained message; log the first `MAX_UNEXPLAINED_LOGGED`."""
         self.unexplained_messages += 1
         if self.unexplained_messages <= MAX_UNEXPLAINED_LOGGED:
-            log.error("account %s: an event was not understood", self.account, exc_info=error)
+            fields = {"account": self.account}
+            log.error("account %s: an event was not understood", self.account, exc_info=error, extra=fields)

@@ -25,9 +25,10 @@ from kill_switch.core.commands import (
     StrikeAccounts,
     WakeAt,
 )
-from kill_switch.core.domain import Instant, Phase, Reason, Route
+from kill_switch.core.domain import Instant, Phase, Reason, Route, Severity
 from kill_switch.core.events import Event, Progress, RearmAsked, ReasonReported, Reconfigured, StrikesSent
 from kill_switch.core.order_tracker import OrderTrackerPool
+from kill_switch.core.outcome import describe_left
 from kill_switch.core.state import State, armed_among
 from kill_switch.dispatch.ports import ForwardedFact, JournalPort
 from kill_switch.dispatch.record_writer import RecordWriter
@@ -145,6 +146,8 @@ class Dispatcher:
                 self._strike(accounts)
             case ReadOrders(account):
                 self.sessions[account].read_back()
+            case Announce(level=Severity.RESIDUE, account=str(account)):
+                self._announce(command._replace(text=self._describe_residue(account)))
             case Announce():
                 self._announce(command)
             case RearmGranted(accounts):
@@ -157,6 +160,11 @@ class Dispatcher:
                 self.last_pulse_ns = self.clock().mono_ns
             case _:
                 assert_never(command)
+
+    def _describe_residue(self, account: str) -> str:
+        """Return what is left of an account's orders, with the ids that its session knows."""
+        ids = [order.id for order in self.sessions[account].status.orders]
+        return f"{describe_left(self.state.accounts[account].orders_left, ids)} left, still chasing"
 
     def _strike(self, accounts: Sequence[tuple[str, int]]) -> None:
         """Strike the accounts, each with the number of its strike, in one pass.

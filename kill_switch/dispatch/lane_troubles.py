@@ -12,6 +12,7 @@ from kill_switch import printable
 from kill_switch.core.domain import Instant, LaneState, Route
 from kill_switch.dispatch.ports import HttpPort, WsPort
 from kill_switch.dispatch.repeat_filter import RepeatFilter
+from kill_switch.transports.lane import STOPPING
 from kill_switch.venues import retry_after
 from kill_switch.venues.messages import NotReady, Replied
 
@@ -48,7 +49,7 @@ class LaneTroubles:
         if why:
             self._log(route, logging.WARNING, why)
         elif self._repeats[route].resolve():
-            log.info("account %s: %s lane: up again", self._account, route)
+            log.info("account %s: %s lane: up again", self._account, route, extra=self._fields(route))
 
     def on_refusal(self, reply: Replied, now: Instant) -> None:
         """Hold housekeeping calls back for as long as a refusal's Retry-After asks; urgent calls and commands leave."""
@@ -90,4 +91,8 @@ class LaneTroubles:
 
     def _log(self, route: Route, level: int, why: str) -> None:
         if line := self._repeats[route].next_line(why, self._clock().mono_ns):
-            log.log(level, "account %s: %s lane: %s", self._account, route, printable.line(line))
+            text, level = "account %s: %s lane: %s", logging.DEBUG if why == STOPPING else level
+            log.log(level, text, self._account, route, printable.line(line), extra=self._fields(route))
+
+    def _fields(self, route: Route) -> dict[str, str]:
+        return {"account": self._account, "route": route.value}

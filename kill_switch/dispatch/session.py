@@ -141,7 +141,7 @@ class AccountSession:
             if strike.failure is not None:
                 raise strike.failure
         except Exception as error:
-            log.exception("account %s: the strike failed", self.name)
+            log.exception("account %s: the strike failed", self.name, extra={"account": self.name})
             self._carry_out_one(CancelAnswered(CancelOutcome.UNKNOWN, f"internal error: {type(error).__name__}"), now)
         finally:
             self.early_send.abandon()

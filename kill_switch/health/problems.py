@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from kill_switch.config.defaults import CONFIG
 from kill_switch.core import outcome
 from kill_switch.core.domain import Phase, Verdict
+from kill_switch.core.outcome import describe_left
 
-MAX_IDS, MAX_ID_CHARACTERS = 5, 80  # ids of orders that a line names, and their length together
 MAX_ACCOUNTS = 3  # accounts that a line names
 
 Command = Callable[[str], str]  # the words behind "kill-switch" → the whole command
@@ -133,20 +133,6 @@ def account_problems(facts: AccountFacts, command: Command) -> Iterator[StatusPr
             "runbook/an-account-is-not-ready",
             account=facts.name,
         )
-
-
-def describe_left(left: int | None, ids: Sequence[str]) -> str:
-    """Return how many orders are left, with their ids."""
-    if left is None:
-        count = f"at least {len(ids)} orders" if ids else "an unknown number of orders"
-    else:
-        count = f"{left} order{'' if left == 1 else 's'}"
-    shown = list(ids[:MAX_IDS])
-    while len(shown) > 1 and sum(map(len, shown)) > MAX_ID_CHARACTERS:
-        shown.pop()
-    hidden = max(left or 0, len(ids)) - len(shown)
-    named = f"{', '.join(shown)}{f' and {hidden} more' if hidden > 0 else ''}"
-    return f"{count} ({named})" if ids else count
 
 
 def describe_answer(report: Mapping[str, Any] | None) -> str:

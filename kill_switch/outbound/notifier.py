@@ -7,18 +7,20 @@ writes the text, and the worker process sends. Nothing here is on the kill path.
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 
+from kill_switch.config.defaults import CONFIG
 from kill_switch.config.schema import NotifyConfig
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant
 from kill_switch.core.state import Kill
 from kill_switch.outbound.digest import Announcement, Digest, Message, least_important
+from kill_switch.outbound.targets import CommandTarget, UrlTarget, host_name
 from kill_switch.wakeup import AutoResetEvent, Signal
 from kill_switch.worker.client import JobResult, JobRunner
 
@@ -27,7 +29,6 @@ log = logging.getLogger(__name__)
 COLLECT_S = 1.0  # seconds in which announcements are collected into a message
 CALM_S = 30.0  # seconds between two messages that hold only warnings, which may all differ
 MAX_QUEUED = 100  # messages that wait for a channel at most
-SEND_WITHIN_S = 20.0  # seconds
 FIRST_RETRY_S, RETRY_CAP_S = 1.0, 60.0  # seconds until the second attempt; at most, between two attempts
 GIVE_UP_AFTER_S = 3600.0  # seconds
 
@@ -126,14 +127,24 @@ class Notifier:
     """The receiver of all announcements, which sends them over every configured channel."""
 
     def __init__(
-        self, jobs: JobRunner, clock: Callable[[], Instant], host: str = "", head: Callable[[], str] = lambda: ""
+        self,
+        jobs: JobRunner,
+        clock: Callable[[], Instant],
+        host: str = "",
+        head: Callable[[], str] = lambda: "",
+        *,
+        source: Path = Path(CONFIG),
+        name_of: Callable[[str], str] = lambda user: user,
     ) -> None:
-        """`host` names this daemon to people; default: the host's name. `head` returns the journal's newest record."""
+        """`host` names this daemon to people; default: the host's name. `head` returns the journal's newest record.
+
+        `source` and `name_of`: see `Digest`.
+        """
         self.channels: dict[str, Channel] = {}  # target → channel; the target is secret
         self._jobs = jobs
         self._clock = clock
         self._head = head
-        self._digest = Digest(host or socket.gethostname().partition(".")[0])
+        self._digest = Digest(host or host_name(), source, name_of)
         self._calm_ns = -int(CALM_S * 1e9)  # when the last message was posted that held only warnings
         self._posted = 0
         self._news = AutoResetEvent()
@@ -158,13 +169,13 @@ class Notifier:
         if not self.channels:
             return
         accounts = tuple(sorted(kill.accounts)) if kill else ()
-        queued = Announcement(news.level, news.text, news.account, kill.id if kill else "", accounts, self._clock())
-        if self._digest.add(queued):
+        about = kill.id if kill else "", accounts, self._clock()
+        if self._digest.add(Announcement(news.level, news.text, news.account, *about, news.do, news.by, news.about)):
             self._news.set()
 
-    def amend(self, words: str, after: str) -> None:
-        """Replace a reason's text, unless it has been sent already."""
-        self._digest.amend(words, after)
+    def amend(self, words: str, after: str, by: str = "") -> None:
+        """Replace a reason's text, and the user who has acted, unless it has been sent already."""
+        self._digest.amend(words, after, by)
 
     async def run(self) -> None:
         """Build messages and have them sent, for ever."""
@@ -229,27 +240,9 @@ class Notifier:
                 channel.put(message)
 
     def _url(self, name: str, url: str) -> Channel:
-        async def send(message: Message) -> JobResult:
-            fields = {"subject": message.subject, "text": message.text, "type": message.type}
-            return await self._jobs.run_job("tell", SEND_WITHIN_S, url=url, **fields)
-
-        async def check() -> JobResult:
-            return await self._jobs.run_job("tell", SEND_WITHIN_S, url=url)
-
-        return Channel(name, send, check, self._clock)
+        target = UrlTarget(self._jobs, url)
+        return Channel(name, target.send, target.check, self._clock)
 
     def _command(self, argv: tuple[str, ...]) -> Channel:
-        async def send(message: Message) -> JobResult:
-            environ = {
-                "KILL_SWITCH_LEVEL": message.level,
-                "KILL_SWITCH_SUBJECT": message.subject,
-                "KILL_SWITCH_KILL": message.kill,
-                "KILL_SWITCH_MESSAGE": message.id,
-            }
-            text = f"{message.subject}\n\n{message.text}\n"
-            return await self._jobs.run_job("run", SEND_WITHIN_S, argv=argv, env=environ, text=text)
-
-        async def check() -> JobResult:
-            return await self._jobs.run_job("find", SEND_WITHIN_S, argv=argv)
-
-        return Channel("command", send, check, self._clock)
+        target = CommandTarget(self._jobs, argv)
+        return Channel("command", target.send, target.check, self._clock)

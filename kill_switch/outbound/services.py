@@ -24,6 +24,7 @@ from kill_switch.outbound.hooks import HookRunner
 from kill_switch.outbound.metrics import MetricsCollector, OutboundCounters
 from kill_switch.outbound.notifier import Notifier
 from kill_switch.system import orphans
+from kill_switch.system.users import UserDirectory
 from kill_switch.tasks import TaskSupervisor
 from kill_switch.triggers.supervisor import TriggerSupervisor
 from kill_switch.worker.client import Exposure, WorkerPool
@@ -43,7 +44,10 @@ class OutboundHub:
         journal: Journal,
         supervisor: TriggerSupervisor,
         announce: Callable[[Announce], None],
+        users: UserDirectory | None = None,
     ) -> None:
+        """`users` has the names of people who have acted."""
+        self._users = users or UserDirectory()
         self._config = config
         self._dispatcher = dispatcher
         self._journal = journal
@@ -53,9 +57,9 @@ class OutboundHub:
         self.meter = MetricsCollector(dispatcher, journal, supervisor, self._counters, self._why_not_ready, clock.now)
         exposed = config.daemon.metrics and Exposure(config.daemon.metrics, self.meter.collect, self._on_trouble)
         self._workers = workers = WorkerPool(lambda text: announce(Announce(Severity.WARN, text)), exposed)
-        self._notifier = Notifier(workers, clock.now, head=lambda: journal.head.describe)
+        self._notifier = Notifier(workers, clock.now, head=self._head, source=config.source, name_of=self._name_of)
         self._hooks = HookRunner(workers, self._record, announce, lambda: dispatcher.state.tripped)
-        self._ping = HealthcheckPing(workers, self._why_not_ready, clock.now, lambda: journal.head.describe)
+        self._ping = HealthcheckPing(workers, self._why_not_ready, clock.now, self._head)
         self._configure()
 
     def start(self, tasks: TaskSupervisor) -> None:
@@ -79,9 +83,9 @@ class OutboundHub:
         """Queue an announcement, once the strike that it may belong to has been sent."""
         asyncio.get_running_loop().call_soon(self._forward, news, self._dispatcher.state.kill)
 
-    def amend(self, words: str, after: str) -> None:
-        """Replace a reason's text where it has not been sent yet."""
-        self._notifier.amend(words, after)
+    def amend(self, words: str, after: str, by: str = "") -> None:
+        """Replace a reason's text where it has not been sent yet; `by` is the user who has acted, "" if unknown."""
+        self._notifier.amend(words, after, by)
         self._tripped = [(kill, after if text == words else text) for kill, text in self._tripped]
 
     async def finish(self, within_s: float = FINISH_WITHIN_S) -> None:
@@ -130,6 +134,17 @@ class OutboundHub:
         tripped, self._tripped = self._tripped, []
         for kill, text in tripped:
             self._hooks.on_trip(kill, text)
+
+    def _head(self) -> str:
+        """Return the journal's newest record, for messages and the outer ping."""
+        return self._journal.head.describe
+
+    def _name_of(self, user: str) -> str:
+        """Return the name of a user whose number was recorded; the number where no name is known."""
+        if not user.isdecimal():
+            return user
+        name = self._users.cached_name(int(user))
+        return f"uid {user}" if name == user else name
 
     def _on_trouble(self, trouble: str) -> None:
         self._exposing = trouble

@@ -18,7 +18,7 @@ from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.transports.connection_count import LOOK_EVERY_S, ConnectionCount, Step
 from kill_switch.transports.http_connection import OVERDUE, ConnectionOwner, HttpConnection
 from kill_switch.transports.idle_connections import IdleConnections
-from kill_switch.transports.lane import CONNECT_WITHIN_S, Backoff
+from kill_switch.transports.lane import CONNECT_WITHIN_S, STOPPING, Backoff
 from kill_switch.transports.network import Dialer
 from kill_switch.transports.resolver import HostAddress
 
@@ -26,7 +26,6 @@ MAX_LATE = 8  # connections of a lane that wait for late answers
 STEADY_AFTER_S = 5.0  # a connection that lasted this long resets the back-off
 CONNECT_STAGGER_S = 0.1  # between the starts of two connections in one place of the lane
 NOT_NEEDED = "strikes need fewer connections"
-STOPPING = "the daemon is stopping"
 
 
 class PoolOwner(ConnectionOwner, Protocol):

@@ -30,7 +30,7 @@ from kill_switch.transports.http_connection import (
     TOO_MANY_PIECES,
 )
 from kill_switch.transports.inflate import inflated
-from kill_switch.transports.lane import LaneListener, tune
+from kill_switch.transports.lane import STOPPING, LaneListener, tune
 from kill_switch.transports.network import Dialer, Network
 from kill_switch.transports.second_parser import refuse_framing
 from kill_switch.venues.messages import ANSWER_WITHIN_S, Call, CallLost, Event, Replied
@@ -194,7 +194,7 @@ class FreshRoute:
                     finally:
                         await stream.aclose()
         except asyncio.CancelledError:
-            self._sink.on_lane_event(CallLost(call.tag, _sent(stream), "the daemon is stopping"))
+            self._sink.on_lane_event(CallLost(call.tag, _sent(stream), STOPPING))
             raise
         except Exception as error:  # broad: a kill needs an outcome for each call, whatever the library raises
             end = CallLost(call.tag, _sent(stream), describe_error(error))

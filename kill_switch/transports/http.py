@@ -17,10 +17,10 @@ from kill_switch.core.domain import LaneState, Route
 from kill_switch.transports.call_queue import CallQueue
 from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.transports.connection_count import ConnectionCount
-from kill_switch.transports.connection_pool import STOPPING, ConnectionPool
+from kill_switch.transports.connection_pool import ConnectionPool
 from kill_switch.transports.http_connection import OVERDUE, HttpConnection
 from kill_switch.transports.idle_connections import is_refresh_due
-from kill_switch.transports.lane import LaneListener
+from kill_switch.transports.lane import STOPPING, LaneListener
 from kill_switch.transports.network import Network
 from kill_switch.venues import retry_after
 from kill_switch.venues.messages import Call, CallLost, Closed, Opened, Replied

@@ -17,6 +17,7 @@ from kill_switch.venues.messages import Event
 
 # shared by all connections: an event loop fills the buffer and passes its content on in one step
 READ_INTO = memoryview(bytearray(64 << 10))
+STOPPING = "the daemon is stopping"  # why a connection ends that its lane closes, also for a reload; no trouble
 CONNECT_WITHIN_S = 10.0  # for TCP and TLS together
 # idle time before the kernel's first probe, and time between probes; two unanswered probes end the connection
 _KEEPALIVE_S = 1

@@ -21,6 +21,7 @@ from kill_switch.transports.causes import describe_error
 from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.transports.lane import (
     CONNECT_WITHIN_S,
+    STOPPING,
     Backoff,
     ConnectionCounts,
     ConnectionNotWanted,
@@ -137,7 +138,7 @@ class WsLane:
         finally:
             self._stopping = True
             for connection in list(self._connections.values()):
-                connection.close("the daemon is stopping")
+                connection.close(STOPPING)
 
     async def _keep_one(self) -> None:
         """Keep one connection open; never return."""

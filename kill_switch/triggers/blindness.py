@@ -9,8 +9,10 @@ from collections.abc import Callable, Collection, Mapping
 
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Reason, Severity
-from kill_switch.core.on_change import OnChange
+from kill_switch.core.settled_change import SettledChange
 from kill_switch.triggers.base import Report, Trigger
+
+SEES_S = 30.0  # seconds without a break until a trigger that was announced as blind counts as seeing again
 
 
 class BlindnessMonitor:
@@ -26,7 +28,7 @@ class BlindnessMonitor:
         self._announce = announce
         self._fire = fire
         self._clock = clock
-        self._blind = OnChange()
+        self._blind = SettledChange(0, int(SEES_S * 1e9))
         self._fired: set[str] = set()  # names of blind triggers that have fired for it
 
     def retain(self, names: Collection[str]) -> None:
@@ -39,12 +41,15 @@ class BlindnessMonitor:
 
         `blind` maps the name of each blind trigger to a detail for people.
         """
-        begun, ended = self._blind.update(blind)
+        begun, ended = self._blind.update(blind, self._clock().mono_ns)
         self._fired.intersection_update(blind)
         for name in ended:
-            self._announce(Announce(Severity.INFO, f"trigger {name} sees its input again"))
+            text = f"trigger {name} sees its input again, for {SEES_S:g} s"
+            self._announce(Announce(Severity.OVER, text, about=f"blind {name}"))
         for name in begun:
-            self._announce(Announce(Severity.BLIND, f"trigger {name} is blind: {blind[name]}"))
+            do = "mend its input, or kill by hand: kill-switch fire --reason blind"
+            text = f"trigger {name} is blind: {blind[name]}"
+            self._announce(Announce(Severity.BLIND, text, do=do, about=f"blind {name}"))
         for name, trigger in firing.items():
             if name not in self._fired:
                 text = f"it is blind: {blind[name]}"

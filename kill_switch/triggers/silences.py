@@ -116,6 +116,7 @@ class Silences:
                 needed=needed,
             )
             self._record(approved.kind, approved.to_json())
+            self._announce(_approval_asked(waiting, person))
             return waiting
         self._pending.pop(trigger, None)
         before = self.active(trigger)
@@ -126,7 +127,9 @@ class Silences:
         self._record(SilenceRecord.kind, self._to_record(silence, for_ns).to_json())
         span = describe_span(for_ns / 1e9)
         words = f"trigger {trigger} is silenced for {span} by {' and '.join(silence.people)}: {text}"
-        self._announce(Announce(Severity.WARN, f"{words}; it watches, and fires nothing until then"))
+        do = f"kill-switch silence {trigger} --end"
+        text = f"{words}; it watches, and fires nothing until then"
+        self._announce(Announce(Severity.WARN, text, do=do, about=f"silence {trigger}"))
         return silence
 
     def end(self, trigger: str, why: str) -> bool:
@@ -141,7 +144,8 @@ class Silences:
         record = self._to_record(silence, silence.until.mono_ns - silence.since.mono_ns, ended_wall_ns, why)
         self._record(record.kind, record.to_json())
         held = f"; it would have fired: {silence.held}" if silence.held else ""
-        self._announce(Announce(Severity.INFO, f"trigger {trigger} fires again: its silence ended ({why}){held}"))
+        text = f"trigger {trigger} fires again: its silence ended ({why}){held}"
+        self._announce(Announce(Severity.OVER, text, about=f"silence {trigger}"))
         return True
 
     # ── the triggers ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -156,7 +160,8 @@ class Silences:
             held = HeldRecord(trigger=reason.trigger, text=reason.text, accounts=reason.accounts)
             self._record(held.kind, held.to_json())
             words = f"trigger {reason.trigger} would have fired: {reason.text}; it is silenced"
-            self._announce(Announce(Severity.WARN, f"{words} {silence.describe(self._clock())}"))
+            do = f"if that is no part of the work: kill-switch fire --reason {reason.trigger}"
+            self._announce(Announce(Severity.WARN, f"{words} {silence.describe(self._clock())}", do=do))
         return True
 
     def covers(self, trigger: str, wall_ns: int) -> bool:
@@ -227,6 +232,19 @@ class Silences:
             ended_wall_ns=ended_wall_ns,
             ended=why,
         )
+
+
+def _approval_asked(pending: PendingSilence, person: Person) -> Announce:
+    """Return the announcement that a silence waits for another person."""
+    span, seconds, rest_ns = describe_span(pending.for_ns / 1e9), *divmod(pending.for_ns, 10**9)
+    exactly = f"{pending.for_ns // 10**6}ms" if rest_ns else f"{seconds}s"
+    count = f"{len(pending.people)} of {pending.needed} people"
+    within = describe_span(APPROVE_WITHIN_NS / 1e9)
+    text = f"{person.user} has asked to silence trigger {pending.trigger} for {span} ({pending.text}): {count}"
+    who = " and ".join(pending.people.values())
+    command = f"kill-switch silence {pending.trigger} --for {exactly} --reason …"
+    do = f"another person than {who} types {command} within {within}"
+    return Announce(Severity.APPROVAL, f"{text}; it fires as before", do=do)
 
 
 def describe_span(seconds: float) -> str:

@@ -64,13 +64,14 @@ class TriggerSupervisor:
         entries: Sequence[Mapping[str, Any]] = (),
         renamed: Mapping[str, str] = MappingProxyType({}),
         identify: Callable[[int], object] = lambda uid: None,
-        on_amended: Callable[[str, str], object] = lambda before, after: None,
+        on_amended: Callable[[str, str, str], object] = lambda before, after, by: None,
     ) -> None:
         """Build the triggers, and connect the intake to them.
 
         `watched_until` has, by trigger, until when earlier runs watched it. `entries` are the journal's entries of
         earlier runs. `renamed` maps the new name of a trigger to its name in the last run. `identify` looks up the
-        name of a user id and records it. `on_amended` gets the text of a reason before and after an amendment.
+        name of a user id and records it. `on_amended` gets the text of a reason before and after an amendment, and
+        the owner of the flag's file.
         """
         self.stall_clock = StallClock(clock)
         self._dispatcher = dispatcher
@@ -225,7 +226,8 @@ class TriggerSupervisor:
                 await trigger.run(self._fire)
                 self._task_failures[trigger.name] = "its task ended; the daemon starts it again"
             except Exception as error:
-                log.exception("trigger %s failed; the daemon starts it again within %g s", trigger.name, RESTART_CAP_S)
+                words, fields = "trigger %s failed; the daemon starts it again within %g s", {"trigger": trigger.name}
+                log.exception(words, trigger.name, RESTART_CAP_S, extra=fields)
                 failure = f"its task failed: {type(error).__name__}; the daemon starts it again, the log says more"
                 self._task_failures[trigger.name] = failure
             if anyio.current_time() - began_s >= HEALTHY_S:

@@ -30,6 +30,7 @@ def start(module: str, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
         bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         env=environ(),
         pass_fds=descriptors,
         start_new_session=True,
@@ -38,7 +39,7 @@ def start(module: str, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
 
 def abandon(process: subprocess.Popen[bytes]) -> None:
     """End a process that was started for a caller that no longer waits."""
-    for pipe in (process.stdin, process.stdout):
+    for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
     reap(process)

@@ -26,6 +26,7 @@ import orjson
 from kill_switch.system.host_port import HostPort
 from kill_switch.system.offload import OffloadThread
 from kill_switch.worker import child_process
+from kill_switch.worker.output import OutputLog
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ BEGIN_S, BEGIN_CAP_S = 10.0, 60.0  # seconds from a start to the first answer; l
 PAUSES_S = (0.2, 1.0, 2.0, 5.0, 15.0)  # seconds before the next start; the last value is repeated
 STEADY_S = 60.0  # seconds; a process that lived longer resets the pauses
 GRACE_S = 3.0  # seconds beyond an errand's own time, for its answer to arrive
+DRAIN_S = 0.2  # seconds for the last lines of a process that has ended; its keepers may hold the pipe open
 BACKLOG_BYTES = 4 << 20  # bytes in the daemon's end of the pipe while the process does not read
 LINE_BYTES = 1 << 16
 NOT_A_LINE = 20  # lines that are not understood, after which the process is replaced
@@ -114,6 +116,7 @@ class WorkerClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: asyncio.WriteTransport | None = None  # writes to the process
         self._starting = OffloadThread(f"the start of {name}")
+        self._output = OutputLog(name)
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _PendingJob] = {}
 
@@ -204,8 +207,8 @@ class WorkerClient:
         """
         process = self._process = await self._starting.run(self._start, outcomes, drop=child_process.abandon)
         loop = asyncio.get_running_loop()
-        out = asyncio.StreamReader(LINE_BYTES)
-        reading: asyncio.ReadTransport | None = None
+        out, errors = asyncio.StreamReader(LINE_BYTES), asyncio.StreamReader(LINE_BYTES)
+        readings: list[asyncio.ReadTransport] = []
         ends: list[str] = []
 
         async def until(work: Callable[[], Awaitable[str]]) -> None:
@@ -214,11 +217,14 @@ class WorkerClient:
 
         try:
             self._pipe, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
-            reading, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(out), process.stdout)
+            for stream, pipe_end in ((out, process.stdout), (errors, process.stderr)):
+                reading, _ = await loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, stream), pipe_end)
+                readings.append(reading)
             if self._exposure is not None:
                 self._write({"do": "expose", "host": self._exposure.at.host, "port": self._exposure.at.port})
             self._up.set()
             async with anyio.create_task_group() as group:
+                group.start_soon(self._output.follow, errors)
                 group.start_soon(until, lambda: self._listen(out))
                 group.start_soon(until, lambda: self._beat(begin_s))
             process.kill()  # kills the process, not its group: keepers and commands have other groups
@@ -233,7 +239,10 @@ class WorkerClient:
             self._process = None
             if pipe is not None and pipe.get_write_buffer_size():
                 pipe.abort()
-            if reading is not None:
+            if len(readings) == 2:  # a process that failed has written why
+                with anyio.move_on_after(DRAIN_S, shield=True):
+                    await self._output.follow(errors)
+            for reading in readings:
                 reading.close()
 
     async def _listen(self, out: asyncio.StreamReader) -> str:

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import orjson
 
-from kill_switch.worker import subordinate
+from kill_switch.worker import output, subordinate
 from kill_switch.worker.subordinate import LAST_S
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def stay_awake() -> None:
 def main() -> None:
     """Serve the process that started this one."""
     subordinate.begin()
-    threading.excepthook = lambda _: None
+    threading.excepthook = lambda args: output.say_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     threading.Thread(target=stay_awake, daemon=True).start()
     JobServer(sys.stdout.fileno()).serve(sys.stdin.buffer)
     sys.stdout.flush()

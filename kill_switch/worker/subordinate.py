@@ -10,8 +10,10 @@ import ctypes
 import logging
 import os
 import signal
+import sys
 
 from kill_switch.system.hardening import forbid_dumps
+from kill_switch.worker import output
 
 LAST_S = 2.0  # seconds for errands in progress once the daemon has ended; a stopping daemon waits for them
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -25,6 +27,7 @@ def begin() -> None:
         # because the daemon may send errands until its end; not SIG_IGN, which every command would inherit
         signal.signal(number, lambda *_: None)
     logging.disable()  # because libraries log URLs
+    sys.excepthook = output.say_uncaught
     with contextlib.suppress(OSError):  # because a kill is more urgent, and needs the memory more
         os.setpriority(os.PRIO_PROCESS, 0, 5)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:

@@ -65,7 +65,7 @@ class ControlHarness(DispatcherHarness):
             {},
             self.announced.append,
             clock=clock,
-            on_amended=lambda before, after: self.amended.append((before, after)),
+            on_amended=lambda before, after, by: self.amended.append((before, after)),
         )
         clocks = ClockSkewMonitor(self.dispatcher.sessions, self.announced.append)
         self.operators = ControlHandlers(

@@ -101,7 +101,7 @@ class Reader:
         self.stuck, self.goes_on = False, threading.Event()
         self.writer = logging_setup.LogWriter(self._take)
         self.log = logging.Logger("kill_switch.test")
-        self.log.addHandler(logging_setup._Handler(self.writer, logging_setup._Line(to_journal=False)))
+        self.log.addHandler(logging_setup._Handler(self.writer))
 
     def _take(self, text: str) -> None:
         if self.stuck:

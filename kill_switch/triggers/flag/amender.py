@@ -6,6 +6,7 @@ The kill does not wait for the file system. The record of a reason is never chan
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from kill_switch.core.commands import Announce
@@ -21,12 +22,12 @@ class ReasonAmender:
         record: Callable[[str, Mapping[str, object]], object],
         announce: Callable[[Announce], None],
         identify_user: Callable[[int], object],
-        on_amended: Callable[[str, str], object],
+        on_amended: Callable[[str, str, str], object],
     ) -> None:
         """Keep the receivers.
 
         `record` writes a record of a kind durably. `identify_user` looks up the name of a user id and records it.
-        `on_amended` gets the text of a reason before and after the amendment.
+        `on_amended` gets the text of a reason before and after the amendment, and the file's owner, "" if unknown.
         """
         self._record = record
         self._announce = announce
@@ -46,7 +47,8 @@ class ReasonAmender:
         self.identify(evidence)
         if text:
             self._announce(Announce(Severity.INFO, f"trigger {reason.trigger}: its file says: {text}"))
-            self._on_amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text}")
+        owner = replace(reason, evidence={**reason.evidence, **evidence}).by
+        self._on_amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text or reason.text}", owner)
 
     def identify(self, evidence: Mapping[str, object]) -> None:
         """Look up the user whose id is in a reason's evidence, if there is an id."""

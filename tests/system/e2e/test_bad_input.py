@@ -111,7 +111,10 @@ def test_a_torn_last_line_is_tolerated_and_noted() -> None:
         assert entries[-1]["data"]["torn"].startswith('{"seq"')
 
 
-def test_no_secret_reaches_the_log_the_record_or_the_status(play: Play) -> None:
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_secret_reaches_the_log_the_record_or_the_status(play: Play, form: str) -> None:
+    play.write_config(HEARTBEAT, daemon=f'log = "{form}"\nlog_level = "debug"')
+    assert play.command("reload").exit_code == 0
     play.admin("POST", "/faults", venue="oxfun", fault="reject_login")
     play.admin("POST", "/faults", venue="roxom", fault="refuse", status=401, on="all")
     play.admin("POST", "/faults", venue="oxfun", fault="disconnect")

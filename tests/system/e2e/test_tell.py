@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -51,8 +52,13 @@ def free_port() -> int:
     return port
 
 
-def messages(site: Site) -> list[str]:
+def all_messages(site: Site) -> list[str]:
     return [f"{body['title']}\n{body['message']}" for _, _, body in site.seen if body is not None]
+
+
+def messages(site: Site) -> list[str]:
+    """Return the messages, without those that only tell of the daemon's start and stop."""
+    return [one for one in all_messages(site) if not re.match(r"kill-switch \S+: (STARTED|STOPPED):", one)]
 
 
 def records(play: Play, kind: str) -> list[dict[str, object]]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import uvloop
 
-from kill_switch.daemon.daemon import COLLECT
+from kill_switch.daemon.gc_tuning import COLLECT
 from kill_switch.sim.main import VENUES as SIMULATORS
 from kill_switch.venues import VENUES
 

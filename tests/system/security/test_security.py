@@ -71,11 +71,12 @@ def test_another_user_reaches_neither_socket_even_through_an_open_directory(play
 
 
 @pytest.mark.e2e
-def test_no_key_is_in_anything_that_a_kill_leaves_behind(play: Play) -> None:  # noqa: F811
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_no_key_is_in_anything_that_a_kill_leaves_behind(play: Play, form: str) -> None:  # noqa: F811
     play.stop_daemon()
     with socket.create_server(("127.0.0.1", 0)) as sock:
         metrics = f"127.0.0.1:{sock.getsockname()[1]}"
-    play.write_config(HEARTBEAT, daemon=f'metrics = "{metrics}"')
+    play.write_config(HEARTBEAT, daemon=f'metrics = "{metrics}"\nlog = "{form}"\nlog_level = "debug"')
     play.start_daemon()
     play.rest("oxfun", 2)
     play.admin("POST", "/faults", venue="roxom", fault="refuse", status=401)

@@ -614,7 +614,11 @@ def test_a_forced_re_arm_ends_the_part_of_the_kill_that_was_open(play: Theatre) 
 def test_two_different_people_re_arm(play: Theatre) -> None:
     book = play(clear("a", approvals=2))
     assert (
-        book >> asked("a", uid=1) << record("rearm-approved", latch=True, uid=1, accounts=("a",)) << RearmPending(1, 2)
+        book
+        >> asked("a", uid=1)
+        << record("rearm-approved", latch=True, uid=1, accounts=("a",))
+        << RearmPending(1, 2)
+        << told("approval")
     )
     assert book.state.tripped == ("a",)
     assert book >> asked("a", uid=2) << record("rearm", latch=True, uid=2) << RearmGranted(("a",)) << told("rearm")
@@ -625,28 +629,28 @@ def test_two_different_people_re_arm(play: Theatre) -> None:
 def test_the_same_person_twice_is_one_person(play: Theatre) -> None:
     book = play(clear("a", approvals=2))
     for _ in range(3):
-        assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2)
+        assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2) << told("approval")
     assert book.state.phase is Phase.CLEAR
 
 
 def test_a_reason_voids_the_approvals(play: Theatre) -> None:
     state = after(clear("a", "b", approvals=2), asked("a", uid=1), reported("b", ms=61_000))
     book = play(state)
-    assert book >> asked("a", uid=2, ms=62_000) << record("rearm-approved") << RearmPending(1, 2)
+    assert book >> asked("a", uid=2, ms=62_000) << record("rearm-approved") << RearmPending(1, 2) << told("approval")
 
 
 def test_an_approval_counts_only_for_the_accounts_that_it_named(play: Theatre) -> None:
     book = play(clear("a", "b", approvals=2))
-    assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2)
-    assert book >> asked("a", "b", uid=2) << record("rearm-approved") << RearmPending(1, 2)
+    assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2) << told("approval")
+    assert book >> asked("a", "b", uid=2) << record("rearm-approved") << RearmPending(1, 2) << told("approval")
     assert book >> asked("b", uid=1) << record("rearm", accounts=("b",)) << RearmGranted(("b",)) << told("rearm")
     assert book.state.tripped == ("a",)
 
 
 def test_a_person_may_approve_account_by_account(play: Theatre) -> None:
     book = play(clear("a", "b", approvals=2))
-    assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2)
-    assert book >> asked("b", uid=1) << record("rearm-approved") << RearmPending(1, 2)
+    assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2) << told("approval")
+    assert book >> asked("b", uid=1) << record("rearm-approved") << RearmPending(1, 2) << told("approval")
     assert book >> asked("a", "b", uid=2) << record("rearm") << RearmGranted(("a", "b")) << told("rearm")
 
 
@@ -666,7 +670,13 @@ def test_an_approval_without_force_does_not_count_for_a_forced_re_arm(play: Thea
     state = after(clear("a", approvals=2), asked("a", uid=1), seen("a", 61_000), read("a", 75_000, live=1))
     assert state.phase is Phase.RESIDUE
     book = play(state)
-    assert book >> asked("a", uid=2, ms=76_000, force=True) << record("rearm-approved") << RearmPending(1, 2)
+    assert (
+        book
+        >> asked("a", uid=2, ms=76_000, force=True)
+        << record("rearm-approved")
+        << RearmPending(1, 2)
+        << told("approval")
+    )
 
 
 def test_an_approval_is_not_taken_while_the_gate_does_not_hold(play: Theatre) -> None:
@@ -824,7 +834,7 @@ def test_a_sweep_goes_on_at_the_new_pace(play: Theatre) -> None:
 
 def test_more_approvals_take_effect_and_void_those_that_were_given(play: Theatre) -> None:
     book = play(clear("a", approvals=2))
-    assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2)
+    assert book >> asked("a", uid=1) << record("rearm-approved") << RearmPending(1, 2) << told("approval")
     assert book >> reconfigured("a", approvals=3)
     assert (book.state.approvals, book.state.approvals_needed) == ({}, 3)
 

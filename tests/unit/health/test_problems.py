@@ -94,7 +94,7 @@ def test_orders_that_a_kill_has_left_are_named_with_the_venues_answer(
 def test_a_number_of_orders_that_is_not_known_is_not_guessed(
     left: int | None, ids: tuple[str, ...], words: str
 ) -> None:
-    assert problems.describe_left(left, ids) == words
+    assert outcome.describe_left(left, ids) == words
 
 
 def test_a_blind_trigger_says_whether_its_blindness_kills_and_how_to_kill_by_hand() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
@@ -146,6 +148,56 @@ def test_a_message_names_the_journals_newest_record() -> None:
     assert message is not None and message.text.endswith("\njournal: record 1234 0f3a9c5d7e1b2846")
 
 
+def pair(level: Severity, after_s: float) -> Announcement:
+    """Return that a trigger is blind, or sees again."""
+    return news(level, f"{level}", after_s=after_s, in_kill="")._replace(about="blind beat")
+
+
+def test_the_last_state_of_a_condition_is_always_sent_though_the_same_was_announced_within_ten_minutes() -> None:
+    outbox = Digest("h")
+    levels = [Severity.BLIND, Severity.BLIND, Severity.OVER, Severity.BLIND, Severity.OVER, Severity.OVER]
+    assert [outbox.add(pair(level, n)) for n, level in enumerate(levels)] == [True, False, True, True, True, False]
+
+
+def test_a_condition_that_begins_again_in_another_way_is_sent() -> None:
+    outbox = Digest("h")
+    silences = [pair(Severity.WARN, n)._replace(text=f"silenced for {n} min") for n in range(3)]
+    assert [outbox.add(silence) for silence in silences] == [True] * 3
+
+
+def test_each_start_and_each_stop_is_sent_though_the_text_is_the_same() -> None:
+    outbox = Digest("h")
+    assert all(outbox.add(news(level)) for level in (Severity.START, Severity.STOP) for _ in range(3))
+
+
+def test_a_message_has_the_remedy_the_person_who_acted_and_the_configuration() -> None:
+    outbox = Digest("h", Path("/home/al/a config.toml"), {"1000": "alice"}.get)  # type: ignore[arg-type]
+    do = "find the cause; then kill-switch rearm --reason …, or systemctl stop kill-switch"
+    outbox.add(news(Severity.TRIP, "panic: the flag is there")._replace(do=do, by="1000"))
+    message = outbox.compose()
+    assert message is not None
+    assert message.text.splitlines()[:2] == [
+        "KILL: panic: the flag is there (by alice)",
+        "  do: find the cause; then kill-switch rearm -c '/home/al/a config.toml' --reason …, "
+        "or systemctl stop kill-switch",
+    ]
+    assert "more: kill-switch report -c '/home/al/a config.toml' 7" in message.text
+    assert (message.host, message.accounts) == ("h", ("mm1", "rx1"))
+
+
+def test_the_owner_of_a_flag_that_is_found_later_is_in_the_message() -> None:
+    outbox = Digest("h")
+    outbox.add(news(Severity.TRIP, "panic: it is there"))
+    outbox.amend("panic: it is there", "panic: it is there", "alice")
+    message = outbox.compose()
+    assert message is not None and message.text.startswith("KILL: panic: it is there (by alice)\n")
+
+
+def test_a_stop_after_a_kill_that_is_over_is_no_message_of_the_kill() -> None:
+    message = render([news(Severity.STOP, "nobody watches now")], "host1")
+    assert "more: kill-switch status" in message.text and "report" not in message.text
+
+
 def test_sent_messages_are_forgotten_in_time() -> None:
     outbox = Digest("h")
     for number in range(20 * MAX_ANNOUNCEMENTS):
@@ -195,6 +247,8 @@ async def test_announcements_within_a_second_are_one_message_on_every_channel() 
         "KILL_SWITCH_SUBJECT": "kill-switch host1: KILL: panic: now",
         "KILL_SWITCH_KILL": kill().id,
         "KILL_SWITCH_MESSAGE": f"{START.wall_ms + 1000:x}-1",
+        "KILL_SWITCH_HOST": "host1",
+        "KILL_SWITCH_ACCOUNTS": "mm0 mm1 mm2 mm3",
     }
     assert run.errand["text"].startswith("kill-switch host1: KILL: panic: now\n\nKILL: panic: now\n")
 
@@ -354,7 +408,8 @@ def test_the_window_of_repetition_is_longer_than_that_of_a_message() -> None:
 
 
 def test_every_severity_has_a_rank_a_word_and_a_log_level_and_the_words_in_json_are_as_documented() -> None:
-    assert [str(one) for one in Severity] == ["trip", "residue", "blind", "warn", "rearm", "clear", "info"]
     assert sorted(Severity, key=lambda one: one.rank) == list(Severity)
-    assert [one.word for one in Severity] == ["KILL", "ORDERS LEFT", "BLIND", "WARNING", "RE-ARMED", "CLEAR", "INFO"]
-    assert [one.log_level for one in Severity] == [50, 40, 30, 30, 20, 20, 20]
+    assert [one.log_level for one in Severity] == [50, 40, 20, 30, 30, 20, 30, *[20] * 6]
+    page = (Path(__file__).parents[3] / "docs/guides/notifications.md").read_text()
+    documented = re.findall(r"^\| `([a-z-]+)` \| `([A-Z -]+)` \|", page, re.MULTILINE)
+    assert documented == [(str(one), one.word) for one in Severity if one is not Severity.INFO]

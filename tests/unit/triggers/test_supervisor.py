@@ -103,8 +103,10 @@ async def test_blindness_is_announced_once_and_fires_if_so_configured(
         assert watched.tripped() == tripped
         blind = [line for line in watched.said if line.startswith("blind")]
         assert blind == ["blind: trigger daily-loss is blind: no figures of a, b for 30 s"]
-        await watched.samples((500, 500))
-        assert watched.said[-1] == "info: trigger daily-loss sees its input again"
+        await watched.samples(*[(500, 500)] * 5)
+        assert not watched.said[-1].startswith("over")
+        await watched.samples(*[(500, 500)] * 2)
+        assert watched.said[-1] == "over: trigger daily-loss sees its input again, for 30 s"
 
 
 async def test_an_ongoing_kill_of_one_account_is_blindness_and_trips_no_other(tmp_path: Path) -> None:
@@ -120,8 +122,8 @@ async def test_an_ongoing_kill_of_one_account_is_blindness_and_trips_no_other(tm
         assert watched.tripped() == ("a",)
         watched.clear("a")
         await watched.only_b(5)
-        await watched.samples((500, 500), (500, 500))
-        assert watched.said[-1] == "info: trigger daily-loss sees its input again"
+        await watched.samples(*[(500, 500)] * 7)
+        assert watched.said[-1] == "over: trigger daily-loss sees its input again, for 30 s"
         await watched.samples((400, 500), (400, 500))
         assert watched.tripped() == ("a", "b")  # and it judges again
 

@@ -76,6 +76,13 @@ async def test_a_process_that_hangs_is_killed_and_another_one_takes_its_place(na
         await until(lambda: worker_client.pid not in (None, first))
 
 
+async def test_the_last_lines_of_a_process_that_fails_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with one("tests.unit.worker.sick.no_such_module") as (_, told):
+        await until(lambda: told)
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("the process for messages: ") and "No module named" in line for line in lines)
+
+
 @pytest.mark.parametrize(
     ("name", "why"), [("babbling", "sends lines that are not understood"), ("endless", "sends a line that is too long")]
 )
