@@ -72,6 +72,8 @@ class VenueProfile(ABC, Generic[OptionsT]):
     PARTS: ClassVar[
         tuple[str, ...]
     ] = ()  # options that name sub-accounts: the same login with others is another account
+    # secrets with a nonce or a limit of their own at another host → the option that has its address
+    OTHER_LOGINS: ClassVar[Mapping[str, str]] = {}
     Options: ClassVar[type[HttpOptions]]  # the class that `OptionsT` names
     # what a kill reaches, in short phrases for people; `kill-switch venues` shows all of it
     COMMANDS: ClassVar[tuple[str, ...]] = ()  # that a kill sends, the widest first
