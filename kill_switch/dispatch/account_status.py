@@ -134,8 +134,12 @@ class AccountStatus:
 
     @property
     def open_orders(self) -> int | None:
-        """Number of open orders; None: not every list has been read yet."""
+        """Number of open orders, however old it is; None: not every list has been read yet."""
         return self._venue.book.open_orders
+
+    def fresh_orders(self, now: Instant) -> int | None:
+        """Return the number of open orders for people; None while neither a push nor a young list shows it."""
+        return self._venue.book.fresh_count(now.mono_ns)
 
     @property
     def orders(self) -> tuple[Order, ...]:
