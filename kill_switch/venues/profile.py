@@ -80,6 +80,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
     COVERED: ClassVar[tuple[str, ...]] = ()  # orders that it cancels, and that reads prove gone
     NOT_COVERED: ClassVar[tuple[str, ...]] = ()  # what it does not reach: other parts, machines that place orders again
     GUESSES: ClassVar[tuple[Guess, ...]] = ()
+    SOURCED: ClassVar[tuple[tuple[str, str], ...]] = ()  # numbers, each with the document that states it
     OWN_ADAPTER: ClassVar[str] = ""  # the venue that serves the same accounts better; "": there is none
     MEASURES_EQUITY: ClassVar[bool] = True  # `request_equity` or pushes report it: a pnl trigger can watch an account
     VERIFIED: ClassVar[str | None] = None  # date of a proof against the live venue, "2026-11-29"; None: never
