@@ -106,6 +106,9 @@ def test_every_id_of_the_pinned_ccxt_is_offered_or_refused_with_a_reason() -> No
     assert OFFERED.keys() | REFUSED.keys() == ids
     assert not OFFERED.keys() & REFUSED.keys()
     assert all(len(reason) > 20 for reason in REFUSED.values())
+    page = (Path(__file__).parents[2] / "docs/venues/ccxt.md").read_text("utf-8")
+    count = f"Of the {len(ids)} ids of ccxt {library.VERSION}, {len(OFFERED)} are offered and {len(REFUSED)} are not."
+    assert count in page
 
 
 @every_id
