@@ -302,6 +302,25 @@ async def test_ccxt_pro_watches_an_order_until_cancel_all_ends_it(venue: str) ->
         task.cancel()
 
 
+@pytest.mark.parametrize("venue", ["kraken", "binance-spot", "binance-usdm", "binance-coinm"])
+async def test_ccxt_pro_places_edits_and_cancels_over_the_websocket(venue: str) -> None:
+    kind, market = WATCHED[venue]
+    options = {venue: LIMITS_OFF[venue]} if venue in LIMITS_OFF else {}
+    async with running(venue, options=options) as sim, client(sim, venue, kind) as exchange:
+        exchange.options |= {"fetchCurrencies": False}
+        await load(exchange, venue)
+        placed = await exchange.create_order_ws(market, "limit", "buy", 10, 100)
+        await exchange.edit_order_ws(placed["id"], market, "limit", "buy", 20, 101)
+        [row] = (await sim.get("/orders", venue=venue))["orders"]
+        assert (float(row["qty"]), float(row["price"])) == (20, 101)
+        assert (row["id"] == placed["id"]) is (venue in KEEPS_ID)
+        await exchange.cancel_order_ws(row["id"], *([] if venue == "kraken" else [market]))
+        assert await sim.open(venue) == 0
+        with pytest.raises(ccxt.BaseError):
+            await exchange.edit_order_ws(row["id"], market, "limit", "buy", 20, 102)
+        assert await sim.open(venue) == 0
+
+
 async def subscribed(sim: Sim, venue: str) -> bool:
     """Return whether a client listens: by a message, or by the address of its stream."""
     said = {line["what"] for line in await sim.requests(venue) if line["ok"]}
