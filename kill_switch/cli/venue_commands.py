@@ -66,8 +66,8 @@ def _find(name: str, refused: Iterable[str]) -> str:
     from kill_switch.venues.ccxt.adapter import PREFIX
 
     known = [*EVERY_VENUE, *refused]
-    if found := next((each for each in (name, f"{PREFIX}{name}") if each in known), None):
-        return found
+    if exact := next((each for each in (name, f"{PREFIX}{name}") if each in known), None):
+        return exact
     of_ccxt = [each for each in known if each.startswith(PREFIX)]
     among = of_ccxt if name.startswith(PREFIX) else reversed(known)  # else an adapter of our own comes before ccxt's
     by_id = {each.removeprefix(PREFIX): each for each in among}
@@ -120,7 +120,7 @@ def _section(title: str, phrases: Iterable[str]) -> Iterator[str]:
 
 
 def _keys(venue: type[Adapter]) -> dict[str, str]:
-    """Return the secrets by the names of their keys, with what holds for them: optional, only with an option."""
+    """Return the secrets' notes by their keys: optional, only with an option."""
     from kill_switch.config.template import secret_notes
 
     return {key.removeprefix("#"): note for key, note in secret_notes(venue).items()}

@@ -65,7 +65,7 @@ class Placing:
         return order
 
     def prepare_batch(self, account: Account, pair: object, items: object) -> list[Order]:
-        """Check the orders of a batch, all of one pair: one that is wrong refuses the batch."""
+        """Check the orders of a batch, all of one pair: a wrong order refuses the batch."""
         if not isinstance(items, list) or len(items) not in _BATCH:
             raise Refused(f"{_INVALID}:orders")
         if not all(isinstance(item, Mapping) for item in items):
@@ -111,9 +111,9 @@ class Placing:
         is_conditional = order.stop_price is not None
         names = {"price": "price2", "trigger": "price"} if is_conditional else {"price": "price", "trigger": "price2"}
         changes = _changes(order, params, qty="volume", **names)
-        made = self._venue.make_order(account, order.symbol, order.kind, str(params.get("userref", order.category)), 0)
+        blank = self._venue.make_order(account, order.symbol, order.kind, str(params.get("userref", order.category)), 0)
         kept = {name: getattr(order, name) for name in ("side", "qty", "price", "stop_price", "tif")}
-        successor = replace(made, **(kept | changes))
+        successor = replace(blank, **(kept | changes))
         if code := self._desk.cancel_named(account, [order])[0]:
             raise Refused(code)
         self._venue.place(account, successor)
@@ -183,7 +183,7 @@ class PlaceFrames:
             "amend_order": ("amend", self._amend),
             "edit_order": ("edit", self._edit),
         }
-        return {name: Op("other", _with_params(run), operation=what) for name, (what, run) in handlers.items()}
+        return {name: Op("other", _with_params(run), operation=log) for name, (log, run) in handlers.items()}
 
     def _add(self, account: Account, params: Mapping[str, Any]) -> object:
         self._desk.permit(account, "place")

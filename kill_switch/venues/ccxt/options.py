@@ -92,14 +92,14 @@ def options_of(profile: IdProfile) -> type[CcxtOptions]:
     meanings = [f"{name} is {profile.settings[name].meaning}" for name in needed]
     options: Any = {"description": "; ".join((fields["options"].description or "", *meanings))}
     options |= {"examples": [needed]} if needed else {"default_factory": dict}
-    what, known = fields["products"].description, ", ".join(profile.products)
+    meaning, known = fields["products"].description, ", ".join(profile.products)
     model = create_model(
         f"{profile.id.capitalize()}Options",
         __base__=CcxtOptions,
         __module__=__name__,
         rest_url=(str, Field(default=f"https://{host}", description=fields["rest_url"].description)),
         options=(dict[str, SettingValue], Field(**options)),
-        products=(tuple[str, ...], Field(default=products, min_length=1, description=f"{what} ({known})")),
+        products=(tuple[str, ...], Field(default=products, min_length=1, description=f"{meaning} ({known})")),
     )
     model.PROFILE = profile
     return model

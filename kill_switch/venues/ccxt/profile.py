@@ -119,7 +119,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where the numbers of a profile are stated, and what the source says; "": nobody has confirmed the number."""
+    """The source of each number of a profile, with its words; "": nobody has confirmed the number."""
 
     limit: str = ""
     page: str = ""

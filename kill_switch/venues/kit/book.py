@@ -14,7 +14,6 @@ from kill_switch.venues.kit.kill_trace import PAST_IDS, KillTrace
 from kill_switch.venues.kit.list_rounds import NEVER, ListRounds
 from kill_switch.venues.messages import OrderPlaced, OrderSeen, OrdersFound
 
-FRESH_NS = 15_000_000_000  # a count of lists that were requested longer ago is not shown: `VenueProfile.WARM_EVERY_S`
 LATE_NS = 60_000_000_000  # a live push later than that after its order's first message proves no placing
 
 Seen = tuple[OrderSeen | OrderPlaced | OrdersFound, ...]
@@ -66,11 +65,6 @@ class OrderBook(KillTrace):
     def open_orders(self) -> int | None:
         """Count the open orders, except the doubted ones; None: not every list has been read yet."""
         return len(self.orders) - len(self.doubted) if self.is_known else None
-
-    def fresh_count(self, now_ns: int) -> int | None:
-        """Return `open_orders` if orders are pushed, or if every list was requested a short time ago; else None."""
-        is_fresh = self.is_current or now_ns - self.rounds.round_ns <= FRESH_NS
-        return self.open_orders if is_fresh else None
 
     @property
     def stale(self) -> tuple[str, ...]:

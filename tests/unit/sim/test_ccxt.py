@@ -161,7 +161,7 @@ KEEPS_ID = {"kraken", "kraken-futures", "binance-usdm", "binance-coinm", "deribi
 
 
 @pytest.mark.parametrize("venue", sorted({"binance-spot", *KEEPS_ID}))
-async def test_ccxt_edits_an_order_and_cancel_all_ends_what_the_edit_has_left(venue: str) -> None:
+async def test_ccxt_edits_an_order_and_cancel_all_ends_the_edited_order(venue: str) -> None:
     kind, market = PLAIN[venue]
     async with (
         running(venue, options={venue: LIMITS_OFF[venue]} if venue in LIMITS_OFF else {}) as sim,
@@ -185,7 +185,7 @@ async def test_ccxt_edits_an_order_and_cancel_all_ends_what_the_edit_has_left(ve
 
 
 @pytest.mark.parametrize("venue", sorted({"binance-spot", *KEEPS_ID}))
-async def test_ccxt_reads_money_and_what_was(venue: str) -> None:
+async def test_ccxt_reads_money_past_orders_and_trades(venue: str) -> None:
     kind, market = PLAIN[venue]
     async with (
         running(venue, options={venue: LIMITS_OFF[venue]} if venue in LIMITS_OFF else {}) as sim,
