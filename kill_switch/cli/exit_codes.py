@@ -141,7 +141,7 @@ BY_COMMAND: Sequence[CommandExits] = (
         },
     ),
     CommandExits("init", "written", {2: "an unknown venue", 73: "the file exists, or cannot be made"}),
-    CommandExits("venues", "shown", {}),
+    CommandExits("venues", "shown", {2: "an unknown venue"}),
     CommandExits(
         "sim",
         "after SIGTERM or SIGINT",

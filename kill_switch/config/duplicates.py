@@ -8,12 +8,13 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import SecretStr
 
 from kill_switch.config.accounts import AccountConfig
 from kill_switch.config.messages import config_path
+from kill_switch.core.identity import plain_host
 from kill_switch.errors import Problem
 from kill_switch.system.host_port import HostPort
 
@@ -21,52 +22,84 @@ T = TypeVar("T", bound=Hashable)
 
 _PUBLIC = ("api_key", "public_key")  # secrets that identify a login, besides the one that the venue names
 _TWICE = "its equity would count twice, and its orders be struck twice"
-_LOGIN = (
-    f"expected one account for each login: {_TWICE}. Give each account a key of its own sub-account, or leave one out"
+_MEND = "Give each account a key of its own sub-account, or leave one out"
+_LOGIN = f"expected one account for each login: {_TWICE}. {_MEND}"
+_ADAPTERS = (
+    "expected one account for each login: two adapters would use up one rate limit, and each would have the other's"
+    f" nonces refused. {_MEND}"
+)
+_KEY = (
+    "expected a key for each account: the nonces of one would get those of the other refused. Create another key, with"
+    " the same rights"
 )
 _PART = f"expected each of them in one account only: {_TWICE}"
 
 
+class _Use(NamedTuple):
+    """The use of a key by an account; `name` is the secret's name."""
+
+    account: AccountConfig
+    name: str
+
+    @property
+    def path(self) -> str:
+        return config_path("accounts", self.account.name, self.name)
+
+    @property
+    def is_login(self) -> bool:
+        """Whether the account is that of the key: its orders are there."""
+        return self.name not in self.account.adapter_class.OTHER_LOGINS
+
+
 def duplicate_logins(accounts: Mapping[str, AccountConfig]) -> Iterator[Problem]:
     """Yield a problem for each account whose login, or a part of it, an earlier account has."""
-    # (venue, host, key) → accounts, each with its key's name
-    known: dict[tuple[str, str, str], list[tuple[AccountConfig, str]]] = {}
+    known: dict[tuple[str, str], list[_Use]] = {}  # (host, key) → its uses
     for account in accounts.values():
-        keys = _keys(account)
-        ways = [(venue, host, key) for venue, host in sorted(account.login.places) for key in keys]
+        uses = list(_uses(account))
         clashes = (
             problem
-            for way in ways
-            for earlier, name in known.get(way, ())
-            if (problem := _clash(earlier, name, account, keys[way[-1]])) is not None
+            for way, use in uses
+            for earlier in known.get(way, ())
+            if (problem := _clash(earlier, use)) is not None
         )
         if (first := next(clashes, None)) is not None:
             yield first
-        for way in ways:
-            known.setdefault(way, []).append((account, keys[way[-1]]))
+        for way, use in uses:
+            known.setdefault(way, []).append(use)
 
 
-def _clash(earlier: AccountConfig, its_key: str, other: AccountConfig, key: str) -> Problem | None:
-    """Return the problem of two accounts with one login; None if they are disjoint parts of it."""
-    shared = _shared_part(earlier, other)
+def _clash(earlier: _Use, use: _Use) -> Problem | None:
+    """Return the problem of two accounts with one key; None if they are disjoint parts of its login."""
+    first, second = earlier.account, use.account
+    description = f"the same key at the same venue as {earlier.path}"
+    if not (earlier.is_login and use.is_login):
+        return Problem(use.path, description, _KEY)
+    if first.venue != second.venue:
+        names = f'under venue = "{second.venue}" and "{first.venue}"'
+        return Problem(use.path, f"{description}, {names}", _ADAPTERS)
+    shared = _shared_part(first, second)
     if shared is None:
         return None
     if shared:
         option, value = shared
-        description = f"{value} is in {config_path('accounts', earlier.name, option)} too, with the same {key}"
-        return Problem(config_path("accounts", other.name, option), description, _PART)
-    description = f"the same key at the same venue as {config_path('accounts', earlier.name, its_key)}"
-    return Problem(config_path("accounts", other.name, key), description, _LOGIN)
+        description = f"{value} is in {config_path('accounts', first.name, option)} too, with the same {use.name}"
+        return Problem(config_path("accounts", second.name, option), description, _PART)
+    return Problem(use.path, description, _LOGIN)
 
 
-def _keys(account: AccountConfig) -> dict[str, str]:
-    """Return the secrets that identify the login, each with its name; the venue's own login key comes first."""
-    names = dict.fromkeys((account.adapter_class.key_name(account.options), *_PUBLIC))
+def _uses(account: AccountConfig) -> Iterator[tuple[tuple[str, str], _Use]]:
+    """Yield each host and key of an account, with the use; the venue's own login key comes first."""
+    kind, secrets = account.adapter_class, account.secrets
+    names = dict.fromkeys((kind.key_name(account.options), *_PUBLIC))
     name_of_secret: dict[str, str] = {}
     for name in names:
-        if name in account.secrets:
-            name_of_secret.setdefault(account.secrets[name], name)
-    return name_of_secret
+        if name in secrets:
+            name_of_secret.setdefault(secrets[name], name)
+    for host in sorted(account.login.hosts):
+        yield from (((host, key), _Use(account, name)) for key, name in name_of_secret.items())
+    for name, option in kind.OTHER_LOGINS.items():
+        if name in secrets:
+            yield (plain_host(getattr(account.options, option)), secrets[name]), _Use(account, name)
 
 
 def _shared_part(earlier: AccountConfig, other: AccountConfig) -> tuple[str, str] | tuple[()] | None:

@@ -39,7 +39,7 @@ def with_files(text: str, directory: Path) -> str:
     """Return the text with each credential replaced by the file of the same name in an absolute directory."""
 
     def as_file(line: re.Match[str]) -> str:
-        return f"{line[1]}{{ file = {_toml(str(directory / line[2]))} }}"
+        return f"{line[1]}{{ file = {to_toml(str(directory / line[2]))} }}"
 
     return _CREDENTIAL.sub(as_file, text)
 
@@ -47,9 +47,9 @@ def with_files(text: str, directory: Path) -> str:
 def with_directories(text: str, directory: Path) -> str:
     """Return the text with the daemon's directories and its flag in an absolute directory, for a user without root."""
     for key, name in (("state_dir", "state"), ("runtime_dir", "run")):
-        written = _toml(str(directory / name)).replace("\\", r"\\")  # because a replacement interprets backslashes
+        written = to_toml(str(directory / name)).replace("\\", r"\\")  # because a replacement interprets backslashes
         text = re.sub(rf'(?m)^#({key} *= )"[^"]*"', rf"\1{written}", text)
-    return text.replace('"/run/kill-switch/flag/KILL"', _toml(str(directory / "run/flag/KILL")))
+    return text.replace('"/run/kill-switch/flag/KILL"', to_toml(str(directory / "run/flag/KILL")))
 
 
 def secret_names(text: str) -> list[str]:
@@ -70,9 +70,9 @@ def options_to_edit(kind: type[Adapter]) -> list[str]:
 def _account(kind: type[Adapter]) -> str:
     """Return the table of an account: what it needs, then its options' defaults as comments."""
     rows: list[tuple[str, str, str]] = [
-        ("venue", _toml(kind.NAME), ""),
-        ("tags", _toml(TAGS), "names for groups of accounts, for triggers and --scope"),
-        *((key, f'{{ credential = "{_file_name(kind, key)}" }}', note) for key, note in _secrets(kind).items()),
+        ("venue", to_toml(kind.NAME), ""),
+        ("tags", to_toml(TAGS), "names for groups of accounts, for triggers and --scope"),
+        *((key, f'{{ credential = "{_file_name(kind, key)}" }}', note) for key, note in secret_notes(kind).items()),
         *_options(kind),
     ]
     width = max(len(key) for key, _, _ in rows)
@@ -86,7 +86,7 @@ def _file_name(kind: type[Adapter], key: str) -> str:
     return f"{account_name(kind)}-{key.lstrip('#').removeprefix('api_').replace('_', '-')}"
 
 
-def _secrets(kind: type[Adapter]) -> Mapping[str, str]:
+def secret_notes(kind: type[Adapter]) -> Mapping[str, str]:
     """Map the account's secrets to comments; a key that it can do without begins with "#"."""
     defaults = kind.Options.model_construct()
     plain = kind.secrets(defaults)
@@ -95,9 +95,9 @@ def _secrets(kind: type[Adapter]) -> Mapping[str, str]:
         for choice in get_args(field.annotation) if get_origin(field.annotation) is Literal else ():
             needed = kind.secrets(kind.Options.model_construct(**{name: choice}))
             for key in (key for key in plain if key not in needed):
-                notes[key].append(f"not with {name} = {_toml(choice)}")
+                notes[key].append(f"not with {name} = {to_toml(choice)}")
             for key in (key for key in needed if key not in plain):
-                notes[f"#{key}"].append(f"only with {name} = {_toml(choice)}")
+                notes[f"#{key}"].append(f"only with {name} = {to_toml(choice)}")
     for key, other in kind.alternatives(defaults).items():
         notes[key].append(f"or {other} instead")
     for together in kind.optional_secrets(defaults):
@@ -114,16 +114,16 @@ def _options(kind: type[Adapter]) -> Iterator[tuple[str, str, str]]:
             if field.is_required() is not required or (name == "environment" and not kind.Options.TESTNET):
                 continue
             choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-            says = [kind.Options.describe(name), " or ".join(map(_toml, choices))]
+            says = [kind.Options.describe(name), " or ".join(map(to_toml, choices))]
             value = field.get_default(call_default_factory=True)
             if required or value is None:
                 value = field.examples[0] if field.examples else ""
                 says.insert(0, "an example: edit it" if required else "no default")
-            yield name if required else f"#{name}", _toml(value), "; ".join(filter(None, says))
+            yield name if required else f"#{name}", to_toml(value), "; ".join(filter(None, says))
 
 
-def _toml(value: object) -> str:
+def to_toml(value: object) -> str:
     """Return a string, number, truth value, sequence or table of these as TOML; most has JSON's spelling."""
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }" if value else "{}"
+        return "{ " + ", ".join(f"{key} = {to_toml(each)}" for key, each in value.items()) + " }" if value else "{}"
     return json.dumps(value, ensure_ascii=False)

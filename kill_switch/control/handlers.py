@@ -206,7 +206,9 @@ class ControlHandlers:
         return {
             **account_health(status),
             "state": account.phase,
-            "open_orders": status.open_orders if account.sweep is None else account.orders_left,
+            "open_orders": status.fresh_orders(self._dispatcher.clock())
+            if account.sweep is None
+            else account.orders_left,
             "dead_man": None,
             "noise": status.unexplained_messages,
             "clock_offset_ms": self._clock_skew.offset_ms(name),

@@ -37,11 +37,9 @@ class Login:
     scope: Mapping[str, object] = field(default_factory=dict)
 
     @property
-    def places(self) -> frozenset[tuple[str, str]]:
-        """Pairs of venue and host that the login uses. A venue has one name here, whichever module serves it."""
-        family = self.venue.removeprefix("ccxt:").replace("-", "")
-        hosts = (_host(url).rstrip(".").replace("localhost", "127.0.0.1") for url in (self.rest_url, self.ws_url))
-        return frozenset((family, host) for host in hosts if host)
+    def hosts(self) -> frozenset[str]:
+        """The hosts that the login uses; `venue` says nothing more, because several adapters may serve one venue."""
+        return frozenset(filter(None, (plain_host(url) for url in (self.rest_url, self.ws_url))))
 
     def identity(self, salt: str) -> dict[str, object]:
         """Return the identity that the journal may have; `salt` is for the key's digest."""
@@ -230,6 +228,14 @@ def _parse_identity(data: object) -> Identity:
 
 def _digest(key: str, salt: str) -> str:
     return hmac.new(salt.encode(), key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:_DIGEST_DIGITS]
+
+
+def plain_host(url: str) -> str:
+    """Return host and port of an address: one value for all spellings; "" for "".
+
+    Port 443 is left out.
+    """
+    return _host(url).rstrip(".").replace("localhost", "127.0.0.1")
 
 
 def _host(url: str) -> str:

@@ -19,6 +19,7 @@ from kill_switch.venues.messages import OrdersRead
 log = logging.getLogger(__name__)
 
 UNANSWERED_S = 2.0  # seconds; an HTTP lane that owes an answer for so long may be dead, though it is not given up yet
+FRESH_NS = 15_000_000_000  # nanoseconds; a count of lists that were requested longer ago is not shown
 MAX_UNEXPLAINED_LOGGED = 20  # of each account; all unexplained messages are counted
 
 
@@ -132,10 +133,11 @@ class AccountStatus:
 
     # orders
 
-    @property
-    def open_orders(self) -> int | None:
-        """Number of open orders; None: not every list has been read yet."""
-        return self._venue.book.open_orders
+    def fresh_orders(self, now: Instant) -> int | None:
+        """Return the number of open orders for people; None while neither pushes nor young lists prove it."""
+        book = self._venue.book
+        is_fresh = book.is_current or now.mono_ns - book.rounds.round_ns <= FRESH_NS
+        return book.open_orders if is_fresh else None
 
     @property
     def orders(self) -> tuple[Order, ...]:

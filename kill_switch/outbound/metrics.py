@@ -131,7 +131,8 @@ class MetricsCollector:
         yield _family("account_info", [([name, status.venue_name], 1) for name, status in statuses.items()])
         yield _family("account_phase", [([name], account.phase) for name, account in states.items()])
         yield _family("account_ready", [([name], int(status.is_ready)) for name, status in statuses.items()])
-        orders = [([name], n) for name, status in statuses.items() if (n := status.open_orders) is not None]
+        now = self._clock()
+        orders = [([name], n) for name, status in statuses.items() if (n := status.fresh_orders(now)) is not None]
         yield _family("open_orders", orders)
         lanes = [
             ([name, route], int(state is LaneState.UP))

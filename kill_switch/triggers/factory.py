@@ -169,7 +169,7 @@ class TriggerFactory:
         session = self._dispatcher.sessions.get(account)
         if session is None:
             return None
-        return OrderVisibility(session.status.sees_new_orders, session.status.open_orders)
+        return OrderVisibility(session.status.sees_new_orders, session.venue.book.open_orders)
 
     def _lane_troubles(self, account: str) -> Mapping[str, str]:
         session = self._dispatcher.sessions.get(account)

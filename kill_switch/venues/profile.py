@@ -72,12 +72,15 @@ class VenueProfile(ABC, Generic[OptionsT]):
     PARTS: ClassVar[
         tuple[str, ...]
     ] = ()  # options that name sub-accounts: the same login with others is another account
+    # secrets with a nonce or a limit of their own at another host → the option that has its address
+    OTHER_LOGINS: ClassVar[Mapping[str, str]] = {}
     Options: ClassVar[type[HttpOptions]]  # the class that `OptionsT` names
     # what a kill reaches, in short phrases for people; `kill-switch venues` shows all of it
     COMMANDS: ClassVar[tuple[str, ...]] = ()  # that a kill sends, the widest first
     COVERED: ClassVar[tuple[str, ...]] = ()  # orders that it cancels, and that reads prove gone
     NOT_COVERED: ClassVar[tuple[str, ...]] = ()  # what it does not reach: other parts, machines that place orders again
     GUESSES: ClassVar[tuple[Guess, ...]] = ()
+    SOURCED: ClassVar[tuple[tuple[str, str], ...]] = ()  # numbers, each with the document that states it
     OWN_ADAPTER: ClassVar[str] = ""  # the venue that serves the same accounts better; "": there is none
     MEASURES_EQUITY: ClassVar[bool] = True  # `request_equity` or pushes report it: a pnl trigger can watch an account
     VERIFIED: ClassVar[str | None] = None  # date of a proof against the live venue, "2026-11-29"; None: never

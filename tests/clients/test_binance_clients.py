@@ -33,6 +33,12 @@ def test_python_binance_trades_lists_and_cancels_at_spot(stage: Stage) -> None:
     placed = sdk.order_limit_buy(symbol="BTCUSDT", quantity=0.01, price="100")
     stage.rest("binance-spot", 2)
     assert len(sdk.get_open_orders()) == len(sdk.get_open_orders(symbol="BTCUSDT")) == 3
+    change = {"symbol": "BTCUSDT", "cancelReplaceMode": "STOP_ON_FAILURE", "quantity": 0.02, "price": "101", **LIMIT}
+    replaced = sdk.cancel_replace_order(cancelOrderId=placed["orderId"], **change)
+    assert (replaced["cancelResult"], replaced["newOrderResult"]) == ("SUCCESS", "SUCCESS")
+    with pytest.raises(Exception, match="cancel-replace failed"):
+        sdk.cancel_replace_order(cancelOrderId=placed["orderId"], **change)
+    placed = replaced["newOrderResponse"]
     assert sdk.cancel_order(symbol="BTCUSDT", orderId=placed["orderId"])["status"] == "CANCELED"
     assert sdk.get_order(symbol="BTCUSDT", orderId=placed["orderId"])["status"] == "CANCELED"
     assert placed["orderId"] in [row["orderId"] for row in sdk.get_all_orders(symbol="BTCUSDT")]
@@ -58,6 +64,10 @@ def test_python_binance_trades_lists_and_cancels_at_the_futures(venue: str, stag
     assert call("get_position_mode") == {"dualSidePosition": False} and call("stream_get_listen_key")
     assert call("change_leverage", symbol=symbol, leverage=5)["leverage"] == 5
     placed = call("create_order", symbol=symbol, quantity=1, price=100, **LIMIT)
+    named = {"symbol": symbol, "side": "BUY", "orderId": placed["orderId"]}
+    assert call("modify_order", quantity=2, price=101, **named)["orderId"] == placed["orderId"]
+    with pytest.raises(Exception, match="No need to modify"):
+        call("modify_order", quantity=2, price=101, **named)
     ids = stage.rest(venue, 2)
     assert len(call("get_open_orders", symbol=symbol)) == 3 <= len(call("get_all_orders", symbol=symbol))
     assert call("cancel_order", symbol=symbol, orderId=placed["orderId"])["status"] == "CANCELED"
@@ -93,6 +103,8 @@ def test_binances_sdk_lists_and_cancels_at_spot_over_rest_and_its_websocket(stag
     placed = api.new_order(**order, quantity=0.1, price=100.0).data()
     stage.rest("binance-spot", 2)
     assert len(api.get_open_orders().data()) == 3 <= len(api.all_orders(symbol="BTCUSDT").data())
+    amended = api.order_amend_keep_priority(symbol="BTCUSDT", order_id=placed.order_id, new_qty=0.05).data()
+    assert amended.amended_order.qty == "0.05000000"
     assert api.delete_order(symbol="BTCUSDT", order_id=placed.order_id).data().status == "CANCELED"
     assert len(api.delete_open_orders(symbol="BTCUSDT").data()) == 2
     stage.rest("binance-spot", 2)

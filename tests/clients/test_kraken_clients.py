@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,10 @@ def test_krakenex_reads_places_and_cancels(stage: Stage) -> None:
         ask(method)
     placed = ask("AddOrder", pair="XXBTZUSD", type="buy", ordertype="limit", price="100", volume="0.1")
     assert placed["txid"][0] in ask("OpenOrders")["open"] and len(ask("OpenOrders")["open"]) == 3
-    assert ask("CancelOrder", txid=placed["txid"][0]) == {"count": 1}
+    assert ask("AmendOrder", txid=placed["txid"][0], order_qty="0.2", limit_price="101")["amend_id"]
+    edited = ask("EditOrder", pair="XXBTZUSD", txid=placed["txid"][0], volume="0.3", price="102")
+    assert edited["originaltxid"] == placed["txid"][0] not in ask("OpenOrders")["open"]
+    assert ask("CancelOrder", txid=edited["txid"]) == {"count": 1}
     assert ask("CancelAll") == {"count": 2} and stage.open("kraken") == 0
 
 
@@ -53,10 +57,14 @@ def test_krakens_sdk_reads_places_and_cancels_at_spot(stage: Stage) -> None:
     placed = trade.create_order(ordertype="limit", side="buy", pair="XBTUSD", volume=0.01, price=100)["txid"][0]
     ids = stage.rest("kraken", 4)
     assert set(user.get_open_orders()["open"]) == {placed, *ids}
+    assert trade.amend_order(extra_params={"txid": placed, "order_qty": "0.02", "limit_price": "101"})["amend_id"]
+    order = {"ordertype": "limit", "type": "buy", "volume": "0.01", "price": "100"}
+    assert len(trade.create_order_batch(orders=[order, order], pair="XBTUSD")["orders"]) == 2
+    placed = trade.edit_order(txid=placed, pair="XBTUSD", volume=0.03, price=102)["txid"]
     assert trade.cancel_order(txid=placed) == {"count": 1}
     assert trade.cancel_order_batch(orders=ids[:2]) == {"count": 2}
     assert trade.cancel_all_orders_after_x(timeout=60)["triggerTime"]
-    assert trade.cancel_all_orders() == {"count": 2} and stage.open("kraken") == 0
+    assert trade.cancel_all_orders() == {"count": 4} and stage.open("kraken") == 0
     with pytest.raises(Exception, match="Unknown order"):
         trade.cancel_order(txid=placed)
 
@@ -73,6 +81,8 @@ def test_krakens_sdk_reads_places_and_cancels_at_derivatives(stage: Stage) -> No
     stage.rest("kraken-futures", 2, kind="stop")
     assert len(user.get_open_orders()["openOrders"]) == 3 and user.get_wallets()["accounts"]
     assert len(trade.get_orders_status(orderIds=[placed])["orders"]) == 1
+    assert trade.edit_order(orderId=placed, size=2, limitPrice=101)["editStatus"]["status"] == "edited"
+    assert trade.edit_order(orderId=str(uuid.uuid4()), size=2)["editStatus"]["status"] == "orderForEditNotFound"
     assert trade.cancel_order(order_id=placed)["cancelStatus"]["status"] == "cancelled"
     assert trade.dead_mans_switch(timeout=60)["status"]["triggerTime"]
     assert len(trade.cancel_all_orders()["cancelStatus"]["cancelledOrders"]) == 2

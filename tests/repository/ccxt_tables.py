@@ -43,6 +43,14 @@ def reach() -> Iterator[Sequence[str]]:
         yield f"`ccxt:{name}`", profile.covered, "; ".join(profile.not_covered), guesses or "–"
 
 
+def numbers() -> Iterator[Sequence[str]]:
+    """Yield the rows of each id's numbers, with the sources that state them."""
+    yield "id", "number", "stated by"
+    for name, profile in OFFERED.items():
+        for number, guess in profile.numbers.items():
+            yield f"`ccxt:{name}`", guess.fact, getattr(profile.sources, number) or "– (a guess)"
+
+
 def refused() -> Iterator[Sequence[str]]:
     """Yield the rows of the ids that are not offered, by their reasons."""
     yield "because", "ids"
@@ -65,7 +73,7 @@ def _codes(targets: dict[str, None]) -> str:
 
 def made(page: str) -> str:
     """Return the page with each table as the profiles have it."""
-    for name, rows in (("offered", offered), ("reach", reach), ("refused", refused)):
+    for name, rows in (("offered", offered), ("reach", reach), ("numbers", numbers), ("refused", refused)):
         begin = f"<!-- made from the profiles: {name} -->\n"
         before, found, rest = page.partition(begin)
         if not found or _END not in rest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,9 @@ def test_every_id_of_the_pinned_ccxt_is_offered_or_refused_with_a_reason() -> No
     assert OFFERED.keys() | REFUSED.keys() == ids
     assert not OFFERED.keys() & REFUSED.keys()
     assert all(len(reason) > 20 for reason in REFUSED.values())
+    page = (Path(__file__).parents[2] / "docs/venues/ccxt.md").read_text("utf-8")
+    count = f"Of the {len(ids)} ids of ccxt {library.VERSION}, {len(OFFERED)} are offered and {len(REFUSED)} are not."
+    assert count in page
 
 
 @every_id
@@ -193,6 +197,17 @@ def test_the_first_command_is_the_request_that_ccxts_unified_method_sends(name: 
     assert isinstance(request, Request)
     assert (request.method, f"{adapter.rest_url}{request.target}", request.body.decode()) == (method, url, body)
     assert {**request.headers, **headers} == request.headers
+
+
+@every_id
+def test_a_number_has_a_source_or_is_shown_as_a_guess(name: str) -> None:
+    profile, kind = OFFERED[name], adapter_of(name)
+    for number, guess in profile.numbers.items():
+        source = getattr(profile.sources, number)
+        assert (guess in kind.GUESSES) is not bool(source)
+        assert ((guess.fact, source) in kind.SOURCED) is bool(source)
+    stated = {each.name for each in fields(profile.sources) if getattr(profile.sources, each.name)}
+    assert stated <= profile.numbers.keys(), "a source of a number that the profile does not have"
 
 
 def test_a_strike_of_many_commands_has_a_connection_for_each() -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _DONE = {"code": 200, "msg": "The operation of cancel all open order is done."}
 _MOST_IDS = 10
+_MOST_ORDERS = 5  # of a batch that places
 
 
 def routes(venue: BinanceFutures) -> dict[tuple[str, str], RouteSpec]:
@@ -45,6 +46,8 @@ def routes(venue: BinanceFutures) -> dict[tuple[str, str], RouteSpec]:
         ("POST", "countdownCancelAll"): RouteSpec("other", "dead-man", places.countdown, 10),
         ("POST", "order"): RouteSpec("other", "place", places.order, 0),
         ("POST", "order/test"): RouteSpec("other", "place-test", places.test, 0),
+        ("POST", "batchOrders"): RouteSpec("other", "place-batch", places.batch, 5),
+        ("PUT", "order"): RouteSpec("other", "amend", places.modify),
         ("POST", "algoOrder"): RouteSpec("other", "place-algo", places.algo, 0),
         ("GET", "openOrders"): RouteSpec("read", "orders", reads.open_orders),
         ("GET", "openAlgoOrders"): RouteSpec("read", "algo-orders", reads.open_algo_orders),
@@ -165,6 +168,35 @@ class PlaceCalls:
         """Answer POST order/test: the checks of POST order, and no order."""
         self._new(account, params)
         return {}
+
+    def batch(self, account: Account, params: Params) -> object:
+        """Answer POST batchOrders: an order or an error for each."""
+        self._venue.permit_command(account)
+        items = _json_list(str(params.get("batchOrders", "")))
+        if not all(isinstance(item, dict) for item in items) or not 1 <= len(items) <= _MOST_ORDERS:
+            raise refusal("-1102", missing("batchOrders"))
+        return [self._each(account, item) for item in items]
+
+    def _each(self, account: Account, item: Any) -> object:
+        try:
+            return wire.listed(self._venue.place(account, self._new(account, item)))
+        except Refused as refused:
+            return {"code": int(refused.code), "msg": refused.text or TEXTS[refused.code]}
+
+    def modify(self, account: Account, params: Params) -> object:
+        """Answer PUT order: another price and quantity of an order, which keeps its id."""
+        self._venue.permit_command(account)
+        symbol, side = known_symbol(self._venue.symbols, params), order_side(params)
+        mine = [order for order in account.open.values() if not order.category and order.symbol == symbol]
+        order = named_order(mine, params, "orderId", "origClientOrderId")
+        if order is None or order.side != side:
+            raise refusal("-2013")
+        changed = number(params, "quantity"), number(params, "price")
+        if changed == (order.qty, order.price):
+            raise refusal("-5027", "No need to modify the order.")
+        order.qty, order.price = changed
+        self._venue.push_orders(account, [order], "amended")
+        return wire.listed(order)
 
     def _new(self, account: Account, params: Params) -> Order:
         kind = str(params.get("type", ""))

@@ -67,7 +67,7 @@ def listed(order: Order, actual: str = "") -> Any:
 
 def event(order: Order, news: str, at_ms: int, actual: str = "") -> dict[str, object]:
     """Return the event of an order; `news` is the kit's word."""
-    happened = {"opened": "NEW", "cancelled": "CANCELED", "filled": "TRADE"}.get(news, "NEW")
+    happened = {"cancelled": "CANCELED", "filled": "TRADE", "amended": "AMENDMENT"}.get(news, "NEW")
     shown = fill(_ALGO_EVENT if order.category else _ORDER_EVENT, dict(_values(order, actual)) | {"happened": happened})
     name = "ALGO_UPDATE" if order.category else "ORDER_TRADE_UPDATE"
     return {"e": name, "T": at_ms, "E": at_ms, "o": shown}

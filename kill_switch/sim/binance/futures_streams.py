@@ -82,6 +82,7 @@ class RequestSocket(BinanceRequests):
                 "order.cancel": Call("cancel", "cancel", cancels.cancel_order),
                 "algoOrder.cancel": Call("cancel", "cancel-algo", cancels.cancel_algo),
                 "order.place": Call("other", "place", places.order, 0),
+                "order.modify": Call("other", "amend", places.modify),
                 "algoOrder.place": Call("other", "place-algo", places.algo, 0),
                 "order.status": Call("read", "order", reads.order),
                 "ticker.price": Call("other", "price", market.price, 2, public=True),

@@ -36,6 +36,15 @@ class PriceCalls:
         sizes = {"bidPrice": _BID, "bidQty": _QUANTITY, "askPrice": _ASK, "askQty": _QUANTITY}
         return self._each(params, lambda symbol: {"symbol": symbol, **sizes})
 
+    def day(self, account: Account, params: Params) -> object:
+        """Answer ticker/24hr: a day without trades."""
+        prices = dict.fromkeys(("weightedAvgPrice", "lastPrice", "openPrice", "highPrice", "lowPrice"), _PRICE)
+        none = dict.fromkeys(("priceChange", "priceChangePercent", "lastQty", "volume", "quoteVolume"), "0")
+        now_ms = self._now_ms()
+        times = {"openTime": now_ms - 86_400_000, "closeTime": now_ms, "firstId": -1, "lastId": -1, "count": 0}
+        best = {"bidPrice": _BID, "bidQty": _QUANTITY, "askPrice": _ASK, "askQty": _QUANTITY}
+        return self._each(params, lambda symbol: {"symbol": symbol, **prices, **none, **best, **times})
+
     def mark(self, account: Account, params: Params) -> object:
         """Answer premiumIndex."""
         prices = dict.fromkeys(("markPrice", "indexPrice", "estimatedSettlePrice"), _PRICE)
@@ -85,6 +94,7 @@ def routes(calls: PriceCalls, api: str, *, is_spot: bool) -> dict[tuple[str, str
         "ticker/price": RouteSpec("other", "price", calls.price, 2, public=True),
         "ticker/bookTicker": RouteSpec("other", "book-ticker", calls.best, 2, public=True),
         "depth": RouteSpec("other", "depth", calls.depth, 5, public=True),
+        "ticker/24hr": RouteSpec("other", "day", calls.day, 2, public=True),
     }
     further = {
         "avgPrice": RouteSpec("other", "average-price", calls.average, 2, public=True),

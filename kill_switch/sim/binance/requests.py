@@ -75,7 +75,12 @@ class BinanceRequests(WsProtocol):
             if call.kind == "read" and self.venue.list_fails(account, call.operation):
                 raise refusal("-1000")
             result = call.handler(account, params_of(data))
-            return orjson.loads(result.bodies[0]) if isinstance(result, SimAnswer) else result
+            if not isinstance(result, SimAnswer):
+                return result
+            body = orjson.loads(result.bodies[0])
+            if not result.ok:
+                raise Refused(str(body["code"]), result.status, body["msg"])
+            return body
 
         return Op(call.kind, handler, not call.public, call.operation, call.weight)
 

@@ -19,6 +19,7 @@ from kill_switch.sim.binance.params import (
     order_side,
     with_headers,
 )
+from kill_switch.sim.binance.replacing import ReplaceCalls
 from kill_switch.sim.binance.requests import Call
 from kill_switch.sim.binance.venue import rate_limits
 from kill_switch.sim.kit.book import Account, Order
@@ -35,12 +36,15 @@ def calls(venue: BinanceSpot) -> dict[str, Call]:
     """Return the operations, by their names on the WebSocket; weights are those of the pool of 6000 a minute (§7)."""
     cancels, reads, places, public = CancelCalls(venue), ReadCalls(venue), PlaceCalls(venue), PublicCalls(venue)
     past, market = HistoryCalls(venue, wire.listed), prices.PriceCalls(venue)
+    changes = ReplaceCalls(venue, cancels, places)
     return {
         "openOrders.cancelAll": Call("cancel", "cancel-all", cancels.cancel_all),
         "order.cancel": Call("cancel", "cancel", cancels.cancel_order),
         "orderList.cancel": Call("cancel", "cancel-list", cancels.cancel_list),
         "order.place": Call("other", "place", places.order),
         "order.test": Call("other", "place-test", places.test),
+        "order.cancelReplace": Call("other", "replace", changes.cancel_replace),
+        "order.amend.keepPriority": Call("other", "amend", changes.keep_priority, 4),
         "orderList.place.oco": Call("other", "place-list", places.oco),
         "openOrders.status": Call("read", "orders", reads.open_orders, 6, 80),
         "openOrderLists.status": Call("read", "lists", reads.open_lists, 6),
@@ -74,6 +78,8 @@ _REST = {
     ("GET", "exchangeInfo"): "exchangeInfo",
     ("POST", "order/test"): "order.test",
     ("POST", "orderList/oco"): "orderList.place.oco",
+    ("POST", "order/cancelReplace"): "order.cancelReplace",
+    ("PUT", "order/amend/keepPriority"): "order.amend.keepPriority",
 }
 
 
@@ -177,7 +183,7 @@ class PlaceCalls:
     def order(self, account: Account, params: Params) -> SimAnswer:
         """Answer order.place."""
         self._venue.permit_trade(account)
-        order = self._new(account, params)
+        order = self.new(account, params)
         headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
         self._venue.place(account, order)
         shown = wire.listed(order) | {"transactTime": order.created_ns // 1_000_000, "fills": []}
@@ -186,7 +192,7 @@ class PlaceCalls:
     def test(self, account: Account, params: Params) -> object:
         """Answer order.test: the checks of order.place, and no order."""
         self._venue.permit_trade(account)
-        self._new(account, params)
+        self.new(account, params)
         return {}
 
     def oco(self, account: Account, params: Params) -> SimAnswer:
@@ -213,7 +219,8 @@ class PlaceCalls:
         shown = wire.order_list(group, legs, legs[0].created_ns // 1_000_000, done=False)
         return with_headers(shown | {"orderReports": [wire.listed(leg) for leg in legs]}, headers)
 
-    def _new(self, account: Account, params: Params) -> Order:
+    def new(self, account: Account, params: Params) -> Order:
+        """Return a new order that does not rest yet. Raises `Refused`."""
         symbol, side = known_symbol(self._venue.symbols, params), order_side(params)
         kind = wire.KINDS.get(str(params.get("type", "")))
         if kind is None:

@@ -89,7 +89,7 @@ def event(order: Order, news: str, at_ms: int) -> Any:
     """Return executionReport; on a cancel, `c` is the cancel's id and `C` the order's (§5)."""
     is_cancel = news == "cancelled"
     values = _values(order)
-    happened = {"cancelled": "CANCELED", "filled": "TRADE"}.get(news, "NEW")
+    happened = {"cancelled": "CANCELED", "filled": "TRADE", "amended": "REPLACED"}.get(news, "NEW")
     return fill(
         _EVENT,
         values

@@ -75,6 +75,7 @@ class DeribitOrder(Order):
     post_only: bool = False
     quote_set: str = ""
     trail: Decimal | None = None
+    replaced: bool = False  # whether it was edited
 
     @property
     def is_trigger(self) -> bool:
@@ -98,7 +99,7 @@ _ORDER = {
     "direction": "{side}", "price": "{price}", "amount": "{amount}", "filled_amount": "{filled}",
     "average_price": "{average}", "label": "{label}", "time_in_force": "{tif}", "post_only": "{post}",
     "reduce_only": "{reduce}", "is_liquidation": "{liquidation}", "is_rebalance": False, "api": True, "web": False,
-    "replaced": False, "max_show": "{amount}", "cancel_reason": "{reason}", "creation_timestamp": "{opened}",
+    "replaced": "{replaced}", "max_show": "{amount}", "cancel_reason": "{reason}", "creation_timestamp": "{opened}",
     "last_update_timestamp": "{updated}", "trigger": "{trigger}", "trigger_price": "{trigger_price}",
     "trigger_offset": "{trail}", "triggered": "{triggered}", "trigger_order_id": "{parent}", "quote": "{quote}",
     "quote_set_id": "{quote_set}", "mmp_group": "{mmp}", "oco_ref": "{group}", "is_secondary_oto": "{secondary}",
@@ -127,6 +128,7 @@ def order_row(order: Order, state: str = "") -> dict[str, Any]:
         "price": "market_price" if is_market else float(order.price), "amount": float(order.qty),
         "filled": OMIT if waits else float(order.filled),
         "average": OMIT if waits else float(order.price if order.filled else 0), "label": order.client_id,
+        "replaced": order.replaced,
         "tif": "good_til_cancelled" if order.tif == "gtc" else order.tif, "post": order.post_only,
         "reduce": order.reduce_only, "liquidation": order.kind == "liquidation",
         "reason": (order.reason or "user_request") if shown == "cancelled" else OMIT,

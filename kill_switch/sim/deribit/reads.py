@@ -63,11 +63,14 @@ class ReadCalls:
                     "other",
                     "trades",
                     self.trades,
-                    f"{name} kind count start_id end_id start_timestamp end_timestamp sorting historical",
+                    f"{name} kind count start_id end_id start_timestamp end_timestamp sorting historical include_old",
                     "trade:read",
                 )
                 for key, name in (("currency", "currency!"), ("instrument", "instrument_name!"))
             },
+            "private/get_user_trades_by_order": Method(
+                "other", "trades", self.trades_of_order, "order_id! sorting historical", "trade:read"
+            ),
             "private/get_account_summary": money,
             "private/get_account_summaries": money._replace(handler=self.summaries, params="extended"),
             "private/get_subaccounts": money._replace(
@@ -165,17 +168,24 @@ class ReadCalls:
         return [wire.order_row(order) for order in ended[offset : offset + count]]
 
     def trades(self, call: Call) -> object:
-        """Answer get_user_trades: a row for each order that traded."""
+        """Answer get_user_trades_by_currency and the narrower one: a row for each order that traded."""
+        rows = self._trades(call)
+        return {"trades": rows[: call.params.get("count", 10)], "has_more": False}
+
+    def trades_of_order(self, call: Call) -> object:
+        """Answer get_user_trades_by_order, which is a bare list."""
+        return [row for row in self._trades(call) if row["order_id"] == call.params["order_id"]]
+
+    def _trades(self, call: Call) -> list[dict[str, Any]]:
         kind, currency, name = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call), wire.market(call)
         known = [*call.account.closed.values(), *call.account.open.values()]
-        rows = [
+        return [
             {"trade_id": str(number), "order_id": order.id, "instrument_name": order.symbol, "direction": order.side,
              "price": float(order.price), "amount": float(order.filled), "state": order.state, "fee": 0.0,
              "timestamp": (order.closed_ns or order.created_ns) // 1_000_000}
             for number, order in enumerate(known, 1)
             if order.filled and wire.is_of(order.symbol, kind, currency) and name in (None, order.symbol)
         ]  # fmt: skip
-        return {"trades": rows[: call.params.get("count", 10)], "has_more": False}
 
     def summary(self, call: Call) -> object:
         """Answer get_account_summary, of one currency."""

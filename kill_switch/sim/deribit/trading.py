@@ -18,6 +18,8 @@ _PLACE = (
     "trigger_price trigger_offset valid_until linked_order_type trigger_fill_condition otoco_config"
 )
 
+_EDIT = "amount price post_only reject_post_only reduce_only trigger_price trigger_offset valid_until"
+
 
 class OrderCalls:
     """The methods that place orders."""
@@ -32,6 +34,10 @@ class OrderCalls:
         return {
             "private/buy": buy,
             "private/sell": buy._replace(handler=lambda call: self.place(call, "sell")),
+            "private/edit": buy._replace(operation="edit", handler=self.edit, params=f"order_id! {_EDIT}"),
+            "private/edit_by_label": buy._replace(
+                operation="edit", handler=self.edit, params=f"label! instrument_name! {_EDIT}"
+            ),
             "private/mass_quote": quote,
         }
 
@@ -79,6 +85,33 @@ class OrderCalls:
         venue.place(account, order)
         trades = [wire.trade(order)] if order.state == "filled" else []
         return {"order": wire.order_row(order), "trades": trades}
+
+    def edit(self, call: Call) -> object:
+        """Answer edit and edit_by_label: the order keeps its id, and has `replaced` from then on."""
+        account, params, venue = call.account, call.params, self._venue
+        venue.desk.permit(cancels=False)
+        order = self._named(call)
+        if order is None:
+            is_known = params.get("order_id") in account.closed
+            raise Refused("11044" if is_known else "10004", 400)
+        changes = {"qty": call.number("amount"), "price": call.number("price"), "trail": call.number("trigger_offset")}
+        if order.stop_price is not None:
+            changes["stop_price"] = call.number("trigger_price")
+        for name, value in changes.items():
+            if value is not None:
+                setattr(order, name, value)
+        order.replaced = True
+        venue.push_orders(account, [order], "amended")
+        return {"order": wire.order_row(order), "trades": []}
+
+    def _named(self, call: Call) -> DeribitOrder | None:
+        params, mine = call.params, call.account.open
+        if "order_id" in params:
+            order = mine.get(params["order_id"])
+        else:
+            labelled = (each for each in mine.values() if each.client_id == params["label"])
+            order = next((each for each in labelled if each.symbol == params["instrument_name"]), None)
+        return order if isinstance(order, DeribitOrder) else None
 
     def _leg(self, call: Call, first: DeribitOrder, leg: object) -> DeribitOrder:
         usual = {"instrument_name": first.symbol, "amount": float(first.qty)}

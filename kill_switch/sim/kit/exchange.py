@@ -109,7 +109,10 @@ class ExchangeSim(ABC):
     # what a venue overrides if it differs
 
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
-        """Return the order events, which each session gets; `news` is `opened`, `pending`, `cancelled` or `filled`."""
+        """Return the order events, which each session gets.
+
+        `news` is `opened`, `amended`, `pending`, `cancelled` or `filled`.
+        """
         return ()
 
     def show_pending(self, account: Account, orders: Sequence[Order]) -> None:

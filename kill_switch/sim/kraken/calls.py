@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
-from kill_switch.sim.kit import values
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.table_venue import text_ids
 from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
 from kill_switch.sim.kraken import payloads as wire
 from kill_switch.sim.kraken.desk import UNKNOWN_ORDER
+from kill_switch.sim.kraken.placing import PlaceCalls
 from kill_switch.sim.kraken.v2 import find_order
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ def routes(venue: Kraken) -> dict[tuple[str, str], RouteSpec]:
         "CancelOrder": RouteSpec("cancel", "cancel", cancels.cancel_order, weight=0),
         "CancelOrderBatch": RouteSpec("cancel", "cancel-batch", cancels.cancel_order_batch),
         "CancelAllOrdersAfter": RouteSpec("other", "dead-man", cancels.cancel_after),
-        "AddOrder": RouteSpec("other", "place", PlaceCalls(venue).add_order, weight=0),
         "OpenOrders": RouteSpec("read", "orders", reads.open_orders),
         "QueryOrders": RouteSpec("read", "order", reads.query_orders),
         "ClosedOrders": RouteSpec("read", "closed", reads.closed_orders),
@@ -39,11 +37,14 @@ def routes(venue: Kraken) -> dict[tuple[str, str], RouteSpec]:
         "BalanceEx": RouteSpec("read", "balances", reads.balance_with_holds),
         "TradesHistory": RouteSpec("other", "trades", reads.trades, weight=2),
         "OpenPositions": RouteSpec("other", "positions", reads.no_positions),
+        "DepositStatus": RouteSpec("other", "deposits", reads.no_moves),
+        "WithdrawStatus": RouteSpec("other", "withdrawals", reads.no_moves),
         "Ledgers": RouteSpec("other", "ledgers", reads.no_ledgers, weight=2),
         "TradeVolume": RouteSpec("other", "volume", reads.volume),
         "GetApiKeyInfo": RouteSpec("read", "key", reads.key_info),
         "GetWebSocketsToken": RouteSpec("login", "token", reads.token),
     }
+    private |= PlaceCalls(venue).routes()
     anyone = {
         "Time": RouteSpec("other", "time", public.time, 0, public=True),
         "SystemStatus": RouteSpec("other", "status", public.system_status, 0, public=True),
@@ -178,6 +179,11 @@ class ReadCalls:
         self._desk.permit(account, "trades")
         return {}
 
+    def no_moves(self, account: Account, params: Params) -> object:
+        """Answer DepositStatus and WithdrawStatus: nothing was moved."""
+        self._desk.permit(account, "balances")
+        return []
+
     def no_ledgers(self, account: Account, params: Params) -> object:
         """Answer Ledgers, which has no entries."""
         self._desk.permit(account, "ledgers")
@@ -205,48 +211,6 @@ class ReadCalls:
         if self._venue.options.token_single:
             self._venue.tokens.revoke(account)
         return {"token": self._venue.tokens.issue(account), "expires": int(self._venue.options.token_s)}
-
-
-class PlaceCalls:
-    """The call that places an order."""
-
-    def __init__(self, venue: Kraken) -> None:
-        self._desk = venue.desk
-        self._venue = venue
-
-    def add_order(self, account: Account, params: Params) -> object:
-        """Answer AddOrder; the mode may refuse it (§8)."""
-        self._desk.permit(account, "place")
-        pair = wire.BY_NAME.get(str(params.get("pair")))
-        if pair is None:
-            raise Refused("EQuery:Unknown asset pair")
-        mode = self._venue.mode
-        is_post = "post" in str(params.get("oflags", "")).split(",")
-        if mode == "cancel_only" or (mode == "post_only" and not is_post):
-            raise Refused(f"EService:Market in {mode} mode")
-        order = self._new_order(account, pair, params)
-        self._desk.charge_placing(account, pair)
-        described = wire.listed(order)["descr"]["order"]
-        if str(params.get("validate", "false")).lower() == "true":
-            return {"descr": {"order": described}}
-        self._venue.place(account, order)
-        return {"descr": {"order": described}, "txid": [order.id]}
-
-    def _new_order(self, account: Account, pair: wire.Pair, params: Params) -> Order:
-        kind, side = str(params.get("ordertype")), str(params.get("type"))
-        if side not in ("buy", "sell"):
-            raise Refused("EGeneral:Invalid arguments:type")
-        if kind == "stop" or kind not in (*wire.KINDS, "market", "stop-loss"):
-            raise Refused("EGeneral:Invalid arguments:ordertype")
-        order = self._venue.make_order(account, pair.alt, kind, str(params.get("userref", "")), 0)
-        order.side, order.client_id = side, str(params.get("cl_ord_id", ""))
-        order.qty = positive(params, "volume", "EGeneral:Invalid arguments:volume")
-        if kind != "market":
-            first = positive(params, "price", "EGeneral:Invalid arguments:price")
-            has_two = kind.endswith("-limit")
-            order.price = positive(params, "price2", "EGeneral:Invalid arguments:price2") if has_two else first
-            order.stop_price = None if kind == "limit" else first
-        return order
 
 
 class PublicCalls:
@@ -286,11 +250,3 @@ class PublicCalls:
         if unknown := [name for name in names if name not in wire.BY_NAME]:
             raise Refused(f"EQuery:Unknown asset pair:{unknown[0]}")
         return {wire.BY_NAME[name].code: wire.ticker(wire.BY_NAME[name]) for name in names}
-
-
-def positive(params: Params, name: str, code: str) -> Decimal:
-    """Return a parameter that is a number above 0. Raises `Refused` with `code`."""
-    value = values.positive(params.get(name))
-    if value is None:
-        raise Refused(code)
-    return value

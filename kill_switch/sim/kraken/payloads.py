@@ -55,6 +55,10 @@ _EXECUTION = {  # executions, an order in full (§5.1)
 }  # fmt: skip
 _OPENED = {"timestamp": "{opened}", "order_status": "new", "exec_type": "new", "cl_ord_id": "{client_id}",
            "order_id": "{id}"}  # fmt: skip
+_AMENDED = {
+    "timestamp": "{opened}", "order_status": "{ws_state}", "exec_type": "amended", "order_qty": "{qty_number}",
+    "limit_price": "{limit_number}", "cl_ord_id": "{client_id}", "order_id": "{id}",
+}  # fmt: skip
 _CANCELLED = {
     "timestamp": "{closed}", "order_status": "canceled", "exec_type": "canceled", "cum_qty": "{filled_number}",
     "cum_cost": "{cost_number}", "fee_usd_equiv": 0.0, "avg_price": 0.0, "cl_ord_id": "{client_id}",
@@ -148,6 +152,8 @@ def order_news(order: Order, news: str, *, acknowledged: bool) -> list[Any]:
             return [fill(_EXECUTION, full), fill(_OPENED, values)]
         case "opened":
             return [fill(_EXECUTION, values | {"exec_type": "new"})]
+        case "amended":
+            return [fill(_AMENDED, values)]
         case "cancelled":
             return [fill(_CANCELLED, values)]
         case "filled":

@@ -44,6 +44,8 @@ RIGHTS: Mapping[str, tuple[str, ...]] = {  # one of these is enough (§3.2)
     "cancel-batch": _CANCEL,
     "dead-man": _CANCEL,
     "place": ("modify-trades",),
+    "edit": ("modify-trades",),
+    "amend": _CANCEL,
     "orders": ("query-open-trades",),
     "order": ("query-open-trades", "query-closed-trades"),
     "closed": ("query-closed-trades",),

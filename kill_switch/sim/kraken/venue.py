@@ -25,6 +25,7 @@ from kill_switch.sim.kit.venue import Route
 from kill_switch.sim.kraken import payloads as wire
 from kill_switch.sim.kraken.calls import PRIVATE, routes
 from kill_switch.sim.kraken.desk import SpotDesk
+from kill_switch.sim.kraken.placing import PlaceFrames
 from kill_switch.sim.kraken.rules import ALL_RIGHTS, TIERS
 from kill_switch.sim.kraken.signing import SpotSignature
 from kill_switch.sim.kraken.v2 import V2Socket
@@ -92,6 +93,7 @@ class Kraken(TableVenue):
         self.desk = SpotDesk(self)
         self.socket = V2Socket(self, self.desk)
         self.sockets["/v2"] = self.socket
+        self.socket.ops |= PlaceFrames(self).ops()
         self.routes |= routes(self)
 
     # accounts, orders, envelope

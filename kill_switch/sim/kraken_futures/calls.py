@@ -9,7 +9,7 @@ import orjson
 
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
-from kill_switch.sim.kraken.calls import positive
+from kill_switch.sim.kraken.placing import positive
 from kill_switch.sim.kraken_futures import payloads as wire
 
 if TYPE_CHECKING:
@@ -30,15 +30,20 @@ def routes(venue: KrakenFutures) -> dict[tuple[str, str], RouteSpec]:
         "batchorder": RouteSpec("cancel", "cancel-batch", cancels.batch_order, _BATCH_WEIGHT),
         "cancelallordersafter": RouteSpec("other", "dead-man", cancels.cancel_after, 25),
         "sendorder": RouteSpec("other", "place", cancels.send_order, 10),
+        "editorder": RouteSpec("other", "edit", cancels.edit_order, 10),
         "orders/status": RouteSpec("read", "order", reads.order_status, 1),
     }
     gets = {
+        "orders/status": RouteSpec("read", "order", reads.order_status, 1),  # ccxt writes the ids into a query
         "openorders": RouteSpec("read", "orders", reads.open_orders, 2),
         "accounts": RouteSpec("read", "accounts", reads.accounts, 2),
         "openpositions": RouteSpec("read", "positions", reads.open_positions, 2),
         "fills": RouteSpec("other", "fills", reads.fills, 2),
         "notifications": RouteSpec("other", "notifications", lambda account, params: {"notifications": []}, 1),
         "tickers": RouteSpec("other", "tickers", reads.tickers, 0, public=True),
+        "tickers/{symbol}": RouteSpec("other", "ticker", reads.ticker, 0, public=True),
+        "orderbook": RouteSpec("other", "book", reads.order_book, 0, public=True),
+        "leveragepreferences": RouteSpec("other", "leverage", lambda a, p: {"leveragePreferences": []}, 1),
         "instruments": RouteSpec("other", "instruments", reads.instruments, 0, public=True),
         "instruments/status": RouteSpec("other", "status", reads.instrument_status, 0, public=True),
     }
@@ -94,6 +99,8 @@ class CancelCalls:
             match item.get("order"):
                 case "cancel":
                     statuses.append(self._cancel_one(account, item))
+                case "edit":
+                    statuses.append({"order_tag": item.get("order_tag"), **self._edit(account, item)})
                 case "send":
                     statuses.append({"order_tag": item.get("order_tag"), **self._place(account, item)})
                 case _:
@@ -121,6 +128,29 @@ class CancelCalls:
         """Answer sendorder."""
         self._venue.permit_rest(account)
         return {"sendStatus": self._place(account, params)}
+
+    def edit_order(self, account: Account, params: Params) -> object:
+        """Answer editorder: the order keeps its id; a miss is a success whose status says so."""
+        self._venue.permit_rest(account)
+        return {"editStatus": self._edit(account, params)}
+
+    def _edit(self, account: Account, params: Params) -> dict[str, object]:
+        order_id, client = params.get("orderId") or params.get("order_id"), params.get("cliOrdId")
+        if not order_id and not client:
+            raise Refused("requiredArgumentMissing")
+        order = _find(account.open.values(), order_id, client)
+        status: dict[str, object] = {"orderId": order_id, "receivedTime": self._now(), "orderEvents": []}
+        if order is None:
+            return {"status": "orderForEditNotFound", **status}
+        if "stopPrice" in params and order.stop_price is None:
+            return {"status": "orderForEditNotAStop", **status}
+        before = wire.event_order(order)
+        for field, name in (("qty", "size"), ("price", "limitPrice"), ("stop_price", "stopPrice")):
+            if name in params:
+                setattr(order, field, positive(params, name, "invalidArgument"))
+        self._venue.push_orders(account, [order], "amended")
+        event = {"type": "EDIT", "old": before, "new": wire.event_order(order), "reducedQuantity": None}
+        return {"status": "edited", **status, "orderId": order.id, "orderEvents": [event]}
 
     def _place(self, account: Account, params: Params) -> dict[str, object]:
         kind, side, symbol = params.get("orderType"), params.get("side"), str(params.get("symbol", "")).upper()
@@ -187,7 +217,7 @@ class ReadCalls:
             ]
         }  # fmt: skip
 
-    def tickers(self, account: Account, params: Params) -> object:
+    def tickers(self, account: Account, params: Params) -> dict[str, list[dict[str, object]]]:
         """Answer tickers."""
         prices = dict.fromkeys(("last", "markPrice", "indexPrice", "bid", "ask"), 30_000.0)
         return {
@@ -197,6 +227,21 @@ class ReadCalls:
                 for symbol in wire.SYMBOLS
             ]
         }  # fmt: skip
+
+    def ticker(self, account: Account, params: Params) -> object:
+        """Answer tickers of one contract."""
+        symbol = str(params.get("symbol", "")).upper()
+        rows = self.tickers(account, params)["tickers"]
+        row = next((row for row in rows if row["symbol"] == symbol), None)
+        if row is None:
+            raise Refused("contractNotFound")
+        return {"ticker": row}
+
+    def order_book(self, account: Account, params: Params) -> object:
+        """Answer orderbook: a price on each side."""
+        if str(params.get("symbol", "")).upper() not in wire.SYMBOLS:
+            raise Refused("contractNotFound")
+        return {"orderBook": {"bids": [[29_999.0, 1.0]], "asks": [[30_001.0, 1.0]]}}
 
     def instruments(self, account: Account, params: Params) -> object:
         """Answer instruments."""

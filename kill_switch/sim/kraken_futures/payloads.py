@@ -61,9 +61,14 @@ def listed(order: Order) -> Any:
     return fill(_LISTED, _values(order))
 
 
+def event_order(order: Order) -> Any:
+    """Return an order as an element of `orderEvents` has it."""
+    return fill(_EVENT_ORDER, _values(order))
+
+
 def order_event(order: Order, kind: str) -> dict[str, object]:
     """Return an element of `orderEvents`; `kind` is PLACE or CANCEL."""
-    return {"type": kind, "uid": order.id, "order": fill(_EVENT_ORDER, _values(order))}
+    return {"type": kind, "uid": order.id, "order": event_order(order)}
 
 
 def order_status(order: Order) -> dict[str, object]:
@@ -81,8 +86,9 @@ def feed_order(order: Order) -> Any:
 def feed_news(order: Order, news: str) -> dict[str, object] | None:
     """Return the event of the feed `open_orders`; `is_cancel` means that the order left the book, a fill too."""
     match news:
-        case "opened":
-            shown = {"order": feed_order(order), "is_cancel": False, "reason": "new_placed_order_by_user"}
+        case "opened" | "amended":
+            reason = "new_placed_order_by_user" if news == "opened" else "edited_by_user"
+            shown = {"order": feed_order(order), "is_cancel": False, "reason": reason}
         case "cancelled":
             shown = {"order_id": order.id, "is_cancel": True, "reason": "cancelled_by_user"}
             shown |= {"cli_ord_id": order.client_id} if order.client_id else {}

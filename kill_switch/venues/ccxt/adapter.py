@@ -251,7 +251,8 @@ def adapter_of(exchange_id: str) -> type[CcxtAccount]:
         "COMMANDS": tuple(part.line(endpoint) for part, endpoint in cancels),
         "COVERED": (profile.covered, f"proven by {', '.join(part.line(endpoint) for part, endpoint in lists)}"),
         "NOT_COVERED": (*profile.not_covered, *ALSO_NOT_COVERED),
-        "GUESSES": profile.guesses,
+        "GUESSES": profile.all_guesses,
+        "SOURCED": profile.sourced,
         "OWN_ADAPTER": profile.own_adapter,
     }
     return type(f"Ccxt{exchange_id.capitalize()}", (CcxtAccount,), facts)

@@ -89,15 +89,17 @@ def options_of(profile: IdProfile) -> type[CcxtOptions]:
     host = profile.products[products[0]].host
     fields = CcxtOptions.model_fields
     needed = {name: _EXAMPLES[setting.kind] for name, setting in profile.settings.items() if setting.default is None}
-    options: Any = {"description": fields["options"].description}
+    meanings = [f"{name} is {profile.settings[name].meaning}" for name in needed]
+    options: Any = {"description": "; ".join((fields["options"].description or "", *meanings))}
     options |= {"examples": [needed]} if needed else {"default_factory": dict}
+    meaning, known = fields["products"].description, ", ".join(profile.products)
     model = create_model(
         f"{profile.id.capitalize()}Options",
         __base__=CcxtOptions,
         __module__=__name__,
         rest_url=(str, Field(default=f"https://{host}", description=fields["rest_url"].description)),
         options=(dict[str, SettingValue], Field(**options)),
-        products=(tuple[str, ...], Field(default=products, min_length=1, description=fields["products"].description)),
+        products=(tuple[str, ...], Field(default=products, min_length=1, description=f"{meaning} ({known})")),
     )
     model.PROFILE = profile
     return model

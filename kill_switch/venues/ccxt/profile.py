@@ -26,6 +26,11 @@ CREDENTIALS: Mapping[str, str] = {
 }
 
 
+_OVER_LIMIT = "a refusal because of a limit pauses all but the cancels of a kill"
+_LEFT_OUT = "a full page is not the whole list; orders that a shorter page leaves out show once others are gone"
+_WRONG_TIME = "what is refused because of its time is signed again by the venue's clock"
+
+
 class Endpoint(NamedTuple):
     """A request as ccxt's `sign` takes it: the section of its API, verb, path, parameters.
 
@@ -113,6 +118,16 @@ class Setting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """The source of each number of a profile, with its words; "": nobody has confirmed the number."""
+
+    limit: str = ""
+    page: str = ""
+    clock: str = ""
+    lag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class IdProfile:
     """The facts of an id. § numbers in `guesses` are those of docs/venues/ccxt.md."""
 
@@ -131,6 +146,35 @@ class IdProfile:
     not_covered: tuple[str, ...] = ()
     guesses: tuple[Guess, ...] = ()
     own_adapter: str = ""  # the venue that serves the same accounts without ccxt
+    sources: Sources = Sources()
+
+    @property
+    def numbers(self) -> dict[str, Guess]:
+        """The profile's numbers by their names in `sources`, each as a guess that nobody has confirmed."""
+        parts = self.products.values()
+        pools = dict.fromkeys(str(part.pool or self.pool) for part in parts)
+        pages = dict.fromkeys(str(listing.full) for part in parts for listing in part.lists if listing.full)
+        lag_s = max(part.list_lag_s for part in parts)
+        numbers = {"limit": Guess(f"the limit is no lower than {' or '.join(pools)}", _OVER_LIMIT)}
+        if pages:
+            numbers["page"] = Guess(f"a page has {' or '.join(pages)} orders if it is asked for so many", _LEFT_OUT)
+        if self.clock_window_s is not None:
+            numbers["clock"] = Guess(f"a signature's time may be off by {self.clock_window_s:g} s", _WRONG_TIME)
+        if lag_s:
+            numbers["lag"] = Guess(f"lists lag by {lag_s:g} s at most", "clean reads span that, and the guard reads on")
+        return numbers
+
+    @property
+    def all_guesses(self) -> tuple[Guess, ...]:
+        """The guesses, and the numbers that no source states."""
+        unconfirmed = (guess for name, guess in self.numbers.items() if not getattr(self.sources, name))
+        return (*self.guesses, *unconfirmed)
+
+    @property
+    def sourced(self) -> tuple[tuple[str, str], ...]:
+        """The numbers that a source states, each with the source."""
+        sources = ((guess.fact, getattr(self.sources, name)) for name, guess in self.numbers.items())
+        return tuple((fact, source) for fact, source in sources if source)
 
     @property
     def default_products(self) -> tuple[str, ...]:

@@ -36,6 +36,11 @@ class Pool:
         if self.size <= 0 or (self.per_s > 0) == (self.window_s > 0) or not 0.5 <= self.kept < 1:
             raise ValueError(f"pool {self.name}: a size, one of per_s and window_s, and at least half kept")
 
+    def __str__(self) -> str:
+        """Return the limit in words: how many units in how many seconds, and whose requests it counts together."""
+        rate = f"in {self.window_s:g} s" if self.window_s else f"at once and {self.per_s:g} a second"
+        return f"{self.size:,g} units {rate}, of {'an' if self.shared_by[0] == 'a' else 'a'} {self.shared_by}"
+
     @property
     def rate(self) -> float:
         """Units that come back in a second, on average."""

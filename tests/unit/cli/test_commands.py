@@ -26,6 +26,7 @@ from kill_switch.journal import latch_file, segments
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.write_ahead import WriteAheadNote
 from kill_switch.venues import EVERY_VENUE, VENUES
+from kill_switch.venues.ccxt.refused import REFUSED
 from tests.harness.fake_daemon import answering
 
 CONFIG = """
@@ -110,6 +111,52 @@ def test_venues_shows_the_commands_the_reach_and_the_guesses_of_each_venue() -> 
     assert set(told) == set(EVERY_VENUE)
     assert told["kuna"]["verified"] is None and told["kuna"]["sends"] == list(VENUES["kuna"].COMMANDS)
     assert set(told["kuna"]["guesses"][0]) == {"fact", "covered_by"}
+
+
+def test_venues_with_a_name_shows_all_that_is_known_of_it_and_nothing_else() -> None:
+    done = invoke("venues", "kraken-futures")
+    assert done.exit_code == 0
+    listed = invoke("venues").output
+    own = listed[listed.index("kraken-futures (") : listed.index("kuna (")]
+    assert done.output.startswith(own), "what the list shows of it, first"
+    more = done.output.removeprefix(own)
+    for line in ("500 units in 10 s, of a key", "api_secret", "unified_key: optional; only with unified_secret",
+                 "token_url: https://api.kraken.com/0/private/GetWebSocketsToken"):  # fmt: skip
+        assert f"    {line}\n" in more and f"    {line}\n" not in listed
+
+
+@pytest.mark.parametrize("name", ["bitvavo", "ccxt:bitvavo"])
+def test_venues_takes_an_id_of_ccxt_with_and_without_its_prefix(name: str) -> None:
+    told = json.loads(invoke("venues", "--json", name).stdout)
+    assert (set(told["venues"]), told["not_offered"]) == ({"ccxt:bitvavo"}, {})
+    shown = told["venues"]["ccxt:bitvavo"]
+    assert list(shown["keys"]) == ["api_key", "api_secret"] and "operatorId" in shown["options"]["options"]
+    assert any("docs.bitvavo.com" in source["source"] for source in shown["sources"])
+    assert shown["limits"] == ["1,000 units in 60 s, of a key"]
+
+
+def test_venues_says_why_an_id_is_not_offered_beside_one_that_is() -> None:
+    done = invoke("venues", "okx", "kraken")
+    assert done.exit_code == 0
+    assert done.output.startswith("kraken (") and done.output.count("(verified against") == 1
+    assert done.output.endswith(f"  {REFUSED['okx']}\n    ccxt:okx\n")
+    told = json.loads(invoke("venues", "okx", "--json").stdout)
+    assert told == {"venues": {}, "not_offered": {"ccxt:okx": REFUSED["okx"]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("krakn", "did you mean 'kraken'? "),
+        ("ccxt:krakn", "did you mean 'ccxt:kraken'? "),
+        ("bitvovo", "did you mean 'ccxt:bitvavo'? "),
+        ("no-such-venue", ""),
+    ],
+)
+def test_an_unknown_venue_is_wrong_usage_with_the_likeliest_name(name: str, near: str) -> None:
+    done = invoke("venues", name)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"no venue {name!r}; {near}`kill-switch venues` shows all" in done.stderr
 
 
 def test_a_venue_that_was_verified_has_the_date_of_its_proof(monkeypatch: pytest.MonkeyPatch) -> None:

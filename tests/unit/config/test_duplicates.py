@@ -8,11 +8,15 @@ import pytest
 
 from kill_switch.config.loader import load
 from kill_switch.config.rescue import rescue
-from kill_switch.core.identity import Login
 from kill_switch.errors import ConfigError
+from kill_switch.venues.ccxt import library
 
 SECRET = "sEcReT-0123456789-aBcDeF"
-ENVIRON = {"KEY": SECRET, "OTHER": SECRET + "-other", "SECRET": SECRET + "-secret"}
+ENVIRON = {
+    **{"KEY": SECRET, "OTHER": SECRET + "-other", "SECRET": SECRET + "-secret"},
+    "BASE64": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+}
+needs_ccxt = pytest.mark.skipif(bool(library.why_unusable()), reason="needs the extra ccxt")
 KEY, OTHER = '{ env = "KEY" }', '{ env = "OTHER" }'
 LOGIN_HINT = (
     "expected one account for each login: its equity would count twice, and its orders be struck twice. "
@@ -130,14 +134,68 @@ def test_two_accounts_of_one_token_that_share_an_account_of_ninjatrader_are_refu
     )
 
 
+def account(name: str, venue: str, more: str = "", key: str = KEY) -> str:
+    """Return an account whose key is named as its venue names it."""
+    key_name, secret_name = ("client_id", "client_secret") if venue == "deribit" else ("api_key", "api_secret")
+    return f'[accounts.{name}]\nvenue = "{venue}"\n{key_name} = {key}\n{secret_name} = {{ env = "BASE64" }}\n{more}\n'
+
+
+def linear(name: str) -> str:
+    return account(name, "ccxt:binance", 'products = ["linear"]')
+
+
+@needs_ccxt
 @pytest.mark.parametrize(
-    ("venue", "other", "shared"),
-    [("oxfun", "ccxt:oxfun", True), ("kraken-futures", "ccxt:krakenfutures", True), ("kraken", "ccxt:oxfun", False)],
+    ("first", "second"),
+    [
+        ("kraken", "ccxt:kraken"),
+        ("ccxt:kraken", "kraken"),
+        ("kraken-futures", "ccxt:krakenfutures"),
+        ("deribit", "ccxt:deribit"),
+        ("ccxt:deribit", "deribit"),
+        ("binance-spot", "ccxt:binance"),
+        ("binance-usdm", "ccxt:binanceusdm"),
+        ("ccxt:binancecoinm", "binance-coinm"),
+    ],
 )
-def test_a_venue_of_its_own_and_through_ccxt_is_one_place(venue: str, other: str, shared: bool) -> None:
-    login = Login(venue, "", "https://api.example", "key")
-    another = Login(other, "wss://api.example/ws", "https://API.example.:443/", "key")
-    assert bool(login.places & another.places) is shared
+def test_one_key_at_one_venue_by_two_adapters_is_refused_with_both_accounts(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    (told,) = problems(tmp_path, account("a", first) + account("b", second))
+    names = {venue: "client_id" if venue == "deribit" else "api_key" for venue in (first, second)}
+    assert told.startswith(
+        f"accounts.b.{names[second]}: the same key at the same venue as accounts.a.{names[first]}, "
+        f'under venue = "{second}" and "{first}"; expected one account for each login: two adapters '
+    )
+
+
+@needs_ccxt
+def test_one_product_of_two_ids_of_ccxt_or_of_an_id_and_an_adapter_is_one_login(tmp_path: Path) -> None:
+    for other in ("ccxt:binanceusdm", "binance-usdm"):
+        (told,) = problems(tmp_path, linear("a") + account("b", other))
+        assert told.startswith("accounts.b.api_key: the same key at the same venue as accounts.a.api_key")
+
+
+@needs_ccxt
+def test_products_at_different_hosts_share_a_key(tmp_path: Path) -> None:
+    assert problems(tmp_path, linear("a") + account("b", "ccxt:binance") + account("c", "binance-coinm")) == []
+
+
+@pytest.mark.parametrize(
+    "spot",
+    [pytest.param("kraken", id="own adapter"), pytest.param("ccxt:kraken", id="ccxt", marks=needs_ccxt)],
+)
+@pytest.mark.parametrize("is_spot_first", [True, False])
+def test_a_spot_key_that_also_fetches_the_tokens_of_derivatives_is_refused(
+    tmp_path: Path, spot: str, is_spot_first: bool
+) -> None:
+    derivatives = f'unified_key = {KEY}\nunified_secret = {{ env = "BASE64" }}'
+    both = [account("s", spot), account("d", "kraken-futures", derivatives, OTHER)]
+    (told,) = problems(tmp_path, "".join(both if is_spot_first else reversed(both)))
+    here, there = ("d.unified_key", "s.api_key") if is_spot_first else ("s.api_key", "d.unified_key")
+    assert told.startswith(f"accounts.{here}: the same key at the same venue as accounts.{there}")
+    apart = [account("s", spot), account("d", "kraken-futures", derivatives.replace("KEY", "OTHER"), OTHER)]
+    assert problems(tmp_path, "".join(apart)) == []
 
 
 def test_a_duplicate_keeps_no_account_from_being_killed_directly(tmp_path: Path) -> None:

@@ -934,8 +934,9 @@ def credentials(tmp_path: Path) -> dict[str, str]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     for name in re.findall(r'credential = "([a-z-]+)"', EXAMPLE.read_text()):
+        secret = f"{SECRET}-{name}"
         is_base64 = name.startswith("kraken")
-        (tmp_path / name).write_text((base64.b64encode(SECRET.encode()).decode() if is_base64 else SECRET) + "\n")
+        (tmp_path / name).write_text((base64.b64encode(secret.encode()).decode() if is_base64 else secret) + "\n")
     (tmp_path / "roxom-private-key").write_text(pem)
     return {"CREDENTIALS_DIRECTORY": str(tmp_path)}
 

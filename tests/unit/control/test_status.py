@@ -70,6 +70,28 @@ async def test_the_orders_that_are_left_are_the_same_number_wherever_they_are_sh
     assert shown == report == office.dispatcher.state.accounts["a"].orders_left == 0
 
 
+async def test_a_count_of_orders_is_shown_while_pushes_or_young_lists_prove_it(opened: Opened) -> None:
+    office = opened("a")
+    book = office.dispatcher.sessions["a"].venue.book
+
+    async def shown() -> object:
+        return (await office.ask("status"))["accounts"]["a"]["open_orders"]
+
+    assert await shown() is None
+    book.apply_listing("orders", (), running().now().mono_ns, whole=True)
+    assert await shown() == 0
+    await anyio.sleep(16)
+    assert await shown() is None, "orders may have been placed since, and nothing would have shown them"
+    since_ns = running().now().mono_ns
+    book.start_pushes(1, since_ns)
+    assert await shown() is None
+    book.apply_listing("orders", (Order("1", "X", OrderState.LIVE, "new"),), since_ns, whole=True)
+    await anyio.sleep(600)
+    assert await shown() == 1
+    book.end_pushes(1)
+    assert await shown() is None
+
+
 async def test_a_proof_that_waits_for_the_venues_limit_says_for_how_long(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:

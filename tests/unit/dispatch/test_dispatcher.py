@@ -536,7 +536,7 @@ def test_a_kill_goes_from_the_strike_to_the_proof() -> None:
     floor.answer("a", body=b"")
     assert floor.phase() == "CLEAR"
     assert [announcement.level for announcement in floor.announced] == ["trip", "clear", "clear"]
-    assert floor.session().status.open_orders == 0
+    assert floor.session().venue.book.open_orders == 0
 
 
 @pytest.mark.parametrize("early_ns", [0, 900_000])
@@ -562,7 +562,7 @@ def test_a_read_shows_its_first_orders_as_evidence() -> None:
     floor.answer("a", body=b"o1 o2 o3 o4")
     (read,) = floor.recorder.of("read")
     assert (read["live"], read["evidence"]) == (4, "o1 BTC open, o2 BTC open, o3 BTC open")
-    assert floor.session().status.open_orders == 4
+    assert floor.session().venue.book.open_orders == 4
 
 
 class ShortLimits(AccountLimits):
@@ -691,7 +691,7 @@ def test_an_order_that_is_pushed_is_struck() -> None:
 
 
 def test_an_account_whose_orders_are_unknown_has_no_number() -> None:
-    assert Floor().session().status.open_orders is None
+    assert Floor().session().venue.book.open_orders is None
 
 
 # ── the record ────────────────────────────────────────────────────────────────────────────────────────────────────

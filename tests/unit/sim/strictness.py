@@ -29,6 +29,7 @@ from .raw import (
     roxom,
     spoil,
 )
+from .strict_frames import frame_table
 
 PAGE = Path(__file__).parents[3] / "docs/evidence/strictness.md"
 VENUES = (
@@ -352,7 +353,7 @@ def page() -> str:
     body = [
         f"| {says} | {' | '.join(cells.get((idea, venue), '–') for venue in VENUES)} |" for idea, says in IDEAS.items()
     ]
-    return "\n".join((INTRODUCTION, *head, *body, ""))
+    return "\n".join((INTRODUCTION, *head, *body, FRAMES, *frame_table(), ""))
 
 
 def cell(row: Row) -> str:
@@ -370,7 +371,14 @@ table has the HTTP status, a part of the answer, and what becomes of an order th
 thing, such as a time stamp. The answers are those of [the venues' documents](../venues/index.md). Where these are
 silent, the simulator refuses what a strict venue could refuse.
 
-`tests/unit/sim/test_strictness.py` sends each of them. The tests of each venue have more, over WebSockets too.
+`tests/unit/sim/test_strictness.py` sends each of them. The tests of each venue have more.
+"""
+FRAMES = """
+## Over WebSockets
+
+The same over the venues' WebSockets, where these take commands; Kraken's derivatives take none there, and the other
+venues have their login in the upgrade. The table has a part of the last answer, and what becomes of an order that
+rests. `tests/unit/sim/strict_frames.py` has the messages, and `tests/unit/sim/test_strict_frames.py` sends them.
 """
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -156,6 +156,118 @@ async def test_ccxts_clients_of_binances_futures_list_place_and_cancel(venue: st
             assert await sim.open(venue) == 0
 
 
+LIMITS_OFF = {"kraken": {"tier": "unlimited"}, "deribit": {"tier": "unlimited"}, "kraken-futures": {"pool": "0"}}
+KEEPS_ID = {"kraken", "kraken-futures", "binance-usdm", "binance-coinm", "deribit"}
+
+
+@pytest.mark.parametrize("venue", sorted({"binance-spot", *KEEPS_ID}))
+async def test_ccxt_edits_an_order_and_cancel_all_ends_the_edited_order(venue: str) -> None:
+    kind, market = PLAIN[venue]
+    async with (
+        running(venue, options={venue: LIMITS_OFF[venue]} if venue in LIMITS_OFF else {}) as sim,
+        client(sim, venue, kind) as exchange,
+    ):
+        await load(exchange, venue)
+        placed = await turn(exchange.create_order(market, "limit", "buy", 10, 100))
+        edited = await turn(exchange.edit_order(placed["id"], market, "limit", "buy", 20, 101))
+        [row] = (await sim.get("/orders", venue=venue))["orders"]
+        assert (float(row["qty"]), float(row["price"])) == (20, 101)
+        assert (row["id"] == placed["id"]) is (venue in KEEPS_ID)
+        assert venue == "kraken" or edited["id"] == row["id"]  # there, ccxt takes the amend's id
+        with pytest.raises(ccxt.BaseError):
+            await turn(exchange.edit_order(UNKNOWN[venue], market, "limit", "buy", 20, 101))
+        assert await sim.open(venue) == 1
+        await turn(exchange.cancel_all_orders(market))
+        assert await sim.open(venue) == 0
+        with pytest.raises(ccxt.BaseError):
+            await turn(exchange.edit_order(row["id"], market, "limit", "buy", 20, 102))
+        assert await sim.open(venue) == 0
+
+
+@pytest.mark.parametrize("venue", sorted({"binance-spot", *KEEPS_ID}))
+async def test_ccxt_reads_money_past_orders_and_trades(venue: str) -> None:
+    kind, market = PLAIN[venue]
+    async with (
+        running(venue, options={venue: LIMITS_OFF[venue]} if venue in LIMITS_OFF else {}) as sim,
+        client(sim, venue, kind) as exchange,
+    ):
+        await load(exchange, venue)
+        placed = await turn(exchange.create_order(market, "limit", "buy", 10, 100))
+        await turn(exchange.cancel_order(placed["id"], market))
+        traded = await turn(exchange.create_order(market, "market", "buy", 10))
+        assert any(total for total in (await turn(exchange.fetch_balance()))["total"].values())
+        assert (await turn(exchange.fetch_order_book(market)))["bids"]
+        if venue != "kraken-futures":  # its past orders have an API of their own, which nothing here serves
+            past = await turn(exchange.fetch_closed_orders(market))
+            assert traded["id"] in {order["id"] for order in past}
+        trades = await turn(exchange.fetch_my_trades(market))
+        assert traded["id"] in {trade["order"] for trade in trades}
+        if venue not in ("kraken", "binance-spot"):
+            assert isinstance(await turn(exchange.fetch_positions()), list)
+        assert await sim.open(venue) == 0
+
+
+@pytest.mark.parametrize("venue", ["kraken", "kraken-futures"])
+async def test_ccxt_arms_the_countdown_and_disarms_it(venue: str) -> None:
+    async with (
+        running(venue, options={venue: LIMITS_OFF[venue]} if venue in LIMITS_OFF else {}) as sim,
+        client(sim, venue, PLAIN[venue][0]) as exchange,
+    ):
+        await turn(exchange.cancel_all_orders_after(60_000))
+        armed = await sim.get("/deadman", venue=venue)
+        await turn(exchange.cancel_all_orders_after(0))
+        assert armed["armed"] and not (await sim.get("/deadman", venue=venue))["armed"]
+
+
+async def test_ccxt_places_a_batch_at_kraken_whole_or_not_at_all() -> None:
+    async with (
+        running("kraken", options={"kraken": LIMITS_OFF["kraken"]}) as sim,
+        client(sim, "kraken", ccxt.kraken) as kraken,
+    ):
+        await kraken.load_markets()
+        one = {"symbol": "BTC/USD", "type": "limit", "side": "buy", "amount": 1, "price": 100}
+        assert len(await turn(kraken.create_orders([one, one]))) == 2 == await sim.open("kraken")
+        with pytest.raises(ccxt.ExchangeError):
+            await turn(kraken.create_orders([one]))  # two at least
+        assert await sim.open("kraken") == 2
+        await turn(kraken.cancel_all_orders())
+
+
+@asynccontextmanager
+async def at(venue: str) -> AsyncIterator[tuple[Sim, Any]]:
+    """Run a venue without limits, with a client of its own."""
+    options = {venue: LIMITS_OFF[venue]} if venue in LIMITS_OFF else {}
+    async with running(venue, options=options) as sim, client(sim, venue, PLAIN[venue][0]) as exchange:
+        yield sim, exchange
+
+
+async def load(exchange: Any, venue: str) -> None:
+    """Load the markets of the venue's own product."""
+    if venue == "binance-spot":
+        exchange.options["fetchMarkets"] = ["spot"]
+    await exchange.load_markets()
+
+
+async def turn(call: Coroutine[Any, Any, Any]) -> Any:
+    """Await a call, a millisecond behind the last one: nonces are milliseconds, and go up."""
+    await asyncio.sleep(0.002)
+    return await call
+
+
+PLAIN = {
+    "kraken": (ccxt.kraken, "BTC/USD"),
+    "kraken-futures": (ccxt.krakenfutures, "BTC/USD:USD"),
+    "binance-spot": (ccxt.binance, "BTC/USDT"),
+    "binance-usdm": (ccxt.binanceusdm, "BTC/USDT:USDT"),
+    "binance-coinm": (ccxt.binancecoinm, "BTC/USD:BTC"),
+    "deribit": (ccxt.deribit, "BTC/USD:BTC"),
+}
+UNKNOWN = {
+    "kraken": "OAAAAA-AAAAA-AAAAAA",
+    "kraken-futures": "00000000-0000-4000-8000-000000000000",
+    "deribit": "ETH-1",
+    **dict.fromkeys(("binance-spot", "binance-usdm", "binance-coinm"), "1"),
+}
 WATCHED = {
     "kraken": (pro.kraken, "BTC/USD"),
     "kraken-futures": (pro.krakenfutures, "BTC/USD:USD"),
@@ -188,6 +300,25 @@ async def test_ccxt_pro_watches_an_order_until_cancel_all_ends_it(venue: str) ->
         await sim.until(lambda: settled(task, seen, {one: "canceled"}))
         assert await sim.open(venue) == 0
         task.cancel()
+
+
+@pytest.mark.parametrize("venue", ["kraken", "binance-spot", "binance-usdm", "binance-coinm"])
+async def test_ccxt_pro_places_edits_and_cancels_over_the_websocket(venue: str) -> None:
+    kind, market = WATCHED[venue]
+    options = {venue: LIMITS_OFF[venue]} if venue in LIMITS_OFF else {}
+    async with running(venue, options=options) as sim, client(sim, venue, kind) as exchange:
+        exchange.options |= {"fetchCurrencies": False}
+        await load(exchange, venue)
+        placed = await exchange.create_order_ws(market, "limit", "buy", 10, 100)
+        await exchange.edit_order_ws(placed["id"], market, "limit", "buy", 20, 101)
+        [row] = (await sim.get("/orders", venue=venue))["orders"]
+        assert (float(row["qty"]), float(row["price"])) == (20, 101)
+        assert (row["id"] == placed["id"]) is (venue in KEEPS_ID)
+        await exchange.cancel_order_ws(row["id"], *([] if venue == "kraken" else [market]))
+        assert await sim.open(venue) == 0
+        with pytest.raises(ccxt.BaseError):
+            await exchange.edit_order_ws(row["id"], market, "limit", "buy", 20, 102)
+        assert await sim.open(venue) == 0
 
 
 async def subscribed(sim: Sim, venue: str) -> bool:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from operator import methodcaller
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -202,6 +203,13 @@ def test_each_request_that_ccxt_makes_too_is_equal_or_its_difference_has_a_reaso
 
 def test_each_difference_that_has_a_reason_is_there(compared: list[Compared]) -> None:
     assert {(family(each.venue), part) for each in compared for part in each.parts or ()} == DIFFERENCES.keys()
+
+
+def test_the_page_has_the_figures(compared: list[Compared]) -> None:
+    both = [each for each in compared if each.parts is not None]
+    equal = sum(not each.parts for each in both)
+    page = " ".join((Path(__file__).parents[3] / "docs/venues/ccxt.md").read_text("utf-8").split())
+    assert f"Of the {len(both)} that ccxt also makes, {equal} are equal in every part, and {len(both) - equal}" in page
 
 
 def test_a_frame_of_binances_websocket_api_is_signed_as_ccxt_signs_it() -> None:

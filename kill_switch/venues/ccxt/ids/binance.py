@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
-from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof, Sources
 from kill_switch.venues.kit.pools import Pool
-from kill_switch.venues.profile import Guess
 
 LAG_S = 20.0
 SPOT_POOL = Pool(REQUESTS, 6000, window_s=60.0, shared_by="address", product="binance spot", is_stated=True)
@@ -15,7 +14,11 @@ FUTURES_POOL = Pool(REQUESTS, 2400, window_s=60.0, shared_by="address", product=
 US_POOL = Pool(REQUESTS, 1200, window_s=60.0, shared_by="address", is_stated=True)
 USED = "x-mbx-used-weight-1m"
 NO_ORDER = 2**63 - 1  # well-formed, and no order has it
-LAG = Guess("lists lag by 20 s at most", "clean reads span that, and the guard reads on")
+DOCUMENTS = Sources(
+    limit="developers.binance.com: 6,000 units a minute at spot; 2,400 at both futures together",
+    clock="developers.binance.com: refused if it is 1 s ahead, or older than recvWindow, 5 s",
+)
+OF_CCXT = Sources(limit="ccxt 4.5.90: 1,200 units a minute")
 
 
 def _spot(host: str, pool: Pool) -> Part:
@@ -58,7 +61,9 @@ def _futures(name: str, symbol: str) -> Part:
     )
 
 
-def _profile(id: str, venue: str, products: Mapping[str, Part], own_adapter: str) -> IdProfile:
+def _profile(
+    id: str, venue: str, products: Mapping[str, Part], own_adapter: str, sources: Sources = DOCUMENTS
+) -> IdProfile:
     return IdProfile(
         id=id,
         venue=venue,
@@ -69,8 +74,8 @@ def _profile(id: str, venue: str, products: Mapping[str, Part], own_adapter: str
         unknown_order="Unknown order sent.",
         covered="orders of every symbol, order lists and conditional orders too",
         not_covered=("margin and options orders", "portfolio margin"),
-        guesses=(LAG,),
         own_adapter=own_adapter,
+        sources=sources,
     )
 
 
@@ -86,7 +91,7 @@ BINANCE_IDS = (
         {"spot": SPOT, "linear": LINEAR, "inverse": INVERSE},
         "binance-spot, binance-usdm, binance-coinm",
     ),
-    _profile("binanceus", "Binance US", {"spot": _spot("api.binance.us", US_POOL)}, ""),
+    _profile("binanceus", "Binance US", {"spot": _spot("api.binance.us", US_POOL)}, "", OF_CCXT),
     _profile("binanceusdm", "Binance USD-M futures", {"linear": LINEAR}, "binance-usdm"),
     _profile("binancecoinm", "Binance COIN-M futures", {"inverse": INVERSE}, "binance-coinm"),
 )

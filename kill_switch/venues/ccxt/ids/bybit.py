@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
-from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof, Sources
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
 _SPOT_FILTERS = ("Order", "tpslOrder", "StopOrder", "OcoOrder", "BidirectionalTpslOrder")
 _BYBIT_DONE = Proof(("retCode",), int, good=(0,), ids_at=("result", "list"), id=("orderId",))
+
+
+_NO_SOURCES = Sources()
+_DOCUMENTS = Sources(
+    limit="bybit-exchange.github.io: cancel-all 10 a second of linear contracts, 20 of spot, 1 of options; lists 50",
+    page="bybit-exchange.github.io: 50 at most, with a cursor",
+    clock="bybit-exchange.github.io: refused if it is 1 s ahead, or older than recv_window, 5 s",
+)
 
 
 def _bybit_product(host: str, requests: tuple[Mapping[str, Any], ...], lists: Mapping[str, Mapping[str, Any]]) -> Part:
@@ -36,7 +44,7 @@ def _bybit_product(host: str, requests: tuple[Mapping[str, Any], ...], lists: Ma
     )
 
 
-def _bybit(id: str, venue: str, host: str, products: tuple[str, ...]) -> IdProfile:
+def _bybit(id: str, venue: str, host: str, products: tuple[str, ...], sources: Sources = _NO_SOURCES) -> IdProfile:
     coins = ("USDT", "USDC")
     spot = {"category": "spot"}
     linear = {f"linear {coin}": {"category": "linear", "settleCoin": coin} for coin in coins}
@@ -55,6 +63,7 @@ def _bybit(id: str, venue: str, host: str, products: tuple[str, ...]) -> IdProfi
         clock_window_s=1.0,
         covered="orders of a unified account, conditional ones too",
         not_covered=("inverse contracts", "classic accounts, copy trading, spread trading", "sub-accounts"),
+        sources=sources,
         guesses=(
             Guess(
                 "an account whose products lack one here answers with an error: leave it out of products",
@@ -65,6 +74,6 @@ def _bybit(id: str, venue: str, host: str, products: tuple[str, ...]) -> IdProfi
 
 
 BYBIT_IDS = (
-    _bybit("bybit", "Bybit", "api.bybit.com", ("linear", "spot", "option")),
+    _bybit("bybit", "Bybit", "api.bybit.com", ("linear", "spot", "option"), _DOCUMENTS),
     _bybit("bybiteu", "Bybit EU", "api.bybit.eu", ("spot",)),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
-from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof
+from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof, Sources
 from kill_switch.venues.kit.pools import Pool
 
 DERIBIT = IdProfile(
@@ -35,4 +35,8 @@ DERIBIT = IdProfile(
     covered="orders of every currency, kind and combo, triggers and mass quotes too",
     not_covered=("quotes for block RFQs", "other subaccounts: each has its own keys"),
     own_adapter="deribit",
+    sources=Sources(
+        limit="docs.deribit.com: the lowest tier of the matching engine, 5 a second and 20 at once",
+        clock="docs.deribit.com: 60 s",
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, WHOLE_LIST, private
-from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof
+from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof, Sources
 from kill_switch.venues.kit.pools import Pool
 
 KRAKEN = IdProfile(
@@ -35,6 +35,7 @@ KRAKEN = IdProfile(
     not_covered=("derivatives: ccxt:krakenfutures", "sub-accounts: each has its own keys", "positions on margin"),
     guesses=(WHOLE_LIST,),
     own_adapter="kraken",
+    sources=Sources(limit="docs.kraken.com: the counter of the lowest tier, 15, which falls by 0.33 a second"),
 )
 
 KRAKENFUTURES = IdProfile(
@@ -66,4 +67,5 @@ KRAKENFUTURES = IdProfile(
     covered="orders of every contract, stops and take-profits too, of every program and of the web page",
     not_covered=("spot: ccxt:kraken", "sub-accounts: each has its own keys", "anything after 2027-03-01"),
     own_adapter="kraken-futures",
+    sources=Sources(limit="docs.kraken.com: 500 in 10 s; cancelallorders takes 25, openorders 2, cancelorder 10"),
 )

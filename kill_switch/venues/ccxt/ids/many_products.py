@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, TRIGGERS_LISTED, WHOLE_LIST, private
-from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof, Sources
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
+_NO_SOURCES = Sources()
+_OF_HITBTC = Sources(
+    limit="ccxt 4.5.90, from api.hitbtc.com: 300 a second for orders and cancels, 20 for all others",
+    clock="ccxt 4.5.90: it sends a window of 10 s",
+)
 
-def _hitbtc(id: str, venue: str, host: str) -> IdProfile:
+
+def _hitbtc(id: str, venue: str, host: str, sources: Sources = _NO_SOURCES) -> IdProfile:
     return IdProfile(
         id=id,
         venue=venue,
@@ -27,11 +33,12 @@ def _hitbtc(id: str, venue: str, host: str) -> IdProfile:
         covered="orders of every symbol, stops too",
         not_covered=("sub-accounts: each has its own keys",),
         guesses=(TRIGGERS_LISTED, WHOLE_LIST),
+        sources=sources,
     )
 
 
 HITBTC_IDS = (
-    _hitbtc("hitbtc", "HitBTC", "api.hitbtc.com"),
+    _hitbtc("hitbtc", "HitBTC", "api.hitbtc.com", _OF_HITBTC),
     _hitbtc("fmfwio", "FMFW.io", "api.fmfw.io"),
     _hitbtc("bequant", "Bequant", "api.bequant.io"),
 )
@@ -64,6 +71,10 @@ ALPACA = IdProfile(
     pool=Pool(REQUESTS, 180, window_s=60.0),
     covered="orders of stocks, options and crypto, the legs of brackets too",
     not_covered=("other accounts of a broker",),
+    sources=Sources(
+        limit="docs.alpaca.markets: 200 a minute of an account",
+        page="docs.alpaca.markets: 500 at most",
+    ),
     guesses=(Guess("a leg that is held is cancelled with its bracket", "the list shows it, and it is struck again"),),
 )
 
@@ -89,6 +100,10 @@ BACKPACK = IdProfile(
     },
     pool=Pool(REQUESTS, 100, window_s=10.0),
     clock_window_s=5.0,
+    sources=Sources(
+        limit="support.backpack.exchange: 2,000 a minute of a subaccount",
+        clock="docs.backpack.exchange: X-Window, 5 s by default",
+    ),
     covered="orders of every symbol, spot and perpetuals",
     not_covered=("RFQs and quotes", "strategies", "subaccounts: each has its own keys"),
     guesses=(TRIGGERS_LISTED, WHOLE_LIST),
@@ -115,6 +130,7 @@ BITFINEX = IdProfile(
     pool=Pool(REQUESTS, 45, window_s=60.0),
     is_rising=True,
     covered="orders of every pair, on margin, of derivatives and stops too",
+    sources=Sources(limit="docs.bitfinex.com: 90 a minute for each of the two requests"),
     not_covered=("funding offers", "sub-accounts: each has its own keys"),
     guesses=(TRIGGERS_LISTED, WHOLE_LIST),
 )
@@ -147,6 +163,10 @@ CRYPTOCOM = IdProfile(
     },
     pool=Pool(REQUESTS, 100, window_s=10.0),
     clock_window_s=30.0,
+    sources=Sources(
+        limit="exchange-docs.crypto.com: 15 in 0.1 s of cancel-all-orders, 3 in 0.1 s of get-open-orders",
+        clock="exchange-docs.crypto.com: 40102 for more than 60 s",
+    ),
     is_rising=True,
     covered="orders of every instrument, spot and derivatives, triggers too",
     not_covered=("OTO, OTOCO and OCO orders of the advanced order API", "sub-accounts: each has its own keys"),
@@ -181,6 +201,7 @@ GEMINI = IdProfile(
         )
     },
     pool=Pool(REQUESTS, 60, window_s=60.0),
+    sources=Sources(limit="developer.gemini.com/rate-limit: 600 a minute, and better not over 5 a second"),
     is_rising=True,
     covered="orders of every symbol, of every session of the account",
     not_covered=("other accounts of the group: each has its own keys", "prediction markets"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, TRIGGERS_LISTED, WHOLE_LIST, private
-from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof, Setting
+from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof, Setting, Sources
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
@@ -27,6 +27,7 @@ BITSTAMP = IdProfile(
     },
     pool=Pool(REQUESTS, 100, window_s=10.0),
     clock_window_s=150.0,
+    sources=Sources(limit="ccxt 4.5.90, from bitstamp.net/api: 8,000 in ten minutes"),
     covered="orders of every pair",
     not_covered=("sub-accounts: each has its own keys",),
     guesses=(TRIGGERS_LISTED, WHOLE_LIST),
@@ -52,6 +53,10 @@ BITVAVO = IdProfile(
     },
     pool=Pool(REQUESTS, 1000, window_s=60.0),
     clock_window_s=10.0,
+    sources=Sources(
+        limit="docs.bitvavo.com/docs/rate-limits: 1,000 a minute; all cancels or all open orders take 100 (2026-05-19)",
+        clock="ccxt 4.5.90: it sends a window of 10 s",
+    ),
     settings={"operatorId": Setting(int, "who trades, by your own numbering; Bitvavo wants it with each cancel")},
     covered="orders of every market, stops too",
     not_covered=("subaccounts of an institution",),
@@ -71,16 +76,20 @@ BITSO = IdProfile(
             (
                 Listing(
                     "open",
-                    private("GET", "open_orders", limit=500),
+                    private("GET", "open_orders", limit=100),
                     ("payload",),
                     id=("oid",),
                     symbol=("book",),
-                    full=500,
+                    full=100,
                 ),
             ),
         )
     },
     pool=Pool(REQUESTS, 30, window_s=60.0),
+    sources=Sources(
+        limit="docs.bitso.com/bitso-api/docs/general-concepts: 300 a minute of a verified user",
+        page="ccxt 4.5.90: 100 at most",
+    ),
     is_rising=True,
     covered="orders of every book",
     not_covered=("margin trading and conversions",),
@@ -110,7 +119,11 @@ POLONIEX = IdProfile(
         )
     },
     pool=Pool(REQUESTS, 50, window_s=10.0),
-    clock_window_s=5.0,
+    clock_window_s=1.0,
+    sources=Sources(
+        limit="ccxt 4.5.90: 10 a second for each of the four requests",
+        clock="api-docs.poloniex.com/spot/api: refused if it is off by more than 1 s",
+    ),
     covered="spot orders of every symbol, smart orders too",
     not_covered=("futures",),
 )
@@ -130,6 +143,10 @@ COINBASEEXCHANGE = IdProfile(
     },
     pool=Pool(REQUESTS, 50, window_s=10.0),
     clock_window_s=30.0,
+    sources=Sources(
+        limit="docs.cdp.coinbase.com/exchange/rest-api/rate-limits: 15 a second of a profile, 30 at once",
+        page="docs.cdp.coinbase.com/exchange/rest-api/pagination: 1,000 at most",
+    ),
     covered="orders of every product, stops too, of the key's portfolio",
     not_covered=("other portfolios: each has its own keys", "Coinbase Advanced"),
 )
@@ -175,6 +192,11 @@ GATE = IdProfile(
     },
     pool=Pool(REQUESTS, 50, window_s=10.0),
     clock_window_s=60.0,
+    sources=Sources(
+        limit="www.gate.com/docs/developers/apiv4: 200 in 10 s; spot cancels 200 a second",
+        page="www.gate.com/docs/developers/apiv4: 100 of a pair",
+        clock="www.gate.com/docs/developers/apiv4: 60 s",
+    ),
     covered="orders of every pair in the spot, margin and unified accounts, price-triggered ones too",
     not_covered=("futures, delivery and options", "POV orders", "sub-accounts: each has its own keys"),
     guesses=(Guess("both lists show the orders of all accounts", "nothing: an order in no list is out of reach"),),
