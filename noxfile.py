@@ -14,7 +14,7 @@ import nox
 UNIT = (
     "tests/repository",
     "tests/unit/test_*.py",
-    *(f"tests/unit/{folder}" for folder in "cli config control core daemon direct dispatch".split()),
+    *(f"tests/unit/{folder}" for folder in "cli client config control core daemon direct dispatch".split()),
     *(f"tests/unit/{folder}" for folder in "harness health journal system terminal triggers".split()),
 )
 VENUES = ("tests/venues",)
