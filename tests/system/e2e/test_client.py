@@ -73,9 +73,10 @@ def test_a_program_reads_the_status_drills_and_kills_and_its_twin_does_the_same(
     status = desk.status()
     assert (status["state"], status["protocol"], asyncio.run(twin.status())["pid"]) == ("ARMED", 1, status["pid"])
     assert desk.drill(["oxfun"])["ok"] and set(asyncio.run(twin.drill("roxom"))["accounts"]) == {"roxom"}
-    for refused in (lambda: desk.fire("x", ["mm9"]), lambda: asyncio.run(twin.fire("x", ["mm9"]))):
-        with pytest.raises(Refused, match="mm9"):
-            refused()
+    with pytest.raises(Refused, match="mm9"):
+        desk.fire("x", ["mm9"])
+    with pytest.raises(Refused, match="mm9"):
+        asyncio.run(twin.fire("x", ["mm9"]))
     assert desk.status()["state"] == "ARMED"
     report = desk.fire("runaway quoter", "oxfun", wait_s=10)
     assert {name: report["accounts"][name]["state"] for name in report["asked"]} == {"oxfun": "CLEAR"}
@@ -83,22 +84,20 @@ def test_a_program_reads_the_status_drills_and_kills_and_its_twin_does_the_same(
     report = asyncio.run(twin.fire("and the rest", wait_s=10))
     assert {report["accounts"][name]["state"] for name in report["asked"]} == {"CLEAR"} and play.open_orders() == 0
     play.stop_daemon()
-    for absent in (desk.status, lambda: asyncio.run(twin.status())):
-        with pytest.raises(Unreachable):
-            absent()
+    with pytest.raises(Unreachable):
+        desk.status()
+    with pytest.raises(Unreachable):
+        asyncio.run(twin.status())
 
 
 def test_a_kill_of_a_program_that_a_stopped_daemon_does_not_acknowledge_is_carried_out_when_it_wakes(
     play: Play,
 ) -> None:
+    began_s = time.monotonic()
     with beats.stopped(play):
-        for fire in (Control(play.runtime_dir).fire, lambda *words, **more: asyncio.run(_twin(play, *words, **more))):
-            began_s = time.monotonic()
-            with pytest.raises(Unreachable, match="is not known"):
-                fire("runaway quoter", wait_s=0)
-            assert 0.9 < time.monotonic() - began_s < 10.0
+        with pytest.raises(Unreachable, match="is not known"):
+            Control(play.runtime_dir).fire("runaway quoter", wait_s=0)
+        with pytest.raises(Unreachable, match="is not known"):
+            asyncio.run(aio.Control(play.runtime_dir).fire("runaway quoter", wait_s=0))
+    assert 1.8 < time.monotonic() - began_s < 20.0
     play.until_tripped()
-
-
-async def _twin(play: Play, reason: str, wait_s: float) -> object:
-    return await aio.Control(play.runtime_dir).fire(reason, wait_s=wait_s)

@@ -83,8 +83,8 @@ class Bot:
         line = self.process.stdout.readline()
         assert line, self._error()
         read: dict[str, Any] = json.loads(line)
-        times = (read[f"{name}_ns"] / 1000 for name in ("median", "worst", "worst_cpu"))
-        return Figures(read["beats"], read["accepted"], *times, read["trouble"])
+        median_us, worst_us, worst_cpu_us = (read[f"{name}_ns"] / 1000 for name in ("median", "worst", "worst_cpu"))
+        return Figures(read["beats"], read["accepted"], median_us, worst_us, worst_cpu_us, read["trouble"])
 
     def end(self) -> None:
         """End the bot without a goodbye."""
