@@ -16,6 +16,8 @@ freqtradebot = pytest.importorskip("freqtrade.freqtradebot")
 resolvers = pytest.importorskip("freqtrade.resolvers")
 wrapper = pytest.importorskip("freqtrade.strategy.strategy_wrapper")
 
+pytestmark = pytest.mark.timeout(300)  # the package takes long to import
+
 
 @pytest.mark.parametrize(("runmode", "number"), [("LIVE", 1), ("DRY_RUN", 1), ("BACKTEST", 0)])
 def test_an_iteration_of_a_live_bot_beats_and_a_backtest_does_not(

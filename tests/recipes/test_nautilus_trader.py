@@ -17,6 +17,8 @@ live = pytest.importorskip("nautilus_trader.live.node", reason="takes nautilus_t
 config = pytest.importorskip("nautilus_trader.config")
 identifiers = pytest.importorskip("nautilus_trader.model.identifiers")
 
+pytestmark = pytest.mark.timeout(300)  # the package takes long to import
+
 
 def test_a_live_node_beats_until_its_loop_hangs_and_says_goodbye_at_its_stop(intake: socket.socket) -> None:
     strategy: Any = pages.module("nautilus-trader").Guarded()
