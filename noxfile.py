@@ -1,7 +1,8 @@
 """Sessions for contributors and for CI: `nox -l` lists them, `nox -s unit` runs one, `-- WORDS` passes words on.
 
-Most sessions use the environment that nox itself is in: `.venv/bin/nox -s unit`. `clients`, `newest`, `lowest` and
-`lock` make their own, and need the network. `tests/repository/test_suites.py` checks that each test is in a session.
+Most sessions use the environment that nox itself is in: `.venv/bin/nox -s unit`. `clients`, `recipes`, `newest`,
+`lowest` and `lock` make their own, and need the network. `tests/repository/test_suites.py` checks that each test is in
+a session.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import nox
 UNIT = (
     "tests/repository",
     "tests/unit/test_*.py",
-    *(f"tests/unit/{folder}" for folder in "cli config control core daemon direct dispatch".split()),
+    *(f"tests/unit/{folder}" for folder in "cli client config control core daemon direct dispatch".split()),
     *(f"tests/unit/{folder}" for folder in "harness health journal system terminal triggers".split()),
 )
 VENUES = ("tests/venues",)
@@ -22,11 +23,17 @@ DETERMINISTIC = ("tests/deterministic",)
 SYSTEM = (  # real sockets and processes
     *(f"tests/unit/{folder}" for folder in "outbound worker transports sim".split()),
     *(f"tests/system/{folder}" for folder in "security e2e fault_matrix crash fuzz".split()),
+    "tests/recipes/test_local.py",
 )
 SYSTEMD = ("tests/system/systemd",)
 CLIENTS = {  # tests of clients that others wrote; the two cannot live in one environment
     "sdks": tuple(f"tests/clients/test_{venue}_clients.py" for venue in "binance deribit kraken".split()),
     "ccxt": ("tests/clients/test_older_ccxt.py",),
+}
+RECIPES = {  # packages that a recipe is for, and the Python that they take; each needs an environment of its own
+    "freqtrade": ("freqtrade==2026.9", "3.11", "tests/recipes/test_freqtrade.py"),
+    "nautilus_trader": ("nautilus_trader==1.221.0", "3.11", "tests/recipes/test_nautilus_trader.py"),
+    "hummingbot": ("hummingbot==20260922", "3.12", "tests/recipes/test_hummingbot.py"),  # built from source, 20 min
 }
 LONG = {  # the full figures, shortest first
     "many-orders": ("tests.system.load.many_orders",),
@@ -126,6 +133,16 @@ def clients(session: nox.Session, of: str) -> None:
     session.install("--require-hashes", "-r", f"requirements/clients-{of}.txt")
     session.install("--no-deps", "-e", ".")
     session.run("pytest", "-W", "default", *CLIENTS[of], *session.posargs)  # their warnings are their own
+
+
+@nox.session(venv_backend="virtualenv")
+@nox.parametrize("python,of", [nox.param(needs[1], name, id=name) for name, needs in RECIPES.items()])
+def recipes(session: nox.Session, of: str) -> None:
+    """The recipes of docs/recipes in the trading packages that they are for."""
+    package, _, tests = RECIPES[of]
+    session.install(package, "-r", "requirements/clients.in")
+    session.install("--no-deps", "-e", ".")
+    session.run("pytest", "-W", "default", tests, *session.posargs)  # their warnings are their own
 
 
 @nox.session

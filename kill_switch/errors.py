@@ -5,6 +5,8 @@
     ├── Unreachable           69   EX_UNAVAILABLE: no daemon answers on the control socket
     │   └── Unresponsive      69   a daemon has the control socket open and does not answer
     ├── NotAllowed            77   EX_NOPERM: the caller may not do this
+    ├── Refused                1   the daemon has answered a request of the client library with an error
+    │   └── UnknownProtocol    1   the daemon speaks another protocol than this library
     ├── AlreadyRunning        75   EX_TEMPFAIL: another daemon holds the state directory
     ├── CannotCreate          73   EX_CANTCREAT: the file exists, or cannot be written
     ├── JournalBroken          1   the journal does not verify
@@ -16,7 +18,7 @@ the kill path a failure is a value (`domain.CancelOutcome`), never one of these.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 # the hint for a caller without the rights that the default directories need
@@ -68,6 +70,18 @@ class NotAllowed(KillSwitchError):
     """The operating system or the daemon refused the caller."""
 
     exit_code = 77
+
+
+class Refused(KillSwitchError):
+    """The daemon has answered a request with an error; `answer` is the whole answer."""
+
+    def __init__(self, text: str, answer: Mapping[str, object]) -> None:
+        super().__init__(text)
+        self.answer = answer
+
+
+class UnknownProtocol(Refused):
+    """The daemon's answers follow another protocol than this client library."""
 
 
 class AlreadyRunning(KillSwitchError):

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from kill_switch.cli.common import config_option, say, say_once, written
-from kill_switch.errors import KillSwitchError
+from kill_switch.client.control_socket import NOT_ALLOWED
+from kill_switch.client.intake import Heartbeat
+from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 
 KNOWN_WITHIN_S = 2.0  # seconds for the daemon to answer `status`
+STARTS_WITHIN_S = 1.0  # seconds from a daemon's first line to its sockets
+AGAIN_S = 0.05  # seconds between two attempts to send
 
 
 def _complete_heartbeats(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -37,7 +44,6 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
       kill-switch beat quoter-alive --every 1s
       kill-switch beat quoter-alive --bye
     """
-    from kill_switch.control import heartbeat as beats
     from kill_switch.control import paths
 
     period_s = None
@@ -50,6 +56,11 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
         except InvalidValue as invalid:
             raise click.BadParameter(str(invalid), param_hint="--every") from None
     directory, unknown = paths.runtime_dir(config, say=say_once), False
+    try:
+        heartbeat = Heartbeat(name, runtime_dir=directory, sender=sender or socket.gethostname())
+    except ValueError as invalid:
+        say(f"kill-switch: {invalid}", err=True)
+        sys.exit(1)
 
     def check_name() -> None:
         nonlocal unknown
@@ -60,9 +71,44 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
             target=check_name, daemon=True
         ).start()  # because a slow answer of the daemon must not delay a beat
 
-    sent = check_name if period_s is None else check_name_in_thread
-    beats.send_heartbeat(directory / paths.INTAKE_SOCKET, name, period_s, bye=bye, sender=sender, sent=sent)
-    sys.exit(1 if unknown else 0)
+    send = heartbeat.bye if bye else heartbeat.beat
+    if period_s is None:
+        _send_once(heartbeat, send)
+        check_name()
+        sys.exit(1 if unknown else 0)
+    _send_series(heartbeat, send, period_s, check_name_in_thread)
+
+
+def _send_once(heartbeat: Heartbeat, send: Callable[[], bool]) -> None:
+    """Send one datagram; a daemon that is starting is waited for. Raises `Unreachable`, or `NotAllowed`."""
+    until_s = time.monotonic() + STARTS_WITHIN_S
+    while not send():
+        _refuse_forbidden(heartbeat)
+        if time.monotonic() >= until_s:
+            raise Unreachable(f"no daemon receives beats on {heartbeat.trouble}")
+        time.sleep(AGAIN_S)
+
+
+def _send_series(heartbeat: Heartbeat, send: Callable[[], bool], period_s: float, sent: Callable[[], object]) -> None:
+    """Send a datagram every `period_s` seconds until interrupted, because the daemon may come back.
+
+    `sent` is called once, after the first datagram that was received. Raises `NotAllowed`.
+    """
+    due_s, is_first = time.monotonic(), True
+    while True:
+        if send():
+            if is_first:
+                sent()
+            is_first = False
+        else:
+            _refuse_forbidden(heartbeat)
+        due_s += period_s
+        time.sleep(max(0.0, due_s - time.monotonic()))
+
+
+def _refuse_forbidden(heartbeat: Heartbeat) -> None:
+    if heartbeat.is_forbidden:
+        raise NotAllowed(NOT_ALLOWED.format(path=heartbeat.path))
 
 
 def _is_unknown(path: Path, name: str) -> bool:
@@ -70,10 +116,10 @@ def _is_unknown(path: Path, name: str) -> bool:
 
     False if the daemon cannot be asked, because it may have received the beat.
     """
-    from kill_switch.control import client
+    from kill_switch.client import control_socket
 
     try:
-        triggers = client.send_request(path, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)["triggers"]
+        triggers = control_socket.send_request(path, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)["triggers"]
     except (KillSwitchError, LookupError):
         return False
     names = [trigger_name for trigger_name, trigger in triggers.items() if trigger["kind"] == "heartbeat"]

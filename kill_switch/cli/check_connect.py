@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from kill_switch.control import client, paths
+from kill_switch.client import control_socket
+from kill_switch.control import paths
 from kill_switch.direct import connect_check
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def check(config: Config, within_s: float) -> dict[str, Any]:
     Raises `Unreachable` if a daemon is running and does not answer, `NotAllowed` if it refuses the caller.
     """
     path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
-    running = client.is_listening(path)
+    running = control_socket.is_listening(path)
     with _progress(within_s) as progress:
         if running:
             result = _by_daemon(config, within_s, progress)
@@ -48,7 +49,7 @@ def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str,
     path = config.daemon.runtime_dir / paths.CONTROL_SOCKET
     began_s = settled_s = time.monotonic()
     while True:
-        status = client.send_request(path, {"cmd": "status"}, ANSWER_WITHIN_S)
+        status = control_socket.send_request(path, {"cmd": "status"}, ANSWER_WITHIN_S)
         known = status["accounts"]
         accounts = {name: known.get(name) or _missing(account) for name, account in config.accounts.items()}
         waited_s = time.monotonic() - began_s
@@ -64,7 +65,7 @@ def _by_daemon(config: Config, within_s: float, progress: Progress) -> dict[str,
     if known.keys() & accounts.keys():
         drill = {"error": connect_check.NOTHING_TO_DRILL}
     if shared:
-        drill = client.send_request(path, {"cmd": "drill", "scope": shared}, timeout_s=20.0)
+        drill = control_socket.send_request(path, {"cmd": "drill", "scope": shared}, timeout_s=20.0)
     result = {"waited_s": round(waited_s, 3), "accounts": accounts, "warnings": status.get("trouble", [])}
     return {**result, "drill": None, "error": drill["error"]} if "error" in drill else {**result, "drill": drill}
 

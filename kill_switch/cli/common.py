@@ -116,14 +116,15 @@ def ask(
     """Send the daemon a request and return its answer; if the answer is an error, print it and end with its exit code.
 
     The daemon may take up to `patience_s` seconds to come up, and `timeout_s` seconds to answer. Unless `fail`, an
-    error is returned like any answer. `on_silence` and `exchange` are those of `client.send_request`. Raises
+    error is returned like any answer. `on_silence` and `exchange` are those of `control_socket.send_request`. Raises
     `NotAllowed`, or `Unreachable`, whose `steps` name the way that works on this host.
     """
-    from kill_switch.control import client, paths
+    from kill_switch.client import control_socket
+    from kill_switch.control import paths
 
     socket = paths.runtime_dir(path, say=say_once) / paths.CONTROL_SOCKET
     try:
-        answer = client.send_request(socket, request, timeout_s, patience_s, on_silence, **exchange)
+        answer = control_socket.send_request(socket, request, timeout_s, patience_s, on_silence, **exchange)
     except Unreachable as error:
         from kill_switch.cli import next_steps
 

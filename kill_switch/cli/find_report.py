@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kill_switch.cli.common import ask, say_once
-from kill_switch.control import client, paths
+from kill_switch.client import control_socket
+from kill_switch.control import paths
 from kill_switch.core.outcome import Problem, make_problem
 from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
 from kill_switch.journal import kill_list, latch_file, latch_lines, segments, write_ahead
@@ -89,7 +90,7 @@ def list_kills(config: Path | None, since_ns: int | None) -> dict[str, Any]:
 def _asked(path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Problem]]:
     """Return the report that a running daemon has; if the daemon does not answer, a problem that warns of that."""
     try:
-        answer = client.send_request(path, {"cmd": "report", "id": kill}, timeout_s=ANSWER_WITHIN_S)
+        answer = control_socket.send_request(path, {"cmd": "report", "id": kill}, timeout_s=ANSWER_WITHIN_S)
         return (None if "error" in answer or "id" not in answer else answer), []
     except NotAllowed:
         return None, []
@@ -104,7 +105,7 @@ def _asked(path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Proble
 
 def _is_there(path: Path) -> bool:
     try:
-        return client.is_listening(path)
+        return control_socket.is_listening(path)
     except NotAllowed:
         return False
 

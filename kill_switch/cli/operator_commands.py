@@ -280,11 +280,11 @@ def _fire_by_daemon(
     dry_run: bool,
 ) -> Any:
     """Ask the daemon for a kill and return its report; None: it has acknowledged nothing within `direct_after_s`."""
-    from kill_switch.control import client
+    from kill_switch.client import control_socket
 
     is_sent, is_acknowledged = False, False
     limit_s = math.inf if direct_after_s is None else direct_after_s
-    silent_s = min(client.ACKNOWLEDGED_WITHIN_S, limit_s)
+    silent_s = min(control_socket.ACKNOWLEDGED_WITHIN_S, limit_s)
     direct_in_s = limit_s - silent_s  # seconds after the first `silent_s`
 
     def say_silence() -> float:
@@ -308,7 +308,7 @@ def _fire_by_daemon(
             config,
             {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run},
             timeout_s=wait_s + ANSWERED_WITHIN_S + (direct_after_s or 0.0),
-            patience_s=min(client.STARTS_WITHIN_S, limit_s),
+            patience_s=min(control_socket.STARTS_WITHIN_S, limit_s),
             on_silence=None if dry_run else say_silence,
             silent_after_s=silent_s,
             sent=on_sent,
@@ -318,7 +318,8 @@ def _fire_by_daemon(
         if direct_after_s is None or is_acknowledged:
             raise
         hangs = isinstance(error, Unresponsive)
-        why = f"no acknowledgement within {direct_after_s:g} s" if hangs else str(error).partition(client.UNKNOWN)[0]
+        without_answer = str(error).partition(control_socket.UNKNOWN)[0]
+        why = f"no acknowledgement within {direct_after_s:g} s" if hangs else without_answer
         queued = "\n  the request stays queued: a daemon that wakes kills too, which is harmless" if hangs else ""
         say(f"kill-switch: {why}: going on without the daemon, as --direct{queued}", err=True)
         if not is_sent:

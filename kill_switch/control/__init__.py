@@ -1,1 +1,1 @@
-"""The control socket: the daemon's server for operators' requests, and the client of the commands."""
+"""The control socket: the daemon's server for the requests of people and programs."""

@@ -16,6 +16,7 @@ import anyio
 
 import kill_switch
 from kill_switch import clock
+from kill_switch.client.control import PROTOCOL
 from kill_switch.config.loader import Config
 from kill_switch.control import late_request
 from kill_switch.control.request_reason import reason_text
@@ -137,6 +138,7 @@ class ControlHandlers:
             "state": public_state(self._dispatcher.state.phase),
             "since": clock.iso(self._since_ns),
             "version": kill_switch.__version__,
+            "protocol": PROTOCOL,
             "pid": os.getpid(),
             "accounts": {name: self._account(name) for name in self._dispatcher.sessions},
             "triggers": {

@@ -13,11 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kill_switch.client.places import CONTROL_SOCKET as CONTROL_SOCKET
+from kill_switch.client.places import INTAKE_SOCKET as INTAKE_SOCKET
 from kill_switch.config import included_files
 from kill_switch.config.defaults import CONFIG, RUNTIME_DIR, STATE_DIR
-
-CONTROL_SOCKET = "control.sock"  # in the runtime directory, for commands
-INTAKE_SOCKET = "intake.sock"  # in the runtime directory, for heartbeats and figures
 
 
 def runtime_dir(

@@ -12,11 +12,12 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from kill_switch.client import control_socket
 from kill_switch.config.loader import Config
 from kill_switch.config.messages import config_path
 from kill_switch.config.parsers import format_duration
 from kill_switch.config.schema import DaemonConfig, FlagConfig, directories
-from kill_switch.control import client, paths
+from kill_switch.control import paths
 from kill_switch.errors import OWN_DIRECTORIES, NotAllowed, Problem
 from kill_switch.system.hardening import why_doubtful, why_untrusted
 from kill_switch.system.unix_sockets import MAX_PATH
@@ -125,7 +126,7 @@ def _unusable(path: Path) -> str:
 
 def _runs(daemon: DaemonConfig) -> bool:
     try:
-        return client.is_listening(daemon.runtime_dir / paths.CONTROL_SOCKET)
+        return control_socket.is_listening(daemon.runtime_dir / paths.CONTROL_SOCKET)
     except NotAllowed:
         return True
 

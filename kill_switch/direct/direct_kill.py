@@ -18,9 +18,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import anyio
 
 from kill_switch import clock, printable
+from kill_switch.client import control_socket
 from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
-from kill_switch.control import client, paths
+from kill_switch.control import paths
 from kill_switch.core import outcome, recovery
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Phase, Reason
@@ -355,7 +356,7 @@ class DirectKill:
     async def _is_daemon_there(self) -> bool:
         """Return whether a process listens on the daemon's socket; it may hold the journal."""
         asking = abandonable_thread.start_abandonable(
-            client.is_listening, self._directories[1] / paths.CONTROL_SOCKET, name="daemon"
+            control_socket.is_listening, self._directories[1] / paths.CONTROL_SOCKET, name="daemon"
         )
         await asyncio.wait([asking], timeout=DAEMON_WITHIN_S)
         return asking.done() and asking.exception() is None and asking.result()

@@ -9,7 +9,7 @@ import os
 import socket
 from pathlib import Path
 
-MAX_PATH = 107  # bytes of a Unix socket's path; unix(7)
+from kill_switch.client.places import MAX_PATH as MAX_PATH
 
 
 def bind_unix_socket(path: Path, kind: socket.SocketKind, gid: int | None) -> socket.socket:

@@ -20,7 +20,8 @@ from typing import Any, Self
 
 import httpx
 
-from kill_switch.control import client, paths
+from kill_switch.client import control_socket
+from kill_switch.control import paths
 from kill_switch.errors import KillSwitchError, Unreachable
 from kill_switch.testbed import config_files
 from kill_switch.testbed.config_files import Login
@@ -139,7 +140,7 @@ class LocalTestbed:
 
     def ask(self, **request: object) -> dict[str, Any]:
         # a re-arm reads each account first
-        return client.send_request(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=40.0)
+        return control_socket.send_request(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=40.0)
 
     def status(self) -> dict[str, Any]:
         return self.ask(cmd="status")

@@ -155,11 +155,15 @@ def test_names() -> Iterator[Finding]:
 
 
 def class_names() -> Iterator[Finding]:
-    """Yield the second and further public classes of one name, outside of the simulators."""
+    """Yield the second and further public classes of one name; simulators and asynchronous twins may repeat a name."""
     first: dict[str, str] = {}
     for path, tree in _modules():
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and "/sim/" not in path:
+            if (
+                isinstance(node, ast.ClassDef)
+                and not node.name.startswith("_")
+                and not re.search("/sim/|/client/aio", path)
+            ):
                 if node.name in first:
                     yield Finding(node.name, f"{path}:{node.lineno}", f"{node.name} is in {first[node.name]} too")
                 first.setdefault(node.name, path)

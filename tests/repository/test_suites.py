@@ -13,13 +13,16 @@ import noxfile
 ROOT = Path(__file__).parents[2]
 CI_MINUTES = 40
 FOLDERS = (*noxfile.UNIT, *noxfile.VENUES, *noxfile.DETERMINISTIC, *noxfile.SYSTEM, *noxfile.SYSTEMD)
-CLIENTS = tuple(path for paths in noxfile.CLIENTS.values() for path in paths)
+OTHERS = (  # in environments of their own
+    *(path for paths in noxfile.CLIENTS.values() for path in paths),
+    *(test for _, _, test in noxfile.RECIPES.values()),
+)
 
 
 def test_each_test_module_is_in_one_session() -> None:
     modules = sorted((ROOT / "tests").rglob("test_*.py"))
     sessions = [
-        sorted(module for path in ROOT.glob(folder) for module in _modules(path)) for folder in (*FOLDERS, *CLIENTS)
+        sorted(module for path in ROOT.glob(folder) for module in _modules(path)) for folder in (*FOLDERS, *OTHERS)
     ]
     assert all(sessions), "a folder without a test"
     assert sorted(module for session in sessions for module in session) == modules

@@ -39,7 +39,7 @@ from kill_switch.venues.kuna.signing import KunaSigner
 from kill_switch.venues.kuna.socketcluster import (
     ACCOUNTS,
     LOGIN,
-    Heartbeat,
+    ConnectionPings,
     login_steps,
     refusal_of,
     rid_of,
@@ -163,7 +163,7 @@ class Kuna(KitAdapter[KunaOptions]):
         self.equity_request = self._signer.build("GET", "/v4/private/getBalance")
         self._commands = KunaCommands(self._signer, self.lists, self.book, self.evidence, options.batch_orders)
         self._balances = BalanceChecker()
-        self._heartbeats: dict[int, Heartbeat] = {}
+        self._heartbeats: dict[int, ConnectionPings] = {}
         self.assemble()
 
     @staticmethod
@@ -220,7 +220,7 @@ class Kuna(KitAdapter[KunaOptions]):
         outputs = super().on_opened(route, conn, now)
         if route is not Route.WS:
             return outputs
-        heartbeat = self._heartbeats[conn] = Heartbeat(conn, self.timers, now)
+        heartbeat = self._heartbeats[conn] = ConnectionPings(conn, self.timers, now)
         return (*outputs, *heartbeat.start())
 
     def on_closed(self, route: Route, conn: int, why: str, now: Instant) -> Outputs:

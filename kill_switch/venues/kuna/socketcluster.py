@@ -1,7 +1,7 @@
 """KUNA's SocketCluster protocol: the frames of a login and their answers, and the pings of a connection (version 2).
 
-The adapter logs connections in with `login_steps`, and keeps a `Heartbeat` for each. No cancel goes over the WebSocket:
-KUNA has none there (docs/venues/kuna.md § 5).
+The adapter logs connections in with `login_steps`, and keeps a `ConnectionPings` for each. No cancel goes over the
+WebSocket: KUNA has none there (docs/venues/kuna.md § 5).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def refusal_of(message: Message, words: Callable[..., str]) -> LoginRefused | No
     return None
 
 
-class Heartbeat:
+class ConnectionPings:
     """The pings of one connection, empty frames in both directions, and the watch over its silence (§ 5)."""
 
     def __init__(self, conn: int, timers: TimerTable, now: Instant) -> None:

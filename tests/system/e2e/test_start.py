@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from kill_switch.control import client
+from kill_switch.client import control_socket
 from kill_switch.journal.latch_file import LATCH_NAME as LATCH
 from tests.system.e2e.conftest import HEARTBEAT, Play
 
@@ -177,7 +177,7 @@ def test_a_request_during_the_start_is_answered_after_it(starting: Starting) -> 
 
     def ask() -> None:
         request = {"cmd": "fire", "reason": "by hand", "wait_s": 5}
-        answers.append(client.send_request(starting.runtime_dir / "control.sock", request, 20.0, 1.0))
+        answers.append(control_socket.send_request(starting.runtime_dir / "control.sock", request, 20.0, 1.0))
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -192,7 +192,7 @@ def test_a_request_during_the_start_is_answered_after_it(starting: Starting) -> 
 
 def test_a_kill_that_was_asked_for_outlives_a_start_that_is_killed_and_the_caller(starting: Starting) -> None:
     starting.start("record")
-    starting.until(lambda: client.is_listening(starting.runtime_dir / "control.sock"))
+    starting.until(lambda: control_socket.is_listening(starting.runtime_dir / "control.sock"))
     fire(starting, reason="").close()  # a kill needs no reason
     starting.until(starting.latched)
     starting.stop_daemon(signal.SIGKILL)
@@ -203,7 +203,7 @@ def test_a_kill_that_was_asked_for_outlives_a_start_that_is_killed_and_the_calle
 
 def test_a_request_that_is_refused_leaves_no_latch(starting: Starting) -> None:
     starting.start("record")
-    starting.until(lambda: client.is_listening(starting.runtime_dir / "control.sock"))
+    starting.until(lambda: control_socket.is_listening(starting.runtime_dir / "control.sock"))
     socks = [fire(starting, scope=["nobody"]), fire(starting, reason=5), fire(starting, dry_run=True)]
     status = starting.stands()
     assert status["state"] == "ARMED" and not starting.latched()

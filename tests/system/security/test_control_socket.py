@@ -15,8 +15,8 @@ from typing import Any
 import anyio
 import pytest
 
+from kill_switch.client.control_socket import is_listening
 from kill_switch.control import server
-from kill_switch.control.client import is_listening
 from kill_switch.control.server import Caller
 from kill_switch.system.offload import OffloadThread
 from kill_switch.system.users import UserDirectory

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kill_switch.control import client
+from kill_switch.client import control_socket
 from kill_switch.errors import Unreachable
 
 Server = Callable[[Callable[[socket.socket], None]], Path]
@@ -48,11 +48,11 @@ def test_an_answer_that_dribbles_in_is_awaited_no_longer_than_one_that_does_not_
 
     path = served(dribbles)
     with pytest.raises(Unreachable, match=r"does not answer on .* \(waited 0.3 s\)"):
-        client.send_request(path, {"cmd": "status"}, timeout_s=0.3)
+        control_socket.send_request(path, {"cmd": "status"}, timeout_s=0.3)
 
 
 def test_an_answer_without_an_end_is_none(served: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "MAX_ANSWER", 1 << 20)
+    monkeypatch.setattr(control_socket, "MAX_ANSWER", 1 << 20)
 
     def floods(peer: socket.socket) -> None:
         for _ in range(10_000):
@@ -60,4 +60,4 @@ def test_an_answer_without_an_end_is_none(served: Server, monkeypatch: pytest.Mo
 
     path = served(floods)
     with pytest.raises(Unreachable, match="its answer does not end"):
-        client.send_request(path, {"cmd": "status"}, timeout_s=30.0)
+        control_socket.send_request(path, {"cmd": "status"}, timeout_s=30.0)

@@ -19,8 +19,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kill_switch import clock
-from kill_switch.cli import find_report, kill_verb, main
-from kill_switch.control import client, heartbeat
+from kill_switch.cli import beat_command, find_report, kill_verb, main
+from kill_switch.client import control_socket
 from kill_switch.core.domain import Reason
 from kill_switch.journal import latch_file, segments
 from kill_switch.journal.journal import Journal
@@ -203,7 +203,7 @@ def test_a_second_daemon_on_the_same_state_directory_ends_with_75(config: Path, 
 def test_a_daemon_that_is_not_there_is_69(
     config: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (client, heartbeat):
+    for module in (control_socket, beat_command):
         monkeypatch.setattr(module, "STARTS_WITHIN_S", 0.1)
     done = invoke(*words, "-c", config)
     assert done.exit_code == 69
@@ -664,11 +664,11 @@ def test_a_list_has_the_problems_that_the_daemon_knows_of_its_latest_kill(
 ) -> None:
     lost = {"text": "what was done is not on record: it was cut", "do": "put the file back", "note": True}
     latest = find_report.find(config, "last")
-    monkeypatch.setattr(client, "send_request", lambda *words, **more: {**latest, "problems": [lost]})
+    monkeypatch.setattr(control_socket, "send_request", lambda *words, **more: {**latest, "problems": [lost]})
     done = invoke("report", "--list", "-c", config)
     assert (done.exit_code, done.stderr) == (0, f"kill-switch: {lost['text']}\n  {lost['do']}\n")
     monkeypatch.setattr(
-        client, "send_request", lambda *words, **more: {**latest, "problems": [{**lost, "note": False}]}
+        control_socket, "send_request", lambda *words, **more: {**latest, "problems": [{**lost, "note": False}]}
     )
     assert invoke("report", "--list", "-c", config).exit_code == 1
 

@@ -11,8 +11,8 @@ import anyio
 import orjson
 import pytest
 
+from kill_switch.client.control_socket import is_listening
 from kill_switch.control import server as control
-from kill_switch.control.client import is_listening
 from kill_switch.control.server import Caller, Handler, Turnstile
 from kill_switch.system.offload import OffloadThread
 from kill_switch.system.users import UserDirectory

@@ -13,8 +13,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from kill_switch.client import control_socket
 from kill_switch.config import loader
-from kill_switch.control import client, paths, server
+from kill_switch.control import paths, server
 from kill_switch.daemon import listeners, reload
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.errors import ConfigError
@@ -60,11 +61,11 @@ class Hang:
 
 
 async def ask(play: Play, **request: object) -> Mapping[str, Any]:
-    return await anyio.to_thread.run_sync(client.send_request, play.runtime_dir / paths.CONTROL_SOCKET, request)
+    return await anyio.to_thread.run_sync(control_socket.send_request, play.runtime_dir / paths.CONTROL_SOCKET, request)
 
 
 async def until_served(play: Play) -> None:
-    await play.until(lambda: client.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
+    await play.until(lambda: control_socket.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
 
 
 def troubles(running: Daemon) -> list[str]:

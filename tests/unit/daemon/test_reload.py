@@ -18,10 +18,10 @@ import anyio.lowlevel
 import orjson
 import pytest
 
+from kill_switch.client.control_socket import is_listening
 from kill_switch.clock import now
 from kill_switch.config.loader import load
 from kill_switch.control import handlers
-from kill_switch.control.client import is_listening
 from kill_switch.control.server import Caller
 from kill_switch.core.commands import Announce, RearmGranted, RearmPending
 from kill_switch.core.domain import Phase, Reason

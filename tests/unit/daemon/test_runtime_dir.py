@@ -10,7 +10,8 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from kill_switch.control import client, paths
+from kill_switch.client import control_socket
+from kill_switch.control import paths
 from kill_switch.daemon.daemon import Daemon
 from kill_switch.journal import write_ahead
 from tests.unit.daemon.test_reload import Play
@@ -63,7 +64,7 @@ def troubles(daemon: Daemon) -> list[str]:
 
 async def test_a_directory_that_was_removed_is_made_again_with_all_that_is_in_it(play: Play) -> None:
     async with play.running("a", more=TRIGGERS.format(play.directory, "1h")) as daemon:
-        await play.until(lambda: client.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
+        await play.until(lambda: control_socket.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
         flag = play.runtime_dir / "flag"
         await play.until(lambda: flag.exists() and flag.stat().st_mode & 0o7777 == 0o2770)
         assert beat(play)
@@ -71,9 +72,9 @@ async def test_a_directory_that_was_removed_is_made_again_with_all_that_is_in_it
         remove(play)
         await play.until(lambda: beat(play) and daemon.intake.beats > 1)
         await play.until(lambda: flag.exists() and flag.stat().st_mode & 0o7777 == 0o2770)
-        await play.until(lambda: client.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
+        await play.until(lambda: control_socket.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
         status = await anyio.to_thread.run_sync(
-            client.send_request, play.runtime_dir / paths.CONTROL_SOCKET, {"cmd": "status"}
+            control_socket.send_request, play.runtime_dir / paths.CONTROL_SOCKET, {"cmd": "status"}
         )
         assert status["state"] == "ARMED"
         assert (play.runtime_dir / paths.CONTROL_SOCKET).stat().st_mode & 0o777 == 0o660
@@ -85,7 +86,7 @@ async def test_a_directory_that_was_removed_is_made_again_with_all_that_is_in_it
 
 async def test_a_socket_that_cannot_be_made_again_is_trouble_until_it_can(play: Play) -> None:
     async with play.running("a", more=TRIGGERS.format(play.directory, "1h")) as daemon:
-        await play.until(lambda: client.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
+        await play.until(lambda: control_socket.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
         remove(play)
         play.runtime_dir.symlink_to(play.directory / "nowhere")
         why = f"{play.runtime_dir}: File exists"
@@ -97,12 +98,12 @@ async def test_a_socket_that_cannot_be_made_again_is_trouble_until_it_can(play: 
         play.runtime_dir.unlink()
         await play.until(lambda: beat(play) and daemon.intake.beats > 0)
         assert f"intake: {why}" not in troubles(daemon)
-        await play.until(lambda: client.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
+        await play.until(lambda: control_socket.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
 
 
 async def test_where_no_intent_can_be_noted_the_status_says_so_and_a_kill_goes_out_all_the_same(play: Play) -> None:
     async with play.running("a", more=TRIGGERS.format(play.directory, "1h")) as daemon:
-        await play.until(lambda: client.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
+        await play.until(lambda: control_socket.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
         (play.runtime_dir / write_ahead.NAME).unlink()
         (play.runtime_dir / write_ahead.NAME).symlink_to(play.directory / "nowhere")
         await play.until(lambda: any("the first commands of a kill wait" in line for line in troubles(daemon)))
@@ -115,7 +116,7 @@ async def test_where_no_intent_can_be_noted_the_status_says_so_and_a_kill_goes_o
 
 async def test_a_beat_that_comes_often_enough_outlives_a_removal(play: Play) -> None:
     async with play.running("a", more=TRIGGERS.format(play.directory, "1s")) as daemon:
-        await play.until(lambda: client.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
+        await play.until(lambda: control_socket.is_listening(play.runtime_dir / paths.CONTROL_SOCKET))
         for n in range(40):
             if n == 5:
                 remove(play)

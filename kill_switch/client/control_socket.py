@@ -1,6 +1,7 @@
-"""Send requests to the daemon over its control socket.
+"""Send a request over the daemon's control socket and wait for the answer, within a bound.
 
-All commands use this. It imports as little as possible, because `fire` must start fast. No configuration is read here.
+All commands and `client.control` use this, and `client.aio` its parts. It imports as little as possible, because `fire`
+must start fast. No configuration is read here.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kill_switch.errors import OWN_DIRECTORIES, NotAllowed, Unreachable, Unresponsive
+from kill_switch.errors import OWN_DIRECTORIES, KillSwitchError, NotAllowed, Unreachable, Unresponsive
 
 STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
 ACKNOWLEDGED_WITHIN_S = 1.0  # seconds in which a daemon that does not hang says that it has begun with a request
 NOT_ALLOWED = f"you may not use {{path}}: ask to be put into its group; or, {OWN_DIRECTORIES}"
-_AGAIN_S = 0.05  # seconds between two attempts to connect
+AGAIN_S = 0.05  # seconds between two attempts to connect
 MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
 _READ_ONLY = ("status", "report")  # requests that change nothing
 UNKNOWN = ": whether it has done, or will do, what was asked is not known; see kill-switch status"
@@ -47,36 +48,71 @@ def send_request(
     """
     until_s = time.monotonic() + patience_s
     while patience_s and not is_listening(path) and time.monotonic() < until_s:
-        time.sleep(_AGAIN_S)
+        time.sleep(AGAIN_S)
     sock = socket.socket(socket.AF_UNIX)
     began_s = time.monotonic()
     until_s = began_s + timeout_s
     sock.settimeout(timeout_s)
-    unknown = ""  # the consequence if no answer comes
+    unknown = ""
     try:
         with sock:
             sock.connect(str(path))
-            unknown = "" if request.get("cmd") in _READ_ONLY else UNKNOWN
-            if on_silence is not None:
-                request = {**request, "acknowledge": True, "asked_mono_ns": time.monotonic_ns()}
-            sock.sendall(json.dumps(request).encode() + b"\n")
+            unknown = consequence(request)
+            sock.sendall(encode(request, acknowledge=on_silence is not None))
             sent()
             lines = _Lines(sock, path, unknown)
             answer = None
             if on_silence is not None:
                 answer = _refusal(lines, min(until_s, time.monotonic() + silent_after_s), on_silence, until_s)
                 acknowledged()
-            answer = answer or lines.read(until_s)
-    except PermissionError:
-        raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
-    except TimeoutError:
-        waited_s = round(time.monotonic() - began_s, 1)
-        raise Unresponsive(f"the daemon does not answer on {path} (waited {waited_s:g} s){unknown}") from None
-    except BlockingIOError:
-        raise Unresponsive(f"the daemon does not answer on {path}: its queue of requests is full") from None
+            return answer or lines.read(until_s)
     except OSError as error:
-        raise Unreachable(f"no daemon answers on {path}: {error.strerror or error}{unknown}") from None
-    return answer
+        raise explained(error, path, time.monotonic() - began_s, unknown) from None
+
+
+def consequence(request: Mapping[str, object]) -> str:
+    """Return the end of the error's text if the request was sent and no answer comes."""
+    return "" if request.get("cmd") in _READ_ONLY else UNKNOWN
+
+
+def encode(request: Mapping[str, object], *, acknowledge: bool) -> bytes:
+    """Return the line of a request; with `acknowledge`, the daemon sends a line when it has begun."""
+    if acknowledge:
+        request = {**request, "acknowledge": True, "asked_mono_ns": time.monotonic_ns()}
+    return json.dumps(request).encode() + b"\n"
+
+
+def decode(line: bytes, path: Path, unknown: str) -> dict[str, Any]:
+    """Return the JSON object of an answer's line; raise `Unreachable` if it is none."""
+    try:
+        loaded = json.loads(line)
+    except ValueError:
+        loaded = None
+    if not isinstance(loaded, dict):
+        text = f"the process that answers on {path} is no daemon: its answer is not a JSON object"
+        raise Unreachable(f"{text}{unknown}")
+    return loaded
+
+
+def explained(error: OSError, path: Path, waited_s: float, unknown: str) -> KillSwitchError:
+    """Return the error for a caller, for an error of the operating system or a time-out after `waited_s` seconds."""
+    if isinstance(error, PermissionError):
+        return NotAllowed(NOT_ALLOWED.format(path=path))
+    if isinstance(error, TimeoutError):
+        return Unresponsive(f"the daemon does not answer on {path} (waited {round(waited_s, 1):g} s){unknown}")
+    if isinstance(error, BlockingIOError):
+        return Unresponsive(f"the daemon does not answer on {path}: its queue of requests is full")
+    return Unreachable(f"no daemon answers on {path}: {error.strerror or error}{unknown}")
+
+
+def endless(path: Path) -> Unreachable:
+    """Return the error for an answer that is longer than `MAX_ANSWER`."""
+    return Unreachable(f"the process that answers on {path} is no daemon: its answer does not end")
+
+
+def hung_up(path: Path, unknown: str) -> Unreachable:
+    """Return the error for a connection that ended before the answer."""
+    return Unreachable(f"the daemon hung up on {path}{unknown}")
 
 
 class _Lines:
@@ -92,21 +128,14 @@ class _Lines:
         """Return the next line; raise `TimeoutError` at that monotonic time, or `Unreachable`."""
         while b"\n" not in self._unread:
             if len(self._unread) > MAX_ANSWER:
-                raise Unreachable(f"the process that answers on {self._path} is no daemon: its answer does not end")
+                raise endless(self._path)
             self._sock.settimeout(max(0.001, until_s - time.monotonic()))
             chunk = self._sock.recv(1 << 16)
             if not chunk:
-                raise Unreachable(f"the daemon hung up on {self._path}{self._unknown}")
+                raise hung_up(self._path, self._unknown)
             self._unread += chunk
         line, _, self._unread = self._unread.partition(b"\n")
-        try:
-            loaded = json.loads(line)
-        except ValueError:
-            loaded = None
-        if not isinstance(loaded, dict):
-            text = f"the process that answers on {self._path} is no daemon: its answer is not a JSON object"
-            raise Unreachable(f"{text}{self._unknown}")
-        return loaded
+        return decode(bytes(line), self._path, self._unknown)
 
 
 def _refusal(

@@ -1,0 +1,135 @@
+"""Asynchronous twins of `Heartbeat`, `equity` and `Control`, for asyncio and uvloop.
+
+Each does what its twin in `kill_switch.client` does, with the same arguments, errors and bounds. The event loop never
+waits for the daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kill_switch.client import control, control_socket, intake
+from kill_switch.client.places import CONTROL_SOCKET, socket_path
+
+
+class Heartbeat:
+    """The twin of `kill_switch.client.Heartbeat`; a beat never waits, so that awaiting it yields to no other task."""
+
+    def __init__(self, name: str, *, runtime_dir: intake.Directory = None, sender: str = "") -> None:
+        """Prepare the datagrams; raises as its twin does."""
+        self._twin = intake.Heartbeat(name, runtime_dir=runtime_dir, sender=sender)
+
+    async def beat(self) -> bool:
+        """Send a beat; return whether the kernel has put it into the daemon's queue. Never raises."""
+        return self._twin.beat()
+
+    async def bye(self) -> bool:
+        """Send an orderly goodbye; return as `beat` does."""
+        return self._twin.bye()
+
+    @property
+    def lost(self) -> int:
+        """The number of beats and goodbyes that the kernel did not accept."""
+        return self._twin.lost
+
+    @property
+    def trouble(self) -> str:
+        """Why the kernel did not accept the last datagram, in a line for people; "" if it did."""
+        return self._twin.trouble
+
+
+async def equity(
+    trigger: str, amount: object, at: float | None = None, *, runtime_dir: intake.Directory = None, sender: str = ""
+) -> bool:
+    """Send an equity to the pnl trigger of that name; return as its twin does. Never raises."""
+    return intake.equity(trigger, amount, at, runtime_dir=runtime_dir, sender=sender)
+
+
+class Control:
+    """The twin of `kill_switch.client.Control`; tasks may share it."""
+
+    def __init__(self, runtime_dir: str | Path | None = None) -> None:
+        """Connect nowhere yet; None is `$KILL_SWITCH_RUNTIME_DIR`, else `/run/kill-switch`."""
+        self.path = Path(socket_path(runtime_dir, CONTROL_SOCKET))
+
+    async def status(self, *, within_s: float = control.STATUS_WITHIN_S) -> dict[str, Any]:
+        """Return what `kill-switch status --json` prints."""
+        return control.check_protocol(control.check_answer(await _exchange(self.path, {"cmd": "status"}, within_s)))
+
+    async def fire(self, reason: str, scope: Sequence[str] = (), wait_s: float = 10.0) -> dict[str, Any]:
+        """Kill the accounts of the scope, and return what `kill-switch report --json` prints, after the proof.
+
+        A task that is cancelled while it waits has sent the kill: it goes on.
+        """
+        request, wait_s = control.fire_request(reason, scope, wait_s)
+        await _wait_for_daemon(self.path, control_socket.STARTS_WITHIN_S)
+        within_s = wait_s + control.ANSWERED_WITHIN_S
+        silent_s = control_socket.ACKNOWLEDGED_WITHIN_S + wait_s
+        return control.check_answer(await _exchange(self.path, request, within_s, silent_s))
+
+    async def drill(self, scope: Sequence[str] = (), *, within_s: float = control.DRILL_WITHIN_S) -> dict[str, Any]:
+        """Send a harmless command over every lane of the scope, and return what `kill-switch drill --json` prints."""
+        return control.check_answer(await _exchange(self.path, control.drill_request(scope), within_s))
+
+
+async def _wait_for_daemon(path: Path, within_s: float) -> None:
+    """Wait until a process has the socket open, for a daemon that may be starting; return after `within_s` seconds."""
+    until_s = time.monotonic() + within_s
+    while time.monotonic() < until_s:
+        try:
+            with _connected(path):
+                return
+        except (FileNotFoundError, ConnectionRefusedError):
+            await asyncio.sleep(control_socket.AGAIN_S)
+        except OSError:  # the exchange finds the same, and explains it
+            return
+
+
+def _connected(path: Path) -> socket.socket:
+    """Return a connected socket; raise `OSError`. A Unix socket connects at once, or not at all."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.setblocking(False)
+        sock.connect(str(path))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _exchange(
+    path: Path, request: Mapping[str, object], within_s: float, acknowledged_within_s: float | None = None
+) -> dict[str, Any]:
+    """Send the daemon a request and return its answer, within `within_s` seconds; errors as of `send_request`.
+
+    With `acknowledged_within_s`, the daemon must acknowledge the request within so many seconds.
+    """
+    began_s, unknown = time.monotonic(), ""
+    try:
+        async with asyncio.timeout(within_s):
+            reader, writer = await asyncio.open_unix_connection(sock=_connected(path), limit=control_socket.MAX_ANSWER)
+            try:
+                unknown = control_socket.consequence(request)
+                writer.write(control_socket.encode(request, acknowledge=acknowledged_within_s is not None))
+                async with asyncio.timeout(acknowledged_within_s):
+                    answer = await _read(reader, path, unknown)
+                return await _read(reader, path, unknown) if "acknowledged" in answer else answer
+            finally:
+                writer.close()
+    except OSError as error:
+        raise control_socket.explained(error, path, time.monotonic() - began_s, unknown) from None
+
+
+async def _read(reader: asyncio.StreamReader, path: Path, unknown: str) -> dict[str, Any]:
+    try:
+        line = await reader.readline()
+    except ValueError:
+        raise control_socket.endless(path) from None
+    if not line.endswith(b"\n"):
+        raise control_socket.hung_up(path, unknown)
+    return control_socket.decode(line, path, unknown)
