@@ -21,7 +21,7 @@ from kill_switch.errors import Problem
 
 FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # keys of [daemon] that only a restart can change
 TABLES = ("daemon", "intake", "drill", "rearm", "silence", "hooks", "notify", "ping")
-_Claims = dict[str, dict[tuple[str, str, str], list[tuple[str, Identity]]]]
+_Claims = dict[str, dict[tuple[str, str], list[tuple[str, Identity]]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,12 @@ class Login:
         }
 
     def is_same(self, identity: Identity) -> bool:
-        """Return whether this login is that account or a part of it: same venue, host and key, and a common scope."""
+        """Return whether this login is that account or a part of it: same host and key, and a common scope.
+
+        Its venue says nothing more, because several adapters may serve one venue.
+        """
         mine = self.identity(identity["salt"])
-        return all(mine[name] == identity[name] for name in ("venue", "host", "key")) and _overlap(
+        return all(mine[name] == identity[name] for name in ("host", "key")) and _overlap(
             mine["scope"], identity.get("scope", {})
         )
 
@@ -141,9 +144,9 @@ class StruckLogins:
             self._known.pop(name, None)
 
 
-def shared_place(identity: Identity) -> tuple[str, str, str]:
-    """Return venue, host and digest of an identity: equal for one account if the digests have the same salt."""
-    return identity["venue"], identity["host"], identity["key"]
+def shared_place(identity: Identity) -> tuple[str, str]:
+    """Return host and digest of an identity: equal for one account if the digests have the same salt."""
+    return identity["host"], identity["key"]
 
 
 def find_moved(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Login]) -> dict[str, str]:
@@ -153,7 +156,7 @@ def find_moved(known: Mapping[str, Sequence[Identity]], logins: Mapping[str, Log
     """
     kept = {name for name, ones in known.items() if ones and name in logins and logins[name].is_same(ones[-1])}
     lost = {name: ones[-1] for name, ones in known.items() if ones and name not in kept}
-    free: dict[str, dict[tuple[str, str, str], list[str]]] = {}  # by the salt of the key's digest and by the login
+    free: dict[str, dict[tuple[str, str], list[str]]] = {}  # by the salt of the key's digest and by the login
     for salt in {identity["salt"] for identity in lost.values()}:
         places = free[salt] = {}
         for name, login in logins.items():

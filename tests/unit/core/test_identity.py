@@ -70,6 +70,15 @@ def test_another_spelling_and_more_of_it_is_that_account(changed: dict[str, Any]
     assert replace(A, **changed).covers(on_record(A))
 
 
+def test_an_account_that_another_adapter_serves_under_another_name_keeps_its_latch() -> None:
+    native = Login("kraken", "wss://ws-auth.kraken.com/v2", "https://api.kraken.com", KEY)
+    through_ccxt = Login("ccxt:kraken", "", "https://api.kraken.com", KEY, {"products": ("spot",)})
+    for was, now in ((native, through_ccxt), (through_ccxt, native)):
+        assert now.is_same(on_record(was)) and not now.covers(on_record(was))
+        assert find_moved({"k1": [on_record(was)]}, {"k2": now}) == {"k1": "k2"}
+    assert find_moved({"k1": [on_record(native)]}, {"k2": replace(through_ccxt, key="another-key")}) == {}
+
+
 @pytest.mark.parametrize(
     ("before", "now", "fine"),
     [(True, False, False), (False, True, True), ("", "pro", False), ("pro", "pro", True), (("a",), ("b", "a"), True)],
