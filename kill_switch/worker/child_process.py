@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import kill_switch
 from kill_switch.worker import environment
@@ -39,10 +40,15 @@ def start(module: str, descriptors: Sequence[int]) -> subprocess.Popen[bytes]:
 
 def abandon(process: subprocess.Popen[bytes]) -> None:
     """End a process that was started for a caller that no longer waits."""
-    for pipe in (process.stdin, process.stdout, process.stderr):
+    close(process.stdin, process.stdout, process.stderr)
+    reap(process)
+
+
+def close(*pipes: IO[bytes] | None) -> None:
+    """Close those pipes of a process that no transport has taken over."""
+    for pipe in pipes:
         if pipe is not None:
             pipe.close()
-    reap(process)
 
 
 def reap(process: subprocess.Popen[bytes]) -> None:

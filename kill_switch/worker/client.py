@@ -244,6 +244,7 @@ class WorkerClient:
                     await self._output.follow(errors)
             for reading in readings:
                 reading.close()
+            child_process.close(*(process.stdout, process.stderr)[len(readings) :])
 
     async def _listen(self, out: asyncio.StreamReader) -> str:
         """Read lines until the process ends or sends too much that is not understood; return why."""
