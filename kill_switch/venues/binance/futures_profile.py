@@ -77,7 +77,7 @@ def demand(product: Product) -> Demand:
         probe=(f"GET {product.prefix}/openOrders?symbol=",),
         equity=(f"GET {product.account}",),
         drill=(f"DELETE {product.prefix}/order",),
-        strike=pair * FEWEST_AGAIN,
+        strike=pair * (FEWEST_AGAIN + 1),  # the symbol with the most orders is cancelled beside the others
         token=(f"POST {product.prefix}/listenKey",),
         keep_open=(f"GET {product.prefix}/ping",),
     )
