@@ -13,6 +13,7 @@ READ_ROUND_TRIPS = 2  # a read may take this many of the longest recent round tr
 MAX_READ_BOUND_NS = 30_000_000_000  # because a lane gives an answer up by then
 SEEN_NS = 30_000_000_000  # no strike waits for a read so soon after an order was seen
 LONGEST_WAIT_S = 20.0  # of a kill's read for its share of the venue's limit; strikes leave it then too little for it
+LATEST_S = 120.0  # of a kill's read for room of any kind: an order that it would show must not stay unseen for longer
 AT_ONCE_NS = 2_000_000_000  # from the sweep's begin; without a clean read by then, its reads may wait
 UNREAD_NS = 10_000_000_000  # the same, while no read has counted
 LOOK_OUT_NS = 2_500_000_000  # between two reads while lists may lag
@@ -69,6 +70,11 @@ def read_may_wait_s(sweep: Sweep, at_ns: int, since_ns: int = 0) -> float:
     if at_ns - sweep.began_ns <= (UNREAD_NS if is_unread else AT_ONCE_NS):
         return 0.0
     return max(0.0, LONGEST_WAIT_S - (at_ns - (since_ns or at_ns)) / 1e9)
+
+
+def read_is_late_in_s(at_ns: int, since_ns: int) -> float:
+    """Return in how many seconds a read of a kill has waited for `LATEST_S`; `since_ns` is as in `read_may_wait_s`."""
+    return LATEST_S - (at_ns - (since_ns or at_ns)) / 1e9
 
 
 def clean_gap_ns(sweep: Sweep) -> int:

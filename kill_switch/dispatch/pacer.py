@@ -62,6 +62,8 @@ class Pacer:
         now = self._dispatcher.clock()
         wait_s = self._guarded(lambda: self._planned_wait_s(now, is_prompt=is_prompt), 0.0)
         if not wait_s:
+            if sweep_state.read_is_late_in_s(now.mono_ns, self._waits_since_ns) <= 0:
+                self._venue.limits.take_turn(now)
             self._send()
             return 0.0
         # a nanosecond more, because a wait below one would otherwise end at the same moment, again and again
@@ -121,7 +123,10 @@ class Pacer:
         if wait_s and not tripped.clean_reads_in_a_row and tripped.phase is not Phase.CLEAR and self._venue.is_blind:
             spaced_s = (self._read_ns - now.mono_ns) / 1e9 + BLIND_GAP_S
             wait_s = min(wait_s, max(spaced_s, self._venue.limits.finding_read_wait_s(now)))
-        return wait_s
+        late_in_s = sweep_state.read_is_late_in_s(now.mono_ns, self._waits_since_ns)
+        if tripped.phase is Phase.CLEAR or wait_s <= late_in_s:
+            return wait_s
+        return min(wait_s, max(late_in_s, self._venue.limits.turn_wait_s(now)))
 
     def _wait_for_room_s(self, tripped: sweep_state.Sweep, now: Instant) -> float:
         may_wait_s, venue = sweep_state.read_may_wait_s(tripped, now.mono_ns, self._waits_since_ns), self._venue

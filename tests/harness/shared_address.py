@@ -202,7 +202,7 @@ class Address:
         self._heard[account] = request
 
         def reply(status: int, body: bytes, told: Mapping[str, str]) -> None:
-            if status == 429 or b"ate limit exceeded" in body or b"apiLimitExceeded" in body:
+            if status in (418, 429) or b"ate limit exceeded" in body or b"apiLimitExceeded" in body:
                 self.asked[at] = self.asked[at]._replace(refused=True)
             answered(call, status, body, told)
 

@@ -644,6 +644,90 @@ def test_a_transfer_is_reported_once_and_a_result_of_trading_never(reason: str, 
     assert [type(one) for one in player.put(hears(1, message))] == [UnexplainedMessage] * reported
 
 
+def measured(player: Player) -> list[Call]:
+    """Measure the account, and answer; return the requests."""
+    asked = calls(player.put(Measure()))
+    player.put(answer(asked[-1].tag, payload("binance/futures-account")))
+    return asked
+
+
+def reopened(stand: VenueProfile) -> Player:
+    """Return an account that is measured, and whose stream has come back after 5 s."""
+    player = stand.ready()
+    measured(player)
+    player.put(Pause(600))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Pause(5))
+    player.put(Opened(Route.WS, 2))
+    return player
+
+
+def row(player: Player, amount: str, number: int = 1, **other: object) -> dict[str, object]:
+    told = {"symbol": "", "incomeType": "TRANSFER", "income": amount, "asset": "USDT", "info": "TRANSFER"}
+    return {**told, "time": player.now.wall_ns // 1_000_000, "tranId": number, "tradeId": "", **other}
+
+
+def pushed_transfer(player: Player, amount: str) -> dict[str, Any]:
+    change = {"a": "USDT", "wb": "1127.9", "cw": "1040.8", "bc": amount}
+    at_ms = player.now.wall_ns // 1_000_000
+    return {"e": "ACCOUNT_UPDATE", "T": at_ms, "E": at_ms, "a": {"m": "DEPOSIT", "B": [change], "P": []}}
+
+
+@both
+def test_the_transfers_of_a_gap_of_the_stream_are_read_once_and_reported_before_the_figures(
+    stand: VenueProfile,
+) -> None:
+    player = reopened(stand)
+    [history] = calls(player.put(Measure()))
+    since_ms = (player.now.wall_ns - 65_000_000_000) // 1_000_000
+    assert f"/income?incomeType=TRANSFER&startTime={since_ms}&limit=1000&" in history.request.target
+    rows = [row(player, "50.5"), row(player, "50.5", 2), row(player, "-1", 3, incomeType="COMMISSION")]
+    told, again, figures = player.put(answer(history.tag, rows))
+    assert told == again == Transferred("USDT", Decimal("50.5"))
+    assert isinstance(figures, Call) and "/account" in figures.request.target
+    player.put(answer(figures.tag, payload("binance/futures-account")))
+    assert ["/account" in call.request.target for call in measured(player)] == [True]
+
+
+@both
+def test_a_transfer_that_the_stream_pushes_before_or_after_the_history_shows_it_counts_once(
+    stand: VenueProfile,
+) -> None:
+    player = reopened(stand)
+    assert player.put(hears(2, pushed_transfer(player, "50.5"))) == (Transferred("USDT", Decimal("50.5")),)
+    [history] = calls(player.put(Measure()))
+    outputs = player.put(answer(history.tag, [row(player, "50.50"), row(player, "7", 2)]))
+    assert [one for one in outputs if isinstance(one, Transferred)] == [Transferred("USDT", Decimal(7))]
+    assert player.put(hears(2, pushed_transfer(player, "7.0"))) == ()
+    assert player.put(hears(2, pushed_transfer(player, "7.00"))) == (Transferred("USDT", Decimal(7)),)
+
+
+def test_a_history_that_the_venue_refuses_is_named_and_holds_no_figures_back() -> None:
+    player = reopened(USDM)
+    [history] = calls(player.put(Measure()))
+    said, figures = player.put(answer(history.tag, {"code": -1100, "msg": "Illegal characters."}, 400))
+    assert isinstance(said, UnexplainedMessage) and "may be taken for profit or loss" in said.why
+    assert isinstance(figures, Call)
+
+
+def test_a_history_that_is_lost_is_read_again_and_the_figures_wait_until_the_limit_has_room_for_it() -> None:
+    player = reopened(USDM)
+    [history] = calls(player.put(Measure()))
+    player.put(CallLost(history.tag, True, "timed out"))
+    assert player.put(Measure()) == ()  # the limit has no room for it yet
+    player.put(Pause(10))
+    assert "/income?" in calls(player.put(Measure()))[0].request.target
+
+
+def test_no_history_is_read_where_nothing_was_measured_before_the_gap_or_while_the_stream_is_closed() -> None:
+    player = USDM.ready()
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Opened(Route.WS, 2))
+    assert "/account" in calls(player.put(Measure()))[0].request.target
+    player.put(Closed(Route.WS, 2, "gone"))
+    assert "/account" in calls(player.put(Measure()))[0].request.target
+
+
 def test_both_products_are_one_adapter_with_other_data() -> None:
     for kind in (BinanceUsdm, BinanceCoinm):
         own = {name for name in vars(kind) if not name.startswith("_")}

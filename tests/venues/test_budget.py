@@ -10,6 +10,7 @@ from kill_switch.core.domain import Instant, Order, OrderState, Route
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues.kit.account_limits import MAX_GUARD_S
 from kill_switch.venues.kit.budget import Budget
+from kill_switch.venues.kit.foreign_use import ForeignUse
 from kill_switch.venues.kit.pool_count import PoolCount
 from kill_switch.venues.kit.pools import IN_ALL, Cost, Demand, Pool, weights_of
 from kill_switch.venues.kit.readback import REFRESH
@@ -21,6 +22,7 @@ from tests.harness.venue_profiles import STANDS
 
 WINDOW = Pool("minute", 300, window_s=60.0)
 COUNTER = Pool("counter", 15, per_s=0.33)
+STATED = Pool("weight", 600, window_s=60.0, is_stated=True)
 
 
 def ns(seconds: float) -> int:
@@ -108,6 +110,42 @@ def test_units_that_only_the_venue_has_counted_belong_to_other_programs_until_it
     assert count.share == 0.5
     count.on_usage(0, ns(62))
     assert count.share == 1
+
+
+def stated(*statements: tuple[float, float, float]) -> ForeignUse:
+    """Return what is known of other programs after statements (second, units in use, units of ours)."""
+    use = ForeignUse(STATED)
+    for at_s, used, ours in statements:
+        use.state(used, ours, ours, ns(at_s))
+    return use
+
+
+def test_others_are_expected_to_use_half_of_the_rest_until_their_growth_is_known() -> None:
+    assert ForeignUse(STATED).expected(ns(0)) == 0
+    assert stated((0, 100, 0)).expected(ns(3)) == 100 + 250
+    assert stated((0, 100, 0), (2, 100, 0), (4, 100, 0)).expected(ns(4)) == 100
+
+
+def test_others_that_have_just_begun_are_expected_to_go_on_as_fast() -> None:
+    use = stated((0, 10, 0), (2, 20, 0), (4, 30, 0))
+    assert use.units == 30 and use.expected(ns(4)) == pytest.approx(300)
+    assert use.expected(ns(65)) == 30  # nothing has shown a growth for a minute
+
+
+def test_however_fast_others_grow_they_are_expected_to_leave_half_of_the_rest() -> None:
+    assert stated((0, 0, 0), (2, 100, 0), (4, 300, 0)).expected(ns(4)) == 300 + 150
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        [(0, 0, 0), (2, 0, 40), (2.1, 40, 40), (4.1, 40, 80), (4.2, 80, 80), (6.3, 80, 80)],
+        [(0, 40, 40), (2, 80, 80), (4, 40, 80), (6, 40, 80), (8, 40, 80)],
+    ],
+    ids=["requests under way", "requests that a window forgets"],
+)
+def test_no_use_of_ours_is_taken_for_growth_of_another_program(statements: list[tuple[float, float, float]]) -> None:
+    assert stated(*statements).expected(ns(statements[-1][0])) == 0
 
 
 @pytest.mark.parametrize(("named_s", "pause_s"), [(7.0, 7.0), (0.0, 2.0), (9999.0, 120.0)])

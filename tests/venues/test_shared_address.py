@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from itertools import pairwise, takewhile
 
 import pytest
 
 from kill_switch.config.cross_checks import MEASURES_TO_STALE
 from kill_switch.config.schema import PnlConfig
+from kill_switch.core.domain import Phase
+from kill_switch.core.sweep_state import LATEST_S
 from kill_switch.dispatch.connect import sweep_timings
 from kill_switch.venues import EVERY_VENUE, VENUES
 from kill_switch.venues.adapter import Adapter
-from kill_switch.venues.binance.futures_profile import CANCELS, FEWEST_AGAIN
 from kill_switch.venues.kit.cadence import Cadence
 from kill_switch.venues.oxfun.adapter import OxFun
 from kill_switch.venues.sharing import Member, plan_cadences, share_connections
 from tests.harness import shared_address
-from tests.harness.shared_address import SIMULATORS, Address, Caller
+from tests.harness.shared_address import SIMULATORS, Address, Asked, Caller
 from tests.harness.venue_playbook import START
 from tests.harness.venue_profiles import STANDS
 
@@ -144,8 +146,7 @@ def endure_at_binance(make: Make, situation: str, seconds: float) -> None:
         address.fault("accept_but_keep", {})
     address.fire()
     assert most_used(address, 60) <= (0.5 if situation == "guard" else 0.6)  # first strikes draw from what is kept
-    fewest = len(CANCELS) * (FEWEST_AGAIN + 1)  # units of a strike, however full the pool is
-    assert most_used(address, seconds) <= 0.5 + fewest / address.venue.options.pool
+    assert most_used(address, seconds) <= 0.5
     assert address.phases() == {"CLEAR" if situation == "guard" else "RESIDUE"}
     assert address.refused == 0
     address.clear_faults()
@@ -173,17 +174,24 @@ def test_for_an_hour_accounts_at_three_of_binances_products_use_half_of_their_sh
     endure_at_binance(make, situation, HOUR_S)
 
 
-def at_half_of_binances_pool(patch: pytest.MonkeyPatch, names: str | tuple[str, ...], accounts: int) -> Address:
-    """Return accounts whose process has not started, beside a bot that has used half of their pool for a minute."""
+def use_binances_pool(address: Address, part: float = 0.5) -> None:
+    """Let a bot begin to use this part of the pool."""
+    address.venue.charge(Caller.peer, 1.0)
+    address.time.later(60.0 / (part * address.venue.options.pool), use_binances_pool, address, part)
+
+
+def list_reads(address: Address, since_ns: int) -> Iterator[Asked]:
+    """Yield the requests for the list of all orders since then, the last first."""
+    return (one for one in takewhile(lambda one: one.at_ns > since_ns, reversed(address.asked)) if one.weight == 40)
+
+
+def at_half_of_binances_pool(
+    patch: pytest.MonkeyPatch, names: str | tuple[str, ...], accounts: int, bot_first_s: float = 61.0
+) -> Address:
+    """Return accounts whose process has not started, beside a bot that has used half of their pool for so long."""
     address = Address(names, accounts, patch, starts=False)
-    venue = address.venue
-
-    def draw() -> None:
-        venue.charge(Caller.peer, 1.0)
-        address.time.later(2 * 60.0 / venue.options.pool, draw)
-
-    draw()
-    address.time.advance(61_000)
+    use_binances_pool(address)
+    address.time.advance(bot_first_s * 1000)
     return address
 
 
@@ -213,6 +221,61 @@ def test_accounts_that_are_tripped_as_they_start_use_half_of_the_pool_that_a_bot
     address.fire()
     address.run(60)
     require_the_last_cancel(address)
+
+
+@pytest.mark.parametrize("bot_first_s", [0.1, 2.0, 15.0])
+@pytest.mark.parametrize(
+    ("names", "accounts"), [(("binance-usdm", "binance-coinm"), 2), ("binance-usdm", 3), ("binance-spot", 3)]
+)
+def test_a_bot_that_takes_half_of_the_pool_and_begins_as_late_as_the_kill_leaves_no_more_than_half_to_ours(
+    monkeypatch: pytest.MonkeyPatch, names: str | tuple[str, ...], accounts: int, bot_first_s: float
+) -> None:
+    address = at_half_of_binances_pool(monkeypatch, names, accounts, bot_first_s)
+    address.rest(symbols=40)
+    address.fault("accept_but_keep", {})
+    address.start()
+    address.run(0.5)
+    address.fire()
+    address.run(60)
+    require_the_last_cancel(address)
+
+
+@pytest.mark.parametrize("symbols", [3, 40])
+def test_a_bot_that_begins_beside_a_kill_of_accounts_that_have_long_been_alone_leaves_no_more_than_half_to_ours(
+    monkeypatch: pytest.MonkeyPatch, symbols: int
+) -> None:
+    address = Address("binance-usdm", 3, monkeypatch)
+    address.run(120)
+    address.rest(symbols=symbols)
+    address.fault("accept_but_keep", {})
+    use_binances_pool(address)
+    address.fire()
+    address.run(120)
+    require_the_last_cancel(address)
+
+
+@pytest.mark.parametrize("orders_stay", [False, True])
+def test_where_others_leave_next_to_nothing_each_accounts_kill_is_read_within_two_minutes_and_its_turn(
+    monkeypatch: pytest.MonkeyPatch, orders_stay: bool
+) -> None:
+    address = Address("binance-usdm", 3, monkeypatch)
+    address.run(20)
+    use_binances_pool(address, 0.93)
+    address.run(100)
+    address.rest(symbols=3)
+    if orders_stay:
+        address.fault("accept_but_keep", {})
+    address.fire()
+    reads = {name: [address.time.ns] for name in address.dispatcher.sessions}
+    for _ in range(500):
+        address.run(1)
+        for name, account in address.dispatcher.state.accounts.items():
+            if account.phase is Phase.CLEAR or any(one.account == name for one in list_reads(address, reads[name][-1])):
+                reads[name].append(address.time.ns)
+    longest_s = max(later - one for times in reads.values() for one, later in pairwise(times)) / 1e9
+    turn_s = 80 / (40 * 0.07)  # until what a read takes has come back of what the bot leaves
+    assert longest_s <= LATEST_S + 3 * turn_s
+    assert address.phases() == {"RESIDUE" if orders_stay else "CLEAR"}
 
 
 @pytest.mark.parametrize("starts", [5, 12])

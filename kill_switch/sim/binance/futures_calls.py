@@ -299,13 +299,15 @@ class ReadCalls:
         return list(wire.position_rows(account))
 
     def income(self, account: Account, params: Params) -> object:
-        """Answer income: transfers only."""
+        """Answer income: transfers only, from `startTime` on."""
         if params.get("incomeType", "TRANSFER") != "TRANSFER":
             return []
+        since_ms = int(number(params, "startTime")) if "startTime" in params else 0
         return [
             {"symbol": "", "incomeType": "TRANSFER", "income": str(move.amount), "asset": self._venue.product.asset,
-             "info": "TRANSFER", "time": move.at_ms, "tranId": number, "tradeId": ""}
-            for number, move in enumerate(self._venue.transfers.get(account.name, []), 1)
+             "info": "TRANSFER", "time": move.at_ms, "tranId": nth, "tradeId": ""}
+            for nth, move in enumerate(self._venue.transfers.get(account.name, []), 1)
+            if move.at_ms >= since_ms
         ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ and `DELETE algoOpenOrders` for each symbol, always together, and reads both lis
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
 from typing import Any, ClassVar
@@ -45,8 +45,10 @@ from kill_switch.venues.binance.futures_replies import (
     refused_as_portfolio_margin,
 )
 from kill_switch.venues.binance.futures_stream import UserStream
+from kill_switch.venues.binance.futures_transfers import MOST_ROWS, TRANSFER, HistoryPart
 from kill_switch.venues.binance.signing import SignedRequests, TextAt
 from kill_switch.venues.kit.balances import BalanceChecker
+from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.fan_out import FanOut
 from kill_switch.venues.kit.order_list import OrderList, one_page
@@ -97,7 +99,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
             for name, path in LISTS.items()
         )
         self.probe_request = self._signed("GET", LISTS["open"], symbol=product.symbol)
-        self.look_up = self._look_up
+        self.look_up = partial(_look_up, self._signed, self.book)
         self.fan_out = FanOut(
             self.book,
             partial(_symbol_cancels, requests, product),
@@ -117,14 +119,6 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def _signed(self, method: str, path: str, **values: str | int) -> Build:
         return self.requests.signed(method, f"{self.PRODUCT.prefix}/{path}", **values)
-
-    def _look_up(self, order_id: str) -> Build | None:
-        if order_id.startswith(ALGO):
-            return self._signed("GET", "algoOrder", algoId=order_id.removeprefix(ALGO))
-        order = self.book.orders.get(order_id)
-        if order is None or not order.symbol:
-            return None
-        return self._signed("GET", "order", symbol=order.symbol, orderId=order_id)
 
     # ── replies ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -148,6 +142,23 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
             return self.evidence(why)
         self._balances.remember(amounts)
         return {asset: amount for asset, amount in amounts.items() if amount} or amounts
+
+    def request_equity(self, now: Instant) -> Outputs:
+        """Request the figures, and before them the transfers of a time in which no connection was open.
+
+        Nothing leaves while the limit has no room for the transfers: the figures alone would look like profit or loss.
+        """
+        transfers, is_open = self._stream.transfers, self._stream.is_open
+        transfers.note_measured(self.clock.venue_ms(now), is_pushed=is_open)
+        if not transfers.missed_ms or not is_open:
+            return super().request_equity(now)
+        path = f"{self.PRODUCT.prefix}/income"
+        if self.pause_s(now) or self.budget.wait_s((f"GET {path}",), now):
+            return ()
+        since_ms = transfers.take_missed()
+        part = HistoryPart(transfers, since_ms, super().request_equity)
+        request = self.requests.signed("GET", path, incomeType=TRANSFER, startTime=since_ms, limit=MOST_ROWS)
+        return self.calls.start_call("income", request, now, context=part, on_loss=part.on_loss)
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -250,11 +261,21 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         return LoginRefused("the listen key has expired", session_ended=True)
 
     def on_session_closed(self, conn: int) -> None:
-        self._stream.close(conn)
+        self._stream.close(conn, self.venue_ms())
         super().on_session_closed(conn)
 
     def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
         return self._stream.on_push(message)
+
+
+def _look_up(signed: Callable[..., Build], book: OrderBook, order_id: str) -> Build | None:
+    """Return the request for one order, whose symbol the book knows; None if it does not."""
+    if order_id.startswith(ALGO):
+        return signed("GET", "algoOrder", algoId=order_id.removeprefix(ALGO))
+    order = book.orders.get(order_id)
+    if order is None or not order.symbol:
+        return None
+    return signed("GET", "order", symbol=order.symbol, orderId=order_id)
 
 
 def _symbol_cancels(requests: SignedRequests, product: Product, symbol: str) -> tuple[CancelCommand, ...]:

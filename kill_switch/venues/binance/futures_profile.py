@@ -35,19 +35,21 @@ class Product(NamedTuple):
     symbol: str  # that is always traded
     stream: str  # what follows the path of `ws_url`, around the listen key
     other: str  # `st` of the other product's pushes
+    income: float  # weight of the history of its income
 
 
 EVENTS = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/listenKeyExpired"
-USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", "2")
-COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", "1")
+USDM = Product("/fapi/v1", "/fapi/v3/account", "BTCUSDT", f"?listenKey={{}}&events={EVENTS}", "2", 30.0)
+COINM = Product("/dapi/v1", "/dapi/v1/account", "BTCUSD_PERP", "/{}", "1", 20.0)
 
 
 def costs(product: Product) -> tuple[Cost, ...]:
     """Return the weights of § 4 and § 9."""
     lists = [(f"{product.prefix}/{path}?{query}", weight) for path in LISTS.values() for query, weight in LIST_WEIGHTS]
+    reads = [*lists, (product.account, 5.0), (f"{product.prefix}/income", product.income)]
     return (
         Cost("", "/sapi/", ()),  # each call has a pool of its own
-        *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in [*lists, (product.account, 5.0)]),
+        *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in reads),
         Cost("", "", ((WEIGHT, 1.0),)),
     )
 
@@ -77,7 +79,7 @@ def demand(product: Product) -> Demand:
         probe=(f"GET {product.prefix}/openOrders?symbol=",),
         equity=(f"GET {product.account}",),
         drill=(f"DELETE {product.prefix}/order",),
-        strike=pair * FEWEST_AGAIN,
+        strike=pair * (FEWEST_AGAIN + 1),  # the symbol with the most orders is cancelled beside the others
         token=(f"POST {product.prefix}/listenKey",),
         keep_open=(f"GET {product.prefix}/ping",),
     )

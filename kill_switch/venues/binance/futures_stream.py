@@ -28,7 +28,7 @@ class UserStream:
     def __init__(self, product: Product, book: OrderBook) -> None:
         self._product = product
         self._book = book
-        self._transfers = FuturesTransfers()
+        self.transfers = FuturesTransfers()
         self._key = ""  # that the last attempt to connect used
         self._keys: dict[int, str] = {}  # connection → the listen key that it was opened with
         self._attempts = 0  # to open a stream, since one has come up
@@ -44,9 +44,15 @@ class UserStream:
         self._keys[conn] = self._key
         self._attempts = 0
 
-    def close(self, conn: int) -> None:
-        """Forget a connection that is gone."""
-        self._keys.pop(conn, None)
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection is open."""
+        return bool(self._keys)
+
+    def close(self, conn: int, venue_ms: int) -> None:
+        """Forget a connection that is gone; `venue_ms` is the venue's time."""
+        if self._keys.pop(conn, None) is not None and not self._keys:
+            self.transfers.note_closed(venue_ms)
 
     def opened_with_other(self, key: str) -> list[int]:
         """Return the connections that were opened with another key than this: they hear nothing any more."""
@@ -83,7 +89,7 @@ class UserStream:
                     return (*self._book.apply_push(order), *claimed)
                 return (UnexplainedMessage("an ALGO_UPDATE that cannot be read"),)
             case "ACCOUNT_UPDATE":
-                return self._transfers.on_update(message)
+                return self.transfers.on_update(message)
             case str() as event if event in QUIET:
                 return ()
             case _:

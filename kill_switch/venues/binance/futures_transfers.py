@@ -1,30 +1,72 @@
 """Separate deposits, withdrawals and transfers from profit and loss at Binance's futures (docs/venues/binance.md § 9).
 
-ACCOUNT_UPDATE names its reason. Each connection pushes it, and it is reported once.
+ACCOUNT_UPDATE names its reason. Each connection pushes it, and it is reported once. The history of the account's income
+has the transfers of the time in which no connection was open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any, NamedTuple
 
+from kill_switch.core.domain import Instant
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import as_decimal, as_text
-from kill_switch.venues.messages import Outputs, Transferred, UnexplainedMessage
+from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.replies import Reply
+from kill_switch.venues.messages import Outputs, Replied, Transferred, UnexplainedMessage
 
 # reasons by which an asset comes or goes; ORDER, FUNDING_FEE and INSURANCE_CLEAR are profit and loss
 TRANSFERS = frozenset(
     {"DEPOSIT", "WITHDRAW", "WITHDRAW_REJECT", "ADMIN_DEPOSIT", "ADMIN_WITHDRAW", "ASSET_TRANSFER"}
     | {"COIN_SWAP_DEPOSIT", "COIN_SWAP_WITHDRAW", "AUTO_EXCHANGE"}
 )
+TRANSFER, MOST_ROWS = "TRANSFER", 1000  # the kind of rows that the history is asked for, and how many
 MAX_SEEN = 1024  # changes of a balance that are remembered
+LOOK_BACK_MS = 60_000  # a connection may have been dead for so long before it was closed
+SAME_MS = 10_000  # a push and a row of the same amount are one transfer if their times are so close
+
+
+class _Transfer(NamedTuple):
+    asset: str
+    amount: Decimal
+    at_ms: int
+
+    def is_same(self, other: _Transfer) -> bool:
+        return self[:2] == other[:2] and abs(self.at_ms - other.at_ms) <= SAME_MS
 
 
 class FuturesTransfers:
-    """The transfers of one account."""
+    """The transfers of one account. Times are the venue's, in milliseconds."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[str, ...], None] = {}
+        self._seen: dict[tuple[str, ...], None] = {}  # pushes
+        self._rows: dict[str, None] = {}  # ids of the history's rows
+        self._pushed: list[_Transfer] = []  # that no row has shown
+        self._found: list[_Transfer] = []  # in rows, that no connection has pushed
+        self._measured_ms = 0  # since when figures are compared; 0: none was requested
+        self.missed_ms = 0  # since when pushes may be missing; 0: none are
+
+    def note_measured(self, at_ms: int, *, is_pushed: bool) -> None:
+        """Note that figures are requested; `is_pushed`: a connection is open that pushes transfers."""
+        self._measured_ms = self._measured_ms or at_ms
+        if not is_pushed:
+            self.missed_ms = self.missed_ms or at_ms
+
+    def note_closed(self, at_ms: int) -> None:
+        """Note that the last connection has closed: pushes may be missing that a figure contains."""
+        if self._measured_ms:
+            self.miss_since(max(self._measured_ms, at_ms - LOOK_BACK_MS))
+
+    def miss_since(self, at_ms: int) -> None:
+        """Note that pushes since then may be missing."""
+        self.missed_ms = min(at_ms, self.missed_ms or at_ms)
+
+    def take_missed(self) -> int:
+        """Return since when pushes may be missing, and take it for known from now on; 0: none are."""
+        missed_ms, self.missed_ms = self.missed_ms, 0
+        return missed_ms
 
     def on_update(self, message: Mapping[str, Any]) -> Outputs:
         """Process an ACCOUNT_UPDATE: of a transfer, report the change of each balance that is no profit or loss."""
@@ -43,6 +85,53 @@ class FuturesTransfers:
             key = (as_text(message.get("T")), reason, asset, str(amount), as_text(change.get("wb")))
             if amount and key not in self._seen:
                 self._seen[key] = None
-                outputs += (Transferred(asset, amount),)
+                transfer = _Transfer(asset, amount, int(as_decimal(message.get("T")) or 0))
+                outputs += _report(transfer, self._pushed, self._found)
         keep_latest(self._seen, MAX_SEEN)
         return outputs
+
+    def on_history(self, data: Any) -> Outputs:
+        """Process the history: report the rows that no connection has pushed."""
+        rows = data if isinstance(data, list) else [None]
+        outputs: Outputs = ()
+        for item in rows:
+            row = item if isinstance(item, dict) else {}
+            asset, amount = as_text(row.get("asset")), as_decimal(row.get("income"))
+            number, at_ms = as_text(row.get("tranId")), as_decimal(row.get("time"))
+            if not asset or amount is None or not number or at_ms is None:
+                outputs += (UnexplainedMessage("a row of the income history that cannot be read"),)
+            elif row.get("incomeType") == TRANSFER and number not in self._rows:
+                self._rows[number] = None
+                outputs += _report(_Transfer(asset, amount, int(at_ms)), self._found, self._pushed)
+        keep_latest(self._rows, MAX_SEEN)
+        if len(rows) >= MOST_ROWS:
+            outputs += (UnexplainedMessage("the income history has more transfers than were read"),)
+        return outputs
+
+
+class HistoryPart(NamedTuple):
+    """A request for the transfers since a time; figures are requested behind it, whatever the answer is."""
+
+    transfers: FuturesTransfers
+    since_ms: int
+    measure: Callable[[Instant], Outputs]
+
+    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
+        why = f"a transfer may be taken for profit or loss: {reply.evidence}"
+        transfers = self.transfers.on_history(reply.data) if reply.ok else (UnexplainedMessage(why),)
+        return (*transfers, *self.measure(now))
+
+    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
+        self.transfers.miss_since(self.since_ms)
+        return ()  # the lanes report their own faults
+
+
+def _report(transfer: _Transfer, ours: list[_Transfer], others: list[_Transfer]) -> Outputs:
+    """Report a transfer, unless it came from the other source too; each has it once."""
+    for number, other in enumerate(others):
+        if transfer.is_same(other):
+            del others[number]
+            return ()
+    ours.append(transfer)
+    del ours[:-MAX_SEEN]
+    return (Transferred(transfer.asset, transfer.amount),)

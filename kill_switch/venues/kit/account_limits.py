@@ -39,8 +39,13 @@ class AccountLimits:
         return max(self.budget.wait_s(self.budget.demand.read, now), self.budget.statement_wait_s(now))
 
     def first_read_wait_s(self, now: Instant) -> float:
-        """Return in how many seconds one of a kill's first reads may leave; it only yields to the next cancels."""
-        return max(self.budget.wait_for_cancels_s(self.budget.demand.read, now), self.budget.statement_wait_s(now))
+        """Return in how many seconds one of a kill's first reads may leave; it only yields to the next cancels.
+
+        Where the venue states the use, it leaves room for the smallest strike: both together do not pass the half.
+        """
+        budget = self.budget
+        calls = budget.demand.read + (budget.demand.strike if budget.is_stated else ())
+        return max(budget.wait_for_cancels_s(calls, now), budget.statement_wait_s(now))
 
     def proving_read_wait_s(self, now: Instant) -> float:
         """Return in how many seconds a read may leave that may prove the account clear; cancels keep a smaller part."""
@@ -51,6 +56,17 @@ class AccountLimits:
         """Return in how many seconds a read may leave of an account whose cancels cannot be built without it."""
         wait_s = self.budget.wait_within_s(FIND_PART, self.budget.demand.read, now)
         return max(wait_s, self.budget.statement_wait_s(now), self.budget.pause_s(now))
+
+    def turn_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds a read may leave that has waited too long, whatever it takes of the cancels' part.
+
+        Accounts that share a limit take turns. A pause that the venue asks for is kept.
+        """
+        return max(self.budget.pause_s(now), self.budget.turn_wait_s(now))
+
+    def take_turn(self, now: Instant) -> None:
+        """Note that such a read leaves."""
+        self.budget.take_turn(self.budget.demand.read, now)
 
     def may_find(self, now: Instant) -> bool:
         """Return whether a kill's first strike may read the lists, and leave the cancels their part."""

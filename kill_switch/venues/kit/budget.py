@@ -129,9 +129,23 @@ class Budget:
         """Return in how many seconds a read should look again whether the venue has stated its use; 0: go on."""
         return max([count.statement_wait_s(now.mono_ns) for count in self.counts.values()], default=0.0)
 
+    def turn_wait_s(self, now: Instant) -> float:
+        """Return in how many seconds no earlier `take_turn` of an account that shares a pool is in the way; 0: now."""
+        return max([(count.turn_ns - now.mono_ns) / 1e9 for count in self.counts.values()], default=0.0)
+
+    def take_turn(self, calls: Calls, now: Instant) -> None:
+        """Start a turn; the next may start once these requests have come back, as far as other programs leave units."""
+        for count, weight in self._weights(calls):
+            count.take_turn(weight, now.mono_ns)
+
     def is_rested(self, now: Instant) -> bool:
         """Return whether an optional read of a kill delays no other read."""
         return all(count.is_rested(now.mono_ns) for count in self.counts.values())
+
+    @property
+    def is_stated(self) -> bool:
+        """Whether the venue's answers state how much of a pool is in use."""
+        return any(count.pool.is_stated for count in self.counts.values())
 
     @property
     def share(self) -> float:

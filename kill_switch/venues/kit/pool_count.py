@@ -6,6 +6,7 @@ never waits: it returns the seconds after which a request may leave.
 
 from __future__ import annotations
 
+from kill_switch.venues.kit.foreign_use import ForeignUse
 from kill_switch.venues.kit.pool_use import DecayingUse, WindowUse
 from kill_switch.venues.kit.pools import Pool
 
@@ -13,7 +14,7 @@ RESTED = 7.5  # units: if more have left at once, a kill omits the reads that it
 OVERDRAWN_MOST = 5.0  # times a request's weight: the largest debt that a read which never waits leaves to the others
 OVERDRAWN_BY_COMMANDS = 2.0  # the same, by a kill's commands: reads go on beside strikes that are repeated
 FULLEST = 0.9  # part of the other half, of all that we use: above it only a kill's commands go on
-SYMBOLS_PART = 0.75  # of what other programs leave: what strikes that choose among many symbols may lift our use to
+SYMBOLS_PART = 0.9  # of what other programs leave: what strikes that choose among many symbols may lift our use to
 SYMBOLS_OF_HALF = 0.97  # and at most so much of the other half
 START_PART = 0.65  # of the pool: what the first lists after a start may lift the use of all programs to
 UNSTATED_S = 2.0  # reads wait so long at most for the venue's first statement, after a start
@@ -39,7 +40,6 @@ class PoolCount:
         "_awaited_ns",
         "_backoff",
         "_foreign",
-        "_foreign_ns",
         "_has_read",
         "_is_heard",
         "_next_ns",
@@ -53,6 +53,7 @@ class PoolCount:
         "named_s",
         "pool",
         "share",
+        "turn_ns",
         "why",
     )
 
@@ -67,8 +68,7 @@ class PoolCount:
         self._at_ns = 0
         self._is_heard = not pool.is_stated  # an answer of the venue has come, or was awaited for long enough
         self._awaited_ns = 0  # since when a read waits for the venue's first statement, monotonic; 0: none has
-        self._foreign = 0.0  # units in use by other programs, as the venue's last statement showed
-        self._foreign_ns = 0  # until when a smaller use does not replace it, monotonic
+        self._foreign = ForeignUse(pool)
         self._backoff = 1.0
         self._refusals = 0
         self._recovers_ns = 0
@@ -76,6 +76,7 @@ class PoolCount:
         self._next_ns = 0  # a refusal before this is of requests that were under way, monotonic
         self._refused_ns = 0  # when the last refusal came, monotonic
         self._until_ns = 0  # end of the pause after a refusal, monotonic
+        self.turn_ns = 0  # when the next read may leave that takes its turn, monotonic
         self.why = ""  # the venue's words at the last refusal
 
     def take(self, weight: float, now_ns: int) -> None:
@@ -102,7 +103,12 @@ class PoolCount:
     def wait_within_s(self, part: float, weight: float, now_ns: int) -> float:
         """Return in how many seconds a request keeps our use within a part of the pool left by others; 0: now."""
         self.settle(now_ns)
-        return self._used.falls_to_s(max(0.0, part * self._free() - weight), now_ns)
+        return self._used.falls_to_s(max(0.0, part * self._left(now_ns) - weight), now_ns)
+
+    def take_turn(self, weight: float, now_ns: int) -> None:
+        """Start a turn; the next may start once this weight has come back, as far as other programs leave units."""
+        left_part = self._left(now_ns) / self.pool.size
+        self.turn_ns = now_ns + int(weight / (self.pool.rate * left_part) * 1e9)
 
     def wait_at_start_s(self, weight: float, now_ns: int) -> float:
         """Return in how many seconds the first lists after a start may leave; 0: now.
@@ -110,7 +116,7 @@ class PoolCount:
         While all programs have used little, they need not wait for the requests that come back.
         """
         self.settle(now_ns)
-        if self._used.at(now_ns) + self._foreign + weight <= START_PART * self.pool.size:
+        if self._used.at(now_ns) + self._foreign.units + weight <= START_PART * self.pool.size:
             return self.pause_s(now_ns)
         return self.wait_s(weight, now_ns)
 
@@ -142,12 +148,12 @@ class PoolCount:
     def fullness(self, now_ns: int) -> float:
         """Return the part of the pool that is in use by our count."""
         self.settle(now_ns)
-        return (self._used.at(now_ns) + self._foreign) / self.pool.size
+        return (self._used.at(now_ns) + self._foreign.units) / self.pool.size
 
     def room(self, now_ns: int) -> float:
         """Return the units that a strike which chooses among many symbols may take."""
         self.settle(now_ns)
-        most = min(SYMBOLS_PART * self._free(), SYMBOLS_OF_HALF * (1 - self.pool.kept) * self.pool.size)
+        most = min(SYMBOLS_PART * self._left(now_ns), SYMBOLS_OF_HALF * (1 - self.pool.kept) * self.pool.size)
         return max(0.0, most - self._used.at(now_ns))
 
     def on_answer(self) -> None:
@@ -155,17 +161,11 @@ class PoolCount:
         self._is_heard = True
 
     def on_usage(self, used: float, now_ns: int) -> None:
-        """Correct the count by the venue's own: other programs use the units that we have not counted.
-
-        The largest use counts for as long as the pool takes to refill: a venue's own window may just have begun.
-        """
+        """Correct the count by the venue's own: other programs use the units that we have not counted."""
         self.settle(now_ns)
         self._is_heard = True
-        foreign = max(0.0, used - self._used.at(now_ns))
-        if foreign >= self._foreign or now_ns >= self._foreign_ns:
-            self._foreign = foreign
-            self._foreign_ns = now_ns + int(self.pool.size / self.pool.rate * 1e9)
-            self._set_share()
+        self._foreign.state(used, self._used.at(now_ns), self._used.ever, now_ns)
+        self._set_share()
 
     def on_refusal(self, asked_s: float, now_ns: int, why: str = "") -> None:
         """Pause after a refusal, and halve the share; `asked_s` is the pause that the venue names, 0: it names none.
@@ -220,7 +220,11 @@ class PoolCount:
         self._at_ns = max(self._at_ns, now_ns)
 
     def _free(self) -> float:
-        return max(self.pool.size - self._foreign, self.pool.size * LEAST_SHARE)
+        return max(self.pool.size - self._foreign.units, self.pool.size * LEAST_SHARE)
+
+    def _left(self, now_ns: int) -> float:
+        """Return the units that other programs leave while the pool refills once, if they go on as they began."""
+        return max(self.pool.size - self._foreign.expected(now_ns), self.pool.size * LEAST_SHARE)
 
     def _draw(self, weight: float, least: float) -> None:
         self._reads = min(self._reads, max(self._reads - weight, least))
@@ -229,5 +233,5 @@ class PoolCount:
         return self.pool.read_burst * self.share
 
     def _set_share(self) -> None:
-        free = int(SHARES * max(0.0, 1 - self._foreign / self.pool.size)) / SHARES
+        free = int(SHARES * max(0.0, 1 - self._foreign.units / self.pool.size)) / SHARES
         self.share = max(LEAST_SHARE, min(free, self._backoff))

@@ -15,15 +15,17 @@ SLOTS = 20  # parts of a window, in which its requests are counted
 class DecayingUse:
     """The units in use of a counter that decays, or that a token bucket lacks: never more than the pool's size."""
 
-    __slots__ = ("_at_ns", "_most", "_per_ns", "_used")
+    __slots__ = ("_at_ns", "_most", "_per_ns", "_used", "ever")
 
     def __init__(self, pool: Pool) -> None:
+        self.ever = 0.0  # units since it began to count
         self._most = pool.size
         self._per_ns = pool.per_s / 1e9
         self._used = 0.0
         self._at_ns = 0
 
     def add(self, weight: float, at_ns: int) -> None:
+        self.ever += weight
         self._used = min(self.at(at_ns) + weight, self._most)
         self._at_ns = max(self._at_ns, at_ns)
 
@@ -38,9 +40,10 @@ class DecayingUse:
 class WindowUse:
     """The units used within the last seconds, counted in `SLOTS` parts of the window and one more."""
 
-    __slots__ = ("_slot_ns", "_slots", "_used")
+    __slots__ = ("_slot_ns", "_slots", "_used", "ever")
 
     def __init__(self, pool: Pool) -> None:
+        self.ever = 0.0  # units since it began to count
         self._slot_ns = max(1, int(pool.window_s * 1e9 / SLOTS))
         self._slots: deque[tuple[int, float]] = deque()  # (number of the part, units)
         self._used = 0.0
@@ -53,6 +56,7 @@ class WindowUse:
         else:
             self._slots.append((slot, weight))
         self._used += weight
+        self.ever += weight
 
     def at(self, now_ns: int) -> float:
         first = now_ns // self._slot_ns - SLOTS

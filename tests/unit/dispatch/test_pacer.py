@@ -8,7 +8,7 @@ import pytest
 
 from kill_switch.core.domain import Instant, Route, SweepTiming
 from kill_switch.core.state import State
-from kill_switch.core.sweep_state import LONGEST_WAIT_S
+from kill_switch.core.sweep_state import LATEST_S, LONGEST_WAIT_S
 from kill_switch.venues.kit.account_limits import AccountLimits
 from kill_switch.venues.kit.pools import Calls, Demand
 from kill_switch.venues.messages import CallLost, Closed, Event, OrdersRead, Outputs, Replied
@@ -250,3 +250,31 @@ def test_equity_leaves_room_for_a_read_back_only_during_a_kill(state: State, may
     venue.limits.has_room = lambda calls, now, *, spares_read=True: not spares_read  # type: ignore[method-assign]
     floor = floor_with(venue, state)
     assert floor.session().pacer.has_room_for_equity(floor.time.now()) is may_leave
+
+
+class NeverFree(Full):
+    """A venue whose limits never leave a kill's read what is kept for cancels."""
+
+    def __init__(self) -> None:
+        super().__init__(reserved_s=1e6)
+
+
+def test_a_kills_read_that_never_gets_room_leaves_after_two_minutes() -> None:
+    floor = floor_with(NeverFree(), residue("a"))
+    floor.session().read_back()
+    floor.time.advance(1000 * LATEST_S - 20)
+    assert left(floor, GET_ORDERS) == 0
+    floor.time.advance(40)
+    assert left(floor, GET_ORDERS) == 1
+
+
+def test_a_kills_read_that_never_gets_room_keeps_to_a_pause_that_the_venue_names() -> None:
+    venue = NeverFree()
+    floor = floor_with(venue, residue("a"))
+    floor.session().read_back()
+    floor.time.advance(1000 * LATEST_S - 20)
+    venue.budget.on_refusal(60.0, floor.time.now())
+    floor.time.advance(59_000)
+    assert left(floor, GET_ORDERS) == 0
+    floor.time.advance(1_100)
+    assert left(floor, GET_ORDERS) == 1

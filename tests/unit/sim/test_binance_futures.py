@@ -302,6 +302,10 @@ async def test_a_transfer_is_pushed_with_its_reason(client: Client) -> None:
         await client.sim.post("/equity", venue=client.venue, equity=1)
         event = await receive(ws)
         assert (event["e"], event["a"]["m"]) == ("ACCOUNT_UPDATE", "WITHDRAW")
+    path = "/fapi/v1/income" if client.venue == "binance-usdm" else "/dapi/v1/income"
+    [row] = await client.get(path, incomeType="TRANSFER", startTime=event["T"])
+    assert (row["incomeType"], row["income"], row["time"]) == ("TRANSFER", event["a"]["B"][0]["bc"], event["T"])
+    assert await client.get(path, incomeType="TRANSFER", startTime=event["T"] + 1) == []
 
 
 async def test_events_have_the_documents_shape(client: Client) -> None:
