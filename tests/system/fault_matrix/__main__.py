@@ -165,7 +165,7 @@ def held(log: Path, keys: Sequence[Key]) -> list[Outcome]:
     for line in log.read_text().splitlines():
         outcome = Outcome(**json.loads(line))
         last[outcome.fault, outcome.venue, outcome.moment] = outcome
-    return [outcome for key in keys if (outcome := last.get(key)) is not None and outcome.ok]
+    return [last[key] for key in keys if key in last and last[key].ok]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
