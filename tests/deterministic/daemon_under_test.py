@@ -33,12 +33,14 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.no_web_socket import NoWebSocket
 from kill_switch.dispatch.ports import WsPort
 from kill_switch.dispatch.session import AccountSession
-from kill_switch.journal import write_ahead
+from kill_switch.journal import history, write_ahead
 from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.latch_lines import parse_latch
+from kill_switch.journal.records import SilenceRecord
 from kill_switch.system.job_thread import Job, JobThread
+from kill_switch.triggers.silences import NEVER, Person, Silences
 from kill_switch.venues.adapter import Adapter
 
 from .network import FreshRoute, HttpLane, WsLane
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 PULSE_S = 0.5
 BUDGET_US = 500_000
+TRIGGERS: Mapping[str, str] = {"pnl": "pnl", "flag": "flag"}  # of each life: their kinds
 
 
 class Crashed(BaseException):
@@ -260,6 +263,8 @@ class Life:
         self.dispatcher = Dispatcher(state, self.journal, self.clock, self.later, self._announce)
         self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.renamed)
         self._adapters = adapters
+        past = history.records_of_kind(replay.entries, SilenceRecord)
+        self.silences = Silences(self.dispatcher.record_durably, self._announce, world.read, world.boot, past)
 
     def begin(self) -> None:
         """Do what the daemon does at its start."""
@@ -270,6 +275,7 @@ class Life:
         self.journal.flush()
         self.judge.started(self)
         self.stands = True
+        self.silences.retain(TRIGGERS)
         self.dispatcher.handle(Recovered(self.clock()))
         self._adopt_latch()
         self.judge.resumed(self)
@@ -340,6 +346,36 @@ class Life:
         self.dispatcher.fire(reason)
         self.judge.reported(self, reason)
 
+    def see(self, reason: Reason) -> bool:
+        """Report what a trigger sees, unless a silence holds it back, as its supervisor does; return whether one does.
+
+        A flag is asked about, too: no silence is of one.
+        """
+        kind = TRIGGERS[reason.trigger]
+        held = self.silences.hold(reason)
+        self.judge.silences.judged(reason.trigger, kind, held)
+        if not held:
+            self.report(reason)
+        return held
+
+    def silence(self, trigger: str, for_ns: int, uid: int) -> None:
+        """Ask for a silence as a person does; without a record it is ended again."""
+        assert TRIGGERS[trigger] not in NEVER  # the request would be refused
+        self.judge.silences.asking(trigger, for_ns, uid)
+        answer = self.silences.ask(trigger, for_ns, "planned work", Person(uid, f"user-{uid}"), self._approvals)
+        self.judge.silences.answered(trigger, for_ns, self._approvals, answer)
+        self.journal.sync()
+        self.enter_later(0.03, self._silence_recorded, trigger)
+
+    def _silence_recorded(self, trigger: str) -> None:
+        if not self.journal.is_on_record:
+            self.end_silence(trigger, "it could not be recorded")
+
+    def end_silence(self, trigger: str, why: str) -> None:
+        """End a silence, or forget who has asked for it."""
+        self.judge.silences.ended(trigger)
+        self.silences.end(trigger, why)
+
     def rearm(self, asked: RearmAsked) -> RearmGranted | RearmPending | RearmRefused:
         self.judge.rearm_asked(asked)
         verdict = self.dispatcher.rearm(asked)
@@ -378,6 +414,7 @@ class Life:
         paces = _planned(adapters, houses)
         event = Reconfigured(paces, frozenset(anew), self._approvals, self.clock(), identities, owed)
         self.dispatcher.reconfigure(event, anew)
+        self.silences.retain(TRIGGERS)
         self.going_over = frozenset()
         self.judge.reloaded(self)
         self.journal.append("reload", {"change": change.describe()}, self.clock())
@@ -410,6 +447,8 @@ class Life:
         self._adopt_latch()
         self.journal.retry_pending()
         self.judge.settled_disk(self)
+        self.silences.look()
+        self.judge.silences.looked()
         asked = self.clock()
         self.dispatcher.handle(Pulse(asked))
         if self.dispatcher.last_pulse_ns < asked.mono_ns:

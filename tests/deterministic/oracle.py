@@ -26,6 +26,7 @@ from kill_switch.venues.messages import Call, OrdersRead
 from tests.harness.recorded import what_is_wrong
 
 from .scheduler import World
+from .silence_judge import SilenceJudge
 
 if TYPE_CHECKING:
     from kill_switch.dispatch.session import AccountSession
@@ -72,6 +73,7 @@ class Judge:
         self.world = world
         self.error: BaseException | None = None
         self.complaints = _Complaints(self)
+        self.silences = SilenceJudge(world, self.wrong)
         self.houses: dict[str, House] = {}
         self.found: list[str] = []
         self.told_to_wait = 0  # how often that was
@@ -512,6 +514,7 @@ class Judge:
 
     def died(self, life: Life, cut: bool) -> None:
         self.world.note("POWER CUT" if cut else "KILLED")
+        self.silences.died()
         self._died_ns = self.world.ns
         self._unwritten = not cut and math.inf in life.journal.latched
         if self.world.ns - self._displaced_ns < LOOKED_WITHIN_NS:  # nobody has looked since all files were removed
@@ -527,6 +530,7 @@ class Judge:
         """Hear that the journal was taken away: all that it had is lost, and the next start is to trip for that."""
         self.distrusted = self.damaged = self._all_must_trip = self._set_aside = self.filed = True
         self._displaced_ns = self.world.ns
+        self.silences.displaced()
         self.promised = dict.fromkeys(self.promised, math.inf)
         self.scoped.update(self.houses)
 
@@ -563,7 +567,9 @@ class Judge:
         tripped = set(life.dispatcher.state.tripped)
         # a damaged journal was set aside, and what is believed of it is all that there is
         recorded = self._now_called(believed(replay.entries) if replay.broken else struck(whole(life.journal.path)))
-        for entry in () if replay.broken else whole(life.journal.path):
+        lines = replay.entries if replay.broken else whole(life.journal.path)
+        self.silences.started(lines, is_whole=not replay.broken)
+        for entry in () if replay.broken else lines:
             if entry["kind"] not in ("start", "reload", "rearm-asked") and (
                 strange := what_is_wrong(entry)
             ):  # those are the story's

@@ -79,6 +79,7 @@ class Story:
         self.last_s = 0.0  # until then something is still to happen
         self.late: tuple[House, dict[str, Any]] | None = None  # whose answers are late, when all else is well, too
         self.life: Life
+        self.silenced_s = 0.0  # how long a silence lasts at most
         self._power = False
         for name in ("state", "run"):
             (directory / name).mkdir(parents=True)
@@ -159,7 +160,40 @@ class Story:
             for _ in range(slow.choice((2, 4))):
                 at_s = slow.uniform(lag_s, self.calm_s + 2 * lag_s)
                 self._at(at_s, self._ask_rearm, self._some(slow), slow.random() < 0.2, True, slow.choice((1000, 1001)))
+        silences = Random(f"silences of {self.world.seed}")  # noqa: S311 - drawn apart: other stories are as they were
+        if silences.random() < 0.2:
+            self._plan_silence(silences)
         self._at(self.calm_s, self._calm)
+
+    def _plan_silence(self, chance: Random) -> None:
+        """Have people silence a trigger, which sees a reason then, while others fire, and the process dies or reloads.
+
+        What it sees goes on or passes; who silenced it may end that, or do it again for another time.
+        """
+        begins_s, for_s = chance.uniform(0.2, self.calm_s / 2), chance.choice((1.0, 3.0, 8.0, 20.0))
+        self.silenced_s = for_s
+        self._at(begins_s, self._silence, for_s, 1000)
+        if self.approvals > 1 and chance.random() < 0.8:
+            self._at(begins_s + chance.uniform(0.1, 1), self._silence, for_s, 1001)
+        for _ in range(chance.choice((1, 1, 2))):
+            sees_s = begins_s + chance.uniform(-0.2, for_s + 0.5)
+            passes_s = sees_s + chance.choice((0.5, 2.0, 100.0))
+            self._at(sees_s, self._see, self._some(chance), passes_s)
+        within_s = begins_s + min(for_s, self.calm_s / 2)
+        if chance.random() < 0.3:
+            self._at(chance.uniform(begins_s, within_s), self._reason, self._some(chance), "flag")
+        if chance.random() < 0.1:
+            self._at(chance.uniform(begins_s, within_s), self._direct, self._some(chance))
+        if chance.random() < 0.2:
+            self._at(chance.uniform(begins_s, within_s), self._silence, chance.choice((1.0, 8.0)), 1000)
+        if chance.random() < 0.2:
+            self._at(chance.uniform(begins_s, within_s), self._end_silence)
+        if chance.random() < 0.4:
+            at_s = chance.uniform(begins_s, within_s)
+            self._at(at_s, self._crash_soon, chance.randrange(1, 60), chance.random() < 0.4)
+        if chance.random() < 0.2:
+            at_s, name = chance.uniform(begins_s, within_s), chance.choice(list(self.houses))
+            self._at(at_s, self._log_in, name, "key", chance)
 
     def _plan_lag(self, house: House, chance: Random) -> None:
         """Have a venue's lists lag for ever, as its sheet says; orders that a strike misses hide in them."""
@@ -525,11 +559,34 @@ class Story:
 
         def report() -> None:
             scope = self._still(named)
-            life.report(Reason(trigger, "it is so", scope, life.clock(), {"value": 1}))
+            held = life.see(Reason(trigger, "it is so", scope, life.clock(), {"value": 1}))
+            if held:  # it is so until it fires
+                self._at(self.world.ns / 1e9 + AGAIN_S, self._reason, named, trigger)
 
         life.enter(report)
         if not life.alive and trigger == "flag":
             self._at(self.world.ns / 1e9 + AGAIN_S, self._reason, named, trigger)
+
+    def _see(self, named: tuple[str, ...], passes_s: float) -> None:
+        """Have a trigger see a reason, and report it at each look until it fires, or the reason passes."""
+        life, now_s = self.life, self.world.ns / 1e9
+        if now_s > passes_s:
+            return
+        fired = False
+
+        def see() -> None:
+            nonlocal fired
+            fired = not life.see(Reason("pnl", "it is so", self._still(named), life.clock(), {"value": 1}))
+
+        life.enter(see)
+        if not fired:
+            self._at(now_s + AGAIN_S, self._see, named, passes_s)
+
+    def _silence(self, for_s: float, uid: int) -> None:
+        self.life.enter(self.life.silence, "pnl", int(for_s * 1e9), uid)
+
+    def _end_silence(self) -> None:
+        self.life.enter(self.life.end_silence, "pnl", "by user-1000")
 
     def _direct(self, named: tuple[str, ...]) -> None:
         """Leave a latch in a file, as a direct kill does."""
@@ -712,6 +769,7 @@ class Story:
         # a list shows what is gone, then none
         within_s += 3 * max(house.awaited_lag_s for house in self.houses.values())
         within_s += max(house.window_s for house in self.houses.values())  # a kill may have used the venue's limit up
+        within_s += 2 * self.silenced_s  # it holds reasons, in a new boot for as long again
         while not judge.found and step_s - self.calm_s < within_s:
             step_s += 0.5
             world.run_until(step_s)

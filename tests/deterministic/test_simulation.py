@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from kill_switch.triggers.silences import Silences
 from kill_switch.venues.ccxt import library
 
 from .scenario import tell
@@ -65,3 +67,14 @@ def test_two_seeds_tell_two_stories() -> None:
 @pytest.mark.parametrize("seed", REGRESSIONS)
 def test_seeds_that_found_a_fault_once_find_none(seed: int) -> None:
     assert not tell(seed).found, REGRESSIONS[seed]
+
+
+def test_a_restart_that_forgets_a_silence_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = Silences.__init__
+
+    def forget(self: Silences, record: Any, announce: Any, clock: Any, boot: str, past: object = ()) -> None:
+        begin(self, record, announce, clock, boot)
+
+    assert not tell(24).found
+    monkeypatch.setattr(Silences, "__init__", forget)
+    assert any("before the end of its silence" in what for what in tell(24).found)

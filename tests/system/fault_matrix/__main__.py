@@ -159,6 +159,15 @@ async def _jobs(keys: Sequence[Key], jobs: int, log: Path | None, cells: str = "
     return told
 
 
+def held(log: Path, keys: Sequence[Key]) -> list[Outcome]:
+    """Return the outcomes of these cells that held when a log's runs last played them."""
+    last: dict[Key, Outcome] = {}
+    for line in log.read_text().splitlines():
+        outcome = Outcome(**json.loads(line))
+        last[outcome.fault, outcome.venue, outcome.moment] = outcome
+    return [last[key] for key in keys if key in last and last[key].ok]
+
+
 def table(outcomes: Sequence[Outcome]) -> str:
     """Return the matrix as text."""
     by_key = {(o.fault, o.moment, o.venue): o for o in outcomes}
@@ -199,6 +208,7 @@ def main() -> int:
     parser.add_argument("--moment", action="append", choices=MOMENTS)
     parser.add_argument("--jobs", type=int, default=2, help="one for each core; default 2")
     parser.add_argument("--log", type=Path, help="append what each cell came to, a JSON line a cell")
+    parser.add_argument("--resume", action="store_true", help="play only the cells that did not hold yet, by the log")
     parser.add_argument("--cells", choices=("all", "again"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.cells:
@@ -209,9 +219,13 @@ def main() -> int:
     faults = [name for name in FAULTS if not given.fault or any(name.startswith(start) for start in given.fault)]
     if not faults:
         parser.error(f"no fault begins so; there are: {', '.join(FAULTS)}")
+    if given.resume and (given.log is None or not given.log.exists()):
+        parser.error("--resume takes the --log of an earlier run")
     keys = cells(faults, given.venue or sorted(VENUES), given.moment or MOMENTS)
+    before = held(given.log, keys) if given.resume else []
+    have = {(o.fault, o.venue, o.moment) for o in before}
     began_s = time.monotonic()
-    outcomes = asyncio.run(_jobs(keys, max(1, given.jobs), given.log))
+    outcomes = before + asyncio.run(_jobs([key for key in keys if key not in have], max(1, given.jobs), given.log))
     late = [(o.fault, o.venue, o.moment) for o in outcomes if o.late]
     if late:  # the other cells, or other programs, may have had the machine: once more, few at a time
         outcomes = [o for o in outcomes if not o.late]

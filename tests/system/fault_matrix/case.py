@@ -40,6 +40,7 @@ SPOKEN_WITHIN_S = 4.0  # beyond the deadline of RESIDUE
 HEALED_WITHIN_S = 25.0  # lanes wait up to 10 s before they come back, strikes up to 5
 SETTLE_S = 0.2
 GIVE_UP_S = 240.0  # by the clock on the wall: a machine that is so slow shows nothing
+GIVE_UP_TIMES = 4.0  # or so many times what the cell may take by its own clock: where lists lag, they are up to 4 min
 BOTS = ("requote", "late_order")  # faults that place orders of their own after a clean read
 
 
@@ -77,8 +78,8 @@ async def play(fault: str, venue: str, moment: str, world: str, gauge: Gauge) ->
     announcements: list[Announce] = []
     seen, late = Seen(), False
     try:
-        async with asyncio.timeout(GIVE_UP_S):
-            text = await _play(FAULTS[fault], venue, moment, world, announcements, gauge, seen)
+        async with asyncio.timeout(GIVE_UP_S) as limit:
+            text = await _play(FAULTS[fault], venue, moment, world, announcements, gauge, seen, limit)
         ok = True
     except Exception as error:
         first = _first(error)
@@ -116,7 +117,9 @@ async def _play(
     announcements: list[Announce],
     gauge: Gauge,
     seen: Seen,
+    limit: asyncio.Timeout,
 ) -> str:
+    began_s = asyncio.get_running_loop().time()
     link = Link(*await asyncio.open_unix_connection(world), gauge)
     venues = {"victim": venue, "other": OTHERS.get(venue, "oxfun")}
     host = HOST if fault.names else "127.0.0.1"
@@ -130,7 +133,9 @@ async def _play(
             async with anyio.create_task_group() as group:
                 with gauge.aside():
                     product.connect(group)
-                text = await _Script(fault, moment, link, product, seen).run()
+                script = _Script(fault, moment, link, product, seen)
+                limit.reschedule(began_s + max(GIVE_UP_S, GIVE_UP_TIMES * script.longest_s))
+                text = await script.run()
                 group.cancel_scope.cancel()
         finally:
             link.close()
@@ -205,17 +210,33 @@ class _Script:
         """
         return self._product.window_s + UNREAD_NS / 1e9 if self._product.pace.list_lag_s else 0.0
 
+    @property
+    def _spoken_s(self) -> float:
+        """Seconds from the reason, or from the fault behind the proof, until RESIDUE is said at the latest."""
+        return self._product.pace.residue_after_s + SPOKEN_WITHIN_S + (self._blind_s if self._moment == "after" else 0)
+
+    @property
+    def _proven_s(self) -> float:
+        """Seconds until a proof in spite of a fault that does not end."""
+        return max(self._fault.proven_within_s, self._room_s) + self._lag_s
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds that the cell takes at most, by its own clock."""
+        ready_s = READY_WITHIN_S + (CLEAR_WITHIN_S + self._lag_s if self._moment == "after" else 0)
+        if self._fault.proven_within_s:
+            return ready_s + self._proven_s
+        return ready_s + self._spoken_s + max(HEALED_WITHIN_S, self._room_s) + self._lag_s
+
     async def _judge(self) -> str:
         product = self._product
         since = self._on if self._moment == "after" else self._fired
-        spoken_s = product.pace.residue_after_s + SPOKEN_WITHIN_S + (self._blind_s if self._moment == "after" else 0)
         if self._fault.proven_within_s:  # said or not, it is to be proven while the fault lasts
-            within_s = max(self._fault.proven_within_s, self._room_s) + self._lag_s
-            cleared = await self._settled(since.own_s + within_s, until_residue=False)
+            cleared = await self._settled(since.own_s + self._proven_s, until_residue=False)
             if not cleared:
                 raise Failed(f"{product.phase('victim')} after {self._passed_s(since):.1f} s of late answers")
         else:
-            cleared = await self._settled(since.own_s + spoken_s, until_residue=True)
+            cleared = await self._settled(since.own_s + self._spoken_s, until_residue=True)
         if self._seen.other_s is None or self._other_own_s > OTHER_WITHIN_S:
             raise Late(f"the healthy account was cleared after {self._seen.other_s} s")
         if cleared:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 
-from .__main__ import Key, run_here, summary
+from .__main__ import Key, held, run_here, summary
 from .case import Outcome
 from .catalog import FAULTS, MOMENTS
 
@@ -42,6 +46,9 @@ CELLS: tuple[Key, ...] = (
     ("frame: compressed, unasked", "oxfun", "before"),
     ("frame: masked", "crosstrade", "before"),
     ("frames: empty fragments", "oxfun", "before"),
+    ("token expires", "kraken", "during"),
+    ("accept_but_keep once", "kraken-futures", "before"),
+    ("garble all", "deribit", "during"),
 )
 
 
@@ -63,6 +70,15 @@ def test_the_last_line_counts_the_cases() -> None:
     assert line.startswith(
         "5 of 6 cells: 1 cleared, 3 honest, then cleared (left 1, unknown 2), FAIL 1, orders left unreported 3, 9 s"
     )
+
+
+def test_a_run_that_is_resumed_counts_the_cells_that_held_when_they_were_last_played(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    played = [("a", True), ("b", False), ("c", True), ("b", True), ("c", False), ("another", True)]
+    lines = [asdict(Outcome(fault, "kuna", "before", fault, ok, 1.0)) for fault, ok in played]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    keys = [(fault, "kuna", "before") for fault in "abcd"]
+    assert [outcome.fault for outcome in held(log, keys)] == ["a", "b"]
 
 
 def test_the_cells_that_are_played_here_are_in_the_matrix() -> None:
