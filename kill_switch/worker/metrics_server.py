@@ -140,6 +140,8 @@ class MetricsServer(Collector):
             self._asked += 1
             self._asked_s = now_s
             self._write({"asks": self._asked})
+        if self._figures is None:
+            return  # it has owed an answer for too long: no client waits for that again
         try:
             await asyncio.wait_for(self._answered.wait(), self._asked_s + ANSWER_S - now_s)
         except TimeoutError:

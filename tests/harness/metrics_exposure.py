@@ -26,9 +26,12 @@ def nothing() -> MetricsSnapshot:
 
 @contextmanager
 def exposed(
-    snapshot: Callable[[], MetricsSnapshot] = nothing, *, silent: bool = False, files: AccessFiles = NO_FILES
+    snapshot: Callable[[], MetricsSnapshot] = nothing,
+    *,
+    silent: bool | threading.Event = False,
+    files: AccessFiles = NO_FILES,
 ) -> Iterator[int]:
-    """Serve a snapshot on a free port, answered at once, or never if `silent`; return the port."""
+    """Serve a snapshot on a free port, answered at once, or not while `silent` is true or set; return the port."""
     port = free_port()
     told: list[str] = []
     up = threading.Event()
@@ -37,7 +40,7 @@ def exposed(
         if "trouble" in line:
             told.append(line["trouble"])
             up.set()
-        elif not silent:
+        elif not (silent.is_set() if isinstance(silent, threading.Event) else silent):
             metrics_server.on_figures(line["asks"], *snapshot())
 
     metrics_server = MetricsServer("127.0.0.1", port, write, files)

@@ -36,6 +36,25 @@ def test_a_daemon_that_does_not_answer_is_reported_as_down(monkeypatch: pytest.M
     assert ("kill_switch_tripped", frozenset()) not in values
 
 
+def test_a_daemon_that_hangs_is_waited_for_once_and_is_up_again_once_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kill_switch.worker.metrics_server.ANSWER_S", 1.0)
+    hangs = threading.Event()
+    with exposed(silent=hangs) as port:
+        hangs.set()
+        assert "kill_switch_responding 0.0" in scrape(port)
+        began_s = time.monotonic()
+        for _ in range(3):
+            assert "kill_switch_responding 0.0" in scrape(port)
+        assert time.monotonic() - began_s < 2.5  # some milliseconds on an idle machine; 3 s if each waited
+        hangs.clear()
+        until_s = time.monotonic() + 10
+        while "kill_switch_responding 0.0" in scrape(port):
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+
+
 def test_scrapes_in_quick_succession_ask_the_daemon_once() -> None:
     asked = []
 
