@@ -7,8 +7,10 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ import trustme
 from kill_switch.testbed.testbed import LocalTestbed, stop_process
 from tests.harness.metrics_exposure import free_port
 from tests.monitoring import files
+from tests.monitoring.conftest import Tool
 
 TOKEN = "5ca1ab1e" * 8
 TRIGGERS = """
@@ -111,7 +114,7 @@ def write_access(directory: Path) -> None:
 
 
 @pytest.mark.timeout(110)  # some 40 s on an idle machine
-def test_alerts_fire_and_resolve_and_no_panel_is_empty(prometheus: str, tmp_path: Path) -> None:
+def test_alerts_fire_and_resolve_and_no_panel_is_empty(prometheus: str, promtool: Tool, tmp_path: Path) -> None:
     write_access(tmp_path)
     port = free_port()
     daemon = f'metrics = "127.0.0.1:{port}"\nmetrics_token_file = "{tmp_path}/metrics-token"\n'
@@ -145,6 +148,14 @@ def test_alerts_fire_and_resolve_and_no_panel_is_empty(prometheus: str, tmp_path
         finally:
             os.kill(stage.daemon.pid, signal.SIGCONT)
         watcher.until(lambda: "KillSwitchHangs" not in watcher.firing(), "the daemon to answer")
+
+        context = ssl.create_default_context(cafile=str(tmp_path / "metrics-ca.crt"))
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{port}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        with urllib.request.urlopen(request, timeout=5, context=context) as answer:  # noqa: S310
+            checked = promtool("check", "metrics", text=answer.read().decode())
+        assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
         stage.ask(cmd="drill")
         beat(stage, "alive")
