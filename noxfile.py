@@ -26,6 +26,7 @@ SYSTEM = (  # real sockets and processes
     "tests/recipes/test_local.py",
 )
 SYSTEMD = ("tests/system/systemd",)
+MONITORING = ("tests/monitoring",)
 CLIENTS = {  # tests of clients that others wrote; the two cannot live in one environment
     "sdks": tuple(f"tests/clients/test_{venue}_clients.py" for venue in "binance deribit kraken".split()),
     "ccxt": ("tests/clients/test_older_ccxt.py",),
@@ -38,6 +39,7 @@ RECIPES = {  # packages that a recipe is for, and the Python that they take; eac
 LONG = {  # the full figures, shortest first
     "many-orders": ("tests.system.load.many_orders",),
     "flood": ("tests.system.load.flood",),
+    "scrapes": ("tests.system.load.scrapes",),
     "simulation": ("tests.deterministic", "--seeds", "10000", "--jobs", "2"),
     "crash": ("tests.system.crash", "all"),
     "year": ("tests.deterministic.year", "--years", "1", "--seed", "1"),
@@ -124,6 +126,17 @@ def systemd(session: nox.Session) -> None:
     """A whole systemd in a container; takes root and systemd-nspawn."""
     env = {"KILL_SWITCH_NEEDS_SYSTEMD": "1"}
     python(session, "-m", "pytest", "-n", "0", "-m", "systemd", *SYSTEMD, *session.posargs, env=env)
+
+
+@nox.session
+def monitoring(session: nox.Session) -> None:
+    """Alert rules, board and metrics, by the tools of Debian's Prometheus; a real Prometheus beside a daemon."""
+    fetch = (sys.executable, "-m", "tests.monitoring.tools")
+    if "NOT RUN" in str(session.run(*fetch, silent=True, external=True, log=False) or ""):
+        session.run(*fetch, external=True)
+        session.skip("the reason is above")
+    env = {"KILL_SWITCH_NEEDS_PROMETHEUS": "1"}
+    python(session, "-m", "pytest", "-n", "0", *MONITORING, *session.posargs, env=env)
 
 
 @nox.session(venv_backend="virtualenv")

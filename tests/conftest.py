@@ -19,17 +19,9 @@ settings.load_profile("shared machine")
 
 HERE = Path(__file__).parent
 REAL_TIME = (
-    *("system/crash", "system/e2e", "system/fault_matrix", "system/security"),
-    *(
-        "unit/cli",
-        "unit/client",
-        "unit/daemon",
-        "unit/direct",
-        "unit/outbound",
-        "unit/sim",
-        "unit/system",
-        "unit/transports",
-    ),
+    *("monitoring", "system/crash", "system/e2e", "system/fault_matrix", "system/security"),
+    *("unit/cli", "unit/client", "unit/daemon", "unit/direct", "unit/outbound", "unit/sim", "unit/system"),
+    *("unit/transports",),
     *("unit/worker", "unit/test_logging_setup.py", "unit/test_printable.py", "unit/test_unexpected.py"),
     *("unit/control/test_paths.py", "unit/triggers/test_flag.py", "unit/triggers/test_flag_flood.py"),
 )

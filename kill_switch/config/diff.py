@@ -19,7 +19,10 @@ from kill_switch.core.identity import Identity, shared_place
 from kill_switch.core.state import AccountState as State
 from kill_switch.errors import Problem
 
-FIXED = ("state_dir", "runtime_dir", "group", "metrics")  # keys of [daemon] that only a restart can change
+FIXED = (  # keys of [daemon] that only a restart can change
+    *("state_dir", "runtime_dir", "group"),
+    *("metrics", "metrics_token_file", "metrics_cert_file", "metrics_key_file", "metrics_plain"),
+)
 TABLES = ("daemon", "intake", "drill", "rearm", "silence", "hooks", "notify", "ping")
 _Claims = dict[str, dict[tuple[str, str], list[tuple[str, Identity]]]]
 

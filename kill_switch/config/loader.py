@@ -15,7 +15,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kill_switch.config import cross_checks, document, duplicates, flag_paths, second_route, secret_tables, toml_file
+from kill_switch.config import (
+    cross_checks,
+    document,
+    duplicates,
+    flag_paths,
+    metrics_access,
+    second_route,
+    secret_tables,
+    toml_file,
+)
 from kill_switch.config.accounts import (
     AccountConfig,
     Tags,
@@ -141,6 +150,7 @@ def load(
         if account.options.ca_file:
             problems += toml_file.exposed(Path(account.options.ca_file), config_path("accounts", name, "ca_file"))
     problems += duplicates.duplicate_logins(accounts)
+    problems += metrics_access.problems(daemon) if daemon else ()
     listening = {"daemon.metrics": daemon.metrics if daemon else None, "intake.udp": intake.udp if intake else None}
     problems += duplicates.duplicate_addresses(listening)
     problems += duplicates.duplicate_commands(hooks.on_trip if hooks else ())

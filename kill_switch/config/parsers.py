@@ -111,17 +111,6 @@ def address(value: object) -> HostPort:
     return HostPort(host, int(match[3]))
 
 
-def loopback(value: object) -> HostPort:
-    """Parse HOST:PORT; refuse an address that other hosts can reach."""
-    parsed = address(value)
-    if not parsed.is_loopback:
-        raise InvalidValue(
-            _described(value, "an address that other hosts can reach"),
-            'expected one on this machine, such as "127.0.0.1:9464"',
-        )
-    return parsed
-
-
 def command(value: object) -> tuple[str, ...]:
     """Parse a command into words; no shell runs it."""
     if not isinstance(value, str):

@@ -60,7 +60,13 @@ class DaemonConfig(ConfigTable):
     start: Literal["armed", "tripped"] = "armed"  # the accounts' state with an empty state_dir
     ready: Literal["all", "degraded"] = "all"  # READY is sent when all accounts are ready, or once triggers run
     group: str | None = Field(default=None, description=_GROUP)  # may use the sockets; default: the daemon's own group
-    metrics: Annotated[HostPort | None, PlainValidator(parsers.loopback)] = None  # address for Prometheus
+    metrics: Annotated[HostPort | None, PlainValidator(parsers.address)] = None  # address for Prometheus and probes
+    metrics_token_file: AbsolutePath | None = None  # file of the bearer token; required beyond loopback
+    metrics_cert_file: AbsolutePath | None = None  # PEM file of the certificate for TLS, and those between
+    metrics_key_file: AbsolutePath | None = None  # PEM file of the certificate's key
+    metrics_plain: bool = Field(
+        default=False, description="expected true or false"
+    )  # plain HTTP, without a token, on a private address (RFC 1918, RFC 4193, link-local)
     log: Literal["text", "json"] = "text"  # form of the lines on standard error
     log_level: Literal["debug", "info", "warning", "error"] = "info"  # lines of lower levels are not written
 

@@ -50,7 +50,8 @@ from kill_switch.journal import history
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.latch_lines import parse_latch
-from kill_switch.journal.records import StopRecord
+from kill_switch.journal.records import Entry, StopRecord
+from kill_switch.outbound.metrics import MeasuredParts
 from kill_switch.outbound.services import LAST_WORDS_S, OutboundHub
 from kill_switch.system.hardening import make_directory
 from kill_switch.tasks import TaskSupervisor
@@ -101,7 +102,7 @@ class Daemon:
             contents.entries,
             on_measured=lambda stage, us: self.outbound.meter.on_measured(stage, us),
         )
-        self.journal.deliver_to(self.reports.take)
+        self.journal.deliver_to(self._on_record)
         adapters = connect.build_adapters(config)
         timings = connect.sweep_timings(adapters, config.measured)
         logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
@@ -145,9 +146,8 @@ class Daemon:
         self.drills.set_schedule(config.drill.cron, config.drill.timezone)
         self.clock_skew = ClockSkewMonitor(self.dispatcher.sessions, self._announce)
         self.certificate_expiry = CertificateExpiryMonitor(self.dispatcher.sessions, clock.now, self._announce)
-        self.outbound = OutboundHub(
-            config, self.dispatcher, self.journal, self.supervisor, self._announce, self._listeners.users
-        )
+        parts = MeasuredParts(self.dispatcher, self.journal, self.supervisor, self.intake, self.reports, self.drills)
+        self.outbound = OutboundHub(config, parts, self._announce, self._listeners.users)
         self.network = Network()
         self._group = anyio.create_task_group()
         self._tasks = TaskSupervisor(self._group)
@@ -187,8 +187,8 @@ class Daemon:
             recorded=recorded,
             salt=salt,
         )
-        parts = self._listeners.files, self._listeners.users, self.reloader
-        self._trouble_announcer = TroubleAnnouncer(self.journal, self.intake, parts, self._announce)
+        files = self._listeners.files, self._listeners.users, self.reloader
+        self._trouble_announcer = TroubleAnnouncer(self.journal, self.intake, files, self._announce)
         self._monitors = (
             self.clock_skew,
             self.certificate_expiry,
@@ -386,6 +386,10 @@ class Daemon:
 
     def _on_lane_changed(self, account: str, route: Route) -> None:
         self.handlers.notify_changed()
+
+    def _on_record(self, entry: Entry) -> None:
+        self.reports.take(entry)
+        self.outbound.meter.on_record(entry)
 
     def _on_fact(self, account: str, fact: ForwardedFact, now: Instant) -> None:
         match fact:

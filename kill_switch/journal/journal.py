@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from kill_switch import clock
 from kill_switch.core.domain import Instant, Reason
@@ -46,6 +47,16 @@ SYNC_HANGS_AFTER_NS = 10_000_000_000  # longer than `HANGS_AFTER_NS`, because a 
 _CLOSE_WITHIN_S = 5.0  # for the last write and fsync when the process stops
 _SYNC_WITHIN_S = 4.0  # the part of it for the last fsync
 _NOT_RECORDED = "tripped accounts have other logins or names now, and the disk did not take that in time"
+
+
+class JournalFigures(NamedTuple):
+    """The amounts of a journal, for metrics."""
+
+    unwritten: int  # records that are not in the file
+    syncing_ns: int  # age of the fsync in progress; 0: none is
+    records: int  # in the file, or counted in one of its records, since the process began
+    written_bytes: int  # since the process began
+    file_bytes: int  # size of the newest file
 
 
 class Journal:
@@ -172,9 +183,11 @@ class Journal:
         """Return the newest record that is in the file."""
         return self._writer.head
 
-    def backlog(self, mono_ns: int) -> tuple[int, int]:
-        """Return the number of records that are not in the file, and the age of the current fsync in nanoseconds."""
-        return self._queue.numbered + self._queue.fresh - self._writer.written, self._writer.syncing.running_ns(mono_ns)
+    def figures(self, mono_ns: int) -> JournalFigures:
+        """Return how much is written, and how much is not."""
+        writer = self._writer
+        unwritten = self._queue.numbered + self._queue.fresh - writer.written
+        return JournalFigures(unwritten, writer.syncing.running_ns(mono_ns), writer.written, *writer.sizes)
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -75,6 +75,7 @@ class JournalWriter:
         self._marked = os.fstat(lock).st_size > 0  # the lock file notes that a record was written here
         self._fd = fd
         self._size = size  # of the file
+        self._found = size  # bytes of the file when this process began
         self._base = 0  # bytes of the files before, since this process began
         self._head = 0  # bytes of the checkpoint in the file
         self._seq, self._prev = snapshot.seq, snapshot.hash or segments.GENESIS
@@ -100,6 +101,11 @@ class JournalWriter:
     def position(self) -> int:
         """Return the bytes of all files of this process, including those found in the first file."""
         return self._base + self._size
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes that this process has written, and the size of the newest file."""
+        return self.position - self._found, self._size
 
     # ── records ───────────────────────────────────────────────────────────────────────────────────────────────────
 

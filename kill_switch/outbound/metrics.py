@@ -8,20 +8,28 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import accumulate
-from math import isnan
 
 import anyio
 
 import kill_switch
-from kill_switch.core.domain import Instant, LaneState
+from kill_switch.core.domain import Instant
 from kill_switch.dispatch.dispatcher import Dispatcher
+from kill_switch.health.drills import DrillRunner
+from kill_switch.health.readiness import why_unable_to_fire
 from kill_switch.journal.journal import Journal
-from kill_switch.outbound.metric_table import BY_NAME, Family, Sample
+from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.journal.records import Entry
+from kill_switch.outbound.account_metrics import account_metrics
+from kill_switch.outbound.metric_table import BY_NAME, Family, family, single
+from kill_switch.outbound.record_metrics import RecordCounter, drill_metrics, journal_metrics, kill_metrics
+from kill_switch.outbound.trigger_metrics import intake_metrics, silence_metrics, trigger_metrics
 from kill_switch.system.process_metrics import ProcessMetricsReader
+from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import TriggerSupervisor
+from kill_switch.worker.client import MetricsSnapshot
 
 TICK_S = 0.1  # seconds between two measurements of the event loop's lag
 LATENCIES_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -41,11 +49,28 @@ class OutboundCounters:
     hook_failures_total: int = 0
     pings_sent_total: int = 0
     ping_failures_total: int = 0
-    process_restarts_total: int = 0
-    intake_beats_total: int = 0
-    intake_ignored_total: int = 0
-    intake_wrong_time_total: int = 0
-    intake_lost_total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFigures:
+    """The figures of a worker process."""
+
+    name: str  # "messages" or "commands"
+    is_used: bool  # it has been asked for
+    is_up: bool
+    restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredParts:
+    """The parts of the daemon that are measured."""
+
+    dispatcher: Dispatcher
+    journal: Journal
+    supervisor: TriggerSupervisor
+    intake: Intake
+    reports: ReportBuilder
+    drills: DrillRunner
 
 
 class Histogram:
@@ -71,28 +96,29 @@ class MetricsCollector:
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
-        journal: Journal,
-        supervisor: TriggerSupervisor,
+        parts: MeasuredParts,
         counters: Callable[[], OutboundCounters],
-        why_not_ready: Callable[[], str],
+        workers: Callable[[], Iterable[WorkerFigures]],
         clock: Callable[[], Instant],
     ) -> None:
-        """`counters` returns other parts' counters; `why_not_ready` returns why the daemon could not fire, or ""."""
-        self._dispatcher = dispatcher
-        self._journal = journal
-        self._supervisor = supervisor
+        """`counters` and `workers` return the figures of the services beside the kill path."""
+        self._parts = parts
         self._counters = counters
-        self._why_not_ready = why_not_ready
+        self._workers = workers
         self._clock = clock
         self._started_s = clock().wall_ns / 1e9
         self._process_metrics = ProcessMetricsReader(self._started_s)
         self._lag = Histogram(LAGS_S)
         self._stages = {stage: Histogram(LATENCIES_S) for stage in STAGES}
+        self._records = RecordCounter()
 
     def on_measured(self, stage: str, us: int) -> None:
         """Record how many microseconds one account's kill took until a stage of `STAGES`."""
         self._stages[stage].observe(us / 1e6)
+
+    def on_record(self, entry: Entry) -> None:
+        """Count a record that the daemon appends."""
+        self._records.take(entry)
 
     async def run(self) -> None:
         """Measure the event loop's lag for ever."""
@@ -101,89 +127,54 @@ class MetricsCollector:
             await anyio.sleep(TICK_S)
             self._lag.observe(max(0, self._clock().mono_ns - due_ns) / 1e9)
 
-    def collect(self) -> list[Family]:
-        """Return all metrics as they are now."""
-        return [*self._process(), *self._daemon(), *self._accounts(), *self._triggers(), *self._record()]
+    def snapshot(self) -> MetricsSnapshot:
+        """Return all metrics as they are now, and why no kill could be carried."""
+        parts, now = self._parts, self._clock()
+        unable = why_unable_to_fire(parts.dispatcher, now)
+        figures = [
+            *self._process(),
+            *self._daemon(unable, now),
+            *self._people(),
+            *self._services(),
+            *kill_metrics(parts.reports, parts.dispatcher.sessions, parts.supervisor.triggers),
+            *drill_metrics(parts.drills.last),
+            *account_metrics(parts.dispatcher, now),
+            *trigger_metrics(parts.supervisor),
+            *silence_metrics(parts.supervisor, now),
+            *intake_metrics(parts.intake),
+            *journal_metrics(parts.journal, now),
+        ]
+        return MetricsSnapshot(figures, unable)
 
-    def _process(self) -> Iterable[Family]:
+    def _process(self) -> Iterator[Family]:
         for figure in self._process_metrics.read():
             yield BY_NAME[f"process_{figure.name}"].family([([], figure.value)])
 
-    def _daemon(self) -> Iterable[Family]:
-        state = self._dispatcher.state
-        yield _family("build_info", [([kill_switch.__version__, _PYTHON], 1)])
-        yield _single("start_time_seconds", self._started_s)
-        yield _single("phase", state.phase)
-        yield _single("tripped", int(bool(state.tripped)))
-        yield _single("able_to_fire", int(not self._why_not_ready()))
-        yield _single("kills_total", state.kill_count)
+    def _daemon(self, unable: str, now: Instant) -> Iterator[Family]:
+        state, supervisor = self._parts.dispatcher.state, self._parts.supervisor
+        yield family("build_info", [([kill_switch.__version__, _PYTHON], 1)])
+        yield single("start_timestamp_seconds", self._started_s)
+        yield single("phase", state.phase)
+        yield single("tripped", int(bool(state.tripped)))
+        yield single("able_to_fire", int(not unable))
+        yield single("every_trigger_sees", int(not supervisor.blind()))
+        yield single("budget_seconds", self._parts.reports.budget_us / 1e6)
+        yield single("kills_total", state.kill_count)
         for stage, histogram in self._stages.items():
-            yield _single(f"kill_{stage}_seconds", histogram.sample())
-        yield _single("event_loop_lag_seconds", self._lag.sample())
-        yield _single("stalled_seconds_total", self._supervisor.stall_clock.stalled_ns(self._clock().mono_ns) / 1e9)
+            yield single(f"kill_{stage}_seconds", histogram.sample())
+        yield single("event_loop_lag_seconds", self._lag.sample())
+        yield single("stalled_seconds_total", supervisor.stall_clock.stalled_ns(now.mono_ns) / 1e9)
+
+    def _people(self) -> Iterator[Family]:
+        rearm = len(self._parts.dispatcher.state.approvals)
+        silence = sum(len(each.people) for each in self._parts.supervisor.silences.all_pending().values())
+        yield family("approvals_pending", [(["rearm"], rearm), (["silence"], silence)])
+        yield from self._records.metrics()
+
+    def _services(self) -> Iterator[Family]:
         counters = self._counters()
         for counter in fields(counters):
-            yield _single(counter.name, getattr(counters, counter.name))
-
-    def _accounts(self) -> Iterable[Family]:
-        states = self._dispatcher.state.accounts
-        statuses = {name: session.status for name, session in self._dispatcher.sessions.items()}
-        yield _family("account_info", [([name, status.venue_name], 1) for name, status in statuses.items()])
-        yield _family("account_phase", [([name], account.phase) for name, account in states.items()])
-        yield _family("account_ready", [([name], int(status.is_ready)) for name, status in statuses.items()])
-        now = self._clock()
-        orders = [([name], n) for name, status in statuses.items() if (n := status.fresh_orders(now)) is not None]
-        yield _family("open_orders", orders)
-        lanes = [
-            ([name, route], int(state is LaneState.UP))
-            for name, status in statuses.items()
-            for route, state in status.lanes.items()
-        ]
-        yield _family("lane_up", lanes)
-        connections = {name: status.ws_connections for name, status in statuses.items()}
-        yield _family("ws_connections", [([name], counts.up) for name, counts in connections.items()])
-        yield _family("ws_connections_wanted", [([name], counts.wanted) for name, counts in connections.items()])
-        ends = [
-            ([name, route], expiry.at_s)
-            for name, status in statuses.items()
-            for route, _, expiry in status.certificates()
-        ]
-        yield _family("certificate_expiry_timestamp_seconds", ends)
-        rtts = [([name, route], us / 1e6) for name, s in statuses.items() for route, us in s.round_trips_us.items()]
-        yield _family("lane_round_trip_seconds", rtts)
-        offsets = [([name], ns / 1e9) for name, s in statuses.items() if (ns := s.clock_offset_ns) is not None]
-        yield _family("clock_offset_seconds", offsets)
-        unexplained = [([name], status.unexplained_messages) for name, status in statuses.items()]
-        yield _family("unexplained_messages_total", unexplained)
-
-    def _triggers(self) -> Iterable[Family]:
-        states = self._supervisor.states()
-        triggers = self._supervisor.triggers
-        yield _family("trigger_state", [([name, each.kind], states[name][0]) for name, each in triggers.items()])
-        values: list[Sample] = []
-        limits: list[Sample] = []
-        for name, trigger in triggers.items():
-            for figure, (value, limit) in trigger.measurements().items():
-                values.append(([name, figure], value))
-                if not isnan(limit):
-                    limits.append(([name, figure], limit))
-        yield _family("trigger_value", values)
-        yield _family("trigger_limit", limits)
-
-    def _record(self) -> Iterable[Family]:
-        unwritten, syncing_ns = self._journal.backlog(self._clock().mono_ns)
-        yield _single("journal_unwritten_records", unwritten)
-        yield _single("journal_sync_seconds", syncing_ns / 1e9)
-        yield _single("journal_head_record", self._journal.head.seq)
-        yield _single("journal_head_hash", self._journal.head.number)
-        yield _single("journal_trouble", int(bool(self._journal.trouble)))
-
-
-def _family(name: str, samples: Sequence[Sample]) -> Family:
-    """Return a metric of the table, named without prefix, with its samples; raise `KeyError` if it is not there."""
-    return BY_NAME[f"kill_switch_{name}"].family(samples)
-
-
-def _single(name: str, value: object) -> Family:
-    """Return a metric of the table that has one value."""
-    return _family(name, [([], value)])
+            yield single(counter.name, getattr(counters, counter.name))
+        workers = list(self._workers())
+        yield family("worker_up", [([worker.name], int(worker.is_up)) for worker in workers if worker.is_used])
+        yield family("worker_restarts_total", [([worker.name], worker.restarts) for worker in workers])

@@ -13,20 +13,19 @@ import anyio.lowlevel
 
 from kill_switch import clock
 from kill_switch.config.loader import Config
+from kill_switch.config.schema import DaemonConfig
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
 from kill_switch.core.state import Kill
-from kill_switch.dispatch.dispatcher import Dispatcher
-from kill_switch.health.readiness import why_not_ready_to_fire
-from kill_switch.journal.journal import Journal
+from kill_switch.health.readiness import why_unable_to_fire
 from kill_switch.outbound.healthcheck_ping import HealthcheckPing
 from kill_switch.outbound.hooks import HookRunner
-from kill_switch.outbound.metrics import MetricsCollector, OutboundCounters
+from kill_switch.outbound.metrics import MeasuredParts, MetricsCollector, OutboundCounters, WorkerFigures
 from kill_switch.outbound.notifier import Notifier
 from kill_switch.system import orphans
 from kill_switch.system.users import UserDirectory
 from kill_switch.tasks import TaskSupervisor
-from kill_switch.triggers.supervisor import TriggerSupervisor
+from kill_switch.worker.access_files import AccessFiles
 from kill_switch.worker.client import Exposure, WorkerPool
 
 WORDS_WITHIN_S = 0.02  # seconds that hooks wait for the text of a reason that was reported without it
@@ -40,26 +39,28 @@ class OutboundHub:
     def __init__(
         self,
         config: Config,
-        dispatcher: Dispatcher,
-        journal: Journal,
-        supervisor: TriggerSupervisor,
+        parts: MeasuredParts,
         announce: Callable[[Announce], None],
         users: UserDirectory | None = None,
     ) -> None:
-        """`users` has the names of people who have acted."""
+        """Create it.
+
+        `parts` are the parts of the daemon that the metrics show; hooks and messages use some of them too. `users` has
+        the names of people who have acted.
+        """
         self._users = users or UserDirectory()
         self._config = config
-        self._dispatcher = dispatcher
-        self._journal = journal
-        self._supervisor = supervisor
+        self._dispatcher = dispatcher = parts.dispatcher
+        self._journal = parts.journal
         self._exposing = ""  # the fault of the metrics server, or ""
         self._tripped: list[tuple[Kill, str]] = []  # kills whose hooks have not begun, each with its reason
-        self.meter = MetricsCollector(dispatcher, journal, supervisor, self._counters, self._why_not_ready, clock.now)
-        exposed = config.daemon.metrics and Exposure(config.daemon.metrics, self.meter.collect, self._on_trouble)
+        self.meter = MetricsCollector(parts, self._counters, self._worker_figures, clock.now)
+        at, files = config.daemon.metrics, _access_files(config.daemon)
+        exposed = at and Exposure(at, self.meter.snapshot, self._on_trouble, files)
         self._workers = workers = WorkerPool(lambda text: announce(Announce(Severity.WARN, text)), exposed)
         self._notifier = Notifier(workers, clock.now, head=self._head, source=config.source, name_of=self._name_of)
         self._hooks = HookRunner(workers, self._record, announce, lambda: dispatcher.state.tripped)
-        self._ping = HealthcheckPing(workers, self._why_not_ready, clock.now, self._head)
+        self._ping = HealthcheckPing(workers, self._why_unable, clock.now, self._head)
         self._configure()
 
     def start(self, tasks: TaskSupervisor) -> None:
@@ -149,12 +150,15 @@ class OutboundHub:
     def _on_trouble(self, trouble: str) -> None:
         self._exposing = trouble
 
-    def _why_not_ready(self) -> str:
-        ready = self._config.daemon.ready
-        return why_not_ready_to_fire(self._dispatcher, self._journal, self._supervisor, ready, clock.now())
+    def _why_unable(self) -> str:
+        return why_unable_to_fire(self._dispatcher, clock.now())
+
+    def _worker_figures(self) -> Iterator[WorkerFigures]:
+        named = {"messages": self._workers.messages, "commands": self._workers.commands}
+        for name, worker in named.items():
+            yield WorkerFigures(name, worker.is_used, worker.is_up, worker.restarts)
 
     def _counters(self) -> OutboundCounters:
-        intake = self._supervisor.intake_counts()
         return OutboundCounters(
             notifications_sent_total=self._notifier.sent,
             notification_failures_total=self._notifier.failures,
@@ -163,13 +167,17 @@ class OutboundHub:
             hook_failures_total=self._hooks.failures,
             pings_sent_total=self._ping.sent,
             ping_failures_total=self._ping.failures,
-            process_restarts_total=sum(worker.restarts for worker in self._workers.clients()),
-            intake_beats_total=intake.beats,
-            intake_ignored_total=intake.ignored,
-            intake_wrong_time_total=intake.wrong_time,
-            intake_lost_total=intake.lost,
         )
 
     def _record(self, kind: str, data: Mapping[str, object]) -> None:
         self._journal.append(kind, data, clock.now())
         self._journal.flush()
+
+
+def _access_files(daemon: DaemonConfig) -> AccessFiles:
+    """Return the files that say who may read the metrics."""
+    token, certificate, key = (
+        "" if path is None else str(path)
+        for path in (daemon.metrics_token_file, daemon.metrics_cert_file, daemon.metrics_key_file)
+    )
+    return AccessFiles(token, certificate, key)

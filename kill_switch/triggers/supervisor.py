@@ -32,7 +32,7 @@ from kill_switch.triggers.factory import TriggerFactory
 from kill_switch.triggers.flag.amender import ReasonAmender
 from kill_switch.triggers.flag.trigger import FlagTrigger
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
-from kill_switch.triggers.intake.intake import Intake, IntakeCounters
+from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.intake.stamp_judge import StampJudge
 from kill_switch.triggers.link import LinkTrigger
 from kill_switch.triggers.order_rate import OrderRateTrigger
@@ -192,10 +192,6 @@ class TriggerSupervisor:
         """Return the accounts whose equity a pnl trigger watches."""
         pnls = self._pnls.values()
         return tuple(dict.fromkeys(name for pnl in pnls if pnl.terms.from_accounts for name in pnl.accounts))
-
-    def intake_counts(self) -> IntakeCounters:
-        """Return the counters of the intake."""
-        return self._intake.counts()
 
     # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

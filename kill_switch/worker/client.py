@@ -26,6 +26,7 @@ import orjson
 from kill_switch.system.host_port import HostPort
 from kill_switch.system.offload import OffloadThread
 from kill_switch.worker import child_process
+from kill_switch.worker.access_files import NO_FILES, AccessFiles
 from kill_switch.worker.output import OutputLog
 
 log = logging.getLogger(__name__)
@@ -75,12 +76,20 @@ class _PendingJob:
     begun: bool = False
 
 
+class MetricsSnapshot(NamedTuple):
+    """The daemon's answer to a request for figures."""
+
+    figures: Sequence[Mapping[str, Any]]
+    unable: str = ""  # why no kill could be carried now; "": it could
+
+
 class Exposure(NamedTuple):
-    """The figures that a process exposes to Prometheus, and the address."""
+    """The figures that a process exposes to Prometheus, the address, and the files that say who may read them."""
 
     at: HostPort
-    figures: Callable[[], Sequence[Mapping[str, Any]]]  # of this moment
+    snapshot: Callable[[], MetricsSnapshot]  # of this moment
     on_trouble: Callable[[str], object]  # called with the trouble of the server; "" once it works
+    files: AccessFiles = NO_FILES
 
 
 class WorkerClient:
@@ -129,6 +138,16 @@ class WorkerClient:
     def pid(self) -> int | None:
         """Return the number of the current process; None if there is none."""
         return self._process.pid if self._process is not None else None
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether there are, or have been, errands for it."""
+        return self._wanted.is_set()
+
+    @property
+    def is_up(self) -> bool:
+        """Return whether the current process has answered, and is not given up."""
+        return self._up.is_set() and self._begun
 
     def start_when_needed(self) -> None:
         """Announce that there will be errands, so that the process is started."""
@@ -221,7 +240,8 @@ class WorkerClient:
                 reading, _ = await loop.connect_read_pipe(partial(asyncio.StreamReaderProtocol, stream), pipe_end)
                 readings.append(reading)
             if self._exposure is not None:
-                self._write({"do": "expose", "host": self._exposure.at.host, "port": self._exposure.at.port})
+                at, files = self._exposure.at, self._exposure.files
+                self._write({"do": "expose", "host": at.host, "port": at.port, "files": [*files]})
             self._up.set()
             async with anyio.create_task_group() as group:
                 group.start_soon(self._output.follow, errors)
@@ -311,7 +331,7 @@ class WorkerClient:
                     self._waiting[number].begun = True
             case {"asks": int(number)} if self._exposure is not None:
                 try:
-                    self._write({"do": "figures", "id": number, "figures": self._exposure.figures()})
+                    self._write({"do": "figures", "id": number, **self._exposure.snapshot()._asdict()})
                 except Exception:
                     log.exception("the metrics could not be collected")
             case {"trouble": str(trouble)} if self._exposure is not None:

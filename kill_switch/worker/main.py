@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 import orjson
 
 from kill_switch.worker import output, subordinate
+from kill_switch.worker.access_files import AccessFiles
 from kill_switch.worker.subordinate import LAST_S
 
 if TYPE_CHECKING:
@@ -121,11 +122,12 @@ class JobServer:
                 # imported here, because most configurations have no metrics
                 from kill_switch.worker.metrics_server import MetricsServer
 
-                self._metrics_server = MetricsServer(errand["host"], errand["port"], self.write)
+                files = AccessFiles(*errand["files"])
+                self._metrics_server = MetricsServer(errand["host"], errand["port"], self.write, files)
                 threading.Thread(target=self._metrics_server.run, daemon=True).start()
             case "figures":
                 if self._metrics_server is not None:  # the daemon sends figures after "expose" only
-                    self._metrics_server.on_figures(errand["id"], errand["figures"])
+                    self._metrics_server.on_figures(errand["id"], errand["figures"], errand["unable"])
             case _ if time.monotonic() > errand["begin_by_s"]:
                 self.write({"id": errand["id"], "ok": False, "why": "not begun: the errand arrived too late"})
             case _ if len(self._under_way) >= AT_ONCE:

@@ -12,7 +12,10 @@ import noxfile
 
 ROOT = Path(__file__).parents[2]
 CI_MINUTES = 40
-FOLDERS = (*noxfile.UNIT, *noxfile.VENUES, *noxfile.DETERMINISTIC, *noxfile.SYSTEM, *noxfile.SYSTEMD)
+FOLDERS = (
+    *(*noxfile.UNIT, *noxfile.VENUES, *noxfile.DETERMINISTIC),
+    *(*noxfile.SYSTEM, *noxfile.SYSTEMD, *noxfile.MONITORING),
+)
 OTHERS = (  # in environments of their own
     *(path for paths in noxfile.CLIENTS.values() for path in paths),
     *(test for _, _, test in noxfile.RECIPES.values()),
@@ -48,7 +51,7 @@ def test_ci_runs_each_part_within_the_time_that_the_table_has() -> None:
     assert sum(minutes for _, minutes in parts) < CI_MINUTES
 
 
-@pytest.mark.parametrize("session", ["lint", "types", "docs", "deterministic", "system", "systemd"])
+@pytest.mark.parametrize("session", ["lint", "types", "docs", "deterministic", "monitoring", "system", "systemd"])
 def test_ci_runs_the_session(session: str) -> None:
     assert re.search(rf"nox -s (\w+ )*{session}\b", (ROOT / ".ci/run").read_text("utf-8"))
 

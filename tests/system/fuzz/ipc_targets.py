@@ -28,7 +28,7 @@ from kill_switch.triggers.pnl.terms import PnlTerms
 from kill_switch.triggers.pnl.trigger import PnlTrigger
 from kill_switch.triggers.stall_clock import StallClock
 from kill_switch.venues.messages import Call, Replied
-from kill_switch.worker.client import Exposure, JobResult, WorkerClient, _PendingJob
+from kill_switch.worker.client import Exposure, JobResult, MetricsSnapshot, WorkerClient, _PendingJob
 from tests.harness.control_harness import ANN, ENVIRON, ControlHarness
 from tests.harness.venue_playbook import START
 from tests.harness.virtual_time import VirtualTimeLoop
@@ -264,7 +264,9 @@ class AideTarget(Target):
 
     def take(self, data: bytes) -> None:
         troubles: list[str] = []
-        aide = WorkerClient(exposure=Exposure(HostPort("127.0.0.1", 9464), tuple, troubles.append))
+        aide = WorkerClient(
+            exposure=Exposure(HostPort("127.0.0.1", 9464), lambda: MetricsSnapshot(()), troubles.append)
+        )
         future: asyncio.Future[JobResult] = self._loop.create_future()
         aide._waiting[1] = _PendingJob("", future)
         aide._hear(data)

@@ -74,21 +74,21 @@ def measure(
     `script` floods the socket `where` in the runtime directory.
     """
     assert stage.daemon is not None
-    quiet_ms = statistics.median(_kill(stage) for _ in range(kills))
+    quiet_ms = statistics.median(kill(stage) for _ in range(kills))
     before_kib = _resident_kib(stage.daemon.pid)
     command = [sys.executable, "-c", script, str(stage.runtime_dir / where), str(seconds)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as flooder:
         time.sleep(0.2)
-        flooded = [_kill(stage) for _ in range(kills)]
+        flooded = [kill(stage) for _ in range(kills)]
         while flooder.poll() is None:
-            flooded.append(_kill(stage))
+            flooded.append(kill(stage))
         out, _ = flooder.communicate(timeout=10)
     sent = int(out.split()[0])
     grown_kib = _resident_kib(stage.daemon.pid) - before_kib
     return Figures(sent, sent / seconds, quiet_ms, statistics.median(flooded), grown_kib)
 
 
-def _kill(stage: LocalTestbed) -> float:
+def kill(stage: LocalTestbed) -> float:
     """Touch the flag; return the milliseconds until the last venue had its whole command, and re-arm."""
     for venue in stage.venues:
         stage.rest(venue, 1)
@@ -117,7 +117,7 @@ def main() -> int:
         stage.write_config()
         stage.start_daemon()
         for _ in range(3):
-            _kill(stage)
+            kill(stage)
         figures = measure(stage, seconds=20.0, kills=15)
     sys.stdout.write(
         f"{figures.sent} datagrams, {figures.per_s:.0f}/s; touch → last received: {figures.quiet_ms:.2f} ms in quiet, "

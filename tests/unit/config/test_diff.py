@@ -16,6 +16,7 @@ from kill_switch.core import identity
 from kill_switch.core.domain import Phase
 from kill_switch.core.identity import Identity
 from kill_switch.errors import ConfigError
+from kill_switch.system.host_port import HostPort
 
 ENVIRON = {"SECRET": "secret-of-the-account", "OTHER": "another-secret"}
 ENVIRON |= {f"KEY_{name}": f"key-of-the-account-{name}" for name in "abcd"}
@@ -166,6 +167,15 @@ def test_a_key_that_other_processes_rely_on_takes_a_restart(tmp_path: Path) -> N
         "daemon.state_dir: changed; only a restart can change it",
         "daemon.runtime_dir: changed; only a restart can change it",
     ]
+
+
+def test_each_key_about_the_metrics_takes_a_restart(tmp_path: Path) -> None:
+    old = config(tmp_path, A)
+    values = {"metrics": HostPort("10.0.0.5", 1), "metrics_plain": True}
+    values |= {f"metrics_{name}_file": Path("/x") for name in ("token", "cert", "key")}
+    moved = old.daemon.model_copy(update=values)
+    problems = reload_blockers(old, dataclasses.replace(old, daemon=moved), ARMED)
+    assert {problem.path for problem in problems} == {f"daemon.{key}" for key in values}
 
 
 # ── whose account it is ───────────────────────────────────────────────────────────────────────────────────────────

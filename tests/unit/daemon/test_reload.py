@@ -254,7 +254,6 @@ async def test_signed_beats_that_were_taken_are_on_record_and_a_restart_takes_no
         for datagram in captured:
             send(port, datagram)
         await play.until(lambda: daemon.intake.wrong_time == 3)
-        assert daemon.outbound._counters().intake_wrong_time_total == 3
         await anyio.sleep(0.6)
         send(port, sign(b'{"beat":"beat","from":"bot"}', KEY, now().wall_ms))
         await play.until(lambda: daemon.intake.beats == 1)

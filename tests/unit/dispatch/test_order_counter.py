@@ -91,7 +91,7 @@ def test_nothing_is_counted_before_the_journal_numbers_the_records(tmp_path: Pat
     floor.venues["a"].show("1", asked_ns=floor.time.now().mono_ns)
     floor.fire()
     floor.answer("a")
-    assert not journal.is_on_record and journal.backlog(0)[0] == 3
+    assert not journal.is_on_record and journal.figures(0).unwritten == 3
     assert floor.dispatcher.counts._counts == {}
     floor.time.advance(50)
     strikes = [entry["data"]["sent"] for entry in told if entry["kind"] == "strike"]

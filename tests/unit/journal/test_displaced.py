@@ -356,7 +356,7 @@ def test_whatever_call_hangs_in_the_state_directory_no_reason_and_no_look_waits_
             threaded.retry_pending()
             assert threaded.foreign_latch() is None
             assert isinstance(threaded.trouble + threaded.sync_trouble, str)
-            assert threaded.backlog(Instant(0, 0).mono_ns)[0] >= 0
+            assert threaded.figures(Instant(0, 0).mono_ns).unwritten >= 0
             threaded.displaced()
         hanging.let_go.set()
     threaded.sync()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import cast
+from dataclasses import dataclass, field
 
 import anyio
 import pytest
@@ -13,12 +12,10 @@ from pydantic import SecretStr
 
 from kill_switch import __version__
 from kill_switch.config.schema import PingConfig as Table
-from kill_switch.core.domain import Instant
-from kill_switch.dispatch.dispatcher import Dispatcher
-from kill_switch.health.readiness import why_not_ready_to_fire
-from kill_switch.journal.journal import Journal
+from kill_switch.core.domain import LaneState
+from kill_switch.health.readiness import why_unable_to_fire
 from kill_switch.outbound.healthcheck_ping import HealthcheckPing
-from kill_switch.triggers.supervisor import TriggerSupervisor
+from tests.harness.dispatch_doubles import Floor, Lane
 from tests.harness.worker_double import NO, OK, Beside, now, seconds
 
 URL = "https://hc.example/ping/0b7c"
@@ -93,63 +90,51 @@ async def test_without_an_address_no_ping_is_sent() -> None:
 # ── what "could fire" means ───────────────────────────────────────────────────────────────────────────────────────
 
 
-@dataclass
-class Floor:
-    """As much of the daemon as decides it; a session is nothing but ready or not."""
+def why(change: Callable[[Floor], object] = lambda floor: None) -> str:
+    """Return why a daemon of two accounts, after a change, could not fire."""
+    floor = Floor(("mm1", "rx1"))
+    floor.dispatcher.last_pulse_ns = floor.time.now().mono_ns
+    change(floor)
+    return why_unable_to_fire(floor.dispatcher, floor.time.now())
 
-    ready: dict[str, bool] = field(default_factory=lambda: {"mm1": True, "rx1": True})
-    pulse_age_s: float = 0.1
-    blind: int = 0
-    trouble: str = ""
-    displaced: bool = False
 
-    def why(self, mode: str = "all") -> str:
-        floor = self
+def lose(*accounts: str) -> Callable[[Floor], None]:
+    """Return a change that takes all lanes of these accounts down."""
 
-        class Session:
-            def __init__(self, ready: bool) -> None:
-                self.is_ready = ready
-                self.status = self
+    def change(floor: Floor) -> None:
+        for name in accounts:
+            floor.lanes[name].state = LaneState.DOWN
+            floor.lanes[name].trouble = "Connection refused"
 
-            def troubles(self) -> dict[str, str]:
-                return {} if self.is_ready else {"ws": "Connection refused"}
+    return change
 
-        class Parts:
-            last_pulse_ns = 1_000_000_000_000 - int(floor.pulse_age_s * 1e9)
-            trouble = floor.trouble
 
-            def __init__(self) -> None:
-                self.sessions = {name: Session(ready) for name, ready in floor.ready.items()}
+def lose_web_socket(floor: Floor) -> None:
+    ws = floor.session("mm1").status._ws = Lane("mm1", [])
+    ws.state = LaneState.DOWN
 
-            def displaced(self) -> bool:
-                return floor.displaced
 
-            def blind(self) -> int:
-                return floor.blind
+def lose_a_tripped_account(floor: Floor) -> None:
+    floor.fire("rx1")
+    lose("rx1")(floor)
 
-        parts = Parts()
-        at = Instant(1_000_000_000_000, 0)
-        return why_not_ready_to_fire(
-            cast(Dispatcher, parts), cast(Journal, parts), cast(TriggerSupervisor, parts), mode, at
-        )
+
+LOST = "(ws: Connection refused; http: Connection refused)"
 
 
 @pytest.mark.parametrize(
-    ("change", "mode", "why"),
+    ("change", "said"),
     [
-        ({}, "all", ""),
-        ({"pulse_age_s": 6.0}, "all", "the engine does not answer"),
-        ({"trouble": "journal: No space left on device"}, "all", "the journal is not written"),
-        ({"displaced": True}, "all", "the journal is not written"),
-        ({"blind": 2}, "all", "2 trigger(s) are blind"),
-        ({"ready": {"mm1": True, "rx1": False}}, "all", "not ready: rx1 (ws: Connection refused)"),
-        ({"ready": {"mm1": True, "rx1": False}}, "degraded", ""),
-        (
-            {"ready": {"mm1": False, "rx1": False}},
-            "degraded",
-            "not ready: mm1 (ws: Connection refused), rx1 (ws: Connection refused)",
-        ),
+        (lambda floor: None, ""),
+        (lose_web_socket, ""),
+        (lose_a_tripped_account, ""),
+        (lose("rx1"), f"no kill would reach rx1 {LOST}"),
+        (lose("rx1", "mm1"), f"no kill would reach mm1 {LOST}, rx1 {LOST}"),
+        (lambda floor: floor.time.advance(4_900), ""),
+        (lambda floor: floor.time.advance(5_100), "the engine does not answer"),
     ],
 )
-def test_only_a_daemon_that_can_fire_pings(change: dict[str, object], mode: str, why: str) -> None:
-    assert replace(Floor(), **change).why(mode) == why  # type: ignore[arg-type]
+def test_a_daemon_could_fire_if_some_route_of_every_armed_account_would_carry_a_kill(
+    change: Callable[[Floor], object], said: str
+) -> None:
+    assert why(change) == said

@@ -2,54 +2,64 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
+import re
 import socket
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import nan
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import anyio
-import anyio.to_thread
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from kill_switch.core.commands import Announce
 from kill_switch.core.domain import LaneState
-from kill_switch.journal.journal import Journal
+from kill_switch.health.drills import DrillRunner
+from kill_switch.journal.journal import Journal, JournalFigures
+from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.segments import ChainHead
+from kill_switch.outbound import trigger_metrics
 from kill_switch.outbound.metric_table import BY_NAME, METRICS
-from kill_switch.outbound.metrics import Histogram, MetricsCollector, OutboundCounters
-from kill_switch.system.host_port import HostPort
+from kill_switch.outbound.metrics import (
+    Histogram,
+    MeasuredParts,
+    MetricsCollector,
+    OutboundCounters,
+    WorkerFigures,
+)
 from kill_switch.system.process_metrics import ProcessMetricsReader
 from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.transports.lane import ConnectionCounts
 from kill_switch.triggers.base import TriggerState
+from kill_switch.triggers.intake import intake as intake_module
+from kill_switch.triggers.intake.intake import Intake
+from kill_switch.triggers.silences import PendingSilence, Silence
 from kill_switch.triggers.supervisor import TriggerSupervisor
-from kill_switch.worker.client import Exposure, WorkerClient
-from kill_switch.worker.metrics_server import MetricsServer
+from kill_switch.venues.kit.budget import Budget
+from kill_switch.venues.kit.pools import Cost, Demand, Pool
+from kill_switch.venues.request import Request
 from tests.harness.dispatch_doubles import Floor
+from tests.harness.metrics_exposure import Values, exposed, read, scrape
 from tests.harness.virtual_time import running
 from tests.harness.worker_double import now
 
-LABELS = {"account", "venue", "phase", "route", "trigger", "kind", "state", "figure", "version", "python"}
-Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
+LABELS = {
+    *("account", "venue", "phase", "route", "trigger", "kind", "state", "figure", "version", "python"),
+    *("result", "reason", "request", "worker", "pool", "currency"),
+}
 
 
 @dataclass
 class Trigger:
     kind: str = "pnl"
     watched: Mapping[str, tuple[float, float]] = field(
-        default_factory=lambda: {"loss": (1200.0, 5000.0), "equity": (98_800.5, nan)}
+        default_factory=lambda: {"loss": (1200.0, 5000.0), "equity": (98_800.5, nan), "age_s": (1.5, 30.0)}
     )
 
     def measurements(self) -> Mapping[str, tuple[float, float]]:
@@ -60,15 +70,26 @@ class Watched:
     """The part of `TriggerSupervisor` that is measured."""
 
     def __init__(self) -> None:
-        self.stall_clock = self
-        self.triggers = {"daily": Trigger(), "panic": Trigger("flag", {})}
+        self.stall_clock = self.silences = self
+        self.triggers = {"daily": Trigger(), "panic": Trigger("flag", {"present": (1.0, 1.0)})}
         self.deaf_s = 0.25
+        self.state = TriggerState.BLIND
+        self.silence: Silence | None = None
 
     def states(self) -> dict[str, tuple[TriggerState, str]]:
-        return {"daily": (TriggerState.OK, "fine"), "panic": (TriggerState.BLIND, "cannot see")}
+        return {"daily": (TriggerState.OK, "fine"), "panic": (self.state, "cannot see")}
+
+    def blind(self) -> int:
+        return int(self.state is TriggerState.BLIND)
 
     def stalled_ns(self, mono_ns: int) -> int:
         return int(self.deaf_s * 1e9)
+
+    def all_active(self) -> dict[str, Silence]:
+        return {self.silence.trigger: self.silence} if self.silence else {}
+
+    def all_pending(self) -> dict[str, PendingSilence]:
+        return {"daily": PendingSilence("daily", 1, "deploy", {7: "ann", 8: "bob"}, 0)}
 
 
 class Record:
@@ -78,78 +99,52 @@ class Record:
 
     head = ChainHead(1234, "0123456789abcdef" * 4)
 
-    def backlog(self, mono_ns: int) -> tuple[int, int]:
-        return 3, 40_000_000
+    def figures(self, mono_ns: int) -> JournalFigures:
+        return JournalFigures(3, 40_000_000, 77, 4096, 8192)
 
 
 @dataclass
 class Stage:
     floor: Floor = field(default_factory=lambda: Floor(("mm1", "rx1")))
-    why: str = ""
 
     def __post_init__(self) -> None:
         self.supervisor = Watched()
         self.record = Record()
-        self.meter = MetricsCollector(
+        self.reports = ReportBuilder(250_000)
+        self.intake = Intake(Path("/nowhere"), None, None, clock=self.floor.time.now)
+        announced: list[Announce] = []
+        clock = self.floor.time.now
+        self.drills = DrillRunner(
+            self.floor.dispatcher, self.floor.recorder, announced.append, budget_us=250_000, clock=clock
+        )
+        self.floor.dispatcher.last_pulse_ns = clock().mono_ns
+        parts = MeasuredParts(
             self.floor.dispatcher,
             cast(Journal, self.record),
             cast(TriggerSupervisor, self.supervisor),
-            lambda: OutboundCounters(notification_failures_total=4),
-            lambda: self.why,
-            self.floor.time.now,
+            self.intake,
+            self.reports,
+            self.drills,
         )
+        self.workers = [WorkerFigures("messages", True, True, 2), WorkerFigures("commands", False, False, 0)]
+        counters = OutboundCounters(notification_failures_total=4)
+        self.meter = MetricsCollector(parts, lambda: counters, lambda: self.workers, clock)
+
+    def deliver(self) -> None:
+        """Pass the dispatcher's records on, as the journal does."""
+        for kind, data in self.floor.recorder.records:
+            entry = {"at": "2026-11-30T12:00:00.5Z", "mono_ns": 0, "boot": "", "kind": kind, "data": data}
+            self.reports.take(entry)
+            self.meter.on_record(entry)
+        self.floor.recorder.records.clear()
 
     def values(self) -> Values:
         """Return the figures as Prometheus reads them."""
-        with exposed(self.meter.collect) as port:
+        with exposed(self.meter.snapshot) as port:
             return read(scrape(port))
 
     def value(self, name: str, **labels: str) -> float:
         return self.values()[f"kill_switch_{name}", frozenset(labels.items())]
-
-
-@contextmanager
-def exposed(figures: Any, *, silent: bool = False) -> Iterator[int]:
-    """Serve the figures on a free port, answered at once; return the port."""
-    port = free_port()
-    told: list[str] = []
-    up = threading.Event()
-
-    def write(line: dict[str, Any]) -> None:
-        if "trouble" in line:
-            told.append(line["trouble"])
-            up.set()
-        elif not silent:
-            metrics_server.on_figures(line["asks"], figures())
-
-    metrics_server = MetricsServer("127.0.0.1", port, write)
-    loop = asyncio.new_event_loop()
-    serving = loop.create_task(metrics_server.serve())
-    thread = threading.Thread(target=lambda: loop.run_until_complete(asyncio.wait([serving])), daemon=True)
-    thread.start()
-    assert up.wait(5) and told == [""]
-    yield port
-    loop.call_soon_threadsafe(serving.cancel)
-    thread.join()
-    loop.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def scrape(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        text: str = answer.read().decode()
-    return text
-
-
-def read(text: str) -> Values:
-    families = text_string_to_metric_families(text)
-    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
 
 
 def test_an_armed_daemon_in_figures() -> None:
@@ -165,15 +160,28 @@ def test_an_armed_daemon_in_figures() -> None:
     assert of("account_info", account="mm1", venue="stub") == 1
     assert of("account_phase", account="rx1", phase="ARMED") == 1
     assert of("account_ready", account="mm1") == of("lane_up", account="mm1", route="ws") == 1
-    assert of("trigger_value", trigger="daily", figure="loss") == 1200
-    assert of("trigger_limit", trigger="daily", figure="loss") == 5000
-    assert of("trigger_value", trigger="daily", figure="equity") == 98_800.5
-    assert ("kill_switch_trigger_limit", frozenset({("trigger", "daily"), ("figure", "equity")})) not in values
+    assert of("account_killable", account="rx1") == 1
+    assert of("budget_seconds") == 0.25
+    assert of("trigger_amount", trigger="daily", figure="loss", currency="") == 1200
+    assert of("trigger_limit_amount", trigger="daily", figure="loss", currency="") == 5000
+    assert of("trigger_limit_used_ratio", trigger="daily", figure="loss") == 0.24
+    assert of("trigger_amount", trigger="daily", figure="equity", currency="") == 98_800.5
+    assert of("trigger_seconds", trigger="daily", figure="age") == 1.5
+    assert of("trigger_limit_seconds", trigger="daily", figure="age") == 30
+    assert of("trigger_flag_present", trigger="panic") == 1
+    assert not any(name == "kill_switch_trigger_limit_amount" and "equity" in str(labels) for name, labels in values)
+    assert of("every_trigger_sees") == 0
     assert of("trigger_state", trigger="panic", kind="flag", state="blind") == 1
     assert of("trigger_state", trigger="panic", kind="flag", state="ok") == 0
     assert (of("journal_unwritten_records"), of("journal_sync_seconds"), of("journal_trouble")) == (3, 0.04, 0)
     assert (of("journal_head_record"), of("journal_head_hash")) == (1234, 0x0123456789AB)
+    assert of("journal_records_total") == 77
+    assert (of("journal_written_bytes_total"), of("journal_file_bytes")) == (4096, 8192)
     assert of("stalled_seconds_total") == 0.25
+    assert (of("worker_up", worker="messages"), of("worker_restarts_total", worker="messages")) == (1, 2)
+    assert ("kill_switch_worker_up", frozenset({("worker", "commands")})) not in values  # it is not used
+    assert (of("approvals_pending", request="rearm"), of("approvals_pending", request="silence")) == (0, 2)
+    assert not any(name.startswith(("kill_switch_last_kill", "kill_switch_last_drill")) for name, _ in values)
     assert of("notification_failures_total") == 4
 
 
@@ -229,7 +237,6 @@ def test_a_kill_in_figures() -> None:
     stage.floor.lanes["mm1"].connections = ConnectionCounts(1, 2)
     stage.floor.session("mm1").status.round_trips_us["ws"] = 1500  # type: ignore[index]
     stage.floor.lanes["mm1"].certificate = CertificateExpiry(1_800_000_000.0)
-    stage.why = "not ready: rx1"
     stage.record.trouble = "no space"
     values = stage.values()
 
@@ -252,7 +259,7 @@ def test_a_kill_in_figures() -> None:
 
 
 def test_each_metric_of_the_table_is_served_as_the_table_describes_it_and_no_other() -> None:
-    with exposed(Stage().meter.collect) as port:
+    with exposed(Stage().meter.snapshot) as port:
         served = {family.name: family for family in text_string_to_metric_families(scrape(port))}
     for metric in METRICS:
         family = served.pop(metric.name.removesuffix("_total"))
@@ -269,6 +276,94 @@ def test_names_and_labels_of_metrics_are_as_prometheus_wants_them_and_few() -> N
         assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
         assert set(metric.labels) <= LABELS
         assert bool(metric.states) == (metric.kind == "state"), metric.name
+
+
+def test_the_last_kill_in_figures_has_its_trigger_its_orders_and_its_time() -> None:
+    stage = Stage()
+    stage.floor.venues["mm1"].show("o1", "o2")
+    stage.floor.fire("mm1")
+    stage.floor.time.advance(20)
+    stage.floor.answer("mm1")  # the cancel
+    stage.deliver()
+    values = stage.values()
+
+    def of(name: str, **labels: str) -> float:
+        return values[f"kill_switch_{name}", frozenset(labels.items())]
+
+    began = stage.floor.dispatcher.state.kill
+    assert began is not None
+    assert of("last_kill_timestamp_seconds", trigger="panic") == pytest.approx(began.began.wall_ns / 1e9, abs=1e-5)
+    assert of("last_kill_answered_seconds") == pytest.approx(0.02, abs=0.001)
+    assert of("last_kill_orders", account="mm1") == 2
+    assert ("kill_switch_last_kill_orders_left", frozenset({("account", "mm1")})) not in values  # not read yet
+    assert not any(name.startswith("kill_switch_last_kill") and "rx1" in str(labels) for name, labels in values)
+
+
+def test_a_kill_by_a_trigger_that_is_not_configured_any_more_adds_no_value_to_a_label() -> None:
+    stage = Stage()
+    stage.floor.fire("mm1")
+    stage.deliver()
+    for name, label in (("panic", "panic"), ("operator", "operator"), ("a-bot", "other"), ("x" * 5000, "other")):
+        stage.reports._kills[stage.reports.last or ""].reasons[0]["trigger"] = name
+        assert stage.value("last_kill_timestamp_seconds", trigger=label) > 0
+
+
+def test_people_and_drills_in_figures() -> None:
+    stage = Stage()
+    drill = {"at": "2026-11-30T12:00:00Z", "ok": False, "answered_us": 4000, "budget_us": 1, "accounts": {}}
+    stage.drills._store(drill)
+    for kind, data in (
+        *(("drill", {"ok": ok}) for ok in (True, False, True)),
+        *((kind, {}) for kind in ("reload", "reload-refused", "rearm", "rearm-refused", "rearm-approved", "answer")),
+    ):
+        stage.meter.on_record({"at": "", "mono_ns": 0, "boot": "", "kind": kind, "data": data})
+    values = stage.values()
+
+    def of(name: str, **labels: str) -> float:
+        return values[f"kill_switch_{name}", frozenset(labels.items())]
+
+    assert (of("drills_total", result="ok"), of("drills_total", result="failed")) == (2, 1)
+    assert (of("last_drill_ok"), of("last_drill_answered_seconds")) == (0, 0.004)
+    assert of("last_drill_timestamp_seconds") == 1_796_040_000
+    assert (of("reloads_total", result="applied"), of("reloads_total", result="refused")) == (1, 1)
+    assert of("last_reload_applied") == 0
+    assert [of("rearms_total", result=result) for result in ("granted", "refused", "waits")] == [1, 1, 1]
+
+
+def test_a_silence_in_figures_has_its_end_and_whether_it_holds_a_reason_back() -> None:
+    stage = Stage()
+    since = stage.floor.time.now()
+    until = since._replace(mono_ns=since.mono_ns + 60 * 10**9, wall_ns=since.wall_ns + 3600 * 10**9)
+    stage.supervisor.silence = Silence("daily", since, until, ("ann",), "deploy", held="no heartbeat")
+    values = stage.values()
+    trigger = frozenset({("trigger", "daily")})
+    assert values["kill_switch_silence_end_timestamp_seconds", trigger] == pytest.approx(
+        since.wall_ns / 1e9 + 60, abs=1
+    )
+    assert values["kill_switch_silence_holds_reason", trigger] == 1
+
+
+def test_each_reason_of_the_intake_has_a_value_of_its_own() -> None:
+    source = Path(intake_module.__file__).read_text()
+    reasons = set(re.findall(r'_ignore\(\s*"([^"]+)"', source))
+    assert reasons == trigger_metrics.IGNORED.keys() and len(reasons) > 5
+    stage = Stage()
+    stage.intake.why_ignored = {"too long": 3, "a reason of a later version": 2}
+    stage.intake.wrong_time = 5
+    values = stage.values()
+    ignored = {dict(labels)["reason"]: n for (name, labels), n in values.items() if name.endswith("_ignored_total")}
+    assert (ignored["too_long"], ignored["other"], ignored["wrong_time"], ignored["sent_twice"]) == (3, 2, 5, 0)
+
+
+def test_a_rate_limit_in_figures_has_its_size_its_use_and_the_part_kept_for_cancels() -> None:
+    stage = Stage()
+    pool = Pool("orders", 100.0, window_s=10.0, kept=0.6)
+    budget = stage.floor.venues["mm1"].budget = Budget([pool], [Cost("", "/", (("orders", 7.0),))], Demand())
+    budget.charge(Request("GET", "/x", {}), stage.floor.time.now(), command=False)
+    values = stage.values()
+    labels = frozenset({("account", "mm1"), ("pool", "orders")})
+    names = ("size", "used", "kept_for_cancels")
+    assert [values[f"kill_switch_rate_pool_{name}", labels] for name in names] == pytest.approx([100, 7, 60])
 
 
 def test_each_counter_of_the_outbound_services_is_in_the_table_of_metrics() -> None:
@@ -305,220 +400,6 @@ def test_collecting_for_many_accounts_costs_the_event_loop_little() -> None:
     best_s = 1.0
     for _ in range(20):
         began_s = time.perf_counter()
-        stage.meter.collect()
+        stage.meter.snapshot()
         best_s = min(best_s, time.perf_counter() - began_s)
     assert best_s < 0.005  # some 0.4 ms on an idle machine
-
-
-# ── serving them ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_daemon_that_does_not_answer_is_reported_as_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.ANSWER_S", 0.1)
-    with exposed(None, silent=True) as port:
-        values = read(scrape(port))
-    assert values["kill_switch_responding", frozenset()] == 0
-    assert ("kill_switch_tripped", frozenset()) not in values
-
-
-def test_scrapes_in_quick_succession_ask_the_daemon_once() -> None:
-    asked = []
-
-    def figures() -> list[Any]:
-        asked.append(1)
-        return []
-
-    with exposed(figures) as port:
-        for _ in range(5):
-            scrape(port)
-    assert len(asked) <= 2
-
-
-def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 0.2)
-    with exposed(list) as port, socket.create_connection(("127.0.0.1", port)):
-        time.sleep(0.05)
-        began_s = time.monotonic()
-        scrape(port)
-        assert time.monotonic() - began_s < 2
-
-
-@contextmanager
-def crowd(port: int, count: int, say: Callable[[socket.socket], None]) -> Iterator[None]:
-    """Have that many clients connected, and each say something every 50 ms, as long as it is let."""
-    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
-    over = threading.Event()
-
-    def talk() -> None:
-        while not over.wait(0.05):
-            for client in clients:
-                with suppress(OSError):
-                    say(client)
-
-    thread = threading.Thread(target=talk)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        for client in clients:
-            client.close()
-
-
-@pytest.mark.parametrize("count", [1, 20, 300])
-@pytest.mark.parametrize("letter", [b"", b"G"], ids=["silent", "dribbling"])
-def test_clients_with_an_unfinished_request_delay_no_other_client(
-    letter: bytes, count: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 3600.0)
-    with exposed(list) as port, crowd(port, count, lambda client: client.sendall(letter)):
-        for _ in range(3):
-            began_s = time.monotonic()
-            scrape(port)
-            assert time.monotonic() - began_s < 4  # some milliseconds on an idle machine
-
-
-def test_a_client_has_a_bounded_time_for_its_whole_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 0.3)
-    with exposed(list) as port, socket.create_connection(("127.0.0.1", port)) as client:
-        client.settimeout(0.05)
-        for _ in range(100):
-            client.sendall(b"G")
-            with suppress(TimeoutError):
-                assert client.recv(1) == b""
-                break
-        else:
-            raise AssertionError("it was not let go")
-
-
-def test_clients_that_do_not_read_delay_no_other_client_and_are_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.SEND_S", 0.5)
-    much: dict[str, Any] = {
-        "type": "gauge",
-        "name": "kill_switch_x",
-        "help": "x" * 20_000_000,
-        "labels": [],
-        "samples": [([], 7)],
-    }
-    figures: list[Any] = [much]
-    with exposed(lambda: figures) as port, socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.connect(("127.0.0.1", port))
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        time.sleep(0.5)
-        figures.clear()
-        assert "kill_switch_responding 1.0" in scrape(port)
-        time.sleep(0.6)
-        taken = 0
-        client.settimeout(5)
-        with suppress(ConnectionError):
-            while chunk := client.recv(1 << 20):
-                taken += len(chunk)
-        assert taken < 20_000_000
-
-
-def test_many_scrapes_at_once_wait_for_a_slow_daemon_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.ANSWER_S", 0.5)
-    with exposed(None, silent=True) as port, ThreadPoolExecutor(20) as pool:
-        began_s = time.monotonic()
-        texts = list(pool.map(lambda _: scrape(port), range(20)))
-        assert time.monotonic() - began_s < 5
-    assert all("kill_switch_responding 0.0" in text for text in texts)
-
-
-@pytest.mark.parametrize(
-    ("asked", "status"),
-    [
-        (b"GET / HTTP/1.1\r\n\r\n", b"200"),
-        (b"HEAD /metrics HTTP/1.0\r\nAccept: \xff\r\n:\r\nx\r\n\r\n", b"200"),
-        (b"DELETE / HTTP/1.1\r\n\r\n", b"405"),
-        (b"\xff\0\r\n\r\n", b"405"),
-        (b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 10_000, b""),
-    ],
-)
-def test_whatever_a_client_says_it_gets_an_answer_or_is_let_go(asked: bytes, status: bytes) -> None:
-    with exposed(list) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
-        with suppress(ConnectionError):
-            client.sendall(asked)
-            answer = b"".join(iter(lambda: client.recv(1 << 16), b""))
-            assert answer[9:12] == status
-            assert not answer.partition(b"\r\n\r\n")[2] or not asked.startswith(b"HEAD")
-        assert "kill_switch_responding 1.0" in scrape(port)
-
-
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        *((host, 200) for host in ("127.0.0.1:9464", "[::1]:9464", "192.0.2.7", "localhost:9464", "LOCALHOST.", "")),
-        *((host, 200) for host in ("guard7.desk.example:9464", "Guard7.Desk.Example", "guard7:9464")),
-        *(
-            (host, 421)
-            for host in ("evil.example", "evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example")
-        ),
-        *(
-            (host, 421)
-            for host in ("guard7.evil.example", "guard8", "[::1", "evil.example@127.0.0.1.evil", "127.1", "a b")
-        ),
-        *(
-            (host, 421)
-            for host in ("127.0.0.1\r\nHost: evil.example", "evil.example\r\nHost: 127.0.0.1", " ", "[evil]")
-        ),
-    ],
-)
-def test_only_a_request_for_an_address_for_localhost_or_for_this_machines_name_is_answered(
-    host: str, status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A web page can give its own name this machine's address (DNS rebinding), but none of these."""
-    monkeypatch.setattr("socket.gethostname", lambda: "Guard7.desk.example")
-    field = f"Host: {host}\r\n" if host else ""
-    with exposed(list) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
-        client.sendall(f"GET /metrics HTTP/1.1\r\n{field}\r\n".encode())
-        answer = b"".join(iter(lambda: client.recv(65536), b""))
-    assert answer.split()[1] == str(status).encode()
-    assert (b"kill_switch" in answer) == (status == 200)
-
-
-def test_only_reading_is_allowed() -> None:
-    with exposed(list) as port:
-        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", data=b"x", method="POST")
-        with pytest.raises(urllib.error.HTTPError, match="405"):
-            urllib.request.urlopen(request, timeout=5)  # noqa: S310
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_an_address_in_use_is_reported_and_served_once_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    holder = socket.socket()
-    holder.bind(("127.0.0.1", 0))
-    holder.listen()
-    port = holder.getsockname()[1]
-    async with serving(port) as told:
-        while not told:  # noqa: ASYNC110
-            await anyio.sleep(0.02)
-        assert told == [f"127.0.0.1:{port}: Address already in use"]
-        holder.close()
-        while told[-1]:  # noqa: ASYNC110
-            await anyio.sleep(0.02)
-        text = await anyio.to_thread.run_sync(scrape, port)
-        assert "kill_switch_x 7.0" in text
-        assert "process_" not in text  # what it takes itself is nobody's business: the daemon tells of the daemon
-
-
-@asynccontextmanager
-async def serving(port: int) -> AsyncIterator[list[str]]:
-    """Have a real process beside serve one figure."""
-    told = list[str]()
-    figure: dict[str, Any] = {
-        "type": "gauge",
-        "name": "kill_switch_x",
-        "help": "X.",
-        "labels": [],
-        "samples": [([], 7)],
-    }
-    beside = WorkerClient(exposure=Exposure(HostPort("127.0.0.1", port), lambda: [figure], told.append))
-    beside.start_when_needed()
-    async with anyio.create_task_group() as group:
-        group.start_soon(beside.run)
-        yield told
-        group.cancel_scope.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -14,9 +14,9 @@ from kill_switch.config.loader import Config, load
 from kill_switch.core.commands import Announce
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.segments import ChainHead
+from kill_switch.outbound.metrics import MeasuredParts
 from kill_switch.outbound.services import WORDS_WITHIN_S, OutboundHub
 from kill_switch.tasks import TaskSupervisor
-from kill_switch.triggers.supervisor import TriggerSupervisor
 from tests.harness.dispatch_doubles import Floor
 from tests.harness.worker_double import Beside as Desk
 
@@ -45,6 +45,12 @@ class Record:
         return False
 
 
+def parts(floor: Floor, journal: Journal) -> MeasuredParts:
+    """Return the parts of which the services use two; nothing is measured here."""
+    nothing: Any = None
+    return MeasuredParts(floor.dispatcher, journal, nothing, nothing, nothing, nothing)
+
+
 def config(directory: Path, text: str = TEXT) -> Config:
     path = directory / "config.toml"
     path.write_text(text)
@@ -55,9 +61,7 @@ def config(directory: Path, text: str = TEXT) -> Config:
 async def test_hooks_and_messages_begin_when_the_bytes_of_the_whole_strike_have_left(tmp_path: Path) -> None:
     floor = Floor(("mm1", "rx1"))
     announced: list[Announce] = []
-    outbound_hub = OutboundHub(
-        config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(TriggerSupervisor, None), announced.append
-    )
+    outbound_hub = OutboundHub(config(tmp_path), parts(floor, cast(Journal, Record())), announced.append)
     floor.announce = outbound_hub.on_announcement
     floor.fire()
     assert [line for line in floor.trace if "cancel-all" in line] == [
@@ -75,9 +79,7 @@ async def test_hooks_and_messages_begin_when_the_bytes_of_the_whole_strike_have_
 @pytest.mark.anyio
 async def test_a_flags_text_found_at_once_is_in_hooks_and_messages(tmp_path: Path) -> None:
     floor = Floor(("mm1",))
-    outbound_hub = OutboundHub(
-        config(tmp_path), floor.dispatcher, cast(Journal, Record()), cast(TriggerSupervisor, None), lambda news: None
-    )
+    outbound_hub = OutboundHub(config(tmp_path), parts(floor, cast(Journal, Record())), lambda news: None)
     floor.announce = outbound_hub.on_announcement
     floor.fire()
     await anyio.sleep(WORDS_WITHIN_S / 2)
@@ -96,9 +98,7 @@ async def test_a_process_beside_that_cannot_be_had_is_shown_and_keeps_no_strike_
     monkeypatch.setattr(sys, "executable", "/nonexistent")
     floor = Floor(("mm1",))
     announced: list[Announce] = []
-    watch = Quiet()
-    loaded = config(tmp_path)
-    outbound_hub = OutboundHub(loaded, floor.dispatcher, Replayed(), cast(TriggerSupervisor, watch), announced.append)  # type: ignore[arg-type]
+    outbound_hub = OutboundHub(config(tmp_path), parts(floor, cast(Journal, Replayed())), announced.append)
     floor.announce = outbound_hub.on_announcement
     async with anyio.create_task_group() as group:
         tasks = TaskSupervisor(group)
@@ -126,13 +126,6 @@ async def test_a_process_beside_that_cannot_be_had_is_shown_and_keeps_no_strike_
         group.cancel_scope.cancel()
 
 
-class Quiet:
-    """Triggers of which none is blind."""
-
-    def blind(self) -> int:
-        return 0
-
-
 class Replayed(Record):
     """A journal that was empty at the start, and keeps what it is given."""
 
@@ -156,9 +149,7 @@ async def test_a_trip_in_the_very_moment_of_the_stop_has_its_hooks_run_first(tmp
     text = TEXT.partition("[notify]")[0]
     outbound_hub = OutboundHub(
         config(tmp_path, text),
-        floor.dispatcher,
-        Replayed(),  # type: ignore[arg-type]
-        cast(TriggerSupervisor, Quiet()),
+        parts(floor, cast(Journal, Replayed())),
         lambda news: None,
     )
     outbound_hub._hooks._job_runner = desk

@@ -1,0 +1,145 @@
+"""Measure a kill beside a full mailbox, dead scrapers and 1,000 scrapes a second.
+
+    python -m tests.system.load.scrapes
+
+Two daemons run on simulators of their own: one has no metrics and no messages, one has all of the loads. They kill in
+turns, and no load runs while the other one kills. Printed are the medians of the time from `touch` to the last
+command's arrival at a venue, and their ratio; the exit code is 1 if it is over 1.05. The scraper has the lowest
+priority, because it stands for another host. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import itertools
+import json
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+
+from kill_switch.errors import KillSwitchError
+from kill_switch.outbound.digest import MAX_ANNOUNCEMENTS
+from kill_switch.testbed.testbed import LocalTestbed, stop_process
+from tests.harness.metrics_exposure import free_port
+from tests.system.load.flood import kill
+
+RATIO = 1.05  # that a kill beside the loads may take, of one without
+SCRAPES_PER_S = 1000
+DEAD = 100  # clients that send a request and never read the answer
+KILLS = 25  # of each daemon
+FILL_WITHIN_S = 120.0
+SCRAPER = """
+import os, socket, sys, threading, time
+os.setpriority(os.PRIO_PROCESS, 0, 19)
+port, per_s, threads = map(int, sys.argv[1:])
+answered = [0] * threads
+def scrape(number):
+    due = time.monotonic()
+    while True:
+        due = max(due + threads / per_s, time.monotonic() - 0.1)
+        time.sleep(max(0.0, due - time.monotonic()))
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /metrics HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
+            while client.recv(1 << 20):
+                pass
+        answered[number] += 1
+for number in range(threads):
+    threading.Thread(target=scrape, args=(number,), daemon=True).start()
+began = time.monotonic()
+sys.stdin.read()
+print(sum(answered) / (time.monotonic() - began))
+"""
+
+
+@contextmanager
+def scraped(port: int, rates: list[float]) -> Iterator[None]:
+    """Have the metrics scraped all the time, and asked for by clients that never read; append the rate to `rates`."""
+    command = [sys.executable, "-c", SCRAPER, str(port), str(SCRAPES_PER_S), "8"]
+    with ExitStack() as stack:
+        for _ in range(DEAD):
+            dead = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            dead.sendall(b"GET /metrics HTTP/1.1\r\n")  # and the end of the request never comes
+        scraper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            time.sleep(0.5)
+            yield
+            out, _ = scraper.communicate("", timeout=20)
+            rates.append(float(out))
+        finally:
+            stop_process(scraper)  # type: ignore[arg-type]
+
+
+def fill_mailbox(stage: LocalTestbed, port: int, lines: Iterator[int]) -> None:
+    """Have more announced than a message holds, by reloads that are refused, each for a fault in another line."""
+    before, until_s = lost(port), time.monotonic() + FILL_WITHIN_S
+    whole = stage.config.read_text()
+    while lost(port) == before:
+        assert time.monotonic() < until_s, "the mailbox is not full"
+        for line in itertools.islice(lines, MAX_ANNOUNCEMENTS // 10):
+            stage.config.write_text("\n" * line + "no TOML")
+            with suppress(KillSwitchError):
+                stage.ask(cmd="reload")
+    stage.config.write_text(whole)
+
+
+def lost(port: int) -> float:
+    """Return how many announcements had no room."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    connection.close()
+    return float(next(line for line in lines if line.startswith("kill_switch_notifications_lost_total")).split()[1])
+
+
+def main() -> int:
+    """Measure, and print one line of JSON."""
+    about = (__doc__ or "").split("\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m tests.system.load.scrapes", description=about)
+    parser.add_argument("--kills", type=int, default=KILLS, help="kills of each daemon")
+    asked = parser.parse_args()
+    quiet: list[float] = []
+    loaded: list[float] = []
+    rates: list[float] = []
+    with ExitStack() as stack:
+        black_hole = stack.enter_context(socket.socket())
+        black_hole.bind(("127.0.0.1", 0))
+        black_hole.listen(64)  # a server that accepts and never answers
+        port = free_port()
+        daemon = f'metrics = "127.0.0.1:{port}"'
+        mailbox = f'[notify]\nurls = ["json://127.0.0.1:{black_hole.getsockname()[1]}/x"]\n'
+        alone, busy = (stack.enter_context(LocalTestbed(["oxfun", "roxom"])) for _ in range(2))
+        alone.write_config()
+        busy.write_config(mailbox, daemon=daemon)
+        for stage in (alone, busy):
+            stage.start_daemon()
+        busy.wait_for(lambda status: not status["trouble"], 10.0)
+        time.sleep(2.0)  # until the worker process serves the metrics
+        for stage in (alone, busy):
+            kill(stage)  # the first one is slower
+        lines = itertools.count()
+        for _ in range(asked.kills):
+            quiet.append(kill(alone))
+            fill_mailbox(busy, port, lines)
+            with scraped(port, rates):
+                loaded.append(kill(busy))
+        announcements_lost = lost(port)
+    quiet_ms, loaded_ms = statistics.median(quiet), statistics.median(loaded)
+    ratio = loaded_ms / quiet_ms
+    result = {
+        "quiet_ms": round(quiet_ms, 3),
+        "loaded_ms": round(loaded_ms, 3),
+        "ratio": round(ratio, 3),
+        "scrapes_per_s": round(statistics.mean(rates)),
+        "announcements_lost": announcements_lost,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
+    return 0 if ratio <= RATIO else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
