@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from kill_switch.cli.common import config_option, say, say_once, written
-from kill_switch.errors import KillSwitchError
+from kill_switch.errors import KillSwitchError, Unresponsive
 
 KNOWN_WITHIN_S = 2.0  # seconds for the daemon to answer `status`
 
@@ -29,7 +29,7 @@ def _complete_heartbeats(context: click.Context, parameter: click.Parameter, inc
 def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: str) -> None:
     """Send the heartbeat that a trigger of that NAME waits for.
 
-    Exit code 1: the daemon has no heartbeat trigger of that name.
+    Exit code 1: the daemon has no heartbeat trigger of that name. 69: no daemon receives the beat, or it hangs.
 
     \b
     Examples:
@@ -53,7 +53,12 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
 
     def check_name() -> None:
         nonlocal unknown
-        unknown = _is_unknown(directory / paths.CONTROL_SOCKET, name)
+        try:
+            unknown = _is_unknown(directory / paths.CONTROL_SOCKET, name)
+        except Unresponsive as error:
+            if period_s is None:
+                raise
+            say(f"kill-switch: {error}: the beats go on", err=True)  # because a daemon that wakes gets the later ones
 
     def check_name_in_thread() -> None:
         threading.Thread(
@@ -68,12 +73,14 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
 def _is_unknown(path: Path, name: str) -> bool:
     """Return whether the daemon has no heartbeat trigger of this name, and print the names that it has.
 
-    False if the daemon cannot be asked, because it may have received the beat.
+    False if the daemon cannot be asked, because it may have received the beat. Raises `Unresponsive` if it hangs.
     """
     from kill_switch.control import client
 
     try:
         triggers = client.send_request(path, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)["triggers"]
+    except Unresponsive:
+        raise
     except (KillSwitchError, LookupError):
         return False
     names = [trigger_name for trigger_name, trigger in triggers.items() if trigger["kind"] == "heartbeat"]

@@ -16,11 +16,12 @@ from typing import Any
 from kill_switch.errors import OWN_DIRECTORIES, NotAllowed, Unreachable, Unresponsive
 
 STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
-ACKNOWLEDGED_WITHIN_S = 1.0  # seconds in which a daemon that does not hang says that it has begun with a request
+ACKNOWLEDGED_WITHIN_S = 1.0  # seconds in which a daemon that does not hang says that it has begun with a kill
+ALIVE_WITHIN_S = 2.0  # seconds in which a daemon that does not hang says that it has read any other request
 NOT_ALLOWED = f"you may not use {{path}}: ask to be put into its group; or, {OWN_DIRECTORIES}"
 _AGAIN_S = 0.05  # seconds between two attempts to connect
 MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
-_READ_ONLY = ("status", "report")  # requests that change nothing
+_READ_ONLY = ("status", "report")  # requests that change nothing, as do a dry run and a list
 UNKNOWN = ": whether it has done, or will do, what was asked is not known; see kill-switch status"
 
 
@@ -31,7 +32,7 @@ def send_request(
     patience_s: float = 0.0,
     on_silence: Callable[[], float] | None = None,
     *,
-    silent_after_s: float = ACKNOWLEDGED_WITHIN_S,
+    silent_after_s: float = ALIVE_WITHIN_S,
     sent: Callable[[], object] = lambda: None,
     acknowledged: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
@@ -41,9 +42,9 @@ def send_request(
     is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds. `sent` is called after the
     request was sent.
 
-    With `on_silence` the daemon acknowledges the request before it answers; `acknowledged` is called then. Without an
-    acknowledgement within `silent_after_s` seconds, `on_silence` is called once, and returns for how many seconds more
-    an acknowledgement is waited for.
+    The daemon acknowledges a request before it answers; `acknowledged` is called then. Without an acknowledgement
+    within `silent_after_s` seconds the daemon hangs, and is given up. With `on_silence`, that is called first, once: it
+    returns for how many seconds more an acknowledgement is waited for.
     """
     until_s = time.monotonic() + patience_s
     while patience_s and not is_listening(path) and time.monotonic() < until_s:
@@ -56,16 +57,13 @@ def send_request(
     try:
         with sock:
             sock.connect(str(path))
-            unknown = "" if request.get("cmd") in _READ_ONLY else UNKNOWN
-            if on_silence is not None:
-                request = {**request, "acknowledge": True, "asked_mono_ns": time.monotonic_ns()}
+            unknown = "" if _is_read_only(request) else UNKNOWN
+            request = {**request, "acknowledge": True, "asked_mono_ns": time.monotonic_ns()}
             sock.sendall(json.dumps(request).encode() + b"\n")
             sent()
             lines = _Lines(sock, path, unknown)
-            answer = None
-            if on_silence is not None:
-                answer = _refusal(lines, min(until_s, time.monotonic() + silent_after_s), on_silence, until_s)
-                acknowledged()
+            answer = _refusal(lines, min(until_s, time.monotonic() + silent_after_s), on_silence, until_s)
+            acknowledged()
             answer = answer or lines.read(until_s)
     except PermissionError:
         raise NotAllowed(NOT_ALLOWED.format(path=path)) from None
@@ -109,13 +107,19 @@ class _Lines:
         return loaded
 
 
+def _is_read_only(request: Mapping[str, object]) -> bool:
+    return request.get("cmd") in _READ_ONLY or any(request.get(key) is True for key in ("dry_run", "list"))
+
+
 def _refusal(
-    lines: _Lines, silent_at_s: float, on_silence: Callable[[], float], until_s: float
+    lines: _Lines, silent_at_s: float, on_silence: Callable[[], float] | None, until_s: float
 ) -> dict[str, Any] | None:
     """Wait for the acknowledgement; return the answer if it comes instead, as from a daemon that refuses."""
     try:
         line = lines.read(silent_at_s)
     except TimeoutError:
+        if on_silence is None:
+            raise
         line = lines.read(min(until_s, time.monotonic() + on_silence()))
     return None if "acknowledged" in line else line
 

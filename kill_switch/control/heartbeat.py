@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kill_switch.control.client import NOT_ALLOWED
-from kill_switch.errors import NotAllowed, Unreachable
+from kill_switch.errors import NotAllowed, Unreachable, Unresponsive
 
 STARTS_WITHIN_S = 1.0  # seconds from a daemon's first line to its sockets
 AGAIN_S = 0.05  # seconds between two attempts to send
@@ -29,9 +29,9 @@ def send_heartbeat(
 ) -> None:
     """Send one datagram from `sender` (default: the host's name), or one every `every_s` seconds until interrupted.
 
-    A single beat that no daemon receives within a second raises `Unreachable`; within that second a starting daemon is
-    waited for. A series continues, because the daemon may come back. `sent` is called once, after the first datagram
-    that was received.
+    A single beat that no daemon receives within a second raises `Unreachable`, or `Unresponsive` if its queue is full;
+    within that second a starting daemon is waited for. A series continues, because the daemon may come back. `sent` is
+    called once, after the first datagram that was received.
     """
     payload = json.dumps({"bye" if bye else "beat": name, "from": sender or socket.gethostname()}).encode()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -48,6 +48,8 @@ def send_heartbeat(
                 if every_s is None and time.monotonic() < patient_s:
                     time.sleep(AGAIN_S)
                     continue
+                if every_s is None and isinstance(error, TimeoutError):
+                    raise Unresponsive(f"the daemon reads no beats on {path}: its queue is full") from None
                 if every_s is None:
                     raise Unreachable(f"no daemon receives beats on {path}: {error.strerror or error}") from None
             else:
