@@ -15,7 +15,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kill_switch.config import cross_checks, document, duplicates, flag_paths, second_route, secret_tables, toml_file
+from kill_switch.config import (
+    cross_checks,
+    document,
+    duplicates,
+    flag_paths,
+    second_route,
+    secret_tables,
+    syntax_errors,
+    toml_file,
+)
 from kill_switch.config.accounts import (
     AccountConfig,
     Tags,
@@ -121,7 +130,7 @@ def load(
     source = toml_file.find(path, environ)
     whole_document = document.read(source)
     parsed, files = whole_document.tables, whole_document.files
-    problems = [*whole_document.problems, *unknown_keys(parsed, (*TABLES, document.INCLUDE), "")]
+    problems = unknown_keys(parsed, (*TABLES, document.INCLUDE), "")
     tables = {name: toml_file.table_of(parsed, name, problems) for name in TABLES}
 
     daemon = _daemon(tables["daemon"], environ, problems)
@@ -145,6 +154,7 @@ def load(
     problems += duplicates.duplicate_addresses(listening)
     problems += duplicates.duplicate_commands(hooks.on_trip if hooks else ())
 
+    problems = [*whole_document.problems, *syntax_errors.still_true(problems, whole_document.faulty)]
     if problems or not (daemon and intake and drill and rearm and silence and hooks and notify and ping):
         raise ConfigError(str(source), located(files, problems))
     whole = MappingProxyType(accounts), MappingProxyType(triggers)
