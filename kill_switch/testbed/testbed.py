@@ -139,7 +139,8 @@ class LocalTestbed:
 
     def ask(self, **request: object) -> dict[str, Any]:
         # a re-arm reads each account first
-        return client.send_request(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=40.0)
+        socket = self.runtime_dir / paths.CONTROL_SOCKET
+        return client.send_request(socket, request, timeout_s=40.0, silent_after_s=40.0)  # the machine may be busy
 
     def status(self) -> dict[str, Any]:
         return self.ask(cmd="status")
