@@ -27,13 +27,10 @@ from kill_switch.cli import (
     sim_commands,
     venue_commands,
 )
-from kill_switch.cli.common import missing_configuration, say
+from kill_switch.cli.common import CONFIG_KEY, missing_configuration, say
 from kill_switch.errors import ConfigError, KillSwitchError, Unreachable
 
 EX_SOFTWARE = 70  # sysexits(3)
-_NO_DAEMON_HINT = (
-    "See systemctl status kill-switch; a stopped daemon starts with systemctl start kill-switch, or kill-switch run"
-)
 
 
 def _exit_codes_help() -> str:
@@ -80,7 +77,9 @@ class Commands(click.Group):
                 ctx.exit(ConfigError.exit_code)
             say(f"kill-switch: {error}" if not isinstance(error, ConfigError) else str(error), err=True)
             if isinstance(error, Unreachable):
-                say(error.steps or _NO_DAEMON_HINT, err=True)
+                from kill_switch.cli import next_steps  # imported here, because most commands do not need it
+
+                say(error.steps or next_steps.describe(error, next_steps.look(ctx.meta.get(CONFIG_KEY))), err=True)
             ctx.exit(error.exit_code)
 
 

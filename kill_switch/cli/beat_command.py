@@ -14,7 +14,7 @@ import click
 from kill_switch.cli.common import config_option, say, say_once, written
 from kill_switch.client.control_socket import NOT_ALLOWED
 from kill_switch.client.intake import Heartbeat
-from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
+from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable, Unresponsive
 
 KNOWN_WITHIN_S = 2.0  # seconds for the daemon to answer `status`
 STARTS_WITHIN_S = 1.0  # seconds from a daemon's first line to its sockets
@@ -36,7 +36,7 @@ def _complete_heartbeats(context: click.Context, parameter: click.Parameter, inc
 def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: str) -> None:
     """Send the heartbeat that a trigger of that NAME waits for.
 
-    Exit code 1: the daemon has no heartbeat trigger of that name.
+    Exit code 1: the daemon has no heartbeat trigger of that name. 69: no daemon receives the beat, or it hangs.
 
     \b
     Examples:
@@ -64,7 +64,12 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
 
     def check_name() -> None:
         nonlocal unknown
-        unknown = _is_unknown(directory / paths.CONTROL_SOCKET, name)
+        try:
+            unknown = _is_unknown(directory / paths.CONTROL_SOCKET, name)
+        except Unresponsive as error:
+            if period_s is None:
+                raise
+            say(f"kill-switch: {error}: the beats go on", err=True)  # because a daemon that wakes gets the later ones
 
     def check_name_in_thread() -> None:
         threading.Thread(
@@ -80,12 +85,16 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
 
 
 def _send_once(heartbeat: Heartbeat, send: Callable[[], bool]) -> None:
-    """Send one datagram; a daemon that is starting is waited for. Raises `Unreachable`, or `NotAllowed`."""
+    """Send one datagram; a daemon that is starting is waited for.
+
+    Raises `Unreachable`, `Unresponsive` if the daemon's queue is full, or `NotAllowed`.
+    """
     until_s = time.monotonic() + STARTS_WITHIN_S
     while not send():
         _refuse_forbidden(heartbeat)
         if time.monotonic() >= until_s:
-            raise Unreachable(f"no daemon receives beats on {heartbeat.trouble}")
+            kind = Unresponsive if heartbeat.is_queue_full else Unreachable
+            raise kind(f"no daemon receives beats on {heartbeat.trouble}")
         time.sleep(AGAIN_S)
 
 
@@ -114,12 +123,14 @@ def _refuse_forbidden(heartbeat: Heartbeat) -> None:
 def _is_unknown(path: Path, name: str) -> bool:
     """Return whether the daemon has no heartbeat trigger of this name, and print the names that it has.
 
-    False if the daemon cannot be asked, because it may have received the beat.
+    False if the daemon cannot be asked, because it may have received the beat. Raises `Unresponsive` if it hangs.
     """
     from kill_switch.client import control_socket
 
     try:
         triggers = control_socket.send_request(path, {"cmd": "status"}, timeout_s=KNOWN_WITHIN_S)["triggers"]
+    except Unresponsive:
+        raise
     except (KillSwitchError, LookupError):
         return False
     names = [trigger_name for trigger_name, trigger in triggers.items() if trigger["kind"] == "heartbeat"]

@@ -59,7 +59,8 @@ def _remember_config(context: click.Context, parameter: click.Parameter, path: P
 config_option = click.option(
     "-c",
     "--config",
-    type=click.Path(path_type=Path),
+    # not click's own check of the file, which would call it wrong usage
+    type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
     is_eager=True,
     callback=_remember_config,

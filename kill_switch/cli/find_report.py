@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kill_switch.cli import next_steps
 from kill_switch.cli.common import ask, say_once
 from kill_switch.client import control_socket
 from kill_switch.control import paths
 from kill_switch.core.outcome import Problem, make_problem
-from kill_switch.errors import KillSwitchError, NotAllowed, Unreachable
+from kill_switch.errors import OWN_DIRECTORIES, KillSwitchError, NotAllowed, Unreachable
 from kill_switch.journal import kill_list, latch_file, latch_lines, segments, write_ahead
 
 ANSWER_WITHIN_S = 2.0
@@ -30,7 +31,7 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
     from kill_switch.config.loader import daemon_keys
 
     daemon = daemon_keys(config, "state_dir", "runtime_dir", "budget", say=say_once)
-    live, problems = _asked(daemon.runtime_dir / paths.CONTROL_SOCKET, kill)
+    live, problems = _asked(config, daemon.runtime_dir / paths.CONTROL_SOCKET, kill)
     path = daemon.state_dir / segments.NAME
     try:
         reports, fault = segments.read_reports(path, int(daemon.budget_s * 1e6))
@@ -50,10 +51,10 @@ def find(config: Path | None, kill: str) -> dict[str, Any]:
         text = f"{broken}: later kills cannot be read, and this may not be the last one"
         problems.append(make_problem(text, "kill-switch journal --verify shows the place; keep the files as evidence"))
     if live is None and kill == "last" and not problems:
-        problems += _unrecorded(daemon.state_dir, daemon.runtime_dir)
+        problems += _unrecorded(config, daemon.state_dir, daemon.runtime_dir)
     if stored is None:
         known = ", ".join(() if reports is None else reports.kill_ids()[-5:])
-        details = "".join(f"; {known_problem['text']}" for known_problem in problems)
+        details = "".join(f"; {problem['text']}\n  {problem['do']}" for problem in problems)
         if not known:
             raise KillSwitchError(f"there is no kill on record{details}")
         raise KillSwitchError(f"there is no kill {kill!r} on record; the latest: {known}{details}")
@@ -68,12 +69,12 @@ def list_kills(config: Path | None, since_ns: int | None) -> dict[str, Any]:
     from kill_switch.config.loader import daemon_keys
 
     daemon = daemon_keys(config, "state_dir", "runtime_dir", "budget", say=say_once)
-    live, problems = _asked(daemon.runtime_dir / paths.CONTROL_SOCKET, "last")
+    live, problems = _asked(config, daemon.runtime_dir / paths.CONTROL_SOCKET, "last")
     path = daemon.state_dir / segments.NAME
     try:
         reports, fault = segments.read_reports(path, int(daemon.budget_s * 1e6))
     except OSError as error:
-        raise NotAllowed(f"{error.filename or path}: {error.strerror}") from None
+        raise not_readable(error, path) from None
     kills = kill_list.summaries(reports, since_ns)
     if live is not None:
         problems += live.get("problems", ())
@@ -83,11 +84,11 @@ def list_kills(config: Path | None, since_ns: int | None) -> dict[str, Any]:
         text = f"{fault}: later kills cannot be read"
         problems.append(make_problem(text, "kill-switch journal --verify shows the place; keep the files as evidence"))
     if live is None and not problems:
-        problems += _unrecorded(daemon.state_dir, daemon.runtime_dir)
+        problems += _unrecorded(config, daemon.state_dir, daemon.runtime_dir)
     return {"kills": kills, "problems": problems}
 
 
-def _asked(path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Problem]]:
+def _asked(config: Path | None, path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Problem]]:
     """Return the report that a running daemon has; if the daemon does not answer, a problem that warns of that."""
     try:
         answer = control_socket.send_request(path, {"cmd": "report", "id": kill}, timeout_s=ANSWER_WITHIN_S)
@@ -97,10 +98,11 @@ def _asked(path: Path, kill: str) -> tuple[Mapping[str, Any] | None, list[Proble
     except Unreachable as error:
         if kill != "last" or not _is_there(path):
             return None, []
-        text = f"{error}: the daemon may have a later kill, or a newer state of this one"
-        return None, [
-            make_problem(text, "to kill without it: kill-switch fire --direct --reason …; systemctl status kill-switch")
-        ]
+        text, facts = (
+            f"{error}: the daemon may have a later kill, or a newer state of this one",
+            next_steps.look(config),
+        )
+        return None, [make_problem(text, "\n  ".join((*next_steps.ways(facts), f"then: {next_steps.restart(facts)}")))]
 
 
 def _is_there(path: Path) -> bool:
@@ -110,7 +112,14 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _unrecorded(state_dir: Path, runtime_dir: Path) -> list[Problem]:
+def not_readable(error: OSError, path: Path) -> NotAllowed:
+    """Return that the caller may not read the journal at a path, with the next step."""
+    is_forbidden = isinstance(error, PermissionError)
+    hint = f"; read it as root or as the daemon's user; or, {OWN_DIRECTORIES}" if is_forbidden else ""
+    return NotAllowed(f"{error.filename or path}: {error.strerror}{hint}")
+
+
+def _unrecorded(config: Path | None, state_dir: Path, runtime_dir: Path) -> list[Problem]:
     """Return a problem for each latch without a record in the journal: each belongs to a later kill.
 
     Call it only if no daemon has answered, because a daemon takes such latches over.
@@ -128,10 +137,11 @@ def _unrecorded(state_dir: Path, runtime_dir: Path) -> list[Problem]:
                 if unrecorded
                 else {}
             )
+    facts = next_steps.look(config)
     return [
         make_problem(
             f"a later kill is not in the journal: {path}: {latch_line}",
-            "start the daemon, which records it: systemctl start kill-switch",
+            f"start the daemon, which records it: {next_steps.start(facts)}",
         )
         for path, latch_line in latches.items()
     ]

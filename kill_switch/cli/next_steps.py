@@ -65,12 +65,23 @@ def describe(error: Unreachable, facts: HostFacts) -> str:
     """Return the next steps after a request that the daemon has not answered, a line each."""
     if isinstance(error, Unresponsive):
         lines = ["the daemon hangs: until it runs again it watches nothing; under systemd it is restarted after 10 s"]
-        then, page = "end its process with kill -KILL, then kill-switch run", "the-daemon-hangs"
-        then = "systemctl restart kill-switch" if facts.is_service else then
+        then, page = restart(facts), "the-daemon-hangs"
     else:
         lines, page = ["no daemon runs: nothing is watched"], "the-daemon-is-dead"
-        then = "systemctl status kill-switch; systemctl start kill-switch" if facts.is_service else "kill-switch run"
+        then = f"systemctl status kill-switch; {start(facts)}" if facts.is_service else start(facts)
     return "\n".join(f"  {line}" for line in (*lines, *ways(facts), f"then: {then}", f"runbook: {page}"))
+
+
+def start(facts: HostFacts) -> str:
+    """Return the command that starts the daemon on this host."""
+    return "systemctl start kill-switch" if facts.is_service else "kill-switch run"
+
+
+def restart(facts: HostFacts) -> str:
+    """Return what ends a daemon that hangs, and starts it again."""
+    if facts.is_service:
+        return "systemctl restart kill-switch"
+    return f"end its process with kill -KILL, then {start(facts)}"
 
 
 def describe_silence(facts: HostFacts, silent_s: float, direct_in_s: float) -> str:

@@ -290,6 +290,8 @@ def _fire_by_daemon(
     def say_silence() -> float:
         from kill_switch.cli import next_steps
 
+        if dry_run:  # nothing is queued that anyone has to know of
+            return 0.0 if direct_after_s is None else direct_in_s
         if direct_in_s:  # else the command goes on at once, and says so
             say(next_steps.describe_silence(next_steps.look(config), silent_s, direct_in_s), err=True)
         return wait_s if direct_after_s is None else direct_in_s
@@ -309,7 +311,7 @@ def _fire_by_daemon(
             {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run},
             timeout_s=wait_s + ANSWERED_WITHIN_S + (direct_after_s or 0.0),
             patience_s=min(control_socket.STARTS_WITHIN_S, limit_s),
-            on_silence=None if dry_run else say_silence,
+            on_silence=say_silence,
             silent_after_s=silent_s,
             sent=on_sent,
             acknowledged=on_acknowledgement,
@@ -320,7 +322,8 @@ def _fire_by_daemon(
         hangs = isinstance(error, Unresponsive)
         without_answer = str(error).partition(control_socket.UNKNOWN)[0]
         why = f"no acknowledgement within {direct_after_s:g} s" if hangs else without_answer
-        queued = "\n  the request stays queued: a daemon that wakes kills too, which is harmless" if hangs else ""
+        is_queued = hangs and not dry_run
+        queued = "\n  the request stays queued: a daemon that wakes kills too, which is harmless" if is_queued else ""
         say(f"kill-switch: {why}: going on without the daemon, as --direct{queued}", err=True)
         if not is_sent:
             kill_verb.say_all_accounts(config, scope, dry_run=dry_run)

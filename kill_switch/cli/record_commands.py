@@ -19,7 +19,6 @@ from kill_switch.cli.common import (
 )
 from kill_switch.cli.points_in_time import SINCE
 from kill_switch.core import outcome
-from kill_switch.errors import OWN_DIRECTORIES, NotAllowed
 
 if TYPE_CHECKING:
     from kill_switch.journal.segments import JournalReader
@@ -116,6 +115,7 @@ def journal(
       kill-switch journal --account mm1 --follow
       kill-switch journal --verify --head 0f3a9c5d7e1b2846
     """
+    from kill_switch.cli import find_report
     from kill_switch.journal import segments
     from kill_switch.journal.selection import Selection
     from kill_switch.terminal import record_views
@@ -137,8 +137,7 @@ def journal(
             _print_verification(path, reading, head, as_json)
         printed = record_views.print_entries(reading, selection, last, follow=follow, as_json=as_json)
     except OSError as error:
-        hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
-        raise NotAllowed(f"{error.filename or path}: {error.strerror}{hint}") from None
+        raise find_report.not_readable(error, path) from None
     if not printed and not follow:
         why = f"none of its {reading.chain.seq} records is selected" if reading.chain.seq else "there is no record"
         say(f"kill-switch: {path}: {why}", err=True)

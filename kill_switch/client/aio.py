@@ -103,11 +103,14 @@ def _connected(path: Path) -> socket.socket:
 
 
 async def _exchange(
-    path: Path, request: Mapping[str, object], within_s: float, acknowledged_within_s: float | None = None
+    path: Path,
+    request: Mapping[str, object],
+    within_s: float,
+    acknowledged_within_s: float = control_socket.ALIVE_WITHIN_S,
 ) -> dict[str, Any]:
     """Send the daemon a request and return its answer, within `within_s` seconds; errors as of `send_request`.
 
-    With `acknowledged_within_s`, the daemon must acknowledge the request within so many seconds.
+    The daemon must acknowledge the request within `acknowledged_within_s` seconds.
     """
     began_s, unknown = time.monotonic(), ""
     try:
@@ -115,7 +118,7 @@ async def _exchange(
             reader, writer = await asyncio.open_unix_connection(sock=_connected(path), limit=control_socket.MAX_ANSWER)
             try:
                 unknown = control_socket.consequence(request)
-                writer.write(control_socket.encode(request, acknowledge=acknowledged_within_s is not None))
+                writer.write(control_socket.encode(request))
                 async with asyncio.timeout(acknowledged_within_s):
                     answer = await _read(reader, path, unknown)
                 return await _read(reader, path, unknown) if "acknowledged" in answer else answer

@@ -17,11 +17,12 @@ from typing import Any
 from kill_switch.errors import OWN_DIRECTORIES, KillSwitchError, NotAllowed, Unreachable, Unresponsive
 
 STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
-ACKNOWLEDGED_WITHIN_S = 1.0  # seconds in which a daemon that does not hang says that it has begun with a request
+ACKNOWLEDGED_WITHIN_S = 1.0  # seconds in which a daemon that does not hang says that it has begun with a kill
+ALIVE_WITHIN_S = 2.0  # seconds in which a daemon that does not hang says that it has read any other request
 NOT_ALLOWED = f"you may not use {{path}}: ask to be put into its group; or, {OWN_DIRECTORIES}"
 AGAIN_S = 0.05  # seconds between two attempts to connect
 MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
-_READ_ONLY = ("status", "report")  # requests that change nothing
+_READ_ONLY = ("status", "report")  # requests that change nothing, as do a dry run and a list
 UNKNOWN = ": whether it has done, or will do, what was asked is not known; see kill-switch status"
 
 
@@ -32,7 +33,7 @@ def send_request(
     patience_s: float = 0.0,
     on_silence: Callable[[], float] | None = None,
     *,
-    silent_after_s: float = ACKNOWLEDGED_WITHIN_S,
+    silent_after_s: float = ALIVE_WITHIN_S,
     sent: Callable[[], object] = lambda: None,
     acknowledged: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
@@ -42,9 +43,9 @@ def send_request(
     is waited for, up to `patience_s` seconds. `timeout_s` bounds the exchange in seconds. `sent` is called after the
     request was sent.
 
-    With `on_silence` the daemon acknowledges the request before it answers; `acknowledged` is called then. Without an
-    acknowledgement within `silent_after_s` seconds, `on_silence` is called once, and returns for how many seconds more
-    an acknowledgement is waited for.
+    The daemon acknowledges a request before it answers; `acknowledged` is called then. Without an acknowledgement
+    within `silent_after_s` seconds the daemon hangs, and is given up. With `on_silence`, that is called first, once: it
+    returns for how many seconds more an acknowledgement is waited for.
     """
     until_s = time.monotonic() + patience_s
     while patience_s and not is_listening(path) and time.monotonic() < until_s:
@@ -58,13 +59,11 @@ def send_request(
         with sock:
             sock.connect(str(path))
             unknown = consequence(request)
-            sock.sendall(encode(request, acknowledge=on_silence is not None))
+            sock.sendall(encode(request))
             sent()
             lines = _Lines(sock, path, unknown)
-            answer = None
-            if on_silence is not None:
-                answer = _refusal(lines, min(until_s, time.monotonic() + silent_after_s), on_silence, until_s)
-                acknowledged()
+            answer = _refusal(lines, min(until_s, time.monotonic() + silent_after_s), on_silence, until_s)
+            acknowledged()
             return answer or lines.read(until_s)
     except OSError as error:
         raise explained(error, path, time.monotonic() - began_s, unknown) from None
@@ -72,14 +71,13 @@ def send_request(
 
 def consequence(request: Mapping[str, object]) -> str:
     """Return the end of the error's text if the request was sent and no answer comes."""
-    return "" if request.get("cmd") in _READ_ONLY else UNKNOWN
+    changes_nothing = request.get("cmd") in _READ_ONLY or any(request.get(key) is True for key in ("dry_run", "list"))
+    return "" if changes_nothing else UNKNOWN
 
 
-def encode(request: Mapping[str, object], *, acknowledge: bool) -> bytes:
-    """Return the line of a request; with `acknowledge`, the daemon sends a line when it has begun."""
-    if acknowledge:
-        request = {**request, "acknowledge": True, "asked_mono_ns": time.monotonic_ns()}
-    return json.dumps(request).encode() + b"\n"
+def encode(request: Mapping[str, object]) -> bytes:
+    """Return the line of a request that the daemon acknowledges with a line before it answers."""
+    return json.dumps({**request, "acknowledge": True, "asked_mono_ns": time.monotonic_ns()}).encode() + b"\n"
 
 
 def decode(line: bytes, path: Path, unknown: str) -> dict[str, Any]:
@@ -139,12 +137,14 @@ class _Lines:
 
 
 def _refusal(
-    lines: _Lines, silent_at_s: float, on_silence: Callable[[], float], until_s: float
+    lines: _Lines, silent_at_s: float, on_silence: Callable[[], float] | None, until_s: float
 ) -> dict[str, Any] | None:
     """Wait for the acknowledgement; return the answer if it comes instead, as from a daemon that refuses."""
     try:
         line = lines.read(silent_at_s)
     except TimeoutError:
+        if on_silence is None:
+            raise
         line = lines.read(min(until_s, time.monotonic() + on_silence()))
     return None if "acknowledged" in line else line
 

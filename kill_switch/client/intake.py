@@ -128,6 +128,11 @@ class Heartbeat:
         return self._to.errno in (errno.EACCES, errno.EPERM)
 
     @property
+    def is_queue_full(self) -> bool:
+        """Whether the daemon has read so little that its queue had no room for the last datagram."""
+        return self._to.errno == errno.EAGAIN
+
+    @property
     def trouble(self) -> str:
         """Why the kernel did not accept the last datagram, in a line for people; "" if it did."""
         number = self._to.errno

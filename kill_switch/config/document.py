@@ -6,7 +6,7 @@ defaults may be in any file; all other tables are in the main file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ from kill_switch.errors import ConfigError, Problem
 
 INCLUDE = "include"
 SHARED = ("accounts", "triggers", "defaults")  # tables that an included file may have, each with named tables in it
-Parsed = tuple[Raw, Mapping[str, str], list[Problem]]  # tables, accounts that were lost, problems
+# tables, accounts that were lost, problems, tables with lines that are not understood
+Parsed = tuple[Raw, Mapping[str, str], Sequence[Problem], Collection[str]]
 Parse = Callable[[Path], Parsed]
 _PATTERNS = 'expected an array of files, such as ["accounts.d/*.toml"]'
 
@@ -30,22 +31,26 @@ class Document(NamedTuple):
     problems: list[Problem]
     lost: dict[str, str]  # account → why its table was not understood
     unread: dict[str, str]  # file, or a table in it, that may have further accounts → why it is not used
+    faulty: set[str]  # tables with lines that are not understood, as `syntax_errors` names them
 
 
 def read(source: Path) -> Document:
-    """Read the files; raise `ConfigError` if the main file cannot be parsed. Faults of other files are problems."""
+    """Read the files; raise `ConfigError` if the main file cannot be read. Other faults are problems."""
 
     def parse(path: Path) -> Parsed:
-        return toml_file.parse(path), {}, []
+        problems, _, tables, faulty = toml_file.parse(path)
+        return tables, {}, problems, faulty
 
     document = _read(source, parse)
     document.problems[:0] = toml_file.exposed(source)
+    if document.unread:
+        document.faulty.add(INCLUDE)
     return document
 
 
 def read_parts(source: Path) -> Document:
     """Read the usable parts of all files, for a kill; raise `ConfigError` as `toml_file.parse_parts` does."""
-    return _read(source, toml_file.parse_parts)
+    return _read(source, lambda path: (*toml_file.parse_parts(path), ()))
 
 
 def with_defaults(tables: Raw) -> dict[str, Any]:
@@ -95,9 +100,9 @@ def at_default(problem: Problem, name: str, table: Raw, defaults: Raw) -> Proble
 
 
 def _read(source: Path, parse: Parse) -> Document:
-    main, lost, wrong = parse(source)
+    main, lost, wrong, faulty = parse(source)
     tables = {key: value for key, value in main.items() if key != INCLUDE}
-    document = Document(tables, [source], list(wrong), dict(lost), {})
+    document = Document(tables, [source], list(wrong), dict(lost), {}, set(faulty))
     defined = {(name, key): source for name in SHARED for key in _table(main, name)}
     patterns = _patterns(main, document.problems)
     exposed: set[Path] = set()
@@ -108,13 +113,14 @@ def _read(source: Path, parse: Parse) -> Document:
                 exposed.add(entry)
                 document.problems.extend(toml_file.exposed(entry, where))
         try:
-            part, its_lost, wrong = _parse_included(path, parse)
+            part, its_lost, wrong, faulty = _parse_included(path, parse)
         except ConfigError as error:
             document.problems.extend(replace(each, place=str(path)) for each in error.problems)
             document.unread[str(path)] = "; ".join(map(str, error.problems))
             continue
         document.files.append(path)
         document.lost.update(its_lost)
+        document.faulty.update(faulty)
         document.problems.extend(replace(each, place=str(path)) for each in wrong)
         _merge(document, tables, path, part, defined)
     return document

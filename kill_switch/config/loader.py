@@ -23,6 +23,7 @@ from kill_switch.config import (
     metrics_access,
     second_route,
     secret_tables,
+    syntax_errors,
     toml_file,
 )
 from kill_switch.config.accounts import (
@@ -130,7 +131,7 @@ def load(
     source = toml_file.find(path, environ)
     whole_document = document.read(source)
     parsed, files = whole_document.tables, whole_document.files
-    problems = [*whole_document.problems, *unknown_keys(parsed, (*TABLES, document.INCLUDE), "")]
+    problems = unknown_keys(parsed, (*TABLES, document.INCLUDE), "")
     tables = {name: toml_file.table_of(parsed, name, problems) for name in TABLES}
 
     daemon = _daemon(tables["daemon"], environ, problems)
@@ -155,6 +156,7 @@ def load(
     problems += duplicates.duplicate_addresses(listening)
     problems += duplicates.duplicate_commands(hooks.on_trip if hooks else ())
 
+    problems = [*whole_document.problems, *syntax_errors.still_true(problems, whole_document.faulty)]
     if problems or not (daemon and intake and drill and rearm and silence and hooks and notify and ping):
         raise ConfigError(str(source), located(files, problems))
     whole = MappingProxyType(accounts), MappingProxyType(triggers)
@@ -189,10 +191,11 @@ def daemon_keys(
 
 
 def notify_table(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> NotifyConfig:
-    """Return the table [notify], whatever faults other tables have; raise `ConfigError`."""
+    """Return the table [notify], whatever other tables say; raise `ConfigError`, also for errors of the TOML syntax."""
     source = toml_file.find(path, environ)
-    problems: list[Problem] = []
-    table = toml_file.table_of(toml_file.parse(source), "notify", problems)
+    parsed = toml_file.parse(source)
+    problems = [*parsed.problems]
+    table = toml_file.table_of(parsed.tables, "notify", problems)
     channels = secret_tables.notify(table, environ, problems)
     if problems or channels is None:
         raise ConfigError(str(source), located([source], problems))

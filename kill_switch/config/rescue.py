@@ -88,7 +88,7 @@ def rescue(
 
         venues = EVERY_VENUE
     source = toml_file.find(path, environ)
-    parsed, files, problems, lost, unread = document.read_parts(source)
+    parsed, files, problems, lost, unread, _ = document.read_parts(source)
     daemon = _usable_daemon(parsed.get("daemon", {}), environ, problems)
     defaults = toml_file.table_of(parsed, "defaults", problems)
     tables = toml_file.table_of(parsed, "accounts", problems)

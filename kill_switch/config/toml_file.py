@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import stat
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,10 +16,11 @@ from kill_switch.config.defaults import CONFIG
 from kill_switch.config.messages import Raw, config_path, safe_description
 from kill_switch.config.parsers import NAME_HINT, is_name
 from kill_switch.config.salvage import salvage
+from kill_switch.config.syntax_errors import SyntaxFaults
+from kill_switch.config.syntax_errors import find as find_syntax_faults
 from kill_switch.errors import ConfigError, Problem
 
 DEFAULT = Path(CONFIG)
-MAX_QUOTED = 160  # characters of the parser's message
 
 
 def find(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -29,8 +28,11 @@ def find(path: Path | None, environ: Mapping[str, str]) -> Path:
     return path or Path(environ.get("KILL_SWITCH_CONFIG") or DEFAULT)
 
 
-def parse(source: Path) -> Raw:
-    """Return the file's tables; raise `ConfigError` with its single problem if it cannot be parsed."""
+def parse(source: Path) -> SyntaxFaults:
+    """Return the file's tables, or what parses of them with every syntax error.
+
+    Raises `ConfigError` with its single problem if the file cannot be read, or is no text at all.
+    """
     parsed = _read(source)
     if isinstance(parsed, Problem):  # raised here and not in an `except`, because a traceback would print its cause
         raise ConfigError(str(source), [parsed])
@@ -44,8 +46,10 @@ def parse_parts(source: Path) -> tuple[Raw, Mapping[str, str], list[Problem]]:
     directory unclearly, because another daemon's may be meant.
     """
     parsed = _read(source)
-    if not isinstance(parsed, Problem):
-        return parsed, {}, []
+    if isinstance(parsed, SyntaxFaults):
+        if not parsed.problems:
+            return parsed.tables, {}, []
+        parsed = parsed.problems[0]
     try:
         salvaged = salvage(source.read_bytes().decode("utf-8-sig", "surrogateescape"))
     except (OSError, ValueError):
@@ -61,7 +65,7 @@ def parse_parts(source: Path) -> tuple[Raw, Mapping[str, str], list[Problem]]:
     return document, salvaged.lost, [parsed, *(Problem(part, "left out", "not TOML") for part in salvaged.parts)]
 
 
-def _read(source: Path) -> Raw | Problem:
+def _read(source: Path) -> SyntaxFaults | Problem:
     try:
         content = source.read_bytes()
     except (OSError, ValueError) as error:
@@ -69,29 +73,21 @@ def _read(source: Path) -> Raw | Problem:
         hint = "`kill-switch init` writes a file; -c FILE or $KILL_SWITCH_CONFIG names another"
         return Problem("file", _lower(why), hint)
     try:
-        document = tomllib.loads(content.decode("utf-8-sig"))
+        found = find_syntax_faults(content.decode("utf-8-sig"))
         # because the models validate JSON, a value that JSON cannot hold is refused here
-        json.dumps(document, default=str)
-        return document
+        json.dumps(found.tables, default=str)
+        return found
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         return Problem(f"line {line}", "not UTF-8", "save the file as UTF-8")
     except RecursionError:
         return Problem("file", "nested too deeply", "expected tables as in the file that `kill-switch init` writes")
-    except ValueError as error:
-        message = re.fullmatch(r"(?s)(.*) \(at (line \d+, column \d+|end of document)\)", str(error))
-        if message is None:
-            return Problem("file", "a number with too many digits", "expected a smaller one")
-        return Problem(message[2], _brief(_lower(message[1])), 'expected TOML: key = "value", with strings in quotes')
+    except ValueError:
+        return Problem("file", "a number with too many digits", "expected a smaller one")
 
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _brief(text: str) -> str:
-    """Shorten the parser's message, which may contain a key of any length."""
-    return text if len(text) <= MAX_QUOTED else f"{text[: MAX_QUOTED // 2]}…{text[-MAX_QUOTED // 2 :]}"
 
 
 def exposed(path: Path, where: str = "file") -> Iterator[Problem]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from kill_switch.config import syntax_errors
 from kill_switch.config.messages import config_path
 from kill_switch.errors import Problem
 
@@ -31,8 +32,8 @@ def located(files: Sequence[Path], problems: Iterable[Problem]) -> list[Problem]
     """
     places: dict[str, str] = {}
     for file in files:
-        with suppress(OSError, ValueError):
-            lines = key_lines(file.read_bytes().decode("utf-8-sig"))
+        with suppress(OSError, ValueError, RecursionError):
+            lines = key_lines(syntax_errors.find(file.read_bytes().decode("utf-8-sig")).text)
             places = {key: f"{file}:{line}" for key, line in lines.items()} | places
     return [
         problem if problem.place else replace(problem, place=_place(problem.path, places))

@@ -308,9 +308,10 @@ class ControlHandlers:
         if caller.gone():
             log.warning("not re-armed: %s has closed the connection before the answer", caller.user)
             raise RequestRefused("not re-armed: the caller has closed the connection")
-        left = self._problem_finder.left(tripped)
+        left, unfinished = self._problem_finder.left(tripped), [n for n in tripped if states[n].phase.is_unfinished]
         match self._dispatcher.rearm(asked):
             case RearmGranted(names):
+                self._problem_finder.note_left(name for name in names if name in unfinished)
                 for trigger in watching:
                     self._supervisor.on_rearmed(trigger, names)
                 self.notify_changed()

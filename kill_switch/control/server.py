@@ -69,8 +69,7 @@ class Turnstile:
 
     async def enter(self, request: Mapping[str, Any], had: int) -> None:
         """Return when the request may begin; `had` is the number of requests that its connection has made."""
-        is_kill = request.get("cmd") == "fire" and not request.get("dry_run")
-        turns = self._kills if is_kill else self._others
+        turns = self._kills if _is_kill(request) else self._others
         if not turns.claim_turn():
             await turns.wait_turn(had)
 
@@ -250,6 +249,8 @@ async def _answer(
     handler = handlers.get(command) if isinstance(command, str) else None
     if handler is None:
         return {"error": f'not a request: {{"cmd": …}} with one of {", ".join(sorted(handlers))}', "exit": 1}
+    if request.get("acknowledge") and not _is_kill(request):  # a kill is acknowledged once it has been sent
+        await caller.acknowledge({"acknowledged": None})
     if turnstile is not None:
         await turnstile.enter(request, had)
     if command in COMMANDS_WITH_A_NAME and users is not None:
@@ -263,6 +264,10 @@ async def _answer(
     except Exception as error:  # any error is reported to this caller only
         log.exception("the request %r failed", command)
         return {"error": f"internal error: {type(error).__name__}", "exit": 1}
+
+
+def _is_kill(request: Mapping[str, Any]) -> bool:
+    return request.get("cmd") == "fire" and not request.get("dry_run")
 
 
 def _request(line: bytes) -> Any:

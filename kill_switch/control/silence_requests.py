@@ -83,6 +83,8 @@ class SilenceRequests:
         if isinstance(for_s, bool) or not isinstance(for_s, int | float) or not SHORTEST_S <= for_s <= most_s:
             bounds = f"{describe_span(SHORTEST_S)} to {describe_span(most_s)}"
             raise RequestRefused(f"a silence lasts from {bounds}, which is [silence] max")
+        if caller.gone():  # because a daemon that hung reads the request after its caller has given up
+            raise RequestRefused("not silenced: the caller has closed the connection")
         silences, person = self._supervisor.silences, Person(caller.uid, caller.user)
         asked = silences.ask(name, int(for_s * 1e9), printable.line(text).strip()[:MAX_TEXT], person, needed)
         if not await self._recorded():
@@ -91,7 +93,9 @@ class SilenceRequests:
         if isinstance(asked, PendingSilence):
             within = describe_span(APPROVE_WITHIN_NS / 1e9)
             have = f"{len(asked.people)} of {needed} people have approved"
-            raise RequestRefused(f"{have}: another person must type the same command within {within}", 75)
+            lapsed = f"an earlier one is void after {within}, after a restart, or if its --for was another"
+            note = f" ({lapsed})" if len(asked.people) == 1 else ""
+            raise RequestRefused(f"{have}{note}: another person must type the same command within {within}", 75)
 
     async def _end(self, name: str, caller: Caller) -> None:
         if not self._supervisor.silences.end(name, f"by {caller.user}"):

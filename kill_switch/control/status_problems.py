@@ -1,6 +1,6 @@
 """Find the facts from which `health.problems` makes the problems of `status`; the control handlers use it.
 
-It reads the daemon's parts and changes nothing.
+It reads the daemon's parts and changes nothing of them.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class ProblemFinder:
         self._reports = reports
         self._supervisor = supervisor
         self._intake = intake
+        self._left_behind: dict[str, frozenset[str]] = {}  # account → orders that a forced re-arm has left, by id
 
     def find(
         self,
@@ -61,6 +62,10 @@ class ProblemFinder:
                 *(problems.part_problem(line, self._dispatcher.sessions, command) for line in troubles),
             ]
         )
+
+    def note_left(self, names: Iterable[str]) -> None:
+        """Keep which orders a forced re-arm of these accounts leaves, and show them until they have gone."""
+        self._left_behind |= {name: frozenset(self._order_ids(name)) for name in names}
 
     def left(self, names: Iterable[str]) -> list[Mapping[str, str | bool]]:
         """Return what a forced re-arm of these accounts leaves, as notes: orders that nothing cancels any more."""
@@ -95,6 +100,15 @@ class ProblemFinder:
                 report.as_dict() if is_left and report is not None else None,
             )
             yield from problems.account_problems(facts, command)
+            if behind := self._still_left(name, account.phase):
+                yield problems.left_behind_problem(name, behind, command)
+
+    def _still_left(self, name: str, phase: Phase) -> list[str]:
+        """Return the orders that a forced re-arm has left and that are still open; a new kill cancels them."""
+        if phase is not Phase.ARMED:
+            self._left_behind.pop(name, None)
+        ids = self._left_behind.get(name, frozenset())
+        return [order_id for order_id in self._order_ids(name) if order_id in ids]
 
     def _triggers(
         self, conditions: Mapping[str, tuple[TriggerState, str]], command: problems.Command

@@ -219,8 +219,9 @@ class Pacer:
         shown_s = probed_s  # since when nothing has shown what a probe shows
         if venue.budget.demand.read_probes and self._read_ns:
             shown_s = min(probed_s, (now.mono_ns - self._read_ns) / 1e9)
-            most_s = venue.others_idle_s() if shown_s + tick_s <= venue.IDLE_S and venue.CONNECTIONS > 1 else most_s
-        in_use = used_s < probed_s and used_s + tick_s <= venue.IDLE_S
+            is_shown = shown_s + tick_s <= venue.most_unused_s() and venue.CONNECTIONS > 1
+            most_s = venue.others_idle_s() if is_shown else most_s
+        in_use = used_s < probed_s and used_s + tick_s <= venue.most_unused_s()
         if probed_s + tick_s > most_s and not in_use:
             return False
         return shown_s + tick_s / 2 < least_s or not venue.limits.has_room(venue.budget.demand.probe, now)

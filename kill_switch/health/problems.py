@@ -164,6 +164,17 @@ def _orders_left(facts: AccountFacts, command: Command) -> StatusProblem:
     )
 
 
+def left_behind_problem(name: str, ids: Sequence[str], command: Command) -> StatusProblem:
+    """Return that orders are open which a forced re-arm has left."""
+    return StatusProblem(
+        Rank.ORDERS_LEFT,
+        f"{describe_left(len(ids), ids)} left by a forced re-arm: the daemon does not cancel them, and they may fill",
+        f"cancel them on the venue's own page, or {command(f'fire --scope {name}')}",
+        "runbook/orders-are-left",
+        account=name,
+    )
+
+
 def _not_killable(facts: AccountFacts, command: Command) -> StatusProblem:
     routes = [route for route in facts.lanes if route in facts.carriers]
     known = {route: facts.troubles[route] for route in routes or facts.lanes if facts.troubles.get(route)}

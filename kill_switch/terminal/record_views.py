@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections import deque
@@ -21,6 +22,9 @@ from kill_switch.journal.records import Entry
 from kill_switch.journal.selection import Selection
 from kill_switch.terminal.report_views import WIDEST, number, table, word
 
+MAX_LINES = 3  # of a terminal, that a record takes
+CUT = " … (--json: all)"
+
 
 def entry_line(entry: Mapping[str, Any]) -> str:
     """Format a journal record as one line."""
@@ -28,20 +32,29 @@ def entry_line(entry: Mapping[str, Any]) -> str:
     return printable.line(line)
 
 
+def shortened(line: str, columns: int) -> str:
+    """Return a record's line for a terminal of so many columns: a kill's report would fill screens."""
+    most = MAX_LINES * columns
+    return line if len(line) <= most else line[: most - len(CUT)] + CUT
+
+
 def print_entries(
     reading: segments.JournalReader, selection: Selection, last: int | None, *, follow: bool, as_json: bool
 ) -> int:
     """Print the selected records, a line each; of these only the `last`, if that is set. Return their number.
 
-    With `follow`, go on with new records until interrupted. Raises `JournalBroken` and `OSError`.
+    With `follow`, go on with new records until interrupted. On a terminal a long record is cut. Raises `JournalBroken`
+    and `OSError`.
     """
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     held = deque[Entry](maxlen=last)
     holding, printed = last is not None, 0
 
     def show(entry: Entry) -> None:
         nonlocal printed
         printed += 1
-        sys.stdout.write((json.dumps(entry) if as_json else entry_line(entry)) + "\n")
+        line = json.dumps(entry) if as_json else entry_line(entry)
+        sys.stdout.write((shortened(line, columns) if columns and not as_json else line) + "\n")
 
     def release() -> None:
         nonlocal holding

@@ -140,7 +140,8 @@ class LocalTestbed:
 
     def ask(self, **request: object) -> dict[str, Any]:
         # a re-arm reads each account first
-        return control_socket.send_request(self.runtime_dir / paths.CONTROL_SOCKET, request, timeout_s=40.0)
+        path = self.runtime_dir / paths.CONTROL_SOCKET
+        return control_socket.send_request(path, request, timeout_s=40.0, silent_after_s=40.0)  # it may be busy
 
     def status(self) -> dict[str, Any]:
         return self.ask(cmd="status")

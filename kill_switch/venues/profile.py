@@ -35,6 +35,9 @@ class Guess(NamedTuple):
     covered_by: str  # what the adapter does in case the guess is wrong; "nothing: …" if nothing can be done
 
 
+SHOWN_EVERY_S = 7.5  # 10 s from a venue's last answer until `status` shows its silence, less 2 s for the next answer
+
+
 class VenueProfile(ABC, Generic[OptionsT]):
     """Hold a venue's facts as class attributes; `OptionsT` is the class of its accounts' options."""
 
@@ -141,7 +144,17 @@ class VenueProfile(ABC, Generic[OptionsT]):
     @classmethod
     def most_probe_s(cls) -> float:
         """Return the most seconds between two probes that an HTTP lane without other requests bears."""
-        return max(cls.IDLE_S, cls.WARM_EVERY_S) / cls.CONNECTIONS
+        return min(cls.most_unused_s(), max(cls.IDLE_S, cls.WARM_EVERY_S) / cls.CONNECTIONS)
+
+    @classmethod
+    def most_unused_s(cls) -> float:
+        """Return the most seconds between two requests of an HTTP lane, if other requests keep its connections open.
+
+        Where HTTP alone carries a kill, a request is also what shows a person in time that the venue is silent, unless
+        the venue's limits want rarer ones at any time (`WARM_EVERY_S`).
+        """
+        is_watched = Route.WS not in cls.DRILLS and cls.WARM_EVERY_S / cls.CONNECTIONS <= SHOWN_EVERY_S
+        return SHOWN_EVERY_S if is_watched else cls.IDLE_S
 
     def usage(self, reply: Replied) -> Iterable[tuple[str, float]]:
         """Return what the reply states to be in use, by the pools' names; () if the venue states nothing."""

@@ -1,4 +1,7 @@
-"""Answer on a control socket as a daemon would, so that a command's words and exit code can be tried without one."""
+"""Answer on a control socket as a daemon would, so that a command's words and exit code can be tried without one.
+
+Nothing is acknowledged, because the answer comes at once.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kill_switch.control.late_request import ASKED
+
 Answers = Mapping[str, Mapping[str, Any] | Callable[[Mapping[str, Any]], Mapping[str, Any]]]
 
 
 @contextmanager
 def answering(path: Path, answers: Answers) -> Iterator[list[Mapping[str, Any]]]:
-    """Serve `answers` by command on that socket; give the requests that came."""
+    """Serve `answers` by command on that socket; give the requests that came, without what each carries."""
     requests: list[Mapping[str, Any]] = []
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             for line in self.rfile:
                 request = json.loads(line)
-                requests.append(request)
+                requests.append({key: value for key, value in request.items() if key not in ("acknowledge", ASKED)})
                 answer = answers[request["cmd"]]
                 said = answer(request) if callable(answer) else answer
                 self.wfile.write(json.dumps(said).encode() + b"\n")

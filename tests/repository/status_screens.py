@@ -115,6 +115,12 @@ def screens() -> Iterator[Screen]:
         {"state": "FIRING", "accounts": {**tripped, "mm1": _account("RESIDUE", open_orders=3)}, "why": why},
         _of("mm1", phase=Phase.RESIDUE, left=3, order_ids=("109", "110", "111"), report=report),
     )
+    yield Screen(
+        "Orders that a forced re-arm has left",
+        0,
+        {"accounts": {**both, "mm1": _account(open_orders=3)}},
+        (problems.left_behind_problem("mm1", ("109", "110", "111"), COMMAND),),
+    )
     approval = {"uid": 7, "user": "ann", "at": AT, "text": "quoter fixed", "accounts": ["mm1"]}
     yield Screen(
         "A re-arm that waits for the second person",

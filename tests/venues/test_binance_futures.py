@@ -345,6 +345,9 @@ def test_an_order_of_the_other_product_is_not_this_accounts() -> None:
 # ── the user stream ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+REFUSED_KEY = {"code": -2015, "msg": "Invalid API-key."}
+
+
 def started(stand: VenueProfile) -> tuple[Player, Call]:
     """Let the HTTP lane come up; return the request for the listen key."""
     player = stand.player()
@@ -377,9 +380,20 @@ def test_the_stream_is_opened_with_a_key_that_was_posted_without_a_signature(sta
 
 def test_a_key_that_is_refused_is_named_as_the_reason_why_there_is_no_stream() -> None:
     player, wanted = started(USDM)
-    player.put(answer(wanted.tag, {"code": -2015, "msg": "Invalid API-key."}, 401))
+    (refused,) = [output for output in player.put(answer(wanted.tag, REFUSED_KEY, 401)) if isinstance(output, NotReady)]
+    assert refused.fatal and refused.why.endswith("401 -2015 Invalid API-key.")  # so that `check` waits no longer
     assert player.adapter.reason_to_stay_disconnected(player.now).endswith("401 -2015 Invalid API-key.")
     assert not player.adapter.waits_for_token
+
+
+def test_a_renewal_that_is_refused_leaves_the_lane_ready_while_its_key_is_good() -> None:
+    player, wanted = started(USDM)
+    player.put(answer(wanted.tag, {"listenKey": KEY}))
+    player.put(Opened(Route.WS, 1))
+    renewal = [output for output in player.outputs if isinstance(output, WakeAfter) and output.seconds == 1800][-1]
+    player.put(Pause(1800))
+    [post] = calls(player.put(VenueTimerFired(renewal.tag)))
+    assert not [output for output in player.put(answer(post.tag, REFUSED_KEY, 401)) if isinstance(output, NotReady)]
 
 
 def renewed(player: Player, key: str) -> Outputs:

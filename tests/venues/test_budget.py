@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
 from kill_switch.core.domain import Instant, Order, OrderState, Route
+from kill_switch.dispatch.account_status import UNANSWERED_S
 from kill_switch.dispatch.connect import sweep_timings
+from kill_switch.venues import VENUES
+from kill_switch.venues.adapter import Adapter
 from kill_switch.venues.kit.account_limits import MAX_GUARD_S
 from kill_switch.venues.kit.budget import Budget
 from kill_switch.venues.kit.foreign_use import ForeignUse
@@ -486,6 +490,32 @@ def test_refusals_leave_no_guard_blind_for_more_than_two_minutes(name: str) -> N
         now = Instant(now.mono_ns + 2 * 10**9, now.wall_ns)
     guard_s = adapter.limits.paced(timing, now).guard_every_s
     assert timing.guard_every_s < guard_s <= max(timing.guard_every_s + 1, MAX_GUARD_S)
+
+
+@pytest.mark.parametrize("refusals", [0, 4])
+@pytest.mark.parametrize("kind", [VENUES["kuna"], VENUES["roxom"]], ids=lambda kind: kind.NAME)
+def test_an_account_that_only_http_can_kill_is_asked_often_enough_to_show_silence_within_ten_seconds(
+    kind: type[Adapter], refusals: int
+) -> None:
+    class OnlyHttp(LimitedVenue):
+        NAME, DRILLS, CONNECTIONS, WARM_EVERY_S = kind.NAME, kind.DRILLS, kind.CONNECTIONS, kind.WARM_EVERY_S
+        POOLS = (Pool("minute", 60, window_s=60.0),)
+        DEMAND = Demand(read=("GET /active",) * 3, probe=("GET /active",), strike=("POST /cancel",) * 5)
+
+    class Noted(LimitedStreet):
+        def arrive(self, call: Call, name: str) -> None:
+            arrived_s.append(self.now_s)
+            super().arrive(call, name)
+
+    arrived_s: list[float] = []
+    street = Noted(OnlyHttp, 1)
+    street.run(60)
+    budget = street.dispatcher.sessions["a0"].venue.budget
+    for _ in range(refusals):  # other programs use the limit
+        budget.on_refusal(1.0, street.time.now())
+        street.run(2)
+    street.run(300)
+    assert max(later - earlier for earlier, later in pairwise(arrived_s)) + UNANSWERED_S <= 10.0
 
 
 # ── strikes that take more than is planned ────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ from kill_switch.venues.messages import NotReady, Outputs, Replied
 
 RENEWED_AT = 0.6  # part of its life after which a token is replaced
 MIN_FETCH_GAP_S = 5.0  # between two requests: tokens draw from the limit that cancels need
+NO_CONNECTION = 0  # stands for the lane; connections are counted from 1
 MAX_FETCH_GAP_S = 60.0  # the gap doubles with each failure, up to this
 
 
@@ -137,5 +138,7 @@ class SessionToken:
     def _fail(self, why: str, now: Instant, *, fatal: bool) -> Outputs:
         self._asking, self.trouble = False, why
         self._gap_s = min(MAX_FETCH_GAP_S, 2 * self._gap_s)
+        # a lane whose address needs the token has no connection that waits, and never gets one with a refused key
+        lacking = self._waiting or ((NO_CONNECTION,) if fatal and not self.is_valid(now) else ())
         text = f"no token for the WebSocket: {why}"
-        return (*(NotReady(Route.WS, conn, text, fatal) for conn in self._waiting), *self.fetch(now))
+        return (*(NotReady(Route.WS, conn, text, fatal) for conn in lacking), *self.fetch(now))

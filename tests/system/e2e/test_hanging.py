@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -35,6 +36,50 @@ def test_a_kill_that_a_stopped_daemon_does_not_acknowledge_is_queued_and_carried
     (reason,) = play.command("report", "--json").json["reasons"]
     assert reason["text"].startswith("runaway quoter (asked ")
     assert reason["evidence"]["asked_at"] < reason["observed_at"]
+
+
+WORDS = (
+    "report",
+    "report --list",
+    "silence --list",
+    "silence alive --for 1m --reason deploy",
+    "rearm --reason looked",
+    "drill",
+    "reload",
+    "beat alive",
+    "check --connect",
+    "fire --dry-run",
+)
+
+
+def test_each_command_gives_up_a_stopped_daemon_after_two_seconds_and_says_the_next_step(play: Play) -> None:
+    assert play.daemon is not None
+    os.kill(play.daemon.pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(4) as pool:  # more would share two cores too long
+            tried = pool.map(lambda words: play.command(*words.split(), within_s=40.0), WORDS)
+            done = dict(zip(WORDS, tried, strict=True))
+    finally:
+        os.kill(play.daemon.pid, signal.SIGCONT)
+    for words, each in done.items():
+        assert each.exit_code == (1 if words.startswith("report") else 69), each
+        assert f"(waited {1 if 'fire' in words else 2}" in each.err, each
+        assert "then: end its process with kill -KILL" in each.err
+        assert f"to kill now, without the daemon: kill-switch fire -c {play.config} --direct" in each.err
+    listed = play.command("silence", "--list")
+    assert "no trigger is silenced" in listed.out  # because the person who asked for it had given up
+
+
+def test_a_dry_run_goes_on_directly_after_a_stopped_daemons_silence_and_leaves_no_kill_behind(play: Play) -> None:
+    assert play.daemon is not None
+    os.kill(play.daemon.pid, signal.SIGSTOP)
+    try:
+        fire = play.command("fire", "--dry-run", "--direct-after", "1.2s", "--json", within_s=40.0)
+    finally:
+        os.kill(play.daemon.pid, signal.SIGCONT)
+    assert (fire.exit_code, fire.json["dry_run"], set(fire.json["accounts"])) == (0, True, set(play.venues))
+    assert "no acknowledgement within 1.2 s: going on without the daemon" in fire.err and "queued" not in fire.err
+    assert play.status()["state"] == "ARMED"
 
 
 def test_a_kill_goes_on_directly_after_a_stopped_daemons_silence_and_one_re_arm_ends_both_kills(play: Play) -> None:

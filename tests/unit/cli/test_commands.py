@@ -208,7 +208,7 @@ def test_a_daemon_that_is_not_there_is_69(
     done = invoke(*words, "-c", config)
     assert done.exit_code == 69
     assert "no daemon" in done.output
-    assert ("--direct" in done.output) == (words[0] != "beat")
+    assert "no daemon runs: nothing is watched" in done.output and "--direct" in done.output
 
 
 def test_a_socket_that_only_others_may_use_is_77(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -686,3 +686,30 @@ def test_a_journal_of_which_nothing_is_shown_says_why(config: Path, files: list[
 def test_a_list_without_a_kill_says_so(config: Path) -> None:
     done = invoke("report", "--list", "-c", config)
     assert (done.exit_code, done.stdout) == (0, "there is no kill on record\n")
+
+
+def test_a_configuration_that_may_not_be_read_is_no_wrong_usage(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *about, **more: False)
+    assert invoke("journal", "-c", config).exit_code == 0  # because it can be read after all
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for words in (("status",), ("fire",), ("journal",), ("check",)):
+        done = invoke(*words, "-c", config)
+        assert done.exit_code == 78 and f"{config}: file: permission denied" in done.output, done.output
+
+
+@pytest.mark.parametrize("words", [("journal",), ("report", "--list")])
+def test_a_journal_that_may_not_be_read_is_77_and_names_who_may(
+    config: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*about: object, **more: object) -> None:
+        raise PermissionError(13, "Permission denied", "journal.jsonl")
+
+    monkeypatch.setattr(segments, "read_reports", refuse)
+    monkeypatch.setattr(segments.JournalReader, "entries", refuse)
+    done = invoke(*words, "-c", config)
+    assert done.exit_code == 77
+    assert "journal.jsonl: Permission denied; read it as root or as the daemon's user; or, for a daemon" in done.output

@@ -77,6 +77,22 @@ async def test_many_kills_leave_the_loop_to_others_and_a_dry_run_is_no_kill() ->
     assert max(passes.count(number) for number in passes) == 2
 
 
+async def test_a_request_is_acknowledged_before_its_turn_and_a_kill_by_its_handler_alone() -> None:
+    desk, turnstile, lines = Desk(), Turnstile(), list[object]()
+
+    async def note(line: Mapping[str, object]) -> None:
+        lines.append(line["acknowledged"])
+        assert not desk.began
+
+    desk.close()
+    for words in ({"cmd": "drill?"}, {"cmd": "status"}, {"cmd": "fire"}, {"cmd": "fire", "dry_run": True}):
+        line = orjson.dumps({**words, "acknowledge": True})
+        caller = Caller(7, 77, "ann", acknowledge=note)
+        await control._answer(line, caller, desk.handlers(), None, turnstile)
+        desk.began.clear()
+    assert lines == [None, None]
+
+
 async def test_who_has_asked_for_much_waits_for_who_has_not() -> None:
     desk, turnstile, order = Desk(), Turnstile(), list[int]()
 

@@ -98,7 +98,11 @@ async def test_a_silence_that_cannot_be_is_refused(
 async def test_two_people_are_needed_where_a_re_arm_needs_two(opened: Opened) -> None:
     office = opened("a")
     office.reload(TRIGGERS + "[rearm]\napprovals = 2\n")
-    words = "1 of 2 people have approved: another person must type the same command within 10 min"
+    words = (
+        "1 of 2 people have approved "
+        "(an earlier one is void after 10 min, after a restart, or if its --for was another): "
+        "another person must type the same command within 10 min"
+    )
     assert await ask(office) == {"error": words, "exit": 75}
     assert await ask(office) == {"error": words, "exit": 75}
     assert (await ask(office, list=True))["pending"] == {"beat": {"for_s": 1800.0, "by": ["ann"], "reason": "deploy"}}
@@ -119,3 +123,11 @@ async def test_another_caller_ends_a_silence(office: ControlHarness) -> None:
         entry["data"]["ended"] for entry in JournalReader(office.journal.path).entries() if entry["kind"] == "silence"
     ]
     assert ended == ["", "by bob"]
+
+
+async def test_a_silence_whose_caller_has_given_up_waiting_for_a_hung_daemon_is_not_begun(
+    office: ControlHarness,
+) -> None:
+    answer = await ask(office, ANN._replace(gone=lambda: True))
+    assert answer["error"] == "not silenced: the caller has closed the connection"
+    assert found(office) == []

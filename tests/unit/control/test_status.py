@@ -259,6 +259,8 @@ async def test_an_account_in_residue_is_a_problem_with_its_orders_and_a_forced_r
     (left,) = answer["problems"]
     assert answer["rearmed"] == ("a",)
     assert "(17) left: the daemon does not cancel them any more" in left["text"] and left["note"] is True
+    assert shown_as(await office.ask("status"), "1 order (17) left by a forced re-arm")["account"] == "a"
+    del office.dispatcher.sessions["a"].venue.book.orders["17"]
     assert (await office.ask("status"))["problems"] == []
 
 

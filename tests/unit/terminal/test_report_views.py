@@ -166,3 +166,11 @@ def test_a_list_of_kills_keeps_every_id_state_and_reason_whole_on_any_terminal(w
 
 def test_a_list_without_a_kill_has_a_line() -> None:
     assert listed([], 80) == ["there is no kill on record"]
+
+
+def test_a_record_takes_three_lines_of_a_terminal_and_a_short_one_is_whole() -> None:
+    entry = {"seq": 1, "at": "2026-11-30T14:05:00Z", "kind": "kill-report", "data": {"ids": list(range(1000))}}
+    line = record_views.shortened(record_views.entry_line(entry), 80)
+    assert len(line) == 240 and line.startswith("     1  2026-11-30") and line.endswith("… (--json: all)")
+    short = record_views.entry_line({**entry, "data": {}})
+    assert record_views.shortened(short, 80) == short
