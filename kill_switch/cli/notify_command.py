@@ -27,8 +27,8 @@ NO_CHANNEL = "no channel is configured: nobody gets a message; add urls or a com
 def notify(config: Path | None, is_test: bool, as_json: bool) -> None:
     """Test the channels of messages.
 
-    One message goes over each URL, and the command runs once. No daemon is needed, and a running one is not asked. Of
-    the configuration, only [notify] is read. Secrets are those that this user can read; for systemd credentials, see
+    A message goes over each URL, and the command runs once. No daemon is needed, and a running one is not asked. Of the
+    configuration, only [notify] is read. Secrets are those that this user can read; for systemd credentials, see
     docs/guides/notifications.md. A channel has 20 s. A line says for each channel whether the service has accepted the
     message, or the command has ended with 0. Look also at the receiving end.
 

@@ -23,7 +23,7 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
 @click.argument("names", nargs=-1, metavar="[VENUE]...", shell_complete=_complete)
 @json_option
 def venues(names: Sequence[str], as_json: bool) -> None:
-    """Show the reach of a kill at each venue, or all that is known of some.
+    """Show the reach of a kill at each venue, or all about one.
 
     Each venue has the commands of a kill, the orders that they cover, the orders that they do not cover, and the
     guesses. "Verified against the live venue" has the date of a proof there, or never. A guess is a fact that decides

@@ -103,7 +103,7 @@ class Daemon:
             on_measured=lambda stage, us: self.outbound.meter.on_measured(stage, us),
         )
         self.journal.deliver_to(self._on_record)
-        adapters = connect.build_adapters(config)
+        self._adapters = adapters = connect.build_adapters(config)
         timings = connect.sweep_timings(adapters, config.measured)
         logins, salt = {name: account.login for name, account in config.accounts.items()}, new_salt()
         state = recovery.rebuild(contents.entries, timings, config.rearm.approvals, logins, salt)
@@ -196,9 +196,7 @@ class Daemon:
             ReadinessMonitor(self.dispatcher.sessions, clock.now, self._announce),
             ResidueReminder(self.dispatcher, self._announce),
         )
-        self._adapters = adapters
-        self._ready = False
-        self._ending = False  # True: no kill can be carried out any more
+        self._ready = self._ending = False  # ending: no kill can be carried out any more
         self._stop = anyio.Event()
         self._stopped_by = ""  # the name of the signal
         self._on_stop = on_stop
@@ -217,9 +215,8 @@ class Daemon:
             await connect.load_authorities(self.network, self.config)
             async with self._group as group:
                 tasks = self._tasks
-                for lane, work in connect.connect_accounts(
-                    self.dispatcher, self.config, self._adapters, group.start_soon, self.network
-                ):
+                parts = self.dispatcher, self.config, self._adapters, group.start_soon, self.network
+                for lane, work in connect.connect_accounts(*parts):
                     tasks.supervise(lane, work)
                 loop = asyncio.get_running_loop()
                 self._signals.listen(loop.add_signal_handler, self._signal)

@@ -661,9 +661,7 @@ class Wire(asyncio.Protocol):
 
 
 @pytest.mark.parametrize("size", [90, 20_000])
-async def test_what_is_written_has_left_when_the_write_returns(
-    server: Server, names: Names, ca_file: str, size: int
-) -> None:
+async def test_a_command_has_left_when_its_write_returns(server: Server, names: Names, ca_file: str, size: int) -> None:
     wire = Wire()
     await Network(names).dialer(f"https://{HOST}:{server.port}", ca_file).connect(wire, within_s=4)
     await until(lambda: server.peers)
