@@ -1,4 +1,4 @@
-"""Find every syntax error of a TOML text, and what of it can still be checked.
+"""Find every syntax error of a TOML text, and the tables that can still be checked.
 
 `run`, `check` and `reload` refuse such a file as a whole, and name all of its faults at once. Nothing of the rest is
 ever used; a direct kill uses `salvage` instead. No error is reported that only another one causes.

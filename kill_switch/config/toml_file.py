@@ -73,10 +73,10 @@ def _read(source: Path) -> SyntaxFaults | Problem:
         hint = "`kill-switch init` writes a file; -c FILE or $KILL_SWITCH_CONFIG names another"
         return Problem("file", _lower(why), hint)
     try:
-        found = find_syntax_faults(content.decode("utf-8-sig"))
+        parsed = find_syntax_faults(content.decode("utf-8-sig"))
         # because the models validate JSON, a value that JSON cannot hold is refused here
-        json.dumps(found.tables, default=str)
-        return found
+        json.dumps(parsed.tables, default=str)
+        return parsed
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         return Problem(f"line {line}", "not UTF-8", "save the file as UTF-8")

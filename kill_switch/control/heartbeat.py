@@ -29,8 +29,8 @@ def send_heartbeat(
 ) -> None:
     """Send one datagram from `sender` (default: the host's name), or one every `every_s` seconds until interrupted.
 
-    A single beat that no daemon receives within a second raises `Unreachable`, or `Unresponsive` if its queue is full;
-    within that second a starting daemon is waited for. A series continues, because the daemon may come back. `sent` is
+    A single beat that no daemon receives within a second raises `Unreachable`, or `Unresponsive` if its queue is full.
+    Within that second a starting daemon is waited for. A series continues, because the daemon may come back. `sent` is
     called once, after the first datagram that was received.
     """
     payload = json.dumps({"bye" if bye else "beat": name, "from": sender or socket.gethostname()}).encode()

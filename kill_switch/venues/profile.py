@@ -147,8 +147,8 @@ class VenueProfile(ABC, Generic[OptionsT]):
     def most_unused_s(cls) -> float:
         """Return the most seconds between two requests of an HTTP lane, if other requests keep its connections open.
 
-        Where HTTP alone carries a kill, a request is also what shows a person in time that the venue is silent, unless
-        the venue's limits want rarer ones at any time (`WARM_EVERY_S`).
+        Where HTTP alone carries a kill, a request also shows a person in time that the venue is silent. A venue whose
+        limits want rarer requests at any time (`WARM_EVERY_S`) is left out.
         """
         is_watched = Route.WS not in cls.DRILLS and cls.WARM_EVERY_S / cls.CONNECTIONS <= SHOWN_EVERY_S
         return SHOWN_EVERY_S if is_watched else cls.IDLE_S

@@ -147,7 +147,7 @@ def test_a_bot_that_has_sent_no_beat_since_a_re_arm_is_named_until_it_sends_one(
     assert problem["page"] == "runbook/a-bot-is-dead"
 
 
-def test_a_re_arm_that_waits_for_the_second_person_says_who_has_approved_what_and_when(play: Play) -> None:
+def test_a_re_arm_that_waits_for_the_second_person_names_the_first_the_accounts_and_the_time(play: Play) -> None:
     configure(play, TWO)
     assert play.command("fire", "--scope", "roxom", "--reason", "x").exit_code == 0
     first = play.command("rearm", "--reason", "quoter fixed", "--scope", "roxom")
@@ -159,7 +159,7 @@ def test_a_re_arm_that_waits_for_the_second_person_says_who_has_approved_what_an
     assert (second.exit_code, play.status()["state"]) == (0, "ARMED"), second.err
 
 
-def test_a_silence_that_waits_for_the_second_person_says_who_asks_for_what_and_its_command_begins_it(
+def test_a_silence_that_waits_for_the_second_person_names_the_first_and_its_command_begins_it(
     play: Play,
 ) -> None:
     configure(play, TWO + QUIET)
