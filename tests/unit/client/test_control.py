@@ -60,9 +60,7 @@ def test_each_request_has_the_keys_that_the_page_about_the_protocol_has(call: Ca
         assert call(tmp_path, "fire", "runaway quoter", ["desk:mm"], wait_s=3) == answers["fire"]
         assert call(tmp_path, "fire", "x" * 5000, "mm1", wait_s=float("nan")) == answers["fire"]
         assert call(tmp_path, "drill") == answers["drill"]
-    sent = [dict(request) for request in requests if request]
-    assert all(request.pop("asked_mono_ns") <= time.monotonic_ns() and request.pop("acknowledge") for request in sent)
-    status, fire, long, drill = sent
+    status, fire, long, drill = (request for request in requests if request)
     assert (status, drill) == ({"cmd": "status"}, {"cmd": "drill", "scope": []})
     assert fire == {"cmd": "fire", "reason": "runaway quoter", "scope": ["desk:mm"], "wait_s": 3}
     assert (long["reason"], long["scope"], long["wait_s"]) == ("x" * 1000, ["mm1"], 0.0)
