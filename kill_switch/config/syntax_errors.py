@@ -15,15 +15,18 @@ from kill_switch.config.messages import config_path
 from kill_switch.errors import Problem
 
 MOST = 20  # errors that are reported of a file
+MOST_SEARCHED = 200_000  # characters; of a longer file the first error is reported, because the search takes seconds
 MOST_JOINED = 8  # pieces that a value may extend over, because a line of it looks like a table's header
 UNKNOWN = ""  # among the faulty tables: any table may be incomplete
 _MAX_QUOTED = 160  # characters of the parser's message
 _HINT = 'expected TOML: key = "value", with strings in quotes'
 _POSITION = re.compile(r"(?s)(.*) \(at (?:line (\d+), column (\d+)|end of document)\)")
 _NO_QUOTE = "Illegal character '\\n'"  # the parser's words
-_HEADER = re.compile(r"""\s*\[+[\w\s."'-]+\]*\s*(?:#.*)?\Z""")  # because a bracket may be missing, or be one too many
+_HEADER = re.compile(
+    r"""\s*+\[++[\w\s."'-]++\]*+\s*+(?:#.*)?\Z"""
+)  # because a bracket may be missing, or be one too many
 _NAMED = re.compile(r"""\s*\[+\s*([\w-]+)(?:\s*\.\s*([\w-]+|"[^"]*"|'[^']*'))?""")
-_PAIR = re.compile(r"""\s*[\w."'-]+(?:\s*\.\s*[\w"'-]+)*\s*=""")
+_PAIR = re.compile(r"""[\w\s."'-]++=""")
 _MULTILINE = ('"""', "'''")
 
 
@@ -47,6 +50,8 @@ def find(text: str) -> SyntaxFaults:
     except ValueError as error:
         if not _POSITION.fullmatch(str(error)):
             raise
+        if len(text) > MOST_SEARCHED:
+            return SyntaxFaults((_problem(*_read(str(error))),), "", {}, frozenset({UNKNOWN}))
     search = _Search(lines)
     search.look_at_pieces()
     tables = search.look_at_whole()
@@ -100,7 +105,7 @@ class _Search:
                 if len(self.errors) >= MOST:
                     self.faulty.add(UNKNOWN)
                     return {}
-                number, *words = _read(str(error), 0, 0)
+                number, *words = _read(str(error))
                 position = max(at for at, start in enumerate(self._starts) if start <= number)
                 self._note(position, number, *words)
                 self._empty(self._starts[position], self._end(position))
@@ -140,9 +145,9 @@ class _Search:
         return self._starts[position + 1] if position + 1 < len(self._starts) else len(self.left)
 
     def _error(self, first: int, end: int) -> str | None:
-        """Return the parser's message for these lines, with their numbers in the file."""
+        """Return the parser's message for these lines, the first of which it counts as 1; None if they parse."""
         try:
-            tomllib.loads("\n" * first + "\n".join(self.left[first:end]) + ("\n" if end < len(self.left) else ""))
+            tomllib.loads("\n".join(self.left[first:end]) + ("\n" if end < len(self.left) else ""))
         except ValueError as error:
             return str(error)
         return None
@@ -160,7 +165,7 @@ class _Search:
         self.left[first:end] = [""] * (end - first)
 
 
-def _read(message: str, first: int, end: int) -> tuple[int, str, str]:
+def _read(message: str, first: int = 0, end: int = 0) -> tuple[int, str, str]:
     """Return the line from 0, the place and the description of the parser's message for the lines from `first` on.
 
     `end` is behind the last of them; 0: they go to the end of the document.
@@ -171,7 +176,8 @@ def _read(message: str, first: int, end: int) -> tuple[int, str, str]:
     why = "the string has no closing quote" if position[1] == _NO_QUOTE else position[1][:1].lower() + position[1][1:]
     if position[2] is None:
         return first, f"lines {first + 1} to {end}" if end else "end of document", why
-    return int(position[2]) - 1, f"line {position[2]}, column {position[3]}", why
+    number = first + int(position[2])
+    return number - 1, f"line {number}, column {position[3]}", why
 
 
 def _problem(number: int, place: str, why: str) -> Problem:

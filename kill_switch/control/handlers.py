@@ -208,9 +208,7 @@ class ControlHandlers:
         return {
             **account_health(status),
             "state": account.phase,
-            "open_orders": status.fresh_orders(self._dispatcher.clock())
-            if account.sweep is None
-            else account.orders_left,
+            "open_orders": status.open_orders(account, self._dispatcher.clock()),
             "dead_man": None,
             "noise": status.unexplained_messages,
             "clock_offset_ms": self._clock_skew.offset_ms(name),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kill_switch.core.domain import Instant, LaneState, Order, Route
+from kill_switch.core.state import AccountState
 from kill_switch.dispatch.ports import HttpPort, LanePort, WsPort
 from kill_switch.transports.certificates import CertificateExpiry
 from kill_switch.transports.lane import ConnectionCounts
@@ -133,8 +134,13 @@ class AccountStatus:
 
     # orders
 
-    def fresh_orders(self, now: Instant) -> int | None:
-        """Return the number of open orders for people; None while neither pushes nor young lists prove it."""
+    def open_orders(self, account: AccountState, now: Instant) -> int | None:
+        """Return the number of open orders for people; None if it is unknown.
+
+        Of a tripped account it is what its kill has last read. Else pushes or young lists must prove it.
+        """
+        if account.sweep is not None:
+            return account.orders_left
         book = self._venue.book
         is_fresh = book.is_current or now.mono_ns - book.rounds.round_ns <= FRESH_NS
         return book.open_orders if is_fresh else None

@@ -137,7 +137,9 @@ class Pacer:
             return min(may_wait_s, wait_s)
         if not is_clean and now.mono_ns - tripped.began_ns > sweep_state.AT_ONCE_NS:
             # without its share, because it has waited for long enough: it need only leave the cancels their part
-            may_wait_s = max(may_wait_s, venue.limits.first_read_wait_s(now), venue.budget.pause_s(now))
+            is_unread = tripped.orders_left is None
+            room_in_s = venue.limits.unread_wait_s(now) if is_unread else venue.limits.first_read_wait_s(now)
+            may_wait_s = max(may_wait_s, room_in_s, venue.budget.pause_s(now))
             if venue.budget.proof_ns:
                 may_wait_s = min(may_wait_s, venue.limits.proof_wait_s(now))
         # pushes since the last read-back have shown the end of every known order

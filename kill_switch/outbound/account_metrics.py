@@ -21,8 +21,8 @@ def account_metrics(dispatcher: Dispatcher, now: Instant) -> Iterator[Family]:
     yield family("account_phase", [([name], account.phase) for name, account in states.items()])
     yield family("account_killable", [([name], int(status.is_killable)) for name, status in statuses.items()])
     yield family("account_ready", [([name], int(status.is_ready)) for name, status in statuses.items()])
-    orders = [([name], n) for name, status in statuses.items() if (n := status.fresh_orders(now)) is not None]
-    yield family("open_orders", orders)
+    orders = {name: status.open_orders(states[name], now) for name, status in statuses.items() if name in states}
+    yield family("open_orders", [([name], number) for name, number in orders.items() if number is not None])
     unexplained = [([name], status.unexplained_messages) for name, status in statuses.items()]
     yield family("unexplained_messages_total", unexplained)
     offsets = [([name], ns / 1e9) for name, s in statuses.items() if (ns := s.clock_offset_ns) is not None]

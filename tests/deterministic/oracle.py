@@ -414,9 +414,11 @@ class Judge:
     def _claims(self, name: str, proved_ns: int) -> None:
         if not proved_ns:
             return  # the guard of a new process, which claims nothing yet: its first read is due at once
-        house, commanded_ns = self.houses[name], self._commanded_ns.get(name, 0)
+        house = self.houses[name]
         # lists that lag show what rested before the last command, and whatever rests for longer than they lag
-        seen_ns = max(proved_ns - house.lag_ns, min(commanded_ns, proved_ns))
+        seen_ns = proved_ns - house.lag_ns
+        if name in self._commanded_ns:  # a new process has sent none, and its clock may have begun with the boot
+            seen_ns = max(seen_ns, min(self._commanded_ns[name], proved_ns))
         old = house.book.older_than(seen_ns + self.world.booted_ns)
         # out of sight for the one list between two snapshots: the venue tells nobody, and the next list shows it
         if old and self.world.ns - house.sight_ns > SIGHT_NS:

@@ -48,6 +48,7 @@ def test_every_promise_is_kept_when_all_accounts_are_served_through_ccxt(venue: 
         assert not outcome.found, f"python -m tests.deterministic --replay {seed} -v --venue {venue}"
 
 
+@pytest.mark.timeout(90)  # two more processes, each of which tells as much: 11 s on a machine at rest
 def test_a_seed_tells_the_same_story_in_every_process() -> None:
     seeds = range(30, 42)
     script = f"from tests.deterministic.scenario import tell; print(*(tell(seed).digest for seed in {seeds!r}))"

@@ -733,6 +733,21 @@ def test_a_history_that_is_lost_is_read_again_and_the_figures_wait_until_the_lim
     assert "/income?" in calls(player.put(Measure()))[0].request.target
 
 
+@pytest.mark.parametrize(
+    ("status", "body"), [(503, {"code": -1008, "msg": "Request throttled."}), (500, {"code": -1000, "msg": "?"})]
+)
+def test_a_history_that_the_venue_cannot_answer_now_is_read_again_and_after_three_tries_holds_no_figures_back(
+    status: int, body: object
+) -> None:
+    player = reopened(USDM)
+    for last in (False, False, True):
+        history = calls(player.put(Measure()))[0]
+        assert "/income?" in history.request.target
+        outputs = player.put(answer(history.tag, body, status))
+        assert ["/account" in call.request.target for call in calls(outputs)] == ([True] if last else [])
+        player.put(Pause(10))
+
+
 def test_no_history_is_read_where_nothing_was_measured_before_the_gap_or_while_the_stream_is_closed() -> None:
     player = USDM.ready()
     player.put(Closed(Route.WS, 1, "gone"))

@@ -200,7 +200,7 @@ def require_the_last_cancel(address: Address) -> None:
     assert address.most_weight(60) <= address.venue.options.pool / 2
     assert address.phases() == {"RESIDUE"} and address.refused == 0
     address.clear_faults()
-    address.run(180)
+    address.run(200)
     assert (address.phases(), address.open, address.refused) == ({"CLEAR"}, 0, 0)
 
 
@@ -252,6 +252,19 @@ def test_a_bot_that_begins_beside_a_kill_of_accounts_that_have_long_been_alone_l
     address.fire()
     address.run(120)
     require_the_last_cancel(address)
+
+
+def test_beside_a_bot_that_uses_60_percent_three_accounts_of_40_symbols_are_proven_clear_within_two_minutes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    address = Address("binance-usdm", 3, monkeypatch)
+    address.run(20)
+    use_binances_pool(address, 0.6)
+    address.run(60)
+    address.rest(symbols=40)
+    address.fire()
+    address.run(120)
+    assert (address.phases(), address.open, address.refused) == ({"CLEAR"}, 0, 0)
 
 
 @pytest.mark.parametrize("orders_stay", [False, True])

@@ -120,6 +120,10 @@ class Budget:
         """Return in how many seconds these requests keep our use within a part of the pool left by others; 0: now."""
         return max([count.wait_within_s(part, w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
 
+    def wait_within_half_s(self, part: float, calls: Calls, now: Instant) -> float:
+        """Return the same as `wait_within_s`, or longer: our use also keeps within the other half of the whole pool."""
+        return max([count.wait_within_half_s(part, w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
+
     def wait_at_start_s(self, calls: Calls, now: Instant) -> float:
         """Return in how many seconds the first lists after a start may leave; 0: now."""
         waits = [count.wait_at_start_s(weight, now.mono_ns) for count, weight in self._weights(calls)]

@@ -105,6 +105,11 @@ class PoolCount:
         self.settle(now_ns)
         return self._used.falls_to_s(max(0.0, part * self._left(now_ns) - weight), now_ns)
 
+    def wait_within_half_s(self, part: float, weight: float, now_ns: int) -> float:
+        """Return the same as `wait_within_s`, or longer: our use also keeps within the other half of the whole pool."""
+        half = (1 - self.pool.kept) * self.pool.size
+        return max(self.wait_within_s(part, weight, now_ns), self._used.falls_to_s(max(0.0, half - weight), now_ns))
+
     def take_turn(self, weight: float, now_ns: int) -> None:
         """Start a turn; the next may start once this weight has come back, as far as other programs leave units."""
         left_part = self._left(now_ns) / self.pool.size

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from kill_switch.config.loader import load
-from kill_switch.config.syntax_errors import find
+from kill_switch.config.syntax_errors import UNKNOWN, find
 from kill_switch.errors import ConfigError
 
 GOOD = """\
@@ -104,3 +105,22 @@ def test_the_syntax_errors_of_an_included_file_keep_its_accounts_from_being_call
 def test_many_errors_end_the_search_and_accuse_nothing_else() -> None:
     found = find("".join(f"[triggers.t{number}]\nkind = \n" for number in range(50)))
     assert len(found.problems) == 20 and "" in found.faulty
+
+
+def test_the_search_parses_a_text_of_many_tables_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads, parsed = tomllib.loads, []
+
+    def count(text: str) -> dict[str, object]:
+        parsed.append(len(text))
+        return loads(text)
+
+    monkeypatch.setattr(tomllib, "loads", count)
+    text = "".join(f"[a{number}]\n" for number in range(2000)) + "x =\n"
+    assert [problem.path for problem in find(text).problems] == ["line 2001, column 4"]
+    assert sum(parsed) < 10 * len(text)
+
+
+def test_of_a_text_that_is_too_long_to_search_the_first_error_is_reported() -> None:
+    faults = find("x =\n" + "# words\n" * 30_000 + "y =\n")
+    assert [problem.path for problem in faults.problems] == ["line 1, column 4"]
+    assert not faults.text and not faults.tables and set(faults.faulty) == {UNKNOWN}

@@ -17,6 +17,7 @@ from kill_switch.core.domain import LaneState, Order, OrderState, Phase, Route, 
 from kill_switch.dispatch.pacer import Pacer
 from kill_switch.journal import segments
 from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.outbound.account_metrics import account_metrics
 from kill_switch.triggers.flag.trigger import FlagState, FlagTrigger
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.venues.messages import NotReady
@@ -67,6 +68,8 @@ async def test_the_orders_that_are_left_are_the_same_number_wherever_they_are_sh
     book.orders["1"] = Order("1", "X", OrderState.LIVE, "new")  # a push of which the engine does not know yet
     shown = (await office.ask("status"))["accounts"]["a"]["open_orders"]
     report = office.reports.render("last")["accounts"]["a"]["left"]  # type: ignore[index]
+    families = {family["name"]: family["samples"] for family in account_metrics(office.dispatcher, running().now())}
+    assert families["kill_switch_open_orders"] == [(["a"], shown)]
     assert shown == report == office.dispatcher.state.accounts["a"].orders_left == 0
 
 
