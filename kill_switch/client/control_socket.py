@@ -64,7 +64,9 @@ def send_request(
             lines = _Lines(sock, path, unknown)
             answer = _refusal(lines, min(until_s, time.monotonic() + silent_after_s), on_silence, until_s)
             acknowledged()
-            return answer or lines.read(until_s)
+            while answer is None or "acknowledged" in answer:
+                answer = lines.read(until_s)
+            return answer
     except OSError as error:
         raise explained(error, path, time.monotonic() - began_s, unknown) from None
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from kill_switch.client import Control, NotAllowed, Refused, UnknownProtocol, Unreachable, Unresponsive, aio
 from kill_switch.client.places import CONTROL_SOCKET
@@ -165,3 +170,43 @@ def test_a_daemon_that_ends_before_its_answer_is_named_as_such(call: Call, tmp_p
 def test_an_answer_without_an_end_is_no_daemons(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.client.control_socket.MAX_ANSWER", 1000)
     assert "its answer does not end" in answers_with(tmp_path, b"x" * 5000, call)
+
+
+def test_an_acknowledgement_that_comes_twice_is_no_answer(call: Call, tmp_path: Path) -> None:
+    with listening(tmp_path) as sock:
+
+        def serve() -> None:
+            while not (peer := sock.accept()[0]).recv(1000):  # it only looks whether a daemon is there
+                peer.close()
+            with peer:
+                peer.sendall(b'{"acknowledged":null}\n{"acknowledged":"k1","accounts":[]}\n{"id":"k1"}\n')
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            assert call(tmp_path, "fire", "x") == {"id": "k1"}
+        finally:
+            thread.join()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("passes", range(1, 6))
+def test_a_kill_of_a_task_that_is_cancelled_has_been_sent_and_no_other_file_is_closed(
+    passes: int, loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def cancelled() -> None:
+        task = asyncio.create_task(aio.Control(tmp_path).fire("runaway quoter"))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    with listening(tmp_path) as sock, contextlib.ExitStack() as files:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(cancelled())
+            mine = [files.enter_context(tempfile.TemporaryFile()) for _ in range(8)]  # they get the lowest free numbers
+            gc.collect()
+            runner.run(asyncio.sleep(0))
+        assert all(os.fstat(file.fileno()) for file in mine)
+        with sock.accept()[0] as peer:
+            assert b"runaway quoter" in peer.recv(1000)
