@@ -114,22 +114,51 @@ async def _exchange(
     The daemon must acknowledge the request within `acknowledged_within_s` seconds. The request is sent as soon as the
     daemon accepts connections, before any other task runs.
     """
-    began_s, unknown = time.monotonic(), ""
+    began_s, unknown, is_taken = time.monotonic(), "", False
     try:
         sock = await _connect(path, patience_s)
         began_s, unknown = time.monotonic(), control_socket.consequence(request)
         async with asyncio.timeout(within_s):
             reader, writer = await _opened(sock, control_socket.encode(request))
             try:
-                async with asyncio.timeout(acknowledged_within_s):
-                    answer = await _read(reader, path, unknown)
+                answer = await _first_line(reader, path, unknown, min(within_s, acknowledged_within_s))
+                is_taken = True
                 while "acknowledged" in answer:
                     answer = await _read(reader, path, unknown)
                 return answer
             finally:
                 writer.close()
     except OSError as error:
-        raise control_socket.explained(error, path, time.monotonic() - began_s, unknown) from None
+        waited_s = time.monotonic() - began_s
+        is_late = is_taken and isinstance(error, TimeoutError) and await _answers_others(path)
+        raise control_socket.explained(error, path, waited_s, unknown, is_awake=is_late) from None
+
+
+async def _first_line(reader: asyncio.StreamReader, path: Path, unknown: str, silent_after_s: float) -> dict[str, Any]:
+    """Return the acknowledgement, or the answer; raise `TimeoutError` if the daemon hangs, as of `send_request`."""
+    line = asyncio.ensure_future(_read(reader, path, unknown))
+    try:
+        await asyncio.wait([line], timeout=silent_after_s / 2)
+        if not line.done() and not await _answers_others(path, silent_after_s / 2):
+            await asyncio.wait([line], timeout=0)
+            if not line.done():
+                raise TimeoutError
+        return await line
+    finally:
+        line.cancel()
+
+
+async def _answers_others(path: Path, within_s: float = control_socket.AWAKE_WITHIN_S) -> bool:
+    """Return whether a daemon answers a request that asks for nothing, within `within_s` seconds."""
+    try:
+        async with asyncio.timeout(within_s):
+            reader, writer = await _opened(_connected(path), control_socket.NOTHING)
+            try:
+                return (await reader.readline()).endswith(b"\n")
+            finally:
+                writer.close()
+    except (OSError, ValueError):
+        return False
 
 
 async def _opened(sock: socket.socket, line: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -153,5 +182,5 @@ async def _read(reader: asyncio.StreamReader, path: Path, unknown: str) -> dict[
     except ValueError:
         raise control_socket.endless(path) from None
     if not line.endswith(b"\n"):
-        raise control_socket.hung_up(path, unknown)
+        raise control_socket.hung_up(path, unknown, is_awake=await _answers_others(path))
     return control_socket.decode(line, path, unknown)

@@ -10,14 +10,23 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvloop
 
-from kill_switch.client import Control, NotAllowed, Refused, UnknownProtocol, Unreachable, Unresponsive, aio
+from kill_switch.client import (
+    Control,
+    NotAllowed,
+    Refused,
+    UnknownProtocol,
+    Unreachable,
+    Unresponsive,
+    aio,
+    control_socket,
+)
 from kill_switch.client.places import CONTROL_SOCKET
 from tests.harness.fake_daemon import Answers, answering
 
@@ -210,3 +219,59 @@ def test_a_kill_of_a_task_that_is_cancelled_has_been_sent_and_no_other_file_is_c
         assert all(os.fstat(file.fileno()) for file in mine)
         with sock.accept()[0] as peer:
             assert b"runaway quoter" in peer.recv(1000)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the clients give a daemon up that has not acknowledged a request within 0.4 s."""
+    monkeypatch.setitem(cast(dict[str, Any], control_socket.send_request.__kwdefaults__), "silent_after_s", 0.4)
+    monkeypatch.setattr(aio._exchange, "__defaults__", (0.4, 0.0))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_daemon_from_before_acknowledgements_does_not_hang_while_it_answers_others(
+    call: Call, tmp_path: Path
+) -> None:
+    def drill(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        time.sleep(1.0)
+        return {"ok": True}
+
+    with answering(tmp_path / CONTROL_SOCKET, {"drill": drill}):
+        assert call(tmp_path, "drill") == {"ok": True}
+
+
+@contextlib.contextmanager
+def acknowledging(tmp_path: Path, *, then_ends: bool = False) -> Iterator[None]:
+    """Serve as a daemon that acknowledges each request, answers none, and answers what is no request."""
+    kept = list[socket.socket]()
+    with listening(tmp_path) as sock:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # the test is over
+                while True:
+                    kept.append(peer := sock.accept()[0])
+                    line = peer.recv(1000)
+                    peer.sendall(b'{"error":"not a request"}\n' if line == b"{}\n" else b'{"acknowledged":null}\n')
+                    if then_ends:
+                        peer.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            sock.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for peer in kept:
+                peer.close()
+
+
+def test_a_daemon_that_has_not_answered_in_time_and_answers_others_does_not_hang(call: Call, tmp_path: Path) -> None:
+    with acknowledging(tmp_path), pytest.raises(Unreachable, match="the daemon runs, and has not answered") as caught:
+        call(tmp_path, "drill", within_s=0.3)
+    assert caught.value.is_awake and not isinstance(caught.value, Unresponsive)
+
+
+def test_a_daemon_that_ends_one_connection_and_answers_others_is_not_dead(call: Call, tmp_path: Path) -> None:
+    with acknowledging(tmp_path, then_ends=True), pytest.raises(Unreachable, match=r"hung up on .* answers others"):
+        call(tmp_path, "drill")
