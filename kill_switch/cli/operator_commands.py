@@ -279,7 +279,10 @@ def _fire_by_daemon(
     direct_after_s: float | None,
     dry_run: bool,
 ) -> Any:
-    """Ask the daemon for a kill and return its report; None: it has acknowledged nothing within `direct_after_s`."""
+    """Ask the daemon for a kill and return its report.
+
+    None: it has acknowledged nothing within `direct_after_s` seconds, or it is ending.
+    """
     from kill_switch.client import control_socket
 
     is_sent, is_acknowledged = False, False
@@ -306,7 +309,7 @@ def _fire_by_daemon(
         is_acknowledged = True
 
     try:
-        return ask(
+        answer = ask(
             config,
             {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run},
             timeout_s=wait_s + ANSWERED_WITHIN_S + (direct_after_s or 0.0),
@@ -315,7 +318,15 @@ def _fire_by_daemon(
             silent_after_s=silent_s,
             sent=on_sent,
             acknowledged=on_acknowledgement,
+            fail=direct_after_s is None,
         )
+        if "error" not in answer:
+            return answer
+        if answer.get("exit") != Unreachable.exit_code:
+            say(f"kill-switch: {answer['error']}", err=True)
+            sys.exit(answer.get("exit", 1))
+        is_acknowledged = False  # by a daemon that ends: nothing is sent before the next start
+        raise Unreachable(answer["error"])
     except Unreachable as error:
         if direct_after_s is None or is_acknowledged:
             raise
