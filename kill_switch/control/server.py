@@ -169,8 +169,8 @@ class _Connections:
 def _to_replace(connections: Sequence[_Connection]) -> _Connection:
     """Return the connection that ends for a new one: the oldest idle one, else the oldest busy one.
 
-    A busy one loses its answer only; a new one that has not sent its request yet would lose a kill. Where the new ones
-    are more than half, the oldest of them ends.
+    A busy connection loses its answer only. A new connection has not sent its request yet, which may be a kill: it ends
+    only where more than half are new.
     """
     idle = [connection for connection in connections if connection.is_idle]
     busy = [connection for connection in connections if connection.is_busy]
