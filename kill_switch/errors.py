@@ -60,6 +60,7 @@ class Unreachable(KillSwitchError):
 
     exit_code = 69
     steps = ""
+    is_awake = False  # a daemon runs here and answers other requests
 
 
 class Unresponsive(Unreachable):

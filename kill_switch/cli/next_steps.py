@@ -63,6 +63,8 @@ def ways(facts: HostFacts) -> Iterator[str]:
 
 def describe(error: Unreachable, facts: HostFacts) -> str:
     """Return the next steps after a request that the daemon has not answered, a line each."""
+    if error.is_awake:
+        return "  the daemon watches, and kills: kill-switch status shows what has become of this request"
     if isinstance(error, Unresponsive):
         lines = ["the daemon hangs: until it runs again it watches nothing; under systemd it is restarted after 10 s"]
         then, page = restart(facts), "the-daemon-hangs"

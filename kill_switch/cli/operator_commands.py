@@ -279,7 +279,10 @@ def _fire_by_daemon(
     direct_after_s: float | None,
     dry_run: bool,
 ) -> Any:
-    """Ask the daemon for a kill and return its report; None: it has acknowledged nothing within `direct_after_s`."""
+    """Ask the daemon for a kill and return its report.
+
+    None: it has acknowledged nothing within `direct_after_s` seconds, or it is ending.
+    """
     from kill_switch.client import control_socket
 
     is_sent, is_acknowledged = False, False
@@ -291,7 +294,7 @@ def _fire_by_daemon(
         from kill_switch.cli import next_steps
 
         if dry_run:  # nothing is queued that anyone has to know of
-            return 0.0 if direct_after_s is None else direct_in_s
+            return direct_in_s
         if direct_in_s:  # else the command goes on at once, and says so
             say(next_steps.describe_silence(next_steps.look(config), silent_s, direct_in_s), err=True)
         return wait_s if direct_after_s is None else direct_in_s
@@ -306,16 +309,24 @@ def _fire_by_daemon(
         is_acknowledged = True
 
     try:
-        return ask(
+        answer = ask(
             config,
             {"cmd": "fire", "reason": reason, "scope": list(scope), "wait_s": wait_s, "dry_run": dry_run},
             timeout_s=wait_s + ANSWERED_WITHIN_S + (direct_after_s or 0.0),
             patience_s=min(control_socket.STARTS_WITHIN_S, limit_s),
-            on_silence=say_silence,
+            on_silence=None if dry_run and direct_after_s is None else say_silence,
             silent_after_s=silent_s,
             sent=on_sent,
             acknowledged=on_acknowledgement,
+            fail=direct_after_s is None,
         )
+        if "error" not in answer:
+            return answer
+        if answer.get("exit") != Unreachable.exit_code:
+            say(f"kill-switch: {answer['error']}", err=True)
+            sys.exit(answer.get("exit", 1))
+        is_acknowledged = False  # by a daemon that ends: nothing is sent before the next start
+        raise Unreachable(answer["error"])
     except Unreachable as error:
         if direct_after_s is None or is_acknowledged:
             raise

@@ -7,6 +7,7 @@ waits for the daemon.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -64,30 +65,29 @@ class Control:
     async def fire(self, reason: str, scope: Sequence[str] = (), wait_s: float = 10.0) -> dict[str, Any]:
         """Kill the accounts of the scope, and return what `kill-switch report --json` prints, after the proof.
 
-        A task that is cancelled while it waits has sent the kill: it goes on.
+        A task that is cancelled while it waits for the answer has sent the kill: it goes on.
         """
         request, wait_s = control.fire_request(reason, scope, wait_s)
-        await _wait_for_daemon(self.path, control_socket.STARTS_WITHIN_S)
         within_s = wait_s + control.ANSWERED_WITHIN_S
         silent_s = control_socket.ACKNOWLEDGED_WITHIN_S + wait_s
-        return control.check_answer(await _exchange(self.path, request, within_s, silent_s))
+        starts_s = control_socket.STARTS_WITHIN_S
+        return control.check_answer(await _exchange(self.path, request, within_s, silent_s, starts_s))
 
     async def drill(self, scope: Sequence[str] = (), *, within_s: float = control.DRILL_WITHIN_S) -> dict[str, Any]:
         """Send a harmless command over every lane of the scope, and return what `kill-switch drill --json` prints."""
         return control.check_answer(await _exchange(self.path, control.drill_request(scope), within_s))
 
 
-async def _wait_for_daemon(path: Path, within_s: float) -> None:
-    """Wait until a process has the socket open, for a daemon that may be starting; return after `within_s` seconds."""
-    until_s = time.monotonic() + within_s
-    while time.monotonic() < until_s:
+async def _connect(path: Path, patience_s: float) -> socket.socket:
+    """Return a connected socket; raise `OSError`. A daemon that may be starting is waited for, up to `patience_s`."""
+    until_s = time.monotonic() + patience_s
+    while True:
         try:
-            with _connected(path):
-                return
+            return _connected(path)
         except (FileNotFoundError, ConnectionRefusedError):
-            await asyncio.sleep(control_socket.AGAIN_S)
-        except OSError:  # the exchange finds the same, and explains it
-            return
+            if time.monotonic() >= until_s:
+                raise
+        await asyncio.sleep(control_socket.AGAIN_S)
 
 
 def _connected(path: Path) -> socket.socket:
@@ -107,25 +107,73 @@ async def _exchange(
     request: Mapping[str, object],
     within_s: float,
     acknowledged_within_s: float = control_socket.ALIVE_WITHIN_S,
+    patience_s: float = 0.0,
 ) -> dict[str, Any]:
     """Send the daemon a request and return its answer, within `within_s` seconds; errors as of `send_request`.
 
-    The daemon must acknowledge the request within `acknowledged_within_s` seconds.
+    The daemon must acknowledge the request within `acknowledged_within_s` seconds. The request is sent as soon as the
+    daemon accepts connections, before any other task runs.
     """
-    began_s, unknown = time.monotonic(), ""
+    began_s, unknown, is_taken = time.monotonic(), "", False
     try:
+        sock = await _connect(path, patience_s)
+        began_s, unknown = time.monotonic(), control_socket.consequence(request)
         async with asyncio.timeout(within_s):
-            reader, writer = await asyncio.open_unix_connection(sock=_connected(path), limit=control_socket.MAX_ANSWER)
+            reader, writer = await _opened(sock, control_socket.encode(request))
             try:
-                unknown = control_socket.consequence(request)
-                writer.write(control_socket.encode(request))
-                async with asyncio.timeout(acknowledged_within_s):
+                answer = await _first_line(reader, path, unknown, min(within_s, acknowledged_within_s))
+                is_taken = True
+                while "acknowledged" in answer:
                     answer = await _read(reader, path, unknown)
-                return await _read(reader, path, unknown) if "acknowledged" in answer else answer
+                return answer
             finally:
                 writer.close()
     except OSError as error:
-        raise control_socket.explained(error, path, time.monotonic() - began_s, unknown) from None
+        waited_s = time.monotonic() - began_s
+        is_late = is_taken and isinstance(error, TimeoutError) and await _answers_others(path)
+        raise control_socket.explained(error, path, waited_s, unknown, is_awake=is_late) from None
+
+
+async def _first_line(reader: asyncio.StreamReader, path: Path, unknown: str, silent_after_s: float) -> dict[str, Any]:
+    """Return the acknowledgement, or the answer; raise `TimeoutError` if the daemon hangs, as of `send_request`."""
+    line = asyncio.ensure_future(_read(reader, path, unknown))
+    try:
+        await asyncio.wait([line], timeout=silent_after_s / 2)
+        if not line.done() and not await _answers_others(path, silent_after_s / 2):
+            await asyncio.wait([line], timeout=0)
+            if not line.done():
+                raise TimeoutError
+        return await line
+    finally:
+        line.cancel()
+
+
+async def _answers_others(path: Path, within_s: float = control_socket.AWAKE_WITHIN_S) -> bool:
+    """Return whether a daemon answers a request that asks for nothing, within `within_s` seconds."""
+    try:
+        async with asyncio.timeout(within_s):
+            reader, writer = await _opened(_connected(path), control_socket.NOTHING)
+            try:
+                return (await reader.readline()).endswith(b"\n")
+            finally:
+                writer.close()
+    except (OSError, ValueError):
+        return False
+
+
+async def _opened(sock: socket.socket, line: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Send a line, and return the streams of its socket, which is closed if that fails."""
+    try:
+        unsent = line[sock.send(line) :]
+        reader, writer = await asyncio.open_unix_connection(sock=sock, limit=control_socket.MAX_ANSWER)
+    except BaseException:
+        # at once, before another file can have the number: uvloop has closed the descriptor without a word to `sock`
+        # if the task is cancelled here
+        with contextlib.suppress(OSError):
+            sock.close()
+        raise
+    writer.write(unsent)
+    return reader, writer
 
 
 async def _read(reader: asyncio.StreamReader, path: Path, unknown: str) -> dict[str, Any]:
@@ -134,5 +182,5 @@ async def _read(reader: asyncio.StreamReader, path: Path, unknown: str) -> dict[
     except ValueError:
         raise control_socket.endless(path) from None
     if not line.endswith(b"\n"):
-        raise control_socket.hung_up(path, unknown)
+        raise control_socket.hung_up(path, unknown, is_awake=await _answers_others(path))
     return control_socket.decode(line, path, unknown)

@@ -20,6 +20,8 @@ STARTS_WITHIN_S = 1.0  # seconds from a process's first line to its sockets
 ACKNOWLEDGED_WITHIN_S = 1.0  # seconds in which a daemon that does not hang says that it has begun with a kill
 ALIVE_WITHIN_S = 2.0  # seconds in which a daemon that does not hang says that it has read any other request
 NOT_ALLOWED = f"you may not use {{path}}: ask to be put into its group; or, {OWN_DIRECTORIES}"
+AWAKE_WITHIN_S = 0.5  # seconds in which a daemon that does not hang answers a request that asks for nothing
+NOTHING = b"{}\n"  # a request that asks for nothing: the answer is an error, and comes at once
 AGAIN_S = 0.05  # seconds between two attempts to connect
 MAX_ANSWER = 64 << 20  # bytes of an answer; a status takes about 1 KiB an account
 _READ_ONLY = ("status", "report")  # requests that change nothing, as do a dry run and a list
@@ -44,8 +46,9 @@ def send_request(
     request was sent.
 
     The daemon acknowledges a request before it answers; `acknowledged` is called then. Without an acknowledgement
-    within `silent_after_s` seconds the daemon hangs, and is given up. With `on_silence`, that is called first, once: it
-    returns for how many seconds more an acknowledgement is waited for.
+    within `silent_after_s` seconds the daemon hangs, and is given up, unless it answers on another connection: one from
+    before acknowledgements does. With `on_silence`, that is called instead, once: it returns for how many seconds more
+    an acknowledgement is waited for.
     """
     until_s = time.monotonic() + patience_s
     while patience_s and not is_listening(path) and time.monotonic() < until_s:
@@ -54,7 +57,7 @@ def send_request(
     began_s = time.monotonic()
     until_s = began_s + timeout_s
     sock.settimeout(timeout_s)
-    unknown = ""
+    unknown, is_taken = "", False
     try:
         with sock:
             sock.connect(str(path))
@@ -62,11 +65,15 @@ def send_request(
             sock.sendall(encode(request))
             sent()
             lines = _Lines(sock, path, unknown)
-            answer = _refusal(lines, min(until_s, time.monotonic() + silent_after_s), on_silence, until_s)
+            answer = _first_line(lines, path, silent_after_s, on_silence, until_s)
             acknowledged()
-            return answer or lines.read(until_s)
+            is_taken = True
+            while "acknowledged" in answer:
+                answer = lines.read(until_s)
+            return answer
     except OSError as error:
-        raise explained(error, path, time.monotonic() - began_s, unknown) from None
+        is_late = is_taken and isinstance(error, TimeoutError) and answers_others(path)
+        raise explained(error, path, time.monotonic() - began_s, unknown, is_awake=is_late) from None
 
 
 def consequence(request: Mapping[str, object]) -> str:
@@ -92,10 +99,15 @@ def decode(line: bytes, path: Path, unknown: str) -> dict[str, Any]:
     return loaded
 
 
-def explained(error: OSError, path: Path, waited_s: float, unknown: str) -> KillSwitchError:
-    """Return the error for a caller, for an error of the operating system or a time-out after `waited_s` seconds."""
+def explained(error: OSError, path: Path, waited_s: float, unknown: str, *, is_awake: bool = False) -> KillSwitchError:
+    """Return the error for a caller, for an error of the operating system or a time-out after `waited_s` seconds.
+
+    `is_awake` is whether the daemon answers other requests.
+    """
     if isinstance(error, PermissionError):
         return NotAllowed(NOT_ALLOWED.format(path=path))
+    if is_awake:
+        return _awake(f"the daemon runs, and has not answered on {path} (waited {round(waited_s, 1):g} s){unknown}")
     if isinstance(error, TimeoutError):
         return Unresponsive(f"the daemon does not answer on {path} (waited {round(waited_s, 1):g} s){unknown}")
     if isinstance(error, BlockingIOError):
@@ -108,9 +120,16 @@ def endless(path: Path) -> Unreachable:
     return Unreachable(f"the process that answers on {path} is no daemon: its answer does not end")
 
 
-def hung_up(path: Path, unknown: str) -> Unreachable:
-    """Return the error for a connection that ended before the answer."""
-    return Unreachable(f"the daemon hung up on {path}{unknown}")
+def hung_up(path: Path, unknown: str, *, is_awake: bool) -> Unreachable:
+    """Return the error for a connection that ended before the answer; `is_awake` as of `explained`."""
+    text = f"the daemon hung up on {path}"
+    return _awake(f"{text}, and answers others{unknown}") if is_awake else Unreachable(f"{text}{unknown}")
+
+
+def _awake(text: str) -> Unreachable:
+    error = Unreachable(text)
+    error.is_awake = True
+    return error
 
 
 class _Lines:
@@ -130,23 +149,39 @@ class _Lines:
             self._sock.settimeout(max(0.001, until_s - time.monotonic()))
             chunk = self._sock.recv(1 << 16)
             if not chunk:
-                raise hung_up(self._path, self._unknown)
+                raise hung_up(self._path, self._unknown, is_awake=answers_others(self._path))
             self._unread += chunk
         line, _, self._unread = self._unread.partition(b"\n")
         return decode(bytes(line), self._path, self._unknown)
 
 
-def _refusal(
-    lines: _Lines, silent_at_s: float, on_silence: Callable[[], float] | None, until_s: float
-) -> dict[str, Any] | None:
-    """Wait for the acknowledgement; return the answer if it comes instead, as from a daemon that refuses."""
+def _first_line(
+    lines: _Lines, path: Path, silent_after_s: float, on_silence: Callable[[], float] | None, until_s: float
+) -> dict[str, Any]:
+    """Return the acknowledgement, or the answer if it comes instead, as from a daemon that refuses."""
+    now_s = time.monotonic()
+    silent_at_s = min(until_s, now_s + silent_after_s)
+    look_at_s = (now_s + silent_at_s) / 2 if on_silence is None else silent_at_s
     try:
-        line = lines.read(silent_at_s)
+        return lines.read(look_at_s)
     except TimeoutError:
-        if on_silence is None:
-            raise
-        line = lines.read(min(until_s, time.monotonic() + on_silence()))
-    return None if "acknowledged" in line else line
+        if on_silence is not None:
+            return lines.read(min(until_s, time.monotonic() + on_silence()))
+    return lines.read(until_s if answers_others(path, silent_at_s - time.monotonic()) else silent_at_s)
+
+
+def answers_others(path: Path, within_s: float = AWAKE_WITHIN_S) -> bool:
+    """Return whether a daemon answers a request that asks for nothing, within `within_s` seconds."""
+    until_s = time.monotonic() + within_s
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(max(0.001, within_s))
+            sock.connect(str(path))
+            sock.sendall(NOTHING)
+            sock.settimeout(max(0.001, until_s - time.monotonic()))
+            return b"\n" in sock.recv(4096)
+    except OSError:
+        return False
 
 
 def is_listening(path: Path) -> bool:

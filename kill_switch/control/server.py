@@ -13,7 +13,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ IDLE_S = 60.0  # seconds that a connection may be open without a request
 LOOK_EVERY_S = 1.0  # seconds between two checks that the socket's file exists
 CONNECT_WITHIN_S = 2.0  # seconds
 MAX_OPEN = 32  # connections of a user, because lanes need descriptors and each request needs the loop's time
+SPEAKS_WITHIN_S = 1.0  # seconds; a connection without a request is not idle until then, because a kill may be coming
 ACKNOWLEDGE_WITHIN_S = 1.0  # seconds that a line before the answer may take to be sent
 BACKLOG = 65536  # limited by the kernel (net.core.somaxconn)
 # recorded with the caller's name; a kill does not wait for it
@@ -69,9 +70,11 @@ class Turnstile:
 
     async def enter(self, request: Mapping[str, Any], had: int) -> None:
         """Return when the request may begin; `had` is the number of requests that its connection has made."""
-        turns = self._kills if _is_kill(request) else self._others
+        is_kill = _is_kill(request)
+        turns = self._kills if is_kill else self._others
         if not turns.claim_turn():
-            await turns.wait_turn(had)
+            with anyio.CancelScope(shield=is_kill):  # a kill whose connection is replaced meanwhile begins all the same
+                await turns.wait_turn(had)
 
 
 class RequestRefused(Exception):
@@ -127,10 +130,15 @@ class _Connection:
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()
         self.is_busy = False
+        self.idle_from_s = anyio.current_time() + SPEAKS_WITHIN_S  # on the event loop's clock
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.is_busy and anyio.current_time() >= self.idle_from_s
 
 
 class _Connections:
-    """The open connections: at most `MAX_OPEN` a user. A new one replaces the oldest idle one, else the oldest.
+    """The open connections: at most `MAX_OPEN` a user; a new one replaces another.
 
     So a member of the group can neither use up the descriptors that lanes need, nor keep a `fire` from being read.
     """
@@ -143,7 +151,7 @@ class _Connections:
         """Count a connection of that user for as long as the context is open."""
         mine = self._open.setdefault(uid, [])
         if len(mine) >= MAX_OPEN:
-            replaced = next((candidate for candidate in mine if not candidate.is_busy), mine[0])
+            replaced = _to_replace(mine)
             mine.remove(replaced)
             replaced.scope.cancel()
         connection = _Connection()
@@ -156,6 +164,19 @@ class _Connections:
                 mine.remove(connection)
             if not mine and self._open.get(uid) is mine:
                 del self._open[uid]
+
+
+def _to_replace(connections: Sequence[_Connection]) -> _Connection:
+    """Return the connection that ends for a new one: the oldest idle one, else the oldest busy one.
+
+    A busy connection loses its answer only. A new connection has not sent its request yet, which may be a kill: it ends
+    only where more than half are new.
+    """
+    idle = [connection for connection in connections if connection.is_idle]
+    busy = [connection for connection in connections if connection.is_busy]
+    new = [connection for connection in connections if not connection.is_idle and not connection.is_busy]
+    few = len(new) <= MAX_OPEN // 2
+    return (idle or (busy if few else new))[0]
 
 
 def _bind(path: Path, gid: int | None) -> tuple[socket.socket, tuple[int, int] | None]:
@@ -212,7 +233,7 @@ async def _converse(
         caller = Caller(uid, pid, users.cached_name(uid), gone, partial(_acknowledge, stream))
         connection.is_busy = True
         await stream.send(_line(await _answer(line, caller, handlers, users, turnstile, had)))
-        connection.is_busy, had = False, had + 1
+        connection.is_busy, connection.idle_from_s, had = False, 0.0, had + 1
         users.look_up(uid)  # not before the answer, because the line may have been a kill
 
 

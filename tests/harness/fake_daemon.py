@@ -28,7 +28,7 @@ def answering(path: Path, answers: Answers) -> Iterator[list[Mapping[str, Any]]]
             for line in self.rfile:
                 request = json.loads(line)
                 requests.append({key: value for key, value in request.items() if key not in ("acknowledge", ASKED)})
-                answer = answers[request["cmd"]]
+                answer = answers[request["cmd"]] if request else {"error": "not a request", "exit": 1}
                 said = answer(request) if callable(answer) else answer
                 self.wfile.write(json.dumps(said).encode() + b"\n")
 

@@ -301,6 +301,18 @@ def test_a_kill_that_was_acknowledged_or_refused_never_goes_on_directly(
     assert direct == []
 
 
+def test_a_kill_that_an_ending_daemon_leaves_to_the_next_start_goes_on_directly_only_if_that_was_asked_for(
+    config: Path, tmp_path: Path, direct: Direct
+) -> None:
+    answer = {"error": "the daemon is ending; the next start begins with this kill", "exit": 69}
+    done, said = asked(tmp_path, "fire", "-c", config, "--direct-after", "3s", "--json", answer=answer)
+    assert (done.exit_code, len(said), len(direct)) == (0, 1, 1)
+    assert f"{answer['error']}: going on without the daemon, as --direct" in done.stderr
+    (tmp_path / "run" / paths.CONTROL_SOCKET).unlink()
+    assert asked(tmp_path, "fire", "-c", config, answer=answer)[0].exit_code == 69
+    assert len(direct) == 1
+
+
 def test_the_line_after_wrong_usage_keeps_the_direct_after(config: Path, direct: Direct) -> None:
     done = invoke("kill", "mm1", "-c", config, "--direct-after", "3s")
     assert done.exit_code == 2 and not direct

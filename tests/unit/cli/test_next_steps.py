@@ -88,6 +88,13 @@ def test_a_daemon_that_hangs_and_one_that_is_dead_have_their_own_next_step_and_p
     assert "systemctl start kill-switch" in dead and dead.endswith("runbook: the-daemon-is-dead")
 
 
+def test_a_daemon_that_answers_others_is_neither_ended_nor_passed_by() -> None:
+    late = Unreachable("x")
+    late.is_awake = True
+    steps = next_steps.describe(late, HostFacts(True, False, False))
+    assert "kill-switch status shows" in steps and "--direct" not in steps and "restart" not in steps
+
+
 def test_where_systemd_does_not_run_the_daemon_no_step_names_it(host: Path) -> None:
     assert found(host, FILE).is_service
     (host / "other.toml").write_text(FILE)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import os
 import socket
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import uvloop
 
-from kill_switch.client import Control, NotAllowed, Refused, UnknownProtocol, Unreachable, Unresponsive, aio
+from kill_switch.client import (
+    Control,
+    NotAllowed,
+    Refused,
+    UnknownProtocol,
+    Unreachable,
+    Unresponsive,
+    aio,
+    control_socket,
+)
 from kill_switch.client.places import CONTROL_SOCKET
 from tests.harness.fake_daemon import Answers, answering
 
@@ -165,3 +179,99 @@ def test_a_daemon_that_ends_before_its_answer_is_named_as_such(call: Call, tmp_p
 def test_an_answer_without_an_end_is_no_daemons(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kill_switch.client.control_socket.MAX_ANSWER", 1000)
     assert "its answer does not end" in answers_with(tmp_path, b"x" * 5000, call)
+
+
+def test_an_acknowledgement_that_comes_twice_is_no_answer(call: Call, tmp_path: Path) -> None:
+    with listening(tmp_path) as sock:
+
+        def serve() -> None:
+            while not (peer := sock.accept()[0]).recv(1000):  # it only looks whether a daemon is there
+                peer.close()
+            with peer:
+                peer.sendall(b'{"acknowledged":null}\n{"acknowledged":"k1","accounts":[]}\n{"id":"k1"}\n')
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            assert call(tmp_path, "fire", "x") == {"id": "k1"}
+        finally:
+            thread.join()
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("passes", range(1, 6))
+def test_a_kill_of_a_task_that_is_cancelled_has_been_sent_and_no_other_file_is_closed(
+    passes: int, loop: Callable[[], asyncio.AbstractEventLoop], tmp_path: Path
+) -> None:
+    async def cancelled() -> None:
+        task = asyncio.create_task(aio.Control(tmp_path).fire("runaway quoter"))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    with listening(tmp_path) as sock, contextlib.ExitStack() as files:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(cancelled())
+            mine = [files.enter_context(tempfile.TemporaryFile()) for _ in range(8)]  # they get the lowest free numbers
+            gc.collect()
+            runner.run(asyncio.sleep(0))
+        assert all(os.fstat(file.fileno()) for file in mine)
+        with sock.accept()[0] as peer:
+            assert b"runaway quoter" in peer.recv(1000)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the clients give a daemon up that has not acknowledged a request within 0.4 s."""
+    monkeypatch.setitem(cast(dict[str, Any], control_socket.send_request.__kwdefaults__), "silent_after_s", 0.4)
+    monkeypatch.setattr(aio._exchange, "__defaults__", (0.4, 0.0))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_daemon_from_before_acknowledgements_does_not_hang_while_it_answers_others(
+    call: Call, tmp_path: Path
+) -> None:
+    def drill(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        time.sleep(1.0)
+        return {"ok": True}
+
+    with answering(tmp_path / CONTROL_SOCKET, {"drill": drill}):
+        assert call(tmp_path, "drill") == {"ok": True}
+
+
+@contextlib.contextmanager
+def acknowledging(tmp_path: Path, *, then_ends: bool = False) -> Iterator[None]:
+    """Serve as a daemon that acknowledges each request, answers none, and answers what is no request."""
+    kept = list[socket.socket]()
+    with listening(tmp_path) as sock:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # the test is over
+                while True:
+                    kept.append(peer := sock.accept()[0])
+                    line = peer.recv(1000)
+                    peer.sendall(b'{"error":"not a request"}\n' if line == b"{}\n" else b'{"acknowledged":null}\n')
+                    if then_ends:
+                        peer.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            sock.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for peer in kept:
+                peer.close()
+
+
+def test_a_daemon_that_has_not_answered_in_time_and_answers_others_does_not_hang(call: Call, tmp_path: Path) -> None:
+    with acknowledging(tmp_path), pytest.raises(Unreachable, match="the daemon runs, and has not answered") as caught:
+        call(tmp_path, "drill", within_s=0.3)
+    assert caught.value.is_awake and not isinstance(caught.value, Unresponsive)
+
+
+def test_a_daemon_that_ends_one_connection_and_answers_others_is_not_dead(call: Call, tmp_path: Path) -> None:
+    with acknowledging(tmp_path, then_ends=True), pytest.raises(Unreachable, match=r"hung up on .* answers others"):
+        call(tmp_path, "drill")

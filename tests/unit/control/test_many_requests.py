@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -131,3 +133,70 @@ async def test_a_status_on_every_connection_is_answered(tmp_path: Path) -> None:
 
 async def serve(path: Path, handlers: Mapping[str, Handler]) -> None:
     await control.serve(path, handlers, files=OffloadThread("the directory"), users=UserDirectory())
+
+
+async def test_a_kill_whose_connection_is_replaced_while_it_waits_for_its_turn_begins_all_the_same() -> None:
+    desk, turnstile = Desk(), Turnstile()
+    async with anyio.create_task_group() as group:
+        for cmd in ("fire", "fire", "fire", "status", "status", "status"):
+            group.start_soon(ask, desk, turnstile, cmd)
+        await asyncio.sleep(0)
+        group.cancel_scope.cancel()
+    desk.close()
+    assert [cmd for _, cmd in desk.began].count("fire") == 3
+    assert [cmd for _, cmd in desk.began].count("status") == 1
+
+
+class Kills:
+    """Note the scope of each kill, and hold its answer back as one does whose proof takes long."""
+
+    def __init__(self) -> None:
+        self.scopes = list[str]()
+        self.open = 0
+        self.most_open = 0
+
+    def handlers(self) -> Mapping[str, Handler]:
+        async def fire(request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
+            self.scopes.append(request["scope"])
+            self.open += 1
+            self.most_open = max(self.most_open, self.open)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                self.open -= 1
+            return {}
+
+        return {"fire": fire}
+
+
+@pytest.mark.parametrize("idle", [0, control.MAX_OPEN])
+async def test_no_kill_is_lost_however_many_a_user_sends_and_whatever_they_wait_for(idle: int, tmp_path: Path) -> None:
+    kills, path, sent = Kills(), tmp_path / "control.sock", 0
+    with contextlib.ExitStack() as stack:
+
+        async def ask() -> None:
+            """Connect, send a kill a moment after, as two processes may, and go without the answer."""
+            nonlocal sent
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.connect(str(path))
+            await anyio.sleep(0.02)
+            with contextlib.suppress(BrokenPipeError):  # the daemon has replaced it
+                sock.sendall(orjson.dumps({"cmd": "fire", "scope": str(sent)}) + b"\n")
+            sent += 1
+
+        async with anyio.create_task_group() as server:
+            server.start_soon(serve, path, kills.handlers())
+            while not is_listening(path):  # noqa: ASYNC110 - the server binds in a thread
+                await anyio.sleep(0.01)
+            for _ in range(idle):
+                stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+            async with anyio.create_task_group() as callers:
+                for _ in range(3 * control.MAX_OPEN):
+                    callers.start_soon(ask)
+                    await anyio.sleep(0.002)
+            with anyio.move_on_after(5.0):
+                while len(kills.scopes) < sent:  # noqa: ASYNC110 - what comes last has no event
+                    await anyio.sleep(0.01)
+            server.cancel_scope.cancel()
+    assert sorted(map(int, kills.scopes)) == list(range(3 * control.MAX_OPEN))
+    assert kills.most_open <= control.MAX_OPEN
