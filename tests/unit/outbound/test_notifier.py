@@ -170,6 +170,15 @@ def test_each_start_and_each_stop_is_sent_though_the_text_is_the_same() -> None:
     assert all(outbox.add(news(level)) for level in (Severity.START, Severity.STOP) for _ in range(3))
 
 
+def test_the_commands_of_a_message_name_the_configurations_whole_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/usr")
+    outbox = Digest("h", Path("../home/lab/config.toml"))
+    outbox.add(news(Severity.TRIP)._replace(do="find the cause; then kill-switch rearm"))
+    message = outbox.compose()
+    assert message is not None
+    assert message.text.count("-c /home/lab/config.toml") == 2
+
+
 def test_a_message_has_the_remedy_the_person_who_acted_and_the_configuration() -> None:
     outbox = Digest("h", Path("/home/al/a config.toml"), {"1000": "alice"}.get)  # type: ignore[arg-type]
     do = "find the cause; then kill-switch rearm --reason …, or systemctl stop kill-switch"
