@@ -15,8 +15,8 @@ from kill_switch.config.messages import InvalidValue
 from kill_switch.config.schema import DaemonConfig
 from kill_switch.errors import Problem
 from kill_switch.system.host_port import HostPort
+from kill_switch.worker.access_files import LEAST_TOKEN, MOST_TOKEN
 
-LEAST_TOKEN = 16  # characters
 _PRIVATE = [
     *map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),  # RFC 1918
     ipaddress.ip_network("fc00::/7"),  # RFC 4193
@@ -112,5 +112,6 @@ def _check_token(path: Path) -> None:
     source = {"file": str(path)}
     token = secrets.resolve(source, {})
     secrets.refuse_unlikely(token, source)
-    if len(token) < LEAST_TOKEN or len(token) > 256:
-        raise InvalidValue(f"its token has {len(token)} characters", f"expected {LEAST_TOKEN} to 256; {_MAKE_TOKEN}")
+    if not LEAST_TOKEN <= len(token) <= MOST_TOKEN:
+        expected = f"expected {LEAST_TOKEN} to {MOST_TOKEN}; {_MAKE_TOKEN}"
+        raise InvalidValue(f"its token has {len(token)} characters", expected)
