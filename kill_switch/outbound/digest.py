@@ -122,8 +122,8 @@ class Digest:
         """
         state: str = news.level
         match news.level:
-            case Severity.TRIP | Severity.REARM | Severity.START | Severity.STOP:
-                return False
+            case Severity.TRIP | Severity.REARM | Severity.START | Severity.STOP | Severity.APPROVAL:
+                return False  # an approval may be void by now, so that the same words ask again
             case _ if news.about:  # the last state of the condition counts
                 subject: tuple[str, ...] = (news.account or "", news.about)
                 state = f"{news.level} {news.text}"

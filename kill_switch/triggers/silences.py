@@ -116,7 +116,10 @@ class Silences:
                 needed=needed,
             )
             self._record(approved.kind, approved.to_json())
-            self._announce(_approval_asked(waiting, person))
+            if (
+                pending is None or waiting._replace(asked_ns=pending.asked_ns) != pending
+            ):  # else people know
+                self._announce(_approval_asked(waiting, person))
             return waiting
         self._pending.pop(trigger, None)
         before = self.active(trigger)

@@ -376,6 +376,7 @@ async def test_a_loss_that_a_transfer_has_explained_since_fires_nothing_when_the
 async def test_an_end_of_an_approval_that_waits_is_announced_and_the_same_approval_again_too() -> None:
     desk, digest = Desk(), Digest("h")
     desk.ask(person=ANN, needed=2)
+    desk.ask(person=ANN, needed=2)  # typed twice: people know
     assert desk.silences.end("beat", "by bob") and desk.silences.all_pending() == {}
     desk.ask(person=ANN, needed=2)
     asked, void, again = desk.said
