@@ -15,8 +15,8 @@ from kill_switch.config.messages import InvalidValue
 from kill_switch.config.schema import DaemonConfig
 from kill_switch.errors import Problem
 from kill_switch.system.host_port import HostPort
+from kill_switch.worker.access_files import LEAST_TOKEN, MOST_TOKEN
 
-LEAST_TOKEN = 16  # characters
 _PRIVATE = [
     *map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")),  # RFC 1918
     ipaddress.ip_network("fc00::/7"),  # RFC 4193
@@ -83,19 +83,28 @@ def _unusable(daemon: DaemonConfig) -> Iterator[Problem]:
     from kill_switch.worker.metrics_access import load_certificate
 
     try:
-        secrets.resolve({"file": str(key)}, {})
+        _check_key(secrets.resolve({"file": str(key)}, {}))
     except InvalidValue as error:
         yield Problem(f"daemon.{_KEY}", error.description, error.hint)
         return
     try:
+        if b"CERTIFICATE-----" not in certificate.read_bytes():
+            yield Problem(f"daemon.{_CERT}", "its file has no certificate in PEM", "expected it, with its chain")
+            return
         load_certificate(str(certificate), str(key))
     except ssl.SSLError as error:
-        why = (error.reason or "the password is missing").lower().replace("_", " ")
-        yield Problem(
-            f"daemon.{_CERT}", f"it does not go with {_KEY}: {why}", "expected PEM, and a key without password"
-        )
+        why = (error.reason or "one of them cannot be read").lower().replace("_", " ")
+        yield Problem(f"daemon.{_CERT}", f"it does not go with {_KEY}: {why}", "expected the key of the certificate")
     except OSError as error:
         yield Problem(f"daemon.{_CERT}", f"its file cannot be read: {error.strerror}", "check the path")
+
+
+def _check_key(pem: str) -> None:
+    """Raise `InvalidValue` if a text has no private key in PEM, or one that only a password opens."""
+    if "PRIVATE KEY-----" not in pem:
+        raise InvalidValue("its file has no private key in PEM", "expected the key of the certificate")
+    if "ENCRYPTED" in pem:
+        raise InvalidValue("its file has a key with a password", "expected one without: openssl pkey -in OLD -out NEW")
 
 
 def _check_token(path: Path) -> None:
@@ -103,5 +112,6 @@ def _check_token(path: Path) -> None:
     source = {"file": str(path)}
     token = secrets.resolve(source, {})
     secrets.refuse_unlikely(token, source)
-    if len(token) < LEAST_TOKEN or len(token) > 256:
-        raise InvalidValue(f"its token has {len(token)} characters", f"expected {LEAST_TOKEN} to 256; {_MAKE_TOKEN}")
+    if not LEAST_TOKEN <= len(token) <= MOST_TOKEN:
+        expected = f"expected {LEAST_TOKEN} to {MOST_TOKEN}; {_MAKE_TOKEN}"
+        raise InvalidValue(f"its token has {len(token)} characters", expected)

@@ -91,6 +91,9 @@ def secret_notes(kind: type[Adapter]) -> Mapping[str, str]:
     defaults = kind.Options.model_construct()
     plain = kind.secrets(defaults)
     notes: defaultdict[str, list[str]] = defaultdict(list)
+    optional = [key for together in kind.optional_secrets(defaults) for key in together]
+    for key, form in kind.SECRET_FORMS.items():
+        notes[f"#{key}" if key in optional else key].append(form)
     for name, field in kind.Options.model_fields.items():
         for choice in get_args(field.annotation) if get_origin(field.annotation) is Literal else ():
             needed = kind.secrets(kind.Options.model_construct(**{name: choice}))

@@ -71,6 +71,8 @@ def _read(source: Path) -> SyntaxFaults | Problem:
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or "not a path"
         hint = "`kill-switch init` writes a file; -c FILE or $KILL_SWITCH_CONFIG names another"
+        if isinstance(error, PermissionError):
+            hint = "run as the daemon's user, or ask for the right to read it; it holds no secrets"
         return Problem("file", _lower(why), hint)
     try:
         faults = find_syntax_faults(content.decode("utf-8-sig"))

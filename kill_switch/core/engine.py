@@ -292,6 +292,8 @@ def _rearm(state: State, event: RearmAsked) -> tuple[State, tuple[Command, ...]]
     if agreed < state.approvals_needed:
         record = AppendRecord("rearm-approved", {**asked, "accounts": tripped}, latch=True)
         pending = RearmPending(agreed, state.approvals_needed)
+        if approvals == state.approvals:  # typed again: people know
+            return state, (record, pending)
         announcement = announcements.approval_asked(event, tripped, pending)
         return state._replace(approvals=approvals), (record, pending, announcement)
     accounts = {

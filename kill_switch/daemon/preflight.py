@@ -20,6 +20,7 @@ from kill_switch.config.schema import DaemonConfig, FlagConfig, directories
 from kill_switch.control import paths
 from kill_switch.errors import OWN_DIRECTORIES, NotAllowed, Problem
 from kill_switch.system.hardening import why_doubtful, why_untrusted
+from kill_switch.system.host_port import HostPort
 from kill_switch.system.unix_sockets import MAX_PATH
 from kill_switch.venues.kit.cadence import GUARD_FIRST_S
 from kill_switch.venues.sharing import plan_cadences
@@ -59,8 +60,12 @@ def notes(config: Config) -> Iterator[str]:
     udp = config.intake.udp
     if udp is not None and config.intake.key is None:
         yield "intake.udp: without [intake] key, every user of this machine can send heartbeats for a bot that is dead"
-    if udp is not None and not _runs(config.daemon) and (why := _unbindable(udp.host, udp.port)):
+    runs = _runs(config.daemon)
+    if udp is not None and not runs and (why := _unbindable(udp, socket.SOCK_DGRAM)):
         yield f"intake.udp: {why}: until then, the triggers that need it are blind"
+    metrics = config.daemon.metrics
+    if metrics is not None and not runs and (why := _unbindable(metrics, socket.SOCK_STREAM)):
+        yield f"daemon.metrics: {why}: until then, nobody can read the metrics"
     members = {name: account.member for name, account in config.accounts.items()}
     for name, cadence in plan_cadences(members, config.measured).items():
         if cadence.timing.guard_every_s > GUARD_FIRST_S:
@@ -131,10 +136,13 @@ def _runs(daemon: DaemonConfig) -> bool:
         return True
 
 
-def _unbindable(host: str, port: int) -> str:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+def _unbindable(place: HostPort, kind: socket.SocketKind) -> str:
+    """Return why an address cannot be listened on; "" if it can."""
+    with socket.socket(socket.AF_INET6 if ":" in place.host else socket.AF_INET, kind) as sock:
+        if kind is socket.SOCK_STREAM:  # as the server does: connections of before are no obstacle
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind((host, port))
+            sock.bind((place.host, place.port))
         except OSError as error:
             return f"cannot be listened on: {error.strerror}"
     return ""

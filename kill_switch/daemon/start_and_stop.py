@@ -8,10 +8,12 @@ from typing import Any
 import kill_switch
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Severity
-from kill_switch.core.records import StartRecord
+from kill_switch.core.records import ReloadRecord, StartRecord
 from kill_switch.core.state import State
 from kill_switch.journal.records import StopRecord
 
+# of a daemon's life; a reload is among them, because the journal's fold keeps the last start or reload alone
+_LIVES = (StartRecord.kind, ReloadRecord.kind, StopRecord.kind)
 MAX_NAMED = 10  # accounts that a text names
 
 
@@ -23,8 +25,8 @@ def started(entries: Sequence[Mapping[str, Any]], state: State, triggers: int) -
     text = f"version {kill_switch.__version__} watches {len(state.accounts)} account(s) with {triggers} trigger(s)"
     if state.tripped:
         text += f"; tripped: {_named(state.tripped)}"
-    lives = (entry["kind"] for entry in reversed(entries) if entry["kind"] in (StartRecord.kind, StopRecord.kind))
-    if next(lives, StopRecord.kind) == StartRecord.kind:
+    lives = (entry["kind"] for entry in reversed(entries) if entry["kind"] in _LIVES)
+    if next(lives, StopRecord.kind) != StopRecord.kind:
         text += f"; the last daemon ended without a stop, after {entries[-1]['at']}: nobody has watched since"
         return Announce(Severity.START, text, do="find out why: journalctl -u kill-switch")
     return Announce(Severity.START, text)

@@ -29,6 +29,7 @@ from kill_switch.journal.records import (
     ScheduleRecord,
     SilenceRecord,
     StampsRecord,
+    StopRecord,
     Unreadable,
 )
 
@@ -54,6 +55,8 @@ def _keys(record: Record | Unreadable) -> list[Key]:
         case DrillRecord():
             drilled = [name for name, account in record.accounts.items() if not account.skipped]
             return [("drill", "last"), *(("drill", "account", name) for name in drilled)]
+        case StopRecord():
+            return [("stop", "last")]
         case Unreadable(kind=kind) if kind in _LAST:
             return [("strange", kind)]
         case _:
@@ -61,7 +64,7 @@ def _keys(record: Record | Unreadable) -> list[Key]:
 
 
 # Kinds whose last record is kept. To add a kind, name it here and in `_keys`.
-_LAST = ("start", "reload", "pnl", "drill", "heartbeat", "schedule", "stamps", "silence")
+_LAST = ("start", "reload", "pnl", "drill", "heartbeat", "schedule", "stamps", "silence", "stop")
 _HOOKS = ("hook-started", "hook")  # of each, the last attempt is kept
 
 

@@ -6,6 +6,7 @@ command to type. Pure: nothing is sent here.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -69,7 +70,8 @@ class Digest:
         """`source` is the configuration's file, for the commands to type; `name_of` returns the name of a user."""
         self.dropped = 0
         self._host = host
-        self._option = "" if str(source) == CONFIG else f" -c {shlex.quote(str(source))}"
+        path = os.path.abspath(source)  # because the reader is in another directory
+        self._option = "" if path == CONFIG else f" -c {shlex.quote(path)}"
         self._name_of = name_of
         self._announcements: list[Announcement] = []
         self._announced: dict[tuple[str, ...], tuple[str, int]] = {}  # subject → state and time of the last
@@ -120,8 +122,8 @@ class Digest:
         """
         state: str = news.level
         match news.level:
-            case Severity.TRIP | Severity.REARM | Severity.START | Severity.STOP:
-                return False
+            case Severity.TRIP | Severity.REARM | Severity.START | Severity.STOP | Severity.APPROVAL:
+                return False  # an approval may be void by now, so that the same words ask again
             case _ if news.about:  # the last state of the condition counts
                 subject: tuple[str, ...] = (news.account or "", news.about)
                 state = f"{news.level} {news.text}"

@@ -48,6 +48,7 @@ class OutboundHub:
         `parts` are the parts of the daemon that the metrics show; hooks and messages use some of them too. `users` has
         the names of people who have acted.
         """
+        self._announce = announce
         self._users = users or UserDirectory()
         self._config = config
         self._dispatcher = dispatcher = parts.dispatcher
@@ -148,6 +149,10 @@ class OutboundHub:
         return f"uid {user}" if name == user else name
 
     def _on_trouble(self, trouble: str) -> None:
+        if trouble and trouble != self._exposing:
+            self._announce(Announce(Severity.WARN, f"metrics: {trouble}"))
+        elif self._exposing and not trouble:
+            self._announce(Announce(Severity.INFO, "metrics: served as before"))
         self._exposing = trouble
 
     def _why_unable(self) -> str:

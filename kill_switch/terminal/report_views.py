@@ -215,8 +215,10 @@ class DrillView:
     COLUMNS = ("account", "venue", "lane", "round trip", "budget", "evidence")
     NARROW = ("account", "lane", "round trip", "budget")
 
-    def __init__(self, drill: Mapping[str, Any]) -> None:
+    def __init__(self, drill: Mapping[str, Any], *, is_partial: bool = False) -> None:
+        """Make it; partial, if an account of the configuration was not probed."""
         self._drill = printable.mapping(drill)
+        self._every = "each lane above" if is_partial else "every lane"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         drill, wide = self._drill, options.max_width >= WIDE
@@ -236,7 +238,8 @@ class DrillView:
                 lanes_table.add_row(*row, *((evidence,) if wide else ()))
                 if not wide and not lane["ok"]:
                     below.append(Text(f"! {name} {route}: {lane['evidence']}", "red"))
-        verdict = Text("every lane would carry a kill", "bold green") if drill["ok"] else Text("NOT GOOD", "bold red")
+        good = Text(f"{self._every} would carry a kill", "bold green")
+        verdict = good if drill["ok"] else Text("NOT GOOD", "bold red")
         last = "" if drill["answered_us"] is None else f", the last after {ms(drill['answered_us'])}"
         yield lanes_table
         yield from below
@@ -276,7 +279,7 @@ def check_view(check: Mapping[str, Any]) -> RenderableType:
     lines += [Text(f"{name}: {key_sentence(account.get('key', {}))}") for name, account in check["accounts"].items()]
     lines += [Text(f"! {warning}", "yellow") for warning in check.get("warnings", ())]
     if check["drill"] is not None:
-        lines += [DrillView(check["drill"])]
+        lines += [DrillView(check["drill"], is_partial=check["accounts"].keys() > check["drill"]["accounts"].keys())]
     if cold := [name for name, account in check["accounts"].items() if not account["ready"]]:
         lines.append(Text(f"NOT GOOD: not ready: {', '.join(cold)}", "bold red"))
     if check.get("error"):

@@ -116,7 +116,10 @@ class Silences:
                 needed=needed,
             )
             self._record(approved.kind, approved.to_json())
-            self._announce(_approval_asked(waiting, person))
+            if (
+                pending is None or waiting._replace(asked_ns=pending.asked_ns) != pending
+            ):  # else people know
+                self._announce(_approval_asked(waiting, person))
             return waiting
         self._pending.pop(trigger, None)
         before = self.active(trigger)
@@ -137,6 +140,12 @@ class Silences:
         pending = self._pending.pop(trigger, None)
         silence = self._silences.pop(trigger, None)
         if silence is None:
+            if pending is not None:
+                people = " and ".join(pending.people.values())
+                text = (
+                    f"trigger {trigger} is not silenced: the approval of {people} is void ({why}); it fires as before"
+                )
+                self._announce(Announce(Severity.OVER, text, about=f"silence {trigger}"))
             return pending is not None
         now = self._clock()
         ended_wall_ns = min(max(now.wall_ns, silence.since.wall_ns), silence.until.wall_ns)
@@ -244,7 +253,7 @@ def _approval_asked(pending: PendingSilence, person: Person) -> Announce:
     who = " and ".join(pending.people.values())
     command = f"kill-switch silence {pending.trigger} --for {exactly} --reason …"
     do = f"another person than {who} types {command} within {within}"
-    return Announce(Severity.APPROVAL, f"{text}; it fires as before", do=do)
+    return Announce(Severity.APPROVAL, f"{text}; it fires as before", do=do, about=f"silence {pending.trigger}")
 
 
 def describe_span(seconds: float) -> str:

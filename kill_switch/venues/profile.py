@@ -78,6 +78,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
     # secrets with a nonce or a limit of their own at another host → the option that has its address
     OTHER_LOGINS: ClassVar[Mapping[str, str]] = {}
     Options: ClassVar[type[HttpOptions]]  # the class that `OptionsT` names
+    SECRET_FORMS: ClassVar[Mapping[str, str]] = {}  # what a secret must be, for people; another one is refused
     # what a kill reaches, in short phrases for people; `kill-switch venues` shows all of it
     COMMANDS: ClassVar[tuple[str, ...]] = ()  # that a kill sends, the widest first
     COVERED: ClassVar[tuple[str, ...]] = ()  # orders that it cancels, and that reads prove gone

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+LEAST_TOKEN, MOST_TOKEN = 16, 256  # characters; a shorter token can be guessed
+
 
 class AccessFiles(NamedTuple):
     """Paths; "" where there is none. `certificate` and `key` belong together."""

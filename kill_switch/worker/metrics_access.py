@@ -11,9 +11,8 @@ import os
 import ssl
 from pathlib import Path
 
-from kill_switch.worker.access_files import AccessFiles
+from kill_switch.worker.access_files import LEAST_TOKEN, MOST_TOKEN, AccessFiles
 
-MAX_BYTES = 4096  # of the token's file
 _SCHEME = "bearer"  # RFC 6750, not case-sensitive
 
 Stamp = tuple[int, int, int]
@@ -62,10 +61,11 @@ def load_certificate(certificate: str, key: str) -> ssl.SSLContext:
 
 
 def _read_token(path: str) -> bytes:
+    """Return the token; raise ValueError, without it, for one that the configuration's check would not take."""
     with Path(path).open("rb") as file:
-        token = file.read(MAX_BYTES + 1).strip()
-    if not token or len(token) > MAX_BYTES:
-        raise ValueError("the file of the token is empty, or too long")
+        token = file.read(2 * MOST_TOKEN).strip()
+    if not LEAST_TOKEN <= len(token) <= MOST_TOKEN or len(token.split()) != 1:
+        raise ValueError(f"the file of the token has not {LEAST_TOKEN} to {MOST_TOKEN} characters without a blank")
     return token
 
 

@@ -45,9 +45,10 @@ class ReasonAmender:
         )
         self._record(record.kind, record.to_json())
         self.identify(evidence)
-        if text:
-            self._announce(Announce(Severity.INFO, f"trigger {reason.trigger}: its file says: {text}"))
         owner = replace(reason, evidence={**reason.evidence, **evidence}).by
+        if text or owner:
+            found = f"its file says: {text}" if text else "its file has no text"
+            self._announce(Announce(Severity.INFO, f"trigger {reason.trigger}: {found}", by=owner))
         self._on_amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text or reason.text}", owner)
 
     def identify(self, evidence: Mapping[str, object]) -> None:

@@ -253,6 +253,7 @@ def adapter_of(exchange_id: str) -> type[CcxtAccount]:
         "NOT_COVERED": (*profile.not_covered, *ALSO_NOT_COVERED),
         "GUESSES": profile.all_guesses,
         "SOURCED": profile.sourced,
+        "SECRET_FORMS": {name: form.words for name, form in profile.secret_forms.items()},
         "OWN_ADAPTER": profile.own_adapter,
     }
     return type(f"Ccxt{exchange_id.capitalize()}", (CcxtAccount,), facts)

@@ -52,6 +52,9 @@ class Codec:
         self._evidence = evidence
         self.nonce = RisingNonce(unit_us=1000)
         exchange = self._exchange
+        for name, form in profile.secret_forms.items():
+            if not form.fits(secrets[name]):
+                raise ValueError(f"{name} is not {form.words}")
         for name in profile.secrets:
             if "PRIVATE KEY" in secrets[name] and len(secrets[name]) > MOST_PEM:
                 raise ValueError(f"{name} is an RSA key, whose signatures hold up other accounts: use HMAC or Ed25519")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -29,6 +29,13 @@ CREDENTIALS: Mapping[str, str] = {
 _OVER_LIMIT = "a refusal because of a limit pauses all but the cancels of a kill"
 _LEFT_OUT = "a full page is not the whole list; orders that a shorter page leaves out show once others are gone"
 _WRONG_TIME = "what is refused because of its time is signed again by the venue's clock"
+
+
+class SecretForm(NamedTuple):
+    """What a secret of an id must be, because ccxt or the venue takes no other."""
+
+    words: str  # for people
+    fits: Callable[[str], bool]
 
 
 class Endpoint(NamedTuple):
@@ -136,6 +143,7 @@ class IdProfile:
     secrets: tuple[str, ...]  # those that ccxt requires, by our names
     products: Mapping[str, Part]
     pool: Pool
+    secret_forms: Mapping[str, SecretForm] = field(default_factory=dict)  # of those that must have a form
     clock_window_s: float | None = None  # how far the time of a signature may be off; None: it has a nonce
     is_rising: bool = False  # no two signatures may have the same time or nonce
     settings: Mapping[str, Setting] = field(default_factory=dict)

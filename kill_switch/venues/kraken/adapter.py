@@ -56,6 +56,7 @@ class Kraken(KitAdapter[KrakenOptions]):
     """
 
     NAME = "kraken"
+    SECRET_FORMS: ClassVar[Mapping[str, str]] = {"api_secret": "base64"}
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0)
     COSTS: ClassVar[tuple[Cost, ...]] = (  # § 7
         Cost("POST", "/0/private/CancelOrder", ()),

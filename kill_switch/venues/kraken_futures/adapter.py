@@ -102,6 +102,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
     """
 
     NAME = "kraken-futures"
+    SECRET_FORMS: ClassVar[Mapping[str, str]] = {"api_secret": "base64", "unified_secret": "base64"}
     OTHER_LOGINS: ClassVar[Mapping[str, str]] = {"unified_key": "token_url"}
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.25)
     POOLS: ClassVar[tuple[Pool, ...]] = (Pool(POOL, 500, window_s=10.0),)  # § 7, of an account

@@ -98,6 +98,7 @@ class Roxom(KitAdapter[RoxomOptions]):
     """
 
     NAME = "roxom"
+    SECRET_FORMS: ClassVar[Mapping[str, str]] = {"private_key": "an unencrypted RSA key in PEM"}
     POOLS: ClassVar[tuple[Pool, ...]] = (Pool("minute", 300, window_s=60.0),)  # of a key; § 7 has none, only a plan
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=0.5)
     CURRENCIES: ClassVar[tuple[str, ...]] = ("BTC",)

@@ -122,7 +122,22 @@ def test_secrets_that_another_choice_of_an_option_needs_are_comments(tmp_path: P
     invoke("init", tmp_path, "--venue", "kuna", "--venue", "roxom")
     text = (tmp_path / "config.toml").read_text()
     assert re.search(r'(?m)^#public_key +=.*/kuna-public-key" \} +# only with auth = "hmac"$', text)
-    assert re.search(r'(?m)^private_key +=.*# not with auth = "api-key"$', text)
+    assert re.search(r'(?m)^private_key +=.*# .*not with auth = "api-key"$', text)
+
+
+@pytest.mark.parametrize(
+    ("venue", "key", "form"),
+    [
+        ("ccxt:gemini", "api_key", r"a key of one account \(account-…\)"),
+        ("ccxt:backpack", "api_secret", "an Ed25519 seed: 32 bytes in base64"),
+        ("kraken", "api_secret", "base64"),
+        ("kraken-futures", "#unified_secret", "base64; optional; only with unified_key"),
+        ("roxom", "private_key", 'an unencrypted RSA key in PEM; not with auth = "api-key"'),
+    ],
+)
+def test_a_secret_that_must_have_a_form_is_written_with_it(tmp_path: Path, venue: str, key: str, form: str) -> None:
+    invoke("init", tmp_path, "--venue", venue)
+    assert re.search(rf"(?m)^{key} += \{{.*\}} +# {form}$", (tmp_path / "config.toml").read_text())
 
 
 def test_an_option_without_a_default_has_an_example_that_the_next_steps_name(tmp_path: Path) -> None:

@@ -88,8 +88,31 @@ def test_a_secret_that_cannot_sign_is_a_problem_that_does_not_show_it(tmp_path: 
         loaded(tmp_path, "ccxt:kraken", environ={**ENVIRONMENT, "SECRET": "not-base64-0123456789"})
 
     (one,) = caught.value.problems
-    assert one.path == "accounts.one.api_secret" and "cannot sign" in one.description
+    assert (one.path, one.description) == ("accounts.one.api_secret", "is not base64")
     assert "not-base64" not in str(caught.value)
+
+
+@needs_ccxt
+@pytest.mark.parametrize(
+    ("venue", "wrong", "words"),
+    [
+        ("gemini", {"KEY": "master-0123456789abcdef"}, "api_key: is not a key of one account (account-…)"),
+        ("gemini", {"KEY": "0123456789abcdef"}, "api_key: is not a key of one account (account-…)"),
+        ("backpack", {"SECRET": 64 * "0a"}, "api_secret: is not an Ed25519 seed: 32 bytes in base64"),
+        ("backpack", {"SECRET": "c2hvcnQ="}, "api_secret: is not an Ed25519 seed: 32 bytes in base64"),
+        ("krakenfutures", {"SECRET": "with*stars"}, "api_secret: is not base64"),
+        ("coinbaseexchange", {"SECRET": "with*stars"}, "api_secret: is not base64"),
+    ],
+)
+def test_a_secret_of_another_form_is_a_problem_that_names_the_secret_and_its_form(
+    tmp_path: Path, venue: str, wrong: Mapping[str, str], words: str
+) -> None:
+    more = 'passphrase = { env = "KEY" }' if venue == "coinbaseexchange" else ""
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, f"ccxt:{venue}", more, environ={**ENVIRONMENT, **wrong})
+
+    (one,) = caught.value.problems
+    assert str(one).endswith(f"accounts.one.{words}")
 
 
 @needs_ccxt

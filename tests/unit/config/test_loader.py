@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import grp
+import os
 import re
 import subprocess
 import sys
@@ -441,6 +442,21 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, name: str, found
         load(path, environ={}, venues=VENUES)
     assert str(caught.value) == f"{path}: file: {found}; {HINT_FILE}"
     assert caught.value.exit_code == 78
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_a_file_that_this_user_may_not_read_is_not_taken_for_one_to_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("")
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(ConfigError) as caught:
+            load(path, environ={}, venues=VENUES)
+    finally:
+        os.seteuid(0)
+    right = "run as the daemon's user, or ask for the right to read it; it holds no secrets"
+    assert str(caught.value) == f"{path}: file: permission denied; {right}"
 
 
 TOML = 'expected TOML: key = "value", with strings in quotes'

@@ -6,6 +6,12 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from kill_switch.config.loader import Config, load
 from kill_switch.errors import ConfigError
@@ -21,6 +27,13 @@ ALL = "metrics_token_file and metrics_cert_file and metrics_key_file"
 PRIVATE = 'expected a private one of this host, such as "10.0.0.5:9464"; any other needs metrics_token_file, '
 PRIVATE += "metrics_cert_file and metrics_key_file"
 REMOTE = "an address that other hosts can reach, without"
+
+
+LOCKED_KEY = (
+    load_pem_private_key(trustme.CA().issue_cert("guard").private_key_pem.bytes(), None)
+    .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
+    .decode()
+)
 
 
 class Directory:
@@ -139,8 +152,9 @@ def test_any_other_address_is_an_error_with_the_keys_that_would_do(
         ("token", "<put the token of Prometheus here>", 0o600, "its file has a placeholder"),
         ("token", TOKEN, 0o644, "its file can be read by everyone (mode 0644)"),
         ("key", "", 0o644, "its file can be read by everyone (mode 0644)"),
-        ("cert", "nonsense", 0o644, "it does not go with metrics_key_file"),
-        ("key", "nonsense", 0o600, "it does not go with metrics_key_file"),
+        ("cert", "nonsense", 0o644, "metrics_cert_file: its file has no certificate in PEM"),
+        ("key", "nonsense", 0o600, "metrics_key_file: its file has no private key in PEM"),
+        ("key", LOCKED_KEY, 0o600, "metrics_key_file: its file has a key with a password; expected one without"),
     ],
 )
 def test_an_unusable_file_is_an_error_of_the_configuration(

@@ -34,9 +34,10 @@ class Site:
         self.taken = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.write()
 
-    def write(self, more: str = "", accounts: str = "") -> None:
+    def write(self, more: str = "", accounts: str = "", daemon: str = "") -> None:
         self.file.write_text(
-            f'[daemon]\nstate_dir = "{self.state}"\nruntime_dir = "{self.run}"\n{more}\n[accounts.a]\nvenue = "oxfun"\n'
+            f'[daemon]\nstate_dir = "{self.state}"\nruntime_dir = "{self.run}"\n{daemon}\n{more}\n'
+            f'[accounts.a]\nvenue = "oxfun"\n'
             f'api_key = {{ env = "KEY" }}\napi_secret = {{ env = "SECRET" }}\n{accounts}\n'
         )
 
@@ -183,6 +184,21 @@ def test_a_port_of_another_process_is_a_note(site: Site) -> None:
     unsigned, note = json.loads(done.stdout)["notes"]
     assert note.startswith("intake.udp: cannot be listened on: Address already in use")
     assert unsigned.startswith("intake.udp: without [intake] key, every user of this machine can send heartbeats")
+
+
+@pytest.mark.parametrize("place", ["of another process", "of another host"])
+def test_an_address_of_the_metrics_that_cannot_be_listened_on_is_a_note(site: Site, place: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = f"127.0.0.1:{other.getsockname()[1]}", "Address already in use"
+        at, why = taken if place == "of another process" else ("10.255.255.1:9464", "Cannot assign requested address")
+        site.write(daemon=f'metrics = "{at}"\nmetrics_plain = true')
+        done = site.command("check", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["notes"] == [
+        f"daemon.metrics: cannot be listened on: {why}: until then, nobody can read the metrics"
+    ]
 
 
 def test_a_runtime_directory_too_long_for_sockets_is_named_with_the_remedy(site: Site) -> None:

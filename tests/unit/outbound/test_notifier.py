@@ -165,9 +165,19 @@ def test_a_condition_that_begins_again_in_another_way_is_sent() -> None:
     assert [outbox.add(silence) for silence in silences] == [True] * 3
 
 
-def test_each_start_and_each_stop_is_sent_though_the_text_is_the_same() -> None:
+def test_each_start_each_stop_and_each_approval_is_sent_though_the_text_is_the_same() -> None:
     outbox = Digest("h")
-    assert all(outbox.add(news(level)) for level in (Severity.START, Severity.STOP) for _ in range(3))
+    levels = Severity.START, Severity.STOP, Severity.APPROVAL  # what was approved before may be void
+    assert all(outbox.add(news(level)) for level in levels for _ in range(3))
+
+
+def test_the_commands_of_a_message_name_the_configurations_whole_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/usr")
+    outbox = Digest("h", Path("../home/lab/config.toml"))
+    outbox.add(news(Severity.TRIP)._replace(do="find the cause; then kill-switch rearm"))
+    message = outbox.compose()
+    assert message is not None
+    assert message.text.count("-c /home/lab/config.toml") == 2
 
 
 def test_a_message_has_the_remedy_the_person_who_acted_and_the_configuration() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from kill_switch.config.loader import Config, load
 from kill_switch.core.commands import Announce
+from kill_switch.core.domain import Severity
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.segments import ChainHead
 from kill_switch.outbound.metrics import MeasuredParts
@@ -162,3 +163,18 @@ async def test_a_trip_in_the_very_moment_of_the_stop_has_its_hooks_run_first(tmp
         group.cancel_scope.cancel()
     assert [run.errand["argv"] for run in desk.of("run")] == [("/bin/true",)]
     assert outbound_hub._hooks.idle
+
+
+@pytest.mark.anyio
+async def test_metrics_that_cannot_be_served_are_announced_once_and_shown(tmp_path: Path) -> None:
+    announced: list[Announce] = []
+    hub = OutboundHub(config(tmp_path), parts(Floor(("mm1",)), cast(Journal, Record())), announced.append)
+    exposure = hub._workers.messages._exposure
+    assert exposure is not None
+    for trouble in ("", "127.0.0.1:9464: in use", "127.0.0.1:9464: in use", "", ""):
+        exposure.on_trouble(trouble)
+        assert list(hub.troubles()) == ([f"metrics: {trouble}"] if trouble else [])
+    assert [(news.level, news.text) for news in announced] == [
+        (Severity.WARN, "metrics: 127.0.0.1:9464: in use"),
+        (Severity.INFO, "metrics: served as before"),
+    ]

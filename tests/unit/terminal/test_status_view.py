@@ -304,6 +304,14 @@ def test_a_good_drill_says_so() -> None:
     assert lines[-1] == "every lane would carry a kill, the last after 5.3 ms; the budget is 250.0 ms"
 
 
+def test_a_check_with_an_account_that_was_not_probed_does_not_speak_of_every_lane() -> None:
+    ready = {"venue": "oxfun", "ready": True, "trouble": {}, "key": {}}
+    refused = {"venue": "roxom", "ready": False, "trouble": {"ws": "401"}, "key": {}}
+    check = {"via": "lanes", "accounts": {"mm1": ready, "rx1": refused}, "drill": drill(mm1=lanes(http=LANE))}
+    said = " ".join(drawn(report_views.check_view(check)))
+    assert "each lane above would carry a kill, the last after 5.3 ms" in said and "every lane" not in said
+
+
 def test_an_account_that_was_not_drilled_is_shown_with_the_reason() -> None:
     skipped = {"venue": "oxfun", "ok": False, "skipped": "a kill is under way", "lanes": {}}
     assert "! mm1 was not drilled: a kill is under way" in drawn(report_views.DrillView(drill(mm1=skipped)))

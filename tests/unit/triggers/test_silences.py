@@ -13,8 +13,9 @@ import anyio
 import pytest
 
 from kill_switch.core.commands import Announce
-from kill_switch.core.domain import Instant, LaneState, Reason
+from kill_switch.core.domain import Instant, LaneState, Reason, Severity
 from kill_switch.journal.records import SilenceRecord
+from kill_switch.outbound.digest import Announcement, Digest
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.schedule import ScheduleTrigger
 from kill_switch.triggers.silences import APPROVE_WITHIN_NS, PendingSilence, Person, Silence, Silences, describe_span
@@ -370,3 +371,19 @@ async def test_a_loss_that_a_transfer_has_explained_since_fires_nothing_when_the
         assert watched.tripped() == ()
         await watched.samples((350, 500), (350, 500))
         assert watched.tripped() == ()
+
+
+async def test_an_end_of_an_approval_that_waits_is_announced_and_the_same_approval_again_too() -> None:
+    desk, digest = Desk(), Digest("h")
+    desk.ask(person=ANN, needed=2)
+    desk.ask(person=ANN, needed=2)  # typed twice: people know
+    assert desk.silences.end("beat", "by bob") and desk.silences.all_pending() == {}
+    desk.ask(person=ANN, needed=2)
+    asked, void, again = desk.said
+    assert (void.level, void.text) == (
+        Severity.OVER,
+        "trigger beat is not silenced: the approval of ann is void (by bob); it fires as before",
+    )
+    assert asked.text == again.text
+    for said in desk.said:  # people get all three
+        assert digest.add(Announcement(said.level, said.text, None, "", (), desk.now, said.do, said.by, said.about))

@@ -24,6 +24,7 @@ from prometheus_client.core import Metric
 from kill_switch.system.host_port import HostPort
 from kill_switch.worker.access_files import NO_FILES, AccessFiles
 from kill_switch.worker.client import Exposure, MetricsSnapshot, WorkerClient
+from kill_switch.worker.metrics_access import MetricsAccess
 from kill_switch.worker.metrics_server import family
 from tests.harness.metrics_exposure import exposed, free_port, nothing, read, scrape
 
@@ -369,6 +370,17 @@ def test_without_the_token_every_path_gets_the_same_answer(token_file: Path) -> 
 def test_a_request_with_the_token_may_call_this_machine_by_any_name(token_file: Path) -> None:
     with exposed(files=AccessFiles(token=str(token_file))) as port:
         assert ask(port, "/healthz", Authorization=BEARER, Host="guard.desk.example")[0] == 200
+
+
+@pytest.mark.parametrize("text", ["", "short", "two words of a sentence", 257 * "x"])
+def test_a_token_that_no_start_would_take_does_not_replace_the_one_in_force(token_file: Path, text: str) -> None:
+    access = MetricsAccess(AccessFiles(token=str(token_file)))
+    access.read()
+    before = f"Bearer {token_file.read_text().strip()}"
+    token_file.write_text(f"{text}\n")
+    with pytest.raises(ValueError, match="token"):
+        access.read()
+    assert access.allows(before) and not access.allows(f"Bearer {text}")
 
 
 def test_a_token_that_changes_is_in_force_without_a_restart(token_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, WHOLE_LIST, private
+from kill_switch.venues.ccxt.ids.secret_forms import BASE64
 from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof, Sources
 from kill_switch.venues.kit.pools import Pool
 
@@ -10,6 +11,7 @@ KRAKEN = IdProfile(
     id="kraken",
     venue="Kraken spot",
     secrets=KEY_AND_SECRET,
+    secret_forms={"api_secret": BASE64},
     products={
         "spot": Part(
             "api.kraken.com",
@@ -42,6 +44,7 @@ KRAKENFUTURES = IdProfile(
     id="krakenfutures",
     venue="Kraken derivatives",
     secrets=KEY_AND_SECRET,
+    secret_forms={"api_secret": BASE64},
     products={
         "futures": Part(
             "futures.kraken.com",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, TRIGGERS_LISTED, WHOLE_LIST, private
+from kill_switch.venues.ccxt.ids.secret_forms import ACCOUNT_KEY, ED25519_SEED
 from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof, Sources
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
@@ -83,6 +84,7 @@ BACKPACK = IdProfile(
     id="backpack",
     venue="Backpack",
     secrets=KEY_AND_SECRET,
+    secret_forms={"api_secret": ED25519_SEED},
     products={
         "all": Part(
             "api.backpack.exchange",
@@ -181,6 +183,7 @@ GEMINI = IdProfile(
     id="gemini",
     venue="Gemini",
     secrets=KEY_AND_SECRET,
+    secret_forms={"api_key": ACCOUNT_KEY},
     products={
         "all": Part(
             "api.gemini.com",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, TRIGGERS_LISTED, WHOLE_LIST, private
+from kill_switch.venues.ccxt.ids.secret_forms import BASE64
 from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Proof, Setting, Sources
 from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
@@ -133,6 +134,7 @@ COINBASEEXCHANGE = IdProfile(
     id="coinbaseexchange",
     venue="Coinbase Exchange",
     secrets=(*KEY_AND_SECRET, "passphrase"),
+    secret_forms={"api_secret": BASE64},
     products={
         "spot": Part(
             "api.exchange.coinbase.com",
