@@ -116,9 +116,7 @@ class Silences:
                 needed=needed,
             )
             self._record(approved.kind, approved.to_json())
-            if (
-                pending is None or waiting._replace(asked_ns=pending.asked_ns) != pending
-            ):  # else people know
+            if pending is None or waiting._replace(asked_ns=pending.asked_ns) != pending:  # else people know
                 self._announce(_approval_asked(waiting, person))
             return waiting
         self._pending.pop(trigger, None)
