@@ -100,7 +100,7 @@ def _unusable(daemon: DaemonConfig) -> Iterator[Problem]:
 
 
 def _check_key(pem: str) -> None:
-    """Raise `InvalidValue` if a text has no private key in PEM, or one that only a password opens."""
+    """Raise `InvalidValue` if a text has no private key in PEM, or if only a password opens the key."""
     if "PRIVATE KEY-----" not in pem:
         raise InvalidValue("its file has no private key in PEM", "expected the key of the certificate")
     if "ENCRYPTED" in pem:

@@ -57,15 +57,7 @@ def notes(config: Config) -> Iterator[str]:
             yield f"daemon.{key}: {path} does not exist, and only systemd or root can make it; {OWN_DIRECTORIES}"
         elif path.is_dir() and (why := why_doubtful(path.stat(), path)):
             yield f"daemon.{key}: {why}"
-    udp = config.intake.udp
-    if udp is not None and config.intake.key is None:
-        yield "intake.udp: without [intake] key, every user of this machine can send heartbeats for a bot that is dead"
-    runs = _runs(config.daemon)
-    if udp is not None and not runs and (why := _unbindable(udp, socket.SOCK_DGRAM)):
-        yield f"intake.udp: {why}: until then, the triggers that need it are blind"
-    metrics = config.daemon.metrics
-    if metrics is not None and not runs and (why := _unbindable(metrics, socket.SOCK_STREAM)):
-        yield f"daemon.metrics: {why}: until then, nobody can read the metrics"
+    yield from _addresses(config)
     members = {name: account.member for name, account in config.accounts.items()}
     for name, cadence in plan_cadences(members, config.measured).items():
         if cadence.timing.guard_every_s > GUARD_FIRST_S:
@@ -84,6 +76,17 @@ def notes(config: Config) -> Iterator[str]:
             yield f"{where}: {trigger.path} is there: the daemon trips at once when it starts"
         elif not trigger.path.is_relative_to(config.daemon.runtime_dir) and not trigger.path.parent.is_dir():
             yield f"{where}: there is no directory {trigger.path.parent}: the trigger would be blind"
+
+
+def _addresses(config: Config) -> Iterator[str]:
+    """Yield a line for people about each address at which `run` could not listen, or that everybody may use."""
+    udp, metrics, runs = config.intake.udp, config.daemon.metrics, _runs(config.daemon)
+    if udp is not None and config.intake.key is None:
+        yield "intake.udp: without [intake] key, every user of this machine can send heartbeats for a bot that is dead"
+    if udp is not None and not runs and (why := _unbindable(udp, socket.SOCK_DGRAM)):
+        yield f"intake.udp: {why}: until then, the triggers that need it are blind"
+    if metrics is not None and not runs and (why := _unbindable(metrics, socket.SOCK_STREAM)):
+        yield f"daemon.metrics: {why}: until then, nobody can read the metrics"
 
 
 def _better_adapters(config: Config) -> Iterator[str]:

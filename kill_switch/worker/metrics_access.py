@@ -61,7 +61,7 @@ def load_certificate(certificate: str, key: str) -> ssl.SSLContext:
 
 
 def _read_token(path: str) -> bytes:
-    """Return the token; raise ValueError, without it, for one that the configuration's check would not take."""
+    """Return the token; raise `ValueError`, without its text, if the configuration's check would refuse it."""
     with Path(path).open("rb") as file:
         token = file.read(2 * MOST_TOKEN).strip()
     if not LEAST_TOKEN <= len(token) <= MOST_TOKEN or len(token.split()) != 1:

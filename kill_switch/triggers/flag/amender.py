@@ -47,8 +47,8 @@ class ReasonAmender:
         self.identify(evidence)
         owner = replace(reason, evidence={**reason.evidence, **evidence}).by
         if text or owner:
-            found = f"its file says: {text}" if text else "its file has no text"
-            self._announce(Announce(Severity.INFO, f"trigger {reason.trigger}: {found}", by=owner))
+            words = f"its file says: {text}" if text else "its file has no text"
+            self._announce(Announce(Severity.INFO, f"trigger {reason.trigger}: {words}", by=owner))
         self._on_amended(f"{reason.trigger}: {reason.text}", f"{reason.trigger}: {text or reason.text}", owner)
 
     def identify(self, evidence: Mapping[str, object]) -> None:

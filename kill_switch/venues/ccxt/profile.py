@@ -32,7 +32,7 @@ _WRONG_TIME = "what is refused because of its time is signed again by the venue'
 
 
 class SecretForm(NamedTuple):
-    """What a secret of an id must be, because ccxt or the venue takes no other."""
+    """The form of a secret of an id, because ccxt or the venue takes no other."""
 
     words: str  # for people
     fits: Callable[[str], bool]

@@ -48,14 +48,15 @@ class AccountLimits:
         return max(budget.wait_for_cancels_s(calls, now), budget.statement_wait_s(now))
 
     def unread_wait_s(self, now: Instant) -> float:
-        """Return in how many seconds a read may leave that is the first to show what a kill's strikes have left.
+        """Return in how many seconds a read may leave that is the first to show the orders that strikes have left.
 
-        It may take more of what other programs leave than a first read: without it, strikes go on and take as much.
+        It may take a larger part than a first read: without it, strikes go on and take as much.
         """
         budget = self.budget
         if not budget.is_stated:
             return self.first_read_wait_s(now)
-        wait_s = budget.wait_within_half_s(PROOF_PART, budget.demand.read + budget.demand.strike, now)
+        calls = budget.demand.read + budget.demand.strike
+        wait_s = budget.wait_within_s(PROOF_PART, calls, now, in_half=True)
         return max(wait_s, budget.statement_wait_s(now))
 
     def proving_read_wait_s(self, now: Instant) -> float:

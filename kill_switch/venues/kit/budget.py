@@ -116,13 +116,13 @@ class Budget:
         """Return in how many seconds these requests leave the part that is kept for cancels; 0: now."""
         return max([count.wait_for_cancels_s(w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
 
-    def wait_within_s(self, part: float, calls: Calls, now: Instant) -> float:
-        """Return in how many seconds these requests keep our use within a part of the pool left by others; 0: now."""
-        return max([count.wait_within_s(part, w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
+    def wait_within_s(self, part: float, calls: Calls, now: Instant, *, in_half: bool = False) -> float:
+        """Return in how many seconds these requests keep our use within a part of the pool left by others; 0: now.
 
-    def wait_within_half_s(self, part: float, calls: Calls, now: Instant) -> float:
-        """Return the same as `wait_within_s`, or longer: our use also keeps within the other half of the whole pool."""
-        return max([count.wait_within_half_s(part, w, now.mono_ns) for count, w in self._weights(calls)], default=0.0)
+        With `in_half` our use also keeps out of the part that is kept for cancels, of the whole pool.
+        """
+        weights = self._weights(calls)
+        return max([count.wait_within_s(part, w, now.mono_ns, in_half=in_half) for count, w in weights], default=0.0)
 
     def wait_at_start_s(self, calls: Calls, now: Instant) -> float:
         """Return in how many seconds the first lists after a start may leave; 0: now."""

@@ -100,15 +100,15 @@ class PoolCount:
         """Return in how many seconds a request of this weight leaves the part that is kept for cancels; 0: now."""
         return self.wait_within_s(1 - self.pool.kept, weight, now_ns)
 
-    def wait_within_s(self, part: float, weight: float, now_ns: int) -> float:
-        """Return in how many seconds a request keeps our use within a part of the pool left by others; 0: now."""
-        self.settle(now_ns)
-        return self._used.falls_to_s(max(0.0, part * self._left(now_ns) - weight), now_ns)
+    def wait_within_s(self, part: float, weight: float, now_ns: int, *, in_half: bool = False) -> float:
+        """Return in how many seconds a request keeps our use within a part of the pool left by others; 0: now.
 
-    def wait_within_half_s(self, part: float, weight: float, now_ns: int) -> float:
-        """Return the same as `wait_within_s`, or longer: our use also keeps within the other half of the whole pool."""
-        half = (1 - self.pool.kept) * self.pool.size
-        return max(self.wait_within_s(part, weight, now_ns), self._used.falls_to_s(max(0.0, half - weight), now_ns))
+        With `in_half` our use also keeps out of the part that is kept for cancels, of the whole pool.
+        """
+        self.settle(now_ns)
+        room = part * self._left(now_ns)
+        room = min(room, (1 - self.pool.kept) * self.pool.size) if in_half else room
+        return self._used.falls_to_s(max(0.0, room - weight), now_ns)
 
     def take_turn(self, weight: float, now_ns: int) -> None:
         """Start a turn; the next may start once this weight has come back, as far as other programs leave units."""

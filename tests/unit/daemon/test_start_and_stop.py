@@ -55,7 +55,7 @@ def test_a_start_behind_an_orderly_stop_says_nothing_of_the_last_daemon(kinds: t
         ("start", "reload"),
     ],
 )
-def test_a_start_behind_a_daemon_that_died_says_since_when_nobody_watched(
+def test_a_start_behind_a_daemon_that_died_says_since_when_no_daemon_watched(
     kinds: tuple[str, ...], is_moved: bool
 ) -> None:
     died = f"the last daemon ended without a stop, after 2026-11-30T05:00:0{len(kinds)}.000000Z: nobody has watched"
