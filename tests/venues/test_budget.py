@@ -124,8 +124,8 @@ def stated(*statements: tuple[float, float, float]) -> ForeignUse:
     return use
 
 
-def test_others_are_expected_to_use_half_of_the_rest_until_their_growth_is_known() -> None:
-    assert ForeignUse(STATED).expected(ns(0)) == 0
+def test_others_that_were_seen_are_expected_to_use_half_of_the_rest_until_their_growth_is_known() -> None:
+    assert ForeignUse(STATED).expected(ns(0)) == stated((0, 0, 0)).expected(ns(3)) == 0
     assert stated((0, 100, 0)).expected(ns(3)) == 100 + 250
     assert stated((0, 100, 0), (2, 100, 0), (4, 100, 0)).expected(ns(4)) == 100
 

@@ -62,10 +62,11 @@ class ForeignUse:
     def expected(self, now_ns: int) -> float:
         """Return how many units others may use while the pool refills once, if they go on as they did last.
 
-        After the first statement they are taken to use `GROWS_BY` of the rest, until their growth is known.
+        Once they have been seen to use anything, they are taken to use `GROWS_BY` of the rest, until their growth is
+        known. Statements come with our own requests only, so that it may stay unknown for as long as those wait.
         """
         most = GROWS_BY * (self._size - self.units)
-        if self._until_ns and not self._grows_ns:
+        if self.units and not self._grows_ns:
             return self.units + most
         grown = self._grows * self._refill_ns if now_ns < self._grows_ns else 0.0
         return self.units + min(most, max(0.0, grown - self.units))
