@@ -120,7 +120,7 @@ def test_venues_with_a_name_shows_all_that_is_known_of_it_and_nothing_else() -> 
     own = listed[listed.index("kraken-futures (") : listed.index("kuna (")]
     assert done.output.startswith(own), "what the list shows of it, first"
     more = done.output.removeprefix(own)
-    for line in ("500 units in 10 s, of a key", "api_secret", "unified_key: optional; only with unified_secret",
+    for line in ("500 units in 10 s, of a key", "api_secret: base64", "unified_key: optional; only with unified_secret",
                  "token_url: https://api.kraken.com/0/private/GetWebSocketsToken"):  # fmt: skip
         assert f"    {line}\n" in more and f"    {line}\n" not in listed
 
