@@ -108,10 +108,10 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def deterministic(session: nox.Session) -> None:
-    """Whole lives by seed, as many as begin in a minute, a short year, and generated cases."""
+    """Whole lives by seed, as many as begin in two minutes, a short year, and generated cases."""
     python(session, "-m", "pytest", *DETERMINISTIC)
     python(session, "-m", "pytest", "-m", "long", *expand(UNIT), *VENUES)
-    python(session, "-m", "tests.deterministic", *(session.posargs or ("--minutes", "1")), "--jobs", "2")
+    python(session, "-m", "tests.deterministic", *(session.posargs or ("--minutes", "2")), "--jobs", "2")
 
 
 @nox.session
