@@ -108,17 +108,17 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def deterministic(session: nox.Session) -> None:
-    """Whole lives by seed, as many as begin in two minutes, a short year, and generated cases."""
+    """Whole lives by seed, as many as begin in a minute, a short year, and generated cases."""
     python(session, "-m", "pytest", *DETERMINISTIC)
     python(session, "-m", "pytest", "-m", "long", *expand(UNIT), *VENUES)
-    python(session, "-m", "tests.deterministic", *(session.posargs or ("--minutes", "2")), "--jobs", "2")
+    python(session, "-m", "tests.deterministic", *(session.posargs or ("--minutes", "1")), "--jobs", "2")
 
 
 @nox.session
 def system(session: nox.Session) -> None:
-    """Real sockets and processes, in small; a kill and a re-arm each second, for a minute."""
+    """Real sockets and processes, in small; a kill and a re-arm each second, for half a minute."""
     python(session, "-m", "pytest", *SYSTEM, *session.posargs)
-    python(session, "-m", "tests.system.load.soak", "--minutes", "1")
+    python(session, "-m", "tests.system.load.soak", "--minutes", "0.5")
 
 
 @nox.session
