@@ -314,6 +314,16 @@ def test_the_weight_that_the_venue_states_as_used_is_counted_from_frames_and_fro
     assert player.adapter.budget.share == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize(("secrets", "weight"), [(HMAC, 4), (ED25519, 6)], ids=["HMAC", "Ed25519"])
+def test_a_connection_and_its_login_are_counted_because_the_venue_counts_them(
+    secrets: dict[str, str], weight: int
+) -> None:
+    player = Player(spot(secrets))
+    player.put(Opened(Route.WS, 1))
+    [count] = player.adapter.budget.counts.values()
+    assert count.fullness(player.now.mono_ns) * count.pool.size == pytest.approx(weight)
+
+
 def test_a_ban_that_a_login_meets_pauses_reads_and_connections_until_its_end() -> None:
     player = Player(spot())
     player.put(Opened(Route.WS, 1))

@@ -249,6 +249,27 @@ def test_a_request_is_charged_the_units_of_its_row_in_the_table() -> None:
     assert [round(count.fullness(ns(0)) * count.pool.size) for count in budget.counts.values()] == [41, 1]
 
 
+@pytest.mark.parametrize("command", [True, False])
+def test_a_copy_that_never_left_is_counted_no_more(command: bool) -> None:
+    budget = Budget((WINDOW, COUNTER), (), Demand())
+    counts = budget.counts.values()
+    one = budget.charge(Request("GET", "/", {}), after(0), command=command)
+    budget.charge(Request("GET", "/", {}), after(0), command=command)
+    one.take_back(after(0.1))
+    assert [count.fullness(ns(0.1)) * count.pool.size for count in counts] == pytest.approx([1, 1])
+    one.take_back(after(70))  # by then it has come back by itself
+    budget.charge(Request("GET", "/", {}), after(70), command=command)
+    assert [count.fullness(ns(70)) * count.pool.size for count in counts] == pytest.approx([1, 1])
+
+
+def test_a_copy_that_a_full_counter_has_not_counted_is_not_taken_from_it() -> None:
+    budget = Budget((COUNTER,), (), Demand())
+    charges = [budget.charge(Request("GET", "/", {}), after(0), command=True) for _ in range(20)]
+    for charge in charges[:6]:
+        charge.take_back(after(0))
+    assert budget.counts["counter"].fullness(ns(0)) * COUNTER.size == 14
+
+
 # ── who shares ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -46,6 +46,7 @@ API, WALLET = "/api/v3/", "/sapi/v1/"
 NO_ORDER = 2**63 - 1  # well-formed, and no order has it
 DRILLED = "BTCUSDT"  # a symbol that the venue has
 SYMBOLS = 40  # of a repeated strike, for which the cadence has to leave room
+CONNECT_WEIGHT = 2.0  # of a new connection, and of each request of its login (§ 5)
 VIA = ("USDT", "BTC")  # an asset without a pair in the account's currency has one in one of them
 QUIET = frozenset({"outboundAccountPosition", "externalLockUpdate"})
 
@@ -284,6 +285,8 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
     # ── lanes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_opened(self, route: Route, conn: int, now: Instant) -> Outputs:
+        if route is Route.WS:
+            self.budget.counts[self.WEIGHT].note_use(CONNECT_WEIGHT * (1 + len(self.login)), now.mono_ns)
         return (*super().on_opened(route, conn, now), *self.start_signing_ahead())
 
     def keep_warm(self, now: Instant) -> Outputs:
@@ -320,6 +323,8 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
 
     def on_message(self, conn: int, message: Message, now: Instant) -> Outputs:
         if "rateLimits" in message:
+            if message.get("status") != 200:  # a cancel that succeeds costs nothing (§ 3.1)
+                self.budget.counts[self.WEIGHT].note_use(1.0, now.mono_ns)
             self.budget.on_usage([(self.WEIGHT, used) for window_s, used in frame_weights(message)], now)
         return super().on_message(conn, message, now)
 

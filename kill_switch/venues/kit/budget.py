@@ -8,6 +8,7 @@ counts together share one `PoolCount`. A kill's commands and first reads never w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from kill_switch.core.domain import Instant
 from kill_switch.venues.kit.pool_count import PoolCount
@@ -20,6 +21,18 @@ STRIKE_PART = 0.95  # the same of a strike that follows another: a refusal would
 OUTAGE_S = 1.0  # refusals for so long, with no cancel accepted, are no chance hits beside other programs
 ANOTHER_S = 60.0  # a refusal that comes so long after another one has nothing to do with it
 UNSTATED = Pool("unstated", 1e9, per_s=1e9)  # counts the refusals of a venue that states no limits
+
+
+class Charge(NamedTuple):
+    """The units that one copy of a request was charged, at `at_ns`, monotonic."""
+
+    at_ns: int
+    weights: Sequence[tuple[PoolCount, float]]
+
+    def take_back(self, now: Instant) -> None:
+        """Undo it, because provably no byte of the copy has left."""
+        for count, weight in self.weights:
+            count.take_back(weight, self.at_ns, now.mono_ns)
 
 
 class Budget:
@@ -72,8 +85,8 @@ class Budget:
         self._default = [(count, 1.0) for count in self.counts.values()]
         self._activities: dict[Calls, list[tuple[PoolCount, float]]] = {}
 
-    def charge(self, request: Request, now: Instant, *, command: bool) -> None:
-        """Count one copy of a request; `command`: it is a kill's."""
+    def charge(self, request: Request, now: Instant, *, command: bool) -> Charge:
+        """Count one copy of a request; `command`: it is a kill's. Return what undoes it."""
         now_ns, weights = now.mono_ns, self._default
         for method, prefix, matched in self._table:
             if (not method or method == request.method) and request.target.startswith(prefix):
@@ -86,6 +99,7 @@ class Budget:
         else:
             for count, weight in weights:
                 count.take(weight, now_ns)
+        return Charge(now_ns, weights)
 
     def begin_strike(self, *, is_first: bool) -> None:
         """Note that the commands that follow are another strike's; `is_first`: it is a kill's first."""

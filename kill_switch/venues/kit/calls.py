@@ -11,7 +11,7 @@ from typing import Any
 
 from kill_switch.core.domain import Instant, Route
 from kill_switch.venues.clock_offset import ClockOffset
-from kill_switch.venues.kit.budget import Budget
+from kill_switch.venues.kit.budget import Budget, Charge
 from kill_switch.venues.messages import (
     ANSWER_WITHIN_S,
     Call,
@@ -84,10 +84,11 @@ class CallStarter:
         `on_reply` returns the facts of a reply, or None if the reply proves nothing: then the call takes its second
         route. `on_loss` returns the facts of a lost call. `connections` is the largest number of warm connections
         that carry copies of an urgent call. A reply whose status is in `not_processed` counts as no reply. Each copy
-        of a call is charged to `budget`.
+        of a call is charged to `budget`, unless it is lost before a byte of it has left.
         """
         self.pending: dict[str, PendingCall] = {}  # by tag
         self.budget = budget
+        self._charges: dict[str, list[Charge]] = {}  # by tag: of each copy that has not ended, the latest last
         self._clock = clock
         self._on_reply = on_reply
         self._on_loss = on_loss
@@ -181,6 +182,7 @@ class CallStarter:
 
     def on_reply(self, reply: Replied, now: Instant) -> Outputs:
         """Process a reply; ignore it if the call is not pending: the other copy was answered first."""
+        self._end_copy(reply.tag)
         call = self.pending.get(reply.tag)
         if call is None:
             return ()
@@ -200,6 +202,9 @@ class CallStarter:
 
     def on_lost(self, lost: CallLost, now: Instant) -> Outputs:
         """Process the loss of one copy of a call; the loss of the last copy is the loss of the call."""
+        charge = self._end_copy(lost.tag)
+        if charge is not None and not lost.sent:
+            charge.take_back(now)
         call = self.pending.get(lost.tag)
         if call is None:
             return ()
@@ -208,6 +213,16 @@ class CallStarter:
         if lost.spare and call.spares:
             return self._take_spare(lost.tag, call, now)
         return self._take_other_route(lost.tag, call, lost.why, now)
+
+    def _end_copy(self, tag: str) -> Charge | None:
+        """Note that a copy has ended, the latest by assumption, and return what it was charged; None: nothing."""
+        charges = self._charges.get(tag)
+        if charges is None:
+            return None
+        charge = charges.pop()
+        if not charges:
+            del self._charges[tag]
+        return charge
 
     def on_timer(self, tag: str, now: Instant) -> Outputs:
         """Process the timer of a pending call: send its second copy, or end the call as lost."""
@@ -249,7 +264,7 @@ class CallStarter:
         if request.origin:
             call.elsewhere, route = True, Route.FRESH
         else:
-            self.budget.charge(request, now, command=call.command)
+            self._charges.setdefault(tag, []).append(self.budget.charge(request, now, command=call.command))
         return (Call(tag, request, route, call.urgent, call.cancel, call.command, within_s),)
 
 

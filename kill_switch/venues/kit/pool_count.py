@@ -86,6 +86,17 @@ class PoolCount:
         self._draw(weight, -OVERDRAWN_MOST * weight)
         self._has_read = True
 
+    def note_use(self, weight: float, now_ns: int) -> None:
+        """Count units for which the reads that may leave at once do not become fewer."""
+        self.settle(now_ns)
+        self._used.add(weight, now_ns)
+
+    def take_back(self, weight: float, at_ns: int, now_ns: int) -> None:
+        """Subtract the units of a request that was counted at `at_ns` and has never left."""
+        self.settle(now_ns)
+        self._used.remove(weight, at_ns, now_ns)
+        self._reads = min(self._burst(), self._reads + weight)
+
     def wait_s(self, weight: float, now_ns: int, spare: float = 0.0) -> float:
         """Return in how many seconds a request of this weight may leave and leave `spare` units; 0: now."""
         self.settle(now_ns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kill_switch.core.domain import CancelOutcome, Instant, Route
+from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.messages import (
     Call,
     CallLost,
@@ -56,6 +57,27 @@ def test_the_date_of_another_hosts_answer_moves_no_clock_and_its_refusal_concern
     assert not [output for output in outputs if isinstance(output, ServerTime)]
     assert player.adapter.clock.bounds_ns is None
     assert not player.adapter.calls.is_elsewhere(call.tag)
+
+
+# ── what a call takes of the limit ────────────────────────────────────────────────────────────────────────────────
+
+
+class Counted(Tiny):
+    POOLS = (Pool("minute", 100, window_s=60.0),)
+
+
+@pytest.mark.parametrize(("sent", "counted"), [(False, 1), (True, 2)], ids=["withdrawn", "sent"])
+def test_a_second_copy_that_the_first_ones_answer_has_overtaken_counts_only_if_it_has_left(
+    sent: bool, counted: int
+) -> None:
+    player = ready(Counted())
+    count = player.adapter.budget.counts["minute"]
+    before = count.fullness(player.now.mono_ns) * 100
+    [read] = calls_of(player.put(Read()))
+    [copy] = calls_of(player.put(VenueTimerFired(read.tag)))
+    player.put(answer(read.tag, {"code": 0, "data": []}))
+    player.put(CallLost(copy.tag, sent, "withdrawn"))
+    assert count.fullness(player.now.mono_ns) * 100 - before == pytest.approx(counted)
 
 
 # ── a copy that cannot be built ───────────────────────────────────────────────────────────────────────────────────
