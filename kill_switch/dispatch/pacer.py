@@ -218,6 +218,9 @@ class Pacer:
         now, venue = self._dispatcher.clock(), self._venue
         probed_s, used_s = ((now.mono_ns - at_ns) / 1e9 for at_ns in (self._probed_ns, self._used_ns))
         tick_s, (least_s, most_s) = venue.WARM_EVERY_S / venue.CONNECTIONS, venue.limits.probe_bounds_s()
+        if venue.budget.is_stated and self._running() is not None:
+            # a kill's own requests show a silent venue, and need what bots leave of the limit
+            least_s = most_s = max(least_s, most_s, max(venue.IDLE_S, venue.WARM_EVERY_S) / venue.CONNECTIONS)
         shown_s = probed_s  # since when nothing has shown what a probe shows
         if venue.budget.demand.read_probes and self._read_ns:
             shown_s = min(probed_s, (now.mono_ns - self._read_ns) / 1e9)

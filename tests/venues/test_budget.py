@@ -514,7 +514,9 @@ def test_refusals_leave_no_guard_blind_for_more_than_two_minutes(name: str) -> N
 
 
 @pytest.mark.parametrize("refusals", [0, 4])
-@pytest.mark.parametrize("kind", [VENUES["kuna"], VENUES["roxom"]], ids=lambda kind: kind.NAME)
+@pytest.mark.parametrize(
+    "kind", [kind for kind in VENUES.values() if Route.WS not in kind.DRILLS], ids=lambda k: k.NAME
+)
 def test_an_account_that_only_http_can_kill_is_asked_often_enough_to_show_silence_within_ten_seconds(
     kind: type[Adapter], refusals: int
 ) -> None:

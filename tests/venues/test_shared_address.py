@@ -280,13 +280,13 @@ def test_where_others_leave_next_to_nothing_each_accounts_kill_is_read_within_tw
         address.fault("accept_but_keep", {})
     address.fire()
     reads = {name: [address.time.ns] for name in address.dispatcher.sessions}
-    for _ in range(500):
+    for _ in range(600):
         address.run(1)
         for name, account in address.dispatcher.state.accounts.items():
             if account.phase is Phase.CLEAR or any(one.account == name for one in list_reads(address, reads[name][-1])):
                 reads[name].append(address.time.ns)
     longest_s = max(later - one for times in reads.values() for one, later in pairwise(times)) / 1e9
-    turn_s = 80 / (40 * 0.07)  # until what a read takes has come back of what the bot leaves
+    turn_s = 60.0  # until a read has left the venue's window: with the probes a second one does not fit
     assert longest_s <= LATEST_S + 3 * turn_s
     assert address.phases() == {"RESIDUE" if orders_stay else "CLEAR"}
 

@@ -76,6 +76,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     TIMING = SweepTiming(
         clean_reads=2, read_after_s=0.25, read_gap_s=10.0, strike_gap_s=0.9, residue_after_s=45.0, list_lag_s=20.0
     )
+    WARM_EVERY_S: ClassVar[float] = 15.0  # a probe every 7.5 s: HTTP alone carries a kill, and its silence must show
     WS_MAX_AGE_S: ClassVar[float] = 20 * 3600.0  # the venue ends a connection after 24 h (§ 5)
     WEIGHT: ClassVar[str] = WEIGHT
     NOT_EXECUTED: ClassVar[Collection[str]] = NOT_EXECUTED

@@ -72,9 +72,12 @@ class AccountLimits:
     def turn_wait_s(self, now: Instant) -> float:
         """Return in how many seconds a read may leave that has waited too long, whatever it takes of the cancels' part.
 
-        Accounts that share a limit take turns. A pause that the venue asks for is kept.
+        Accounts that share a limit take turns. A pause that the venue asks for is kept. Where the venue states the use,
+        it waits until the whole read fits: one whose last list is refused takes as much, and proves nothing.
         """
-        return max(self.budget.pause_s(now), self.budget.turn_wait_s(now))
+        budget = self.budget
+        room_in_s = budget.wait_within_s(1.0, budget.demand.read, now) if budget.is_stated else 0.0
+        return max(budget.pause_s(now), budget.turn_wait_s(now), room_in_s)
 
     def take_turn(self, now: Instant) -> None:
         """Note that such a read leaves."""

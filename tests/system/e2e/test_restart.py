@@ -31,13 +31,14 @@ def send(play: Play, datagram: bytes) -> None:
 
 
 def watched(play: Play) -> None:
-    """Start the daemon, and have it hear a beat."""
+    """Start the daemon, and have it hear a beat and put that on record."""
     play.write_config(ALIVE)
     play.start_daemon()
     for venue in play.venues:
         play.rest(venue, 3)
     send(play, b"alive")
     play.wait_for(lambda s: s["triggers"]["alive"]["state"] == "ok", 5.0)
+    play.until(lambda: '"kind":"heartbeat"' in (play.state_dir / "journal.jsonl").read_text())
 
 
 def test_a_strategy_and_the_daemon_that_are_killed_together_trip_the_strategys_accounts(stage: Play) -> None:

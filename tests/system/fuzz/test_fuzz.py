@@ -36,6 +36,7 @@ def test_valid_input_is_accepted(target: Target, tmp_path: Path) -> None:
         assert list(replay(target, [kept])) == []
 
 
+@pytest.mark.timeout(60)
 def test_fresh_input_finds_nothing(target: Target) -> None:
     assert [f"{failure.kind}: {failure.data!r}" for failure in fuzz(target, 0, range(FRESH))] == []
 
