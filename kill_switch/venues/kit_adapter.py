@@ -133,10 +133,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         for command in self.cancels(Instant(0, 0)):
             if not isinstance(command, CancelCommand):
                 continue
-            if framed and command.frame is not None:
-                lines.append(f"ws {command.frame_line}")
-            if not framed or command.frame is None or command.twin_at_once:
-                lines.append(command.line)
+            lines.append(f"ws {command.frame_line}" if framed and command.frame is not None else command.line)
         return tuple(lines)
 
     def _note_settled(self, made_ns: int) -> None:

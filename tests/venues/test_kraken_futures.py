@@ -374,6 +374,7 @@ def test_a_log_of_transfers_that_is_refused_does_not_cost_the_connection() -> No
 
 def test_with_a_spot_key_the_frame_leaves_first_and_cancelallorders_at_once_behind_it() -> None:
     player = UNIFIED.ready()
+    assert [line.partition(" ")[0] for line in player.adapter.describe_strike()] == ["ws", "POST"]
     frame, call = [output for output in player.put(Kill()) if isinstance(output, Send | Call)]
     assert isinstance(frame, Send) and isinstance(call, Call) and frame.command
     sent = orjson.loads(frame.text)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kill_switch.core.domain import CancelOutcome
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.replies import Reply
-from kill_switch.venues.kit.strike_tally import is_final, outcome_of
 
 
 class CancelResult(NamedTuple):
@@ -20,11 +18,6 @@ class CancelResult(NamedTuple):
     ended: Sequence[str] = ()  # ids that had ended before
     refused: Sequence[str] = ()  # ids whose cancel was refused: they are alive
     names_all: bool = False  # `cancelled` has every order that the command has hit
-
-    @property
-    def has_hit_none(self) -> bool:
-        """Whether the reply says that the command has cancelled no order."""
-        return not self.cancelled_count and outcome_of(self.reply) is not CancelOutcome.UNKNOWN
 
     def note_in(self, book: OrderBook, *, alone: bool) -> None:
         """Pass the orders to the book; `alone`: no other copy of the command can have hit any."""
@@ -39,16 +32,3 @@ class CancelResult(NamedTuple):
 def no_detail(reply: Reply) -> CancelResult:
     """Return the reply as it is: it names no orders."""
     return CancelResult(reply)
-
-
-def both_results(twin: CancelResult, frame: CancelResult | None) -> CancelResult:
-    """Return the twin's result, with the orders that the frame has cancelled too: an order is cancelled once."""
-    if frame is None or not is_final(frame.reply):
-        return twin
-    if not is_final(twin.reply):
-        return twin._replace(cancelled_count=twin.cancelled_count or frame.cancelled_count)
-    if not frame.cancelled_count or twin.cancelled_count is None:
-        return twin
-    count = twin.cancelled_count + frame.cancelled_count
-    reply = twin.reply._replace(evidence=f"{count} order(s) cancelled")
-    return twin._replace(reply=reply, cancelled_count=count)

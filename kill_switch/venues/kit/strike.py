@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kill_switch.core.domain import CancelOutcome, Instant, Route
 from kill_switch.venues.kit.book import OrderBook
 from kill_switch.venues.kit.calls import Build, CallStarter, PendingCall, begin_with
-from kill_switch.venues.kit.cancel_result import CancelResult, both_results, no_detail
+from kill_switch.venues.kit.cancel_result import CancelResult, no_detail
 from kill_switch.venues.kit.command_frames import CommandFrames, FrameBuilder
 from kill_switch.venues.kit.frames import FrameTracker
 from kill_switch.venues.kit.replies import Reply
@@ -45,17 +45,13 @@ def nothing_follows(reply: Reply, now: Instant) -> Iterable[StrikeStep]:
 
 
 class CancelCommand(NamedTuple):
-    """A command of a strike: an HTTP request, or a frame with this request as its twin.
-
-    With `twin_at_once`, the twin decides the outcome unless it is lost; orders that the frame has cancelled count too.
-    """
+    """A command of a strike: an HTTP request, or a frame with this request as its twin."""
 
     name: str
     build: Build  # builds and signs each copy of the request
     judge: Callable[[Reply], CancelResult] = no_detail  # looks closer at any reply
     then: Callable[[Reply, Instant], Iterable[StrikeStep]] = nothing_follows  # what its judged reply leads to
     frame: FrameBuilder | None = None  # a frame's number → its text; the request is its twin
-    twin_at_once: bool = False  # the twin leaves beside the frame, because what the frame covers is not documented
     extra: bool = False  # beside the strike's answer: a cancel of one order beside a mass cancel
     reads: bool = False  # it reads a list, to find what to cancel
     line: str = ""  # the request as `describe_strike` shows it, without key and signature
@@ -66,11 +62,11 @@ StrikeStep = CancelCommand | LeftOut | Output  # what a strike does, or what its
 
 
 class CommandPart:
-    """A command on its way by a frame, a request or both; its first final reply ends it, unless its twin decides."""
+    """A command on its way by a frame, a request or both; its first final reply ends it."""
 
     __slots__ = (
-        "_striker", "beside", "command", "conn", "framed", "held", "is_cancel", "is_only_copy", "last", "number",
-        "settled", "strike", "twin_ended", "twin_started",
+        "_striker", "command", "conn", "framed", "is_cancel", "is_only_copy", "last", "number", "settled", "strike",
+        "twin_ended", "twin_started",
     )  # fmt: skip
 
     def __init__(self, striker: Striker, strike: StrikeTally, command: CancelCommand) -> None:
@@ -84,8 +80,6 @@ class CommandPart:
         self.twin_started = False
         self.twin_ended = False
         self.last: tuple[CancelOutcome, str] | None = None  # the latest outcome that was not final
-        self.beside: CancelResult | None = None  # with `twin_at_once`: the frame's answer
-        self.held: CancelResult | None = None  # the twin's answer, which waits for the frame's
         self.is_only_copy = False  # the twin was answered, and the venue cannot have executed another copy of it
         self.settled = False
 
@@ -100,9 +94,13 @@ class CommandPart:
         """Send the twin of a frame that is not answered in time; the frame may still be answered."""
         return self._striker.start_twin(self, now)
 
+    def on_frame_lost(self, now: Instant) -> Outputs:
+        """Send the twin, or end the command if that has ended: the frame's connection has closed."""
+        return self._striker.settle_last(self, now) if self.twin_ended else self._striker.start_twin(self, now)
+
     def on_grace_end(self, now: Instant) -> Outputs:
-        """End the command with the answer that was held, or its last outcome: the frame's answer has not come."""
-        return (*self._striker.settle_held(self, now), *self._striker.settle_last(self, now))
+        """End the command with its last outcome: the frame's answer has not come."""
+        return self._striker.settle_last(self, now)
 
 
 class Striker:
@@ -222,9 +220,11 @@ class Striker:
             return (UnexplainedMessage(_failure(command, error)), *self.start_twin(part, now))
         part.conn, part.number, part.framed = conn, number, True
         self._frames.add(number, conn, part)
-        if command.twin_at_once:
-            return (send, *self.start_twin(part, now))
-        return (send, self._timers.start(self._copy_after_s(part, Route.WS), part.on_overdue))
+        return (send, *self._follow_frame(part, now))
+
+    def _follow_frame(self, part: CommandPart, now: Instant) -> Outputs:
+        """Return what leaves behind a frame: a timer, after which its twin follows if it is not answered."""
+        return (self._timers.start(self._copy_after_s(part, Route.WS), part.on_overdue),)
 
     def _copy_after_s(self, part: CommandPart, route: Route) -> float:
         """Return after how many seconds without an answer the next copy leaves; `route` has carried the last one."""
@@ -262,8 +262,10 @@ class Striker:
         if part.settled:
             result.note_in(self._book, alone=False)
             return ()
-        if part.command.twin_at_once:
-            return self._on_frame_beside(part, result, now)
+        return self._on_frame_judged(part, result, now)
+
+    def _on_frame_judged(self, part: CommandPart, result: CancelResult, now: Instant) -> Outputs:
+        """Apply the answer to a frame whose command is not settled; a failure starts its twin."""
         if is_final(result.reply):
             self.frames_suffice = not part.twin_started
             return self._settle(part, result, now, alone=not part.twin_started)
@@ -282,24 +284,13 @@ class Striker:
         """Return whether the steps that follow the reply repeat the command, whose own failure then does not count."""
         return False
 
-    def _on_frame_beside(self, part: CommandPart, result: CancelResult, now: Instant) -> Outputs:
-        """Apply the answer to a frame whose twin has left beside it: the twin's answer decides, unless it is lost."""
-        part.beside = result
-        if part.held is not None:
-            return self.settle_held(part, now)
-        if part.twin_ended and is_final(result.reply):
-            return self._settle(part, result, now, alone=False)
-        result.note_in(self._book, alone=False)
-        return self.settle_last(part, now) if part.twin_ended else ()
-
     def on_closed(self, conn: int, now: Instant) -> Outputs:
         """Send the twins of the frames that a closed connection has left unanswered."""
         self._built.on_closed(conn)
         outputs: Outputs = ()
         for part in self._frames.take_lost(conn):
             part.conn = None
-            outputs += self.settle_held(part, now)
-            outputs += self.settle_last(part, now) if part.twin_ended else self.start_twin(part, now)
+            outputs += part.on_frame_lost(now)
         return outputs
 
     def on_twin_reply(self, part: CommandPart, reply: Reply, now: Instant) -> Outputs:
@@ -309,11 +300,10 @@ class Striker:
         if part.settled:
             result.note_in(self._book, alone=False)
             return ()
-        if part.command.twin_at_once and part.framed:
-            part.held = result
-            if part.conn is None:
-                return self.settle_held(part, now)
-            return (self._timers.start(self._second_route.cancel_s, part.on_grace_end),)
+        return self._on_twin_judged(part, result, now)
+
+    def _on_twin_judged(self, part: CommandPart, result: CancelResult, now: Instant) -> Outputs:
+        """Apply the reply to a request whose command is not settled."""
         if part.conn is not None and not is_final(result.reply):
             part.last = (outcome_of(result.reply), result.reply.evidence)
             return (self._await_frame(part),)
@@ -324,8 +314,6 @@ class Striker:
         part.twin_ended = True
         if part.settled:
             return ()
-        if part.beside is not None and is_final(part.beside.reply):
-            return self._settle(part, part.beside, now, alone=False)
         part.last = part.last or (CancelOutcome.UNKNOWN if sent else CancelOutcome.UNSENT, why)
         return (self._await_frame(part),) if part.conn is not None else self.settle_last(part, now)
 
@@ -339,14 +327,6 @@ class Striker:
         part.settled = True
         outcome, evidence = part.last
         return self._end(part, outcome, evidence)
-
-    def settle_held(self, part: CommandPart, now: Instant) -> Outputs:
-        """End a command with the twin's answer that was held, and with the frame's, if that has come."""
-        if part.settled or part.held is None:
-            return ()
-        frame = part.beside
-        hit_none = frame is not None and frame.has_hit_none
-        return self._settle(part, both_results(part.held, frame), now, alone=part.is_only_copy and hit_none)
 
     def _settle(self, part: CommandPart, result: CancelResult, now: Instant, *, alone: bool) -> Outputs:
         """End a command with its final reply, and carry out what follows from it."""

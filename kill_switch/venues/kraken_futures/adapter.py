@@ -36,6 +36,7 @@ from kill_switch.venues.kraken.replies import MAINTENANCE_HINT, count_cancelled
 from kill_switch.venues.kraken.replies import judge_http as judge_spot
 from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
 from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
+from kill_switch.venues.kraken_futures.both_routes import BothRoutesStriker
 from kill_switch.venues.kraken_futures.replies import (
     cancel_word,
     flex_of,
@@ -126,6 +127,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
     CURRENCIES: ClassVar[tuple[str, ...]] = ("USD",)
 
     Options = KrakenFuturesOptions
+    STRIKER = BothRoutesStriker
     COMMANDS = (
         'ws "cancel_all" with asset_class "derivatives": the whole account, with unified_key',
         "POST /derivatives/api/v3/cancelallorders: the whole account, in each strike",
@@ -226,7 +228,6 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         return over_rest._replace(
             judge=_judge_either,
             frame=lambda number: socket.frame("cancel_all", number),
-            twin_at_once=True,
             frame_line='{"method":"cancel_all","params":{"asset_class":"derivatives",…}}',
         )
 
@@ -294,6 +295,12 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
             items = [{"order": "cancel", "order_id": order_id} for order_id in batch.ids]
             build = post("batchorder", json=orjson.dumps({"batchOrder": items}).decode())
             yield CancelCommand("cancel-batch", build, partial(judge_batch, batch.ids), extra=True)
+
+    def describe_strike(self) -> tuple[str, ...]:
+        lines, command = super().describe_strike(), self.account_wide
+        if command is None or command.frame is None or self.carrier() is None:
+            return lines
+        return (*lines, command.line)
 
     # ── lanes and pushes ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -60,97 +60,8 @@ def facts(outputs: tuple[Output, ...]) -> list[CancelAnswered]:
     return [output for output in outputs if isinstance(output, CancelAnswered)]
 
 
-# ── a frame whose twin leaves at once ─────────────────────────────────────────────────────────────────────────────
-
-
-def both_at_once() -> tuple[Player, str]:
-    """Strike with a frame (number 2) and its twin at once; return the tag of the twin."""
-    player = ready()
-    account_wide = tiny(player).account_wide
-    assert account_wide is not None
-    tiny(player).account_wide = account_wide._replace(twin_at_once=True)
-    assert player.adapter.describe_strike() == ("ws all", "POST /all")
-    outputs = player.put(Kill())
-    [frame], [twin] = frames_of(outputs), calls_of(outputs)
-    assert (frame.command, twin.route, twin.urgent, twin.cancel) == (True, Route.HTTP, True, True)
-    assert timers_of(outputs, HEDGE_S) == [output for output in outputs if getattr(output, "tag", "") == twin.tag][1:]
-    return player, twin.tag
-
-
 def frame_answered(player: Player, code: int = 0, **data: object) -> tuple[Output, ...]:
     return player.put(hears(1, {"id": 2, "code": code, "data": data}))
-
-
-@pytest.mark.parametrize("frame_first", [True, False])
-def test_cancels_of_a_frame_and_of_its_twin_at_once_count_together(frame_first: bool) -> None:
-    for by_frame, by_twin in ((3, 0), (0, 2), (2, 1), (0, 0)):
-        player, twin = both_at_once()
-        if frame_first:
-            assert not facts(frame_answered(player, count=by_frame))
-            [fact] = facts(player.put(accepted(twin, count=by_twin)))
-        else:
-            assert not facts(player.put(accepted(twin, count=by_twin)))
-            [fact] = facts(frame_answered(player, count=by_frame))
-        assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, by_frame + by_twin)
-        assert not by_frame or f"{by_frame + by_twin} order(s) cancelled" in fact.evidence
-
-
-def test_a_twin_at_once_takes_its_second_route_although_the_frame_was_accepted() -> None:
-    player, twin = both_at_once()
-    assert not facts(frame_answered(player, count=3))
-    [again] = calls_of(player.put(VenueTimerFired(twin)))
-    assert again.route is Route.FRESH  # it covers what the frame may not
-
-
-@pytest.mark.parametrize("code", [1, 2])
-@pytest.mark.parametrize("frame_first", [True, False])
-def test_an_accepted_frame_hides_no_failure_of_the_twin_that_left_beside_it(code: int, frame_first: bool) -> None:
-    player, twin = both_at_once()
-    if frame_first:
-        assert not facts(frame_answered(player, count=3))
-        [fact] = facts(player.put(answer(twin, {"code": code})))
-    else:
-        assert not facts(player.put(answer(twin, {"code": code})))
-        [fact] = facts(frame_answered(player, count=3))
-    assert fact.answer is (CancelOutcome.REFUSED if code == 1 else CancelOutcome.UNKNOWN) and fact.cancelled == 3
-    assert fact.evidence == f"3 order(s) cancelled; {'no' if code == 1 else 'too fast'}"
-
-
-@pytest.mark.parametrize("code", [1, 2, 3])
-def test_a_frame_that_fails_spoils_no_success_of_the_twin_that_left_beside_it(code: int) -> None:
-    player, twin = both_at_once()
-    assert not facts(frame_answered(player, code))
-    [fact] = facts(player.put(accepted(twin, count=3)))
-    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
-    player, twin = both_at_once()
-    assert not facts(player.put(Closed(Route.WS, 1, "gone")))
-    [fact] = facts(player.put(accepted(twin, count=3)))
-    assert fact.answer is CancelOutcome.ACCEPTED
-
-
-def test_the_answer_to_a_twin_at_once_waits_for_the_frames_no_longer_than_a_second_route() -> None:
-    player, twin = both_at_once()
-    outputs = player.put(accepted(twin, count=0))
-    [timer] = timers_of(outputs, HEDGE_S)
-    assert not facts(outputs)
-    [fact] = facts(player.put(VenueTimerFired(timer.tag)))
-    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, None)  # the frame may have cancelled some
-    assert not facts(frame_answered(player, count=3))
-    player, twin = both_at_once()
-    assert not facts(player.put(accepted(twin, count=0)))
-    [fact] = facts(player.put(Closed(Route.WS, 1, "gone")))
-    assert fact.answer is CancelOutcome.ACCEPTED
-
-
-def test_if_the_twin_at_once_is_lost_the_frame_answers_the_strike() -> None:
-    for frame_first in (True, False):
-        player, twin = both_at_once()
-        if frame_first:
-            frame_answered(player, count=3)
-        player.put(CallLost(twin, True, "down"))
-        outputs = player.put(CallLost(twin, True, "down"))
-        [fact] = facts(outputs if frame_first else frame_answered(player, count=3))
-        assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
 
 
 # ── copies of later strikes ───────────────────────────────────────────────────────────────────────────────────────
@@ -547,14 +458,6 @@ def test_a_strike_whose_connection_closes_and_whose_twin_cannot_be_built_is_answ
     player.put(Kill())
     [fact] = facts(player.put(Closed(Route.WS, 1, "gone")))
     assert fact.answer is CancelOutcome.UNKNOWN
-
-
-def test_a_frame_leaves_although_the_twin_beside_it_cannot_be_built_and_its_answer_counts() -> None:
-    player = breaking(build=no_build, twin_at_once=True)
-    [frame] = frames_of(player.put(Kill()))
-    assert frame.command
-    [fact] = facts(frame_answered(player, count=3))
-    assert (fact.answer, fact.cancelled) == (CancelOutcome.ACCEPTED, 3)
 
 
 def test_a_command_whose_frame_cannot_be_built_leaves_as_its_twin() -> None:
