@@ -34,7 +34,7 @@ CLIENTS = {  # tests of clients that others wrote; the two cannot live in one en
 RECIPES = {  # packages that a recipe is for, and the Python that they take; each needs an environment of its own
     "freqtrade": ("freqtrade==2026.9", "3.11", "tests/recipes/test_freqtrade.py"),
     "nautilus_trader": ("nautilus_trader==1.221.0", "3.11", "tests/recipes/test_nautilus_trader.py"),
-    "hummingbot": ("hummingbot==20260922", "3.12", "tests/recipes/test_hummingbot.py"),  # built from source, 20 min
+    "hummingbot": ("hummingbot==20260922", "3.12", "tests/recipes/test_hummingbot.py"),  # built from source, 30 min
 }
 LONG = {  # the full figures, shortest first
     "many-orders": ("tests.system.load.many_orders",),

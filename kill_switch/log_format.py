@@ -1,4 +1,4 @@
-"""The forms of log lines: text with a time, text for systemd's journal, and JSON with one object a line.
+"""The forms of log lines: text with a time, and JSON with one object a line; both have a form for systemd's journal.
 
 `logging_setup` uses this in the thread that writes. Every form makes text from outside safe to print, and gives the
 level once. Nothing here reads a clock or writes.
@@ -68,7 +68,7 @@ class JournalForm:
     """The message behind its priority, which systemd's journal keeps beside its own time; see sd-daemon(3)."""
 
     def entry(self, entry: LogEntry) -> str:
-        prefix = f"<{_PRIORITY.get(entry.level, 6)}>"  # before every line, because the journal makes each an entry
+        prefix = _prefix(entry)  # before every line, because the journal makes each an entry
         return prefix + printable.lines(_whole(entry)).replace("\n", f"\n{prefix}  ") + "\n"
 
     def stray(self, text: str, wall_ns: int) -> str:
@@ -95,11 +95,19 @@ class JsonForm:
         return "".join(self.entry(LogEntry(logging.ERROR, wall_ns, STRAY, line)) for line in lines)
 
 
+class JournalJsonForm(JsonForm):
+    """The JSON object behind its priority, which systemd's journal takes off again."""
+
+    def entry(self, entry: LogEntry) -> str:
+        return _prefix(entry) + super().entry(entry)
+
+
 def choose(form: str, environ: Mapping[str, str], descriptor: int) -> LogForm:
-    """Return the form for `[daemon] log` and an open file: text goes to systemd's journal in the journal's form."""
+    """Return the form for `[daemon] log` and an open file; lines for systemd's journal begin with their priority."""
+    to_journal = is_journal(environ.get("JOURNAL_STREAM", ""), descriptor)
     if form == "json":
-        return JsonForm()
-    return JournalForm() if is_journal(environ.get("JOURNAL_STREAM", ""), descriptor) else TextForm()
+        return JournalJsonForm() if to_journal else JsonForm()
+    return JournalForm() if to_journal else TextForm()
 
 
 def is_journal(stream: str, descriptor: int) -> bool:
@@ -127,6 +135,11 @@ def trail_of(error: BaseException | None) -> list[TrailPart]:
             causes[:0] = trail_of(inner)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return causes[::-1]
+
+
+def _prefix(entry: LogEntry) -> str:
+    """Return the priority as sd-daemon(3) has it."""
+    return f"<{_PRIORITY.get(entry.level, 6)}>"
 
 
 def _whole(entry: LogEntry) -> str:

@@ -225,6 +225,16 @@ class RearmRecord(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartRow(Record):
+    """Starts without a stop between them, each within 10 min of the previous start."""
+
+    starts: int = 1  # with this one
+    since: str = ""  # time of the first
+    messages: int = 0  # of earlier starts of the row that were sent
+    last_message: str = ""  # time of the start that the last of them was about
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartRecord(Record):
     kind: ClassVar[str] = "start"
 
@@ -238,6 +248,12 @@ class StartRecord(Record):
         default_factory=dict
     )
     torn: Annotated[str | None, "a record that a crash cut off at the journal's end", OMITTED] = None
+    row: Annotated[
+        StartRow | None,
+        "starts without a stop, each within 10 min of the previous start: `starts`, `since`, `messages` about "
+        "earlier ones that were sent, and the start that the `last_message` was about",
+        OMITTED,
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

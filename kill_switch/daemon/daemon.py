@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +18,6 @@ from typing import assert_never
 import anyio
 import anyio.lowlevel
 
-import kill_switch
 from kill_switch import clock
 from kill_switch.config.in_force import APPROVALS, in_force, renamed
 from kill_switch.config.loader import Config
@@ -29,14 +28,15 @@ from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Reason, Route
 from kill_switch.core.events import Pulse, Recovered
 from kill_switch.core.identity import new_salt
-from kill_switch.core.records import FORMAT, LatchRecord, StartRecord
-from kill_switch.daemon import gc_tuning, start_and_stop
+from kill_switch.core.records import LatchRecord
+from kill_switch.daemon import gc_tuning
 from kill_switch.daemon.announcement_log import log_announcement
 from kill_switch.daemon.held_signals import SignalHolder
 from kill_switch.daemon.last_strikes import LastStrikes
 from kill_switch.daemon.listeners import ListenerSet
 from kill_switch.daemon.reload import Reloader
 from kill_switch.daemon.sd_notify import ServiceNotifier
+from kill_switch.daemon.start_and_stop import StartReporter, stopped
 from kill_switch.daemon.trouble_announcer import TroubleAnnouncer
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -189,7 +189,9 @@ class Daemon:
         )
         files = self._listeners.files, self._listeners.users, self.reloader
         self._trouble_announcer = TroubleAnnouncer(self.journal, self.intake, files, self._announce)
+        self._starts = StartReporter(self.journal, clock.now, self._announce, self.outbound.sent)
         self._monitors = (
+            self._starts,
             self.clock_skew,
             self.certificate_expiry,
             self._trouble_announcer,
@@ -222,11 +224,10 @@ class Daemon:
                 self._signals.listen(loop.add_signal_handler, self._signal)
                 self._signals.settle(_SETTLE_S)
                 self.journal.latch_watch.listen(partial(loop.call_soon_threadsafe, self._adopt_latch))
-                self._record_start()
+                self._starts.record(self.reloader.inventory())
                 self._resume()
                 self.outbound.start(tasks)
-                entries, watching = self.journal.contents.entries, len(self.supervisor.triggers)
-                self._announce(start_and_stop.started(entries, self.dispatcher.state, watching))
+                self._starts.announce(self.dispatcher.state, len(self.supervisor.triggers))
                 if not is_open:
                     tasks.supervise("control", self._listeners.serve)
                 await self._catch_up()
@@ -243,7 +244,7 @@ class Daemon:
                 strikes = LastStrikes(self.dispatcher)
                 await strikes.finish(FINISH_WITHIN_S)
                 log.info("stopping on %s", self._stopped_by)
-                self.outbound.on_announcement(start_and_stop.stopped(self._stopped_by, self.dispatcher.state))
+                self.outbound.on_announcement(stopped(self._stopped_by, self.dispatcher.state))
                 await self.outbound.finish()
                 await strikes.finish(LATE_STRIKE_WITHIN_S)  # because a kill may have begun meanwhile
                 await self.outbound.finish(LAST_WORDS_S)
@@ -252,26 +253,14 @@ class Daemon:
         finally:
             self._end()
             self.journal.latch_watch.stop_listening()
-            stop = StopRecord(state=self.dispatcher.state.phase)
-            self.journal.append(stop.kind, stop.to_json(), clock.now())
+            if not isinstance(sys.exception(), Exception):  # a daemon that has failed was not stopped
+                stop = StopRecord(state=self.dispatcher.state.phase)
+                self.journal.append(stop.kind, stop.to_json(), clock.now())
             self.journal.close()
             self._listeners.close()
             self._systemd.close()
 
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _record_start(self) -> None:
-        torn = self.journal.contents.torn
-        start = StartRecord(
-            version=kill_switch.__version__,
-            pid=os.getpid(),
-            format=FORMAT,
-            torn=torn.decode("utf-8", "replace") if torn else None,
-            **self.reloader.inventory(),
-        )
-        self.journal.append(start.kind, start.to_json(), clock.now())
-        if not self.journal.flush():
-            log.error("%s", self.journal.trouble)
 
     def _resume(self) -> None:
         """Continue where the journal ends, and trip for latch files; a damaged journal has left a latch file too."""

@@ -29,6 +29,7 @@ from kill_switch.journal.records import (
     ScheduleRecord,
     SilenceRecord,
     StampsRecord,
+    StartAnnouncedRecord,
     StopRecord,
     Unreadable,
 )
@@ -49,7 +50,10 @@ def _keys(record: Record | Unreadable) -> list[Key]:
     """
     match record:
         case StartRecord() | ReloadRecord():
-            return [("cast", "cast")] if record.triggers is not None else [("strange", record.kind)]
+            keys: list[Key] = [("cast", "cast") if record.triggers is not None else ("strange", record.kind)]
+            return [*keys, ("start", "last")] if isinstance(record, StartRecord) else keys
+        case StartAnnouncedRecord():
+            return [("start", "announced")]
         case PnlRecord() | HeartbeatRecord() | ScheduleRecord() | StampsRecord() | SilenceRecord():
             return [(record.kind, record.trigger)]
         case DrillRecord():

@@ -83,6 +83,13 @@ class RearmAskedRecord(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartAnnouncedRecord(Record):
+    kind: ClassVar[str] = "start-announced"
+
+    messages: Annotated[int, "messages that have arrived since the start, by all channels; the first one has the start"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StopRecord(Record):
     kind: ClassVar[str] = "stop"
 
@@ -287,8 +294,9 @@ TABLE: tuple[RecordKind, ...] = (
     RecordKind(RearmRefusedRecord, _ENGINE, "–", "0.1.0"),
     RecordKind(RearmApprovedRecord, _ENGINE, _BOTH, "0.1.0"),
     RecordKind(RearmRecord, _ENGINE, _BOTH, "0.1.0"),
-    RecordKind(StartRecord, "daemon", f"{_BOTH}, history", "0.1.0"),
-    RecordKind(StopRecord, "daemon", "–", "0.1.0"),
+    RecordKind(StartRecord, "daemon", f"{_BOTH}, history, daemon", "0.1.0"),
+    RecordKind(StartAnnouncedRecord, "daemon", "daemon", _NEXT),
+    RecordKind(StopRecord, "daemon", "daemon", "0.1.0"),
     RecordKind(ReloadRecord, "reload", f"{_BOTH}, history", "0.1.0"),
     RecordKind(ReloadRefusedRecord, "reload", "–", "0.1.0"),
     RecordKind(CheckpointRecord, "journal's writer", f"{_BOTH}, write-ahead note", _NEXT),

@@ -99,6 +99,10 @@ class OutboundHub:
             while not self._hooks.idle:  # noqa: ASYNC110 - some milliseconds
                 await anyio.sleep(0.02)
 
+    def sent(self) -> int:
+        """Return how many messages have arrived, by all channels."""
+        return self._notifier.sent
+
     @property
     def missing(self) -> str:
         """Return which worker process is missing or does not work; "" if none."""

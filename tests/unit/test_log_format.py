@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kill_switch import logging_setup
-from kill_switch.log_format import JournalForm, JsonForm, LogEntry, LogForm, TextForm, choose, trail_of
+from kill_switch.log_format import JournalForm, JournalJsonForm, JsonForm, LogEntry, LogForm, TextForm, choose, trail_of
 
 AT_NS = 1_700_000_000_123_456_000
 
@@ -52,15 +52,29 @@ def test_text_has_time_and_level_and_indents_further_lines() -> None:
     assert others and all(line.startswith("  ") for line in others)
 
 
-@pytest.mark.parametrize(("form", "is_journal"), [("text", True), ("text", False), ("json", True), ("json", False)])
-def test_only_text_to_the_file_that_the_journal_has_made_is_in_the_journals_form(
-    tmp_path: Path, form: str, is_journal: bool
+def test_json_for_the_journal_is_the_same_object_behind_its_priority() -> None:
+    failed = entry("a\nforged line", raised())
+    assert JournalJsonForm().entry(failed) == "<3>" + JsonForm().entry(failed)
+    assert JournalJsonForm().stray("printed\n", AT_NS) == "<3>" + JsonForm().stray("printed\n", AT_NS)
+
+
+@pytest.mark.parametrize(
+    ("form", "is_journal", "expected"),
+    [
+        ("text", True, JournalForm),
+        ("text", False, TextForm),
+        ("json", True, JournalJsonForm),
+        ("json", False, JsonForm),
+    ],
+)
+def test_only_lines_to_the_file_that_the_journal_has_made_have_its_priority(
+    tmp_path: Path, form: str, is_journal: bool, expected: type[LogForm]
 ) -> None:
     with (tmp_path / "stream").open("w") as stream:
         status = os.fstat(stream.fileno())
         named = f"{status.st_dev}:{status.st_ino + (not is_journal)}"
         chosen = choose(form, {"JOURNAL_STREAM": named}, stream.fileno())
-    assert type(chosen) is (JsonForm if form == "json" else JournalForm if is_journal else TextForm)
+    assert type(chosen) is expected
 
 
 @pytest.mark.parametrize("form", [JsonForm(), TextForm()], ids=["json", "text"])

@@ -109,8 +109,11 @@ def test_a_reload_changes_the_level_and_the_form(stage: Play) -> None:
 
 
 @pytest.mark.parametrize("is_journal", [True, False], ids=["the journal", "another file"])
-def test_systemds_journal_gets_the_priority_and_neither_time_nor_level(stage: Play, is_journal: bool) -> None:
-    stage.write_config()
+@pytest.mark.parametrize("log", ["text", "json"])
+def test_systemds_journal_gets_the_priority_and_text_has_neither_time_nor_level(
+    stage: Play, is_journal: bool, log: str
+) -> None:
+    stage.write_config(daemon=f'log = "{log}"')
     ours, theirs = socket.socketpair()
     text = bytearray()
 
@@ -131,6 +134,8 @@ def test_systemds_journal_gets_the_priority_and_neither_time_nor_level(stage: Pl
     reader.join(10)
     ours.close()
     lines = text.decode().splitlines()
-    form = rf"<[2346]>(?!{TIME})(?!({LEVELS}) )\S.*" if is_journal else rf"{TIME} ({LEVELS}) .*"
+    of_text = rf"(?!{TIME})(?!({LEVELS}) )\S.*" if is_journal else rf"{TIME} ({LEVELS}) .*"
+    form = ("<[2346]>" if is_journal else "") + (r"\{.*\}" if log == "json" else of_text)
     assert lines and all(re.fullmatch(form, line) for line in lines), lines
-    assert lines[-1].endswith(LAST)
+    last = lines[-1].removeprefix("<6>")
+    assert (json.loads(last)["msg"] if log == "json" else last).endswith(LAST)

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,28 @@ def test_a_silence_a_re_arm_and_a_daemon_that_was_killed_are_messages(stage: Pla
         r"  do: find out why: journalctl -u kill-switch",
     ):
         assert re.search(f"^{expected}$", said, re.MULTILINE), (expected, said)
+
+
+def test_a_daemon_that_is_killed_again_and_again_is_announced_three_times(stage: Play, site: Site) -> None:  # noqa: F811
+    stage.write_config(f"[notify]\nurls = [{channel(site)}]\n", daemon='ready = "degraded"')
+
+    def started() -> list[str]:
+        return [line for line in lines(site) if line.startswith("STARTED")]
+
+    def recorded() -> list[Any]:
+        return stage.command("journal", "--json", "--kind", "start-announced").lines
+
+    for number in (1, 2, 3):
+        stage.start_daemon()
+        stage.until(lambda: len(started()) == len(recorded()) == number)  # noqa: B023 - called in this turn only
+        stage.stop_daemon(signal.SIGKILL)
+    assert "3 starts without a stop since" in started()[2] and "starts without" not in "".join(started()[:2])
+    stage.start_daemon()
+    stage.flag.touch()
+    stage.until(lambda: any(line.startswith("KILL") for line in lines(site)))
+    stage.stop_daemon()
+    stage.until(lambda: any(line.startswith("STOPPED") for line in lines(site)))
+    assert len(started()) == 3
 
 
 def test_an_account_that_is_not_ready_a_blind_trigger_and_orders_that_are_left_are_messages(

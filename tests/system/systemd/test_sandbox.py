@@ -282,6 +282,25 @@ def test_the_process_beside_may_die_and_dies_with_the_service(host: Host, equip:
 # ── memory, keys, and who is killed first ─────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_systems_log_has_the_priority_of_each_line_and_the_line_without_it(
+    host: Host, equip: Equip, form: str
+) -> None:
+    begun = host.ask("date +%s")
+    equip(f'[daemon]\nlog = "{form}"\n')
+    host.run(f"kill-switch fire --reason 'in {form}'")
+    host.run("kill-switch rearm --reason 'the test'")
+    read = f"journalctl -u {UNIT} _PID={host.main_pid()} --since=@{begun} --no-pager -o json"
+    lines = [json.loads(line) for line in host.ask(read).splitlines()]
+    priorities = {line["PRIORITY"]: line["MESSAGE"] for line in lines}
+    assert {"2", "6"} <= set(priorities) and not any(line["MESSAGE"].startswith("<") for line in lines)
+    if form == "json":
+        levels = {json.loads(text)["level"] for priority, text in priorities.items() if priority == "2"}
+        assert levels == {"critical"}
+    critical = host.ask(f"journalctl -u {UNIT} -p crit --since=@{begun} --no-pager -o cat")
+    assert f"KILL: operator: in {form}" in critical and "re-armed" not in critical
+
+
 def test_other_processes_of_the_daemons_user_cannot_read_its_memory(host: Host, sim: Simulators, equip: Equip) -> None:
     equip('[hooks]\non_trip = ["true"]\n')
     host.until(lambda: host.beside() != "", 10, "the process beside is there")
