@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kill_switch import printable
+from kill_switch.cli import kill_verb
 from kill_switch.cli.common import print_json, say
 from kill_switch.core.domain import without_reason
 
@@ -42,11 +43,17 @@ def fire_by_unit(config: Path | None, reason: str, scope: Sequence[str], as_json
 
 
 def fire_directly(
-    path: Path | None, reason: str, scope: Sequence[str], wait_s: float, dry_run: bool
+    path: Path | None,
+    reason: str,
+    scope: Sequence[str],
+    wait_s: float,
+    dry_run: bool,
+    say_all: Callable[[], object],
 ) -> tuple[Mapping[str, Any], Mapping[str, str]]:
     """Kill without the daemon, or only list what would be hit.
 
-    Return the report, and the accounts or selectors in scope that were not reached, each with the reason.
+    `say_all` says that all accounts are killed; it is called only where that is so, and before the kill. Return the
+    report, and the accounts or selectors in scope that were not reached, each with the reason.
     """
     import anyio
 
@@ -74,6 +81,12 @@ def fire_directly(
         return {"dry_run": True, "accounts": shown}, {**missed_accounts, **unseen}
     from kill_switch.direct import direct_kill as direct
 
+    if not missed_accounts:
+        say_all()
+    elif accounts and not scope:
+        names = ", ".join(accounts[: kill_verb.SHOWN]) + (", …" if len(accounts) > kill_verb.SHOWN else "")
+        count = f"{len(accounts)} of {len(accounts) + len(missed_accounts)}"
+        say(f"kill-switch: killing the accounts that can be used, {count}: {names}", err=True)
     evidence = {"uid": os.getuid(), "user": str(os.getuid()), "pid": os.getpid()}
     name = os.environ.get("LOGNAME") or os.environ.get("USER") or str(os.getuid())
     reason = reason.strip() or without_reason(printable.line(name))

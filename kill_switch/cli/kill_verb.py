@@ -178,7 +178,7 @@ def _slips(word: str, letters: str = "abcdefghijklmnopqrstuvwxyz") -> Iterator[s
 
 
 def say_all_accounts(path: Path | None, scope: Sequence[str], *, dry_run: bool) -> None:
-    """Print how many accounts a kill without a scope hits, and which; the kill itself must have been sent before."""
+    """Print how many accounts a kill without a scope hits, and which; to be called once it is sent, or can be."""
     if scope or dry_run:
         return
     from kill_switch.control import paths

@@ -9,12 +9,12 @@ from __future__ import annotations
 import glob
 import math
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kill_switch.config import toml_text
 from kill_switch.config.defaults import CONFIG
 from kill_switch.errors import Unreachable, Unresponsive
 
@@ -104,7 +104,7 @@ def describe_silence(facts: HostFacts, silent_s: float, direct_in_s: float) -> s
 def _documents(source: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the tables of a configuration and of the files that it includes; what cannot be read is left out."""
     try:
-        document = tomllib.loads(source.read_text("utf-8-sig"))
+        document = toml_text.loads(source.read_text("utf-8-sig"))
     except (OSError, ValueError):
         return
     yield document
@@ -112,7 +112,7 @@ def _documents(source: Path) -> Iterator[Mapping[str, Any]]:
     patterns = [str(source.parent / each) for each in included if isinstance(each, str)] if included else []
     for path in (path for pattern in patterns for path in sorted(glob.glob(pattern))):
         with suppress(OSError, ValueError):
-            yield tomllib.loads(Path(path).read_text("utf-8-sig"))
+            yield toml_text.loads(Path(path).read_text("utf-8-sig"))
 
 
 def _has_credential(document: Mapping[str, Any]) -> bool:

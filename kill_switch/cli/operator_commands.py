@@ -6,9 +6,11 @@ except `fire --direct`.
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -142,15 +144,14 @@ def fire(
     direct_after_s = None if direct_after_s is None else min(direct_after_s, MAX_WAIT_S)
     report: Any = None
     missed: Mapping[str, str] = {}
+    say_all = functools.cache(partial(kill_verb.say_all_accounts, config, scope, dry_run=dry_run))  # is said once
     if not direct:
-        report = _fire_by_daemon(config, reason, scope, wait_s, direct_after_s, dry_run)
+        report = _fire_by_daemon(config, reason, scope, wait_s, direct_after_s, dry_run, say_all)
     if report is None:
         if not dry_run:
             direct_fire.fire_by_unit(config, reason, scope, as_json)
-        if direct:  # else it was said before
-            kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
         direct = True
-        report, missed = direct_fire.fire_directly(config, reason, scope, wait_s, dry_run)
+        report, missed = direct_fire.fire_directly(config, reason, scope, wait_s, dry_run, say_all)
     accounts = report.get("accounts", {})
     # "asked" is this caller's scope; a kill that was already under way may have more
     meant = report.get("asked", accounts)
@@ -278,14 +279,15 @@ def _fire_by_daemon(
     wait_s: float,
     direct_after_s: float | None,
     dry_run: bool,
+    say_all: Callable[[], object],
 ) -> Any:
-    """Ask the daemon for a kill and return its report.
+    """Ask the daemon for a kill and return its report; `say_all` says which accounts it hits, once it is sent.
 
     None: it has acknowledged nothing within `direct_after_s` seconds, or it is ending.
     """
     from kill_switch.client import control_socket
 
-    is_sent, is_acknowledged = False, False
+    is_acknowledged = False
     limit_s = math.inf if direct_after_s is None else direct_after_s
     silent_s = min(control_socket.ACKNOWLEDGED_WITHIN_S, limit_s)
     direct_in_s = limit_s - silent_s  # seconds after the first `silent_s`
@@ -299,11 +301,6 @@ def _fire_by_daemon(
             say(next_steps.describe_silence(next_steps.look(config), silent_s, direct_in_s), err=True)
         return wait_s if direct_after_s is None else direct_in_s
 
-    def on_sent() -> None:
-        nonlocal is_sent
-        is_sent = True
-        kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
-
     def on_acknowledgement() -> None:
         nonlocal is_acknowledged
         is_acknowledged = True
@@ -316,7 +313,7 @@ def _fire_by_daemon(
             patience_s=min(control_socket.STARTS_WITHIN_S, limit_s),
             on_silence=None if dry_run and direct_after_s is None else say_silence,
             silent_after_s=silent_s,
-            sent=on_sent,
+            sent=say_all,
             acknowledged=on_acknowledgement,
             fail=direct_after_s is None,
         )
@@ -336,8 +333,6 @@ def _fire_by_daemon(
         is_queued = hangs and not dry_run
         queued = "\n  the request stays queued: a daemon that wakes kills too, which is harmless" if is_queued else ""
         say(f"kill-switch: {why}: going on without the daemon, as --direct{queued}", err=True)
-        if not is_sent:
-            kill_verb.say_all_accounts(config, scope, dry_run=dry_run)
         return None
 
 

@@ -94,7 +94,11 @@ def _show(answer: Mapping[str, Any]) -> None:
         held = f"; it would have fired: {silenced['held']}" if silenced["held"] else ""
         by = " and ".join(silenced["by"])
         say(f"{name}: silenced until {until:%Y-%m-%d %H:%M:%S %Z}, by {by}: {silenced['reason']}{held}")
-    for name, pending in answer["pending"].items():
-        say(f"{name}: waits for another person: {pending['for_s']:g} s, asked for by {', '.join(pending['by'])}")
+    if answer["pending"]:
+        from kill_switch.triggers.silences import describe_span
+
+        for name, pending in answer["pending"].items():
+            asked = f"{describe_span(pending['for_s'])} ({pending['reason']}), asked for by {', '.join(pending['by'])}"
+            say(f"{name}: waits for another person: {asked}")
     if not answer["silences"] and not answer["pending"]:
         say("no trigger is silenced")

@@ -7,9 +7,10 @@ refuse such a file as a whole.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from kill_switch.config import toml_text
 
 _MOST_PARTS = 64  # parts left out one after the other; each costs a parse of the whole file
 _WHERE = re.compile(r"\(at line (\d+), column (\d+)\)\Z")
@@ -43,7 +44,7 @@ def salvage(text: str) -> SalvagedDocument:
     directories: dict[str, str | None] = {}
     while True:
         try:
-            document = tomllib.loads("\n".join(left))
+            document = toml_text.loads("\n".join(left))
             break
         except RecursionError:
             raise ValueError("nested too deeply") from None

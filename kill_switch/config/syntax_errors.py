@@ -7,10 +7,10 @@ ever used; a direct kill uses `salvage` instead. No error is reported that only 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from kill_switch.config import toml_text
 from kill_switch.config.messages import config_path
 from kill_switch.errors import Problem
 
@@ -46,7 +46,7 @@ def find(text: str) -> SyntaxFaults:
     """
     lines = text.replace("\r\n", "\n").split("\n")
     try:
-        return SyntaxFaults((), text, tomllib.loads("\n".join(lines)), frozenset())
+        return SyntaxFaults((), text, toml_text.loads("\n".join(lines)), frozenset())
     except ValueError as error:
         if not _POSITION.fullmatch(str(error)):
             raise
@@ -100,7 +100,7 @@ class _Search:
         """Parse what is left; note each table that contradicts an earlier one, and leave it out."""
         while True:
             try:
-                return tomllib.loads("\n".join(self.left))
+                return toml_text.loads("\n".join(self.left))
             except ValueError as error:
                 if len(self.errors) >= MOST:
                     self.faulty.add(UNKNOWN)
@@ -147,7 +147,7 @@ class _Search:
     def _error(self, first: int, end: int) -> str | None:
         """Return the parser's message for these lines, the first of which it counts as 1; None if they parse."""
         try:
-            tomllib.loads("\n".join(self.left[first:end]) + ("\n" if end < len(self.left) else ""))
+            toml_text.loads("\n".join(self.left[first:end]) + ("\n" if end < len(self.left) else ""))
         except ValueError as error:
             return str(error)
         return None

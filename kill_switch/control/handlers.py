@@ -19,6 +19,7 @@ from kill_switch import clock
 from kill_switch.client.control import PROTOCOL
 from kill_switch.config.loader import Config
 from kill_switch.control import late_request
+from kill_switch.control.left_behind import LeftBehind
 from kill_switch.control.request_reason import reason_text
 from kill_switch.control.server import Caller, Handler, RequestRefused
 from kill_switch.control.silence_requests import SilenceRequests, describe_silence
@@ -81,7 +82,8 @@ class ControlHandlers:
         self._clock_skew = clock_skew
         self._dry_run = DryRun(dispatcher)
         self._intake = intake
-        self._problem_finder = ProblemFinder(dispatcher, reports, supervisor, intake)
+        left_behind = LeftBehind(journal.contents.entries, dispatcher.record_durably)
+        self._problem_finder = ProblemFinder(dispatcher, reports, supervisor, intake, left_behind)
         self._users = users or UserDirectory()
         self._unnamed = set[int]()  # uids of callers who fired and whose names are not recorded yet
         # each yields lines for people about the faults of its part of the program

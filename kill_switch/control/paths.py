@@ -8,14 +8,13 @@ reports the fault.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kill_switch.client.places import CONTROL_SOCKET as CONTROL_SOCKET
 from kill_switch.client.places import INTAKE_SOCKET as INTAKE_SOCKET
-from kill_switch.config import included_files
+from kill_switch.config import included_files, toml_text
 from kill_switch.config.defaults import CONFIG, RUNTIME_DIR, STATE_DIR
 
 
@@ -53,11 +52,11 @@ def account_names(path: Path | None, *, environ: Mapping[str, str] = os.environ)
     """Return the accounts that the configuration names, in its order; () if it cannot be read as a whole."""
     source = Path(path or environ.get("KILL_SWITCH_CONFIG") or CONFIG)
     try:
-        document = tomllib.loads(source.read_text("utf-8-sig"))
+        document = toml_text.loads(source.read_text("utf-8-sig"))
         patterns = document.get("include", [])
         texts = [file.read_text("utf-8-sig") for file in included_files.matching(source, patterns)]
         names = dict.fromkeys(
-            name for each in (document, *map(tomllib.loads, texts)) for name in each.get("accounts", ())
+            name for each in (document, *map(toml_text.loads, texts)) for name in each.get("accounts", ())
         )
     except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return ()
@@ -100,7 +99,7 @@ def _table(path: Path | None, environ: Mapping[str, str]) -> tuple[Mapping[str, 
         content = b""  # because a file that was not named need not exist
     broken = ""
     try:
-        daemon = tomllib.loads(content.decode("utf-8-sig")).get("daemon", {})
+        daemon = toml_text.loads(content.decode("utf-8-sig")).get("daemon", {})
     except (ValueError, RecursionError):
         daemon, broken = _salvaged_table(content)
     if not isinstance(daemon, dict):

@@ -93,7 +93,7 @@ class SilenceRequests:
         if isinstance(asked, PendingSilence):
             within = describe_span(APPROVE_WITHIN_NS / 1e9)
             have = f"{len(asked.people)} of {needed} people have approved"
-            lapsed = f"an earlier one is void after {within}, after a restart, or if its --for was another"
+            lapsed = f"an earlier one is void after {within}, or if its --for was another"
             note = f" ({lapsed})" if len(asked.people) == 1 else ""
             raise RequestRefused(f"{have}{note}: another person must type the same command within {within}", 75)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from kill_switch import clock
 from kill_switch.config.messages import closest_match
+from kill_switch.control.left_behind import LeftBehind
 from kill_switch.core import outcome
 from kill_switch.core.domain import Phase
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -31,13 +32,18 @@ class ProblemFinder:
     """The problems of the daemon's accounts, triggers, re-arms and intake, as of now."""
 
     def __init__(
-        self, dispatcher: Dispatcher, reports: ReportBuilder, supervisor: TriggerSupervisor, intake: Intake
+        self,
+        dispatcher: Dispatcher,
+        reports: ReportBuilder,
+        supervisor: TriggerSupervisor,
+        intake: Intake,
+        left_behind: LeftBehind,
     ) -> None:
         self._dispatcher = dispatcher
         self._reports = reports
         self._supervisor = supervisor
         self._intake = intake
-        self._left_behind: dict[str, frozenset[str]] = {}  # account → orders that a forced re-arm has left, by id
+        self._left_behind = left_behind
 
     def find(
         self,
@@ -65,7 +71,8 @@ class ProblemFinder:
 
     def note_left(self, names: Iterable[str]) -> None:
         """Keep which orders a forced re-arm of these accounts leaves, and show them until they have gone."""
-        self._left_behind |= {name: frozenset(self._order_ids(name)) for name in names}
+        for name in names:
+            self._left_behind.note(name, self._order_ids(name))
 
     def left(self, names: Iterable[str]) -> list[Mapping[str, str | bool]]:
         """Return what a forced re-arm of these accounts leaves, as notes: orders that nothing cancels any more."""
@@ -106,9 +113,10 @@ class ProblemFinder:
     def _still_left(self, name: str, phase: Phase) -> list[str]:
         """Return the orders that a forced re-arm has left and that are still open; a new kill cancels them."""
         if phase is not Phase.ARMED:
-            self._left_behind.pop(name, None)
-        ids = self._left_behind.get(name, frozenset())
-        return [order_id for order_id in self._order_ids(name) if order_id in ids]
+            self._left_behind.forget(name)
+        account, now = self._dispatcher.state.accounts[name], self._dispatcher.clock()
+        are_known = self._dispatcher.sessions[name].status.open_orders(account, now) is not None
+        return self._left_behind.still_left(name, self._order_ids(name), are_known=are_known)
 
     def _triggers(
         self, conditions: Mapping[str, tuple[TriggerState, str]], command: problems.Command

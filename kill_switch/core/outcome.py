@@ -86,7 +86,8 @@ def direct_kill_problems(unrecorded: str, latch: LatchOutcome, config: Path, *, 
     at_file = ", ".join(map(str, latch.present))
     if latch.present and held:
         text = "the daemon that is running has not taken this kill over: it may hang, and count as ARMED"
-        do = f"the latch stands in {at_file}; systemctl restart kill-switch: it starts tripped"
+        restart = "restart the daemon (as a service: systemctl restart kill-switch)"
+        do = f"the latch stands in {at_file}; {restart}: it starts tripped"
         return [make_problem(text, do, note=True)]
     if latch.present:
         text = f"this kill is not on record: {unrecorded}"

@@ -24,9 +24,11 @@ from kill_switch.journal.records import (
     HeartbeatRecord,
     HookRecord,
     HookStartedRecord,
+    OrdersLeftRecord,
     PnlRecord,
     Record,
     ScheduleRecord,
+    SilenceApprovedRecord,
     SilenceRecord,
     StampsRecord,
     StartAnnouncedRecord,
@@ -56,6 +58,10 @@ def _keys(record: Record | Unreadable) -> list[Key]:
             return [("start", "announced")]
         case PnlRecord() | HeartbeatRecord() | ScheduleRecord() | StampsRecord() | SilenceRecord():
             return [(record.kind, record.trigger)]
+        case OrdersLeftRecord():
+            return [(record.kind, record.account)]
+        case SilenceApprovedRecord():
+            return [(record.kind, record.trigger, str(record.uid))]
         case DrillRecord():
             drilled = [name for name, account in record.accounts.items() if not account.skipped]
             return [("drill", "last"), *(("drill", "account", name) for name in drilled)]
@@ -68,7 +74,19 @@ def _keys(record: Record | Unreadable) -> list[Key]:
 
 
 # Kinds whose last record is kept. To add a kind, name it here and in `_keys`.
-_LAST = ("start", "reload", "pnl", "drill", "heartbeat", "schedule", "stamps", "silence", "stop")
+_LAST = (
+    "start",
+    "reload",
+    "pnl",
+    "drill",
+    "heartbeat",
+    "schedule",
+    "stamps",
+    "silence",
+    "silence-approved",
+    "orders-left",
+    "stop",
+)
 _HOOKS = ("hook-started", "hook")  # of each, the last attempt is kept
 
 
@@ -92,6 +110,7 @@ class _CarriedEntries:
                     self._owners = {key: kept for key, kept in self._owners.items() if key[0] not in _HOOKS}
                     self._owners["kill",] = entry
                 for name in record.accounts:
+                    self._owners.pop((OrdersLeftRecord.kind, name), None)  # because the kill cancels them
                     self._owners.setdefault(("first reason", name), entry)
                     self._owners["last reason", name] = entry
             case HookRecord() | HookStartedRecord() if record.kill == self._kill:

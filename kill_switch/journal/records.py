@@ -164,12 +164,15 @@ class SilenceApprovedRecord(Record):
     kind: ClassVar[str] = "silence-approved"
 
     trigger: Annotated[str, "the trigger"]
-    uid: Annotated[int, "uid of the person"]
+    uid: Annotated[int, "uid of the person; -1: nobody, because the approvals are void"]
     user: Annotated[str, "the person's name"]
-    text: Annotated[str, "the reason that the person gave"]
+    text: Annotated[str, "the reason that the person gave, or why the approvals are void"]
     for_ns: Annotated[int, "length of the silence, in ns"]
-    approvals: Annotated[int, "people who have approved"]
+    approvals: Annotated[int, "people who have approved; 0: the approvals before are void"]
     needed: Annotated[int, "people who must approve"]
+    asked_wall_ns: Annotated[int, "when, by the wall clock"] = 0
+    asked_mono_ns: Annotated[int, "the same by the monotonic clock of the boot"] = 0
+    boot: Annotated[str, "id of the boot"] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +188,14 @@ class SilenceRecord(Record):
     for_ns: Annotated[int, "its length by either clock, in ns"]
     ended_wall_ns: Annotated[int, "when it ended, by the wall clock; 0: this record begins it"] = 0
     ended: Annotated[str, "why it ended"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrdersLeftRecord(Record):
+    kind: ClassVar[str] = "orders-left"
+
+    account: Annotated[str, "the account that was re-armed by `--force`"]
+    orders: Annotated[Names, "ids of its open orders, which the daemon does not cancel any more; at most 1,000"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +305,7 @@ TABLE: tuple[RecordKind, ...] = (
     RecordKind(RearmRefusedRecord, _ENGINE, "–", "0.1.0"),
     RecordKind(RearmApprovedRecord, _ENGINE, _BOTH, "0.1.0"),
     RecordKind(RearmRecord, _ENGINE, _BOTH, "0.1.0"),
+    RecordKind(OrdersLeftRecord, "operator commands", "operator commands", _NEXT),
     RecordKind(StartRecord, "daemon", f"{_BOTH}, history, daemon", "0.1.0"),
     RecordKind(StartAnnouncedRecord, "daemon", "daemon", _NEXT),
     RecordKind(StopRecord, "daemon", "daemon", "0.1.0"),
@@ -304,7 +316,7 @@ TABLE: tuple[RecordKind, ...] = (
     RecordKind(HeartbeatRecord, "`heartbeat` trigger", "`heartbeat` trigger", _NEXT),
     RecordKind(ScheduleRecord, "`schedule` trigger", "`schedule` trigger", _NEXT),
     RecordKind(StampsRecord, "intake", "intake", _NEXT),
-    RecordKind(SilenceApprovedRecord, "operator commands", "–", _NEXT),
+    RecordKind(SilenceApprovedRecord, "operator commands, trigger supervisor", "trigger supervisor", _NEXT),
     RecordKind(SilenceRecord, "operator commands, trigger supervisor", "trigger supervisor", _NEXT),
     RecordKind(HeldRecord, "trigger supervisor", "–", _NEXT),
     RecordKind(DrillRecord, "drills", "drills", "0.1.0"),

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from kill_switch.clock import iso
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Reason, Severity
-from kill_switch.journal.records import HeldRecord, SilenceApprovedRecord, SilenceRecord
+from kill_switch.journal import history
+from kill_switch.journal.records import Entry, HeldRecord, SilenceApprovedRecord, SilenceRecord
 
 APPROVE_WITHIN_NS = 600 * 10**9  # nanoseconds; the first person's approval counts no longer
 NEVER = ("flag",)  # kinds of triggers that are a person's own act
@@ -24,6 +25,10 @@ class Person(NamedTuple):
 
     uid: int
     user: str
+
+
+PastRecord = SilenceRecord | SilenceApprovedRecord
+_NOBODY = Person(-1, "")  # in a record that makes approvals void
 
 
 class Silence(NamedTuple):
@@ -70,12 +75,13 @@ class Silences:
         announce: Callable[[Announce], None],
         clock: Callable[[], Instant],
         boot: str,
-        past: Iterable[SilenceRecord] = (),
+        past: Iterable[PastRecord] = (),
     ) -> None:
-        """Continue the silences that earlier runs recorded.
+        """Continue the silences and the approvals that earlier runs recorded.
 
         `record` writes a record of a kind durably. `boot` is the id of this boot. A silence of another boot ends by the
-        wall clock, and lasts no longer than its whole length from this boot on.
+        wall clock, and lasts no longer than its whole length from this boot on. An approval of another boot ends by the
+        wall clock, and is void if that was set back behind it.
         """
         self._record = record
         self._announce = announce
@@ -85,6 +91,10 @@ class Silences:
         self._silences: dict[str, Silence] = {}  # in force, or over and not looked at yet
         self._last: dict[str, tuple[int, int]] = {}  # trigger → wall times of the last silence: beginning and end
         for begun in past:
+            if isinstance(begun, SilenceApprovedRecord):
+                self._approved_before(begun)
+                continue
+            self._pending.pop(begun.trigger, None)
             self._last[begun.trigger] = (begun.since_wall_ns, begun.ended_wall_ns or begun.since_wall_ns + begun.for_ns)
             self._silences.pop(begun.trigger, None)
             if not begun.ended_wall_ns:
@@ -106,16 +116,7 @@ class Silences:
             people = {**pending.people, **people}
         if len(people) < needed:
             self._pending[trigger] = waiting = PendingSilence(trigger, for_ns, text, people, now.mono_ns, needed)
-            approved = SilenceApprovedRecord(
-                trigger=trigger,
-                uid=person.uid,
-                user=person.user,
-                text=text,
-                for_ns=for_ns,
-                approvals=len(people),
-                needed=needed,
-            )
-            self._record(approved.kind, approved.to_json())
+            self._record_approval(waiting, person, len(people), text, now)
             if pending is None or waiting._replace(asked_ns=pending.asked_ns) != pending:  # else people know
                 self._announce(_approval_asked(waiting, person))
             return waiting
@@ -139,6 +140,7 @@ class Silences:
         silence = self._silences.pop(trigger, None)
         if silence is None:
             if pending is not None:
+                self._record_approval(pending, _NOBODY, 0, why, self._clock())
                 people = " and ".join(pending.people.values())
                 text = (
                     f"trigger {trigger} is not silenced: the approval of {people} is void ({why}); it fires as before"
@@ -227,6 +229,37 @@ class Silences:
         for name in [name for name in (*self._silences, *self._pending) if kinds.get(name, NEVER[0]) in NEVER]:
             self.end(name, "the configuration has no such trigger any more")
 
+    def _approved_before(self, approved: SilenceApprovedRecord) -> None:
+        """Continue an approval that an earlier run recorded, or forget those before it that it makes void."""
+        before, now = self._pending.pop(approved.trigger, None), self._clock()
+        age_ns = now.wall_ns - approved.asked_wall_ns
+        if not approved.approvals or not approved.asked_wall_ns or (approved.boot != self._boot and age_ns < 0):
+            return
+        people = before.people if before is not None and before.for_ns == approved.for_ns else {}
+        self._pending[approved.trigger] = PendingSilence(
+            approved.trigger,
+            approved.for_ns,
+            approved.text,
+            {**people, approved.uid: approved.user},
+            approved.asked_mono_ns if approved.boot == self._boot else now.mono_ns - age_ns,
+            approved.needed,
+        )
+
+    def _record_approval(self, asked: PendingSilence, person: Person, approvals: int, text: str, now: Instant) -> None:
+        approved = SilenceApprovedRecord(
+            trigger=asked.trigger,
+            uid=person.uid,
+            user=person.user,
+            text=text,
+            for_ns=asked.for_ns,
+            approvals=approvals,
+            needed=asked.needed,
+            asked_wall_ns=now.wall_ns,
+            asked_mono_ns=now.mono_ns,
+            boot=self._boot,
+        )
+        self._record(approved.kind, approved.to_json())
+
     def _to_record(self, silence: Silence, for_ns: int, ended_wall_ns: int = 0, why: str = "") -> SilenceRecord:
         return SilenceRecord(
             trigger=silence.trigger,
@@ -239,6 +272,11 @@ class Silences:
             ended_wall_ns=ended_wall_ns,
             ended=why,
         )
+
+
+def past_records(entries: Iterable[Entry]) -> list[PastRecord]:
+    """Return the records of silences and of their approvals in the journal's entries of earlier runs."""
+    return history.records_of_kind(entries, SilenceRecord, SilenceApprovedRecord)
 
 
 def _approval_asked(pending: PendingSilence, person: Person) -> Announce:

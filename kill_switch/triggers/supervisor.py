@@ -22,7 +22,7 @@ from kill_switch.core.domain import Instant, Reason
 from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.journal import history
 from kill_switch.journal.history import WatchedUntil
-from kill_switch.journal.records import SilenceRecord, StampsRecord
+from kill_switch.journal.records import StampsRecord
 from kill_switch.triggers import rearm_gate
 from kill_switch.triggers.base import Trigger, TriggerState
 from kill_switch.triggers.blindness import BlindnessMonitor
@@ -37,7 +37,7 @@ from kill_switch.triggers.intake.stamp_judge import StampJudge
 from kill_switch.triggers.link import LinkTrigger
 from kill_switch.triggers.order_rate import OrderRateTrigger
 from kill_switch.triggers.pnl.trigger import PnlTrigger
-from kill_switch.triggers.silences import NEVER, Silences
+from kill_switch.triggers.silences import NEVER, Silences, past_records
 from kill_switch.triggers.stall_clock import StallClock
 from kill_switch.triggers.succession import Succession
 from kill_switch.venues.messages import Equity, OrderPlaced, OrdersFound, Transferred
@@ -81,8 +81,7 @@ class TriggerSupervisor:
         self._earlier = EarlierRuns(entries, watched_until, renamed)
         new_names = {was: name for name, was in renamed.items()}
         past_silences = [
-            replace(record, trigger=new_names.get(record.trigger, record.trigger))
-            for record in history.records_of_kind(entries, SilenceRecord)
+            replace(record, trigger=new_names.get(record.trigger, record.trigger)) for record in past_records(entries)
         ]
         self.silences = Silences(dispatcher.record_durably, announce, clock, boot_id(), past_silences)
         self._clock = clock

@@ -33,14 +33,13 @@ from kill_switch.dispatch.dispatcher import Dispatcher
 from kill_switch.dispatch.no_web_socket import NoWebSocket
 from kill_switch.dispatch.ports import WsPort
 from kill_switch.dispatch.session import AccountSession
-from kill_switch.journal import history, write_ahead
+from kill_switch.journal import write_ahead
 from kill_switch.journal.fsync import FsyncThread
 from kill_switch.journal.journal import Journal
 from kill_switch.journal.kill_report import ReportBuilder
 from kill_switch.journal.latch_lines import parse_latch
-from kill_switch.journal.records import SilenceRecord
 from kill_switch.system.job_thread import Job, JobThread
-from kill_switch.triggers.silences import NEVER, Person, Silences
+from kill_switch.triggers.silences import NEVER, Person, Silences, past_records
 from kill_switch.venues.adapter import Adapter
 
 from .network import FreshRoute, HttpLane, WsLane
@@ -263,7 +262,7 @@ class Life:
         self.dispatcher = Dispatcher(state, self.journal, self.clock, self.later, self._announce)
         self.dispatcher.counts.resume(state.kills_of_accounts(), self.reports.tally, state.renamed)
         self._adapters = adapters
-        past = history.records_of_kind(replay.entries, SilenceRecord)
+        past = past_records(replay.entries)
         self.silences = Silences(self.dispatcher.record_durably, self._announce, world.read, world.boot, past)
 
     def begin(self) -> None:

@@ -713,3 +713,12 @@ def test_a_journal_that_may_not_be_read_is_77_and_names_who_may(
     done = invoke(*words, "-c", config)
     assert done.exit_code == 77
     assert "journal.jsonl: Permission denied; read it as root or as the daemon's user; or, for a daemon" in done.output
+
+
+def test_a_silence_that_waits_for_another_person_is_listed_with_its_length_reason_and_person(
+    config: Path, tmp_path: Path
+) -> None:
+    pending = {"beat": {"for_s": 1800.0, "by": ["ann"], "reason": "deploy"}}
+    with answering(tmp_path / "run" / "control.sock", {"silence": {"silences": {}, "pending": pending}}):
+        done = invoke("silence", "--list", "-c", config)
+    assert (done.exit_code, done.stdout) == (0, "beat: waits for another person: 30 min (deploy), asked for by ann\n")

@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from kill_switch.cli import direct_fire, kill_verb, main, operator_commands
 from kill_switch.config import defaults
 from kill_switch.control import paths
+from kill_switch.direct import direct_kill
 from tests.harness.fake_daemon import answering
 
 CONFIG = """
@@ -229,8 +230,14 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> Direct:
     kills: Direct = []
 
     def fire_directly(
-        path: Path | None, reason: str, scope: Sequence[str], wait_s: float, dry_run: bool
+        path: Path | None,
+        reason: str,
+        scope: Sequence[str],
+        wait_s: float,
+        dry_run: bool,
+        say_all: Callable[[], object],
     ) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+        say_all()
         kills.append((reason, list(scope), wait_s, dry_run))
         return CLEAR, {}
 
@@ -317,3 +324,37 @@ def test_the_line_after_wrong_usage_keeps_the_direct_after(config: Path, direct:
     done = invoke("kill", "mm1", "-c", config, "--direct-after", "3s")
     assert done.exit_code == 2 and not direct
     assert f"kill-switch kill -c {config} --direct-after 3s --scope mm1" in done.stderr
+
+
+# ── a direct kill that cannot be ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("how", [("--direct",), ("--direct-after", "0")], ids=" ".join)
+def test_a_direct_kill_without_any_usable_account_does_not_say_that_it_kills(
+    config: Path, how: tuple[str, ...]
+) -> None:
+    done = invoke("fire", "-c", config, *how)
+    assert done.exit_code == 78 and "killing" not in done.stderr
+    assert "accounts.mm1.api_key" in done.stderr and "accounts.rx1.api_key" in done.stderr
+
+
+def test_a_direct_kill_of_some_accounts_says_first_which_it_can_kill(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text("secret-0001")
+    (tmp_path / "key").chmod(0o600)
+    keys = "".join(f'{name} = {{ file = "{tmp_path}/key" }}\n' for name in ("api_key", "api_secret"))
+    config.write_text(
+        config.read_text().replace('[accounts.rx1]\nvenue = "roxom"', f'[accounts.rx1]\nvenue = "oxfun"\n{keys}')
+    )
+    killed: list[Sequence[str]] = []
+
+    async def fire(config: object, reason: str, accounts: Sequence[str], *rest: object) -> tuple[Any, Any]:
+        killed.append(accounts)
+        return {"accounts": {"rx1": {"state": "CLEAR"}}}, {}
+
+    monkeypatch.setattr(direct_kill, "fire", fire)
+    done = invoke("fire", "-c", config, "--direct", "--json")
+    assert (done.exit_code, killed) == (1, [("rx1",)])
+    assert "killing the accounts that can be used, 1 of 2: rx1" in done.stderr and "NOT KILLED: mm1" in done.stderr
+    assert "all accounts" not in done.stderr

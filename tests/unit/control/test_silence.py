@@ -100,7 +100,7 @@ async def test_two_people_are_needed_where_a_re_arm_needs_two(opened: Opened) ->
     office.reload(TRIGGERS + "[rearm]\napprovals = 2\n")
     words = (
         "1 of 2 people have approved "
-        "(an earlier one is void after 10 min, after a restart, or if its --for was another): "
+        "(an earlier one is void after 10 min, or if its --for was another): "
         "another person must type the same command within 10 min"
     )
     assert await ask(office) == {"error": words, "exit": 75}

@@ -17,6 +17,7 @@ from kill_switch.core.domain import LaneState, Order, OrderState, Phase, Route, 
 from kill_switch.dispatch.pacer import Pacer
 from kill_switch.journal import segments
 from kill_switch.journal.kill_report import ReportBuilder
+from kill_switch.journal.segments import JournalReader
 from kill_switch.outbound.account_metrics import account_metrics
 from kill_switch.triggers.flag.trigger import FlagState, FlagTrigger
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
@@ -263,6 +264,9 @@ async def test_an_account_in_residue_is_a_problem_with_its_orders_and_a_forced_r
     assert answer["rearmed"] == ("a",)
     assert "(17) left: the daemon does not cancel them any more" in left["text"] and left["note"] is True
     assert shown_as(await office.ask("status"), "1 order (17) left by a forced re-arm")["account"] == "a"
+    entries = JournalReader(office.journal.path).entries()
+    (record,) = [entry["data"] for entry in entries if entry["kind"] == "orders-left"]
+    assert record == {"account": "a", "orders": ["17"]}
     del office.dispatcher.sessions["a"].venue.book.orders["17"]
     assert (await office.ask("status"))["problems"] == []
 

@@ -25,7 +25,7 @@ def test_a_latch_that_a_daemon_has_taken_over_is_no_problem() -> None:
     ("latch", "held", "words"),
     [
         (LatchOutcome((RUN,), {}, True), False, ("not on record: the disk is full", "stands in /my run/latch.jsonl")),
-        (LatchOutcome((STATE,), {}, True), True, ("has not taken this kill over", "systemctl restart kill-switch")),
+        (LatchOutcome((STATE,), {}, True), True, ("has not taken this kill over", "restart the daemon (as ")),
         (NOWHERE, True, ("is ARMED", "kill-switch fire -c '/etc/my config.toml' --reason")),
         (NOWHERE, False, ("/state: Read-only", "would start ARMED", "mkdir -p /state && touch /state/latch.jsonl;")),
         (LatchOutcome((), {RUN: "no"}, False), False, ("would start ARMED", "touch '/my run/latch.jsonl'")),

@@ -14,11 +14,21 @@ import pytest
 
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, LaneState, Reason, Severity
-from kill_switch.journal.records import SilenceRecord
+from kill_switch.journal.checkpoint import JournalSnapshot
+from kill_switch.journal.records import SilenceApprovedRecord
 from kill_switch.outbound.digest import Announcement, Digest
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.schedule import ScheduleTrigger
-from kill_switch.triggers.silences import APPROVE_WITHIN_NS, PendingSilence, Person, Silence, Silences, describe_span
+from kill_switch.triggers.silences import (
+    APPROVE_WITHIN_NS,
+    PastRecord,
+    PendingSilence,
+    Person,
+    Silence,
+    Silences,
+    describe_span,
+    past_records,
+)
 from kill_switch.venues.messages import Transferred
 from tests.harness.supervised_triggers import LINK, PNL, RATE, Watched, living, place, watching
 from tests.harness.trigger_run import watch
@@ -34,7 +44,12 @@ BEAT = '[triggers.beat]\nkind = "heartbeat"\ntimeout = "3s"\naccounts = ["a"]\n'
 class Desk:
     """Silences with clocks that a test sets, and what they write."""
 
-    def __init__(self, past: list[SilenceRecord] | None = None, boot: str = "one", now: Instant | None = None) -> None:
+    def __init__(
+        self,
+        past: list[PastRecord] | None = None,
+        boot: str = "one",
+        now: Instant | None = None,
+    ) -> None:
         self.now = now or Instant(1000 * MINUTE, 10**18)
         self.records: list[tuple[str, Mapping[str, Any]]] = []
         self.said: list[Announce] = []
@@ -54,9 +69,9 @@ class Desk:
         return self.silences.hold(Reason(trigger, "no heartbeat for 3 s", ("a",), self.now, {}))
 
     @property
-    def past(self) -> list[SilenceRecord]:
-        records = [data for kind, data in self.records if kind == "silence"]
-        return [SilenceRecord(**{**data, "people": tuple(data["people"])}) for data in records]
+    def past(self) -> list[PastRecord]:
+        entries = [{"seq": seq, "kind": kind, "data": data} for seq, (kind, data) in enumerate(self.records)]
+        return past_records(entries)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +132,67 @@ def test_a_second_person_must_ask_for_the_same_time_soon() -> None:
     late.after(APPROVE_WITHIN_NS / MINUTE)
     assert isinstance(late.ask(30, BOB, 2), PendingSilence)
     assert late.silences.all_pending()["beat"].people == {8: "bob"}
+
+
+@pytest.mark.parametrize(
+    ("boot", "mono_min", "wall_min", "counts"),
+    [
+        ("one", 9.9, 9.9, True),
+        ("one", 10, 10, False),
+        ("two", -990, 9.9, True),  # the monotonic clock began anew
+        ("two", -990, 10, False),
+        ("two", -990, -0.1, False),  # the wall clock was set back: nobody knows how old the approval is
+    ],
+)
+def test_the_first_approval_counts_for_ten_minutes_also_over_a_restart(
+    boot: str, mono_min: float, wall_min: float, counts: bool
+) -> None:
+    before = Desk()
+    before.ask(30, ANN, 2)
+    after = Desk(before.past, boot, before.now).after(mono_min, wall_min)
+    after = Desk(before.past, boot, after.now)
+    assert list(after.silences.all_pending()) == (["beat"] if counts else [])
+    assert isinstance(after.ask(30, BOB, 2), Silence if counts else PendingSilence)
+
+
+def test_all_approvals_of_the_same_time_survive_a_restart_and_the_same_person_counts_once() -> None:
+    before = Desk()
+    before.ask(240, BOB, 3)
+    before.ask(30, ANN, 3)
+    before.ask(30, ANN, 3)
+    before.ask(30, BOB, 3)
+    after = Desk(before.past, "one", before.now)
+    assert after.silences.all_pending() == before.silences.all_pending()
+
+
+def test_an_approval_that_was_ended_or_used_is_not_there_after_a_restart() -> None:
+    ended, used = Desk(), Desk()
+    ended.ask(30, ANN, 2)
+    assert ended.silences.end("beat", "by bob")
+    used.ask(30, ANN, 2)
+    used.ask(30, BOB, 2)
+    for before in (ended, used):
+        assert Desk(before.past, "one", before.now).silences.all_pending() == {}
+
+
+def test_an_approval_that_was_ended_does_not_come_back_from_a_checkpoint() -> None:
+    before = Desk()
+    before.ask(30, ANN, 2)
+    before.ask(30, BOB, 3)
+    assert before.silences.end("beat", "by bob")
+    before.ask(30, BOB, 2)
+    snapshot = JournalSnapshot()
+    for seq, (kind, data) in enumerate(before.records, 1):
+        snapshot.apply({"seq": seq, "at": "", "mono_ns": 0, "boot": "one", "kind": kind, "data": data, "hash": ""})
+    after = Desk(past_records(snapshot.entries()), "one", before.now)
+    assert after.silences.all_pending()["beat"].people == {8: "bob"}
+
+
+def test_an_approval_of_an_earlier_version_which_has_no_time_is_not_continued() -> None:
+    record = SilenceApprovedRecord(
+        trigger="beat", uid=7, user="ann", text="deploy", for_ns=30 * MINUTE, approvals=1, needed=2
+    )
+    assert Desk([record]).silences.all_pending() == {}
 
 
 def test_a_held_reason_is_recorded_and_announced_once_and_shown_until_the_end() -> None:
