@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from .clients import Sim, running
-from .test_ccxt import LIMITS_OFF, WATCHED, client, load, subscribed, turn
+from .test_ccxt import LIMITS_OFF, PLAIN, WATCHED, ccxt, client, load, subscribed, turn
 
 pytestmark = pytest.mark.anyio
 MONEY = {"kraken": "USD", "kraken-futures": "USD", "binance-spot": "USDT", "binance-usdm": "USDT",
@@ -113,3 +113,23 @@ async def test_ccxt_pro_reads_past_fills_from_the_snapshot_at_kraken() -> None:
             traded = await turn(exchange.create_order(market, "market", "buy", 10))
             [trade] = await asyncio.wait_for(exchange.watch_my_trades(market), 5)
             assert (trade["order"], trade["amount"]) == (traded["id"], 10)
+
+
+async def test_ccxt_reads_that_a_spot_account_at_kraken_has_no_positions() -> None:
+    async with running("kraken") as sim, client(sim, "kraken", PLAIN["kraken"][0]) as kraken:
+        assert await turn(kraken.fetch_positions()) == []
+
+
+@pytest.mark.parametrize("venue", ["binance-usdm", "binance-coinm"])
+async def test_ccxt_places_several_orders_at_once_at_binances_futures(venue: str) -> None:
+    async with running(venue) as sim, client(sim, venue, PLAIN[venue][0]) as futures:
+        market = PLAIN[venue][1]
+        await futures.load_markets()
+        one = {"symbol": market, "type": "limit", "side": "buy", "amount": 10, "price": 100}
+        assert len(await futures.create_orders([one, one])) == 2 == await sim.open(venue)
+        assert (await futures.fetch_funding_rate(market))["symbol"] == market
+        await futures.cancel_all_orders(market)
+        assert await sim.open(venue) == 0
+        futures.secret = futures.secret[::-1]
+        with pytest.raises(ccxt.AuthenticationError):
+            await futures.create_orders([one, one])
