@@ -31,9 +31,10 @@ _ALGO = {
     "createTime": "{opened}", "updateTime": "{updated}", "triggerTime": 0, "goodTillDate": 0,
 }  # fmt: skip
 _ORDER_EVENT = {
-    "s": "{symbol}", "c": "{client}", "S": "{side}", "o": "{type}", "f": "GTC", "q": "{qty}", "p": "{price}", "ap": "0",
-    "sp": "0", "x": "{happened}", "X": "{state}", "i": "{id}", "l": "0", "z": "{filled}", "L": "0", "T": "{updated}",
-    "t": 0, "m": False, "R": False, "wt": "CONTRACT_PRICE", "ot": "{type}", "ps": "BOTH", "cp": False, "rp": "0",
+    "s": "{symbol}", "c": "{client}", "S": "{side}", "o": "{type}", "f": "GTC", "q": "{qty}", "p": "{price}",
+    "ap": "{last_price}", "sp": "0", "x": "{happened}", "X": "{state}", "i": "{id}",
+    "l": "{last}", "z": "{filled}", "L": "{last_price}", "T": "{updated}", "t": "{trade}", "m": "{maker}", "R": False,
+    "wt": "CONTRACT_PRICE", "ot": "{type}", "ps": "BOTH", "cp": False, "rp": "0",
 }  # fmt: skip
 _ALGO_EVENT = {
     "caid": "{client}", "aid": "{id}", "at": "CONDITIONAL", "o": "{type}", "s": "{symbol}", "S": "{side}",
@@ -68,7 +69,13 @@ def listed(order: Order, actual: str = "") -> Any:
 def event(order: Order, news: str, at_ms: int, actual: str = "") -> dict[str, object]:
     """Return the event of an order; `news` is the kit's word."""
     happened = {"cancelled": "CANCELED", "filled": "TRADE", "amended": "AMENDMENT"}.get(news, "NEW")
-    shown = fill(_ALGO_EVENT if order.category else _ORDER_EVENT, dict(_values(order, actual)) | {"happened": happened})
+    is_fill = news == "filled"
+    values = dict(_values(order, actual)) | {
+        "happened": happened, "last": str(order.filled if is_fill else 0),
+        "last_price": str(order.price if is_fill else 0), "trade": int(order.id) if is_fill else 0,
+        "maker": is_fill and order.kind != "market",
+    }  # fmt: skip
+    shown = fill(_ALGO_EVENT if order.category else _ORDER_EVENT, values)
     name = "ALGO_UPDATE" if order.category else "ORDER_TRADE_UPDATE"
     return {"e": name, "T": at_ms, "E": at_ms, "o": shown}
 

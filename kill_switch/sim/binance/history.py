@@ -43,13 +43,13 @@ class HistoryCalls:
         symbol = known_symbol(self._venue.symbols, params, needed=needed)
         traded = [order for order in self._known(account) if order.filled and symbol in ("", order.symbol)]
         return [
-            {"symbol": order.symbol, "id": number, "orderId": int(order.id), "orderListId": -1,
+            {"symbol": order.symbol, "id": int(order.id), "orderId": int(order.id), "orderListId": -1,
              "price": str(order.price), "qty": str(order.filled), "quoteQty": str(order.filled * order.price),
              "commission": "0", "commissionAsset": "USDT", "realizedPnl": "0", "side": order.side.upper(),
              "positionSide": "BOTH", "time": (order.closed_ns or order.created_ns) // 1_000_000,
              "isBuyer": order.side == "buy", "buyer": order.side == "buy", "isMaker": True, "maker": True,
              "isBestMatch": True}
-            for number, order in enumerate(traded[-_limit(params):], 1)
+            for order in traded[-_limit(params):]
         ]  # fmt: skip
 
     def order_count(self, account: Account, params: Params) -> object:

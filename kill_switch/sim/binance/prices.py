@@ -62,9 +62,10 @@ class PriceCalls:
         return {"lastUpdateId": 1027024, "bids": [[_BID, _QUANTITY]], "asks": [[_ASK, _QUANTITY]]}
 
     def _each(self, params: Params, row: Callable[[str], Mapping[str, object]]) -> object:
-        """Return the row of the symbol that is asked for; without one, a list of all."""
+        """Return the row of the symbol that is asked for; without one, a list of all. COIN-M always has a list."""
         names = named_symbols(self._venue.symbols, params)
-        return row(names[0]) if params.get("symbol") is not None else [row(name) for name in names]
+        is_one = params.get("symbol") is not None and self._venue.name != "binance-coinm"
+        return row(names[0]) if is_one else [row(name) for name in names]
 
     def _now_ms(self) -> int:
         return self._venue.now_ns() // 1_000_000

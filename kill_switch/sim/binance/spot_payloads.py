@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kill_switch.sim.binance.venue import money
-from kill_switch.sim.kit.book import Account, Order
+from kill_switch.sim.kit.book import ZERO, Account, Order
 from kill_switch.sim.kit.tables import fill
 
 TYPES = {"limit": "LIMIT", "market": "MARKET", "stop": "STOP_LOSS_LIMIT", "oto": "LIMIT", "maker": "LIMIT_MAKER"}
@@ -38,9 +38,9 @@ _REPORT = _COMMON | {"origClientOrderId": "{client}", "clientOrderId": "{cancel}
 _EVENT = {
     "e": "executionReport", "E": "{at}", "s": "{symbol}", "c": "{shown}", "S": "{side}", "o": "{type}", "f": "GTC",
     "q": "{qty}", "p": "{price}", "P": "{stop}", "F": "0.00000000", "g": "{list}", "C": "{original}", "x": "{happened}",
-    "X": "{state}", "r": "NONE", "i": "{id}", "l": "{last}", "z": "{filled}", "L": "0.00000000", "n": "0", "N": None,
-    "T": "{at}", "t": -1, "I": 8641984, "w": "{works}", "m": False, "M": False, "O": "{opened}", "Z": "0.00000000",
-    "Y": "0.00000000", "Q": "0.00000000", "V": "NONE",
+    "X": "{state}", "r": "NONE", "i": "{id}", "l": "{last}", "z": "{filled}", "L": "{last_price}", "n": "0", "N": None,
+    "T": "{at}", "t": "{trade}", "I": 8641984, "w": "{works}", "m": "{maker}", "M": False, "O": "{opened}",
+    "Z": "{cost}", "Y": "{cost}", "Q": "0.00000000", "V": "NONE",
 }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _leg(order: Order) -> dict[str, object]:
 
 def event(order: Order, news: str, at_ms: int) -> Any:
     """Return executionReport; on a cancel, `c` is the cancel's id and `C` the order's (§5)."""
-    is_cancel = news == "cancelled"
+    is_cancel, is_fill = news == "cancelled", news == "filled"
     values = _values(order)
     happened = {"cancelled": "CANCELED", "filled": "TRADE", "amended": "REPLACED"}.get(news, "NEW")
     return fill(
@@ -96,7 +96,9 @@ def event(order: Order, news: str, at_ms: int) -> Any:
         | {
             "at": at_ms, "happened": happened, "shown": values["cancel" if is_cancel else "client"],
             "original": values["client"] if is_cancel else "",
-            "last": values["filled"] if news == "filled" else "0.00000000",
+            "last": money(order.filled if is_fill else ZERO), "last_price": money(order.price if is_fill else ZERO),
+            "cost": money(order.filled * order.price if is_fill else ZERO),
+            "trade": int(order.id) if is_fill else -1, "maker": is_fill and order.kind != "market",
         },
     )  # fmt: skip
 
@@ -113,6 +115,7 @@ def list_event(group: OrderList, legs: Sequence[Order], at_ms: int) -> dict[str,
 def balances_event(account: Account, at_ms: int) -> dict[str, object]:
     """Return outboundAccountPosition."""
     rows = [{"a": "USDT", "f": money(account.equity), "l": "0.00000000"}]
+    rows += [{"a": row["asset"], "f": row["free"], "l": row["locked"]} for row in _held(account)]
     return {"e": "outboundAccountPosition", "E": at_ms, "u": at_ms, "B": rows}
 
 
@@ -121,12 +124,16 @@ def transfer_event(amount: Decimal, at_ms: int) -> dict[str, object]:
     return {"e": "balanceUpdate", "E": at_ms, "a": "USDT", "d": money(amount), "T": at_ms}
 
 
-def account_body(account: Account, *, can_trade: bool, at_ms: int) -> Mapping[str, object]:
-    """Return `account` (§9): balances, no equity."""
-    held = [
+def _held(account: Account) -> list[dict[str, str]]:
+    return [
         {"asset": position.symbol.removesuffix("USDT"), "free": money(position.qty), "locked": "0.00000000"}
         for position in account.positions.values()
     ]
+
+
+def account_body(account: Account, *, can_trade: bool, at_ms: int) -> Mapping[str, object]:
+    """Return `account` (§9): balances, no equity."""
+    held = _held(account)
     return {
         "makerCommission": 15, "takerCommission": 15, "canTrade": can_trade, "canWithdraw": True, "canDeposit": True,
         "updateTime": at_ms, "accountType": "SPOT", "permissions": ["SPOT"], "uid": int(account.venue_id),

@@ -113,7 +113,10 @@ class SpotSocket(BinanceRequests):
             self._spot.event(session, text, subject)
 
     def push_orders(self, session: Session, orders: Sequence[Order], news: str) -> None:
-        """Send executionReport for each order, and listStatus for each list that has ended."""
+        """Send executionReport for each order, listStatus for each list that has ended, then the balances (§5).
+
+        A new order locks money and a cancel unlocks it, so each changes the balances.
+        """
         account, at_ms = session.account, self.now_ms()
         if news == "pending" or account is None:
             return
@@ -124,8 +127,7 @@ class SpotSocket(BinanceRequests):
                 legs = [order for order in orders if order.category == list_id]
                 if not self._spot.legs(account, list_id):
                     self._push(session, wire.list_event(self._spot.order_lists[list_id], legs, at_ms), "order")
-        if news == "filled":
-            self.push_equity(session, account)
+        self.push_equity(session, account)
 
     def push_equity(self, session: Session, account: Account) -> None:
         """Send outboundAccountPosition."""

@@ -80,7 +80,7 @@ class Binance(TableVenue):
     def __init__(self, options: BinanceOptions, accounts: int) -> None:
         self.options = options
         self.limits = Limits()
-        self.auth: Signatures = Signatures(lambda: self.now() * 1000)
+        self.auth: Signatures = Signatures(lambda: self.now() * 1000, takes_raw_bodies=self.name != "binance-spot")
         self.transfers: dict[str, list[wallet.Transfer]] = {}  # by account
         self.address = ""  # of the client that is being answered
         self._next_id = 1

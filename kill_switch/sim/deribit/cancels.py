@@ -147,8 +147,7 @@ class CancelCalls:
             return wire.cancelled(order)
         if ended := account.closed.get(order_id):
             raise Refused({"filled": "11008", "triggered": "11044"}.get(ended.state, "10010"), 400)
-        others = (other for other in self._venue.accounts.values() if other is not account)
-        raise Refused("10029" if any(order_id in other.open for other in others) else "10004", 400)
+        raise Refused("10029" if self._venue.is_foreign(account, order_id) else "10004", 400)
 
     def rfq_quotes(self, call: Call) -> object:
         """Answer cancel_all_block_rfq_quotes (§3.3)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kill_switch.sim.deribit import payloads as wire
@@ -84,7 +84,10 @@ class Channels:
     # events
 
     def push_orders(self, session: Session, orders: Sequence[Order]) -> None:
-        """Send the events of orders: raw ones at once, the others as lists a little later."""
+        """Send the events of orders: raw ones at once, the others as lists a little later; and their portfolios.
+
+        An order changes the margins that a portfolio has.
+        """
         for name in sorted(session.channels):
             _, topic, *middle = name.split(".") if name.startswith("user.") else ("", "")
             if topic not in ("orders", "changes", "trades"):
@@ -98,15 +101,20 @@ class Channels:
                 parts = [rows[start : start + size] for start in range(0, len(rows), size)]
             for part in parts:
                 self._venue.later(0 if interval == "raw" else _BATCH_S, self._push, session, name, part, "order")
+        if session.account is not None:
+            self._push_portfolios(session, session.account, {wire.book_of(order)[0] for order in orders})
 
     def push_equity(self, session: Session, account: Account) -> None:
         """Send the portfolios of the currencies that a session asked for."""
-        money = wire.summaries(account, cross=self._venue.options.cross_collateral)
-        for name in sorted(session.channels):
-            if name.startswith("user.portfolio."):
-                currency = name.rpartition(".")[2].upper()
-                for row in (row for key, row in money.items() if currency in (key, "ANY")):
-                    self._push(session, name, row, "balance")
+        self._push_portfolios(session, account, wire.CURRENCIES)
+
+    def _push_portfolios(self, session: Session, account: Account, currencies: Collection[str]) -> None:
+        names = sorted(name for name in session.channels if name.startswith("user.portfolio."))
+        money = wire.summaries(account, cross=self._venue.options.cross_collateral) if names else {}
+        for name in names:
+            asked = name.rpartition(".")[2].upper()
+            for row in (row for key, row in money.items() if asked in (key, "ANY") and key in currencies):
+                self._push(session, name, row, "balance")
 
     def tell(self, channel: str, data: object) -> None:
         """Send an event of the platform, or of all accounts, to the sessions that asked for it."""

@@ -167,8 +167,8 @@ def trade(order: Order) -> dict[str, Any]:
     """Return the fill of an order."""
     return {
         "trade_id": f"T-{order.id}", "order_id": order.id, "instrument_name": order.symbol, "direction": order.side,
-        "amount": float(order.qty), "price": float(order.price), "state": order.state,
-        "timestamp": order.closed_ns // 1_000_000, "label": order.client_id, "fee": 0.0,
+        "amount": float(order.filled), "price": float(order.price), "state": order.state,
+        "timestamp": (order.closed_ns or order.created_ns) // 1_000_000, "label": order.client_id, "fee": 0.0,
         "order_type": getattr(order, "type", "limit"),
     }  # fmt: skip
 

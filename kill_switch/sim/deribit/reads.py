@@ -180,12 +180,10 @@ class ReadCalls:
         kind, currency, name = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call), wire.market(call)
         known = [*call.account.closed.values(), *call.account.open.values()]
         return [
-            {"trade_id": str(number), "order_id": order.id, "instrument_name": order.symbol, "direction": order.side,
-             "price": float(order.price), "amount": float(order.filled), "state": order.state, "fee": 0.0,
-             "timestamp": (order.closed_ns or order.created_ns) // 1_000_000}
-            for number, order in enumerate(known, 1)
+            wire.trade(order)
+            for order in known
             if order.filled and wire.is_of(order.symbol, kind, currency) and name in (None, order.symbol)
-        ]  # fmt: skip
+        ]
 
     def summary(self, call: Call) -> object:
         """Answer get_account_summary, of one currency."""

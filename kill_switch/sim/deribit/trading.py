@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kill_switch.sim.deribit import payloads as wire
 from kill_switch.sim.deribit.payloads import DeribitOrder
 from kill_switch.sim.deribit.rpc import Call, Method, checked, invalid
+from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.tables import Refused
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ class OrderCalls:
         venue.desk.permit(cancels=False)
         order = self._named(call)
         if order is None:
-            is_known = params.get("order_id") in account.closed
-            raise Refused("11044" if is_known else "10004", 400)
+            raise Refused(self._why_not(account, str(params.get("order_id", ""))), 400)
         changes = {"qty": call.number("amount"), "price": call.number("price"), "trail": call.number("trigger_offset")}
         if order.stop_price is not None:
             changes["stop_price"] = call.number("trigger_price")
@@ -104,11 +104,17 @@ class OrderCalls:
         venue.push_orders(account, [order], "amended")
         return {"order": wire.order_row(order), "trades": []}
 
+    def _why_not(self, account: Account, order_id: str) -> str:
+        if order_id in account.closed:
+            return "11044"
+        return "10029" if self._venue.is_foreign(account, order_id) else "10004"
+
     def _named(self, call: Call) -> DeribitOrder | None:
         params, mine = call.params, call.account.open
         if "order_id" in params:
             order = mine.get(params["order_id"])
         else:
+            wire.market(call)  # an unknown one is refused
             labelled = (each for each in mine.values() if each.client_id == params["label"])
             order = next((each for each in labelled if each.symbol == params["instrument_name"]), None)
         return order if isinstance(order, DeribitOrder) else None

@@ -98,6 +98,10 @@ class Deribit(RpcVenue):
             for order in orders:
                 self.desk.follow(account, order, is_filled=news == "filled")
 
+    def is_foreign(self, account: Account, order_id: str) -> bool:
+        """Return whether an order rests in another account."""
+        return any(order_id in other.open for other in self.accounts.values() if other is not account)
+
     def tell_equity(self, account: Account) -> None:
         """Send the portfolio, and note a change of the cash in the log (§9)."""
         change = account.cash - account.cash_before

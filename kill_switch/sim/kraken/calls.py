@@ -175,9 +175,9 @@ class ReadCalls:
         return {"trades": rows, "count": len(rows)}
 
     def no_positions(self, account: Account, params: Params) -> object:
-        """Answer OpenPositions: an account without margin has none."""
+        """Answer OpenPositions: an account without margin has none. Those that are consolidated are a list."""
         self._desk.permit(account, "trades")
-        return {}
+        return [] if params.get("consolidation") == "market" else {}
 
     def no_moves(self, account: Account, params: Params) -> object:
         """Answer DepositStatus and WithdrawStatus: nothing was moved."""

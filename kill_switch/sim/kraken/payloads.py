@@ -64,10 +64,12 @@ _CANCELLED = {
     "cum_cost": "{cost_number}", "fee_usd_equiv": 0.0, "avg_price": 0.0, "cl_ord_id": "{client_id}",
     "cancel_reason": "User requested", "reason": "User requested", "order_id": "{id}",
 }  # fmt: skip
-_TRADED = {  # the last fill may still say partially_filled
+_TRADED = {  # names the market, as no other sparse event does; the last fill may still say partially_filled
     "timestamp": "{closed}", "order_status": "partially_filled", "exec_type": "trade", "exec_id": "{trade_id}",
-    "last_qty": "{qty_number}", "last_price": "{limit_number}", "cost": "{cost_number}", "cl_ord_id": "{client_id}",
-    "order_id": "{id}",
+    "trade_id": "{trade_number}", "symbol": "{ws}", "side": "{side}", "order_type": "{order_type}",
+    "last_qty": "{filled_number}", "last_price": "{trade_price}", "liquidity_ind": "{liquidity}",
+    "cost": "{cost_number}", "fees": [{"asset": "USD", "qty": 0.0}], "fee_usd_equiv": 0.0, "cl_ord_id": "{client_id}",
+    "order_userref": "{userref_number}", "order_id": "{id}",
 }  # fmt: skip
 _FILLED = {
     "timestamp": "{closed}", "order_status": "filled", "exec_type": "filled", "cum_qty": "{filled_number}",
@@ -126,7 +128,8 @@ def _values(order: Order) -> dict[str, object]:
         "qty_number": float(order.qty), "filled_number": float(order.filled), "cost_number": float(cost),
         "limit_number": float(order.price) if has_limit else OMIT,
         "stop_number": float(order.stop_price) if order.stop_price is not None else 0.0,
-        "trade_id": "T" + order.id[1:],
+        "trade_id": "T" + order.id[1:], "trade_number": order.closed_ns // 1_000, "trade_price": float(order.price),
+        "liquidity": "t" if kind == "market" else "m",
     }  # fmt: skip
 
 
@@ -138,6 +141,11 @@ def listed(order: Order) -> Any:
 def execution(order: Order) -> Any:
     """Return an order as the snapshot of `executions` has it (§5.1)."""
     return fill(_EXECUTION, _values(order))
+
+
+def fill_row(order: Order) -> Any:
+    """Return the fill of an order that traded, as `executions` has it (§5.1)."""
+    return fill(_TRADED, _values(order))
 
 
 def order_news(order: Order, news: str, *, acknowledged: bool) -> list[Any]:
@@ -157,7 +165,7 @@ def order_news(order: Order, news: str, *, acknowledged: bool) -> list[Any]:
         case "cancelled":
             return [fill(_CANCELLED, values)]
         case "filled":
-            return [fill(_TRADED, values), fill(_FILLED, values)]
+            return [fill_row(order), fill(_FILLED, values)]
     return []
 
 

@@ -103,7 +103,9 @@ class Placing:
         pair = wire.BY_NAME.get(str(params.get("pair")))
         if pair is None:
             raise Refused("EQuery:Unknown asset pair")
-        order = find_order(account, "txid", params.get("txid", ""))
+        if not params.get("txid"):
+            raise Refused(f"{_INVALID}:txid")
+        order = find_order(account, "txid", params["txid"])
         if order is None or wire.pair_of(order.symbol) is not pair:
             raise Refused(UNKNOWN_ORDER)
         if order.filled:

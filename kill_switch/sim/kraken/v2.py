@@ -22,6 +22,7 @@ from kill_switch.sim.kraken import payloads as wire
 _CHANNELS = ("executions", "balances")
 _BEAT_S = 1.0
 _MOST_IDS = 50
+_MOST_TRADES = 50  # of a snapshot
 
 
 class Plane(Protocol):
@@ -187,6 +188,8 @@ class V2Socket(WsProtocol):
             shown = result["snap_orders"] or result["snap_trades"]
             orders = self._plane.listed(account, "orders") if result["snap_orders"] else []
             rows = [wire.execution(order) for order in orders]
+            traded = [order for order in account.closed.values() if order.filled] if result["snap_trades"] else []
+            rows += [wire.fill_row(order) for order in traded[-_MOST_TRADES:]]
         ack = self.good(heard, result)
         session.sequence[channel] = 0
         return Frames((ack, self._frame(session, channel, rows, "snapshot")) if shown else (ack,))
@@ -205,21 +208,24 @@ class V2Socket(WsProtocol):
     # account events
 
     def push_orders(self, session: Session, orders: Sequence[Order], news: str) -> None:
-        """Send one update for each event of each order, numbered for each connection (§5.1)."""
-        if "executions" not in session.channels:
-            return
-        for order in orders:
+        """Send one update for each event of each order, numbered for each connection, then the balance after a fill."""
+        for order in orders if "executions" in session.channels else ():
             for row in wire.order_news(order, news, acknowledged=self._asset_class is None):
                 self._plane.event(session, orjson.dumps(self._frame(session, "executions", [row])), "order")
+        if news == "filled" and session.account is not None:
+            self._push_balance(session, session.account, 0.0)
 
     def push_equity(self, session: Session, account: Account) -> None:
         """Send the changed balance (§5.1)."""
+        self._push_balance(session, account, float(account.cash - account.cash_before))
+
+    def _push_balance(self, session: Session, account: Account, amount: float) -> None:
         if "balances" not in session.channels:
             return
         moved = {
             "ledger_id": wire.new_id("L"), "ref_id": wire.new_id("T"), "timestamp": wire.iso(self._plane.now_ns()),
             "type": "trade", "subtype": "", "category": "trade", "wallet_type": "spot", "wallet_id": "main",
-            "amount": float(account.cash - account.cash_before), "fee": 0.0,
+            "amount": amount, "fee": 0.0,
         }  # fmt: skip
         frame = self._frame(session, "balances", [_money(account) | moved])
         self._plane.event(session, orjson.dumps(frame), "balance")

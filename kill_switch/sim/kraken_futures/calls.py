@@ -144,10 +144,10 @@ class CancelCalls:
             return {"status": "orderForEditNotFound", **status}
         if "stopPrice" in params and order.stop_price is None:
             return {"status": "orderForEditNotAStop", **status}
-        before = wire.event_order(order)
-        for field, name in (("qty", "size"), ("price", "limitPrice"), ("stop_price", "stopPrice")):
-            if name in params:
-                setattr(order, field, positive(params, name, "invalidArgument"))
+        before, fields = wire.event_order(order), {"qty": "size", "price": "limitPrice", "stop_price": "stopPrice"}
+        changes = {f: positive(params, name, "invalidArgument") for f, name in fields.items() if name in params}
+        for field, value in changes.items():
+            setattr(order, field, value)
         self._venue.push_orders(account, [order], "amended")
         event = {"type": "EDIT", "old": before, "new": wire.event_order(order), "reducedQuantity": None}
         return {"status": "edited", **status, "orderId": order.id, "orderEvents": [event]}

@@ -100,6 +100,19 @@ def feed_news(order: Order, news: str) -> dict[str, object] | None:
     return {"feed": "open_orders", **shown}
 
 
+def fill_row(order: Order, number: int) -> dict[str, object]:
+    """Return the fill of an order that traded, as the feed `fills` has it; `number` is its `seq`."""
+    named = {"cli_ord_id": order.client_id} if order.client_id else {}
+    is_market = order.kind == "market"
+    return {
+        "instrument": order.symbol, "time": order.closed_ns // 1_000_000, "price": float(order.price), "seq": number,
+        "buy": order.side == "buy", "qty": float(order.filled), "remaining_order_qty": float(order.left),
+        "order_id": order.id, **named, "fill_id": order.id, "fill_type": "taker" if is_market else "maker",
+        "fee_paid": 0.0, "fee_currency": "USD", "taker_order_type": "market" if is_market else "limit",
+        "order_type": "market" if is_market else "limit",
+    }  # fmt: skip
+
+
 def accounts(account: Account) -> dict[str, object]:
     """Return `accounts` (§9): the flex account holds the money."""
     cash, equity, unrealised = (float(money) for money in (account.cash, account.equity, account.unrealised))
@@ -121,6 +134,35 @@ def positions(account: Account) -> list[dict[str, object]]:
             "price": float(position.entry), "size": float(abs(position.qty)), "unrealizedFunding": 0.0,
         }
         for position in account.positions.values()
+    ]  # fmt: skip
+
+
+def feed_money(account: Account) -> dict[str, object]:
+    """Return the flex account, as the feed `balances` has it."""
+    cash, equity, unrealised = (float(money) for money in (account.cash, account.equity, account.unrealised))
+    currency = dict.fromkeys(("quantity", "value", "collateral_value", "available"), cash)
+    zeros = ("initial_margin", "initial_margin_without_orders", "maintenance_margin", "unrealized_funding")
+    return {
+        "currencies": {"USD": currency | {"haircut": 0.0, "conversion_spread": 0.0}}, "balance_value": cash,
+        "portfolio_value": equity, "collateral_value": cash, **dict.fromkeys(zeros, 0.0), "pnl": unrealised,
+        "total_unrealized": unrealised, "total_unrealized_as_margin": unrealised, "margin_equity": equity,
+        "available_margin": equity,
+    }  # fmt: skip
+
+
+def feed_positions(account: Account) -> list[dict[str, object]]:
+    """Return the open positions, as the feed `open_positions` has them; the first has all of the unrealised profit."""
+    zeros = (
+        "liquidation_threshold", "effective_leverage", "return_on_equity", "unrealized_funding", "initial_margin",
+        "initial_margin_with_orders", "maintenance_margin",
+    )  # fmt: skip
+    return [
+        {
+            "instrument": held.symbol, "balance": float(held.qty), "pnl": 0.0 if number else float(account.unrealised),
+            **dict.fromkeys(("entry_price", "mark_price", "index_price"), float(held.entry)),
+            **dict.fromkeys(zeros, 0.0), "pnl_currency": "USD",
+        }
+        for number, held in enumerate(account.positions.values())
     ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _FEEDS = (
     "open_orders", "open_orders_verbose", "balances", "open_positions", "fills", "account_log", "notifications_auth",
 )  # fmt: skip
+_MOST_FILLS = 100  # of a snapshot
 
 
 class V1Socket(WsProtocol):
@@ -109,27 +110,47 @@ class V1Socket(WsProtocol):
                 orders = [wire.feed_order(order) for order in self._venue.listed(account, "orders")]
                 return {"feed": f"{feed}_snapshot", "account": account.venue_id, "orders": orders}
             case "balances":
-                return {"feed": "balances_snapshot", "account": account.venue_id, **self._money(account)}
+                return self._money(account) | {"feed": "balances_snapshot", "holding": {}, "futures": {}, "seq": 0}
             case "open_positions":
-                return {"feed": feed, "account": account.venue_id, "positions": wire.positions(account)}
+                return self._positions(account)
             case "fills":
-                return {"feed": "fills_snapshot", "account": account.venue_id, "fills": []}
+                traded = [order for order in account.closed.values() if order.filled][-_MOST_FILLS:]
+                rows = [wire.fill_row(order, number) for number, order in enumerate(traded)]
+                return {"feed": "fills_snapshot", "account": account.venue_id, "fills": rows}
         return None
 
+    def _positions(self, account: Account) -> dict[str, object]:
+        stamp = self._venue.now_ns() // 1_000_000
+        rows = wire.feed_positions(account)
+        return {"feed": "open_positions", "account": account.venue_id, "positions": rows, "seq": 0, "timestamp": stamp}
+
     def _money(self, account: Account) -> dict[str, object]:
-        flex = {"balance_value": float(account.cash), "portfolio_value": float(account.equity)}
-        flex |= {"pnl": float(account.unrealised), "margin_equity": float(account.equity)}
-        return {"holding": {}, "futures": {}, "flex_futures": flex, "timestamp": self._venue.now_ns() // 1_000_000}
+        stamp = self._venue.now_ns() // 1_000_000
+        flex = wire.feed_money(account)
+        return {"feed": "balances", "account": account.venue_id, "flex_futures": flex, "timestamp": stamp}
 
     def push_orders(self, session: Session, orders: Sequence[Order], news: str) -> None:
-        """Send the events of the feeds of orders."""
+        """Send the events of the feeds of orders; a fill changes those of fills, positions and money too."""
         for feed in ("open_orders", "open_orders_verbose"):
             for order in orders if feed in session.channels else ():
                 if event := wire.feed_news(order, news):
                     self._venue.event(session, orjson.dumps(event | {"feed": feed}), "order")
+        if news == "filled" and session.account is not None:
+            self._push_fills(session, session.account, orders)
+            self.push_equity(session, session.account)
+
+    def _push_fills(self, session: Session, account: Account, orders: Sequence[Order]) -> None:
+        if "fills" in session.channels:
+            rows = [wire.fill_row(order, session.sequence["fills"] + number) for number, order in enumerate(orders, 1)]
+            session.sequence["fills"] += len(rows)
+            event: dict[str, object] = {"feed": "fills", "username": account.venue_id, "fills": rows}
+            self._venue.event(session, orjson.dumps(event), "order")
+        if "open_positions" in session.channels:
+            self._venue.event(session, orjson.dumps(self._positions(account)), "position")
 
     def push_equity(self, session: Session, account: Account) -> None:
-        """Send the changed money."""
+        """Send the changed money: an update has the account that changed, and the snapshot has each."""
         if "balances" in session.channels:
-            event = {"feed": "balances", "account": account.venue_id, **self._money(account)}
+            session.sequence["balances"] += 1
+            event = self._money(account) | {"seq": session.sequence["balances"]}
             self._venue.event(session, orjson.dumps(event), "balance")

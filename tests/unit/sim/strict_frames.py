@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 from .raw import b64, now_ms, spoil
 
 VENUES = (
-    "binance-spot", "binance-usdm", "binance-coinm", "kraken", "kraken-futures", "deribit", "oxfun",
+    "binance-spot", "binance-usdm", "binance-coinm", "kraken", "kraken-futures", "unified", "deribit", "oxfun",
 )  # fmt: skip
+UNIFIED = "unified"  # Kraken's Unified WebSocket, of `kraken-futures`
 GONE, RESTS = "gone", "rests"
 IDEAS = {
     "right": "as documented",
@@ -35,6 +36,7 @@ IDEAS = {
     "window": "a window for the time stamp that is too large",
     "unknown symbol": "an unknown symbol",
     "empty symbol": "an empty symbol",
+    "asset class": "no asset class, or another one",
     "wrong type": "a parameter of the wrong type",
     "unknown parameter": "an unknown parameter",
     "missing": "a parameter is missing",
@@ -76,8 +78,8 @@ def frame_rows(venue: str, keys: Keys, other: Keys, ids: Sequence[str], tokens: 
     """
     if venue.startswith("binance"):
         return _binance(venue, keys, other, ids)
-    if venue == "kraken":
-        return _kraken(tokens, ids)
+    if venue in ("kraken", UNIFIED):
+        return _kraken(tokens, ids) if venue == "kraken" else _unified(tokens, ids)
     return {"kraken-futures": _kraken_futures, "deribit": _deribit, "oxfun": _oxfun}[venue](keys, other, ids)
 
 
@@ -167,6 +169,47 @@ def _kraken(tokens: Sequence[str], ids: Sequence[str]) -> Iterator[FrameRow]:
     yield _one("no JSON", "cancel_all", "EGeneral:Invalid arguments")
     yield _one("empty", frame("cancel_all"), '"count":0', GONE, ())
     yield _one("conditional", frame("cancel_all"), '"count":2', GONE, ("limit", "stop-loss-limit"))
+    yield _one("maintenance", frame("cancel_all"), "EService:Unavailable", fault="maintenance")
+
+
+# ── Kraken's Unified WebSocket (kraken.md §2.2, §3.3): an asset class in every request, and no user references ─────
+
+
+def _unified(tokens: Sequence[str], ids: Sequence[str]) -> Iterator[FrameRow]:
+    token, other = tokens
+
+    def frame(method: str, with_token: str | None = token, **params: Any) -> str:
+        named = {"asset_class": "derivatives", "token": with_token, **params}
+        shown = {name: value for name, value in named.items() if value is not None}
+        return json.dumps({"method": method, "params": shown, "req_id": 7})
+
+    no_session, invalid = "ESession:Invalid session", "EGeneral:Invalid arguments"
+    class_needed = f"{invalid}:asset_class"
+    unknown = ["00000000-0000-4000-8000-000000000000"]
+    yield _one("right", frame("cancel_all"), '"count":1', GONE)
+    yield _one("right", lambda: frame("cancel_order", order_id=[ids[0]]), '"success":true', GONE)
+    yield _one("signature", frame("cancel_all", spoil(token)), no_session)
+    yield _one("other key", frame("cancel_all", other), no_session)
+    yield _one("no login", frame("cancel_all", None), no_session)
+    yield _one("expired", frame("cancel_all"), no_session, fault="expire_token")
+    yield _one("asset class", frame("cancel_all", asset_class=None), class_needed)
+    for wrong in ("spot", "Derivatives", "", 1):
+        yield _one("asset class", frame("cancel_all", asset_class=wrong), class_needed)
+    for method, more in (
+        ("cancel_order", {"order_id": unknown}), ("batch_cancel", {"orders": unknown * 2}),
+        ("cancel_all_orders_after", {"timeout": 60}), ("subscribe", {"channel": "executions"}),
+    ):  # fmt: skip
+        yield _one("asset class", frame(method, asset_class="spot", **more), class_needed)
+    outside = json.dumps({"method": "cancel_all", "params": {"token": token}, "asset_class": "derivatives"})
+    yield _one("asset class", outside, class_needed)
+    yield _one("wrong type", lambda: frame("cancel_order", order_id=ids[0]), f"{invalid}:order_id")
+    yield _one("wrong type", frame("cancel_order", order_userref=[7]), f"{invalid}:order_userref")
+    yield _one("missing", frame("cancel_order"), invalid)
+    yield _one("unknown order", frame("cancel_order", order_id=unknown), "EOrder:Unknown order")
+    yield _one("unknown method", frame("cancel_everything"), f"{invalid}:method")
+    yield _one("no JSON", "cancel_all", invalid)
+    yield _one("empty", frame("cancel_all"), '"count":0', GONE, ())
+    yield _one("conditional", frame("cancel_all"), '"count":2', GONE, ("limit", "stop"))
     yield _one("maintenance", frame("cancel_all"), "EService:Unavailable", fault="maintenance")
 
 

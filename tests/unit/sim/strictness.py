@@ -29,6 +29,7 @@ from .raw import (
     roxom,
     spoil,
 )
+from .strict_changes import change_table
 from .strict_frames import frame_table
 
 PAGE = Path(__file__).parents[3] / "docs/evidence/strictness.md"
@@ -353,7 +354,7 @@ def page() -> str:
     body = [
         f"| {says} | {' | '.join(cells.get((idea, venue), '–') for venue in VENUES)} |" for idea, says in IDEAS.items()
     ]
-    return "\n".join((INTRODUCTION, *head, *body, FRAMES, *frame_table(), ""))
+    return "\n".join((INTRODUCTION, *head, *body, CHANGES, *change_table(), FRAMES, *frame_table(), ""))
 
 
 def cell(row: Row) -> str:
@@ -373,11 +374,19 @@ silent, the simulator refuses what a strict venue could refuse.
 
 `tests/unit/sim/test_strictness.py` sends each of them. The tests of each venue have more.
 """
+CHANGES = """
+## Amends and edits
+
+The same for the calls that change an order, where a simulator takes them over HTTP. No refused change alters an order
+of any account. `tests/unit/sim/strict_changes.py` has the requests, and `tests/unit/sim/test_strict_changes.py` sends
+them.
+"""
 FRAMES = """
 ## Over WebSockets
 
-The same over the venues' WebSockets, where these take commands; Kraken's derivatives take none there, and the other
-venues have their login in the upgrade. The table has a part of the last answer, and what becomes of an order that
+The same over the venues' WebSockets, where these take commands. Those of Kraken's derivatives take none on WebSocket
+v1 (`kraken-futures`), and take them on the Unified WebSocket (`unified`). The other venues have their login in the
+upgrade. The table has a part of the last answer, and what becomes of an order that
 rests. `tests/unit/sim/strict_frames.py` has the messages, and `tests/unit/sim/test_strict_frames.py` sends them.
 """
 

@@ -285,6 +285,16 @@ async def test_a_text_that_is_signed_before_it_is_encoded_is_refused(client: Cli
     assert answer.json()["code"] == -1022
 
 
+async def test_a_body_that_is_signed_as_it_is_sent_needs_percent_encoding_on_spot_only(client: Client) -> None:
+    is_spot = client.venue == "binance-spot"
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    plain = f'batchOrders=[{{"symbol":"NOSUCH"}}]&timestamp={now_ms()}'
+    for signed, code in ((plain, -1022 if is_spot else -1121), (plain + "0", -1022)):
+        body = f"{plain}&signature={sign(client.keys, signed)}".encode()
+        answer = await client.raw("POST", "order" if is_spot else "batchOrders", content=body, headers=form)
+        assert f'"code":{code}' in answer.text
+
+
 @pytest.mark.parametrize(
     ("offset_ms", "more", "code"),
     [

@@ -282,7 +282,9 @@ async def test_a_cancel_is_pushed_with_the_orders_id_and_the_end_of_its_list(cli
         legs = await client.sim.rest_orders(VENUE, 2, kind="oco")
         names = [row["clientOrderId"] for row in await client.get("openOrders")]
         await client.cancel_all()
-        said = await events(ws, 5)
+        heard = await events(ws, 7)
+    assert [nth for nth, event in enumerate(heard) if event["e"] == "outboundAccountPosition"] == [2, 6]
+    said = [event for event in heard if event["e"] != "outboundAccountPosition"]
     assert [(event["x"], event["i"]) for event in said[:2]] == [("NEW", int(leg)) for leg in legs]
     cancels = said[2:4]
     assert [(event["X"], event["i"], event["C"]) for event in cancels] == [
