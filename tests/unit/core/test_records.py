@@ -69,7 +69,9 @@ WHOLE: Mapping[str, dict[str, Any]] = {
     "start": {
         "version": "0.1.0", "pid": 7, "format": 1, "accounts": {"a": "oxfun"}, "triggers": {"panic": "flag"},
         "config": {}, "changed": {}, "torn": "{",
+        "row": {"starts": 2, "since": "2026-01-01T00:00:00Z", "messages": 1, "last_message": "2026-01-01T00:00:00Z"},
     },
+    "start-announced": {"messages": 1},
     "stop": {"state": "ARMED"},
     "reload": {
         "uid": 1000, "user": "ada", "change": "nothing", "accounts": {"a": "oxfun"}, "triggers": {"panic": "flag"},
@@ -86,11 +88,13 @@ WHOLE: Mapping[str, dict[str, Any]] = {
     "stamps": {"trigger": "beat", "floor": 0, "senders": {"bot": [1, 2, 3, 4, "boot"]}},
     "silence-approved": {
         "trigger": "beat", "uid": 1, "user": "ada", "text": "an update", "for_ns": 9, "approvals": 1, "needed": 2,
+        "asked_wall_ns": 1, "asked_mono_ns": 2, "boot": "b",
     },
     "silence": {
         "trigger": "beat", "people": ["ada"], "text": "an update", "since_wall_ns": 1, "since_mono_ns": 2, "boot": "b",
         "for_ns": 9, "ended_wall_ns": 0, "ended": "",
     },
+    "orders-left": {"account": "a", "orders": ["x"]},
     "held": {"trigger": "beat", "text": "late", "accounts": ["a"]},
     "drill": {
         "at": "2026-01-01T00:00:00Z", "by": "operator", "uid": 1, "user": "ada", "ok": True, "budget_us": 9,
