@@ -20,11 +20,11 @@ class LeftBehind:
     def __init__(self, entries: Iterable[Entry], record: Callable[[str, Mapping[str, object]], object]) -> None:
         """Continue what earlier runs recorded in the journal's `entries`; `record` appends a record of a kind."""
         self._record = record
-        self._orders: dict[str, tuple[str, ...]] = {}  # account → ids
+        self._orders: dict[str, dict[str, None]] = {}  # account → ids, in their order
         self._unseen = set[str]()  # accounts whose orders were not known yet since the start
         for past in history.records_of_kind(entries, OrdersLeftRecord, ReasonRecord):
             if isinstance(past, OrdersLeftRecord):
-                self._orders[past.account] = past.orders
+                self._orders[past.account] = dict.fromkeys(past.orders)
             elif isinstance(past, ReasonRecord):  # a kill cancels them
                 for name in past.accounts:
                     self._orders.pop(name, None)
@@ -32,10 +32,10 @@ class LeftBehind:
 
     def note(self, name: str, ids: Sequence[str]) -> None:
         """Keep and record which orders a forced re-arm leaves at an account."""
-        self._orders[name] = tuple(ids)
+        self._orders[name] = dict.fromkeys(ids)
         self._unseen.discard(name)
         if ids:
-            left = OrdersLeftRecord(account=name, orders=self._orders[name][:MOST])
+            left = OrdersLeftRecord(account=name, orders=tuple(ids[:MOST]))
             self._record(left.kind, left.to_json())
 
     def forget(self, name: str) -> None:
@@ -48,7 +48,7 @@ class LeftBehind:
         `open_ids` are the account's open orders; `are_known` says whether they are all. Until they are known for the
         first time after a start, all recorded orders may be open.
         """
-        ids = self._orders.get(name, ())
+        ids = self._orders.get(name, {})  # of which each is found at once: there may be thousands
         if are_known:
             self._unseen.discard(name)
         return list(ids) if name in self._unseen else [order_id for order_id in open_ids if order_id in ids]

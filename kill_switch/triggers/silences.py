@@ -235,12 +235,16 @@ class Silences:
         age_ns = now.wall_ns - approved.asked_wall_ns
         if not approved.approvals or not approved.asked_wall_ns or (approved.boot != self._boot and age_ns < 0):
             return
-        people = before.people if before is not None and before.for_ns == approved.for_ns else {}
+        people = {approved.uid: approved.user}
+        if before is not None and before.for_ns == approved.for_ns:
+            people = {**before.people, **people}
+        if len(people) > approved.approvals:  # those before had lapsed when this one came
+            people = {approved.uid: approved.user}
         self._pending[approved.trigger] = PendingSilence(
             approved.trigger,
             approved.for_ns,
             approved.text,
-            {**people, approved.uid: approved.user},
+            people,
             approved.asked_mono_ns if approved.boot == self._boot else now.mono_ns - age_ns,
             approved.needed,
         )

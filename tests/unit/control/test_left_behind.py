@@ -78,3 +78,22 @@ def test_a_re_arm_that_leaves_none_is_not_recorded_and_very_many_ids_are_cut_in_
     left.note("a", [str(number) for number in range(MOST + 1)])
     assert len(life.entries[0]["data"]["orders"]) == MOST
     assert left.still_left("a", [str(MOST)], are_known=True) == [str(MOST)]
+
+
+def test_an_order_is_compared_with_few_others_however_many_were_left() -> None:
+    compared = 0
+
+    class OrderId(str):
+        __slots__ = ()
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    left = Life().start()
+    left.note("a", [OrderId(number) for number in range(500)])
+    assert len(left.still_left("a", [OrderId(number) for number in range(400, 900)], are_known=True)) == 100
+    assert compared <= 2 * 500

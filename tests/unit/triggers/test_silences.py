@@ -165,6 +165,16 @@ def test_all_approvals_of_the_same_time_survive_a_restart_and_the_same_person_co
     assert after.silences.all_pending() == before.silences.all_pending()
 
 
+@pytest.mark.parametrize("needed", [2, 3])
+def test_an_approval_that_had_lapsed_when_the_next_one_came_does_not_count_after_a_restart(needed: int) -> None:
+    before = Desk()
+    before.ask(30, ANN, needed)
+    before.after(11).ask(30, BOB, needed)
+    after = Desk(before.past, "one", before.now)
+    assert after.silences.all_pending() == before.silences.all_pending()
+    assert isinstance(after.ask(30, BOB, needed), PendingSilence)
+
+
 def test_an_approval_that_was_ended_or_used_is_not_there_after_a_restart() -> None:
     ended, used = Desk(), Desk()
     ended.ask(30, ANN, 2)
