@@ -14,6 +14,7 @@ from .scheduler import World
 
 EDGE_NS = 1_000_000  # this close to its end, a silence may hold or not
 KEPT_AFTER_NS = 5_000_000_000  # a well disk has a record by then, also if the power goes
+APPROVED_FOR_NS = 600_000_000_000  # so long a first person's approval counts
 
 
 class Granted(NamedTuple):
@@ -104,15 +105,20 @@ class SilenceJudge:
     def started(self, entries: Iterable[Mapping[str, Any]], *, is_whole: bool) -> None:
         """See what a new process can read: each silence that must be there, and none that nobody was granted."""
         recorded: dict[str, Mapping[str, Any]] = {}
+        approved: dict[str, tuple[int, set[int]]] = {}
         for entry in entries:
+            data = entry["data"]
+            if entry["kind"] == "silence-approved":
+                self._read_approval(approved, data)
             if entry["kind"] == "silence":
-                recorded.pop(entry["data"]["trigger"], None)
-                if not entry["data"].get("ended_wall_ns"):
-                    recorded[entry["data"]["trigger"]] = entry["data"]
+                recorded.pop(data["trigger"], None)
+                approved.pop(data["trigger"], None)
+                if not data.get("ended_wall_ns"):
+                    recorded[data["trigger"]] = data
         lost = {name for name, silence in self._must.items() if is_whole and self._left_ns(silence) > 0} - set(recorded)
         if lost:
             self._wrong(f"the silence of {sorted(lost)} is lost")
-        self._known, self._must, self._approved = {}, {}, {}
+        self._known, self._must, self._approved = {}, {}, approved
         for name, data in recorded.items():
             if (silence := self._find(data["since_wall_ns"], data["for_ns"])) is not None:
                 self._known[name] = silence
@@ -125,6 +131,17 @@ class SilenceJudge:
             else:
                 self._wrong(f"the journal has a silence that nobody was granted: {data}")
         self._is_asking = self._is_lost = False
+
+    def _read_approval(self, approved: dict[str, tuple[int, set[int]]], data: Mapping[str, Any]) -> None:
+        """Add a recorded approval to those of its trigger, or drop them: void, too old, or of another length."""
+        length_ns, people = approved.pop(data["trigger"], (0, set()))
+        now = self._world.read()
+        is_this_boot = data["boot"] == self._world.boot
+        age_ns = now.mono_ns - data["asked_mono_ns"] if is_this_boot else now.wall_ns - data["asked_wall_ns"]
+        if data["approvals"] and 0 <= age_ns < APPROVED_FOR_NS:
+            together = {*people, data["uid"]} if length_ns == data["for_ns"] else {data["uid"]}
+            is_joined = len(together) <= data["approvals"]
+            approved[data["trigger"]] = (data["for_ns"], together if is_joined else {data["uid"]})
 
     def _find(self, wall_ns: int, for_ns: int) -> Granted | None:
         """Return the silence that a record is of."""
