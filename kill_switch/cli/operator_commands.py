@@ -6,11 +6,10 @@ except `fire --direct`.
 
 from __future__ import annotations
 
-import functools
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +143,7 @@ def fire(
     direct_after_s = None if direct_after_s is None else min(direct_after_s, MAX_WAIT_S)
     report: Any = None
     missed: Mapping[str, str] = {}
-    say_all = functools.cache(partial(kill_verb.say_all_accounts, config, scope, dry_run=dry_run))  # is said once
+    say_all = cache(partial(kill_verb.say_all_accounts, config, scope, dry_run=dry_run))  # is said once
     if not direct:
         report = _fire_by_daemon(config, reason, scope, wait_s, direct_after_s, dry_run, say_all)
     if report is None:
