@@ -117,7 +117,7 @@ def deterministic(session: nox.Session) -> None:
 @nox.session
 def system(session: nox.Session) -> None:
     """Real sockets and processes, in small; a kill and a re-arm each second, for half a minute."""
-    python(session, "-m", "pytest", "-n", "3", *SYSTEM, *session.posargs)  # on two cores: they wait half of the time
+    python(session, "-m", "pytest", *SYSTEM, *session.posargs)
     python(session, "-m", "tests.system.load.soak", "--minutes", "0.5")
 
 
