@@ -361,6 +361,17 @@ def test_maintenance_and_locks_are_warned_of_until_they_end(
     assert player.adapter.slow_kill_warning(player.now) == ""
 
 
+@pytest.mark.parametrize(("ends", "left"), [(("ETH",), "the account's BTC"), (("BTC", "ETH"), ""), (("ALL",), "")])
+def test_a_lock_of_a_currency_ends_with_its_own_unlock_or_with_that_of_all(ends: tuple[str, ...], left: str) -> None:
+    player = DERIBIT.ready()
+    for currency in ("BTC", "ETH"):
+        player.put(push("user.lock", {"currency": currency, "locked": True}))
+    for currency in ends:
+        player.put(push("user.lock", {"currency": currency, "locked": False}))
+    warning = player.adapter.slow_kill_warning(player.now)
+    assert (f"has locked {left}:" in warning) if left else not warning
+
+
 # ── cancels ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -34,6 +34,7 @@ REFRESHED_AT = 0.8  # part of a token's life after which it is replaced
 REFRESHED_WITHIN_S = 5.0
 MAX_LIFE_S = 86_400.0  # a connection is replaced before its token could be so old
 MAX_LOCKED = 100  # names of what is locked: no venue has so many indices
+ACCOUNT = "the account"  # the words for what a lock of all currencies locks; those for one currency begin so
 READ_ACCOUNT = frozenset({"account:read", "account:read_write"})
 NO_ACCOUNT_READ = "the key lacks the scope account:read: no figures, and no word of cancel-on-disconnect"
 CANNOT_CANCEL = f"the key cannot cancel: give it the scope {TRADE}, or use another key"
@@ -228,7 +229,13 @@ class JsonRpcSocket:
         if isinstance(data.get("maintenance"), bool):
             self.locked["maintenance"] = data["maintenance"]
         if isinstance(data.get("locked"), bool):
-            name = "the account" if channel == "user.lock" else f"trading of {as_text(data.get('price_index'))}"
+            if channel == "user.lock":
+                name = _locked_part(as_text(data.get("currency")))
+            else:
+                name = f"trading of {as_text(data.get('price_index'))}"
+            if name == ACCOUNT and not data["locked"]:
+                self.locked = {each: locked for each, locked in self.locked.items() if not each.startswith(ACCOUNT)}
+                return
             self.locked[self._adapter.evidence(name)] = data["locked"]
             keep_latest(self.locked, MAX_LOCKED)
 
@@ -263,6 +270,11 @@ class JsonRpcSocket:
             kept.pop(conn, None)
         if not self._tokens:
             self.locked.clear()  # nobody tells when it ends
+
+
+def _locked_part(currency: str) -> str:
+    """Return the words for what `user.lock` locks: the account, or its part of one currency."""
+    return ACCOUNT if currency in ("", "ALL") else f"{ACCOUNT}'s {currency}"
 
 
 def _frame(number: int, method: str, **params: object) -> bytes:
