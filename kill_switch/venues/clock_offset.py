@@ -104,11 +104,24 @@ class ClockOffset:
 
         `refused`: the reply refuses the time of a request, which the caller then builds and signs again.
         """
-        date = reply.headers.get("date")
-        at_ns = date_ns(date) if date is not None and "age" not in reply.headers else None
+        at_ns = _shown_ns(reply)
         if at_ns is None:
             return ()
         return self.note_message(at_ns, at_ns + 1_000_000_000, now.wall_ns - reply.rtt_us * 1000, now, refused=refused)
+
+
+def shown_span(reply: Replied, now: Instant) -> tuple[int, int] | None:
+    """Return the bounds of the venue's offset by the `Date` of a reply that has just come, in ns; None: it has none."""
+    at_ns = _shown_ns(reply)
+    if at_ns is None:
+        return None
+    return (at_ns - now.wall_ns, at_ns + 1_000_000_000 - now.wall_ns + reply.rtt_us * 1000)
+
+
+def _shown_ns(reply: Replied) -> int | None:
+    """Return the `Date` of a reply that comes from no cache, as wall time in ns; None if it has none."""
+    date = reply.headers.get("date")
+    return date_ns(date) if date is not None and "age" not in reply.headers else None
 
 
 def _meet(span: _Span | None, other: _Span | None) -> _Span | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,11 @@ def account(name: str, **options: object) -> CcxtAccount:
     return kind(settings, {key: KEYS[key] for key in kind.PROFILE.secrets}, 0.06)
 
 
-def play(adapter: CcxtAccount, outputs: Iterable[Output], answer: Callable[[Call], tuple[int, Any]]) -> list[Output]:
-    """Proof each call, those that follow too; return what was not a call."""
+def play(
+    adapter: CcxtAccount, outputs: Iterable[Output], answer: Callable[[Call], tuple[int, Any]], ahead_s: float = 0
+) -> list[Output]:
+    """Answer each call, those that follow too, by a venue whose clock is that far ahead; return what was not a call."""
+    headers = {"date": formatdate(NOW.wall_ns // 10**9 + ahead_s, usegmt=True)} if ahead_s else {}
     facts: list[Output] = []
     queue = list(outputs)
     while queue:
@@ -63,7 +67,7 @@ def play(adapter: CcxtAccount, outputs: Iterable[Output], answer: Callable[[Call
             continue
         status, body = answer(output)
         text = body if isinstance(body, bytes) else orjson.dumps(body)
-        queue += adapter.handle(Replied(output.tag, status, {}, text), NOW)
+        queue += adapter.handle(Replied(output.tag, status, headers, text), NOW)
     return facts
 
 
@@ -314,6 +318,72 @@ def test_a_success_with_a_cancel_that_failed_is_none(name: str, body: Any) -> No
     answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), lambda call: (200, body)), CancelAnswered)
 
     assert answered.answer is CancelOutcome.UNKNOWN
+
+
+# what an id answers to a signature whose time is wrong: (id, status, body)
+WRONG_TIMES: tuple[tuple[str, int, Any], ...] = (
+    ("gate", 403, {"label": "REQUEST_EXPIRED", "message": "gap between request Timestamp and server time exceeds 60"}),
+    ("bitvavo", 403, {"errorCode": 304, "error": "Request was not received within acceptable window"}),
+    ("deribit", 400, {"error": {"code": 13004, "message": "invalid_credentials"}}),
+    ("coinbaseexchange", 401, {"message": "request timestamp expired"}),
+    ("coinbaseexchange", 400, {"message": "request timestamp expired"}),
+    ("bitstamp", 403, {"status": "error", "reason": "Authentication failed", "code": "API0006"}),
+    ("hitbtc", 401, {"error": {"code": 1002, "message": "Authorization is required or has been failed"}}),
+    ("backpack", 401, b"Request has expired"),
+    ("binanceusdm", 400, {"code": -5028, "msg": "Timestamp for this request is outside of the ME recvWindow."}),
+)
+
+
+@pytest.mark.parametrize(("name", "status", "body"), WRONG_TIMES)
+def test_every_refusal_of_a_time_that_the_date_shows_to_be_wrong_is_signed_again_by_the_venues_clock(
+    name: str, status: int, body: Any
+) -> None:
+    adapter, good = account(name), documented(name)
+    play(adapter, adapter.read(NOW), documented(name))
+    refused: set[str] = set()
+
+    def answer(call: Call) -> tuple[int, Any]:
+        assert call.route is Route.HTTP  # a second copy on another connection would have the same time
+        what = f"{call.request.method} {call.request.target.partition('timestamp')[0]} {call.request.body!r}"
+        if what in refused:
+            return good(call)
+        refused.add(what)
+        return status, body
+
+    facts = play(adapter, adapter.strike(NOW, 1), answer, ahead_s=3600)
+
+    assert fact(facts, CancelAnswered).answer is CancelOutcome.ACCEPTED
+    assert abs(adapter.clock.offset_ns / 1e9 - 3600) <= 1.1
+
+
+def test_a_refusal_of_a_time_that_was_right_blames_the_key() -> None:
+    _, status, body = WRONG_TIMES[0]
+    attempts: list[Call] = []
+
+    def answer(call: Call) -> tuple[int, Any]:
+        attempts.append(call)
+        return status, body
+
+    for ahead_s, signed in ((3600, 2), (30, 1)):  # Gate's window is 60 s
+        adapter = account("gate", products=("spot",))
+        (probe,) = adapter.keep_warm(NOW)[:1]
+        facts = play(adapter, [probe], answer, ahead_s)
+        assert fact(facts, NotReady).fatal and len(attempts) == signed
+        attempts.clear()
+
+
+def test_a_refusal_of_bitsos_that_may_be_of_the_nonce_is_signed_again_with_a_higher_one() -> None:
+    adapter, good = account("bitso"), documented("bitso")
+    attempts: list[Call] = []
+    refusal = {"success": False, "error": {"code": "0201", "message": "Invalid Nonce or Invalid Credentials"}}
+
+    def answer(call: Call) -> tuple[int, Any]:
+        attempts.append(call)
+        return (401, refusal) if len(attempts) == 1 else good(call)
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), answer), CancelAnswered)
+
+    assert answered.answer is CancelOutcome.ACCEPTED and len(attempts) == 2
 
 
 def test_a_refusal_with_500_that_names_its_reason_is_no_lost_answer() -> None:

@@ -108,6 +108,7 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
         self._usage_header = parts[0].usage_header
         self._not_there: tuple[Path, str] | None = None
         self._replied = Replied("", 0, {}, b"", 0)  # the answer that is judged
+        self._is_time_off = False  # its request was signed with a time that the venue does not accept
         self.nonce_watch = NonceWatch() if profile.clock_window_s is None and profile.is_rising else None
         self._wide = tuple((part, cancel) for part in parts if not part.is_by_symbol for cancel in part.cancels)
         by_symbol = tuple((part, cancel) for part in parts if part.is_by_symbol for cancel in part.cancels)
@@ -190,10 +191,11 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
 
     def on_reply(self, call: PendingCall, reply: Replied, now: Instant) -> Outputs | None:
         self._replied = reply
+        self._is_time_off = self._codec.is_time_off(reply, call, now)
         return super().on_reply(call, reply, now)
 
     def read_reply(self, status: int, body: Any) -> Reply:
-        return self._codec.judge(self._replied, body)
+        return self._codec.judge(self._replied, body, is_time_off=self._is_time_off)
 
     def read_order(self, item: object) -> Order | None:
         return read_order(self._names, item)

@@ -8,11 +8,11 @@ from typing import Any
 
 from kill_switch.core.domain import Instant
 from kill_switch.venues.ccxt import library
-from kill_switch.venues.ccxt.profile import CREDENTIALS, Endpoint, IdProfile
+from kill_switch.venues.ccxt.profile import CREDENTIALS, Endpoint, IdProfile, value_at
 from kill_switch.venues.ccxt.verdict import verdict_of
-from kill_switch.venues.clock_offset import ClockOffset
+from kill_switch.venues.clock_offset import ClockOffset, shown_span
 from kill_switch.venues.decode import Evidence
-from kill_switch.venues.kit.calls import Build
+from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.kit.signing import RisingNonce
 from kill_switch.venues.messages import Replied
@@ -22,6 +22,7 @@ MOST_PEM = 240  # characters of an Ed25519 key in PEM; one of RSA has over 800, 
 _ORIGIN = re.compile(r"https://[^/]+")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _TRIAL = Instant(0, 1_700_000_000_000_000_000)  # the moment of a request that is built and not sent
+_NEVER = -(10**18)  # monotonic ns: before every event
 _SET_BY_LANE = {"accept-encoding", "host", "user-agent", "content-length", "connection"}
 
 
@@ -50,6 +51,8 @@ class Codec:
         self._settings = settings
         self._clock = clock
         self._evidence = evidence
+        self._offset_ns = clock.offset_ns  # of the venue's clock, in the newest signature
+        self._offset_since_ns = _NEVER  # since when signatures have had it, monotonic
         self.nonce = RisingNonce(unit_us=1000)
         exchange = self._exchange
         for name, form in profile.secret_forms.items():
@@ -107,7 +110,9 @@ class Codec:
         """Make this moment the clock of the class."""
         profile, wall_ns = self._profile, now.wall_ns
         if profile.clock_window_s is not None:
-            wall_ns += self._clock.offset_ns
+            if self._clock.offset_ns != self._offset_ns:
+                self._offset_ns, self._offset_since_ns = self._clock.offset_ns, now.mono_ns
+            wall_ns += self._offset_ns
         now_ms = self.nonce.next(Instant(now.mono_ns, wall_ns)) if profile.is_rising else wall_ns // 1_000_000
         exchange = self._exchange
         exchange.milliseconds = lambda: now_ms
@@ -125,13 +130,35 @@ class Codec:
 
     # ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def judge(self, replied: Replied, body: Any) -> Reply:
-        """Judge an answer; `body` is its JSON value, None if it has none."""
+    def is_time_off(self, replied: Replied, call: PendingCall, now: Instant) -> bool:
+        """Return whether the time in a call's signature was off by more than the venue accepts, by its answer's `Date`.
+
+        A call that was signed before the newest correction of the time counts as such a call.
+        """
+        window_s, span = self._profile.clock_window_s, shown_span(replied, now)
+        if window_s is None:
+            return False
+        if not call.is_retry and call.asked_ns <= self._offset_since_ns:
+            return True
+        window_ns = round(window_s * 1e9)
+        return span is not None and not span[0] - window_ns <= self._offset_ns <= span[1] + window_ns
+
+    def judge(self, replied: Replied, body: Any, *, is_time_off: bool = False) -> Reply:
+        """Judge an answer; `body` is its JSON value, None if it has none.
+
+        `is_time_off`: see the method. Venues refuse such a signature in many words, and most blame the key.
+        """
         reply = verdict_of(self._exchange, self._errors, self._documented, replied, body, self._evidence)
-        words = self._profile.unknown_order
-        if not words or reply.outcome is not ReplyOutcome.REFUSED:
+        words, nonce_refusal = self._profile.unknown_order, self._profile.nonce_refusal
+        if words and reply.outcome is ReplyOutcome.REFUSED:
+            reply = reply._replace(not_found=words in reply.evidence)
+        if reply.ok or reply.not_found or reply.pause_s:
             return reply
-        return reply._replace(not_found=words in reply.evidence)
+        is_refused = reply.outcome is ReplyOutcome.REFUSED or 400 <= replied.status < 500
+        is_of_nonce = nonce_refusal is not None and value_at(body, nonce_refusal[0]) == nonce_refusal[1]
+        if is_of_nonce or (is_time_off and is_refused):
+            return reply._replace(outcome=ReplyOutcome.WRONG_TIME, key_refused=False)
+        return reply
 
 
 def _moved(addresses: Any, rest_url: str) -> Any:

@@ -28,7 +28,7 @@ CREDENTIALS: Mapping[str, str] = {
 
 _OVER_LIMIT = "a refusal because of a limit pauses all but the cancels of a kill"
 _LEFT_OUT = "a full page is not the whole list; orders that a shorter page leaves out show once others are gone"
-_WRONG_TIME = "what is refused because of its time is signed again by the venue's clock"
+_WRONG_TIME = "a refusal whose Date shows that the time was off by more is signed again by the venue's clock"
 
 
 class SecretForm(NamedTuple):
@@ -150,6 +150,8 @@ class IdProfile:
     ccxt_options: Mapping[str, object] = field(default_factory=dict)  # of its class, for every account
     # part of the error that there is no order, where ccxt's `OrderNotFound` has other errors too, or lacks this one
     unknown_order: str = ""
+    # where an error has which value that may be of the nonce, though ccxt blames the key
+    nonce_refusal: tuple[Path, object] | None = None
     covered: str = ""
     not_covered: tuple[str, ...] = ()
     guesses: tuple[Guess, ...] = ()

@@ -92,6 +92,7 @@ BITSO = IdProfile(
         page="ccxt 4.5.90: 100 at most",
     ),
     is_rising=True,
+    nonce_refusal=(("error", "code"), "0201"),  # "Invalid Nonce or Invalid Credentials"
     covered="orders of every book",
     not_covered=("margin trading and conversions",),
     guesses=(TRIGGERS_LISTED,),
