@@ -180,7 +180,25 @@ ANSWERS: dict[str, Answers] = {
         (("6530219477767564494", "BTC_USD"),),
     ),
     "deribit": Answers(
-        ({"jsonrpc": "2.0", "result": 2, "usIn": 1720508354127369, "usOut": 1720508354133603},),
+        (
+            {
+                "jsonrpc": "2.0",
+                "result": [
+                    {
+                        "currency": "ETH",
+                        "type": "limit",
+                        "instrument_name": "ETH-PERPETUAL",
+                        "result": [{"order_id": "ETH-1", "order_state": "cancelled"}],
+                    },
+                    {
+                        "currency": "BTC",
+                        "type": "trigger",
+                        "instrument_name": "BTC-PERPETUAL",
+                        "result": [{"order_id": "SLTS-2", "order_state": "untriggered"}],
+                    },
+                ],
+            },
+        ),
         (
             {
                 "jsonrpc": "2.0",

@@ -72,7 +72,7 @@ def play(
 
 
 def documented(name: str, *, is_empty: bool = False) -> Callable[[Call], tuple[int, Any]]:
-    """Proof each request as its venue documents it: by its target, and among equal ones by their order."""
+    """Answer each request as its venue documents it: by its target, and among equal ones by their order."""
     answers, parts = ANSWERS[name], default_parts(name)
     lists = answers.empty if is_empty else answers.lists
     endpoints = [(part, cancel.endpoint) for part in parts for cancel in part.cancels]
@@ -169,7 +169,7 @@ def test_a_signature_takes_less_than_a_millisecond(name: str) -> None:
 
 
 WIDE = (  # ids whose unified cancel of everything is what their profile sends
-    *("alpaca", "bitfinex", "bitso", "bitstamp", "bitvavo", "coinbaseexchange", "deribit"),
+    *("alpaca", "bitfinex", "bitso", "bitstamp", "bitvavo", "coinbaseexchange"),
     *("fmfwio", "kraken", "krakenfutures", "poloniex"),
 )
 
@@ -290,6 +290,21 @@ def play_list(adapter: CcxtAccount, part: Part, endpoint: Endpoint, answer: Call
     return [item[1] for item in listing.items(body)]  # type: ignore[attr-defined]
 
 
+def test_a_liquidation_order_of_deribits_own_is_out_of_reach_and_holds_no_kill_up() -> None:
+    adapter = account("deribit")
+    resting = [{"order_id": "ETH-1", "is_liquidation": True}, {"order_id": "ETH-2", "is_liquidation": False}]
+
+    def answer(call: Call) -> tuple[int, Any]:
+        return 200, {"result": resting if "type=all" in call.request.target else []}
+
+    read: OrdersRead = fact(play(adapter, adapter.read(NOW), answer), OrdersRead)
+    assert read.complete and [order.id for order in read.orders] == ["ETH-2"]
+    assert adapter.out_of_reach == ("1 liquidation order(s) of Deribit's own",)
+    resting.clear()
+    play(adapter, adapter.read(NOW), answer)
+    assert not adapter.out_of_reach
+
+
 @every_id
 def test_documented_answers_to_the_cancels_are_accepted(name: str) -> None:
     adapter = account(name)
@@ -310,6 +325,12 @@ def test_documented_answers_to_the_cancels_are_accepted(name: str) -> None:
         ("krakenfutures", {"result": "success", "cancelStatus": {"status": "partial", "cancelledOrders": []}}),
         ("bitfinex", [1568711312683, "oc_multi-req", None, None, [], None, "ERROR", "…"]),
         ("kraken", {"error": [], "result": {"count": True}}),
+        *(
+            (name, {"retCode": 0, "retMsg": "OK", "result": {"list": [], "success": "0"}})
+            for name in ("bybit", "bybiteu")
+        ),
+        ("deribit", {"result": [{"currency": "BTC", "result": []}, {"currency": "ETH", "error": {"code": 10047}}]}),
+        ("deribit", {"result": [{"currency": "BTC"}]}),
     ],
 )
 def test_a_success_with_a_cancel_that_failed_is_none(name: str, body: Any) -> None:
@@ -318,6 +339,28 @@ def test_a_success_with_a_cancel_that_failed_is_none(name: str, body: Any) -> No
     answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), lambda call: (200, body)), CancelAnswered)
 
     assert answered.answer is CancelOutcome.UNKNOWN
+
+
+def test_deribit_is_asked_for_a_report_of_each_part_and_the_orders_in_them_are_counted() -> None:
+    adapter = account("deribit")
+    (command,) = (each for each in adapter.strike(NOW, 1) if isinstance(each, Call))
+    assert command.request.target == "/api/v2/private/cancel_all?detailed=true&freeze_quotes=true"
+    reports = [{"currency": each, "result": [{"order_id": f"{each}-1"}]} for each in ("BTC", "ETH")]
+
+    answered: CancelAnswered = fact(play(adapter, [command], lambda call: (200, {"result": reports})), CancelAnswered)
+
+    assert (answered.answer, answered.evidence) == (CancelOutcome.ACCEPTED, "2 order(s) cancelled")
+
+
+def test_an_answer_that_there_is_no_smart_order_is_no_refusal() -> None:
+    adapter = account("poloniex")
+
+    def answer(call: Call) -> tuple[int, Any]:
+        return (400, {"code": 25014, "message": "…"}) if "smart" in call.request.target else (200, [])
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), answer), CancelAnswered)
+
+    assert answered.answer is CancelOutcome.ACCEPTED
 
 
 # what an id answers to a signature whose time is wrong: (id, status, body)

@@ -20,7 +20,7 @@ from kill_switch.venues.ccxt.offered import OFFERED
 from kill_switch.venues.ccxt.options import CcxtOptions, options_of
 from kill_switch.venues.ccxt.profile import Cancel, Endpoint, IdProfile, Listing, Part, Path, value_at
 from kill_switch.venues.ccxt.refused import REFUSED
-from kill_switch.venues.ccxt.replies import cursor_of, items_of, judge_cancel, read_order
+from kill_switch.venues.ccxt.replies import cursor_of, items_of, judge_cancel, read_order, split_by_reach
 from kill_switch.venues.decode import header_safe
 from kill_switch.venues.kit.calls import Build, PendingCall
 from kill_switch.venues.kit.fan_out import FanOut
@@ -149,11 +149,18 @@ class CcxtAccount(KitAdapter[CcxtOptions]):
         return OrderList(
             listing.name,
             partial(self._page, listing),
-            partial(items_of, listing),
+            partial(self._items, listing),
             partial(cursor_of, listing),
             full=0 if listing.cursor else listing.full,
             line=part.line(listing.endpoint),
         )
+
+    def _items(self, listing: Listing, data: Any) -> object:
+        """Return the orders of a page that can be cancelled, and state how many others it has."""
+        items = items_of(listing, data)
+        if isinstance(items, list) and listing.out_of_reach is not None:
+            items, self.out_of_reach = split_by_reach(items, *listing.out_of_reach)
+        return items
 
     def _page(self, listing: Listing, cursor: str) -> Build:
         if not cursor:

@@ -57,8 +57,10 @@ class Proof(NamedTuple):
     path: Path = ()
     kind: type | tuple[type, ...] = dict
     good: tuple[object, ...] = ()  # the values that say so; (): any of this kind
+    bad: tuple[Path, tuple[object, ...]] | None = None  # where it may say that the cancel failed, and how
     is_count: bool = False  # it says how many orders the command has cancelled
     ids_at: Path | None = None  # where the list of the cancelled orders is; None: the answer names none
+    inner: Path = ()  # each item of this list is a group, and has its orders there; without them it has failed
     id: Path = ()  # where an item of this list has the order's id; (): it is the id
     rejects_at: Path | None = None  # where the list of the orders is whose cancel was refused
     each: tuple[Path, tuple[object, ...]] | None = None  # where an item says how its cancel went, and what is good
@@ -83,6 +85,8 @@ class Listing(NamedTuple):
     status: Path = ("status",)
     is_keyed: bool = False  # an object of orders by their ids
     inner: Path = ()  # each item of the list is a group, and has its orders there
+    # where an order that nobody can cancel has which value, and the words for such orders
+    out_of_reach: tuple[Path, object, str] | None = None
     prefix: str = ""  # of these orders' ids, where another list may have the same ids
     is_id_of_symbol: bool = False  # another symbol may have an order of the same id
     full: int = 0  # a page of so many orders may not be the last; 0: the answer has all orders

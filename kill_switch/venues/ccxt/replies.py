@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kill_switch.core.domain import Order, OrderState
-from kill_switch.venues.ccxt.profile import Listing, Proof, value_at
+from kill_switch.venues.ccxt.profile import Listing, Path, Proof, value_at
 from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.order_names import OrderNames
@@ -23,6 +23,9 @@ def judge_cancel(answer: Proof, reply: Reply) -> CancelResult:
     if not is_right or (answer.good and value not in answer.good):
         where = ".".join(map(str, answer.path)) or "the answer"
         return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=f"a success without {where}"))
+    if answer.bad is not None and (bad := value_at(reply.data, answer.bad[0])) in answer.bad[1]:
+        words = f"a success with {'.'.join(map(str, answer.bad[0]))} {as_text(bad)}"
+        return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words))
     if answer.rejects_at is not None and (rejects := value_at(reply.data, answer.rejects_at)):
         words = f"{len(rejects)} cancel(s) refused" if isinstance(rejects, list) else "cancels were refused"
         return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words))
@@ -37,13 +40,17 @@ def judge_cancel(answer: Proof, reply: Reply) -> CancelResult:
 
 
 def _of_items(answer: Proof, items: list[Any], reply: Reply) -> CancelResult:
-    """Judge an answer that names the orders; with one whose cancel has failed, the outcome is unknown."""
-    is_good = [answer.each is None or value_at(item, answer.each[0]) in answer.each[1] for item in items]
-    ids = [as_text(value_at(item, answer.id)) for item, good in zip(items, is_good, strict=True) if good]
+    """Judge an answer that names the orders; with an item whose cancel has failed, the outcome is unknown."""
+    good = [item for item in items if answer.each is None or value_at(item, answer.each[0]) in answer.each[1]]
+    orders = good
+    if answer.inner:
+        good = [item for item in good if isinstance(value_at(item, answer.inner), list)]
+        orders = [order for item in good for order in value_at(item, answer.inner)]
+    ids = [as_text(value_at(order, answer.id)) for order in orders]
     if not all(ids):
         return CancelResult(reply)
-    if not all(is_good):
-        words = f"{len(items) - len(ids)} of {len(items)} cancels failed"
+    if len(good) < len(items):
+        words = f"{len(items) - len(good)} of {len(items)} cancels failed"
         return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words), len(ids), ids)
     return CancelResult(reply._replace(evidence=f"{len(ids)} order(s) cancelled"), len(ids), ids)
 
@@ -65,6 +72,16 @@ def items_of(listing: Listing, data: Any) -> object:
         groups = [value_at(group, listing.inner) for group in value]
         return [(listing, order) for group in groups for order in (group if isinstance(group, list) else (None,))]
     return [(listing, order) for order in value]
+
+
+def split_by_reach(items: list[Any], path: Path, value: object, words: str) -> tuple[list[Any], tuple[str, ...]]:
+    """Return the orders of `items_of` that can be cancelled, and a phrase for people that counts the others.
+
+    The arguments behind `items` are those of `Listing.out_of_reach`.
+    """
+    ours = [item for item in items if value_at(item[1], path) != value]
+    count = len(items) - len(ours)
+    return ours, (f"{count} {words}",) if count else ()
 
 
 def cursor_of(listing: Listing, data: Any) -> str:

@@ -45,7 +45,7 @@ def test_accounts_through_ccxt_are_drilled_struck_and_proven_clear(play: Play) -
         shown, account = status["accounts"][name], report["accounts"][name]
         assert (shown["venue"], list(shown["lanes"])) == (THROUGH_CCXT[name], ["http"])
         assert (account["verdict"], account["left"], account["routes"]) == ("CONFIRMED", 0, ["http"])
-        assert 40 in (account["cancelled"], account["claimed"])  # Kraken's and Deribit's answers name no orders
+        assert 40 in (account["cancelled"], account["claimed"])  # Kraken's answers name no orders
         assert drill["accounts"][name]["lanes"]["http"]["ok"], drill["accounts"][name]
     assert report["within_budget"] is True
 

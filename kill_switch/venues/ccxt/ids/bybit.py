@@ -11,7 +11,14 @@ from kill_switch.venues.kit.pools import Pool
 from kill_switch.venues.profile import Guess
 
 _SPOT_FILTERS = ("Order", "tpslOrder", "StopOrder", "OcoOrder", "BidirectionalTpslOrder")
-_BYBIT_DONE = Proof(("retCode",), int, good=(0,), ids_at=("result", "list"), id=("orderId",))
+_BYBIT_DONE = Proof(
+    ("retCode",),
+    int,
+    good=(0,),
+    bad=(("result", "success"), ("0", 0)),  # the inverse contracts of older accounts do not have it
+    ids_at=("result", "list"),
+    id=("orderId",),
+)
 
 
 _NO_SOURCES = Sources()

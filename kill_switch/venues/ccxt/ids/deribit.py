@@ -6,6 +6,8 @@ from kill_switch.venues.ccxt.ids.common import KEY_AND_SECRET, REQUESTS, private
 from kill_switch.venues.ccxt.profile import Cancel, IdProfile, Listing, Part, Proof, Sources
 from kill_switch.venues.kit.pools import Pool
 
+_LIQUIDATIONS = (("is_liquidation",), True, "liquidation order(s) of Deribit's own")
+
 DERIBIT = IdProfile(
     id="deribit",
     venue="Deribit",
@@ -14,7 +16,20 @@ DERIBIT = IdProfile(
         "all": Part(
             "www.deribit.com",
             "/api/v2/private/",
-            (Cancel(private("GET", "cancel_all"), Proof(("result",), int, is_count=True)),),
+            (
+                Cancel(
+                    # without `detailed`, a part that has failed does not show
+                    private("GET", "cancel_all", detailed="true", freeze_quotes="true"),
+                    Proof(
+                        ("result",),
+                        list,
+                        ids_at=("result",),
+                        inner=("result",),
+                        id=("order_id",),
+                        each=(("error",), (None,)),
+                    ),
+                ),
+            ),
             tuple(
                 Listing(
                     name,
@@ -23,8 +38,9 @@ DERIBIT = IdProfile(
                     id=("order_id",),
                     symbol=("instrument_name",),
                     status=("order_state",),
+                    out_of_reach=beyond,
                 )
-                for name, kind in (("open", "all"), ("trigger", "trigger_all"))
+                for name, kind, beyond in (("open", "all", _LIQUIDATIONS), ("trigger", "trigger_all", None))
             ),
             harmless=private("GET", "cancel", order_id="ETH-0"),
         )
@@ -33,7 +49,12 @@ DERIBIT = IdProfile(
     clock_window_s=60.0,
     is_rising=True,
     covered="orders of every currency, kind and combo, triggers and mass quotes too",
-    not_covered=("quotes for block RFQs", "other subaccounts: each has its own keys"),
+    not_covered=(
+        "orders entered through Starbase: they have their own gateway and key",
+        "block RFQs, their triggers, and quotes for them",
+        "block trades that wait for a signature; liquidation orders of Deribit's own",
+        "isolated books at drb.coinbase.com; other subaccounts: each has its own keys",
+    ),
     own_adapter="deribit",
     sources=Sources(
         limit="docs.deribit.com: the lowest tier of the matching engine, 5 a second and 20 at once",

@@ -110,7 +110,7 @@ POLONIEX = IdProfile(
             tuple(
                 Cancel(
                     private("DELETE", path, symbols=[]),
-                    Proof((), list, ids_at=(), id=("orderId",), each=(("code",), (200, "200"))),
+                    Proof((), list, ids_at=(), id=("orderId",), each=(("code",), (200, "200")), none_is_error=True),
                 )
                 for path in ("orders", "smartorders")
             ),
