@@ -98,6 +98,15 @@ _BITFINEX_ORDER = [
 ]  # fmt: skip
 _POLONIEX_CANCELLED = [{"orderId": "111222333444555", "state": "PENDING_CANCEL", "code": 200, "message": ""}]
 
+
+def _gate_pair(pair: str, order_id: str) -> dict[str, object]:
+    return {
+        "currency_pair": pair,
+        "total": 1,
+        "orders": [{"id": order_id, "currency_pair": pair, "status": "open"}],
+    }
+
+
 ANSWERS: dict[str, Answers] = {
     "alpaca": Answers(
         ([{"id": _ALPACA_ID, "status": 200}],),
@@ -213,24 +222,23 @@ ANSWERS: dict[str, Answers] = {
         (("ETH-1", "ETH-PERPETUAL"), ("SLTS-2", "BTC-PERPETUAL")),
     ),
     "gate": Answers(
-        ([{"id": "12332324", "currency_pair": "BTC_USDT", "status": "cancelled"}], []),
+        ([{"id": "12332324", "succeeded": True, "currency_pair": "ETH_BTC", "status": "cancelled"}], []) * 3,
         (
-            [
-                {
-                    "currency_pair": "ETH_BTC",
-                    "total": 1,
-                    "orders": [{"id": "12332324", "currency_pair": "ETH_BTC", "status": "open"}],
-                },
-                {
-                    "currency_pair": "GT_USDT",
-                    "total": 1,
-                    "orders": [{"id": "9", "currency_pair": "GT_USDT", "status": "open"}],
-                },
-            ],
+            [_gate_pair("ETH_BTC", "12332324"), _gate_pair("GT_USDT", "9")],
             [{"id": 1283293, "market": "GT_USDT", "status": "open", "trigger": {"price": "100"}}],
+            [_gate_pair("ETH_BTC", "10")],
+            [],
+            [],
+            [{"id": 1283294, "market": "GT_USDT", "status": "open", "trigger": {"price": "100"}}],
         ),
-        ([], []),
-        (("12332324", "ETH_BTC"), ("9", "GT_USDT"), ("trigger:1283293", "GT_USDT")),
+        ([],) * 6,
+        (
+            ("12332324", "ETH_BTC"),
+            ("9", "GT_USDT"),
+            ("trigger:1283293", "GT_USDT"),
+            ("10", "ETH_BTC"),
+            ("trigger:1283294", "GT_USDT"),
+        ),
     ),
     "gemini": Answers(
         ({"result": "ok", "details": {"cancelledOrders": [330429345], "cancelRejects": []}},),

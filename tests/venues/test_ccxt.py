@@ -8,6 +8,7 @@ from dataclasses import fields
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 import pytest
@@ -305,6 +306,29 @@ def test_a_liquidation_order_of_deribits_own_is_out_of_reach_and_holds_no_kill_u
     assert not adapter.out_of_reach
 
 
+def test_orders_of_each_of_gates_accounts_are_read_and_cancelled() -> None:
+    adapter = account("gate")
+    resting = {(path, at) for path in ("open_orders", "price_orders") for at in ("", "margin", "unified")}
+
+    def answer(call: Call) -> tuple[int, Any]:
+        """Answer as Gate does: a list shows one account, and triggers of a unified one end only by its name."""
+        path, _, query = call.request.target.removeprefix("/api/v4/spot/").partition("?")
+        at = parse_qs(query).get("account", [""])[0]
+        if call.request.method == "DELETE":
+            kind = "open_orders" if path == "orders" else "price_orders"
+            accounts = {"": {"", "margin", "unified"} if path == "orders" else {"", "margin"}}.get(at, {at})
+            resting.difference_update({(kind, each) for each in accounts})
+            return 200, []
+        order = {"id": f"{path}-{at}", "currency_pair": "BTC_USDT", "market": "BTC_USDT", "status": "open"}
+        orders = [order] if (path, at) in resting else []
+        return 200, [{"currency_pair": "BTC_USDT", "orders": orders}] if path == "open_orders" else orders
+
+    read: OrdersRead = fact(play(adapter, adapter.read(NOW), answer), OrdersRead)
+    assert read.complete and len(read.orders) == 6
+    play(adapter, adapter.strike(NOW, 1), answer)
+    assert not resting
+
+
 @every_id
 def test_documented_answers_to_the_cancels_are_accepted(name: str) -> None:
     adapter = account(name)
@@ -329,6 +353,7 @@ def test_documented_answers_to_the_cancels_are_accepted(name: str) -> None:
             (name, {"retCode": 0, "retMsg": "OK", "result": {"list": [], "success": "0"}})
             for name in ("bybit", "bybiteu")
         ),
+        ("gate", [{"id": "1", "succeeded": True}, {"id": "2", "succeeded": False, "label": "CANCEL_FAIL"}]),
         ("deribit", {"result": [{"currency": "BTC", "result": []}, {"currency": "ETH", "error": {"code": 10047}}]}),
         ("deribit", {"result": [{"currency": "BTC"}]}),
     ],

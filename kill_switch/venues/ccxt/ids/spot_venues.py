@@ -155,45 +155,50 @@ COINBASEEXCHANGE = IdProfile(
 )
 
 
+def _gate_account(prefix: str = "", **account: str) -> Part:
+    """Return the orders of a kind of account: a list shows one kind, and triggers of some end only by its name."""
+    section = ("private", "spot")
+    return Part(
+        "api.gateio.ws",
+        "/api/v4/spot/",
+        (
+            Cancel(
+                Endpoint(section, "DELETE", "orders", account),
+                Proof((), list, ids_at=(), id=("id",), each=(("succeeded",), (True,))),
+            ),
+            Cancel(Endpoint(section, "DELETE", "price_orders", account), Proof((), list)),
+        ),
+        (
+            Listing(
+                f"{prefix}open",
+                Endpoint(section, "GET", "open_orders", {"limit": 100, **account}),
+                (),
+                symbol=("currency_pair",),
+                inner=("orders",),
+                full=100,
+            ),
+            Listing(
+                f"{prefix}trigger",
+                Endpoint(section, "GET", "price_orders", {"status": "open", "limit": 100, **account}),
+                (),
+                symbol=("market",),
+                prefix="trigger:",
+                full=100,
+            ),
+        ),
+    )
+
+
 GATE = IdProfile(
     id="gate",
     venue="Gate",
     secrets=KEY_AND_SECRET,
     products={
-        "spot": Part(
-            "api.gateio.ws",
-            "/api/v4/spot/",
-            (
-                Cancel(
-                    Endpoint(("private", "spot"), "DELETE", "orders"),
-                    Proof((), list, ids_at=(), id=("id",)),
-                ),
-                Cancel(
-                    Endpoint(("private", "spot"), "DELETE", "price_orders"),
-                    Proof((), list),
-                ),
-            ),
-            (
-                Listing(
-                    "open",
-                    Endpoint(("private", "spot"), "GET", "open_orders", {"limit": 100}),
-                    (),
-                    symbol=("currency_pair",),
-                    inner=("orders",),
-                    full=100,
-                ),
-                Listing(
-                    "trigger",
-                    Endpoint(("private", "spot"), "GET", "price_orders", {"status": "open", "limit": 100}),
-                    (),
-                    symbol=("market",),
-                    prefix="trigger:",
-                    full=100,
-                ),
-            ),
-        )
+        "spot": _gate_account(),
+        "margin": _gate_account("margin ", account="margin"),
+        "unified": _gate_account("unified ", account="unified"),
     },
-    pool=Pool(REQUESTS, 50, window_s=10.0),
+    pool=Pool(REQUESTS, 100, window_s=10.0),
     clock_window_s=60.0,
     sources=Sources(
         limit="www.gate.com/docs/developers/apiv4: 200 in 10 s; spot cancels 200 a second",
@@ -202,5 +207,10 @@ GATE = IdProfile(
     ),
     covered="orders of every pair in the spot, margin and unified accounts, price-triggered ones too",
     not_covered=("futures, delivery and options", "POV orders", "sub-accounts: each has its own keys"),
-    guesses=(Guess("both lists show the orders of all accounts", "nothing: an order in no list is out of reach"),),
+    guesses=(
+        Guess(
+            "an account that is not unified, or has no margin, answers with an error there: leave it out of products",
+            "the list of such a product is not read as empty: the account is not clear",
+        ),
+    ),
 )
