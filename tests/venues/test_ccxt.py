@@ -377,6 +377,16 @@ def test_deribit_is_asked_for_a_report_of_each_part_and_the_orders_in_them_are_c
     assert (answered.answer, answered.evidence) == (CancelOutcome.ACCEPTED, "2 order(s) cancelled")
 
 
+def test_orders_that_kraken_has_still_to_cancel_are_not_counted_as_cancelled() -> None:
+    adapter = account("kraken")
+    pending = {"error": [], "result": {"count": 3, "pending": True}}
+
+    answered: CancelAnswered = fact(play(adapter, adapter.strike(NOW, 1), lambda call: (200, pending)), CancelAnswered)
+
+    assert (answered.answer, answered.cancelled) == (CancelOutcome.ACCEPTED, None)
+    assert answered.evidence == "3 order(s) will be cancelled; the venue has not finished"
+
+
 def test_an_answer_that_there_is_no_smart_order_is_no_refusal() -> None:
     adapter = account("poloniex")
 

@@ -59,6 +59,7 @@ class Proof(NamedTuple):
     good: tuple[object, ...] = ()  # the values that say so; (): any of this kind
     bad: tuple[Path, tuple[object, ...]] | None = None  # where it may say that the cancel failed, and how
     is_count: bool = False  # it says how many orders the command has cancelled
+    pending_at: Path | None = None  # where a true value says that the cancels have not ended yet
     ids_at: Path | None = None  # where the list of the cancelled orders is; None: the answer names none
     inner: Path = ()  # each item of this list is a group, and has its orders there; without them it has failed
     id: Path = ()  # where an item of this list has the order's id; (): it is the id

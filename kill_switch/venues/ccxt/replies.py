@@ -29,6 +29,9 @@ def judge_cancel(answer: Proof, reply: Reply) -> CancelResult:
     if answer.rejects_at is not None and (rejects := value_at(reply.data, answer.rejects_at)):
         words = f"{len(rejects)} cancel(s) refused" if isinstance(rejects, list) else "cancels were refused"
         return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words))
+    if answer.is_count and answer.pending_at is not None and value_at(reply.data, answer.pending_at):
+        words = f"{value} order(s) will be cancelled; the venue has not finished"
+        return CancelResult(reply._replace(evidence=words))
     if answer.is_count:
         return CancelResult(reply._replace(evidence=f"{value} order(s) cancelled"), int(value))
     if answer.ids_at is None:

@@ -16,7 +16,12 @@ KRAKEN = IdProfile(
         "spot": Part(
             "api.kraken.com",
             "/0/private/",
-            (Cancel(private("POST", "CancelAll"), Proof(("result", "count"), int, is_count=True)),),
+            (
+                Cancel(
+                    private("POST", "CancelAll"),
+                    Proof(("result", "count"), int, is_count=True, pending_at=("result", "pending")),
+                ),
+            ),
             (
                 Listing(
                     "open",
