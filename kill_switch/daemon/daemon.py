@@ -36,7 +36,7 @@ from kill_switch.daemon.last_strikes import LastStrikes
 from kill_switch.daemon.listeners import ListenerSet
 from kill_switch.daemon.reload import Reloader
 from kill_switch.daemon.sd_notify import ServiceNotifier
-from kill_switch.daemon.start_and_stop import StartReporter, stopped
+from kill_switch.daemon.start_and_stop import StartReporter, open_journal, stopped
 from kill_switch.daemon.trouble_announcer import TroubleAnnouncer
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -95,7 +95,7 @@ class Daemon:
         self._signals.set_directories(*directories)
         self._listeners = listeners or ListenerSet(config, self._signals)
         self._systemd = systemd or ServiceNotifier()
-        self.journal = journal or Journal(*directories, self._systemd.starting)
+        self.journal = journal or open_journal(config, self._systemd.starting)
         contents = self.journal.contents
         self.reports = ReportBuilder(
             int(config.daemon.budget_s * 1e6),
@@ -265,12 +265,12 @@ class Daemon:
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _resume(self) -> None:
-        """Continue where the journal ends, and trip for latch files; a damaged journal has left a latch file too."""
+        """Continue where the journal ends, and trip for latch files.
+
+        A damaged journal has left a latch file, and so has a first start that the configuration trips.
+        """
         self.dispatcher.handle(Recovered(clock.now()))
         self._adopt_latch()
-        is_new = not self.journal.contents.entries and not self.dispatcher.state.tripped
-        if is_new and self.config.daemon.start == "tripped":
-            self._fire("start", 'the configuration says start = "tripped"')
 
     async def _catch_up(self) -> None:
         """Handle the signals, requests and datagrams that arrived before the daemon could."""
