@@ -78,6 +78,10 @@ class Crontab(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
         next_s = self.after(after_s)
         return None if next_s is None else self.local(next_s)
 
+    def is_same(self, other: Crontab) -> bool:
+        """Return whether another crontab has the same expression in the same time zone."""
+        return (self.expression, self._zone.key) == (other.expression, other._zone.key)
+
     def local(self, at_s: int) -> datetime:
         """Return an instant, in seconds since 1970, as the zone's clocks show it."""
         return datetime.fromtimestamp(at_s, self._zone)
