@@ -290,13 +290,13 @@ class Daemon:
         A line of a signal or a request that waited for this daemon fires nothing: `_catch_up` reports its reason. A
         disk may take that line later. Lines that are found while the daemon ends are left to the next start.
         """
-        found = None if self._ending else self.journal.foreign_latch()
-        if found is None:
+        foreign = None if self._ending else self.journal.foreign_latch()
+        if foreign is None:
             return
-        handled = [line for line in found.split("\n") if line in self._signals.lines]
+        handled = [line for line in foreign.split("\n") if line in self._signals.lines]
         if handled and self._caught_up:
             self.journal.adopt_latch("\n".join(handled))
-        others = [line for line in found.split("\n") if line not in handled]
+        others = [line for line in foreign.split("\n") if line not in handled]
         if not others:
             return
         lines = "\n".join(others)
