@@ -184,6 +184,13 @@ class Timetable:
         self._seen_s = self._watched_s if last is None else floor(last.timestamp())
         self.next_s = self._set_back(self._seen_s, now_s)
 
+    def go_on(self, crontab: Crontab, now: Instant) -> Timetable:
+        """Return the timetable of a crontab that replaces this one: none of its times fires a second time.
+
+        For an unchanged crontab that is this timetable, so that a time is not lost which has come since the last look.
+        """
+        return self if self.crontab.is_same(crontab) else Timetable(crontab, now, fired=self.fired)
+
     def look(self, now: Instant) -> int | None:
         """Return the latest time that has come since the previous call and has not fired; None if there is none."""
         now_s, jumped_ns = wall_s(now), self._wall.jumped_ns(now)

@@ -60,13 +60,9 @@ class ScheduleTrigger(Trigger):
     def continue_from(self, before: ScheduleTrigger) -> None:
         """Continue from the trigger that this one replaces: its trip, and the times that have fired.
 
-        An unchanged crontab is watched on, so that a time which has just come is not lost.
+        A time of an unchanged crontab that has just come fires.
         """
-        if self._times.crontab.is_same(before._times.crontab):
-            self._times = before._times
-        else:
-            for due_s in before._times.fired:
-                self._times.fire(due_s)
+        self._times = before._times.go_on(self._times.crontab, self._clock())
         self._fired, self._last_outcome, self._recorded = before._fired, before._last_outcome, before._recorded
         if self._times.fired and self.name != before.name:
             self._put_on_record(f"it was {before.name} before")
