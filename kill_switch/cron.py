@@ -78,6 +78,10 @@ class Crontab(BaseTrigger):  # type: ignore[misc]  # APScheduler 3 has no types
         next_s = self.after(after_s)
         return None if next_s is None else self.local(next_s)
 
+    def is_same(self, other: Crontab) -> bool:
+        """Return whether another crontab has the same expression in the same time zone."""
+        return (self.expression, self._zone.key) == (other.expression, other._zone.key)
+
     def local(self, at_s: int) -> datetime:
         """Return an instant, in seconds since 1970, as the zone's clocks show it."""
         return datetime.fromtimestamp(at_s, self._zone)
@@ -179,6 +183,13 @@ class Timetable:
         # the latest instant up to which any run has watched
         self._seen_s = self._watched_s if last is None else floor(last.timestamp())
         self.next_s = self._set_back(self._seen_s, now_s)
+
+    def go_on(self, crontab: Crontab, now: Instant) -> Timetable:
+        """Return the timetable of a crontab that replaces this one: none of its times fires a second time.
+
+        For an unchanged crontab that is this timetable, so that a time is not lost which has come since the last look.
+        """
+        return self if self.crontab.is_same(crontab) else Timetable(crontab, now, fired=self.fired)
 
     def look(self, now: Instant) -> int | None:
         """Return the latest time that has come since the previous call and has not fired; None if there is none."""

@@ -292,7 +292,6 @@ class ControlHandlers:
         since_ns = self._dispatcher.clock().mono_ns
         await self._prove(tripped, since_ns)
         await self._supervisor.check_flags(tripped)
-        watching = list(self._supervisor.watching(tripped))  # read now, because a reload may have changed the triggers
         record = RearmAskedRecord(uid=caller.uid, user=caller.user, text=text, accounts=accounts)
         self._journal.append(record.kind, record.to_json(), self._dispatcher.clock())
         if not await self._recorded():
@@ -308,11 +307,13 @@ class ControlHandlers:
         if caller.gone():
             log.warning("not re-armed: %s has closed the connection before the answer", caller.user)
             raise RequestRefused("not re-armed: the caller has closed the connection")
-        left, unfinished = self._problem_finder.left(tripped), [n for n in tripped if states[n].phase.is_unfinished]
+        states = self._dispatcher.state.accounts  # of now, because the read-back and a reload may have changed them
+        left = self._problem_finder.left(tripped)
+        unfinished = [name for name in tripped if name in states and states[name].phase.is_unfinished]
         match self._dispatcher.rearm(asked):
             case RearmGranted(names):
                 self._problem_finder.note_left(name for name in names if name in unfinished)
-                for trigger in watching:
+                for trigger in self._supervisor.watching(tripped):  # of now: a reload may have replaced some
                     self._supervisor.on_rearmed(trigger, names)
                 self.notify_changed()
                 if problems := await self.problems():

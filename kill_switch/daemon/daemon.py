@@ -36,7 +36,7 @@ from kill_switch.daemon.last_strikes import LastStrikes
 from kill_switch.daemon.listeners import ListenerSet
 from kill_switch.daemon.reload import Reloader
 from kill_switch.daemon.sd_notify import ServiceNotifier
-from kill_switch.daemon.start_and_stop import StartReporter, stopped
+from kill_switch.daemon.start_and_stop import StartReporter, open_journal, stopped
 from kill_switch.daemon.trouble_announcer import TroubleAnnouncer
 from kill_switch.dispatch import connect
 from kill_switch.dispatch.dispatcher import Dispatcher
@@ -95,7 +95,7 @@ class Daemon:
         self._signals.set_directories(*directories)
         self._listeners = listeners or ListenerSet(config, self._signals)
         self._systemd = systemd or ServiceNotifier()
-        self.journal = journal or Journal(*directories, self._systemd.starting)
+        self.journal = journal or open_journal(config, self._systemd.starting)
         contents = self.journal.contents
         self.reports = ReportBuilder(
             int(config.daemon.budget_s * 1e6),
@@ -198,7 +198,9 @@ class Daemon:
             ReadinessMonitor(self.dispatcher.sessions, clock.now, self._announce),
             ResidueReminder(self.dispatcher, self._announce),
         )
-        self._ready = self._ending = False  # ending: no kill can be carried out any more
+        self._ready = False
+        self._caught_up = False  # the reasons of `_signals.lines` have been reported
+        self._ending = False  # no kill can be carried out any more
         self._stop = anyio.Event()
         self._stopped_by = ""  # the name of the signal
         self._on_stop = on_stop
@@ -263,12 +265,12 @@ class Daemon:
     # ── start and stop ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _resume(self) -> None:
-        """Continue where the journal ends, and trip for latch files; a damaged journal has left a latch file too."""
+        """Continue where the journal ends, and trip for latch files.
+
+        A damaged journal has left a latch file, and so has a first start that the configuration trips.
+        """
         self.dispatcher.handle(Recovered(clock.now()))
         self._adopt_latch()
-        is_new = not self.journal.contents.entries and not self.dispatcher.state.tripped
-        if is_new and self.config.daemon.start == "tripped":
-            self._fire("start", 'the configuration says start = "tripped"')
 
     async def _catch_up(self) -> None:
         """Handle the signals, requests and datagrams that arrived before the daemon could."""
@@ -278,18 +280,26 @@ class Daemon:
         self._listeners.hand_over({**self.handlers.handlers(), "reload": self.reloader.handle_request}, self._announce)
         for _ in range(2):
             await anyio.lowlevel.checkpoint()  # in the first pass, the handler of a waiting `fire` reports its reason
-        if self._signals.lines:  # their reasons have been reported by now
-            lines, self._signals.lines = self._signals.lines, []
-            self.journal.adopt_latch("\n".join(lines))
+        self._caught_up = True
+        if self._signals.lines:
+            self.journal.adopt_latch("\n".join(self._signals.lines))
 
     def _adopt_latch(self) -> None:
-        """Fire for the latch files that another process wrote, or this one: a direct kill, a full disk, an intent."""
-        lines = self.journal.foreign_latch()
-        if lines is not None and self._signals.lines:  # `_catch_up` handles the reasons of these lines
-            others = [line for line in lines.split("\n") if line not in self._signals.lines]
-            lines = "\n".join(others) if others else None
-        if lines is None:
+        """Fire for the latch files that another process wrote, or this one: a direct kill, a full disk, an intent.
+
+        A line of a signal or a request that waited for this daemon fires nothing: `_catch_up` reports its reason. A
+        disk may take that line later. Lines that are found while the daemon ends are left to the next start.
+        """
+        foreign = None if self._ending else self.journal.foreign_latch()
+        if foreign is None:
             return
+        handled = [line for line in foreign.split("\n") if line in self._signals.lines]
+        if handled and self._caught_up:
+            self.journal.adopt_latch("\n".join(handled))
+        others = [line for line in foreign.split("\n") if line not in handled]
+        if not others:
+            return
+        lines = "\n".join(others)
         latch = parse_latch(lines, self.config.accounts)
         if latch.unknown_accounts:
             self.dispatcher.record_durably(LatchRecord.kind, latch.record().to_json())

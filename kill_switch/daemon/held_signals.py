@@ -120,9 +120,9 @@ class SignalHolder:
         try:
             directories = self._directories or _find_directories()
             line = latch_lines.latch_line(text, "all" if accounts is None else accounts, clock.now())
-            self.lines += latch_file.append_to_first(
-                [directory / latch_file.LATCH_NAME for directory in directories], line, sync=True
-            )
+            self.lines.append(line.decode())  # before the file shows it, because the daemon handles the kill itself
+            files = [directory / latch_file.LATCH_NAME for directory in directories]
+            self.lines += latch_file.append_to_first(files, line, sync=True)  # a full disk may cut the line off
         except Exception as error:  # the daemon of this process still handles it, if the process lives
             sys.stderr.write(f"kill-switch: no latch file can be written for {text}: {type(error).__name__}\n")
 

@@ -20,8 +20,8 @@ from kill_switch.daemon.daemon import Daemon
 from kill_switch.daemon.held_signals import SIGNAL_HOLDER, SignalHolder
 from kill_switch.daemon.listeners import ListenerSet
 from kill_switch.daemon.sd_notify import ServiceNotifier
+from kill_switch.daemon.start_and_stop import open_journal
 from kill_switch.errors import KillSwitchError
-from kill_switch.journal.journal import Journal
 from kill_switch.system import abandonable_thread
 from kill_switch.system.hardening import forbid_dumps, make_directory
 from kill_switch.tasks import TaskSupervisor
@@ -85,9 +85,8 @@ async def _live(config: Config, signals: SignalHolder) -> None:
             await listeners.open()
             async with anyio.create_task_group() as group:
                 TaskSupervisor(group).supervise("control", listeners.serve)
-                directories = config.daemon.state_dir, config.daemon.runtime_dir
                 journal = await abandonable_thread.start_abandonable(
-                    Journal, *directories, systemd.starting, name="journal"
+                    open_journal, config, systemd.starting, name="journal"
                 )
                 daemon = Daemon(config, journal, listeners, signals, systemd, start_guard)
                 await daemon.run()

@@ -1,4 +1,4 @@
-"""The record and the announcements of a daemon's start, and the announcement of its stop.
+"""A daemon's start and stop: the journal is opened, the start is recorded, and both are announced.
 
 The daemon uses it; its pulse calls `StartReporter.check`. Nothing is sent here.
 """
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import kill_switch
+from kill_switch.config.loader import Config
 from kill_switch.core.commands import Announce
 from kill_switch.core.domain import Instant, Severity
 from kill_switch.core.records import FORMAT, ReloadRecord, StartRecord
@@ -25,6 +26,15 @@ log = logging.getLogger(__name__)
 _LIVES = (StartRecord.kind, ReloadRecord.kind, StopRecord.kind)
 MAX_NAMED = 10  # accounts that a text names
 _SETTLED = f"{start_row.SETTLED_S / 60:g} min"
+
+
+def open_journal(config: Config, reading: Callable[[], object]) -> Journal:
+    """Open the journal of a configuration. May block, and raises, as `Journal` does.
+
+    With `start = "tripped"`, the first start of an empty state directory is tripped. `reading` is that of `Journal`.
+    """
+    first = 'the configuration says start = "tripped"' if config.daemon.start == "tripped" else ""
+    return Journal(config.daemon.state_dir, config.daemon.runtime_dir, reading, trip_first_start=first)
 
 
 def started(entries: Sequence[Mapping[str, Any]], state: State, triggers: int) -> Announce:

@@ -220,8 +220,11 @@ class DrillRunner:
 
     def set_schedule(self, cron: str | None, zone: str) -> None:
         """Drill by this cron expression from now on; None: only on request."""
-        fired = self._times.fired if self._times is not None else ()
-        self._times = None if cron is None else Timetable(Crontab(cron, zone), self._clock(), fired=fired)
+        if cron is None:
+            self._times = None
+            return
+        crontab, now = Crontab(cron, zone), self._clock()
+        self._times = Timetable(crontab, now) if self._times is None else self._times.go_on(crontab, now)
 
     @property
     def next_due(self) -> str | None:

@@ -68,14 +68,16 @@ class Journal:
         runtime_dir: Path,
         reading: Callable[[], object] = lambda: None,
         *,
+        trip_first_start: str = "",
         syncer: Callable[[int, int, Callable[[], None]], FsyncThread] | None = None,
         worker: Callable[[str], JobThread] | None = None,
     ) -> None:
         """Lock the directory, read the journal and open it. Raises `AlreadyRunning` or `CannotCreate`. May block.
 
         `contents` is the journal as found; its entries stand for all entries ever written (see `checkpoint`). A broken
-        journal is renamed to `set_aside`. `reading` is called repeatedly while an oversized file is read. `syncer`
-        makes the fsync thread, and `worker` the thread of a directory.
+        journal is renamed to `set_aside`. `reading` is called repeatedly while an oversized file is read. With
+        `trip_first_start`, a directory without any record gets a latch with this text for all accounts. `syncer` makes
+        the fsync thread, and `worker` the thread of a directory.
         """
         self.path = state_dir / NAME
         self._lock = opening.lock(state_dir)
@@ -84,9 +86,9 @@ class Journal:
         self._write_ahead = WriteAheadNote(runtime_dir / INTENT)
         try:
             self.contents = read_at_start(self.path, reading)
-            distrust = opening.why_untrusted(self.path, self.contents, self._lock)
-            if distrust:  # the latch is durable before any file is changed
-                leave_latch_line(latch_line(distrust, "all", clock.now()), state_dir)
+            tripped = opening.why_tripped(self.path, self.contents, self._lock, trip_first_start)
+            if tripped:  # the latch is durable before any file is changed
+                leave_latch_line(latch_line(tripped, "all", clock.now()), state_dir)
             convert_at_start(self._write_ahead, self.contents.entries, self._directories)
             fd, size, self.set_aside = opening.take_over(self.path, self.contents)
         except OSError as error:

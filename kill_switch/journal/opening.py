@@ -1,4 +1,4 @@
-"""Open the files of a journal at a start: lock the directory, decide whether the journal can be trusted, open it.
+"""Open the files of a journal at a start: lock the directory, decide whether the start is tripped, open the journal.
 
 `Journal` calls these functions before it has a thread. Every call may wait for the file system.
 """
@@ -40,8 +40,11 @@ def lock(state_dir: Path) -> int:
     return fd
 
 
-def why_untrusted(path: Path, replay: segments.JournalContents, lock_fd: int) -> str:
-    """Return why the journal cannot be trusted, "" if it can: it is damaged, ends within a latch, or is gone."""
+def why_tripped(path: Path, replay: segments.JournalContents, lock_fd: int, first_start: str) -> str:
+    """Return why this start is tripped, "" if it is not: the journal is damaged, ends within a latch, or is gone.
+
+    `first_start` is why the first start of a state directory is tripped, "" if it is not.
+    """
     if replay.broken:
         return f"the journal is damaged: {replay.broken}"
     if replay.latch_torn:
@@ -49,9 +52,9 @@ def why_untrusted(path: Path, replay: segments.JournalContents, lock_fd: int) ->
     was_here = os.fstat(lock_fd).st_size or segments.full_segments(
         path.parent
     )  # a record was written in this directory before
-    if was_here and not replay.entries:
-        return "the journal that was here is gone"
-    return ""
+    if replay.entries:
+        return ""
+    return "the journal that was here is gone" if was_here else first_start
 
 
 def take_over(path: Path, replay: segments.JournalContents) -> OpenedJournal:

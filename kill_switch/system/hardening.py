@@ -69,7 +69,7 @@ def why_untrusted(status: os.stat_result, path: Path, uid: int) -> str:
 
 
 def why_doubtful(status: os.stat_result, path: Path) -> str:
-    """Return what should be changed at a directory that `distrust` accepts; "" if nothing. Blocks on file systems."""
+    """Return what should be changed at a directory that `why_untrusted` accepts; "" if nothing. May block."""
     if _group_can_remove(status):
         return f"its group can write there: a new member of that group could remove the latch; chmod g-w {path}"
     for above, parent_status in _parents_of(path):

@@ -87,7 +87,7 @@ class TriggerFactory:
                     drain=self._drain_intake,
                     record=partial(self._dispatcher.record_durably, HeartbeatRecord.kind),
                     past=self._earlier.heartbeat(name),
-                    tripped=any(self._phase(account).is_tripped for account in trigger_config.accounts),
+                    tripped=all(self._phase(account).is_tripped for account in trigger_config.accounts),
                 )
             case schema.ScheduleConfig():
                 watched = self._earlier.watched_until.get(name)

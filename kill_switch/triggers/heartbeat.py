@@ -55,7 +55,7 @@ class HeartbeatTrigger(Trigger):
 
         `start` says whether the watch begins with the first beat or with the boot. `allow_bye` allows the strategy to
         end the watch. `drain` reads all datagrams that wait in the intake. `past` is the last record of an earlier run.
-        `tripped` says that not all accounts are armed.
+        `tripped` says that no account is armed: if one is, a person has re-armed it, or it has joined since the trip.
         """
         self.name = name
         self.accounts = accounts

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import anyio
@@ -90,9 +91,17 @@ class OrderRateTrigger(Trigger):
         self._news = AutoResetEvent()
 
     def continue_from(self, before: OrderRateTrigger) -> None:
-        """Continue from the trigger that this one replaces: its orders and clocks are kept."""
+        """Continue from the trigger that this one replaces: its orders, its clocks, and its trip.
+
+        A reason that the replaced trigger has found and not reported is reported by this one alone.
+        """
         self._known.update((name, before._of(name)) for name in self.accounts if name in before.accounts)
+        for watched in self._known.values():
+            self._forget_oldest(watched)
         self._stall = before._stall
+        self._fired, self._struck, self._held = before._fired, set(before._struck), before._held
+        if before._found is not None:
+            self._found, before._found = replace(before._found, trigger=self.name), None
 
     # ── orders ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -119,7 +128,6 @@ class OrderRateTrigger(Trigger):
 
         An order counts once, at the latest time that is reported of it. The newest `max_new + 1` orders are kept.
         """
-        assert self._max_new is not None  # noqa: S101 - for the type checker
         new, times = watched.new, watched.times
         for order_id in orders:
             before_ns = times.get(order_id)
@@ -129,10 +137,14 @@ class OrderRateTrigger(Trigger):
                 new.remove((before_ns, order_id))
             times[order_id] = at_ns
             insort(new, (at_ns, order_id), key=_time)
-            if len(new) > self._max_new + 1:
-                del times[new.pop(0)[1]]
+            self._forget_oldest(watched)
         if account not in self._struck and not self._found:
             self._judge_new(account, watched, now)
+
+    def _forget_oldest(self, watched: WatchedAccount) -> None:
+        """Forget the orders before the newest `max_new + 1`, because the first of these decides."""
+        while self._max_new is not None and len(watched.new) > self._max_new + 1:
+            del watched.times[watched.new.pop(0)[1]]
 
     def _judge_new(self, account: str, watched: WatchedAccount, now: Instant) -> None:
         """Find a reason if the account has too many new orders within the window that ends now."""

@@ -58,9 +58,14 @@ class ScheduleTrigger(Trigger):
         self._times = Timetable(Crontab(cron, zone), clock(), seen, last, self._recorded)
 
     def continue_from(self, before: ScheduleTrigger) -> None:
-        """Continue from the trigger that this one replaces: a time that has fired does not fire again."""
-        for due_s in before._times.fired:
-            self._times.fire(due_s)
+        """Continue from the trigger that this one replaces: its trip, and the times that have fired.
+
+        A time of an unchanged crontab that has just come fires.
+        """
+        self._times = before._times.go_on(self._times.crontab, self._clock())
+        self._fired, self._last_outcome, self._recorded = before._fired, before._last_outcome, before._recorded
+        if self._times.fired and self.name != before.name:
+            self._put_on_record(f"it was {before.name} before")
 
     async def run(self, report: Report) -> None:
         """Wait for the next time forever."""

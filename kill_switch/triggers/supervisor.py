@@ -120,13 +120,13 @@ class TriggerSupervisor:
         for pnl in self._pnls.values():
             pnl.save()  # its successor reads this record
         triggers = {name: self._factory.build(config, name) for name in begun}
-        for name, trigger in triggers.items():
-            if name not in renamed:
-                self._succession.inherit(trigger, self.triggers.get(name))
 
         def install() -> None:
-            for name in [name for name in triggers if name in renamed]:
-                self._succession.take_over(triggers[name], self.triggers[renamed[name]])
+            for name, trigger in triggers.items():
+                if name in renamed:
+                    self._succession.take_over(trigger, self.triggers[renamed[name]])
+                else:
+                    self._succession.inherit(trigger, self.triggers.get(name))
             self.silences.rename({name: renamed[name] for name in triggers if name in renamed})
             self._install(config, {name: triggers.get(name) or self.triggers[name] for name in config.triggers})
 
@@ -159,11 +159,12 @@ class TriggerSupervisor:
     def _set_accounts(self, trigger: Trigger, accounts: tuple[str, ...]) -> None:
         """Set the accounts of a trigger; a tripped trigger starts over if an account joins it.
 
-        Its reason concerned the other accounts only. A link reports a reason for each account by itself.
+        Its reason concerned the other accounts only. A link and an order rate judge each account by itself.
         """
         before = self.triggers.get(trigger.name)
         has_joined = before is not None and not set(accounts) <= set(before.accounts)
-        if has_joined and not isinstance(trigger, LinkTrigger) and self._state(trigger)[0] is TriggerState.TRIPPED:
+        starts_over = has_joined and not isinstance(trigger, LinkTrigger | OrderRateTrigger)
+        if starts_over and self._state(trigger)[0] is TriggerState.TRIPPED:
             trigger.on_rearmed()
         trigger.set_accounts(accounts)
 

@@ -14,6 +14,7 @@ import anyio.lowlevel
 
 from kill_switch.config.loader import Config, load
 from kill_switch.core.domain import LaneState, Order, OrderState, Phase
+from kill_switch.core.state import State
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.intake.intake import Intake
 from kill_switch.triggers.supervisor import TriggerSupervisor
@@ -44,10 +45,11 @@ class Watched:
         triggers: str,
         entries: Sequence[Mapping[str, Any]] = (),
         renamed: Mapping[str, str] = MappingProxyType({}),
+        state: State | None = None,
     ) -> None:
         self.loop = running()
         self._file = directory / "config.toml"
-        self.floor = Floor(("a", "b", "c"))
+        self.floor = Floor(("a", "b", "c"), state)
         for venue in self.floor.venues.values():
             venue.show()
         self.intake = Intake(directory / "intake.sock", None, None, clock=self.loop.now)
@@ -137,8 +139,9 @@ class Restarted(Watched):
         triggers: str,
         entries: Sequence[Mapping[str, Any]] = (),
         renamed: Mapping[str, str] = MappingProxyType({}),
+        state: State | None = None,
     ) -> None:
-        super().__init__(directory, triggers, entries, renamed)
+        super().__init__(directory, triggers, entries, renamed, state)
         self.ready()
         self.begin_s = self.loop.time()
 
@@ -174,8 +177,9 @@ async def living(
     triggers: str,
     entries: Sequence[Mapping[str, Any]] = (),
     renamed: Mapping[str, str] = MappingProxyType({}),
+    state: State | None = None,
 ) -> AsyncIterator[Restarted]:
-    life = Restarted(directory, triggers, entries, renamed)
+    life = Restarted(directory, triggers, entries, renamed, state)
     async with anyio.create_task_group() as group:
         group.start_soon(life.watch.stall_clock.run)
         for trigger in life.watch.triggers.values():

@@ -16,6 +16,7 @@ from kill_switch.core.commands import RearmGranted
 from kill_switch.core.domain import LaneState, Phase, SweepTiming
 from kill_switch.core.events import Reconfigured
 from kill_switch.triggers.base import TriggerState
+from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.order_rate import OrderRateTrigger
 from tests.harness.control_harness import ControlHarness, Opened
 from tests.harness.virtual_time import running
@@ -197,6 +198,26 @@ async def test_a_re_arm_restarts_the_present_trigger_and_force_overrides_its_bli
     assert triggers[0].state()[0] is TriggerState.TRIPPED
     assert await rearm(office, {"a": True}, force=True) == {"rearmed": ("a",)}
     assert triggers[0].state()[0] is not TriggerState.TRIPPED
+
+
+async def test_the_trigger_that_starts_over_is_the_present_one_though_a_reload_comes_while_the_disk_is_awaited(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = opened("a")
+    beat = '[triggers.beat]\nkind = "heartbeat"\ntimeout = "{}"\n'
+    office.reload(beat.format("3s"))
+    trigger = office.watch.triggers["beat"]
+    assert isinstance(trigger, HeartbeatTrigger)
+    trigger._fired = True
+    await office.kill()
+
+    async def record(within_s: float = 0.0) -> bool:
+        office.reload(beat.format("5s"))
+        return True
+
+    monkeypatch.setattr(office.operators, "_recorded", record)
+    assert await rearm(office, {"a": True}) == {"rearmed": ("a",)}
+    assert office.watch.states()["beat"][0] is TriggerState.WAITING
 
 
 async def test_an_account_whose_session_is_a_new_one_since_then_has_not_been_read(opened: Opened) -> None:

@@ -27,6 +27,7 @@ from kill_switch.core.commands import Announce, RearmGranted, RearmPending
 from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.events import RearmAsked
 from kill_switch.daemon.daemon import Daemon
+from kill_switch.daemon.held_signals import SignalHolder
 from kill_switch.errors import ConfigError
 from kill_switch.journal import journal, latch_file, latch_lines
 from kill_switch.tasks import TaskSupervisor
@@ -67,7 +68,9 @@ class Play:
         self.source.write_text(text + more)
 
     @asynccontextmanager
-    async def running(self, *accounts: str, more: str = "") -> AsyncIterator[Daemon]:
+    async def running(
+        self, *accounts: str, more: str = "", signals: SignalHolder | None = None
+    ) -> AsyncIterator[Daemon]:
         """Run the daemon; it stops at once at the end, whatever it is about."""
         if accounts:
             self.write(*accounts, more=more)
@@ -78,7 +81,7 @@ class Play:
                 announced.append(news.text)
                 super()._announce(news)
 
-        daemon = self.daemon = OverheardDaemon(load(self.source))
+        daemon = self.daemon = OverheardDaemon(load(self.source), signals=signals)
         async with anyio.create_task_group() as group:
             group.start_soon(daemon.run)
             await self.until(lambda: daemon._ready)

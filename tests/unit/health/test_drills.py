@@ -327,6 +327,15 @@ async def test_another_schedule_takes_effect_at_once() -> None:
     assert len(desk.recorder.of("drill")) == 2
 
 
+async def test_a_drill_whose_time_comes_while_a_reload_keeps_the_schedule_is_made() -> None:
+    desk = DispatcherHarness("a")
+    desk.drills.set_schedule("*/20 * * * *", "UTC")
+    await anyio.sleep(399.99)
+    running().stall(0.03)
+    desk.drills.set_schedule("*/20 * * * *", "UTC")
+    assert await _keep(desk, 1) == ["22:20:00"]
+
+
 async def test_a_wall_clock_that_jumps_over_several_drills_makes_one() -> None:
     desk = DispatcherHarness("a")
     desk.drills.set_schedule("*/20 * * * *", "UTC")

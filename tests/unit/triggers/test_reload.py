@@ -14,10 +14,14 @@ import anyio.to_thread
 import pytest
 
 from kill_switch.core.domain import LaneState
+from kill_switch.journal import journal
 from kill_switch.journal.history import WatchedUntil
+from kill_switch.journal.records import Entry
 from kill_switch.tasks import TaskSupervisor
 from kill_switch.triggers.base import TriggerState
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
+from kill_switch.triggers.order_rate import OrderRateTrigger
+from kill_switch.triggers.silences import Person
 from tests.harness.control_harness import ControlHarness, Opened
 from tests.harness.virtual_time import running
 
@@ -29,6 +33,7 @@ class Play:
 
     def __init__(self, office: ControlHarness, tasks: TaskSupervisor) -> None:
         self.office = office
+        self.placed = 0  # orders
         self._tasks = tasks
         self._tasks.supervise("attention", office.watch.stall_clock.run)
 
@@ -43,6 +48,22 @@ class Play:
         trigger = self.office.watch.triggers[name]
         assert isinstance(trigger, HeartbeatTrigger)
         trigger.on_beat()
+
+    def recorded(self, kind: str) -> list[Entry]:
+        self.office.journal.flush()
+        entries = journal.read_journal(self.office.journal.path).entries
+        return [entry for entry in entries if entry["kind"] == kind]
+
+    @property
+    def rate(self) -> OrderRateTrigger:
+        trigger = self.office.watch.triggers["rate"]
+        assert isinstance(trigger, OrderRateTrigger)
+        return trigger
+
+    def place(self, rate: OrderRateTrigger, count: int, account: str = "a") -> None:
+        for _ in range(count):
+            self.placed += 1
+            rate.on_order_placed(account, f"o{self.placed}")
 
     async def until(self, *accounts: str) -> None:
         """Wait until these are tripped; a file system is asked by a thread, which takes real time."""
@@ -246,6 +267,110 @@ async def test_a_schedule_that_a_reload_begins_does_not_fire_for_a_time_before_i
         await anyio.sleep(1.0)
         assert play.tripped() == ()
         await anyio.sleep(420.0)
+        assert play.tripped() == ("a",)
+
+
+FLAT = '[triggers.flat]\nkind = "schedule"\ncron = "14 * * * *"\ntimezone = "UTC"\n'
+
+
+async def test_a_scheduled_time_that_comes_while_a_reload_changes_another_key_is_not_lost(opened: Opened) -> None:
+    async with playing(opened, "a") as play:
+        play.reload(FLAT)
+        await anyio.sleep(39.99)
+        running().stall(0.03)
+        play.reload(FLAT + 'missed = "skip"\n')
+        await anyio.sleep(0.01)
+        assert play.tripped() == ("a",)
+
+
+async def test_a_schedule_that_has_fired_stays_fired_and_is_recorded_once_though_another_key_is_changed(
+    opened: Opened,
+) -> None:
+    async with playing(opened, "a") as play:
+        play.reload(FLAT)
+        await anyio.sleep(41.0)
+        play.reload(FLAT + 'missed = "skip"\n')
+        assert play.state("flat") is TriggerState.TRIPPED
+        await anyio.sleep(60.0)
+        assert len(play.recorded("schedule")) == 1
+
+
+# ── order rates ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+RATE = '[triggers.rate]\nkind = "order-rate"\nmax_new = {}\nwindow = "{}s"\n'
+
+
+async def rate_of(play: Play) -> OrderRateTrigger:
+    """Let an order rate of at most three orders see the accounts for a while."""
+    for venue in play.office.venues.values():
+        venue.show()
+    play.reload(RATE.format(3, 10))
+    await anyio.sleep(12.0)
+    return play.rate
+
+
+async def test_orders_that_are_too_many_when_a_reload_comes_fire_once_behind_it(opened: Opened) -> None:
+    async with playing(opened, "a") as play:
+        play.place(await rate_of(play), 4)
+        play.reload(RATE.format(30, 10))
+        await anyio.sleep(0.01)
+        assert (play.tripped(), play.state("rate")) == (("a",), TriggerState.TRIPPED)
+        assert len(play.recorded("reason")) == 1
+
+
+async def test_orders_that_a_silence_holds_back_over_a_reload_fire_when_it_ends(opened: Opened) -> None:
+    async with playing(opened, "a") as play:
+        rate = await rate_of(play)
+        play.office.watch.silences.ask("rate", 2 * 10**9, "deploy", Person(7, "ann"), 1)
+        play.place(rate, 4)
+        await anyio.sleep(0.15)
+        play.reload(RATE.format(3, 11))
+        await anyio.sleep(1.7)
+        assert play.tripped() == ()
+        await anyio.sleep(0.3)
+        assert play.tripped() == ("a",)
+
+
+async def test_an_order_rate_that_has_fired_fires_no_second_time_for_its_account_behind_a_reload(
+    opened: Opened,
+) -> None:
+    async with playing(opened, "a") as play:
+        play.place(await rate_of(play), 4)
+        await anyio.sleep(1.0)
+        play.reload(RATE.format(4, 10))
+        assert play.state("rate") is TriggerState.TRIPPED
+        play.place(play.rate, 6)
+        await anyio.sleep(1.0)
+        assert len(play.recorded("reason")) == 1
+
+
+async def test_an_account_that_joins_a_fired_order_rate_is_watched_and_the_tripped_one_is_not_struck_again(
+    opened: Opened,
+) -> None:
+    async with playing(opened, "a") as play:
+        play.place(await rate_of(play), 4)
+        await anyio.sleep(1.0)
+        play.reload(RATE.format(3, 10), "a", "b")
+        play.place(play.rate, 5)
+        await anyio.sleep(1.0)
+        assert (len(play.recorded("reason")), play.tripped()) == (1, ("a",))
+        play.place(play.rate, 4, "b")
+        await anyio.sleep(0.01)
+        assert play.tripped() == ("a", "b")
+
+
+async def test_a_limit_that_a_reload_lowers_judges_the_newest_orders_alone(opened: Opened) -> None:
+    async with playing(opened, "a") as play:
+        rate = await rate_of(play)
+        play.reload(RATE.format(9, 10))
+        rate = play.rate
+        for _ in range(10):
+            play.place(rate, 1)
+            await anyio.sleep(5.0)
+        await anyio.sleep(10.0)
+        play.reload(RATE.format(3, 10))
+        play.place(play.rate, 4)
+        await anyio.sleep(0.01)
         assert play.tripped() == ("a",)
 
 

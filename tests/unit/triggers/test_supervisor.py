@@ -534,6 +534,26 @@ async def test_a_trip_is_on_record_and_a_restart_neither_trips_again_nor_forgets
         assert list(watch.rearm_blockers({"a"})) == blocked
 
 
+async def test_an_account_that_is_armed_is_watched_again_after_a_restart_though_another_is_still_tripped(
+    tmp_path: Path,
+) -> None:
+    async with living(tmp_path, BEAT) as life:
+        life.ready("a")
+        await life.until(1)
+        life.hear()
+        await life.until(6)
+        left, state = life.entries, life.floor.dispatcher.state
+    assert state.tripped == ("a",)
+    joined = BEAT.replace('["a"]', '["a", "b"]')
+    async with living(tmp_path, joined, left, state=state) as life:
+        life.ready("a", "b")
+        await life.until(60)
+        assert life.tripped() == ("a",)  # b's strategy has not started yet
+        life.hear()
+        await life.until(64)
+        assert life.tripped() == ("a", "b")
+
+
 async def test_a_re_arm_has_it_wait_for_a_first_beat_again_over_a_restart_too(tmp_path: Path) -> None:
     async with living(tmp_path, BEAT) as life:
         life.hear()
