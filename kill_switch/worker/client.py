@@ -170,8 +170,7 @@ class WorkerClient:
         self._waiting[number] = waiting
         begin_by_s = time.monotonic() + GRACE_S
         try:
-            line = {"do": job, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}
-            if not self._write(line):
+            if not self._write({"do": job, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}):
                 return JobResult(False, f"{self.name} does not read its pipe", lost=UNBEGUN)
             with anyio.move_on_after(wait_s):
                 return await waiting.outcome
