@@ -98,13 +98,13 @@ class CannotCreate(KillSwitchError):
 
 
 class JournalBroken(KillSwitchError):
-    """The journal does not verify: the file, the first line that fails, and why."""
+    """The journal does not verify: the file, the first line that fails (0: the file as a whole), and why."""
 
     def __init__(self, line: int, why: str, file: str = "journal") -> None:
         self.line = line
         self.why = why
         self.file = file
-        super().__init__(f"{file} line {line}: {why}")
+        super().__init__(f"{file} line {line}: {why}" if line else f"{file} {why}")
 
 
 class IllegalEvent(KillSwitchError):

@@ -145,7 +145,7 @@ def _with_directories(error: ConfigError, path: Path | None) -> ConfigError:
     from kill_switch.daemon import preflight
 
     try:
-        daemon = loader.daemon_keys(path, "state_dir", "runtime_dir")
+        daemon = loader.daemon_keys(path, "state_dir", "runtime_dir", as_daemon=True)
     except ConfigError:
         return error
     source = Path(error.source)

@@ -185,6 +185,8 @@ def _print_verification(path: Path, reading: JournalReader, head: str | None, as
         say(f"{path.parent}: records 1 to {chain.first - 1} are not here: archived, or lost")
     if broken is not None:
         where = f"{path.parent / broken.file}: BROKEN at line {broken.line}: {broken.why}"
+        if not broken.line:
+            where = f"{path.parent}: BROKEN: {broken}"
         say(f"{where}; {records} records before it are right")
     else:
         say(f"{path}: {records} records, every number, hash and link holds")

@@ -1,8 +1,28 @@
-"""The default directories and the default file; imported before anything slow is."""
+"""The default file and directories, and those that systemd names; imported before anything slow is."""
 
 from __future__ import annotations
 
-from kill_switch.client.places import RUNTIME_DIR as RUNTIME_DIR  # the sockets; else $RUNTIME_DIRECTORY of systemd
+from collections.abc import Mapping
+
+from kill_switch.client.places import RUNTIME_DIR as RUNTIME_DIR  # the sockets
 
 CONFIG = "/etc/kill-switch/config.toml"  # where neither -c nor $KILL_SWITCH_CONFIG names another
-STATE_DIR = "/var/lib/kill-switch"  # the journal; else $STATE_DIRECTORY
+STATE_DIR = "/var/lib/kill-switch"  # the journal
+OWN_UNIT = "KILL_SWITCH_UNIT"  # set by each unit of kill-switch, so that commands in it use its directories
+_VARIABLES = {"state_dir": "STATE_DIRECTORY", "runtime_dir": "RUNTIME_DIRECTORY"}  # systemd.exec(5)
+
+
+def systemd_directories(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the directories that systemd made for this process's unit, by key of [daemon]; of several, the first."""
+    return {key: first for key, name in _VARIABLES.items() if (first := environ.get(name, "").split(":")[0])}
+
+
+def own_environment(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment without systemd's directories, unless the unit is one of kill-switch (`OWN_UNIT`).
+
+    For every command except `run` and `check`. In a strategy's unit, systemd names the strategy's directories: a
+    goodbye or a latch there would not reach the daemon.
+    """
+    if environ.get(OWN_UNIT):
+        return environ
+    return {name: value for name, value in environ.items() if name not in _VARIABLES.values()}

@@ -34,6 +34,7 @@ from kill_switch.config.accounts import (
     selector_names,
     unusable_venue,
 )
+from kill_switch.config.defaults import own_environment, systemd_directories
 from kill_switch.config.messages import (
     UNSAFE_TO_SHOW,
     Raw,
@@ -58,7 +59,6 @@ from kill_switch.config.schema import (
     RearmConfig,
     SilenceConfig,
     TriggerConfig,
-    directories,
 )
 from kill_switch.config.toml_lines import located
 from kill_switch.errors import ConfigError, Problem
@@ -168,12 +168,14 @@ def daemon_keys(
     *keys: str,
     environ: Mapping[str, str] = os.environ,
     say: Callable[[str], object] = lambda line: None,
+    as_daemon: bool = False,
 ) -> DaemonConfig:
     """Return the given keys of the table [daemon], the others at their defaults; raise `ConfigError`.
 
     For commands that talk to the daemon or read its journal: a fault elsewhere in the file must not prevent `fire`. Nor
     must a caller fail who may not read the secrets. If no file was named and the default file cannot be read, the
-    defaults are returned. For each part of the file that cannot be parsed, `say` gets a line for people.
+    defaults are returned. For each part of the file that cannot be parsed, `say` gets a line for people. `as_daemon`
+    takes the directories of any unit, as `load` does.
     """
     source = toml_file.find(path, environ)
     table: Raw = {}
@@ -183,7 +185,8 @@ def daemon_keys(
         table = toml_file.table_of(parsed, "daemon", problems)
         for problem in syntax:
             say(f"{source}: {problem}")
-    only = {key: value for key, value in (directories(environ) | dict(table)).items() if key in keys}
+    directories = systemd_directories(environ if as_daemon else own_environment(environ))
+    only = {key: value for key, value in (directories | dict(table)).items() if key in keys}
     daemon, wrong, _ = validate(DaemonConfig, only, "daemon")
     if daemon is None or problems:
         raise ConfigError(str(source), problems + wrong)
@@ -213,7 +216,7 @@ def runtime_dir(path: Path | None = None, *, environ: Mapping[str, str] = os.env
 def _daemon(table: Raw, environ: Mapping[str, str], problems: list[Problem]) -> DaemonConfig | None:
     table, key = second_route.under_one_name(table, problems)
     problems += unknown_keys(table, [*keys_of(DaemonConfig), second_route.OTHER], "daemon")
-    daemon, wrong, _ = validate(DaemonConfig, directories(environ) | dict(table), "daemon")
+    daemon, wrong, _ = validate(DaemonConfig, systemd_directories(environ) | dict(table), "daemon")
     problems += second_route.as_written(wrong, key)
     if daemon is None:
         return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from kill_switch.config import document, second_route, secret_tables, toml_file
 from kill_switch.config.accounts import AccountConfig, Tags, read_account, resolve_selectors, selector_names
+from kill_switch.config.defaults import own_environment, systemd_directories
 from kill_switch.config.loader import Config
 from kill_switch.config.messages import Raw, config_path, safe_description, validate
 from kill_switch.config.parsers import is_name
@@ -26,7 +27,6 @@ from kill_switch.config.schema import (
     PingConfig,
     RearmConfig,
     SilenceConfig,
-    directories,
 )
 from kill_switch.config.toml_lines import located
 from kill_switch.errors import ConfigError, Problem
@@ -168,7 +168,7 @@ def _usable_daemon(table: object, environ: Mapping[str, str], problems: list[Pro
         problems.append(Problem("daemon", safe_description(table), "expected a table [daemon]"))
     else:
         table, key = second_route.under_one_name(table, problems)
-        whole = directories(environ) | dict(table)
+        whole = systemd_directories(own_environment(environ)) | dict(table)
     daemon, wrong, at_fault = validate(DaemonConfig, whole, "daemon")
     problems += second_route.as_written(wrong, key)
     if daemon is None:

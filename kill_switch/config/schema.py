@@ -204,9 +204,3 @@ class NotifyConfig(ConfigTable):
 
     urls: tuple[SecretStr, ...] = ()  # apprise's URLs; they hold tokens
     command: Command | None = None  # gets each message on standard input
-
-
-def directories(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the directories that systemd made for this service; of several, the first."""
-    names = {"state_dir": "STATE_DIRECTORY", "runtime_dir": "RUNTIME_DIRECTORY"}
-    return {key: first for key, name in names.items() if (first := environ.get(name, "").split(":")[0])}

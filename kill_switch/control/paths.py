@@ -15,7 +15,9 @@ from typing import Any
 from kill_switch.client.places import CONTROL_SOCKET as CONTROL_SOCKET
 from kill_switch.client.places import INTAKE_SOCKET as INTAKE_SOCKET
 from kill_switch.config import included_files, toml_text
-from kill_switch.config.defaults import CONFIG, RUNTIME_DIR, STATE_DIR
+from kill_switch.config.defaults import CONFIG, RUNTIME_DIR, STATE_DIR, own_environment, systemd_directories
+
+_DEFAULTS = {"state_dir": STATE_DIR, "runtime_dir": RUNTIME_DIR}
 
 
 def runtime_dir(
@@ -34,14 +36,13 @@ def runtime_dir(
 
 
 def directories(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> tuple[Path, Path]:
-    """Return the state and the runtime directory; raise `ValueError` if the file is unclear about them.
+    """Return the daemon's state and runtime directory; raise `ValueError` if the file is unclear about them.
 
-    Raises `OSError` if a named file cannot be read. For a process that has not loaded its configuration yet, and may
-    end before it has.
+    Raises `OSError` if a named file cannot be read. For a daemon that has not loaded its configuration yet, and may end
+    before it has.
     """
     daemon, _ = _table(path, environ)
-    defaults = ("state_dir", "STATE_DIRECTORY", STATE_DIR), ("runtime_dir", "RUNTIME_DIRECTORY", RUNTIME_DIR)
-    paths = [_directory(daemon, *default, environ) for default in defaults]
+    paths = [_directory(daemon, key, environ) for key in _DEFAULTS]
     if None in paths:
         raise ValueError("the configuration is unclear about the daemon's directories")
     state_dir, runtime_dir = (Path(path_text) for path_text in paths if path_text is not None)
@@ -69,7 +70,7 @@ def _quick_runtime_dir(path: Path | None, environ: Mapping[str, str], say: Calla
         daemon, broken = _table(path, environ)
     except (OSError, ValueError):
         return None
-    directory = _directory(daemon, "runtime_dir", "RUNTIME_DIRECTORY", RUNTIME_DIR, environ)
+    directory = _directory(daemon, "runtime_dir", own_environment(environ))
     if directory is None:
         return None
     if broken:
@@ -78,10 +79,8 @@ def _quick_runtime_dir(path: Path | None, environ: Mapping[str, str], say: Calla
     return Path(directory)
 
 
-def _directory(
-    daemon: Mapping[str, Any], key: str, variable: str, default: str, environ: Mapping[str, str]
-) -> str | None:
-    written = daemon.get(key, environ.get(variable, "").split(":")[0] or default)
+def _directory(daemon: Mapping[str, Any], key: str, environ: Mapping[str, str]) -> str | None:
+    written = daemon.get(key, systemd_directories(environ).get(key, _DEFAULTS[key]))
     return written if isinstance(written, str) and written.startswith("/") and written.isprintable() else None
 
 

@@ -25,6 +25,7 @@ from anyio.abc import SocketAttribute, SocketListener, SocketStream
 
 from kill_switch import printable
 from kill_switch.errors import AlreadyRunning, KillSwitchError
+from kill_switch.json_line import to_json_line
 from kill_switch.system.offload import OffloadThread
 from kill_switch.system.unix_sockets import bind_unix_socket
 from kill_switch.system.users import NAME_WITHIN_S, UserDirectory
@@ -221,7 +222,7 @@ async def _converse(
     while True:
         while b"\n" not in unread:
             if len(unread) > MAX_LINE:
-                await stream.send(_line({"error": "the line is too long", "exit": 1}))
+                await stream.send(to_json_line({"error": "the line is too long", "exit": 1}))
                 await _discard_input(stream)
                 return
             with anyio.fail_after(IDLE_S):
@@ -232,7 +233,7 @@ async def _converse(
         line, _, unread = unread.partition(b"\n")
         caller = Caller(uid, pid, users.cached_name(uid), gone, partial(_acknowledge, stream))
         connection.is_busy = True
-        await stream.send(_line(await _answer(line, caller, handlers, users, turnstile, had)))
+        await stream.send(to_json_line(await _answer(line, caller, handlers, users, turnstile, had)))
         connection.is_busy, connection.idle_from_s, had = False, 0.0, had + 1
         users.look_up(uid)  # not before the answer, because the line may have been a kill
 
@@ -240,7 +241,7 @@ async def _converse(
 async def _acknowledge(stream: SocketStream, line: Mapping[str, object]) -> None:
     """Send a line before the answer; a caller that has gone or does not read holds nothing up."""
     with anyio.move_on_after(ACKNOWLEDGE_WITHIN_S), suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-        await stream.send(_line(line))
+        await stream.send(to_json_line(line))
 
 
 async def _discard_input(stream: SocketStream) -> None:
@@ -301,10 +302,6 @@ def _request(line: bytes) -> Any:
     except orjson.JSONDecodeError:  # because a person who wants a kill may type in any encoding
         request = json.loads(line.decode("utf-8-sig", "replace"), strict=False)
         return printable.mapping(request) if isinstance(request, dict) else request
-
-
-def _line(answer: Mapping[str, object]) -> bytes:
-    return orjson.dumps(answer, default=str, option=orjson.OPT_NON_STR_KEYS) + b"\n"
 
 
 def _peer(sock: socket.socket) -> tuple[int, int]:

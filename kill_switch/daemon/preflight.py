@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kill_switch.client import control_socket
+from kill_switch.config.defaults import systemd_directories
 from kill_switch.config.loader import Config
 from kill_switch.config.messages import config_path
 from kill_switch.config.parsers import format_duration
-from kill_switch.config.schema import DaemonConfig, FlagConfig, directories
+from kill_switch.config.schema import DaemonConfig, FlagConfig
 from kill_switch.control import paths
 from kill_switch.errors import OWN_DIRECTORIES, NotAllowed, Problem
 from kill_switch.system.hardening import why_doubtful, why_untrusted
@@ -99,7 +100,7 @@ def _better_adapters(config: Config) -> Iterator[str]:
 
 def _made_by_systemd(key: str, path: Path) -> bool:
     """Return whether a directory is the unit's, because the configuration does not name another."""
-    default = directories(os.environ).get(key) or str(DaemonConfig.model_fields[key].default)
+    default = systemd_directories(os.environ).get(key) or str(DaemonConfig.model_fields[key].default)
     return str(path) == default
 
 

@@ -63,7 +63,7 @@ class ServiceNotifier:
         if self._socket is None:
             return True
         try:
-            self._socket.send(message.encode())
+            self._socket.send(message.encode("utf-8", "replace"))  # because a path in it may have other bytes
         except OSError:
             return False
         return True

@@ -19,6 +19,7 @@ import anyio
 
 from kill_switch import clock, printable
 from kill_switch.client import control_socket
+from kill_switch.config.defaults import own_environment
 from kill_switch.config.in_force import Values, in_force
 from kill_switch.config.loader import Config, load
 from kill_switch.control import paths
@@ -365,7 +366,7 @@ class DirectKill:
 def _values(config: Config) -> Values:
     """Return the values of the whole configuration if it can be loaded, else those of `config`. May block."""
     try:
-        return in_force(load(config.source))
+        return in_force(load(config.source, environ=own_environment(os.environ)))
     except (KillSwitchError, OSError):
         return in_force(config)
 

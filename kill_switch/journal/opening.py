@@ -28,7 +28,7 @@ class OpenedJournal(NamedTuple):
 def lock(state_dir: Path) -> int:
     """Lock a state directory and return the lock's descriptor. Raises `AlreadyRunning` or `CannotCreate`."""
     try:
-        fd = open_ours(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        fd = open_ours(state_dir / segments.LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         hint = f"; {OWN_DIRECTORIES}" if isinstance(error, PermissionError) else ""
         raise CannotCreate(f"state directory {state_dir}: {error.strerror}{hint}") from error

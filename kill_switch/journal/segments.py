@@ -25,6 +25,7 @@ from kill_switch.journal.records import TRIPS, Entry
 
 NAME = "journal.jsonl"
 NEXT = "journal.jsonl.next"  # the next file, before it gets the journal's name
+LOCK = "lock"  # is not empty once a record was written in the directory; an archive has none
 GENESIS = "0" * 64
 CHUNK = 1 << 20  # bytes of one read
 MAX_LINE = 64 << 20  # bytes of a record; bounds time and memory for a file without newlines
@@ -34,6 +35,7 @@ LEAST_DIGITS = 12  # hex digits of a hash that `--head` needs: 48 bits
 SHOWN_DIGITS = 16  # hex digits of a hash in messages
 TOO_LONG = "longer than any record"
 _KEYS = frozenset({"seq", "at", "mono_ns", "boot", "kind", "data", "prev", "hash"})
+_BEGUN = ", and a journal was begun here"
 _NUMBERED = re.compile(r"journal-(\d{6,})\.jsonl")
 
 
@@ -211,18 +213,23 @@ class JournalReader:
     def entries(self, tick: Callable[[], object] | None = None) -> Iterator[Entry]:
         """Yield every entry. Raises `JournalBroken` and `OSError`.
 
-        With `tick`, go on with entries as they are written; `tick` waits between two looks.
+        With `tick`, go on with entries as they are written; `tick` waits between two looks. A journal that was begun
+        and whose newest file is missing or empty is broken, after the entries of the full files.
         """
         current = self._open()
-        if current is None and tick is not None:
+        if current is None and tick is not None and not self._was_begun():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
         try:
             for path in self._before(current):
                 with path.open("rb") as old:
                     yield from self._lines(old, path)
                 self._must_be_whole()
+            if current is None and self._was_begun():
+                raise JournalBroken(0, f"is missing{_BEGUN}", self._path.name)
             while current is not None:
                 yield from self._lines(current, self._path)
+                if tick is None and not self.line and (self.chain.seq or self._was_begun()):
+                    raise JournalBroken(0, f"has no record{_BEGUN}", self._path.name)
                 if tick is None:
                     return
                 if (following := self._following(current)) is None:
@@ -245,6 +252,13 @@ class JournalReader:
     def torn(self) -> int:
         """Return the number of bytes after the last complete line."""
         return len(self._rest)
+
+    def _was_begun(self) -> bool:
+        """Return whether a daemon has written a record in the journal's directory."""
+        try:
+            return self._path.with_name(LOCK).stat().st_size > 0
+        except FileNotFoundError:
+            return False
 
     def _open(self) -> BinaryIO | None:
         try:

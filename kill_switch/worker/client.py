@@ -23,6 +23,7 @@ import anyio
 import anyio.lowlevel
 import orjson
 
+from kill_switch.json_line import to_json_line
 from kill_switch.system.host_port import HostPort
 from kill_switch.system.offload import OffloadThread
 from kill_switch.worker import child_process
@@ -169,8 +170,7 @@ class WorkerClient:
         self._waiting[number] = waiting
         begin_by_s = time.monotonic() + GRACE_S
         try:
-            line = {"do": job, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}
-            if not self._write(line):
+            if not self._write({"do": job, "id": number, "within_s": within_s, "begin_by_s": begin_by_s, **errand}):
                 return JobResult(False, f"{self.name} does not read its pipe", lost=UNBEGUN)
             with anyio.move_on_after(wait_s):
                 return await waiting.outcome
@@ -351,7 +351,7 @@ class WorkerClient:
         pipe = self._pipe
         if pipe is None or pipe.is_closing() or pipe.get_write_buffer_size() > BACKLOG_BYTES:
             return False
-        pipe.write(orjson.dumps(errand, default=str) + b"\n")
+        pipe.write(to_json_line(errand))
         return True
 
     def _start(self, outcomes: int) -> subprocess.Popen[bytes]:

@@ -194,3 +194,19 @@ def test_output_fits_a_page_by_its_words_and_not_by_its_numbers() -> None:
     assert pages.missing(expected, "kill k1-18\nx\nmm1   CLEAR  12 ms 3 ms 2\n") == []
     assert pages.missing(expected, "kill k1-18\nmm1 RESIDUE 12 ms 3 ms 2\n") == ["mm1 CLEAR 0.4 ms – 1"]
     assert pages.missing(expected, "mm1 CLEAR 12 ms 3 ms 2\nkill k1-18\n") == ["mm1 CLEAR 0.4 ms – 1"]
+
+
+def test_each_user_and_group_of_a_page_or_a_unit_is_made_by_sysusers_or_is_an_example_of_the_readers_own() -> None:
+    made = re.findall(r"^[ug] +(\S+)", (ROOT / "systemd/kill-switch.sysusers").read_text(), re.MULTILINE)
+    own = {"hedger", "root", "traders"}
+    named = re.compile(
+        r"(?:^|`)(?:User|Group|SupplementaryGroups)=([\w-]+)"  # a line of a unit
+        r"|\b(?:usermod -aG|runuser -u|install -o|userdel|-g|chgrp|sudo -u) (\w[\w-]*)"  # a command
+        r"|^%(\S+) ALL="  # sudoers
+        r"|^[dfL] +/\S+ +\d+ +(\S+) +(\S+)",  # tmpfiles
+        re.MULTILINE,
+    )
+    files = [*written(), *(ROOT / "systemd").iterdir()]
+    names = {(file.name, name) for file in files for found in named.findall(file.read_text()) for name in found if name}
+    assert len(names) > 6
+    assert {(file, name) for file, name in names if name not in {*made, *own}} == set()

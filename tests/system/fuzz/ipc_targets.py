@@ -17,6 +17,7 @@ import orjson
 
 from kill_switch.control import server
 from kill_switch.core.domain import Instant, Reason
+from kill_switch.json_line import to_json_line
 from kill_switch.system.host_port import HostPort
 from kill_switch.triggers.heartbeat import HeartbeatTrigger
 from kill_switch.triggers.intake.datagrams import MAX_BYTES, sign
@@ -209,7 +210,7 @@ class ControlTarget(Target):
         office = self._office
         before = set(office.dispatcher.state.tripped)
         answer = self._loop.run_until_complete(server._answer(data, ANN, office.operators.handlers()))
-        line = server._line(answer)
+        line = to_json_line(answer)
         told = orjson.loads(line)
         must(isinstance(told, dict) and line.count(b"\n") == 1, "an answer that is no line of JSON")
         must("internal error" not in str(told.get("error")), f"the answer {told.get('error')!r}")

@@ -40,9 +40,11 @@ def test_each_state_is_sent_in_the_words_of_sd_notify(manager: socket.socket) ->
         systemd.ready()
         systemd.status("ARMED")
         systemd.status("ARMED")
+        systemd.status("ARMED; /run/\udcff: no answer")  # a path with bytes that are not UTF-8
         systemd.stopping()
     extended = f"EXTEND_TIMEOUT_USEC={START_USEC}"
-    assert drain(manager) == [extended, "WATCHDOG=1", "READY=1", "STATUS=ARMED", "STOPPING=1"]
+    sent = drain(manager)
+    assert sent == [extended, "WATCHDOG=1", "READY=1", "STATUS=ARMED", "STATUS=ARMED; /run/?: no answer", "STOPPING=1"]
 
 
 def test_a_manager_that_does_not_read_is_not_waited_for_and_notified_later(manager: socket.socket) -> None:

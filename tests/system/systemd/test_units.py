@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from kill_switch.cli import operator_commands
-from kill_switch.config.schema import DaemonConfig, directories
+from kill_switch.config.defaults import own_environment, systemd_directories
+from kill_switch.config.schema import DaemonConfig
 from kill_switch.control import server
 from kill_switch.daemon import daemon
 from kill_switch.daemon.sd_notify import START_USEC
@@ -174,11 +175,18 @@ def test_a_daemon_that_waits_for_a_venue_is_not_killed_for_it(unit: Unit) -> Non
 
 def test_the_directories_are_those_that_the_code_takes_and_defaults_to(unit: Unit, last_resort: Unit) -> None:
     state, runtime = f"/var/lib/{unit['StateDirectory']}", f"/run/{unit['RuntimeDirectory']}"
-    taken = directories({"STATE_DIRECTORY": state, "RUNTIME_DIRECTORY": runtime})
+    taken = systemd_directories({"STATE_DIRECTORY": state, "RUNTIME_DIRECTORY": runtime})
     assert taken == {"state_dir": str(DaemonConfig().state_dir), "runtime_dir": str(DaemonConfig().runtime_dir)}
     for key in ("StateDirectory", "StateDirectoryMode", "RuntimeDirectory", "RuntimeDirectoryMode", "User", "Group"):
         assert unit[key] == last_resort[key]
     assert unit["RuntimeDirectoryPreserve"] == last_resort["RuntimeDirectoryPreserve"] == "yes"
+
+
+def test_a_command_in_either_unit_takes_the_directories_that_systemd_made(unit: Unit, last_resort: Unit) -> None:
+    for each in (unit, last_resort):
+        variables = dict(word.split("=", 1) for line in each.values["Environment"] for word in line.split())
+        directories = {"STATE_DIRECTORY": "/s", "RUNTIME_DIRECTORY": "/r"}
+        assert own_environment(variables | directories) == variables | directories
 
 
 def test_the_flag_directory_is_the_only_one_that_the_group_may_write(unit: Unit) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -601,6 +601,36 @@ def test_a_file_that_is_missing_in_the_middle_is_named(config: Path, files: list
     assert json.loads(shown.stdout)["broken"]["file"] == files[2].name
 
 
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [(Path.unlink, "journal.jsonl is missing"), (lambda path: os.truncate(path, 0), "journal.jsonl has no record")],
+)
+def test_each_reader_of_a_journal_that_was_removed_or_emptied_prints_the_records_before_and_ends_with_1(
+    config: Path, files: list[Path], damage: Callable[[Path], object], why: str
+) -> None:
+    damage(files[0].with_name("journal.jsonl"))
+    verified = invoke("journal", "--verify", "-c", config)
+    assert (verified.exit_code, "records before it are right" in verified.output) == (1, True)
+    assert f"BROKEN: {why}, and a journal was begun here" in verified.output
+    assert json.loads(invoke("journal", "--verify", "-c", config, "--json").stdout)["broken"]["file"] == "journal.jsonl"
+    for words in (("journal", "-n", "1", "--json"), ("report", "--json"), ("report", "--list", "--json")):
+        done = invoke(*words, "-c", config)
+        assert (done.exit_code, why in done.stderr) == (1, True), words
+        assert json.loads(done.stdout)
+    for path in files:  # the only file of a short journal
+        path.unlink()
+    assert invoke("journal", "--verify", "-c", config).exit_code == 1
+    assert invoke("report", "-c", config).exit_code == 1
+    if why.endswith("missing"):
+        assert why in invoke("journal", "--follow", "-c", config).stderr
+
+
+def test_an_archive_of_full_files_verifies_without_the_newest_file(config: Path, files: list[Path]) -> None:
+    for name in ("journal.jsonl", "lock"):
+        files[0].with_name(name).unlink()
+    assert invoke("journal", "--verify", "-c", config).exit_code == 0
+
+
 def test_reports_and_records_are_printed_from_all_files(config: Path, files: list[Path]) -> None:
     for number in range(3):
         assert json.loads(invoke("report", f"k{number}-1", "-c", config, "--json").stdout)["id"] == f"k{number}-1"
@@ -677,7 +707,7 @@ def test_a_journal_of_which_nothing_is_shown_says_why(config: Path, files: list[
     done = invoke("journal", "--account", "nobody", "-c", config)
     assert (done.exit_code, done.stdout) == (0, "")
     assert re.search(r"journal\.jsonl: none of its \d+ records is selected\n$", done.stderr)
-    for file in files[0].parent.glob("journal*.jsonl"):
+    for file in files[0].parent.iterdir():
         file.unlink()
     done = invoke("journal", "-n", "3", "--json", "-c", config)
     assert (done.exit_code, done.stdout) == (0, "") and done.stderr.endswith("journal.jsonl: there is no record\n")

@@ -22,9 +22,10 @@ from pydantic import BaseModel, field_validator, model_validator
 from kill_switch import venues
 from kill_switch.config import loader, toml_file
 from kill_switch.config.in_force import in_force
-from kill_switch.config.loader import TABLES, Config, load, runtime_dir
+from kill_switch.config.loader import TABLES, Config, daemon_keys, load, runtime_dir
 from kill_switch.config.messages import keys_of
 from kill_switch.config.parsers import format_duration, seconds
+from kill_switch.config.rescue import rescue
 from kill_switch.config.schema import (
     KINDS,
     DaemonConfig,
@@ -380,6 +381,22 @@ def test_systemds_directories_are_the_defaults(
 ) -> None:
     daemon = loaded(tmp_path, MM1, ENVIRON | environ).daemon
     assert (str(daemon.state_dir), str(daemon.runtime_dir)) == expected
+
+
+def test_a_command_takes_systemds_directories_only_in_a_unit_of_kill_switch(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(MM1)
+    ours = {"STATE_DIRECTORY": "/s", "RUNTIME_DIRECTORY": "/r", "KILL_SWITCH_UNIT": "yes"}
+    theirs = {"STATE_DIRECTORY": "/var/lib/quoter", "RUNTIME_DIRECTORY": "/run/quoter"}
+
+    def directories(environ: dict[str, str]) -> set[tuple[str, str]]:
+        """Return the directories that a direct kill uses, and those of a command that asks the daemon."""
+        direct = rescue(path, environ=ENVIRON | environ).config.daemon
+        asking = daemon_keys(path, "state_dir", "runtime_dir", environ=environ)
+        return {(str(daemon.state_dir), str(daemon.runtime_dir)) for daemon in (direct, asking)}
+
+    assert directories(theirs) == {("/var/lib/kill-switch", "/run/kill-switch")}
+    assert directories(ours) == {("/s", "/r")}
 
 
 def test_the_file_overrules_systemds_directories(tmp_path: Path) -> None:
@@ -916,7 +933,7 @@ def test_the_sockets_are_where_they_are_by_default_without_a_file(
 ) -> None:
     monkeypatch.setattr(toml_file, "DEFAULT", tmp_path / "missing.toml")
     assert runtime_dir(environ={}) == Path("/run/kill-switch")
-    assert runtime_dir(environ={"RUNTIME_DIRECTORY": "/r:/q"}) == Path("/r")
+    assert runtime_dir(environ={"RUNTIME_DIRECTORY": "/r:/q", "KILL_SWITCH_UNIT": "yes"}) == Path("/r")
 
 
 @pytest.mark.parametrize(

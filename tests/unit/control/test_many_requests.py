@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.harness.virtual_time import running
 
 pytestmark = pytest.mark.anyio
 CLIENTS = 200
+PATH = b"/etc/\xff"
 
 
 class Desk:
@@ -129,6 +131,26 @@ async def test_a_status_on_every_connection_is_answered(tmp_path: Path) -> None:
                 clients.start_soon(client)
         server.cancel_scope.cancel()
     assert answers == [b'{"ok":true}\n'] * 90
+
+
+async def test_a_status_that_names_a_path_that_is_not_utf_8_is_answered(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+
+    async def status(request: Mapping[str, Any], caller: Caller) -> Mapping[str, object]:
+        return {"do": f"kill-switch check -c {os.fsdecode(PATH)}"}
+
+    async with anyio.create_task_group() as server:
+        server.start_soon(serve, path, {"status": status})
+        while not is_listening(path):  # noqa: ASYNC110 - the server binds in a thread
+            await anyio.sleep(0.01)
+        async with await anyio.connect_unix(path) as stream:
+            await stream.send(b'{"cmd":"status"}\n')
+            answer = orjson.loads(await stream.receive())
+            await stream.send_eof()
+            with pytest.raises(anyio.EndOfStream):
+                await stream.receive()
+        server.cancel_scope.cancel()
+    assert answer == {"do": "kill-switch check -c /etc/\ufffd"}
 
 
 async def serve(path: Path, handlers: Mapping[str, Handler]) -> None:

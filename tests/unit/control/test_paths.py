@@ -59,8 +59,9 @@ def test_a_command_that_asks_the_daemon_imports_nothing_heavy(words: tuple[str, 
     ("text", "environ"),
     [
         ('[daemon]\nruntime_dir = "/run/x"\n', {}),
-        ('[daemon]\nruntime_dir = "/run/x"\n', {"RUNTIME_DIRECTORY": "/run/y"}),
-        ("", {"RUNTIME_DIRECTORY": "/run/y:/run/z"}),
+        ('[daemon]\nruntime_dir = "/run/x"\n', {"RUNTIME_DIRECTORY": "/run/y", "KILL_SWITCH_UNIT": "yes"}),
+        ("", {"RUNTIME_DIRECTORY": "/run/y:/run/z", "KILL_SWITCH_UNIT": "yes"}),
+        ("", {"RUNTIME_DIRECTORY": "/run/quoter"}),
         ('\ufeff[daemon]\nstart = "a typo that is not our business"\n', {}),
     ],
 )
@@ -125,7 +126,8 @@ def test_the_daemon_is_reached_despite_a_syntax_error_which_is_reported(
     file = tmp_path / "config.toml"
     file.write_text(text)
     said: list[str] = []
-    found = paths.runtime_dir(file, environ={"RUNTIME_DIRECTORY": "/run/y"}, say=said.append)
+    environ = {"RUNTIME_DIRECTORY": "/run/y", "KILL_SWITCH_UNIT": "yes"}
+    found = paths.runtime_dir(file, environ=environ, say=said.append)
     assert found == Path(directory)
     assert len(said) == 1 and f"{left_out} cannot be understood" in said[0] and directory in said[0]
 

@@ -109,6 +109,13 @@ async def test_a_command_gets_its_words_its_environment_and_its_text_and_no_shel
     assert done.output == "1 a b; $(id)|7|panic: 'now' $HOME `id`\nhello\n/\n"
 
 
+async def test_a_message_that_names_a_path_that_is_not_utf_8_is_delivered(tmp_path: Path) -> None:
+    text = f"to re-arm: kill-switch rearm -c {os.fsdecode(bytes([255]))}"
+    async with running() as beside:
+        done = await beside.run_job("run", 5, argv=[script(tmp_path, "cat")], env=ENV, text=text)
+    assert done.output == "to re-arm: kill-switch rearm -c \ufffd"
+
+
 async def test_a_command_sees_nothing_of_our_environment_that_might_be_a_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
