@@ -152,6 +152,13 @@ class _Handler(logging.Handler):
         """Create no lock: the queue needs none, and a lock could make a caller wait."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Emit the record if the filters pass it. Since Python 3.13, the method of `logging` fails without a lock."""
+        is_passed = bool(self.filter(record))
+        if is_passed:
+            self.emit(record)
+        return is_passed
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             message = record.getMessage()  # formatted now, because its arguments may change

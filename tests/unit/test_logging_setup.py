@@ -152,6 +152,20 @@ def test_a_log_record_with_wrong_arguments_is_still_logged(reader: Reader) -> No
     assert "%d of %d (arguments not formatted: TypeError)" in reader.has_all()
 
 
+def test_a_record_needs_no_lock_although_pythons_handlers_take_one_since_3_13(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handle(handler: logging.Handler, record: logging.LogRecord) -> None:
+        with handler.lock:  # type: ignore[union-attr]  # there is none
+            handler.emit(record)
+
+    monkeypatch.setattr(logging.Handler, "handle", handle)
+    reader.log.handlers[0].addFilter(lambda record: record.levelno > logging.INFO)
+    reader.log.info("filtered")
+    reader.log.warning("passed on")
+    assert "passed on" in reader.has_all() and "filtered" not in reader.told
+
+
 def test_a_full_queue_drops_lines_and_says_how_many_once(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging_setup, "MAX_QUEUED", 3)
     reader.stuck = True

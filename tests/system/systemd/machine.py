@@ -1,7 +1,8 @@
 """Boot a whole systemd in a container over this machine's own root, and throw both away afterwards.
 
 The root is an overlay: a tmpfs above, this machine's root below, so that nothing here is changed and nothing has to be
-downloaded. The network is this machine's, so that simulators outside of the container can be the venues.
+downloaded. `KILL_SWITCH_SYSTEMD_ROOT` names another root below, for another systemd. The network is this machine's, so
+that simulators outside of the container can be the venues.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[3]
+LOWER = Path(os.environ.get("KILL_SWITCH_SYSTEMD_ROOT", "/"))  # the root that the container's is made from
 PREFIX = "kill-switch-machine-"  # then the pid of whoever has made it
 BOOT_WITHIN_S = 30
 STATES = ("running", "degraded", "starting")  # "starting": the kill switch itself is not READY yet
@@ -27,12 +29,12 @@ def why_not() -> str | None:
     """Return why no container can be booted here; None if one can be."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "only root can boot a container"
-    needed = ("systemd-nspawn", "systemd-id128", "nsenter", "setpriv", "mount", "umount", "useradd", "runuser")
+    needed = "systemd-nspawn systemd-id128 nsenter setpriv mount umount useradd runuser chroot".split()
     missing = [name for name in needed if shutil.which(name) is None]
     if missing:
         return f"not installed: {', '.join(missing)} (apt-get install systemd-container)"
-    if not Path("/lib/systemd/systemd").exists():
-        return "systemd is not installed"
+    if not (LOWER / "lib/systemd/systemd").exists():
+        return f"systemd is not installed in {LOWER}"
     if python() is None:
         return "no Python 3.11 or later with venv that all users may run"
     return None
@@ -42,10 +44,10 @@ def python() -> str | None:
     """Return a Python for the service: outside of /root and /home, which a service with ProtectHome= cannot see."""
     try_it = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
     for path in ("/usr/bin/python3", "/usr/local/bin/python3", os.path.realpath(sys.executable)):
-        hidden = os.path.realpath(path).startswith(("/root/", "/home/"))
-        if hidden or not os.access(path, os.X_OK):
+        if os.path.realpath(path).startswith(("/root/", "/home/")):
             continue
-        if subprocess.run([path, "-c", try_it], capture_output=True, timeout=20, check=False).returncode == 0:
+        command = ["chroot", str(LOWER), path, "-c", try_it]
+        if subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0:
             return path
     return None
 
@@ -180,7 +182,7 @@ class Machine:
         self._call("mount", "-t", "tmpfs", "-o", "size=2G", "tmpfs", str(overlay))
         (overlay / "upper").mkdir()
         (overlay / "work").mkdir()
-        layers = f"lowerdir=/,upperdir={overlay}/upper,workdir={overlay}/work"
+        layers = f"lowerdir={LOWER},upperdir={overlay}/upper,workdir={overlay}/work"
         self._call("mount", "-t", "overlay", "overlay", "-o", layers, str(self.root))
 
     def _furnish(self) -> None:
