@@ -11,10 +11,12 @@ import os
 import sys
 
 from kill_switch.daemon.held_signals import SIGNAL_HOLDER
+from kill_switch.terminal import streams
 
 
 def main() -> None:
     """Run a command and end the process with its exit code, even if threads of it still hang."""
+    streams.open_missing()
     runs = next((word for word in sys.argv[1:] if not word.startswith("-")), "") == "run"
     if runs:
         SIGNAL_HOLDER.install()

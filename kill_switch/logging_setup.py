@@ -183,7 +183,7 @@ def set_up() -> None:
     global _writer, _own
     stream = sys.stderr
     if not isinstance(stream, Stderr):
-        _own = stream is sys.__stderr__
+        _own = _is_own(stream)
         _writer = LogWriter(_write_all if _own else partial(_write_to, stream))
         sys.stderr = Stderr(_writer, stream)
         if _own:
@@ -195,6 +195,14 @@ def set_up() -> None:
     if _writer is not None:
         logging.getLogger().handlers[:] = [_Handler(_writer)]
     configure("text", "info")
+
+
+def _is_own(stream: TextIO) -> bool:
+    """Return whether a stream is the process's standard error, also as the command line guards it."""
+    try:
+        return stream.fileno() == STDERR
+    except (OSError, ValueError):  # a test's stream
+        return False
 
 
 def configure(form: str, level: str) -> None:

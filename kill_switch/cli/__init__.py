@@ -6,7 +6,6 @@ Errors become one line on standard error and a documented exit code; no tracebac
 
 from __future__ import annotations
 
-import io
 import sys
 import textwrap
 from typing import Any
@@ -27,8 +26,9 @@ from kill_switch.cli import (
     sim_commands,
     venue_commands,
 )
-from kill_switch.cli.common import CONFIG_KEY, missing_configuration, say
-from kill_switch.errors import ConfigError, KillSwitchError, Unreachable
+from kill_switch.cli.common import CONFIG_KEY, JSON_KEY, missing_configuration, print_json, say
+from kill_switch.errors import ConfigError, KillSwitchError, Refused, Unreachable
+from kill_switch.terminal import streams
 
 EX_SOFTWARE = 70  # sysexits(3)
 
@@ -41,15 +41,23 @@ def _exit_codes_help() -> str:
 
 
 class Commands(click.Group):
-    """A group whose errors end as one line and the documented exit code; unexpected exceptions too."""
+    """A group whose errors end as one line and the documented exit code; unexpected exceptions too.
+
+    A command does its work and has its exit code though nobody gets its output; see `ShowCommand` for the exception.
+    """
 
     def main(self, *args: Any, **options: Any) -> Any:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # because a terminal's encoding may lack characters that we print
-                stream.reconfigure(errors="replace")
+        with streams.guarded():
+            return self._main(*args, **options)
+
+    def _main(self, *args: Any, **options: Any) -> Any:
         try:
             return super().main(*args, **options)
         except SystemExit:
+            fault = streams.output_fault()
+            if fault is not None and not isinstance(fault, BrokenPipeError):  # a reader may end when it likes
+                why = getattr(fault, "strerror", None) or fault
+                say(f"kill-switch: standard output cannot be written, and is incomplete: {why}", err=True)
             if logs := sys.modules.get("kill_switch.logging_setup"):  # a command that logs nothing has not imported it
                 logs.flush()
             raise
@@ -72,15 +80,18 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except KillSwitchError as error:
-            if isinstance(error, Unreachable) and (missing := missing_configuration()):
-                say(f"kill-switch: {missing}", err=True)
-                ctx.exit(ConfigError.exit_code)
-            say(f"kill-switch: {error}" if not isinstance(error, ConfigError) else str(error), err=True)
-            if isinstance(error, Unreachable):
+            is_unreachable, text, code = isinstance(error, Unreachable), str(error), error.exit_code
+            if is_unreachable and (missing := missing_configuration()):
+                is_unreachable, text, code = False, missing, ConfigError.exit_code
+            if ctx.meta.get(JSON_KEY):
+                answer = error.answer if isinstance(error, Refused) else {}
+                print_json({**answer, "error": text, "exit": code})
+            say(text if isinstance(error, ConfigError) else f"kill-switch: {text}", err=True)
+            if isinstance(error, Unreachable) and is_unreachable:
                 from kill_switch.cli import next_steps  # imported here, because most commands do not need it
 
                 say(error.steps or next_steps.describe(error, next_steps.look(ctx.meta.get(CONFIG_KEY))), err=True)
-            ctx.exit(error.exit_code)
+            ctx.exit(code)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_exit_codes_help())

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kill_switch import printable
-from kill_switch.errors import Unreachable
+from kill_switch.errors import Refused, Unreachable
+from kill_switch.terminal import streams
 
 if TYPE_CHECKING:
     from kill_switch.config.loader import Config
 
 CONFIG_KEY = "kill_switch.config"  # in a context's `meta`: the file that -c has named
+JSON_KEY = "kill_switch.json"  # in a context's `meta`: whether --json was given
+OUTPUT_LOST = 74  # exit code; EX_IOERR, sysexits(3)
 _COMMAND = re.compile(r"(?<![\w/.-])kill-switch ([a-z][a-z-]*)\b(?![^\n;|&]* -c )")
 
 
@@ -66,7 +69,17 @@ config_option = click.option(
     callback=_remember_config,
     help="The configuration; else $KILL_SWITCH_CONFIG, else /etc/kill-switch/config.toml.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
+
+
+def _remember_json(context: click.Context, parameter: click.Parameter, as_json: bool) -> bool:
+    """Keep the form for the errors that end a command."""
+    context.meta[JSON_KEY] = as_json
+    return as_json
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, callback=_remember_json, help="Print one JSON object and nothing else."
+)
 scope_option = click.option(
     "--scope",
     "scope",
@@ -75,6 +88,20 @@ scope_option = click.option(
     help="An account or a tag; repeatable.",
     shell_complete=_complete_selectors,
 )
+
+
+class ShowCommand(click.Command):
+    """A command that does nothing but print: instead of 0 it ends with 74 if its output could not be written."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            super().invoke(ctx)
+            code: Any = 0
+        except SystemExit as ending:
+            code = ending.code
+        fault = streams.output_fault()
+        is_read = fault is None or isinstance(fault, BrokenPipeError)  # a reader may end when it likes
+        sys.exit(code if code or is_read else OUTPUT_LOST)
 
 
 class Seconds(click.ParamType):  # type: ignore[type-arg]  # because click 8.1's is no generic class
@@ -114,7 +141,7 @@ def ask(
     on_silence: Callable[[], float] | None = None,
     **exchange: Any,
 ) -> Any:
-    """Send the daemon a request and return its answer; if the answer is an error, print it and end with its exit code.
+    """Send the daemon a request and return its answer; if the answer is an error, raise `Refused` with its exit code.
 
     The daemon may take up to `patience_s` seconds to come up, and `timeout_s` seconds to answer. Unless `fail`, an
     error is returned like any answer. `on_silence` and `exchange` are those of `control_socket.send_request`. Raises
@@ -132,9 +159,15 @@ def ask(
         error.steps = next_steps.describe(error, next_steps.look(path))
         raise
     if fail and "error" in answer:
-        say(f"kill-switch: {answer['error']}", err=True)
-        sys.exit(answer.get("exit", 1))
+        raise refusal(answer)
     return answer
+
+
+def refusal(answer: Mapping[str, Any]) -> Refused:
+    """Return the error for a daemon's answer that is an error, with the exit code that the answer has."""
+    error = Refused(answer["error"], answer)
+    error.exit_code = answer.get("exit", Refused.exit_code)
+    return error
 
 
 def say(text: str, *, err: bool = False) -> None:

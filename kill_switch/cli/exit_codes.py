@@ -41,6 +41,7 @@ EXIT_CODES: Sequence[ExitCode] = (  # from 69 to 78 as in sysexits(3)
         70, "a fault of the program", "a fault of the program, in one line; `KILL_SWITCH_DEBUG=1` shows where it is"
     ),
     ExitCode(73, "cannot create", "a file or directory exists already, cannot be made, or is not safe to use"),
+    ExitCode(74, "not printed", "the output of a command that does nothing but print could not be written"),
     ExitCode(
         75,
         "try again, or waits for the second person",
@@ -54,6 +55,8 @@ EXIT_CODES: Sequence[ExitCode] = (  # from 69 to 78 as in sysexits(3)
     ),
     ExitCode(130, "interrupted", "interrupted by Ctrl-C; `fire --direct`, `run`, `sim` end with codes of their own"),
 )
+
+_NOT_PRINTED = "the output could not be written"
 
 BY_COMMAND: Sequence[CommandExits] = (
     CommandExits(
@@ -102,8 +105,8 @@ BY_COMMAND: Sequence[CommandExits] = (
         "every channel has accepted the message",
         {1: "a channel has not, or `[notify]` names none", 2: "without `--test`"},
     ),
-    CommandExits("report", "shown", {1: "no such kill, or the journal is damaged"}),
-    CommandExits("journal", "shown", {1: "the journal is damaged"}),
+    CommandExits("report", "shown", {1: "no such kill, or the journal is damaged", 74: _NOT_PRINTED}),
+    CommandExits("journal", "shown", {1: "the journal is damaged", 74: _NOT_PRINTED}),
     CommandExits(
         "journal --verify",
         "every number, hash and link is right",
@@ -141,7 +144,7 @@ BY_COMMAND: Sequence[CommandExits] = (
         },
     ),
     CommandExits("init", "written", {2: "an unknown venue", 73: "the file exists, or cannot be made"}),
-    CommandExits("venues", "shown", {2: "an unknown venue"}),
+    CommandExits("venues", "shown", {2: "an unknown venue", 74: _NOT_PRINTED}),
     CommandExits(
         "sim",
         "after SIGTERM or SIGINT",
@@ -153,6 +156,6 @@ BY_COMMAND: Sequence[CommandExits] = (
     ),
     CommandExits("demo", "every account was proven clear", {1: "an account was not", 143: "ended by SIGTERM"}),
     CommandExits("bench", "measured", {1: "the extra `sim` or `bench` is not installed"}),
-    CommandExits("man", "printed", {}),
-    CommandExits("completion", "printed", {2: "an unknown shell"}),
+    CommandExits("man", "printed", {74: _NOT_PRINTED}),
+    CommandExits("completion", "printed", {2: "an unknown shell", 74: _NOT_PRINTED}),
 )

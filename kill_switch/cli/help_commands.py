@@ -9,9 +9,10 @@ import click
 from click.shell_completion import get_completion_class
 
 from kill_switch import __version__
+from kill_switch.cli.common import ShowCommand
 
 
-@click.command()
+@click.command(cls=ShowCommand)
 @click.pass_context
 def man(context: click.Context) -> None:
     """Print the manual page.
@@ -28,7 +29,7 @@ def man(context: click.Context) -> None:
     click.echo(man_page.page(root, "kill-switch", __version__), nl=False)
 
 
-@click.command()
+@click.command(cls=ShowCommand)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:

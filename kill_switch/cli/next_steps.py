@@ -6,15 +6,13 @@ started here. `last_resort` starts the unit.
 
 from __future__ import annotations
 
-import glob
 import math
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kill_switch.config import toml_text
+from kill_switch.config import included_files
 from kill_switch.config.defaults import CONFIG
 from kill_switch.errors import Unreachable, Unresponsive
 
@@ -34,9 +32,18 @@ class HostFacts(NamedTuple):
 
 
 def look(config: Path | None, environ: Mapping[str, str] = os.environ, root: Path = Path("/")) -> HostFacts:
-    """Return the facts of this host; `root` is where systemd's directories are."""
-    source = config or Path(environ.get("KILL_SWITCH_CONFIG") or CONFIG)
-    documents = list(_documents(source))
+    """Return the facts of this host; `root` is where systemd's directories are.
+
+    Raises nothing and waits for nothing, because a kill follows: facts that cannot be found out are left out.
+    """
+    try:
+        return _look(config or Path(environ.get("KILL_SWITCH_CONFIG") or CONFIG), environ, root)
+    except Exception:
+        return HostFacts(os.geteuid() == 0, has_unit=False, needs_unit=False, is_service=False)
+
+
+def _look(source: Path, environ: Mapping[str, str], root: Path) -> HostFacts:
+    documents = list(filter(None, included_files.glance(source)))
     is_service = str(source) == CONFIG and (root / _BOOTED).is_dir()
     return HostFacts(
         os.geteuid() == 0,
@@ -101,20 +108,6 @@ def describe_silence(facts: HostFacts, silent_s: float, direct_in_s: float) -> s
     return "\n".join(f"  {line}" if number else f"kill-switch: {line}" for number, line in enumerate(lines))
 
 
-def _documents(source: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the tables of a configuration and of the files that it includes; what cannot be read is left out."""
-    try:
-        document = toml_text.loads(source.read_text("utf-8-sig"))
-    except (OSError, ValueError):
-        return
-    yield document
-    included = document.get("include") if isinstance(document.get("include"), list) else []
-    patterns = [str(source.parent / each) for each in included if isinstance(each, str)] if included else []
-    for path in (path for pattern in patterns for path in sorted(glob.glob(pattern))):
-        with suppress(OSError, ValueError):
-            yield toml_text.loads(Path(path).read_text("utf-8-sig"))
-
-
 def _has_credential(document: Mapping[str, Any]) -> bool:
     """Return whether a secret of an account, or of the defaults of a venue, is a systemd credential."""
     return any(
@@ -128,7 +121,8 @@ def _has_credential(document: Mapping[str, Any]) -> bool:
 def _flag(document: Mapping[str, Any]) -> str:
     """Return the path of the first flag whose directory this user may write; "" if there is none."""
     paths = [table.get("path") for table in _tables(document, "triggers") if table.get("kind") == "flag"]
-    return next((path for path in paths if isinstance(path, str) and os.access(os.path.dirname(path), os.W_OK)), "")
+    texts = (path for path in paths if isinstance(path, str) and path.isprintable())
+    return next((path for path in texts if os.access(os.path.dirname(path), os.W_OK)), "")
 
 
 def _tables(document: Mapping[str, Any], section: str) -> list[Mapping[str, Any]]:

@@ -23,6 +23,7 @@ from kill_switch.cli.common import (
     config_option,
     json_option,
     print_json,
+    refusal,
     say,
     say_problems,
     scope_option,
@@ -31,6 +32,7 @@ from kill_switch.cli.common import (
 from kill_switch.core import outcome
 from kill_switch.core.wholeness import is_whole
 from kill_switch.errors import Unreachable, Unresponsive
+from kill_switch.terminal import streams
 
 MAX_WAIT_S = 3600.0
 ANSWERED_WITHIN_S = 10.0  # seconds for the daemon to answer `fire`, beyond --wait
@@ -141,6 +143,7 @@ def fire(
     wait_s = min(wait_s, MAX_WAIT_S)
     reason, scope = printable.line(reason), [printable.line(selector) for selector in scope]
     direct_after_s = None if direct_after_s is None else min(direct_after_s, MAX_WAIT_S)
+    streams.hurry()
     report: Any = None
     missed: Mapping[str, str] = {}
     say_all = cache(partial(kill_verb.say_all_accounts, config, scope, dry_run=dry_run))  # is said once
@@ -158,11 +161,8 @@ def fire(
     done = bool(accounts) and not missed and not outcome.is_grave(report) and (dry_run or clear)
     if missed:
         report = {**report, "missed": missed}
-    try:
-        if accounts or as_json:
-            _show(report, as_json, dry_run)
-    except OSError as error:  # because the kill is done, a reader that has ended must not change the exit code
-        say(f"kill-switch: the report cannot be written: {error.strerror}", err=True)
+    if accounts or as_json:
+        _show(report, as_json, dry_run)
     if as_json or not accounts or not sys.stdout.isatty():  # else the report has shown the problems
         say_problems(report)
     lagging = {} if dry_run else report.get("not_proven_yet", {})
@@ -199,7 +199,7 @@ def drill(config: Path | None, scope: Sequence[str], explain: bool, as_json: boo
       kill-switch drill
       kill-switch drill --scope desk:mm --json
     """
-    answer = ask(config, {"cmd": "drill", "scope": list(scope)}, timeout_s=20.0, fail=not as_json)
+    answer = ask(config, {"cmd": "drill", "scope": list(scope)}, timeout_s=20.0)
     if as_json:
         print_json(answer)
     else:
@@ -262,7 +262,7 @@ def reload(config: Path | None, as_json: bool) -> None:
     Examples:
       kill-switch check && kill-switch reload
     """
-    answer = ask(config, {"cmd": "reload"}, timeout_s=30.0, fail=not as_json)
+    answer = ask(config, {"cmd": "reload"}, timeout_s=30.0)
     if as_json:
         print_json(answer)
     else:
@@ -319,8 +319,7 @@ def _fire_by_daemon(
         if "error" not in answer:
             return answer
         if answer.get("exit") != Unreachable.exit_code:
-            say(f"kill-switch: {answer['error']}", err=True)
-            sys.exit(answer.get("exit", 1))
+            raise refusal(answer)
         is_acknowledged = False  # by a daemon that ends: nothing is sent before the next start
         raise Unreachable(answer["error"])
     except Unreachable as error:

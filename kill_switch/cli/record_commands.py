@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from kill_switch.cli.common import (
+    ShowCommand,
     config_option,
     json_option,
     print_json,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from kill_switch.journal.segments import JournalReader
 
 
-@click.command()
+@click.command(cls=ShowCommand)
 @config_option
 @json_option
 @click.argument("kill", default="last")
@@ -78,7 +79,7 @@ def report(config: Path | None, kill: str, listing: bool, since: int | None, exp
     sys.exit(1 if outcome.is_grave(kill_report) else 0)
 
 
-@click.command()
+@click.command(cls=ShowCommand)
 @config_option
 @json_option
 @click.option("--verify", is_flag=True, help="Check every number, hash and link; exit code 1 if one is wrong.")

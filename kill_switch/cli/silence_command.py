@@ -54,7 +54,7 @@ def silence(
       kill-switch silence --list
       kill-switch silence quoter-alive --end
     """
-    answer = ask(config, _request(trigger, span, reason, end, listing), fail=not as_json)
+    answer = ask(config, _request(trigger, span, reason, end, listing))
     if as_json:
         print_json(answer)
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kill_switch.cli.common import json_option, print_json, say
+from kill_switch.cli.common import ShowCommand, json_option, print_json, say
 
 if TYPE_CHECKING:
     from kill_switch.venues.adapter import Adapter
@@ -19,7 +19,7 @@ def _complete(context: click.Context, parameter: click.Parameter, incomplete: st
     return [name for name in EVERY_VENUE if name.startswith(incomplete)]
 
 
-@click.command()
+@click.command(cls=ShowCommand)
 @click.argument("names", nargs=-1, metavar="[VENUE]...", shell_complete=_complete)
 @json_option
 def venues(names: Sequence[str], as_json: bool) -> None:

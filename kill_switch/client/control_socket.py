@@ -53,27 +53,28 @@ def send_request(
     until_s = time.monotonic() + patience_s
     while patience_s and not is_listening(path) and time.monotonic() < until_s:
         time.sleep(AGAIN_S)
-    sock = socket.socket(socket.AF_UNIX)
-    began_s = time.monotonic()
-    until_s = began_s + timeout_s
-    sock.settimeout(timeout_s)
-    unknown, is_taken = "", False
-    try:
-        with sock:
+    explaining = _Explaining(path)
+    until_s = time.monotonic() + timeout_s
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(timeout_s)
+        with explaining:
             sock.connect(str(path))
-            unknown = consequence(request)
+            explaining.unknown = consequence(request)
             sock.sendall(encode(request))
-            sent()
-            lines = _Lines(sock, path, unknown)
-            answer = _first_line(lines, path, silent_after_s, on_silence, until_s)
-            acknowledged()
-            is_taken = True
+        sent()
+        lines = _Lines(sock, path, explaining.unknown)
+        with explaining:
+            answer = _first_line(lines, path, silent_after_s, until_s, asks_others=on_silence is None)
+        if answer is None:
+            more_s = 0.0 if on_silence is None else on_silence()
+            with explaining:
+                answer = lines.read(min(until_s, time.monotonic() + more_s))
+        acknowledged()
+        explaining.is_taken = True
+        with explaining:
             while "acknowledged" in answer:
                 answer = lines.read(until_s)
-            return answer
-    except OSError as error:
-        is_late = is_taken and isinstance(error, TimeoutError) and answers_others(path)
-        raise explained(error, path, time.monotonic() - began_s, unknown, is_awake=is_late) from None
+        return answer
 
 
 def consequence(request: Mapping[str, object]) -> str:
@@ -132,6 +133,28 @@ def _awake(text: str) -> Unreachable:
     return error
 
 
+class _Explaining:
+    """A context in which an error of the operating system becomes one for a caller; used for each step of an exchange.
+
+    An error of the caller's own functions, between the steps, is not one of the daemon.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.unknown = ""  # the end of the text, as `consequence` returns it, once the request may have been sent
+        self.is_taken = False  # the daemon has acknowledged the request
+        self._path = path
+        self._began_s = time.monotonic()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            is_late = self.is_taken and isinstance(error, TimeoutError) and answers_others(self._path)
+            waited_s = time.monotonic() - self._began_s
+            raise explained(error, self._path, waited_s, self.unknown, is_awake=is_late) from None
+
+
 class _Lines:
     """The lines of JSON that come over a connection."""
 
@@ -156,17 +179,19 @@ class _Lines:
 
 
 def _first_line(
-    lines: _Lines, path: Path, silent_after_s: float, on_silence: Callable[[], float] | None, until_s: float
-) -> dict[str, Any]:
-    """Return the acknowledgement, or the answer if it comes instead, as from a daemon that refuses."""
+    lines: _Lines, path: Path, silent_after_s: float, until_s: float, *, asks_others: bool
+) -> dict[str, Any] | None:
+    """Return the acknowledgement, or the answer if it comes instead, as from a daemon that refuses.
+
+    Without one in time: None. With `asks_others`, a daemon that answers on another connection is waited for instead.
+    """
     now_s = time.monotonic()
     silent_at_s = min(until_s, now_s + silent_after_s)
-    look_at_s = (now_s + silent_at_s) / 2 if on_silence is None else silent_at_s
     try:
-        return lines.read(look_at_s)
+        return lines.read((now_s + silent_at_s) / 2 if asks_others else silent_at_s)
     except TimeoutError:
-        if on_silence is not None:
-            return lines.read(min(until_s, time.monotonic() + on_silence()))
+        if not asks_others:
+            return None
     return lines.read(until_s if answers_others(path, silent_at_s - time.monotonic()) else silent_at_s)
 
 

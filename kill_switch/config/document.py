@@ -128,12 +128,16 @@ def _read(source: Path, parse: Parse) -> Document:
 
 def _parse_included(path: Path, parse: Parse) -> Parsed:
     """Parse an included file; raise `ConfigError` if it cannot be read, or is a pipe, which would block."""
-    if path.exists() and not path.is_file():
+    try:
+        is_there, is_file = path.exists(), path.is_file()
+    except OSError:  # its name is too long, or its directory is another user's: the read says so
+        is_there = is_file = False
+    if is_there and not is_file:
         raise ConfigError(str(path), [Problem("file", "not a regular file", _PATTERNS)])
     try:
         return parse(path)
     except ConfigError as error:
-        if path.is_file():
+        if is_file:
             raise
         raise ConfigError(str(path), [replace(each, hint=_PATTERNS) for each in error.problems]) from None
 

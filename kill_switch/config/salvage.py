@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from kill_switch.config import toml_text
@@ -46,12 +47,11 @@ def salvage(text: str) -> SalvagedDocument:
         try:
             document = toml_text.loads("\n".join(left))
             break
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if len(parts) == _MOST_PARTS:
                 raise ValueError("too many syntax errors") from None
-            first, end = _part(left, starts, str(error))
+            is_deep = isinstance(error, RecursionError)
+            first, end = _too_deep(left, starts) if is_deep else _part(left, starts, str(error))
             # because this line begins no table, it belongs to the part before it
             while first and not _HEADER.match(lines[first]):
                 first = max(number for number in starts if number < first)
@@ -91,6 +91,18 @@ def _part(lines: Sequence[str], starts: Sequence[int], message: str) -> tuple[in
             at = max((number for number in range(at) if lines[number].strip()), default=0)
     first = max(number for number in starts if number <= at)
     return first, min((number for number in starts if number > first), default=len(lines))
+
+
+def _too_deep(lines: Sequence[str], starts: Sequence[int]) -> tuple[int, int]:
+    """Return the part that is nested too deeply, as `_part` does; raise `ValueError` if no part is by itself."""
+    for first, end in pairwise((*starts, len(lines))):
+        try:
+            toml_text.loads("\n".join(lines[first:end]))
+        except RecursionError:
+            return first, end
+        except ValueError:  # another error, whose turn comes
+            continue
+    raise ValueError("nested too deeply")
 
 
 def _named(line: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kill_switch.config import syntax_errors
+from kill_switch.config.included_files import read_regular
 from kill_switch.config.messages import config_path
 from kill_switch.errors import Problem
 
@@ -33,7 +34,7 @@ def located(files: Sequence[Path], problems: Iterable[Problem]) -> list[Problem]
     places: dict[str, str] = {}
     for file in files:
         with suppress(OSError, ValueError, RecursionError):
-            lines = key_lines(syntax_errors.find(file.read_bytes().decode("utf-8-sig")).text)
+            lines = key_lines(syntax_errors.find(read_regular(file).decode("utf-8-sig")).text)
             places = {key: f"{file}:{line}" for key, line in lines.items()} | places
     return [
         problem if problem.place else replace(problem, place=_place(problem.path, places))

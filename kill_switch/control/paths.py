@@ -52,15 +52,12 @@ def directories(path: Path | None, *, environ: Mapping[str, str] = os.environ) -
 def account_names(path: Path | None, *, environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """Return the accounts that the configuration names, in its order; () if it cannot be read as a whole."""
     source = Path(path or environ.get("KILL_SWITCH_CONFIG") or CONFIG)
-    try:
-        document = toml_text.loads(source.read_text("utf-8-sig"))
-        patterns = document.get("include", [])
-        texts = [file.read_text("utf-8-sig") for file in included_files.matching(source, patterns)]
-        names = dict.fromkeys(
-            name for each in (document, *map(toml_text.loads, texts)) for name in each.get("accounts", ())
-        )
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return ()
+    names: dict[str, None] = {}
+    for tables in included_files.glance(source):
+        accounts = None if tables is None else tables.get("accounts", {})
+        if not isinstance(accounts, dict):
+            return ()
+        names |= dict.fromkeys(accounts)
     return tuple(names)
 
 

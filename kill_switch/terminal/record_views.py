@@ -20,6 +20,7 @@ from kill_switch import printable
 from kill_switch.journal import segments
 from kill_switch.journal.records import Entry
 from kill_switch.journal.selection import Selection
+from kill_switch.terminal import streams
 from kill_switch.terminal.report_views import WIDEST, number, table, word
 
 MAX_LINES = 3  # of a terminal, that a record takes
@@ -43,8 +44,8 @@ def print_entries(
 ) -> int:
     """Print the selected records, a line each; of these only the `last`, if that is set. Return their number.
 
-    With `follow`, go on with new records until interrupted. On a terminal a long record is cut. Raises `JournalBroken`
-    and `OSError`.
+    With `follow`, go on with new records until interrupted, or until nobody reads them. On a terminal a long record is
+    cut. Raises `JournalBroken` and `OSError`.
     """
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     held = deque[Entry](maxlen=last)
@@ -65,15 +66,17 @@ def print_entries(
 
     def tick() -> None:
         release()
+        streams.require_output()
         time.sleep(0.2)
 
     try:
         for entry in filter(selection.takes, reading.entries(tick if follow else None)):
+            streams.require_output()
             if holding:
                 held.append(entry)
             else:
                 show(entry)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, streams.OutputLostError):
         pass
     finally:
         release()

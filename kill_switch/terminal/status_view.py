@@ -19,6 +19,7 @@ from rich.text import Text
 from kill_switch import printable
 from kill_switch.core.wholeness import is_whole
 from kill_switch.errors import KillSwitchError
+from kill_switch.terminal import streams
 from kill_switch.terminal.moments import moment
 from kill_switch.terminal.report_views import WIDE, ms, number, table, word
 
@@ -322,7 +323,7 @@ def print_status(
 
 
 def watch_status(ask: Callable[[], Mapping[str, Any]], with_config: Callable[[str], str] = str) -> None:
-    """Redraw the status until interrupted; while the daemon does not answer, show that."""
+    """Redraw the status until interrupted, or until nobody reads it; while the daemon does not answer, show that."""
     console = Console(highlight=False)
     with Live(console=console, auto_refresh=False, screen=True) as live:
         try:
@@ -332,6 +333,7 @@ def watch_status(ask: Callable[[], Mapping[str, Any]], with_config: Callable[[st
                 except KillSwitchError as error:
                     steps = getattr(error, "steps", "")
                     live.update(Text(printable.lines(with_config(f"{error}\n{steps}")), "bold red"), refresh=True)
+                streams.require_output()
                 time.sleep(REFRESH_S)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, streams.OutputLostError):
             return

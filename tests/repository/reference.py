@@ -118,7 +118,18 @@ A `fire` or `rearm` that ends with 69 after a wait may still be carried out, bec
 socket while its process lives. The reason in the report then says when it was asked for.
 
 A kill that is not in the journal yet ends with 0 if its latch is in a file. `problems` of `report --json` then says
-what is missing, with `"note": true`."""
+what is missing, with `"note": true`.
+
+## Output that is lost
+
+A full disk, a closed pipe or a stuck reader never keeps a command from its work. A command that acts or judges
+(`fire`, `rearm`, `status`, `check`) has its own exit code also if its output could not be written. A command that does
+nothing but print ends with 74 instead of 0. In both cases a line on standard error says why. A reader that ends early,
+such as `head`, changes no exit code and is not mentioned. A kill waits at most 0.5 s for a stuck reader of standard
+error; what is not read then is lost.
+
+With `--json`, an error is an object too: `{"error": TEXT, "exit": CODE}`, with what the daemon has answered. The text
+also goes to standard error. Wrong usage (2) and a fault of the program (70) are on standard error alone."""
 
 
 def exit_code_page() -> str:

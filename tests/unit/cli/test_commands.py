@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 from kill_switch import clock
 from kill_switch.cli import beat_command, find_report, kill_verb, main
 from kill_switch.client import control_socket
+from kill_switch.config import toml_file
 from kill_switch.core.domain import Reason
 from kill_switch.journal import latch_file, segments
 from kill_switch.journal.journal import Journal
@@ -722,10 +723,11 @@ def test_a_configuration_that_may_not_be_read_is_no_wrong_usage(config: Path, mo
     monkeypatch.setattr(os, "access", lambda *about, **more: False)
     assert invoke("journal", "-c", config).exit_code == 0  # because it can be read after all
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, *mode: object, **more: object) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)  # read_bytes too
+    monkeypatch.setattr(toml_file, "read_regular", refuse)
     for words in (("status",), ("fire",), ("journal",), ("check",)):
         done = invoke(*words, "-c", config)
         assert done.exit_code == 78 and f"{config}: file: permission denied" in done.output, done.output

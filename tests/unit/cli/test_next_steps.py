@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from kill_switch.cli import last_resort, next_steps
 from kill_switch.cli.next_steps import UNIT, HostFacts
+from kill_switch.control import paths
 from kill_switch.errors import Unreachable, Unresponsive
 
 CREDENTIAL = '[accounts.mm1]\napi_key = { credential = "key" }\n'
@@ -104,6 +106,48 @@ def test_where_systemd_does_not_run_the_daemon_no_step_names_it(host: Path) -> N
     assert "then: kill-switch run\n" in dead and "systemctl" not in hangs + dead
     (host / "run/systemd/system").rmdir()
     assert not found(host, FILE).is_service
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def huge(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        fifo,
+        huge,
+        Path.mkdir,
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path),
+        lambda path: path.write_text("a = " + "[" * 5000 + "]" * 5000),
+        lambda path: path.write_bytes(b"\xff"),
+        lambda path: path.write_text(f"accounts = 7\ninclude = ['{path}', 'config.toml']"),
+    ],
+    ids=["pipe", "huge", "directory", "device", "link to itself", "deep", "not UTF-8", "includes itself"],
+)
+def test_a_hint_neither_raises_nor_waits_whatever_a_configuration_includes(
+    make: Callable[[Path], object], host: Path
+) -> None:
+    make(host / "x.toml")
+    assert found(host, f"include = ['x.toml']\n{CREDENTIAL}").needs_unit
+    assert paths.account_names(host / "config.toml") == ()
+
+
+def test_a_pipe_that_is_the_configuration_is_left_to_the_one_who_loads_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.toml")
+    assert not next_steps.look(tmp_path / "config.toml", {}, tmp_path).needs_unit
+    assert paths.account_names(tmp_path / "config.toml") == ()
+
+
+def test_a_path_with_a_nul_stops_no_hint(host: Path) -> None:
+    assert found(host, f'{FILE}[triggers.x]\nkind = "flag"\npath = "/a\\u0000b/KILL"\n').flag == ""
+    assert not next_steps.look(Path("/a\0b"), {}, host).needs_unit
 
 
 class Systemd:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,51 @@ def test_an_invalid_account_does_not_affect_the_others(wrong: str, why: str, tmp
 def test_a_problem_outside_of_the_accounts_affects_no_account(wrong: str, tmp_path: Path) -> None:
     rescued = read(tmp_path, wrong + account("a"))
     assert list(rescued.config.accounts) == ["a"] and not rescued.left_out
+
+
+def as_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def as_huge_file(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 40)
+
+
+@pytest.mark.parametrize("make", [as_pipe, as_huge_file, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_an_included_file_that_cannot_be_read_affects_no_account_and_is_named(
+    make: Callable[[Path], object], tmp_path: Path
+) -> None:
+    make(tmp_path / "x.toml")
+    rescued = read(tmp_path, f"include = ['x.toml']\n{account('a')}")
+    assert (list(rescued.config.accounts), list(rescued.unread)) == (["a"], [str(tmp_path / "x.toml")])
+
+
+def test_an_included_file_whose_name_is_too_long_affects_no_account(tmp_path: Path) -> None:
+    rescued = read(tmp_path, f"include = ['{'x' * 300}']\n{account('a')}")
+    assert list(rescued.config.accounts) == ["a"] and rescued.unread
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="acts as another user")
+def test_an_included_file_in_a_directory_of_another_user_affects_no_account(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o700)
+    for directory in (tmp_path, *tmp_path.parents[:-1]):
+        if str(directory).startswith(tempfile.gettempdir() + "/"):
+            directory.chmod(0o755)
+    read(tmp_path, account("a"))  # imports what another user may not read
+    (tmp_path / "config.toml").write_text(f"include = ['d/x.toml']\n{account('a')}")
+    os.seteuid(65534)
+    try:
+        rescued = rescue(tmp_path / "config.toml", environ=ENVIRON)
+    finally:
+        os.seteuid(0)
+    assert list(rescued.config.accounts) == ["a"] and rescued.unread
+
+
+def test_a_table_that_is_nested_too_deeply_affects_no_other(tmp_path: Path) -> None:
+    rescued = read(tmp_path, f"{account('a')}[more]\nx = {'[' * 5000}{']' * 5000}\n{account('b')}")
+    assert list(rescued.config.accounts) == ["a", "b"]
+    assert [str(problem) for problem in rescued.problems][-1] == "lines 6 to 7: left out; not TOML"
 
 
 def test_directories_of_a_table_that_is_none_are_not_guessed(tmp_path: Path) -> None:
