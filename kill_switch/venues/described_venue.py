@@ -76,7 +76,7 @@ class DescribedVenue(Adapter[OptionsT]):
         return None
 
     def read_looked_up(self, data: Any, order_id: str) -> Order | None:
-        """Read the order of a look-up's reply; return None if it cannot be read."""
+        """Read an order of a look-up's reply; return None if it cannot be read, or if the reply lacks it."""
         return self.read_order(data)
 
     def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:

@@ -254,6 +254,24 @@ def test_nothing_to_cancel_is_accepted_and_leaves_the_proof_to_the_lists() -> No
     assert [order.id for order in shown.orders] == [ONE]
 
 
+def test_an_empty_answer_to_the_look_up_of_two_orders_ends_neither_until_each_is_asked_for_alone() -> None:
+    player = FUTURES.ready()
+    for one in (ONE, TWO):
+        player.put(push(order={"instrument": "pf_xbtusd", "order_id": one, "qty": 1}, is_cancel=False, reason="new"))
+    player.put(Pause(0.1))
+    [read] = calls_of(player.put(Read()))
+    [look_up] = calls_of(player.put(answer(read.tag, FUTURES.listed(status=""))))
+    assert look_up.request.body == f"orderIds={ONE}&orderIds={TWO}".encode()
+    empty = {"result": "success", "orders": []}
+    alone = calls_of(player.put(answer(look_up.tag, empty)))
+    assert [arguments(call) for call in alone] == [{"orderIds": ONE}, {"orderIds": TWO}]
+    assert set(player.adapter.book.orders) == {ONE, TWO}
+    alive = {"order": {"orderId": ONE, "symbol": "PF_XBTUSD"}, "status": "ENTERED_BOOK"}
+    player.put(answer(alone[0].tag, {"result": "success", "orders": [alive]}))
+    [shown] = player.put(answer(alone[1].tag, empty))
+    assert isinstance(shown, OrdersRead) and [order.id for order in shown.orders] == [ONE]
+
+
 def test_a_rejected_cancel_in_the_answer_is_no_success_and_its_order_stays_alive() -> None:
     events = [{"type": "CANCEL", "uid": ONE}, {"type": "REJECT", "uid": TWO, "reason": "MARKET_SUSPENDED"}]
     found = {"cancelOnly": "all", "status": "cancelled", "cancelledOrders": [], "orderEvents": events}

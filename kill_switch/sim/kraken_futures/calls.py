@@ -263,6 +263,9 @@ def _find(orders: Any, order_id: object, client: object) -> Order | None:
 
 
 def id_list(values: Sequence[str]) -> list[str]:
-    """Return the ids of a repeated parameter, each of which may be a JSON list or have commas."""
-    text = ",".join(value.strip("[]") for value in values)
-    return [part.strip('" ') for part in text.split(",") if part.strip('" ')]
+    """Return the ids of a repeated parameter; only a value in brackets is a list of ids, with commas between them."""
+    ids: list[str] = []
+    for value in values:
+        is_list = value.startswith("[") and value.endswith("]")
+        ids += [part.strip('" ') for part in value[1:-1].split(",")] if is_list else [value]
+    return [order_id for order_id in ids if order_id]

@@ -232,6 +232,14 @@ async def test_a_cancel_that_misses_is_a_success_with_another_status(sim: Sim) -
     assert [order["status"] for order in described] == ["CANCELLED"]
 
 
+async def test_ids_with_commas_between_them_are_one_unknown_order(sim: Sim) -> None:
+    futures = Futures(sim)
+    one, two = await sim.rest_orders("kraken-futures", 2)
+    assert (await futures.post("orders/status", orderIds=f"{one},{two}"))["orders"] == []
+    repeated = (await futures.send("POST", "orders/status", f"orderIds={one}&orderIds={two}")).json()
+    assert [each["order"]["orderId"] for each in repeated["orders"]] == [one, two]
+
+
 async def test_the_pool_of_costs_is_shared_by_all_calls_and_refuses_with_http_200(sim: Sim) -> None:
     futures = Futures(sim)
     for _ in range(19):
