@@ -39,6 +39,7 @@ class DescribedVenue(Adapter[OptionsT]):
 
     STATUS_ACCEPTS: ClassVar[bool] = False  # only `read_reply` knows whether an answer accepts anything
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
+    FRAMES_SHARE_LIMITS: ClassVar[bool] = True  # what the venue says of its limits in a frame is said of requests too
     LISTS_EVERY_S: ClassVar[float] = 120.0  # with `probe_request`: the age at which a list is read again
     READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
     STRIKER: ClassVar[type[Striker]] = Striker  # the same

@@ -477,6 +477,17 @@ def test_the_token_comes_from_the_spot_api_with_the_spot_key_and_a_rate_limit_th
     assert calls_of(player.put(Read())) and calls_of(player.put(Probe()))
 
 
+@pytest.mark.parametrize("error", ["EAPI:Rate limit exceeded", "EGeneral:Temporary lockout"])
+def test_a_rate_limit_of_the_unified_websocket_delays_no_read_of_rest(error: str) -> None:
+    player = UNIFIED.ready()
+    outputs = player.put(Kill())
+    [frame], [call] = frames_of(outputs), calls_of(outputs)
+    player.put(hears(1, {"method": "cancel_all", "req_id": frame["req_id"], "success": False, "error": error}))
+    player.put(answer(call.tag, payload("kraken_futures/cancel-all-nothing")))
+    player.put(Pause(1))
+    assert calls_of(player.put(Read()))
+
+
 def test_a_nonce_that_the_spot_api_refuses_is_signed_anew_and_a_wrong_spot_key_is_fatal() -> None:
     player = Player(futures(unified=True))
     [call] = calls_of(player.put(Opened(Route.WS, 1)))

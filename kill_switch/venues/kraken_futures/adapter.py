@@ -127,6 +127,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         strike=(f"POST {PATH}cancelallorders", f"POST {PATH}batchorder"),
     )
     CURRENCIES: ClassVar[tuple[str, ...]] = ("USD",)
+    FRAMES_SHARE_LIMITS: ClassVar[bool] = False  # the Unified WebSocket has limits of its own (§ 7)
 
     Options = KrakenFuturesOptions
     STRIKER = BothRoutesStriker
