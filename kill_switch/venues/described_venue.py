@@ -56,6 +56,8 @@ class DescribedVenue(Adapter[OptionsT]):
     harmless_frame: Callable[[int], bytes] | None = None  # the same as a frame of this number
     equity_request: Build | None = None
 
+    _warned: Mapping[str, str] = {}  # by name: see `warn`
+
     @abstractmethod
     def read_reply(self, status: int, body: Any) -> Reply:
         """Judge an HTTP answer; `body` is its JSON value, None if it has none. No other place judges error codes."""
@@ -131,6 +133,11 @@ class DescribedVenue(Adapter[OptionsT]):
 
     def _nonce_pause_s(self, now: Instant) -> float:
         return 0.0 if self.nonce_watch is None else self.nonce_watch.pause_s(now)
+
+    def warn(self, name: str, words: str) -> None:
+        """Set the warning of this name, a line that says how an operator should change the account; "" removes it."""
+        self._warned = {**self._warned, name: words}
+        self.warnings = tuple([line for line in self._warned.values() if line])
 
     def may_sign_again(self, call: PendingCall) -> bool:
         """Return whether a call whose signature was refused may be signed again."""

@@ -60,6 +60,9 @@ class KrakenOptions(Options):
         20, "refused keys, signatures and nonces in a minute that lock an address out; 0 is none"
     )
     lockout_s: float = option(900.0, "seconds of the lockout (§7 [G])")
+    equity_moves: str = option(
+        "trade", "what a change of equity by the admin API is: a result of trading, or a transfer", "trade", "transfer"
+    )
 
 
 class Kraken(TableVenue):
@@ -89,6 +92,8 @@ class Kraken(TableVenue):
         self.auth = SpotSignature(lambda: options.nonce_window)
         self._lockout = Lockout(options.lockout_after, 60.0, options.lockout_s)
         self._announced_mode = options.mode
+        self.ledgers: dict[str, list[wire.LedgerEntry]] = {}  # by account: its transfers, the oldest first
+        self._transfer: wire.LedgerEntry | None = None  # that changes the money which is being set
         super().__init__(options, accounts)
         self.desk = SpotDesk(self)
         self.socket = V2Socket(self, self.desk)
@@ -195,6 +200,19 @@ class Kraken(TableVenue):
         """Switch one fault off, or all."""
         super().clear_faults(name)
         self._mode_changed()
+
+    def set_equity(self, account: Account, equity: Decimal, unrealised: Decimal | None) -> None:
+        """Set an account's money; the change of cash is a transfer where the option says so."""
+        cash = equity - (account.unrealised if unrealised is None else unrealised)
+        if self.options.equity_moves == "transfer" and cash != account.cash:
+            self._transfer = wire.LedgerEntry(wire.new_id("L"), cash - account.cash, cash, self.now_ns())
+            self.ledgers.setdefault(account.name, []).append(self._transfer)
+        super().set_equity(account, equity, unrealised)
+        self._transfer = None
+
+    def transfer_of(self, account: Account) -> wire.LedgerEntry | None:
+        """Return the transfer that is being pushed."""
+        return self._transfer
 
     def subscribed_with(self, token: object) -> None:
         """Keep the token of a subscription, where the option says so."""

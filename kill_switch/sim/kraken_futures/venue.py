@@ -215,6 +215,9 @@ class KrakenFutures(TableVenue):
     def subscribed_with(self, token: object) -> None:
         """Do nothing: a token ends, used or not."""
 
+    def transfer_of(self, account: Account) -> None:
+        """Return None: money changes by trades alone."""
+
     # the countdown (§6): one for each account, whatever the route
 
     def dead_man(self, account: Account) -> DeadMan:
