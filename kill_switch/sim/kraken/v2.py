@@ -29,6 +29,7 @@ class Plane(Protocol):
     """The venue, as the protocol sees it."""
 
     sessions: dict[Connection, Session]
+    sockets: dict[str, WsProtocol]  # by path
 
     @property
     def tokens(self) -> TokenStore:
@@ -151,9 +152,10 @@ class V2Socket(WsProtocol):
         session.connection.say(self._status(session))
 
     def tell_status(self) -> None:
-        """Send the changed status to every connection."""
+        """Send the changed status to every connection of this WebSocket."""
         for session in tuple(self._plane.sessions.values()):
-            session.connection.say(self._status(session))
+            if self._plane.sockets[session.path] is self:
+                session.connection.say(self._status(session))
 
     def _status(self, session: Session) -> bytes:
         number = int(session.id[:8], 16)

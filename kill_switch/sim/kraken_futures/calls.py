@@ -122,7 +122,7 @@ class CancelCalls:
     def cancel_after(self, account: Account, params: Params) -> object:
         """Answer cancelallordersafter (§6)."""
         self._venue.permit_rest(account)
-        return {"status": self._venue.arm(account, params.get("timeout"), "invalidArgument", wire.iso_ms)}
+        return {"status": self._venue.countdowns.arm(account, params.get("timeout"), "invalidArgument", wire.iso_ms)}
 
     def send_order(self, account: Account, params: Params) -> object:
         """Answer sendorder."""

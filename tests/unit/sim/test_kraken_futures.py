@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -272,6 +273,27 @@ async def test_the_countdown_cancels_once(sim: Sim) -> None:
     assert (await futures.post("cancelallordersafter", timeout=1))["status"]["triggerTime"].endswith("Z")
     await sim.until_open("kraken-futures", 0)
     assert await sim.get("/deadman", venue="kraken-futures") == {"armed": False, "fires_in_s": None, "fired": 1}
+
+
+async def test_a_countdown_that_ends_in_maintenance_cancels_when_the_engine_returns(sim: Sim) -> None:
+    futures = Futures(sim)
+    await sim.rest_orders("kraken-futures", 1)
+    assert (await futures.post("cancelallordersafter", timeout=1))["result"] == "success"
+    await sim.fault("kraken-futures", "maintenance")
+    await asyncio.sleep(1.2)
+    assert await sim.open("kraken-futures") == 1
+    await sim.clear("kraken-futures")
+    assert await sim.open("kraken-futures") == 0
+
+
+async def test_the_maintenance_fault_is_the_mode_of_the_unified_websocket_too(sim: Sim) -> None:
+    futures = Futures(sim)
+    async with futures.unified() as (ws, _), futures.v1() as (other, signed):
+        await sim.fault("kraken-futures", "maintenance")
+        assert (await hear(ws))["data"][0]["system"] == "maintenance"
+        await sim.clear("kraken-futures")
+        assert (await hear(ws))["data"][0]["system"] == "online"
+        assert (await subscribe(other, "open_orders", signed))["event"] == "subscribed"  # it was told of no status
 
 
 async def test_websocket_v1_wants_a_signed_challenge(sim: Sim) -> None:
