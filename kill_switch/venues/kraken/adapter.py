@@ -109,6 +109,10 @@ class Kraken(KitAdapter[KrakenOptions]):
             "a token lives as long as its answer says (§ 2.2)",
             "there is a spare token; a refused one is replaced, with REST beside it",
         ),
+        Guess(
+            "a push of balances has the id of its entry in the ledger (§ 9)",
+            "nothing: a transfer up to 60 s before a gap would count twice",
+        ),
     )
 
     @classmethod
