@@ -39,6 +39,7 @@ class DescribedVenue(Adapter[OptionsT]):
 
     STATUS_ACCEPTS: ClassVar[bool] = False  # only `read_reply` knows whether an answer accepts anything
     READS_ALONGSIDE: ClassVar[bool] = False  # the answer to a strike names no orders: the lists are read beside it
+    FRAMES_SHARE_LIMITS: ClassVar[bool] = True  # what the venue says of its limits in a frame is said of requests too
     LISTS_EVERY_S: ClassVar[float] = 120.0  # with `probe_request`: the age at which a list is read again
     READER: ClassVar[type[ListReader]] = ListReader  # a venue may have its own
     STRIKER: ClassVar[type[Striker]] = Striker  # the same
@@ -54,6 +55,8 @@ class DescribedVenue(Adapter[OptionsT]):
     harmless: Build | None = None  # the cancel of an order that cannot exist
     harmless_frame: Callable[[int], bytes] | None = None  # the same as a frame of this number
     equity_request: Build | None = None
+
+    _warned: Mapping[str, str] = {}  # by name: see `warn`
 
     @abstractmethod
     def read_reply(self, status: int, body: Any) -> Reply:
@@ -76,7 +79,7 @@ class DescribedVenue(Adapter[OptionsT]):
         return None
 
     def read_looked_up(self, data: Any, order_id: str) -> Order | None:
-        """Read the order of a look-up's reply; return None if it cannot be read."""
+        """Read an order of a look-up's reply; return None if it cannot be read, or if the reply lacks it."""
         return self.read_order(data)
 
     def read_equity(self, data: Any) -> Mapping[str, Decimal] | str:
@@ -130,6 +133,11 @@ class DescribedVenue(Adapter[OptionsT]):
 
     def _nonce_pause_s(self, now: Instant) -> float:
         return 0.0 if self.nonce_watch is None else self.nonce_watch.pause_s(now)
+
+    def warn(self, name: str, words: str) -> None:
+        """Set the warning of this name, a line that says how an operator should change the account; "" removes it."""
+        self._warned = {**self._warned, name: words}
+        self.warnings = tuple([line for line in self._warned.values() if line])
 
     def may_sign_again(self, call: PendingCall) -> bool:
         """Return whether a call whose signature was refused may be signed again."""

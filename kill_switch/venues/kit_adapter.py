@@ -245,9 +245,9 @@ class KitAdapter(DescribedVenue[OptionsT]):
         if outputs is None:
             passed = self.is_drill_passed(reply)
             outputs = self.drills.end_frame(_drill_tag(number), passed, self.describe_drill(reply), now)
-        elif reply.ok and self.budget.refused_ns:
+        elif self.FRAMES_SHARE_LIMITS and reply.ok and self.budget.refused_ns:
             self.budget.on_accepted(self.answers_ns, now)
-        if reply.pause_s:
+        if self.FRAMES_SHARE_LIMITS and reply.pause_s:
             self.budget.on_refusal(reply.pause_s, now, reply.evidence)
         return (*outputs, *self.end_session(conn, reply, now)) if reply.session_ended else outputs
 

@@ -508,6 +508,18 @@ def test_a_key_that_cannot_cancel_is_never_ready_until_it_gets_the_right(right: 
     assert player.put(answer(probe.tag, KRAKEN.listed(status="")))[0] == Ready(Route.HTTP, 0)
 
 
+def test_a_key_that_may_withdraw_is_warned_of_until_it_may_not() -> None:
+    player = KRAKEN.player()
+    _, key = calls_of(player.put(Opened(Route.HTTP, 0)))
+    rights = ["query-open-trades", "close-trades", "withdraw-funds"]
+    player.put(answer(key.tag, {"error": [], "result": {"permissions": rights}}))
+    [warning] = player.adapter.warnings
+    assert "may withdraw" in warning and player.adapter.key_rights["withdraw"]
+    _, key = calls_of(player.put(Opened(Route.HTTP, 0)))
+    player.put(answer(key.tag, {"error": [], "result": {"permissions": rights[:2]}}))
+    assert not player.adapter.warnings
+
+
 @pytest.mark.parametrize("body", [error("EGeneral:Unknown method"), {"error": [], "result": {}}, b"<html>"])
 def test_an_answer_that_does_not_name_the_rights_says_nothing(body: object) -> None:
     player = KRAKEN.player()
@@ -518,6 +530,7 @@ def test_an_answer_that_does_not_name_the_rights_says_nothing(body: object) -> N
 @pytest.mark.parametrize("missing", ["eb", "n"])
 def test_equity_is_every_balance_and_the_open_result_and_none_if_either_is_missing(missing: str) -> None:
     player = Player(kraken(equity_currency="EUR"))
+    KRAKEN.log_in(player, 1)
     figures = {"eb": "100.5", "tb": "50", "n": "-0.5", "e": "49.5"}
     [call] = calls_of(player.put(Measure()))
     assert call.request.body.endswith(b"&asset=ZEUR")

@@ -21,6 +21,7 @@ from kill_switch.venues.kraken_futures.adapter import BATCH, ENDS_NS, NO_ORDER, 
 from kill_switch.venues.kraken_futures.adapter import KrakenFutures as Futures
 from kill_switch.venues.kraken_futures.adapter import KrakenFuturesOptions as Options
 from kill_switch.venues.kraken_futures.signing import authent, sign_challenge
+from kill_switch.venues.kraken_futures.websocket_v1 import TRANSFERS_UNSEEN
 from kill_switch.venues.messages import (
     Call,
     CallLost,
@@ -254,6 +255,24 @@ def test_nothing_to_cancel_is_accepted_and_leaves_the_proof_to_the_lists() -> No
     assert [order.id for order in shown.orders] == [ONE]
 
 
+def test_an_empty_answer_to_the_look_up_of_two_orders_ends_neither_until_each_is_asked_for_alone() -> None:
+    player = FUTURES.ready()
+    for one in (ONE, TWO):
+        player.put(push(order={"instrument": "pf_xbtusd", "order_id": one, "qty": 1}, is_cancel=False, reason="new"))
+    player.put(Pause(0.1))
+    [read] = calls_of(player.put(Read()))
+    [look_up] = calls_of(player.put(answer(read.tag, FUTURES.listed(status=""))))
+    assert look_up.request.body == f"orderIds={ONE}&orderIds={TWO}".encode()
+    empty = {"result": "success", "orders": []}
+    alone = calls_of(player.put(answer(look_up.tag, empty)))
+    assert [arguments(call) for call in alone] == [{"orderIds": ONE}, {"orderIds": TWO}]
+    assert set(player.adapter.book.orders) == {ONE, TWO}
+    alive = {"order": {"orderId": ONE, "symbol": "PF_XBTUSD"}, "status": "ENTERED_BOOK"}
+    player.put(answer(alone[0].tag, {"result": "success", "orders": [alive]}))
+    [shown] = player.put(answer(alone[1].tag, empty))
+    assert isinstance(shown, OrdersRead) and [order.id for order in shown.orders] == [ONE]
+
+
 def test_a_rejected_cancel_in_the_answer_is_no_success_and_its_order_stays_alive() -> None:
     events = [{"type": "CANCEL", "uid": ONE}, {"type": "REJECT", "uid": TWO, "reason": "MARKET_SUSPENDED"}]
     found = {"cancelOnly": "all", "status": "cancelled", "cancelledOrders": [], "orderEvents": events}
@@ -362,11 +381,18 @@ def test_no_command_goes_over_the_websocket_v1_and_only_http_is_drilled() -> Non
     assert (name_of(call), arguments(call)) == ("cancelorder", {"order_id": NO_ORDER})
 
 
-def test_a_log_of_transfers_that_is_refused_does_not_cost_the_connection() -> None:
+@pytest.mark.parametrize("shown", [{"feed": "account_log_snapshot", "logs": []}, {"event": "subscribed"}])
+def test_a_log_of_transfers_that_is_refused_is_warned_of_and_does_not_cost_the_connection(
+    shown: dict[str, object],
+) -> None:
     player = FUTURES.ready()
     [fact] = player.put(hears(1, {"event": "error", "message": "Permission denied"}))
     assert isinstance(fact, UnexplainedMessage) and "Permission denied" in fact.why
     assert not player.put(push(order_id=ONE, is_cancel=True, reason="full_fill"))
+    assert player.adapter.warnings == (TRANSFERS_UNSEEN,)
+    FUTURES.log_in(player, 2)
+    player.put(hears(2, {"feed": "account_log"} | shown))
+    assert not player.adapter.warnings
 
 
 # ── the Unified WebSocket ─────────────────────────────────────────────────────────────────────────────────────────
@@ -457,6 +483,17 @@ def test_the_token_comes_from_the_spot_api_with_the_spot_key_and_a_rate_limit_th
     outputs = player.put(answer(call.tag, {"error": ["EAPI:Rate limit exceeded"]}))
     assert [output.fatal for output in outputs if isinstance(output, NotReady)] == [False]
     assert calls_of(player.put(Read())) and calls_of(player.put(Probe()))
+
+
+@pytest.mark.parametrize("error", ["EAPI:Rate limit exceeded", "EGeneral:Temporary lockout"])
+def test_a_rate_limit_of_the_unified_websocket_delays_no_read_of_rest(error: str) -> None:
+    player = UNIFIED.ready()
+    outputs = player.put(Kill())
+    [frame], [call] = frames_of(outputs), calls_of(outputs)
+    player.put(hears(1, {"method": "cancel_all", "req_id": frame["req_id"], "success": False, "error": error}))
+    player.put(answer(call.tag, payload("kraken_futures/cancel-all-nothing")))
+    player.put(Pause(1))
+    assert calls_of(player.put(Read()))
 
 
 def test_a_nonce_that_the_spot_api_refuses_is_signed_anew_and_a_wrong_spot_key_is_fatal() -> None:

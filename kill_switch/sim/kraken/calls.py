@@ -39,7 +39,7 @@ def routes(venue: Kraken) -> dict[tuple[str, str], RouteSpec]:
         "OpenPositions": RouteSpec("other", "positions", reads.no_positions),
         "DepositStatus": RouteSpec("other", "deposits", reads.no_moves),
         "WithdrawStatus": RouteSpec("other", "withdrawals", reads.no_moves),
-        "Ledgers": RouteSpec("other", "ledgers", reads.no_ledgers, weight=2),
+        "Ledgers": RouteSpec("other", "ledgers", reads.ledgers, weight=2),
         "TradeVolume": RouteSpec("other", "volume", reads.volume),
         "GetApiKeyInfo": RouteSpec("read", "key", reads.key_info),
         "GetWebSocketsToken": RouteSpec("login", "token", reads.token),
@@ -184,10 +184,16 @@ class ReadCalls:
         self._desk.permit(account, "balances")
         return []
 
-    def no_ledgers(self, account: Account, params: Params) -> object:
-        """Answer Ledgers, which has no entries."""
+    def ledgers(self, account: Account, params: Params) -> object:
+        """Answer Ledgers: the transfers after `start` up to `end`, in seconds, the newest first, paged by 50."""
         self._desk.permit(account, "ledgers")
-        return {"ledger": {}, "count": 0}
+        after, until, ofs = (_number(params, name) for name in ("start", "end", "ofs"))
+        entries = [
+            entry
+            for entry in reversed(self._venue.ledgers.get(account.name, []))
+            if entry.at_ns > after * 1e9 and (not until or entry.at_ns <= until * 1e9)
+        ]
+        return {"ledger": {entry.id: entry.row() for entry in entries[ofs : ofs + _MOST_IDS]}, "count": len(entries)}
 
     def volume(self, account: Account, params: Params) -> object:
         """Answer TradeVolume."""
@@ -211,6 +217,14 @@ class ReadCalls:
         if self._venue.options.token_single:
             self._venue.tokens.revoke(account)
         return {"token": self._venue.tokens.issue(account), "expires": int(self._venue.options.token_s)}
+
+
+def _number(params: Params, name: str) -> int:
+    """Return a parameter that is a whole number; 0 without it. Raises `Refused`."""
+    text = str(params.get(name, "0"))
+    if not (text.isascii() and text.isdigit()):
+        raise Refused(f"EGeneral:Invalid arguments:{name}")
+    return int(text)
 
 
 class PublicCalls:

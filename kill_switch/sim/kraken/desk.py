@@ -1,15 +1,12 @@
-"""Kraken's cancels and countdown: what REST and the WebSocket have in common (docs/venues/kraken.md §3, §6, §7)."""
+"""Kraken's cancels: what REST and the WebSocket have in common (docs/venues/kraken.md §3, §6, §7)."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.countdown import Countdown
-from kill_switch.sim.kit.exchange import DeadMan
 from kill_switch.sim.kit.tables import Refused
 from kill_switch.sim.kraken import payloads as wire
 from kill_switch.sim.kraken.rules import RIGHTS, TIERS, PairCounters, cancel_cost
@@ -19,7 +16,6 @@ if TYPE_CHECKING:
 
 UNKNOWN_ORDER = "EOrder:Unknown order"
 RATE_LIMIT = "EOrder:Rate limit exceeded"
-_MOST_TIMEOUT_S = 86_400
 
 
 class SpotDesk:
@@ -29,11 +25,6 @@ class SpotDesk:
         self._venue = venue
         self.holds_up = False  # whether the `pending` fault holds up the cancel that is being answered
         self.cancelling: set[str] = set()  # ids of orders whose cancel is held up
-        self._overdue: list[Account] = []  # whose countdown ended during maintenance
-        self._countdowns = {
-            name: Countdown(venue.later, partial(self._countdown_ended, account))
-            for name, account in venue.accounts.items()
-        }
         self.reset()
 
     def reset(self) -> None:
@@ -105,37 +96,6 @@ class SpotDesk:
         self.holds_up = self._venue.faults.on("pending", account.name) is not None
         self._venue.cancel(account, orders, whole=whole, single=not whole)
 
-    # the countdown (§6)
-
-    def dead_man(self, account: Account) -> DeadMan:
-        """Return the account's countdown."""
-        return self._countdowns[account.name].state()
-
     def set_countdown(self, account: Account, timeout: object) -> object:
         """Arm the countdown for whole seconds; 0 disarms it."""
-        seconds, now_ns = whole_seconds(timeout), self._venue.now_ns()
-        if seconds is None:
-            raise Refused("EGeneral:Invalid arguments:timeout")
-        self._countdowns[account.name].arm(seconds)
-        ends = wire.iso_s(now_ns + seconds * 1_000_000_000) if seconds else "0"
-        return {"currentTime": wire.iso_s(now_ns), "triggerTime": ends}
-
-    def engine_returned(self) -> None:
-        """Cancel for the countdowns that ended during maintenance (§6)."""
-        overdue, self._overdue = self._overdue, []
-        for account in overdue:
-            self._countdown_ended(account)
-
-    def _countdown_ended(self, account: Account) -> None:
-        if self._venue.mode == "maintenance":
-            self._overdue.append(account)
-        else:
-            self._venue.cancel_at_once(account)
-
-
-def whole_seconds(timeout: object) -> int | None:
-    """Return a countdown's time-out, which is a whole number up to a day; None for anything else."""
-    text = str(timeout) if type(timeout) in (int, str) else ""
-    if not (text.isascii() and text.isdigit()) or int(text) > _MOST_TIMEOUT_S:
-        return None
-    return int(text)
+        return self._venue.countdowns.arm(account, timeout, "EGeneral:Invalid arguments:timeout", wire.iso_s)

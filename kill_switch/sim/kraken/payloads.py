@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kill_switch.sim.kit.book import Account, Order
@@ -176,6 +177,28 @@ def trade_balance(account: Account) -> dict[str, str]:
     return {"m": "0.0000", "uv": "0.0000", "c": "0.0000", "v": "0.0000"} | {
         name: f"{value:.4f}" for name, value in money.items()
     }
+
+
+class LedgerEntry(NamedTuple):
+    """A change of an account's cash that no trade has made."""
+
+    id: str
+    amount: Decimal
+    balance: Decimal
+    at_ns: int
+
+    @property
+    def kind(self) -> str:
+        """The ledger's type."""
+        return "deposit" if self.amount > 0 else "withdrawal"
+
+    def row(self) -> dict[str, object]:
+        """Return the entry as Ledgers shows it (§9)."""
+        return {
+            "refid": f"Q{self.id[1:]}", "time": self.at_ns / 1e9, "type": self.kind, "subtype": "",
+            "aclass": "currency", "asset": "ZUSD", "amount": f"{self.amount:.4f}", "fee": "0.0000",
+            "balance": f"{self.balance:.4f}",
+        }  # fmt: skip
 
 
 def asset_pairs(status: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ class Plane(Protocol):
     """The venue, as the protocol sees it."""
 
     sessions: dict[Connection, Session]
+    sockets: dict[str, WsProtocol]  # by path
 
     @property
     def tokens(self) -> TokenStore:
@@ -52,6 +53,10 @@ class Plane(Protocol):
 
     def subscribed_with(self, token: object) -> None:
         """Note that a subscription was made with a token."""
+        ...
+
+    def transfer_of(self, account: Account) -> wire.LedgerEntry | None:
+        """Return the transfer that the last change of the account's cash was; None if it was the result of trades."""
         ...
 
 
@@ -147,9 +152,10 @@ class V2Socket(WsProtocol):
         session.connection.say(self._status(session))
 
     def tell_status(self) -> None:
-        """Send the changed status to every connection."""
+        """Send the changed status to every connection of this WebSocket."""
         for session in tuple(self._plane.sessions.values()):
-            session.connection.say(self._status(session))
+            if self._plane.sockets[session.path] is self:
+                session.connection.say(self._status(session))
 
     def _status(self, session: Session) -> bytes:
         number = int(session.id[:8], 16)
@@ -216,16 +222,21 @@ class V2Socket(WsProtocol):
             self._push_balance(session, session.account, 0.0)
 
     def push_equity(self, session: Session, account: Account) -> None:
-        """Send the changed balance (§5.1)."""
-        self._push_balance(session, account, float(account.cash - account.cash_before))
+        """Send the changed balance, with the ledger's entry if it was a transfer (§5.1)."""
+        self._push_balance(
+            session, account, float(account.cash - account.cash_before), self._plane.transfer_of(account)
+        )
 
-    def _push_balance(self, session: Session, account: Account, amount: float) -> None:
+    def _push_balance(
+        self, session: Session, account: Account, amount: float, transfer: wire.LedgerEntry | None = None
+    ) -> None:
         if "balances" not in session.channels:
             return
+        kind = "trade" if transfer is None else transfer.kind
         moved = {
-            "ledger_id": wire.new_id("L"), "ref_id": wire.new_id("T"), "timestamp": wire.iso(self._plane.now_ns()),
-            "type": "trade", "subtype": "", "category": "trade", "wallet_type": "spot", "wallet_id": "main",
-            "amount": amount, "fee": 0.0,
+            "ledger_id": wire.new_id("L") if transfer is None else transfer.id, "ref_id": wire.new_id("T"),
+            "timestamp": wire.iso(self._plane.now_ns()), "type": kind, "subtype": "", "category": kind,
+            "wallet_type": "spot", "wallet_id": "main", "amount": amount, "fee": 0.0,
         }  # fmt: skip
         frame = self._frame(session, "balances", [_money(account) | moved])
         self._plane.event(session, orjson.dumps(frame), "balance")

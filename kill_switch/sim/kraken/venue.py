@@ -15,16 +15,15 @@ from typing import ClassVar
 
 from kill_switch.sim.kit.auth import Lockout, TokenStore
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.exchange import DeadMan
 from kill_switch.sim.kit.limits import PoolSpec
-from kill_switch.sim.kit.options import Options, option
+from kill_switch.sim.kit.options import option
 from kill_switch.sim.kit.protocol import Request, SimAnswer
 from kill_switch.sim.kit.server import Connection
-from kill_switch.sim.kit.table_venue import TableVenue
 from kill_switch.sim.kit.venue import Route
 from kill_switch.sim.kraken import payloads as wire
 from kill_switch.sim.kraken.calls import PRIVATE, routes
 from kill_switch.sim.kraken.desk import SpotDesk
+from kill_switch.sim.kraken.modes import ModalOptions, ModalVenue
 from kill_switch.sim.kraken.placing import PlaceFrames
 from kill_switch.sim.kraken.rules import ALL_RIGHTS, TIERS
 from kill_switch.sim.kraken.signing import SpotSignature
@@ -32,7 +31,7 @@ from kill_switch.sim.kraken.v2 import V2Socket
 
 
 @dataclass
-class KrakenOptions(Options):
+class KrakenOptions(ModalOptions):
     """The facts about Kraken that are inferred or unknown, or differ by account."""
 
     idle_s: float = option(60.0, "seconds without a message until a WebSocket is closed (§5.1 [G])", harsh=20.0)
@@ -60,11 +59,15 @@ class KrakenOptions(Options):
         20, "refused keys, signatures and nonces in a minute that lock an address out; 0 is none"
     )
     lockout_s: float = option(900.0, "seconds of the lockout (§7 [G])")
+    equity_moves: str = option(
+        "trade", "what a change of equity by the admin API is: a result of trading, or a transfer", "trade", "transfer"
+    )
 
 
-class Kraken(TableVenue):
+class Kraken(ModalVenue):
     """Kraken, spot."""
 
+    options: KrakenOptions
     tokens: TokenStore
     name = "kraken"
     options_type = KrakenOptions
@@ -84,16 +87,16 @@ class Kraken(TableVenue):
     }
 
     def __init__(self, options: KrakenOptions, accounts: int) -> None:
-        self.options = options
         self.tokens = TokenStore(lambda: options.token_s)  # (§2.2)
         self.auth = SpotSignature(lambda: options.nonce_window)
         self._lockout = Lockout(options.lockout_after, 60.0, options.lockout_s)
-        self._announced_mode = options.mode
+        self.ledgers: dict[str, list[wire.LedgerEntry]] = {}  # by account: its transfers, the oldest first
+        self._transfer: wire.LedgerEntry | None = None  # that changes the money which is being set
         super().__init__(options, accounts)
         self.desk = SpotDesk(self)
-        self.socket = V2Socket(self, self.desk)
-        self.sockets["/v2"] = self.socket
-        self.socket.ops |= PlaceFrames(self).ops()
+        self.v2 = V2Socket(self, self.desk)
+        self.sockets["/v2"] = self.v2
+        self.v2.ops |= PlaceFrames(self).ops()
         self.routes |= routes(self)
 
     # accounts, orders, envelope
@@ -147,11 +150,10 @@ class Kraken(TableVenue):
 
     def reconfigured(self) -> None:
         """Empty the counters, and announce a changed mode."""
-        super().reconfigured()
         self._lockout = Lockout(self.options.lockout_after, 60.0, self.options.lockout_s)
         if self.sockets:  # and not in the middle of the start
             self.desk.reset()
-            self._mode_changed()
+        super().reconfigured()
 
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Refuse an address that is locked out (§7), and count a private request."""
@@ -172,38 +174,23 @@ class Kraken(TableVenue):
         route = super().route(request)
         return self.refused(request) if route is None and not request.path.startswith(PRIVATE) else route
 
-    @property
-    def mode(self) -> str:
-        """Return the system's mode; the `maintenance` fault is the mode of that name."""
-        fault = self.faults.peek("maintenance")
-        return "maintenance" if fault is not None and fault.on == "all" else self.options.mode
+    def set_equity(self, account: Account, equity: Decimal, unrealised: Decimal | None) -> None:
+        """Set an account's money; the change of cash is a transfer where the option says so."""
+        cash = equity - (account.unrealised if unrealised is None else unrealised)
+        if self.options.equity_moves == "transfer" and cash != account.cash:
+            self._transfer = wire.LedgerEntry(wire.new_id("L"), cash - account.cash, cash, self.now_ns())
+            self.ledgers.setdefault(account.name, []).append(self._transfer)
+        super().set_equity(account, equity, unrealised)
+        self._transfer = None
 
-    def _mode_changed(self) -> None:
-        if self.mode == self._announced_mode:
-            return
-        self._announced_mode = self.mode
-        self.socket.tell_status()
-        if self.mode != "maintenance":
-            self.desk.engine_returned()
-
-    def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
-        """Switch a fault on; announce maintenance to every WebSocket."""
-        super().put_fault(name, parameters)
-        self._mode_changed()
-
-    def clear_faults(self, name: str | None = None) -> None:
-        """Switch one fault off, or all."""
-        super().clear_faults(name)
-        self._mode_changed()
+    def transfer_of(self, account: Account) -> wire.LedgerEntry | None:
+        """Return the transfer that is being pushed."""
+        return self._transfer
 
     def subscribed_with(self, token: object) -> None:
         """Keep the token of a subscription, where the option says so."""
         if self.options.token_kept:
             self.tokens.keep(token)
-
-    def dead_man(self, account: Account) -> DeadMan:
-        """Return the account's countdown (§6)."""
-        return self.desk.dead_man(account)
 
     def show_pending(self, account: Account, orders: Sequence[Order]) -> None:
         """Note the orders of a cancel that the `pending` fault holds up."""

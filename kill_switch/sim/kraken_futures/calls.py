@@ -122,7 +122,7 @@ class CancelCalls:
     def cancel_after(self, account: Account, params: Params) -> object:
         """Answer cancelallordersafter (§6)."""
         self._venue.permit_rest(account)
-        return {"status": self._venue.arm(account, params.get("timeout"), "invalidArgument", wire.iso_ms)}
+        return {"status": self._venue.countdowns.arm(account, params.get("timeout"), "invalidArgument", wire.iso_ms)}
 
     def send_order(self, account: Account, params: Params) -> object:
         """Answer sendorder."""
@@ -263,6 +263,9 @@ def _find(orders: Any, order_id: object, client: object) -> Order | None:
 
 
 def id_list(values: Sequence[str]) -> list[str]:
-    """Return the ids of a repeated parameter, each of which may be a JSON list or have commas."""
-    text = ",".join(value.strip("[]") for value in values)
-    return [part.strip('" ') for part in text.split(",") if part.strip('" ')]
+    """Return the ids of a repeated parameter; only a value in brackets is a list of ids, with commas between them."""
+    ids: list[str] = []
+    for value in values:
+        is_list = value.startswith("[") and value.endswith("]")
+        ids += [part.strip('" ') for part in value[1:-1].split(",")] if is_list else [value]
+    return [order_id for order_id in ids if order_id]

@@ -10,25 +10,21 @@ import base64
 import secrets
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from typing import ClassVar
 from urllib.parse import parse_qs
 
 from kill_switch.sim.kit.auth import TokenStore
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.countdown import Countdown
-from kill_switch.sim.kit.exchange import DeadMan
 from kill_switch.sim.kit.limits import PoolSpec, RatePools
-from kill_switch.sim.kit.options import Options, option
+from kill_switch.sim.kit.options import option
 from kill_switch.sim.kit.protocol import Request, SimAnswer, json_answer
 from kill_switch.sim.kit.server import Connection, PendingReply
-from kill_switch.sim.kit.table_venue import TableVenue
 from kill_switch.sim.kit.tables import Params, Refused
 from kill_switch.sim.kit.venue import Route
-from kill_switch.sim.kraken.desk import whole_seconds
+from kill_switch.sim.kraken.modes import ModalOptions, ModalVenue
 from kill_switch.sim.kraken.payloads import iso_s
 from kill_switch.sim.kraken.rules import TIERS
 from kill_switch.sim.kraken.signing import SpotSignature
@@ -43,22 +39,22 @@ _MARGIN_ERROR = {"errors": [{"code": 92, "message": "INSUFFICIENT_MARGIN"}]}
 
 
 @dataclass
-class KrakenFuturesOptions(Options):
+class KrakenFuturesOptions(ModalOptions):
     """The facts about Kraken derivatives that are inferred or unknown."""
 
     idle_s: float = option(60.0, "seconds without a ping or a message until a WebSocket is closed (§5.2)")
     events: str = option("subscribed", "the sessions that get account events (§5.2)", "subscribed")
     snapshot: bool = option(False, "no meaning here: subscriptions have snapshots of their own (§5.2)")
-    mode: str = option("online", "the system's mode (§8)", "online", "maintenance")
     pool: int = option(500, "cost that an account may spend in 10 s (§7); 0 is no limit")
     nonce_window: int = option(0, "how far a Nonce may be behind the highest (§2.3)")
     token_s: float = option(900.0, "seconds until a token of the Unified WebSocket ends (§2.2)")
     unified: bool = option(True, "accounts have a spot key for the Unified WebSocket", fixed=True)
 
 
-class KrakenFutures(TableVenue):
+class KrakenFutures(ModalVenue):
     """Kraken, derivatives."""
 
+    options: KrakenFuturesOptions
     tokens: TokenStore
     name = "kraken-futures"
     options_type = KrakenFuturesOptions
@@ -80,14 +76,13 @@ class KrakenFutures(TableVenue):
     }
 
     def __init__(self, options: KrakenFuturesOptions, accounts: int) -> None:
-        self.options = options
         self.tokens = TokenStore(lambda: options.token_s)  # (§2.2)
         self.auth = TwoPlanes(options)
         self._is_spot = False  # whether the request that is being answered is one of the spot API
         super().__init__(options, accounts)
         self.desk = FuturesDesk(self)
-        self.unified = V2Socket(self, self.desk, "derivatives")
-        self.sockets |= {"/ws/v1": V1Socket(self), "/v2/private": self.unified}
+        self.v2 = V2Socket(self, self.desk, "derivatives")
+        self.sockets |= {"/ws/v1": V1Socket(self), "/v2/private": self.v2}
         self.routes |= routes(self)
 
     # accounts, orders, envelopes
@@ -168,11 +163,9 @@ class KrakenFutures(TableVenue):
 
     def reconfigured(self) -> None:
         """Empty the pools, and tell a changed mode."""
-        super().reconfigured()
         tier = TIERS["starter"]
         self._spot_pools = RatePools([PoolSpec("rest", tier.rest_most, per_s=tier.rest_per_s)])
-        if self.sockets:
-            self.unified.tell_status()
+        super().reconfigured()
 
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Charge a request to the pool of its plane."""
@@ -195,12 +188,6 @@ class KrakenFutures(TableVenue):
         has_key = "apikey" in request.headers or "api-key" in request.headers
         return self.refused(request) if route is None and not has_key else route
 
-    @property
-    def mode(self) -> str:
-        """Return the system's mode."""
-        fault = self.faults.peek("maintenance")
-        return "maintenance" if fault is not None and fault.on == "all" else self.options.mode
-
     def permit_rest(self, account: Account) -> None:
         """Refuse a command in maintenance, or of a key that may only read."""
         self.permit_read()
@@ -215,19 +202,8 @@ class KrakenFutures(TableVenue):
     def subscribed_with(self, token: object) -> None:
         """Do nothing: a token ends, used or not."""
 
-    # the countdown (§6): one for each account, whatever the route
-
-    def dead_man(self, account: Account) -> DeadMan:
-        """Return the account's countdown."""
-        return self.desk.countdown(account).state()
-
-    def arm(self, account: Account, timeout: object, code: str, form: Callable[[int], str]) -> dict[str, str]:
-        """Arm the countdown for whole seconds, 0 disarms it. Raises `Refused` with `code`."""
-        seconds, now_ns = whole_seconds(timeout), self.now_ns()
-        if seconds is None:
-            raise Refused(code)
-        self.desk.countdown(account).arm(seconds)
-        return {"currentTime": form(now_ns), "triggerTime": form(now_ns + seconds * 10**9) if seconds else "0"}
+    def transfer_of(self, account: Account) -> None:
+        """Return None: money changes by trades alone."""
 
 
 class TwoPlanes:
@@ -253,14 +229,6 @@ class FuturesDesk:
 
     def __init__(self, venue: KrakenFutures) -> None:
         self._venue = venue
-        self._countdowns = {
-            name: Countdown(venue.later, partial(venue.cancel_at_once, account))
-            for name, account in venue.accounts.items()
-        }
-
-    def countdown(self, account: Account) -> Countdown:
-        """Return the account's countdown."""
-        return self._countdowns[account.name]
 
     def permit(self, account: Account, call: str) -> None:
         """Refuse in maintenance, and refuse commands of a key that may only read."""
@@ -286,7 +254,7 @@ class FuturesDesk:
 
     def set_countdown(self, account: Account, timeout: object) -> object:
         """Arm or disarm the countdown."""
-        return self._venue.arm(account, timeout, "EGeneral:Invalid arguments:timeout", iso_s)
+        return self._venue.countdowns.arm(account, timeout, "EGeneral:Invalid arguments:timeout", iso_s)
 
 
 def _text(length: int) -> str:

@@ -57,8 +57,8 @@ def _leap_us(refused: int) -> int:
 
 
 def form(**values: object) -> str:
-    """Return the values as a query or a form, in their order."""
-    return urlencode(values)
+    """Return the values as a query or a form, in their order; a name with a list is repeated for each value."""
+    return urlencode(values, doseq=True)
 
 
 def hex_hmac(secret: bytes, text: bytes, digest: str = "sha256") -> str:

@@ -25,6 +25,7 @@ from kill_switch.venues.kit.strike import CancelCommand
 from kill_switch.venues.kit.transfer_values import TransferValues
 from kill_switch.venues.kit_adapter import KitAdapter
 from kill_switch.venues.kraken.key_rights import KeyRights
+from kill_switch.venues.kraken.ledgers import LedgerReader
 from kill_switch.venues.kraken.options import KrakenOptions
 from kill_switch.venues.kraken.replies import (
     MAINTENANCE_HINT,
@@ -36,7 +37,7 @@ from kill_switch.venues.kraken.replies import (
 )
 from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
 from kill_switch.venues.kraken.transfers import TransferReader, read_last_price, ticker
-from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
+from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, is_subscribed, read_token
 from kill_switch.venues.messages import Outputs, Replied, Send
 from kill_switch.venues.profile import Guess
 from kill_switch.venues.request import Request
@@ -60,6 +61,7 @@ class Kraken(KitAdapter[KrakenOptions]):
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.0)
     COSTS: ClassVar[tuple[Cost, ...]] = (  # § 7
         Cost("POST", "/0/private/CancelOrder", ()),
+        Cost("POST", "/0/private/Ledgers", ((COUNTER, 2.0),)),
         Cost("POST", "/0/private/", ((COUNTER, 1.0),)),
         Cost("GET", "/0/public/", ()),
     )
@@ -107,6 +109,10 @@ class Kraken(KitAdapter[KrakenOptions]):
             "a token lives as long as its answer says (§ 2.2)",
             "there is a spare token; a refused one is replaced, with REST beside it",
         ),
+        Guess(
+            "a push of balances has the id of its entry in the ledger (§ 9)",
+            "nothing: a transfer up to 60 s before a gap would count twice",
+        ),
     )
 
     @classmethod
@@ -129,11 +135,19 @@ class Kraken(KitAdapter[KrakenOptions]):
         self.nonce_watch = self._requests.watch
         self._socket = WebSocketV2(self, {}, optional=(BALANCES,))
         self._currency = options.equity_currency
-        self._rights = KeyRights(self._post("GetApiKeyInfo"), self.calls, partial(setattr, self, "key_rights"))
+        self._rights = KeyRights(
+            self._post("GetApiKeyInfo"),
+            self.calls,
+            partial(setattr, self, "key_rights"),
+            partial(self.warn, "withdraw"),
+        )
         self._values = TransferValues(
             self._currency, lambda *pair: self._public(ticker(*pair)), read_last_price, self.calls, self.evidence
         )
         self._transfers = TransferReader(self._values, self.evidence)
+        self._ledgers = LedgerReader(
+            partial(self._post, "Ledgers"), self._transfers, self.calls, partial(self.warn, "transfers")
+        )
         self.account_wide = CancelCommand(
             "cancel-all",
             self._post("CancelAll"),
@@ -233,7 +247,9 @@ class Kraken(KitAdapter[KrakenOptions]):
     def request_equity(self, now: Instant) -> Outputs:
         if self._values.are_missing and not self.budget.pause_s(now):
             return self._values.request_price(now)
-        return super().request_equity(now)
+        if self.pause_s(now):
+            return ()
+        return self._ledgers.measure(now, self.clock.venue_ms(now), super().request_equity)
 
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:
         balances = Send(conn, self._socket.frame("subscribe", BALANCES, channel="balances"))
@@ -245,10 +261,14 @@ class Kraken(KitAdapter[KrakenOptions]):
     # ── pushes ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_push(self, conn: int, message: Message, now: Instant) -> Outputs:
+        if is_subscribed(message, "balances"):
+            self._ledgers.on_subscribed(conn)
+            return ()
         if message.get("channel") == "balances":
             return self._transfers.on_message(message.get("type"), message.get("data"))
         return self._socket.on_push(conn, message, now)
 
     def on_session_closed(self, conn: int) -> None:
         self._socket.forget(conn)
+        self._ledgers.on_closed(conn)
         super().on_session_closed(conn)

@@ -13,18 +13,29 @@ from kill_switch.venues.messages import NotReady, Outputs, Replied
 
 MAX_DIGITS = 11  # of the second in which a key ends, before the year 5138
 CANCEL_RIGHTS = frozenset({"close-trades", "modify-trades"})  # either one suffices
+MAY_WITHDRAW = 'the key may withdraw: use a key without the right "Withdraw funds"'
 
 
 class KeyRights:
     """The rights of a key, as `GetApiKeyInfo` has named them last."""
 
-    def __init__(self, build: Build, calls: CallStarter, on_rights: Callable[[Mapping[str, bool | str]], None]) -> None:
-        """Make a check that has not been made; `build` builds its request, `on_rights` gets what the venue names."""
+    def __init__(
+        self,
+        build: Build,
+        calls: CallStarter,
+        on_rights: Callable[[Mapping[str, bool | str]], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """Make a check that has not been made; `build` builds its request, `on_rights` gets what the venue names.
+
+        `warn` gets the operator's warning, "" if there is none.
+        """
         self.why_not = ""  # why the key cannot cancel; "": it can, or nothing is known
         self.is_settled = True  # no answer is wanted: the venue has named the rights, or refuses to
         self._build = build
         self._calls = calls
         self._on_rights = on_rights
+        self._warn = warn
 
     @property
     def is_due(self) -> bool:
@@ -44,7 +55,9 @@ class KeyRights:
         names = {right.lower().replace("_", "-") for right in rights if isinstance(right, str)}
         if rights and not names:
             return ()  # in a shape that no document explains
-        self._on_rights(_named_rights(reply.data, names))
+        rights_by_name = _named_rights(reply.data, names)
+        self._on_rights(rights_by_name)
+        self._warn(MAY_WITHDRAW if rights_by_name["withdraw"] else "")
         self.why_not = ""
         if CANCEL_RIGHTS & names:
             return ()

@@ -5,6 +5,7 @@ The account's equity is in one currency. A transfer of another asset is valued a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -16,6 +17,11 @@ from kill_switch.venues.messages import Outputs, UnexplainedMessage
 
 TRANSFERS = frozenset({"deposit", "withdrawal", "transfer"})  # types of ledger entries
 REST_ASSETS = {"BTC": "XBT", "DOGE": "XDG", "ETH2": "ETH"}  # assets whose name over REST differs
+LEDGER_ASSETS = {  # names in the ledger of REST → the WebSocket's; others are the same
+    **{f"Z{name}": name for name in ("USD", "EUR", "GBP", "CAD", "JPY", "AUD")},
+    **{f"X{name}": name for name in ("ETH", "ETC", "LTC", "MLN", "REP", "XLM", "XMR", "XRP", "ZEC")},
+    **{"XXBT": "BTC", "XBT": "BTC", "XXDG": "DOGE", "XDG": "DOGE"},
+}
 MAX_ENTRIES = 4096  # ledger entries that are remembered: each connection pushes them
 
 
@@ -39,22 +45,38 @@ class TransferReader:
                     keep_latest(self._balances, MAX_ENTRIES)
         return outputs
 
+    def on_ledger(self, entries: Mapping[str, Any], since_ms: int) -> Outputs:
+        """Process entries of `Ledgers` by their id; report those after `since_ms` that no connection has pushed."""
+        outputs: Outputs = ()
+        for entry_id, item in entries.items():
+            entry = item if isinstance(item, dict) else {}
+            seconds = as_decimal(entry.get("time"))
+            if seconds is None or seconds * 1000 > since_ms:
+                outputs += self._on_entry(entry, entry_id, as_decimal(entry.get("amount")))
+        return outputs
+
     def _on_update(self, entry: dict[str, Any]) -> Outputs:
-        kind, entry_id = as_text(entry.get("type")), as_text(entry.get("ledger_id"))
+        amount = as_decimal(entry.get("amount"))
+        is_withdrawal = as_text(entry.get("type")) == "withdrawal"
+        if amount is not None and amount > 0 and is_withdrawal and not self._has_risen(entry, amount):
+            amount = -amount
+        return self._on_entry(entry, as_text(entry.get("ledger_id")), amount)
+
+    def _on_entry(self, entry: Mapping[str, Any], entry_id: str, amount: Decimal | None) -> Outputs:
+        """Report an entry that is a transfer; `amount` has the sign of its direction."""
+        kind, asset = as_text(entry.get("type")), as_text(entry.get("asset"))
         if kind not in TRANSFERS or (entry_id and entry_id in self._seen):
-            return ()  # in the second case another connection has pushed it
+            return ()  # in the second case a connection or the ledger has shown it
         if entry_id:
             self._seen[entry_id] = None
             keep_latest(self._seen, MAX_ENTRIES)
-        asset, amount = as_text(entry.get("asset")), as_decimal(entry.get("amount"))
         if amount is None or not asset:
             return (UnexplainedMessage(f"a {kind} that cannot be read"),)
-        signed = -amount if kind == "withdrawal" and amount > 0 and not self._has_risen(entry, amount) else amount
         base = asset.partition(".")[0]  # DOT.S is staked DOT
-        if facts := self._values.report(base, signed):
+        if facts := self._values.report(LEDGER_ASSETS.get(base, base), amount):
             return facts
         currency = self._values.currency
-        words = f"{kind} of {abs(signed):f} {asset}: no equity is reported until it is valued in {currency}"
+        words = f"{kind} of {abs(amount):f} {asset}: no equity is reported until it is valued in {currency}"
         return (UnexplainedMessage(self._evidence(words)),)
 
     def _has_risen(self, entry: dict[str, Any], amount: Decimal) -> bool:

@@ -42,7 +42,7 @@ class WebSocketV2:
         connection still carries a kill.
         """
         self.in_maintenance = False  # nothing can be cancelled (§ 8)
-        self.login = (LoginStep(lambda conn, now: self._subscribe(), _is_subscribed),)
+        self.login = (LoginStep(lambda conn, now: self._subscribe(), is_subscribed),)
         self.ping = Ping(PING_EVERY_S, b'{"method":"ping"}', _is_pong, is_beat=lambda message: "channel" in message)
         self._adapter = adapter
         self._params = params
@@ -100,7 +100,7 @@ class WebSocketV2:
             case ("heartbeat", _) | (None, "unsubscribe"):
                 return ()
             case None, "subscribe":
-                return self._executions.on_subscribed(conn, now) if _is_subscribed(message) else ()
+                return self._executions.on_subscribed(conn, now) if is_subscribed(message) else ()
             case _:
                 return (UnexplainedMessage("a message that no document explains"),)
 
@@ -122,10 +122,11 @@ def read_token(data: Any) -> Token | None:
     return Token(as_text(fields.get("token")), life_s)
 
 
-def _is_subscribed(message: Message) -> bool:
+def is_subscribed(message: Message, channel: str = "executions") -> bool:
+    """Return whether a message grants the subscription to a channel."""
     result = message.get("result")
-    channel = result.get("channel") if isinstance(result, dict) else None
-    return message.get("method") == "subscribe" and message.get("success") is True and channel == "executions"
+    granted = result.get("channel") if isinstance(result, dict) else None
+    return message.get("method") == "subscribe" and message.get("success") is True and granted == channel
 
 
 def _is_pong(message: object) -> bool:

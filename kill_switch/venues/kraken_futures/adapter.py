@@ -26,6 +26,7 @@ from kill_switch.venues.kit.calls import PendingCall
 from kill_switch.venues.kit.cancel_result import CancelResult
 from kill_switch.venues.kit.order_list import OrderList
 from kill_switch.venues.kit.pools import Cost, Demand, Pool
+from kill_switch.venues.kit.readback import LOOK_UP
 from kill_switch.venues.kit.replies import FrameReply, Reply
 from kill_switch.venues.kit.session_token import Token
 from kill_switch.venues.kit.sessions import LoginRefused, Message
@@ -45,6 +46,7 @@ from kill_switch.venues.kraken_futures.replies import (
     judge_cancel_all,
     judge_http,
     judge_single,
+    knows_none,
     open_items,
     read_equity,
     read_looked_up,
@@ -125,6 +127,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         strike=(f"POST {PATH}cancelallorders", f"POST {PATH}batchorder"),
     )
     CURRENCIES: ClassVar[tuple[str, ...]] = ("USD",)
+    FRAMES_SHARE_LIMITS: ClassVar[bool] = False  # the Unified WebSocket has limits of its own (§ 7)
 
     Options = KrakenFuturesOptions
     STRIKER = BothRoutesStriker
@@ -202,7 +205,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
             self.drill_routes = (Route.HTTP,)
         self.login, self.ping = self._socket.login, self._socket.ping
         self.lists = (OrderList("open", lambda cursor: requests.get("openorders"), open_items),)
-        self.look_up = ManyLookUp(lambda ids: requests.post("orders/status", orderIds=",".join(ids)), LOOK_UP_ORDERS)
+        self.look_up = ManyLookUp(lambda ids: requests.post("orders/status", orderIds=ids), LOOK_UP_ORDERS)
         self.harmless = requests.post("cancelorder", order_id=NO_ORDER)
         self._equity_call = requests.get("accounts")
         self.assemble()
@@ -243,9 +246,10 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         return judge_http(status, body, self.evidence, in_maintenance=self._socket.in_maintenance)
 
     def note_judged(self, call: PendingCall, reply: Reply, now: Instant) -> Reply:
-        if self._spot is None or not call.elsewhere:  # REST v3 has no nonces of ours
-            return reply
-        return self._spot.note_judged(call, reply, now)
+        """Judge an empty `orders/status` as not found: it is the end of an order that was asked for alone."""
+        if self._spot is not None and call.elsewhere:  # REST v3 has no nonces of ours
+            return self._spot.note_judged(call, reply, now)
+        return reply._replace(not_found=True) if call.kind == LOOK_UP and knows_none(reply) else reply
 
     def on_wrong_time(self, reply: Replied, tries: int, now: Instant) -> None:
         if self._spot is not None:

@@ -167,14 +167,15 @@ def read_order(item: object) -> Order | None:
     return _order(item, "order_id", item.get("status")) if isinstance(item, dict) else None
 
 
+def knows_none(reply: Reply) -> bool:
+    """Return whether `orders/status` has no order at all: it leaves out orders that ended more than 5 s ago."""
+    return reply.ok and isinstance(reply.data, dict) and reply.data.get("orders") == []
+
+
 def read_looked_up(data: Any, order_id: str) -> Order | None:
-    """Read the order of `orders/status`, which leaves out orders that ended more than 5 s ago."""
+    """Read an order of `orders/status`; None if the answer lacks it."""
     entries = data.get("orders") if isinstance(data, dict) else None
-    if not isinstance(entries, list):
-        return None
-    if not entries:
-        return Order(order_id, "", OrderState.GONE, "not entries")
-    objects = (entry for entry in entries if isinstance(entry, dict))
+    objects = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     orders = (_order(entry.get("order"), "orderId", entry.get("status")) for entry in objects)
     return next((order for order in orders if order is not None and order.id == order_id), None)
 

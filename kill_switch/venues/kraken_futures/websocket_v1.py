@@ -19,6 +19,10 @@ from kill_switch.venues.kraken_futures.transfers import AccountLogReader
 from kill_switch.venues.messages import Outputs, Send, UnexplainedMessage
 
 KEY_WORDS = ("api key", "api_key", "authent", "challenge", "signature", "permission")  # an error about the key
+TRANSFERS_UNSEEN = (
+    "Kraken refuses the account's log, so transfers cannot be seen: a pnl trigger takes them for profit or loss; "
+    "give the key the right to read the account"
+)
 REFUSALS = frozenset({"error", "alert", "subscribed_failed"})
 
 
@@ -66,6 +70,7 @@ class WebSocketV1:
         text = as_text(message.get("message"))
         words = self._adapter.evidence(f"WebSocket {event}:", text or as_text(message.get("feed")))
         if self._adapter.sessions.is_ready(self._heard):
+            self._adapter.warn("transfers", TRANSFERS_UNSEEN)
             return LoginRefused(words, optional=True)
         return LoginRefused(words, fatal=any(word in text.lower() for word in KEY_WORDS))
 
@@ -77,9 +82,13 @@ class WebSocketV1:
                 if order is None:
                     return (UnexplainedMessage("an order push that cannot be read"),)
                 return self._adapter.book.apply_push(order)
+            case "account_log", "subscribed":
+                self._adapter.warn("transfers", "")
+                return ()
             case "account_log", None:
                 return self._transfers.on_entry(message.get("new_entry"), now)
             case "account_log_snapshot", None:
+                self._adapter.warn("transfers", "")
                 return self._transfers.on_snapshot(message.get("logs"), now)
             case (("open_orders_snapshot" | "heartbeat"), None) | (_, "info" | "subscribed" | "challenge"):
                 return ()

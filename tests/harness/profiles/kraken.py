@@ -73,6 +73,7 @@ KRAKEN = VenueProfile(
         {"channel": "status", "type": "update", "data": [{"api_version": "v2", "system": "online"}]},
         {"method": "subscribe", "req_id": 1, "success": True, "result": {"channel": "executions"}},
     ),
+    granted_later=({"method": "subscribe", "req_id": 2, "success": True, "result": {"channel": "balances"}},),
     refused_login=_login_refused("EGeneral:Permission denied"),
     login_refusals=(
         *((_login_refused(error), f"subscribe refused: {error}", True) for error in _KEY_REFUSED),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from urllib.parse import parse_qs
 
 from kill_switch.core.domain import CancelOutcome, SweepTiming
 from tests.harness.profiles.venue_profile import SLOW, VenueProfile
@@ -125,6 +126,7 @@ KRAKEN_FUTURES = VenueProfile(
     listed=_list,
     pushed=_push,
     found=_found,
+    asks=lambda call: ",".join(parse_qs(call.request.body.decode())["orderIds"]),
     forgotten=((200, {"result": "success", "orders": []}), (200, _error("notFound"))),
     ids=_IDS,
     live=("untouched", "partiallyFilled", "ENTERED_BOOK", "TRIGGER_PLACED"),

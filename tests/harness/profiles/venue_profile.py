@@ -70,6 +70,7 @@ class VenueProfile:
     signed_ms: Callable[[Request], int] | None = None  # the time in a request's signature; None: none is signed
     target: Callable[[str], str] = str  # a request's target → what is the same in each copy of it
     fans_out: str = ""  # a strike has a command for each symbol, for example for this one; "": it has one for all
+    granted_later: tuple[object, ...] = ()  # messages behind the login: grants of further subscriptions
     asks: Callable[[Call], str] | None = None  # a look-up → the id; None: it ends the target or the body
     not_fatal: bool = False  # `refused_login` says that a session has ended, and another one may be opened
 
@@ -122,7 +123,7 @@ class VenueProfile:
     def log_in(self, player: Player, conn: int) -> Outputs:
         """Let a WebSocket connection come up and log in."""
         outputs = self.open(player, conn)
-        for message in self.login:
+        for message in (*self.login, *self.granted_later):
             outputs += player.put(hears(conn, message))
         return outputs
 

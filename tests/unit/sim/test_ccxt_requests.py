@@ -19,9 +19,9 @@ from urllib.parse import parse_qsl, unquote
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.venues.messages import Closed, Send
+from kill_switch.venues.messages import Call, Closed, Send
 from kill_switch.venues.request import Request
-from tests.harness.venue_playbook import Drill, Kill, Measure, Pause, Probe, Read
+from tests.harness.venue_playbook import Drill, Kill, Measure, Pause, Probe, Read, answer, hears
 from tests.harness.venue_profiles import STANDS
 
 ccxt = pytest.importorskip("ccxt.async_support")
@@ -258,6 +258,22 @@ class RecordingClient:
         self.exchange.request_id = lambda: number
         asyncio.run(call(self.exchange))
         return self.frames.pop()
+
+
+def test_kraken_futures_look_up_of_two_orders_has_the_text_and_the_signature_of_ccxt() -> None:
+    profile, exchange = STANDS["kraken-futures"], client("kraken-futures")
+    player = profile.ready()
+    for one in profile.ids:
+        player.put(hears(1, profile.pushed(one, profile.live[0])))
+    player.put(Pause(1))
+    [read] = [output for output in player.put(Read()) if isinstance(output, Call)]
+    outputs = player.put(answer(read.tag, profile.listed(status="")))
+    [look_up] = [output for output in outputs if isinstance(output, Call)]
+
+    theirs = exchange.sign("orders/status", ["private"], "POST", {"orderIds": list(profile.ids)})
+
+    assert look_up.request.body.decode() == theirs["url"].partition("?")[2]
+    assert look_up.request.headers["Authent"] == theirs["headers"]["Authent"]
 
 
 def test_krakens_frames_are_those_of_ccxt_with_the_same_token_and_number() -> None:

@@ -8,8 +8,10 @@ import hashlib
 import hmac
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
@@ -423,3 +425,21 @@ async def test_a_countdown_that_ends_in_maintenance_cancels_when_the_engine_retu
     assert await sim.open("kraken") == 1
     await sim.post("/options", venue="kraken", mode="online")
     assert await sim.open("kraken") == 0
+
+
+async def test_a_transfer_is_pushed_and_in_the_ledger_under_one_id(sim: Sim) -> None:
+    kraken = Kraken(sim)
+    await sim.post("/options", venue="kraken", equity_moves="transfer", tier="unlimited")
+    began_s = int(time.time()) - 2
+    async with kraken.subscribed("balances") as (ws, _):
+        assert (await hear(ws))["type"] == "snapshot"
+        await sim.post("/equity", venue="kraken", equity=400)
+        [pushed] = (await hear(ws))["data"]
+    found = await kraken.result("Ledgers", start=began_s)
+    assert found["count"] == 1
+    [entry] = found["ledger"].values()
+    assert list(found["ledger"]) == [pushed["ledger_id"]]
+    assert (entry["type"], Decimal(entry["amount"])) == (pushed["type"], Decimal(str(pushed["amount"])))
+    later = await kraken.result("Ledgers", start=began_s + 60)
+    beyond = await kraken.result("Ledgers", start=began_s, ofs=1)
+    assert (later["ledger"], beyond["ledger"]) == ({}, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -232,6 +233,14 @@ async def test_a_cancel_that_misses_is_a_success_with_another_status(sim: Sim) -
     assert [order["status"] for order in described] == ["CANCELLED"]
 
 
+async def test_ids_with_commas_between_them_are_one_unknown_order(sim: Sim) -> None:
+    futures = Futures(sim)
+    one, two = await sim.rest_orders("kraken-futures", 2)
+    assert (await futures.post("orders/status", orderIds=f"{one},{two}"))["orders"] == []
+    repeated = (await futures.send("POST", "orders/status", f"orderIds={one}&orderIds={two}")).json()
+    assert [each["order"]["orderId"] for each in repeated["orders"]] == [one, two]
+
+
 async def test_the_pool_of_costs_is_shared_by_all_calls_and_refuses_with_http_200(sim: Sim) -> None:
     futures = Futures(sim)
     for _ in range(19):
@@ -264,6 +273,27 @@ async def test_the_countdown_cancels_once(sim: Sim) -> None:
     assert (await futures.post("cancelallordersafter", timeout=1))["status"]["triggerTime"].endswith("Z")
     await sim.until_open("kraken-futures", 0)
     assert await sim.get("/deadman", venue="kraken-futures") == {"armed": False, "fires_in_s": None, "fired": 1}
+
+
+async def test_a_countdown_that_ends_in_maintenance_cancels_when_the_engine_returns(sim: Sim) -> None:
+    futures = Futures(sim)
+    await sim.rest_orders("kraken-futures", 1)
+    assert (await futures.post("cancelallordersafter", timeout=1))["result"] == "success"
+    await sim.fault("kraken-futures", "maintenance")
+    await asyncio.sleep(1.2)
+    assert await sim.open("kraken-futures") == 1
+    await sim.clear("kraken-futures")
+    assert await sim.open("kraken-futures") == 0
+
+
+async def test_the_maintenance_fault_is_the_mode_of_the_unified_websocket_too(sim: Sim) -> None:
+    futures = Futures(sim)
+    async with futures.unified() as (ws, _), futures.v1() as (other, signed):
+        await sim.fault("kraken-futures", "maintenance")
+        assert (await hear(ws))["data"][0]["system"] == "maintenance"
+        await sim.clear("kraken-futures")
+        assert (await hear(ws))["data"][0]["system"] == "online"
+        assert (await subscribe(other, "open_orders", signed))["event"] == "subscribed"  # it was told of no status
 
 
 async def test_websocket_v1_wants_a_signed_challenge(sim: Sim) -> None:

@@ -1,0 +1,179 @@
+"""Kraken spot's ledger: transfers that no connection has pushed are no profit and no loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+
+from kill_switch.core.domain import Route
+from kill_switch.venues.kraken.ledgers import LEDGERS, MAX_PAGES, REFUSED_S, UNSEEN
+from kill_switch.venues.messages import Call, CallLost, Closed, Equity, Output, Transferred, UnexplainedMessage
+from tests.harness.venue_playbook import Measure, Pause, Player, answer, hears
+from tests.harness.venue_profiles import STANDS
+
+KRAKEN = STANDS["kraken"]
+
+
+def the_call(outputs: Iterable[Output], method: str) -> Call:
+    [call] = [output for output in outputs if isinstance(output, Call)]
+    assert call.request.target == f"/0/private/{method}"
+    return call
+
+
+def figures(player: Player, outputs: Iterable[Output], worth: str) -> tuple[Output, ...]:
+    call = the_call(outputs, "TradeBalance")
+    return player.put(answer(call.tag, {"error": [], "result": {"eb": worth, "n": "0"}}))
+
+
+def entry(player: Player, kind: str, amount: str, asset: str = "ZUSD", ago_s: float = 1.0) -> dict[str, object]:
+    at = player.now.wall_ns / 1e9 - ago_s
+    return {"refid": "T1", "time": at, "type": kind, "asset": asset, "amount": amount, "fee": "0", "balance": "1"}
+
+
+def ledger(player: Player, call: Call, count: Any = None, **entries: Any) -> tuple[Output, ...]:
+    result = {"ledger": entries, "count": len(entries) if count is None else count}
+    return player.put(answer(call.tag, {"error": [], "result": result}))
+
+
+def measured() -> Player:
+    """Return a player whose account was measured, whose WebSocket has closed since, and 30 s later."""
+    player = KRAKEN.ready()
+    figures(player, player.put(Measure()), "1000")
+    player.put(Pause(30))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Pause(30))
+    return player
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_withdrawal_that_no_connection_has_pushed_is_reported_before_the_figures_that_contain_it(
+    is_back: bool,
+) -> None:
+    player = measured()
+    if is_back:
+        KRAKEN.log_in(player, 2)
+        player.put(Pause(1))
+    call = the_call(player.put(Measure()), "Ledgers")
+    since_s = int(parse_qs(call.request.body.decode())["start"][0])
+    assert since_s == (player.now.wall_ns // 10**9) - (61 if is_back else 60)
+    transferred, *rest = ledger(player, call, L1=entry(player, "withdrawal", "-600.0000"))
+    assert transferred == Transferred("USD", Decimal("-600.0000"))
+    [equity] = figures(player, rest, "400")
+    assert isinstance(equity, Equity) and equity.amounts == {"USD": Decimal(400)}
+    player.put(Pause(30))
+    the_call(player.put(Measure()), "TradeBalance" if is_back else "Ledgers")
+
+
+def test_an_entry_that_is_no_transfer_or_was_reported_or_is_in_the_first_figures_is_not_reported() -> None:
+    player = KRAKEN.ready()
+    figures(player, player.put(Measure()), "1000")
+    player.put(Pause(30))
+    pushed = {"asset": "BTC", "amount": -1, "type": "withdrawal", "ledger_id": "L1", "balance": 1}
+    player.put(hears(1, {"channel": "balances", "type": "update", "data": [pushed], "sequence": 2}))
+    price = {"error": [], "result": {"PAIR": {"c": ["10", "1"]}}}
+    [ticker] = [output for output in player.put(Measure()) if isinstance(output, Call)]
+    player.put(answer(ticker.tag, price))
+    player.put(Closed(Route.WS, 1, "gone"))
+    call = the_call(player.put(Measure()), "Ledgers")
+    outputs = ledger(
+        player,
+        call,
+        L1=entry(player, "withdrawal", "-1", "XXBT"),
+        L2=entry(player, "trade", "-500"),
+        L3=entry(player, "deposit", "7", ago_s=31),
+        L4=entry(player, "transfer", "2", "USD.HOLD"),
+    )
+    assert [output for output in outputs if isinstance(output, Transferred)] == [Transferred("USD", Decimal(2))]
+
+
+def test_a_ledger_of_several_pages_is_read_to_its_end_as_the_limit_has_room() -> None:
+    player = measured()
+    call = the_call(player.put(Measure()), "Ledgers")
+    asked = parse_qs(call.request.body.decode())
+    for page in range(1, 6):
+        entries = {f"P{page} {number}": entry(player, "trade", "1") for number in range(50)}
+        outputs = ledger(player, call, 251, **entries)
+        if not outputs:
+            player.put(Pause(30))
+            outputs = player.put(Measure())
+        call = the_call(outputs, "Ledgers")
+        now_asked = parse_qs(call.request.body.decode())
+        assert now_asked["ofs"] == [str(50 * page)]
+        assert (now_asked["start"], now_asked["end"]) == (asked["start"], asked["end"])
+    transferred, *rest = ledger(player, call, 251, L1=entry(player, "deposit", "5"))
+    assert transferred == Transferred("USD", Decimal(5)) and not rest  # the WebSocket is down: first the entries since
+    player.put(Pause(30))
+    call = the_call(player.put(Measure()), "Ledgers")
+    assert parse_qs(call.request.body.decode())["ofs"] == ["0"]
+    the_call(ledger(player, call), "TradeBalance")
+
+
+def test_a_ledger_that_is_too_long_is_named() -> None:
+    player = measured()
+    call = the_call(player.put(Measure()), "Ledgers")
+    for page in range(MAX_PAGES):
+        outputs = ledger(player, call, 5000, **{f"P{page}": entry(player, "trade", "1")})
+        if page < MAX_PAGES - 1:
+            player.put(Pause(30))
+            call = the_call(outputs or player.put(Measure()), "Ledgers")
+    assert isinstance(outputs[0], UnexplainedMessage) and "more entries" in outputs[0].why
+
+
+def test_a_key_that_may_not_read_the_ledger_is_warned_of_and_still_measured() -> None:
+    player = measured()
+    refused = {"error": ["EGeneral:Permission denied"]}
+    call = the_call(player.put(Measure()), "Ledgers")
+    unexplained, *rest = player.put(answer(call.tag, refused))
+    assert isinstance(unexplained, UnexplainedMessage) and "taken for profit or loss" in unexplained.why
+    assert player.adapter.warnings == (UNSEEN,) and "Query ledger entries" in UNSEEN
+    figures(player, rest, "400")
+    figures(player, player.put(Measure()), "400")  # it is not asked again at once
+    player.put(Pause(REFUSED_S))
+    call = the_call(player.put(Measure()), "Ledgers")
+    ledger(player, call)
+    assert not player.adapter.warnings
+
+
+@pytest.mark.parametrize("body", [None, {"error": ["EService:Busy"]}, {"error": [], "result": {}}])
+def test_figures_wait_for_a_ledger_that_is_lost_or_shows_nothing(body: object) -> None:
+    player = measured()
+    call = the_call(player.put(Measure()), "Ledgers")
+    assert not player.put(CallLost(call.tag, True, "down") if body is None else answer(call.tag, body))
+    player.put(Pause(30))
+    again = the_call(player.put(Measure()), "Ledgers")
+    assert parse_qs(again.request.body.decode())["start"] == parse_qs(call.request.body.decode())["start"]
+
+
+def test_figures_wait_until_the_limit_has_room_for_the_ledger() -> None:
+    player = measured()
+    while not player.adapter.budget.wait_s((LEDGERS,), player.now):
+        the_call(player.put(Measure()), "Ledgers")
+    assert not player.put(Measure())
+
+
+def test_an_account_whose_balances_are_not_pushed_has_its_transfers_from_the_ledger() -> None:
+    player = KRAKEN.ready()
+    figures(player, player.put(Measure()), "1000")
+    player.put(Closed(Route.WS, 1, "gone"))
+    outputs = KRAKEN.open(player, 2)
+    for message in KRAKEN.login:
+        outputs += player.put(hears(2, message))
+    player.put(hears(2, {"method": "subscribe", "req_id": 2, "success": False, "error": "EGeneral:Permission denied"}))
+    for number in range(2):
+        player.put(Pause(30))
+        call = the_call(player.put(Measure()), "Ledgers")
+        transferred, *_ = ledger(player, call, **{f"L{number}": entry(player, "deposit", "5")})
+        assert transferred == Transferred("USD", Decimal(5))
+
+
+def test_an_account_without_earlier_figures_reads_no_ledger() -> None:
+    player = KRAKEN.ready()
+    player.put(Closed(Route.WS, 1, "gone"))
+    KRAKEN.log_in(player, 2)
+    player.put(Pause(60))
+    the_call(player.put(Measure()), "TradeBalance")
+    the_call(player.put(Measure()), "TradeBalance")
