@@ -304,6 +304,26 @@ def test_a_used_up_limit_pauses_all_but_cancels_until_the_moment_that_the_venue_
     assert not calls_of(player.put(Read())) and frames_of(player.put(Kill()))
 
 
+WALLET_LIMITED = b'{"code":-1003,"msg":"Too many requests; current limit of IP is 12000 requests per minute."}'
+
+
+@pytest.mark.parametrize(("status", "pauses"), [(429, False), (403, False), (418, True)])
+def test_a_limit_of_one_wallet_call_pauses_that_call_alone_and_a_ban_of_the_address_all_reads(
+    status: int, pauses: bool
+) -> None:
+    player = ready(None, order("BTCUSDT", 2))
+    [equity] = calls_of(player.put(Measure()), "asset/wallet/balance")
+    reply = Replied(equity.tag, status, {"retry-after": "90"}, WALLET_LIMITED)
+    assert player.adapter.calls.is_apart(reply) is not pauses  # so the daemon holds no housekeeping back
+    player.put(reply)
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert bool(player.adapter.reason_to_stay_disconnected(player.now)) is pauses
+    assert bool(calls_of(player.put(Read()), "openOrders")) is not pauses
+    for pause_s, is_measured in ((80, False), (11, True)):
+        player.put(Pause(pause_s))
+        assert bool(calls_of(player.put(Measure()))) is is_measured
+
+
 def test_the_weight_that_the_venue_states_as_used_is_counted_from_frames_and_from_headers() -> None:
     player = ready()
     limit = {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000}

@@ -48,7 +48,7 @@ def costs(product: Product) -> tuple[Cost, ...]:
     lists = [(f"{product.prefix}/{path}?{query}", weight) for path in LISTS.values() for query, weight in LIST_WEIGHTS]
     reads = [*lists, (product.account, 5.0), (f"{product.prefix}/income", product.income)]
     return (
-        Cost("", "/sapi/", ()),  # each call has a pool of its own
+        Cost("", "/sapi/", (), is_apart=True),  # each call has a pool of its own
         *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in reads),
         Cost("", "", ((WEIGHT, 1.0),)),
     )

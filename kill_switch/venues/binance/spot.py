@@ -90,14 +90,14 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         # § 7; of all its hosts: api1 to api4 and api-gcp are the same API
         Pool(WEIGHT, 6000, window_s=60.0, shared_by="address", product="binance spot", is_stated=True),
     )
-    COSTS: ClassVar[tuple[Cost, ...]] = (  # § 4, § 7; the wallet's calls have pools of their own
+    COSTS: ClassVar[tuple[Cost, ...]] = (  # § 4, § 7; each call of the wallet has a pool of its own
         Cost("GET", f"{API}openOrders?symbol=", ((WEIGHT, 6.0),)),
         Cost("GET", f"{API}openOrders", ((WEIGHT, 80.0),)),
         Cost("GET", f"{API}openOrderList", ((WEIGHT, 6.0),)),
         Cost("GET", f"{API}account", ((WEIGHT, 20.0),)),
         Cost("GET", f"{API}order", ((WEIGHT, 4.0),)),
         Cost("GET", f"{API}ticker/price", ((WEIGHT, 2.0),)),
-        Cost("", WALLET, ()),
+        Cost("", WALLET, (), is_apart=True),
         Cost("", "", ((WEIGHT, 1.0),)),
     )
     DEMAND: ClassVar[Demand] = Demand(

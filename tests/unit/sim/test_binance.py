@@ -480,6 +480,18 @@ async def test_the_pool_refuses_then_bans_and_cuts_the_websockets() -> None:
         await sim.until(over)
 
 
+async def test_each_call_of_the_wallet_has_a_pool_of_its_own_and_a_banned_address_has_none() -> None:
+    options = {"binance-spot": {"wallet_pool": "1", "pool": "100", "ban_after": "1"}}
+    async with running("binance-spot", options=options) as sim:
+        client = Client(sim, "binance-spot")
+        assert await client.get("/sapi/v1/asset/wallet/balance")
+        limited = await client.send("GET", "/sapi/v1/asset/wallet/balance")
+        assert (limited.status_code, limited.json()["code"]) == (429, -1003) and limited.headers["retry-after"]
+        assert await client.get("/sapi/v1/account/apiRestrictions") and await client.get("openOrders") == []
+        assert (await client.send("GET", "openOrders")).status_code == 418
+        assert (await client.send("GET", "/sapi/v1/account/apiTradingStatus")).status_code == 418
+
+
 async def test_both_futures_and_all_accounts_of_an_address_share_one_pool() -> None:
     async with running(*VENUES, accounts=2) as sim:
         used = []
