@@ -132,13 +132,17 @@ class BinanceCoinmOptions(BinanceFuturesOptions):
 
 COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)
 NOT_COVERED = (
-    "spot, margin and options orders: each is an account of its own",
+    "spot orders: an account of its own, binance-spot; margin and options orders: no venue here cancels them",
     "a portfolio-margin account: the venue refuses its futures orders here, and the lanes do not become ready",
     "server-side TWAP and VP algos, grid and copy trading: they place orders again",
     "orders of the venue itself, which liquidate positions: they count as left while the lists show them",
     "positions and transfers",
 )
 GUESSES = (
+    Guess(
+        "a key with enablePortfolioMarginTrading belongs to a portfolio-margin account (§ 3.5)",
+        "nothing: a key that has it at another account is never ready, and says why; take the right from the key",
+    ),
     Guess(
         "algoOpenOrders covers every conditional order of a symbol (§ 3.4)",
         "the list of conditional orders is read, and what it shows is struck again",

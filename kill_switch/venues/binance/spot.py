@@ -121,8 +121,8 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         "order lists (OCO, OTO, OTOCO) with their pending legs",
     )
     NOT_COVERED = (
-        "orders on margin, cross and isolated: the spot cancel does not see them; they are looked for and named",
-        "futures and options: accounts of their own, binance-usdm and binance-coinm",
+        "orders on margin, cross and isolated: no venue here cancels them; they are looked for and named",
+        "futures: accounts of their own, binance-usdm and binance-coinm; options: no venue here reaches them",
         "server-side TWAP algos, grid bots, copy trading: they place orders again; a running TWAP is named",
         "tokenized stocks, convert limit orders, transfers",
         "sub-accounts: each has its own keys",
