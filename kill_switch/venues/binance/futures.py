@@ -149,14 +149,14 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
         Nothing leaves while the limit has no room for the transfers: the figures alone would look like profit or loss.
         """
-        transfers, is_open = self._stream.transfers, self._stream.is_open
-        transfers.note_measured(self.clock.venue_ms(now), is_pushed=is_open)
-        if not transfers.missed_ms or not is_open:
+        transfers, is_open, at_ms = self._stream.transfers, self._stream.is_open, self.clock.venue_ms(now)
+        transfers.missed.note_measured(at_ms, is_pushed=is_open)
+        if not transfers.missed.since_ms or not is_open:
             return super().request_equity(now)
         path = f"{self.PRODUCT.prefix}/income"
         if self.pause_s(now) or self.budget.wait_s((f"GET {path}",), now):
             return ()
-        since_ms = transfers.take_missed()
+        since_ms = transfers.missed.take(at_ms, is_pushed=True)
         part = HistoryPart(transfers, since_ms, super().request_equity)
         request = self.requests.signed("GET", path, incomeType=TRANSFER, startTime=since_ms, limit=MOST_ROWS)
         return self.calls.start_call("income", request, now, context=part, on_loss=part.on_loss)

@@ -52,7 +52,7 @@ class UserStream:
     def close(self, conn: int, venue_ms: int) -> None:
         """Forget a connection that is gone; `venue_ms` is the venue's time."""
         if self._keys.pop(conn, None) is not None and not self._keys:
-            self.transfers.note_closed(venue_ms)
+            self.transfers.missed.note_closed(venue_ms)
 
     def opened_with_other(self, key: str) -> list[int]:
         """Return the connections that were opened with another key than this: they hear nothing any more."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from kill_switch.core.domain import Instant
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import as_decimal, as_text
 from kill_switch.venues.kit.calls import PendingCall
+from kill_switch.venues.kit.missed_pushes import MissedPushes
 from kill_switch.venues.kit.replies import Reply, ReplyOutcome
 from kill_switch.venues.messages import Outputs, Replied, Transferred, UnexplainedMessage
 
@@ -24,8 +25,6 @@ TRANSFERS = frozenset(
 )
 TRANSFER, MOST_ROWS = "TRANSFER", 1000  # the kind of rows that the history is asked for, and how many
 MAX_SEEN = 1024  # changes of a balance that are remembered
-LOOK_BACK_MS = 60_000  # a connection may have been dead for so long before it was closed
-HISTORY_TRIES = 3  # answers in a row that show no transfers and no refusal, after which the figures go on without them
 SAME_MS = 10_000  # a push and a row of the same amount are one transfer if their times are so close
 
 
@@ -46,36 +45,7 @@ class FuturesTransfers:
         self._rows: dict[str, None] = {}  # ids of the history's rows
         self._pushed: list[_Transfer] = []  # that no row has shown
         self._found: list[_Transfer] = []  # in rows, that no connection has pushed
-        self._measured_ms = 0  # since when figures are compared; 0: none was requested
-        self.missed_ms = 0  # since when pushes may be missing; 0: none are
-        self._failures = 0  # answers in a row that have shown no transfers
-
-    def note_measured(self, at_ms: int, *, is_pushed: bool) -> None:
-        """Note that figures are requested; `is_pushed`: a connection is open that pushes transfers."""
-        self._measured_ms = self._measured_ms or at_ms
-        if not is_pushed:
-            self.missed_ms = self.missed_ms or at_ms
-
-    def note_closed(self, at_ms: int) -> None:
-        """Note that the last connection has closed: pushes may be missing that a figure contains."""
-        if self._measured_ms:
-            self.miss_since(max(self._measured_ms, at_ms - LOOK_BACK_MS))
-
-    def miss_since(self, at_ms: int) -> None:
-        """Note that pushes since then may be missing."""
-        self.missed_ms = min(at_ms, self.missed_ms or at_ms)
-
-    def take_missed(self) -> int:
-        """Return since when pushes may be missing, and take it for known from now on; 0: none are."""
-        missed_ms, self.missed_ms = self.missed_ms, 0
-        return missed_ms
-
-    def tries_again(self, since_ms: int, *, is_refused: bool) -> bool:
-        """Note an answer without transfers; return whether they are requested again before the next figures."""
-        self._failures = 0 if is_refused else (self._failures + 1) % HISTORY_TRIES
-        if self._failures:
-            self.miss_since(since_ms)
-        return self._failures > 0
+        self.missed = MissedPushes()
 
     def on_update(self, message: Mapping[str, Any]) -> Outputs:
         """Process an ACCOUNT_UPDATE: of a transfer, report the change of each balance that is no profit or loss."""
@@ -101,7 +71,7 @@ class FuturesTransfers:
 
     def on_history(self, data: Any) -> Outputs:
         """Process the history: report the rows that no connection has pushed."""
-        self._failures = 0
+        self.missed.note_read()
         rows = data if isinstance(data, list) else [None]
         outputs: Outputs = ()
         for item in rows:
@@ -119,10 +89,21 @@ class FuturesTransfers:
         return outputs
 
 
+class TransferHistory(Protocol):
+    """The reader of a history of transfers."""
+
+    @property
+    def missed(self) -> MissedPushes: ...
+
+    def on_history(self, data: Any) -> Outputs:
+        """Process the history: report the transfers that no connection has pushed."""
+        ...
+
+
 class HistoryPart(NamedTuple):
     """A request for the transfers since a time; figures are requested behind it, or it is tried again before them."""
 
-    transfers: FuturesTransfers
+    transfers: TransferHistory
     since_ms: int
     measure: Callable[[Instant], Outputs]
 
@@ -130,12 +111,12 @@ class HistoryPart(NamedTuple):
         if reply.ok:
             return (*self.transfers.on_history(reply.data), *self.measure(now))
         is_refused = reply.outcome is ReplyOutcome.REFUSED and replied.status < 500  # and not for a time only
-        if self.transfers.tries_again(self.since_ms, is_refused=is_refused):
+        if self.transfers.missed.tries_again(self.since_ms, is_refused=is_refused):
             return ()
         return (UnexplainedMessage(f"a transfer may be taken for profit or loss: {reply.evidence}"), *self.measure(now))
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        self.transfers.miss_since(self.since_ms)
+        self.transfers.missed.miss_since(self.since_ms)
         return ()  # the lanes report their own faults
 
 

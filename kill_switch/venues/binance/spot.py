@@ -149,6 +149,10 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
             "a refusal is no success: it is repeated, and the lists decide",
         ),
         Guess(
+            "a withdrawal leaves with its fee at its applyTime, a deposit comes at its completeTime (§ 9)",
+            "nothing: a transfer that counts twice, or never, looks like a profit or a loss",
+        ),
+        Guess(
             "the balance of the wallet shows a transfer once it is pushed (§ 9)",
             "nothing: a transfer that the balance shows later looks like a profit or a loss until then",
         ),
@@ -171,7 +175,9 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
             self.evidence,
             VIA,
         )
-        self._transfers = SpotTransfers(self._values)
+        self._transfers = SpotTransfers(
+            self._values, self.calls, lambda path, **values: self.requests.signed("GET", f"{WALLET}{path}", **values)
+        )
         self._checks = AccountChecks(self._questions(), self.calls, self.note_findings)
         self.lists = (
             OrderList(
@@ -306,9 +312,18 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         return super().drill(now)
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self._values.are_missing and not self.budget.pause_s(now):
-            return self._values.request_price(now)
-        return super().request_equity(now)
+        if self.pause_s(now) or self.calls.is_held("equity", now):
+            return ()
+        is_pushed, at_ms = self.carrier() is not None, self.clock.venue_ms(now)
+        return self._transfers.measure(now, at_ms, self._request_figures, is_pushed=is_pushed)
+
+    def _request_figures(self, now: Instant) -> Outputs:
+        return self._values.request_price(now) if self._values.are_missing else super().request_equity(now)
+
+    def on_session_closed(self, conn: int) -> None:
+        super().on_session_closed(conn)
+        if self.carrier() is None:
+            self._transfers.missed.note_closed(self.venue_ms())
 
     def _note_pause(self, reply: Reply) -> None:
         self.budget.on_refusal(reply.pause_s, self.now, reply.evidence)

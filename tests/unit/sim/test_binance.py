@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -435,6 +436,13 @@ async def test_a_transfer_differs_from_a_result_of_trading(client: Client) -> No
     await client.sim.post("/equity", venue=client.venue, equity=150_007)
     [row] = await client.get(path)
     assert "7" in (row.get("amount"), row.get("income"))
+    if client.venue == "binance-spot":
+        await client.sim.post("/equity", venue=client.venue, equity=150_000)
+        path = "/sapi/v1/capital/withdraw/history"
+        [row] = await client.get(path)
+        assert (row["amount"], row["walletType"]) == ("7", 0)
+        applied = datetime.strptime(row["applyTime"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        assert await client.get(path, startTime=int(applied.timestamp() * 1000) + 2000) == []
 
 
 async def test_a_twap_goes_on_placing_orders_until_it_is_stopped(client: Client) -> None:
