@@ -229,7 +229,7 @@ class AccountSession:
             return
         now, numbers, before = self._dispatcher.clock(), self.numbers, self.numbers.answered
         numbers.answered = number = numbers.of_command(event.tag) if isinstance(event, _REPLIES) else 0
-        refused = isinstance(event, Replied) and event.status >= 400 and not self.venue.calls.is_elsewhere(event.tag)
+        refused = isinstance(event, Replied) and event.status >= 400 and not self.venue.calls.is_apart(event)
         try:
             outputs = self.venue.handle(event, now)
             if isinstance(event, Replied):  # before the sweep gets to know that the venue has refused its read

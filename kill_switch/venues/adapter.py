@@ -40,6 +40,8 @@ from kill_switch.venues.request import Request, Upgrade
 from kill_switch.venues.retry_after import retry_after_s
 from kill_switch.venues.sharing import ConnectionShare, Member, share_connections
 
+UNNAMED_PAUSE_S = 10.0  # of a call with a limit of its own that is refused, if the venue names none
+
 
 class Adapter(VenueProfile[OptionsT], FurtherConnections):
     """Speak one account's protocol at its venue.
@@ -90,6 +92,7 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
             self.on_loss,
             connections=self.CONNECTIONS,
             not_processed=self.NOT_PROCESSED,
+            bans=self.BANS,
             budget=self.budget,
         )
         self.book = OrderBook()
@@ -262,8 +265,10 @@ class Adapter(VenueProfile[OptionsT], FurtherConnections):
 
 
 def _note_reply(adapter: Adapter, reply: Replied, now: Instant) -> None:
-    """Note what a reply shows of the venue's limits and speed; the reply of another host shows nothing of them."""
-    if adapter.calls.is_elsewhere(reply.tag):
+    """Note what a reply shows of the venue's limits and speed; an apart call that is refused pauses its kind alone."""
+    if adapter.calls.is_apart(reply):
+        if adapter.is_over_limit(reply):
+            adapter.calls.hold(reply.tag, retry_after_s(reply.headers, now.wall_ns) or UNNAMED_PAUSE_S, now)
         return
     adapter.budget.on_answer()
     if usage := adapter.usage(reply):

@@ -177,7 +177,7 @@ class KitAdapter(DescribedVenue[OptionsT]):
         return outputs
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self.equity_request is None or self.pause_s(now):
+        if self.equity_request is None or self.pause_s(now) or self.calls.is_held("equity", now):
             return ()
         part = EquityPart(self.read_equity)
         return self.calls.start_call("equity", self.equity_request, now, context=part, on_loss=part.on_loss)
@@ -189,7 +189,9 @@ class KitAdapter(DescribedVenue[OptionsT]):
         if judged.outcome is ReplyOutcome.NO_ANSWER:
             return None
         judged = self.note_judged(call, judged, now)
-        if judged.pause_s and not call.elsewhere:
+        if judged.pause_s and self.calls.is_apart(reply):
+            self.calls.hold(reply.tag, judged.pause_s, now)
+        elif judged.pause_s:
             self.budget.on_refusal(judged.pause_s, now, judged.evidence)
         elif self.budget.refused_ns and call.cancel and judged.ok:
             self.budget.on_accepted(call.asked_ns, now)

@@ -61,6 +61,7 @@ class VenueProfile(ABC, Generic[OptionsT]):
         NOT_PROCESSED  # statuses that count as no answer: the call takes its second route
     )
     OVER_LIMIT: ClassVar[frozenset[int]] = frozenset((429,))  # statuses of a request that exceeds a limit
+    BANS: ClassVar[frozenset[int]] = frozenset()  # of those, statuses that refuse every request of the address
     STATUS_ACCEPTS: ClassVar[bool] = True  # a status below 400 accepts a cancel, whatever the answer's text
     DRILLS: ClassVar[tuple[Route, ...]] = (
         Route.WS,

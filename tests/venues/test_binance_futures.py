@@ -10,7 +10,7 @@ import pytest
 
 from kill_switch.core.domain import CancelOutcome, OrderState, Route
 from kill_switch.dispatch.connect import sweep_timings
-from kill_switch.venues.binance.futures import BinanceCoinm, BinanceFutures, BinanceUsdm
+from kill_switch.venues.binance.futures import KEPT_EVERY_S, BinanceCoinm, BinanceFutures, BinanceUsdm
 from kill_switch.venues.binance.futures_profile import FEWEST_AGAIN, SYMBOLS_AGAIN
 from kill_switch.venues.messages import (
     Call,
@@ -386,31 +386,34 @@ def test_a_key_that_is_refused_is_named_as_the_reason_why_there_is_no_stream() -
     assert not player.adapter.waits_for_token
 
 
+def renewal(player: Player) -> Call:
+    """Let half a minute pass; return the request that keeps the listen key."""
+    due = [output for output in player.outputs if isinstance(output, WakeAfter) and output.seconds == KEPT_EVERY_S][-1]
+    player.put(Pause(KEPT_EVERY_S))
+    [post] = calls(player.put(VenueTimerFired(due.tag)))
+    assert (post.request.method, post.request.target) == ("POST", "/fapi/v1/listenKey")
+    return post
+
+
 def test_a_renewal_that_is_refused_leaves_the_lane_ready_while_its_key_is_good() -> None:
     player, wanted = started(USDM)
     player.put(answer(wanted.tag, {"listenKey": KEY}))
     player.put(Opened(Route.WS, 1))
-    renewal = [output for output in player.outputs if isinstance(output, WakeAfter) and output.seconds == 1800][-1]
-    player.put(Pause(1800))
-    [post] = calls(player.put(VenueTimerFired(renewal.tag)))
-    assert not [output for output in player.put(answer(post.tag, REFUSED_KEY, 401)) if isinstance(output, NotReady)]
+    refused = player.put(answer(renewal(player).tag, REFUSED_KEY, 401))
+    assert not [output for output in refused if isinstance(output, NotReady)]
 
 
 def renewed(player: Player, key: str) -> Outputs:
-    """Let half an hour pass, and answer the renewal of the listen key."""
-    renewal = [output for output in player.outputs if isinstance(output, WakeAfter) and output.seconds == 1800][-1]
-    player.put(Pause(1800))
-    [post] = calls(player.put(VenueTimerFired(renewal.tag)))
-    assert (post.request.method, post.request.target) == ("POST", "/fapi/v1/listenKey")
-    return player.put(answer(post.tag, {"listenKey": key}))
+    """Let half a minute pass, and answer the renewal of the listen key."""
+    return player.put(answer(renewal(player).tag, {"listenKey": key}))
 
 
-def test_the_key_is_kept_every_half_hour_and_never_deleted() -> None:
+def test_the_key_is_kept_every_half_minute_and_never_deleted() -> None:
     player, wanted = started(USDM)
     player.put(answer(wanted.tag, {"listenKey": KEY}))
     player.put(Opened(Route.WS, 1))
     for _ in range(5):
-        assert not [output for output in renewed(player, KEY) if isinstance(output, CloseConnection)]
+        assert not [output for output in renewed(player, KEY) if isinstance(output, CloseConnection | ConnectNow)]
     assert not [call for call in player.calls if target(call).startswith("DELETE") and "listenKey" in target(call)]
 
 
@@ -423,6 +426,31 @@ def test_another_key_replaces_the_connection_whose_key_is_dead() -> None:
     assert {output.conn for output in closes} == {1} and len(closes) == 2
     player.put(Closed(Route.WS, 1, "replaced"))
     assert "listenKey=another&" in player.adapter.upgrade(player.now).target
+
+
+@pytest.mark.parametrize("refusals", [0, 3])
+def test_transfers_that_a_stream_with_a_dead_key_has_not_pushed_are_read_since_the_key_was_kept(refusals: int) -> None:
+    player, wanted = started(USDM)
+    player.put(answer(wanted.tag, {"listenKey": KEY}))
+    player.adapter.upgrade(player.now)
+    player.put(Opened(Route.WS, 1))
+    measured(player)
+    for _ in range(3):
+        renewed(player, KEY)
+    kept_ms = player.now.wall_ms
+    post = renewal(player)
+    for _ in range(refusals):  # another program has deleted the key meanwhile
+        overload = player.put(answer(post.tag, {"code": -1008, "msg": "Server is currently overloaded."}, 503))
+        [timer] = [output for output in overload if isinstance(output, WakeAfter)]
+        player.put(Pause(100))
+        [post] = calls(player.put(VenueTimerFired(timer.tag)))
+    assert ConnectNow() in player.put(answer(post.tag, {"listenKey": "another"}))
+    player.put(Closed(Route.WS, 1, "replaced"))
+    player.adapter.upgrade(player.now)
+    player.put(Opened(Route.WS, 2))
+    [history] = calls(player.put(Measure()))
+    since_ms = int(history.request.target.partition("startTime=")[2].partition("&")[0])
+    assert "/income?" in history.request.target and since_ms < kept_ms
 
 
 def test_a_key_that_came_during_the_dial_replaces_the_connection_as_it_opens() -> None:

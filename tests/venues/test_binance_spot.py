@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -302,6 +303,26 @@ def test_a_used_up_limit_pauses_all_but_cancels_until_the_moment_that_the_venue_
     player.put(refused(number, 418, -1003, "IP banned", serverTime=START.wall_ms + 1000, retryAfter=until))
     assert player.adapter.budget.named_pause_s(player.now) == pytest.approx(30.0)
     assert not calls_of(player.put(Read())) and frames_of(player.put(Kill()))
+
+
+WALLET_LIMITED = b'{"code":-1003,"msg":"Too many requests; current limit of IP is 12000 requests per minute."}'
+
+
+@pytest.mark.parametrize(("status", "pauses"), [(429, False), (403, False), (418, True)])
+def test_a_limit_of_one_wallet_call_pauses_that_call_alone_and_a_ban_of_the_address_all_reads(
+    status: int, pauses: bool
+) -> None:
+    player = ready(None, order("BTCUSDT", 2))
+    [equity] = calls_of(player.put(Measure()), "asset/wallet/balance")
+    reply = Replied(equity.tag, status, {"retry-after": "90"}, WALLET_LIMITED)
+    assert player.adapter.calls.is_apart(reply) is not pauses  # so the daemon holds no housekeeping back
+    player.put(reply)
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert bool(player.adapter.reason_to_stay_disconnected(player.now)) is pauses
+    assert bool(calls_of(player.put(Read()), "openOrders")) is not pauses
+    for pause_s, is_measured in ((80, False), (11, True)):
+        player.put(Pause(pause_s))
+        assert bool(calls_of(player.put(Measure()))) is is_measured
 
 
 def test_the_weight_that_the_venue_states_as_used_is_counted_from_frames_and_from_headers() -> None:
@@ -638,6 +659,109 @@ def test_a_transfer_is_reported_once_and_in_the_accounts_currency() -> None:
     moved = event("balanceUpdate", E=2, a="USDT", d="-100.5", T=1)
     assert player.put(moved) == (Transferred("USDT", Decimal("-100.5")),)
     assert player.put(moved) == ()  # as another connection pushes it
+
+
+DEPOSITS, WITHDRAWALS = "capital/deposit/hisrec", "capital/withdraw/history"
+
+
+def at(player: Player, ago_s: float) -> int:
+    return player.now.wall_ms - int(ago_s * 1000)
+
+
+def utc(player: Player, ago_s: float) -> str:
+    return datetime.fromtimestamp(at(player, ago_s) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def deposit(player: Player, number: int, amount: str, *, ago_s: float = 1.0, **other: object) -> dict[str, object]:
+    times = {"insertTime": at(player, ago_s + 1800), "completeTime": at(player, ago_s)}
+    return {"id": str(number), "amount": amount, "coin": "USDT", "status": 1, "walletType": 0, **times, **other}
+
+
+def withdrawal(player: Player, number: int, amount: str, *, ago_s: float = 1.0, **other: object) -> dict[str, object]:
+    shown = {"id": f"w{number}", "amount": amount, "transactionFee": "0.5", "coin": "USDT", "status": 4}
+    return {**shown, "walletType": 0, "applyTime": utc(player, ago_s), **other}
+
+
+def deaf(*, for_s: float = 5.0) -> Player:
+    """Return an account that is measured, and whose socket has closed since."""
+    player = ready()
+    [figures] = calls_of(player.put(Measure()))
+    player.put(answer(figures.tag, [{"balance": "1000", "walletName": "Spot"}]))
+    player.put(Pause(600))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Pause(for_s))
+    return player
+
+
+def hears_again(player: Player) -> None:
+    player.put(Opened(Route.WS, 2))
+    player.put(hears(2, {"id": "subscribe", "status": 200, "result": {"subscriptionId": 0}}))
+
+
+def histories(player: Player, deposits: object = (), withdrawals: object = ()) -> tuple[list[Transferred], list[Call]]:
+    """Measure the account, and answer its histories; return the transfers, and the calls behind the histories."""
+    told: Outputs = ()
+    outputs = player.put(Measure())
+    for path, rows in ((DEPOSITS, deposits), (WITHDRAWALS, withdrawals)):
+        [call] = calls_of(outputs)
+        assert path in call.request.target and "startTime=" in call.request.target
+        outputs = player.put(answer(call.tag, rows if isinstance(rows, list) else list(rows)))  # type: ignore[call-overload]
+        told += outputs
+    return [one for one in told if isinstance(one, Transferred)], calls_of(outputs)
+
+
+def test_deposits_and_withdrawals_of_a_gap_of_the_socket_are_reported_before_the_next_figures() -> None:
+    player = deaf()
+    hears_again(player)
+    deposits = [
+        deposit(player, 1, "50"),
+        deposit(player, 2, "9", status=0, completeTime=None),  # not credited yet
+        deposit(player, 3, "9", walletType=1),  # to the funding wallet
+        deposit(player, 4, "9", ago_s=70.0),  # before the gap: it was pushed
+    ]
+    withdrawals = [withdrawal(player, 1, "100"), withdrawal(player, 2, "9", status=3)]  # the second is rejected
+    told, [figures] = histories(player, deposits, withdrawals)
+    assert told == [Transferred("USDT", Decimal(50)), Transferred("USDT", Decimal("-100.5"))]
+    assert "asset/wallet/balance" in figures.request.target
+    player.put(answer(figures.tag, [{"balance": "949.5", "walletName": "Spot"}]))
+    assert calls_of(player.put(Measure()), "asset/wallet/balance")
+
+
+def test_a_transfer_that_the_socket_pushes_before_or_after_a_history_shows_it_counts_once() -> None:
+    player = deaf()
+    hears_again(player)
+    pushed = {
+        "subscriptionId": 0,
+        "event": {"e": "balanceUpdate", "E": 1, "a": "USDT", "d": "50.0", "T": at(player, 1)},
+    }
+    assert player.put(hears(2, pushed)) == (Transferred("USDT", Decimal("50.0")),)
+    told, _ = histories(player, [deposit(player, 1, "50")], [withdrawal(player, 1, "7")])
+    assert told == [Transferred("USDT", Decimal("-7.5"))]
+    later = {"e": "balanceUpdate", "E": 2, "a": "USDT", "d": "-7.5", "T": at(player, 0)}
+    assert player.put(hears(2, {"subscriptionId": 0, "event": later})) == ()
+
+
+def test_while_the_socket_is_down_figures_come_behind_the_histories_alone_and_leave_the_limit_its_room() -> None:
+    player = deaf()
+    told, [figures] = histories(player, withdrawals=[withdrawal(player, 1, "100")])
+    assert told == [Transferred("USDT", Decimal("-100.5"))] and "balance" in figures.request.target
+    player.put(Pause(5))
+    assert player.put(Measure()) == ()
+    player.put(Pause(10))
+    told, [_] = histories(player, withdrawals=[withdrawal(player, 1, "100")])
+    assert told == []
+
+
+def test_figures_wait_for_histories_that_the_venue_cannot_answer_now_and_not_for_refused_ones() -> None:
+    player = deaf()
+    hears_again(player)
+    [call] = calls_of(player.put(Measure()))
+    assert player.put(Measure()) == ()  # it is under way
+    assert player.put(answer(call.tag, {"code": -1000, "msg": "?"}, 500)) == ()
+    [again] = calls_of(player.put(Measure()), DEPOSITS)
+    said, other = player.put(answer(again.tag, {"code": -1002, "msg": "You are not authorized."}, 401))
+    assert isinstance(said, UnexplainedMessage) and "may be taken for profit or loss" in said.why
+    assert isinstance(other, Call) and WITHDRAWALS in other.request.target
 
 
 def test_a_transfer_of_another_asset_is_valued_before_any_equity_is_reported() -> None:

@@ -44,6 +44,7 @@ class Limits:
         self._refused: dict[str, Window] = {}
         self._banned: dict[str, float] = {}  # until when, monotonic
         self._attempts: dict[str, Window] = {}
+        self._calls: dict[tuple[str, str], CostWindow] = {}  # by address and path: calls with a pool of their own
         self._orders: dict[tuple[str, str], CostWindow] = {}  # by owner and interval
 
     def used(self, address: str) -> int:
@@ -69,6 +70,15 @@ class Limits:
                 cut(address)
             return Limit(418, ban_s)
         return Limit(429, window.frees_in(now))
+
+    def charge_call(self, address: str, path: str, most: int) -> Limit | None:
+        """Charge a call that has a pool of its own; return the refusal if it does not fit, or the address is banned."""
+        now = time.monotonic()
+        if (left := self._banned.get(address, 0.0) - now) > 0:
+            return Limit(418, left)
+        window = self._calls.setdefault((address, path), CostWindow(most, _MINUTE_S))
+        window.most = most
+        return None if window.charge(1, now) else Limit(429, window.frees_in(now))
 
     def connects(self, address: str, most: int) -> bool:
         """Count a WebSocket that an address opens; return False if it has opened too many in five minutes."""

@@ -313,22 +313,25 @@ class MarginCalls:
         self._books: dict[tuple[str, str], Account] = {}  # by account and isolated pair; cross has an empty pair
 
     def _book(self, account: Account, params: Params) -> tuple[Account, str]:
+        """Return the book that a call is of, and its isolated pair, "" for cross."""
         isolated = str(params.get("isIsolated", "FALSE")).upper() == "TRUE"
         symbol = known_symbol(self._venue.symbols, params, needed=isolated)
-        key = (account.name, symbol if isolated else "")
-        return self._books.setdefault(key, replace(account, open={}, closed={})), symbol
+        pair = symbol if isolated else ""
+        return self._books.setdefault((account.name, pair), replace(account, open={}, closed={})), pair
 
     def place(self, account: Account, params: Params) -> object:
         """Answer POST margin/order."""
         self._venue.permit_trade(account)
-        book, symbol = self._book(account, params)
+        symbol = known_symbol(self._venue.symbols, params)
+        book, _ = self._book(account, params)
         order = self._venue.new_order(account, symbol, "limit", side=order_side(params), qty=number(params, "quantity"))
         book.rest([order])
         return wire.listed(order)
 
     def open_orders(self, account: Account, params: Params) -> object:
         """Answer GET margin/openOrders."""
-        book, symbol = self._book(account, params)
+        symbol = known_symbol(self._venue.symbols, params, needed=False)
+        book, _ = self._book(account, params)
         return [wire.listed(order) for order in book.open.values() if symbol in ("", order.symbol)]
 
     def pairs(self, account: Account, params: Params) -> object:
@@ -346,20 +349,20 @@ class MarginCalls:
     def cancel_all(self, account: Account, params: Params) -> object:
         """Answer DELETE margin/openOrders."""
         self._venue.permit_trade(account)
-        book, _ = self._book(account, params)
         symbol = known_symbol(self._venue.symbols, params)
-        return self._end(book, [order for order in book.open.values() if order.symbol == symbol])
+        book, pair = self._book(account, params)
+        return self._end(book, [order for order in book.open.values() if order.symbol == symbol], pair)
 
     def cancel_order(self, account: Account, params: Params) -> object:
         """Answer DELETE margin/order."""
         self._venue.permit_trade(account)
-        book, _ = self._book(account, params)
+        book, pair = self._book(account, params)
         order = named_order(book.open.values(), params, "orderId", "origClientOrderId")
-        return self._end(book, [order] if order else [])[0]
+        return self._end(book, [order] if order else [], pair)[0]
 
-    def _end(self, book: Account, orders: list[Order]) -> list[object]:
+    def _end(self, book: Account, orders: list[Order], pair: str) -> list[object]:
         if not orders:
             raise refusal("-2011")
         for order in orders:
             book.end(order, "CANCELED", self._venue.now_ns())
-        return [wire.report(order) | {"isIsolated": False} for order in orders]
+        return [wire.report(order) | {"isIsolated": bool(pair)} for order in orders]

@@ -50,6 +50,7 @@ class BinanceOptions(Options):
     life_s: float = option(86_400.0, "seconds after which a WebSocket is closed in any case (§5)", harsh=30.0)
     events: str = option("subscribed", "the sessions that get account events (§5)", "subscribed")
     pool: int = option(0, "weight that an address may use in a minute (§7); 0 is no limit")
+    wallet_pool: int = option(0, "requests of one wallet call that an address may make in a minute (§7); 0 is no limit")
     ban_after: int = option(20, "refusals for too much weight in a minute that ban an address; 0 is none (§7)", harsh=3)
     ban_s: float = option(120.0, "seconds of the ban (§7)")
     connects: int = option(300, "WebSockets that an address may open in five minutes (§5); 0 is no limit")
@@ -151,22 +152,22 @@ class Binance(TableVenue):
             self.limits.charge_everyone(1)
 
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
-        """Charge every request, public ones and upgrades too; those of the wallet have pools of their own."""
+        """Charge every request, public ones and upgrades too; each call of the wallet has a pool of its own."""
         if "upgrade" in request.headers:
             if not self.limits.connects(connection.peer, self.options.connects):
                 return self.http_error(429, "-1034", None)
             self.log[-1].weight = self.connect_weight(request)
             limit = self.charge(connection.peer, self.log[-1].weight)
         elif request.path.startswith("/sapi/"):
-            self.log[-1].weight, limit = 0, None
+            self.log[-1].weight = 0
+            limit = self.limits.charge_call(connection.peer, request.path, self.options.wallet_pool)
         else:
             route = self.route(request)
             limit = self.charge(connection.peer, 1 if route is None else route.weight)
         if limit is None:
             return None
-        answer = json_answer(
-            self.bad("-1003", limit_text(limit, self.options.pool, self.now())), limit.status, ok=False
-        )
+        most = self.options.wallet_pool if request.path.startswith("/sapi/") else self.options.pool
+        answer = json_answer(self.bad("-1003", limit_text(limit, most, self.now())), limit.status, ok=False)
         answer.headers = {"Retry-After": str(int(limit.wait_s) + 1)}
         return answer
 

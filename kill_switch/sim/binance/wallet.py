@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
 from kill_switch.sim.binance.errors import refusal
-from kill_switch.sim.binance.params import known_symbol, missing, order_side
+from kill_switch.sim.binance.params import known_symbol, missing, number, order_side
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.tables import Params, RouteSpec
 
@@ -96,24 +97,36 @@ class WalletCalls:
 
     def deposits(self, account: Account, params: Params) -> object:
         """Answer capital/deposit/hisrec."""
-        moves = [move for move in self._venue.transfers.get(account.name, []) if move.amount > 0]
         return [
-            {"id": str(n), "amount": str(move.amount), "coin": "USDT", "status": 1, "insertTime": move.at_ms}
-            for n, move in enumerate(moves, 1)
-        ]
+            {"id": f"d{nth}", "amount": str(move.amount), "coin": "USDT", "network": "ETH", "status": 1,
+             "walletType": 0, "transferType": 0, "insertTime": move.at_ms, "completeTime": move.at_ms}
+            for nth, move in self._moves(account, params) if move.amount > 0
+        ]  # fmt: skip
 
     def withdrawals(self, account: Account, params: Params) -> object:
         """Answer capital/withdraw/history."""
-        moves = [move for move in self._venue.transfers.get(account.name, []) if move.amount < 0]
         return [
-            {"id": str(n), "amount": str(-move.amount), "coin": "USDT", "status": 6, "completeTime": move.at_ms}
-            for n, move in enumerate(moves, 1)
-        ]
+            {"id": f"w{nth}", "amount": str(-move.amount), "transactionFee": "0", "coin": "USDT", "network": "ETH",
+             "status": 6, "walletType": 0, "transferType": 0, "applyTime": _utc(move.at_ms),
+             "completeTime": _utc(move.at_ms)}
+            for nth, move in self._moves(account, params) if move.amount < 0
+        ]  # fmt: skip
+
+    def _moves(self, account: Account, params: Params) -> list[tuple[int, Transfer]]:
+        """Return the transfers from `startTime` on, each with its number."""
+        since_ms = int(number(params, "startTime")) if "startTime" in params else 0
+        moves = enumerate(self._venue.transfers.get(account.name, []), 1)
+        return [(nth, move) for nth, move in moves if move.at_ms >= since_ms]
 
     def system_status(self, account: Account, params: Params) -> object:
         """Answer system/status (§8)."""
         is_down = self._venue.faults.peek("maintenance") is not None
         return {"status": 1, "msg": "system maintenance"} if is_down else {"status": 0, "msg": "normal"}
+
+
+def _utc(at_ms: int) -> str:
+    """Format a time as the history of withdrawals does (§9)."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 class Twaps:

@@ -30,6 +30,7 @@ class BinanceAccount(KitAdapter[OptionsT]):
     CLOCK_WINDOW_S: ClassVar[float | None] = 1.0  # § 2: a time further ahead is refused; one behind, after 30 s
     NOT_PROCESSED: ClassVar[frozenset[int]] = frozenset((421, 425))  # 408 is an answer: execution unknown (§ 8)
     OVER_LIMIT: ClassVar[frozenset[int]] = frozenset((403, 418, 429))  # 403: its firewall refuses a flood (§ 7)
+    BANS: ClassVar[frozenset[int]] = frozenset((418,))
     NOT_EXECUTED: ClassVar[Collection[str]] = ()  # texts of 5xx answers by which nothing was executed (§ 8)
     WARM_EVERY_S: ClassVar[float] = 45.0  # a key that is refused shows within 22.5 s; bots share the pool
     WEIGHT: ClassVar[str]  # the name of the pool whose use the answers state

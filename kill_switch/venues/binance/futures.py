@@ -61,7 +61,10 @@ from kill_switch.venues.messages import ConnectNow, Output, Outputs
 from kill_switch.venues.request import Upgrade
 
 NO_ORDER = 2**63 - 1  # well-formed, and no order has it
-KEY_LIFE_S = 3000.0  # of a listen key, which ends after 3600 s: it is requested again, and so kept, after 1800 s (§ 5)
+KEY_LIFE_S = 3000.0  # of a listen key, which ends after 3600 s (§ 5)
+KEPT_EVERY_S = (
+    30.0  # it is requested again: only that shows that another program has deleted it, and the stream is deaf
+)
 
 
 class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
@@ -208,7 +211,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
 
     def read_token(self, data: Any) -> Token | None:
         key = data.get("listenKey") if isinstance(data, dict) else None
-        return Token(key, KEY_LIFE_S) if isinstance(key, str) else None
+        return Token(key, KEY_LIFE_S, KEPT_EVERY_S) if isinstance(key, str) else None
 
     def _test_stream(self, now: Instant) -> Outputs:
         """Get another listen key if the stream does not open, or if it has not pushed what the lists show (§ 10)."""
@@ -246,8 +249,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         return (*super().on_opened(route, conn, now), *key, *self.start_signing_ahead())
 
     def on_new_token(self, now: Instant) -> Outputs:
-        """Connect with the new listen key."""
-        return (*super().on_new_token(now), *self._close_outdated(now), ConnectNow())
+        """Connect with the listen key, unless a connection is open that was opened with it."""
+        self._stream.note_key("" if self.token is None else self.token.value, self.clock.venue_ms(now))
+        outputs = (*super().on_new_token(now), *self._close_outdated(now))
+        return outputs if self._stream.is_open else (*outputs, ConnectNow())
 
     def _close_outdated(self, now: Instant) -> Outputs:
         """Close the connections that were opened with another listen key: they hear nothing any more."""

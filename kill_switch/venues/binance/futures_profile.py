@@ -48,7 +48,7 @@ def costs(product: Product) -> tuple[Cost, ...]:
     lists = [(f"{product.prefix}/{path}?{query}", weight) for path in LISTS.values() for query, weight in LIST_WEIGHTS]
     reads = [*lists, (product.account, 5.0), (f"{product.prefix}/income", product.income)]
     return (
-        Cost("", "/sapi/", ()),  # each call has a pool of its own
+        Cost("", "/sapi/", (), is_apart=True),  # each call has a pool of its own
         *(Cost("GET", path, ((WEIGHT, weight),)) for path, weight in reads),
         Cost("", "", ((WEIGHT, 1.0),)),
     )
@@ -132,13 +132,17 @@ class BinanceCoinmOptions(BinanceFuturesOptions):
 
 COVERED = ("orders of every symbol, conditional ones before they trigger too, of every program and of the web page",)
 NOT_COVERED = (
-    "spot, margin and options orders: each is an account of its own",
+    "spot orders: an account of its own, binance-spot; margin and options orders: no venue here cancels them",
     "a portfolio-margin account: the venue refuses its futures orders here, and the lanes do not become ready",
     "server-side TWAP and VP algos, grid and copy trading: they place orders again",
     "orders of the venue itself, which liquidate positions: they count as left while the lists show them",
     "positions and transfers",
 )
 GUESSES = (
+    Guess(
+        "a key with enablePortfolioMarginTrading belongs to a portfolio-margin account (§ 3.5)",
+        "nothing: a key that has it at another account is never ready, and says why; take the right from the key",
+    ),
     Guess(
         "algoOpenOrders covers every conditional order of a symbol (§ 3.4)",
         "the list of conditional orders is read, and what it shows is struck again",

@@ -32,12 +32,20 @@ class UserStream:
         self._key = ""  # that the last attempt to connect used
         self._keys: dict[int, str] = {}  # connection → the listen key that it was opened with
         self._attempts = 0  # to open a stream, since one has come up
+        self._kept = ("", 0)  # the listen key that the venue has handed out last, and when, in its own milliseconds
 
     def dial(self, key: str) -> str:
         """Return the end of the address for this listen key, and count an attempt to connect."""
         self._attempts += 1
         self._key = key
         return self._product.stream.format(quote(key, safe=""))
+
+    def note_key(self, key: str, venue_ms: int) -> None:
+        """Note that the venue has handed out this listen key; the key before may be dead since it came last."""
+        kept, kept_ms = self._kept
+        if kept and kept != key:
+            self.transfers.missed.note_closed(kept_ms)
+        self._kept = key, venue_ms
 
     def open(self, conn: int) -> None:
         """Note that a connection has come up."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from kill_switch.core.domain import Instant
 from kill_switch.core.latest import keep_latest
@@ -89,10 +89,21 @@ class FuturesTransfers:
         return outputs
 
 
+class TransferHistory(Protocol):
+    """The reader of a history of transfers."""
+
+    @property
+    def missed(self) -> MissedPushes: ...
+
+    def on_history(self, data: Any) -> Outputs:
+        """Process the history: report the transfers that no connection has pushed."""
+        ...
+
+
 class HistoryPart(NamedTuple):
     """A request for the transfers since a time; figures are requested behind it, or it is tried again before them."""
 
-    transfers: FuturesTransfers
+    transfers: TransferHistory
     since_ms: int
     measure: Callable[[Instant], Outputs]
 

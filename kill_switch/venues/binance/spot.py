@@ -90,14 +90,14 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         # § 7; of all its hosts: api1 to api4 and api-gcp are the same API
         Pool(WEIGHT, 6000, window_s=60.0, shared_by="address", product="binance spot", is_stated=True),
     )
-    COSTS: ClassVar[tuple[Cost, ...]] = (  # § 4, § 7; the wallet's calls have pools of their own
+    COSTS: ClassVar[tuple[Cost, ...]] = (  # § 4, § 7; each call of the wallet has a pool of its own
         Cost("GET", f"{API}openOrders?symbol=", ((WEIGHT, 6.0),)),
         Cost("GET", f"{API}openOrders", ((WEIGHT, 80.0),)),
         Cost("GET", f"{API}openOrderList", ((WEIGHT, 6.0),)),
         Cost("GET", f"{API}account", ((WEIGHT, 20.0),)),
         Cost("GET", f"{API}order", ((WEIGHT, 4.0),)),
         Cost("GET", f"{API}ticker/price", ((WEIGHT, 2.0),)),
-        Cost("", WALLET, ()),
+        Cost("", WALLET, (), is_apart=True),
         Cost("", "", ((WEIGHT, 1.0),)),
     )
     DEMAND: ClassVar[Demand] = Demand(
@@ -121,8 +121,8 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         "order lists (OCO, OTO, OTOCO) with their pending legs",
     )
     NOT_COVERED = (
-        "orders on margin, cross and isolated: the spot cancel does not see them; they are looked for and named",
-        "futures and options: accounts of their own, binance-usdm and binance-coinm",
+        "orders on margin, cross and isolated: no venue here cancels them; they are looked for and named",
+        "futures: accounts of their own, binance-usdm and binance-coinm; options: no venue here reaches them",
         "server-side TWAP algos, grid bots, copy trading: they place orders again; a running TWAP is named",
         "tokenized stocks, convert limit orders, transfers",
         "sub-accounts: each has its own keys",
@@ -149,6 +149,10 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
             "a refusal is no success: it is repeated, and the lists decide",
         ),
         Guess(
+            "a withdrawal leaves with its fee at its applyTime, a deposit comes at its completeTime (§ 9)",
+            "nothing: a transfer that counts twice, or never, looks like a profit or a loss",
+        ),
+        Guess(
             "the balance of the wallet shows a transfer once it is pushed (§ 9)",
             "nothing: a transfer that the balance shows later looks like a profit or a loss until then",
         ),
@@ -171,7 +175,9 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
             self.evidence,
             VIA,
         )
-        self._transfers = SpotTransfers(self._values)
+        self._transfers = SpotTransfers(
+            self._values, self.calls, lambda path, **values: self.requests.signed("GET", f"{WALLET}{path}", **values)
+        )
         self._checks = AccountChecks(self._questions(), self.calls, self.note_findings)
         self.lists = (
             OrderList(
@@ -306,9 +312,18 @@ class BinanceSpot(BinanceAccount[BinanceSpotOptions]):
         return super().drill(now)
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self._values.are_missing and not self.budget.pause_s(now):
-            return self._values.request_price(now)
-        return super().request_equity(now)
+        if self.pause_s(now) or self.calls.is_held("equity", now):
+            return ()
+        is_pushed, at_ms = self.carrier() is not None, self.clock.venue_ms(now)
+        return self._transfers.measure(now, at_ms, self._request_figures, is_pushed=is_pushed)
+
+    def _request_figures(self, now: Instant) -> Outputs:
+        return self._values.request_price(now) if self._values.are_missing else super().request_equity(now)
+
+    def on_session_closed(self, conn: int) -> None:
+        super().on_session_closed(conn)
+        if self.carrier() is None:
+            self._transfers.missed.note_closed(self.venue_ms())
 
     def _note_pause(self, reply: Reply) -> None:
         self.budget.on_refusal(reply.pause_s, self.now, reply.evidence)

@@ -28,6 +28,7 @@ class Charge(NamedTuple):
 
     at_ns: int
     weights: Sequence[tuple[PoolCount, float]]
+    is_apart: bool = False  # `Cost.is_apart`
 
     def take_back(self, now: Instant) -> None:
         """Undo it, because provably no byte of the copy has left."""
@@ -79,18 +80,18 @@ class Budget:
         self.counts = dict(counts)
         self._refusing = tuple(counts.values()) or (self._unstated,)  # the counts that refusals are noted in
         self._table = [
-            (method, prefix, [(self.counts[name], weight) for name, weight in weights])
-            for method, prefix, weights in self._costs
+            (method, prefix, [(self.counts[name], weight) for name, weight in weights], is_apart)
+            for method, prefix, weights, is_apart in self._costs
         ]
         self._default = [(count, 1.0) for count in self.counts.values()]
         self._activities: dict[Calls, list[tuple[PoolCount, float]]] = {}
 
     def charge(self, request: Request, now: Instant, *, command: bool) -> Charge:
         """Count one copy of a request; `command`: it is a kill's. Return what undoes it."""
-        now_ns, weights = now.mono_ns, self._default
-        for method, prefix, matched in self._table:
+        now_ns, weights, is_apart = now.mono_ns, self._default, False
+        for method, prefix, matched, apart in self._table:
             if (not method or method == request.method) and request.target.startswith(prefix):
-                weights = matched
+                weights, is_apart = matched, apart
                 break
         if command:  # a kill waits for this, so the rest of the work comes later
             self._struck.append(weights)
@@ -99,7 +100,7 @@ class Budget:
         else:
             for count, weight in weights:
                 count.take(weight, now_ns)
-        return Charge(now_ns, weights)
+        return Charge(now_ns, weights, is_apart)
 
     def begin_strike(self, *, is_first: bool) -> None:
         """Note that the commands that follow are another strike's; `is_first`: it is a kill's first."""

@@ -22,6 +22,7 @@ from kill_switch.venues.messages import (
     WakeAfter,
 )
 from kill_switch.venues.request import Request
+from kill_switch.venues.retry_after import MAX_PAUSE_S
 
 LATE_WITHIN_S = 30.0  # seconds to wait for the answer to an urgent call, because a late answer still proves something
 
@@ -49,6 +50,7 @@ class PendingCall:
     spares: int = 0  # copies that may still leave on a spare warm connection
     sent: bool = False  # a byte of one of its copies may have left
     elsewhere: bool = False  # it goes to another host than the account's, each copy on a fresh connection
+    is_apart: bool = False  # no limit of the account counts it: it goes elsewhere, or has a limit of its own
 
     @property
     def is_retry(self) -> bool:
@@ -77,14 +79,16 @@ class CallStarter:
         *,
         connections: int,
         not_processed: frozenset[int],
+        bans: frozenset[int],
         budget: Budget,
     ) -> None:
         """Make a starter without pending calls.
 
         `on_reply` returns the facts of a reply, or None if the reply proves nothing: then the call takes its second
         route. `on_loss` returns the facts of a lost call. `connections` is the largest number of warm connections
-        that carry copies of an urgent call. A reply whose status is in `not_processed` counts as no reply. Each copy
-        of a call is charged to `budget`, unless it is lost before a byte of it has left.
+        that carry copies of an urgent call. A reply whose status is in `not_processed` counts as no reply. A status in
+        `bans` refuses every request of the address. Each copy of a call is charged to `budget`, unless it is lost
+        before a byte of it has left.
         """
         self.pending: dict[str, PendingCall] = {}  # by tag
         self.budget = budget
@@ -94,6 +98,8 @@ class CallStarter:
         self._on_loss = on_loss
         self._connections = connections
         self._not_processed = not_processed
+        self._bans = bans
+        self._held: dict[str, int] = {}  # kind of calls that are apart → no further call of it before, monotonic ns
         self._started = 0
 
     @property
@@ -101,10 +107,22 @@ class CallStarter:
         """Return whether any call was started."""
         return self._started > 0
 
-    def is_elsewhere(self, tag: str) -> bool:
-        """Return whether a pending call goes to another host: what that host refuses concerns no lane."""
-        call = self.pending.get(tag)
-        return call is not None and call.elsewhere
+    def is_apart(self, reply: Replied) -> bool:
+        """Return whether a reply shows nothing of the account's limits and lanes, whatever it refuses.
+
+        So is the reply of another host, and that to a call with a limit of its own unless it bans the address.
+        """
+        call = self.pending.get(reply.tag)
+        return call is not None and call.is_apart and (call.elsewhere or reply.status not in self._bans)
+
+    def hold(self, tag: str, pause_s: float, now: Instant) -> None:
+        """Note that the venue wants no call of a pending call's kind for so many seconds."""
+        kind, until_ns = self.pending[tag].kind, now.mono_ns + int(min(pause_s, MAX_PAUSE_S) * 1e9)
+        self._held[kind] = max(self._held.get(kind, 0), until_ns)
+
+    def is_held(self, kind: str, now: Instant) -> bool:
+        """Return whether the venue wants no call of this kind now, although the account's limits have room."""
+        return now.mono_ns < self._held.get(kind, 0)
 
     def start_call(
         self,
@@ -262,9 +280,12 @@ class CallStarter:
             return (UnexplainedMessage(why), *self._take_other_route(tag, call, why, now))
         within_s = LATE_WITHIN_S if call.urgent else ANSWER_WITHIN_S
         if request.origin:
-            call.elsewhere, route = True, Route.FRESH
+            call.elsewhere = call.is_apart = True
+            route = Route.FRESH
         else:
-            self._charges.setdefault(tag, []).append(self.budget.charge(request, now, command=call.command))
+            charge = self.budget.charge(request, now, command=call.command)
+            call.is_apart = charge.is_apart
+            self._charges.setdefault(tag, []).append(charge)
         return (Call(tag, request, route, call.urgent, call.cancel, call.command, within_s),)
 
 

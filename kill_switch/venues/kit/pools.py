@@ -67,6 +67,7 @@ class Cost(NamedTuple):
     method: str
     prefix: str
     weights: tuple[tuple[str, float], ...]
+    is_apart: bool = False  # it has a limit of its own, which no pool counts: a refusal of it pauses it alone
 
 
 Calls = tuple[str, ...]  # the requests of one activity, each as "METHOD target"

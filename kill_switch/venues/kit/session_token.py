@@ -23,10 +23,11 @@ MAX_FETCH_GAP_S = 60.0  # the gap doubles with each failure, up to this
 
 
 class Token(NamedTuple):
-    """A token, and for how many seconds it is good."""
+    """A token, for how many seconds it is good, and after how many it is requested again; 0: `RENEWED_AT` of them."""
 
     value: str
     life_s: float
+    renew_after_s: float = 0.0
 
 
 class SessionToken:
@@ -125,7 +126,8 @@ class SessionToken:
         self._evidence.hide(token.value)
         ends_ns = self._ends_ns
         renewal = self._timers.start(
-            RENEWED_AT * token.life_s, lambda at: self.fetch(at) if self._ends_ns == ends_ns else ()
+            token.renew_after_s or RENEWED_AT * token.life_s,
+            lambda at: self.fetch(at) if self._ends_ns == ends_ns else (),
         )
         waiting, self._waiting = self._waiting, {}
         logins = tuple(output for conn in waiting for output in self._begin(conn, now))

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -435,6 +436,13 @@ async def test_a_transfer_differs_from_a_result_of_trading(client: Client) -> No
     await client.sim.post("/equity", venue=client.venue, equity=150_007)
     [row] = await client.get(path)
     assert "7" in (row.get("amount"), row.get("income"))
+    if client.venue == "binance-spot":
+        await client.sim.post("/equity", venue=client.venue, equity=150_000)
+        path = "/sapi/v1/capital/withdraw/history"
+        [row] = await client.get(path)
+        assert (row["amount"], row["walletType"]) == ("7", 0)
+        applied = datetime.strptime(row["applyTime"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        assert await client.get(path, startTime=int(applied.timestamp() * 1000) + 2000) == []
 
 
 async def test_a_twap_goes_on_placing_orders_until_it_is_stopped(client: Client) -> None:
@@ -478,6 +486,18 @@ async def test_the_pool_refuses_then_bans_and_cuts_the_websockets() -> None:
             return (await client.cancel_all()).status_code == 200
 
         await sim.until(over)
+
+
+async def test_each_call_of_the_wallet_has_a_pool_of_its_own_and_a_banned_address_has_none() -> None:
+    options = {"binance-spot": {"wallet_pool": "1", "pool": "100", "ban_after": "1"}}
+    async with running("binance-spot", options=options) as sim:
+        client = Client(sim, "binance-spot")
+        assert await client.get("/sapi/v1/asset/wallet/balance")
+        limited = await client.send("GET", "/sapi/v1/asset/wallet/balance")
+        assert (limited.status_code, limited.json()["code"]) == (429, -1003) and limited.headers["retry-after"]
+        assert await client.get("/sapi/v1/account/apiRestrictions") and await client.get("openOrders") == []
+        assert (await client.send("GET", "openOrders")).status_code == 418
+        assert (await client.send("GET", "/sapi/v1/account/apiTradingStatus")).status_code == 418
 
 
 async def test_both_futures_and_all_accounts_of_an_address_share_one_pool() -> None:

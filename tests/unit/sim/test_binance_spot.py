@@ -154,11 +154,13 @@ async def test_margin_orders_rest_apart_from_spot_and_from_each_other(client: Cl
         assert (await client.send("POST", path.format("order"), **order, isIsolated=isolated)).status_code == 200
     assert (await client.cancel_all()).json() == UNKNOWN
     assert len(await client.get(path.format("openOrders"))) == 1
-    assert len((await client.send("DELETE", path.format("openOrders"), symbol=SYMBOL)).json()) == 1
+    [crossed] = (await client.send("DELETE", path.format("openOrders"), symbol=SYMBOL)).json()
     assert await client.code("DELETE", path.format("openOrders"), symbol=SYMBOL) == (400, -2011)
     isolated_orders = {"symbol": SYMBOL, "isIsolated": "TRUE"}
     assert len(await client.get(path.format("openOrders"), **isolated_orders)) == 1
     assert await client.code("GET", path.format("openOrders"), isIsolated="TRUE") == (400, -1102)
+    [isolated_one] = (await client.send("DELETE", path.format("openOrders"), **isolated_orders)).json()
+    assert (crossed["isIsolated"], isolated_one["isIsolated"]) == (False, True)
 
 
 # ── sessions and subscriptions (§2, §5) ───────────────────────────────────────────────────────────────────────────

@@ -50,13 +50,13 @@ def test_each_copy_of_a_call_to_another_host_leaves_on_a_fresh_connection() -> N
 
 def test_the_date_of_another_hosts_answer_moves_no_clock_and_its_refusal_concerns_no_lane() -> None:
     player, call = asked()
-    assert player.adapter.calls.is_elsewhere(call.tag)
     reply = answer(call.tag, {"code": 0, "data": "token-0123456789"})
+    assert player.adapter.calls.is_apart(reply)
     date = {"date": "Mon, 01 Jan 2024 00:00:00 GMT"}
     outputs = player.put(reply._replace(headers=date, rtt_us=40_000))
     assert not [output for output in outputs if isinstance(output, ServerTime)]
     assert player.adapter.clock.bounds_ns is None
-    assert not player.adapter.calls.is_elsewhere(call.tag)
+    assert not player.adapter.calls.is_apart(reply)
 
 
 # ── what a call takes of the limit ────────────────────────────────────────────────────────────────────────────────
