@@ -383,7 +383,9 @@ def test_systemds_directories_are_the_defaults(
     assert (str(daemon.state_dir), str(daemon.runtime_dir)) == expected
 
 
-def test_a_command_takes_systemds_directories_only_in_a_unit_of_kill_switch(tmp_path: Path) -> None:
+def test_a_command_takes_systemds_directories_only_in_a_unit_of_kill_switch_or_where_the_daemons_files_are(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "config.toml"
     path.write_text(MM1)
     ours = {"STATE_DIRECTORY": "/s", "RUNTIME_DIRECTORY": "/r", "KILL_SWITCH_UNIT": "yes"}
@@ -397,6 +399,15 @@ def test_a_command_takes_systemds_directories_only_in_a_unit_of_kill_switch(tmp_
 
     assert directories(theirs) == {("/var/lib/kill-switch", "/run/kill-switch")}
     assert directories(ours) == {("/s", "/r")}
+
+    filled = {"STATE_DIRECTORY": str(tmp_path / "state"), "RUNTIME_DIRECTORY": str(tmp_path / "run")}
+    for name in ("state/lock", "run/intake.sock"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert directories(filled) == directories(theirs)
+    for name in ("state/journal.jsonl", "run/control.sock"):
+        (tmp_path / name).touch()
+    assert directories(filled) == {(filled["STATE_DIRECTORY"], filled["RUNTIME_DIRECTORY"])}
 
 
 def test_the_file_overrules_systemds_directories(tmp_path: Path) -> None:
