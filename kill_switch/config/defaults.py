@@ -24,8 +24,8 @@ def own_environment(environ: Mapping[str, str]) -> Mapping[str, str]:
     """Return the environment without those of systemd's directories that are not the daemon's.
 
     All are in a unit of kill-switch (`OWN_UNIT`); elsewhere, those in which the daemon's files are. For every command
-    except `run` and `check`: in a strategy's unit, systemd names the strategy's directories, and a goodbye or a latch
-    there would not reach the daemon.
+    except `run` and `check`. In a strategy's unit, systemd names the strategy's directories: a goodbye or a latch there
+    would not reach the daemon.
     """
     if environ.get(OWN_UNIT):
         return environ

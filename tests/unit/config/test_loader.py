@@ -383,7 +383,7 @@ def test_systemds_directories_are_the_defaults(
     assert (str(daemon.state_dir), str(daemon.runtime_dir)) == expected
 
 
-def test_a_command_takes_systemds_directories_only_in_a_unit_of_kill_switch_or_where_the_daemons_files_are(
+def test_a_command_takes_systemds_directories_only_in_our_unit_or_with_the_daemons_files(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "config.toml"
