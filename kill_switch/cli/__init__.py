@@ -83,7 +83,7 @@ class Commands(click.Group):
             is_unreachable, text, code = isinstance(error, Unreachable), str(error), error.exit_code
             if is_unreachable and (missing := missing_configuration()):
                 is_unreachable, text, code = False, missing, ConfigError.exit_code
-            if ctx.meta.get(JSON_KEY):
+            if ctx.meta.get(JSON_KEY) and not streams.has_output():  # else what was found has been printed
                 answer = error.answer if isinstance(error, Refused) else {}
                 print_json({**answer, "error": text, "exit": code})
             say(text if isinstance(error, ConfigError) else f"kill-switch: {text}", err=True)

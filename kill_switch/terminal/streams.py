@@ -32,6 +32,7 @@ class _SafeEnd(io.RawIOBase):
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         self.fault: Exception | None = None
+        self.is_used = False  # something was to be written
         self.patience_s: float | None = None  # seconds to wait for the reader; None: as long as it takes
         self._stream = stream
         self._end: Any = getattr(stream.buffer, "raw", stream.buffer)
@@ -49,6 +50,7 @@ class _SafeEnd(io.RawIOBase):
         """Write as much as can be written; return the length of all data, as if nothing were lost."""
         left = memoryview(data).cast("B")
         size = len(left)
+        self.is_used = True
         try:
             while left:
                 left = left[self._write(left) :]
@@ -83,6 +85,12 @@ class SafeStream(io.TextIOWrapper):
     def fault(self) -> Exception | None:
         """Return the first error of a write so far; None: there was none."""
         return self._safe_end.fault
+
+    @property
+    def is_used(self) -> bool:
+        """Return whether any text has been written."""
+        self.flush()
+        return self._safe_end.is_used
 
     def be_quick(self) -> None:
         """Wait at most `STUCK_AFTER_S` for the reader from now on; text that it does not read then is lost."""
@@ -129,6 +137,11 @@ def output_fault() -> Exception | None:
     """Return why standard output could not be written; None: all of it was."""
     sys.stdout.flush()
     return sys.stdout.fault if isinstance(sys.stdout, SafeStream) else None
+
+
+def has_output() -> bool:
+    """Return whether anything has been printed on standard output."""
+    return isinstance(sys.stdout, SafeStream) and sys.stdout.is_used
 
 
 def require_output() -> None:
