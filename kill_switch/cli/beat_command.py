@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -55,9 +57,14 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
             period_s = duration("beat.every")(every)
         except InvalidValue as invalid:
             raise click.BadParameter(str(invalid), param_hint="--every") from None
-    directory, unknown = paths.runtime_dir(config, say=say_once), False
+    unknown = False
+
+    def find() -> Heartbeat:
+        directory = paths.runtime_dir(config, say=say_once)
+        return Heartbeat(name, runtime_dir=directory, sender=sender or socket.gethostname())
+
     try:
-        heartbeat = Heartbeat(name, runtime_dir=directory, sender=sender or socket.gethostname())
+        heartbeat = find()
     except ValueError as invalid:
         say(f"kill-switch: {invalid}", err=True)
         sys.exit(1)
@@ -65,7 +72,7 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
     def check_name() -> None:
         nonlocal unknown
         try:
-            unknown = _is_unknown(directory / paths.CONTROL_SOCKET, name)
+            unknown = _is_unknown(Path(heartbeat.path).with_name(paths.CONTROL_SOCKET), name)
         except Unresponsive as error:
             if period_s is None:
                 raise
@@ -76,29 +83,37 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
             target=check_name, daemon=True
         ).start()  # because a slow answer of the daemon must not delay a beat
 
-    send = heartbeat.bye if bye else heartbeat.beat
+    def send() -> bool:
+        nonlocal heartbeat
+        if "RUNTIME_DIRECTORY" in os.environ:  # systemd's, which is used once the daemon's socket is there
+            with suppress(KillSwitchError):
+                heartbeat = found if (found := find()).path != heartbeat.path else heartbeat
+        return heartbeat.bye() if bye else heartbeat.beat()
+
     if period_s is None:
-        _send_once(heartbeat, send)
+        _send_once(lambda: heartbeat, send)
         check_name()
         sys.exit(1 if unknown else 0)
-    _send_series(heartbeat, send, period_s, check_name_in_thread)
+    _send_series(lambda: heartbeat, send, period_s, check_name_in_thread)
 
 
-def _send_once(heartbeat: Heartbeat, send: Callable[[], bool]) -> None:
+def _send_once(heartbeat: Callable[[], Heartbeat], send: Callable[[], bool]) -> None:
     """Send one datagram; a daemon that is starting is waited for.
 
     Raises `Unreachable`, `Unresponsive` if the daemon's queue is full, or `NotAllowed`.
     """
     until_s = time.monotonic() + STARTS_WITHIN_S
     while not send():
-        _refuse_forbidden(heartbeat)
+        _refuse_forbidden(heartbeat())
         if time.monotonic() >= until_s:
-            kind = Unresponsive if heartbeat.is_queue_full else Unreachable
-            raise kind(f"no daemon receives beats on {heartbeat.trouble}")
+            kind = Unresponsive if heartbeat().is_queue_full else Unreachable
+            raise kind(f"no daemon receives beats on {heartbeat().trouble}")
         time.sleep(AGAIN_S)
 
 
-def _send_series(heartbeat: Heartbeat, send: Callable[[], bool], period_s: float, sent: Callable[[], object]) -> None:
+def _send_series(
+    heartbeat: Callable[[], Heartbeat], send: Callable[[], bool], period_s: float, sent: Callable[[], object]
+) -> None:
     """Send a datagram every `period_s` seconds until interrupted, because the daemon may come back.
 
     `sent` is called once, after the first datagram that was received. Raises `NotAllowed`.
@@ -110,7 +125,7 @@ def _send_series(heartbeat: Heartbeat, send: Callable[[], bool], period_s: float
                 sent()
             is_first = False
         else:
-            _refuse_forbidden(heartbeat)
+            _refuse_forbidden(heartbeat())
         due_s += period_s
         time.sleep(max(0.0, due_s - time.monotonic()))
 

@@ -22,8 +22,8 @@ _ENVIRONMENT = {
     "KILL_SWITCH_CONFIG": "The configuration file, unless -c names one.",
     "KILL_SWITCH_DEBUG": "If set, internal errors are shown with their traceback.",
     "STATE_DIRECTORY, RUNTIME_DIRECTORY": "Set by systemd for a service: the daemon's directories, if the configuration"
-    " names none. Other commands than run and check ignore those without the daemon's files, unless KILL_SWITCH_UNIT is"
-    " set.",
+    " names none. Other commands than run and check ignore them without the daemon's socket there, unless"
+    " KILL_SWITCH_UNIT is set.",
     "KILL_SWITCH_UNIT": "Set by the units of kill-switch: the directories of the service are the daemon's.",
     "CREDENTIALS_DIRECTORY": "Set by systemd for a service that has credentials.",
 }

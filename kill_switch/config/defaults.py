@@ -12,7 +12,6 @@ CONFIG = "/etc/kill-switch/config.toml"  # where neither -c nor $KILL_SWITCH_CON
 STATE_DIR = "/var/lib/kill-switch"  # the journal
 OWN_UNIT = "KILL_SWITCH_UNIT"  # set by each unit of kill-switch, so that commands in it use its directories
 _VARIABLES = {"state_dir": "STATE_DIRECTORY", "runtime_dir": "RUNTIME_DIRECTORY"}  # systemd.exec(5)
-_MARKS = {"state_dir": ("lock", "journal.jsonl"), "runtime_dir": (CONTROL_SOCKET,)}  # the daemon's files there
 
 
 def systemd_directories(environ: Mapping[str, str]) -> dict[str, str]:
@@ -21,17 +20,13 @@ def systemd_directories(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def own_environment(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the environment without those of systemd's directories that are not the daemon's.
+    """Return the environment, without systemd's directories if they are not the daemon's.
 
-    All are in a unit of kill-switch (`OWN_UNIT`); elsewhere, those in which the daemon's files are. For every command
-    except `run` and `check`. In a strategy's unit, systemd names the strategy's directories: a goodbye or a latch there
-    would not reach the daemon.
+    They are in a unit of kill-switch (`OWN_UNIT`), and where the daemon's socket is in the runtime directory. For every
+    command except `run` and `check`. In a strategy's unit, systemd names the strategy's directories: a goodbye or a
+    latch there would not reach the daemon. The state directory is not looked at, because its file system may hang.
     """
-    if environ.get(OWN_UNIT):
+    runtime_dir = systemd_directories(environ).get("runtime_dir")
+    if environ.get(OWN_UNIT) or (runtime_dir and os.path.lexists(os.path.join(runtime_dir, CONTROL_SOCKET))):
         return environ
-    others = {
-        _VARIABLES[key]
-        for key, directory in systemd_directories(environ).items()
-        if not all(os.path.lexists(os.path.join(directory, mark)) for mark in _MARKS[key])
-    }
-    return {name: value for name, value in environ.items() if name not in others}
+    return {name: value for name, value in environ.items() if name not in _VARIABLES.values()}

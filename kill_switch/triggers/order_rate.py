@@ -171,7 +171,10 @@ class OrderRateTrigger(Trigger):
         while True:
             self._look()
             if self._found is not None:
-                reason, self._found = self._found, None
+                found, self._found = self._found, None
+                if found.evidence["account"] not in self.accounts:
+                    continue  # a reload has taken the account away
+                reason = replace(found, accounts=self.accounts)
                 before = self._fired, set(self._struck)
                 self._fired = reason.text
                 self._struck.update(reason.accounts)
@@ -259,7 +262,12 @@ class OrderRateTrigger(Trigger):
     # ── state and re-arm ──────────────────────────────────────────────────────────────────────────────────────────
 
     def state(self) -> tuple[TriggerState, str]:
-        """Return the state, with the account that is nearest to its limits as detail."""
+        """Return the state, with the account that is nearest to its limits as detail.
+
+        An account that has joined since the trip, or was re-armed alone, makes the trigger blind as before.
+        """
+        if new := self._blindness([name for name in self.accounts if name not in self._struck]):
+            return TriggerState.BLIND, new
         blind, unseen = self._blindness(self.accounts), self._unseen(self.accounts)
         if self._fired:
             return TriggerState.TRIPPED, f"{self._fired}; now {blind or self._standing()}"

@@ -762,7 +762,8 @@ def test_a_history_that_is_lost_is_read_again_and_the_figures_wait_until_the_lim
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(503, {"code": -1008, "msg": "Request throttled."}), (500, {"code": -1000, "msg": "?"})]
+    ("status", "body"),
+    [(503, {"code": -1008, "msg": "Request throttled."}), (500, {"code": -1000, "msg": "?"}), (0, None)],
 )
 def test_a_history_that_the_venue_cannot_answer_now_is_read_again_and_after_three_tries_holds_no_figures_back(
     status: int, body: object
@@ -771,7 +772,9 @@ def test_a_history_that_the_venue_cannot_answer_now_is_read_again_and_after_thre
     for last in (False, False, True):
         history = calls(player.put(Measure()))[0]
         assert "/income?" in history.request.target
-        outputs = player.put(answer(history.tag, body, status))
+        assert not player.put(Measure())  # figures do not pass it
+        outputs = player.put(answer(history.tag, body, status) if status else CallLost(history.tag, True, "timed out"))
+        assert any("profit or loss" in said.why for said in outputs if isinstance(said, UnexplainedMessage)) == last
         assert ["/account" in call.request.target for call in calls(outputs)] == ([True] if last else [])
         player.put(Pause(10))
 

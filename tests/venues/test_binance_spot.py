@@ -20,6 +20,7 @@ from kill_switch.venues.binance.signing import USED_FOR_MS, signer_of, ws_payloa
 from kill_switch.venues.binance.spot import NO_ORDER, BinanceSpot, BinanceSpotOptions
 from kill_switch.venues.messages import (
     Call,
+    CallLost,
     CancelAnswered,
     CloseConnection,
     Closed,
@@ -747,9 +748,22 @@ def test_while_the_socket_is_down_figures_come_behind_the_histories_alone_and_le
     assert told == [Transferred("USDT", Decimal("-100.5"))] and "balance" in figures.request.target
     player.put(Pause(5))
     assert player.put(Measure()) == ()
-    player.put(Pause(10))
+    player.put(Pause(5))
     told, [_] = histories(player, withdrawals=[withdrawal(player, 1, "100")])
     assert told == []
+
+
+def test_while_the_socket_is_down_a_lost_history_and_a_price_cost_figures_no_more_than_the_next_measurement() -> None:
+    player = deaf()
+    [lost] = calls_of(player.put(Measure()), DEPOSITS)
+    assert player.put(CallLost(lost.tag, True, "timed out")) == ()
+    player.put(Pause(5))
+    _, [price] = histories(player, [deposit(player, 1, "2", coin="BTC")])
+    assert "ticker/price" in price.request.target
+    player.put(answer(price.tag, {"symbol": "BTCUSDT", "price": "50000"}))
+    player.put(Pause(5))
+    _, [figures] = histories(player)
+    assert "asset/wallet/balance" in figures.request.target
 
 
 def test_figures_wait_for_histories_that_the_venue_cannot_answer_now_and_not_for_refused_ones() -> None:

@@ -10,12 +10,16 @@ from urllib.parse import parse_qs
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.venues.kraken.ledgers import LEDGERS, MAX_PAGES, REFUSED_S, UNSEEN
+from kill_switch.venues.kraken.ledgers import BEHIND, LATE_MS, LEDGERS, MAX_PAGES, REFUSED_S, UNSEEN
 from kill_switch.venues.messages import Call, CallLost, Closed, Equity, Output, Transferred, UnexplainedMessage
 from tests.harness.venue_playbook import Measure, Pause, Player, answer, hears
 from tests.harness.venue_profiles import STANDS
 
 KRAKEN = STANDS["kraken"]
+
+
+def calls(outputs: Iterable[Output]) -> list[Output]:
+    return [output for output in outputs if isinstance(output, Call)]
 
 
 def the_call(outputs: Iterable[Output], method: str) -> Call:
@@ -93,23 +97,60 @@ def test_an_entry_that_is_no_transfer_or_was_reported_or_is_in_the_first_figures
 def test_a_ledger_of_several_pages_is_read_to_its_end_as_the_limit_has_room() -> None:
     player = measured()
     call = the_call(player.put(Measure()), "Ledgers")
-    asked = parse_qs(call.request.body.decode())
+    asked, behind = parse_qs(call.request.body.decode()), []
     for page in range(1, 6):
         entries = {f"P{page} {number}": entry(player, "trade", "1") for number in range(50)}
         outputs = ledger(player, call, 251, **entries)
-        if not outputs:
+        if not calls(outputs):
+            behind += outputs
             player.put(Pause(30))
+            assert not player.adapter.budget.wait_s((LEDGERS,), player.now)
             outputs = player.put(Measure())
         call = the_call(outputs, "Ledgers")
         now_asked = parse_qs(call.request.body.decode())
         assert now_asked["ofs"] == [str(50 * page)]
         assert (now_asked["start"], now_asked["end"]) == (asked["start"], asked["end"])
     transferred, *rest = ledger(player, call, 251, L1=entry(player, "deposit", "5"))
-    assert transferred == Transferred("USD", Decimal(5)) and not rest  # the WebSocket is down: first the entries since
-    player.put(Pause(30))
-    call = the_call(player.put(Measure()), "Ledgers")
-    assert parse_qs(call.request.body.decode())["ofs"] == ["0"]
+    assert transferred == Transferred("USD", Decimal(5))
+    assert [fact.why for fact in behind if isinstance(fact, UnexplainedMessage)] == [BEHIND]  # once
+    if not rest:
+        player.put(Pause(30))
+        rest = list(player.put(Measure()))
+    call = the_call(rest, "Ledgers")  # the pages had to wait: first the entries since
+    since = parse_qs(call.request.body.decode())
+    assert since["ofs"] == ["0"] and int(since["start"][0]) == int(asked["end"][0]) - 1 - LATE_MS // 1000
     the_call(ledger(player, call), "TradeBalance")
+
+
+def test_each_figure_of_a_busy_bot_waits_for_one_page_alone() -> None:
+    player = measured()
+    for second in range(20):
+        player.put(Pause(30))
+        call = the_call(player.put(Measure()), "Ledgers")
+        if second:
+            assert int(parse_qs(call.request.body.decode())["start"][0]) == player.now.wall_ns // 10**9 - 45
+        trades = {f"{second} {number}": entry(player, "trade", "1") for number in range(35)}
+        figures(player, ledger(player, call, **trades), "1000")
+
+
+def test_figures_do_not_pass_a_page_that_is_under_way() -> None:
+    player = measured()
+    KRAKEN.log_in(player, 2)
+    the_call(player.put(Measure()), "Ledgers")
+    assert not player.put(Measure())
+
+
+@pytest.mark.parametrize("body", [None, {"error": ["EService:Busy"]}])
+def test_figures_go_on_after_a_third_ledger_in_a_row_that_is_lost_or_fails_and_the_log_says_why(body: object) -> None:
+    player = measured()
+    for number in range(3):
+        call = the_call(player.put(Measure()), "Ledgers")
+        outputs = player.put(CallLost(call.tag, True, "down") if body is None else answer(call.tag, body))
+        assert bool(outputs) == (number == 2)
+        player.put(Pause(30))
+    unexplained, *rest = outputs
+    assert isinstance(unexplained, UnexplainedMessage) and "taken for profit or loss" in unexplained.why
+    the_call(rest, "TradeBalance")
 
 
 def test_a_ledger_that_is_too_long_is_named() -> None:
@@ -119,7 +160,7 @@ def test_a_ledger_that_is_too_long_is_named() -> None:
         outputs = ledger(player, call, 5000, **{f"P{page}": entry(player, "trade", "1")})
         if page < MAX_PAGES - 1:
             player.put(Pause(30))
-            call = the_call(outputs or player.put(Measure()), "Ledgers")
+            call = the_call(calls(outputs) or player.put(Measure()), "Ledgers")
     assert isinstance(outputs[0], UnexplainedMessage) and "more entries" in outputs[0].why
 
 

@@ -45,7 +45,7 @@ from kill_switch.venues.binance.futures_replies import (
     refused_as_portfolio_margin,
 )
 from kill_switch.venues.binance.futures_stream import UserStream
-from kill_switch.venues.binance.futures_transfers import MOST_ROWS, TRANSFER, HistoryPart
+from kill_switch.venues.binance.futures_transfers import INCOME, MOST_ROWS, TRANSFER, HistoryPart
 from kill_switch.venues.binance.signing import SignedRequests, TextAt
 from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.book import OrderBook
@@ -150,10 +150,13 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
     def request_equity(self, now: Instant) -> Outputs:
         """Request the figures, and before them the transfers of a time in which no connection was open.
 
-        Nothing leaves while the limit has no room for the transfers: the figures alone would look like profit or loss.
+        Nothing leaves while the transfers are under way, or the limit has no room for them: the figures alone would
+        look like profit or loss.
         """
         transfers, is_open, at_ms = self._stream.transfers, self._stream.is_open, self.clock.venue_ms(now)
         transfers.missed.note_measured(at_ms, is_pushed=is_open)
+        if any(call.kind == INCOME for call in self.calls.pending.values()):
+            return ()
         if not transfers.missed.since_ms or not is_open:
             return super().request_equity(now)
         path = f"{self.PRODUCT.prefix}/income"
@@ -162,7 +165,7 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         since_ms = transfers.missed.take(at_ms, is_pushed=True)
         part = HistoryPart(transfers, since_ms, super().request_equity)
         request = self.requests.signed("GET", path, incomeType=TRANSFER, startTime=since_ms, limit=MOST_ROWS)
-        return self.calls.start_call("income", request, now, context=part, on_loss=part.on_loss)
+        return self.calls.start_call(INCOME, request, now, context=part, on_loss=part.on_loss)
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -23,6 +23,7 @@ TRANSFERS = frozenset(
     {"DEPOSIT", "WITHDRAW", "WITHDRAW_REJECT", "ADMIN_DEPOSIT", "ADMIN_WITHDRAW", "ASSET_TRANSFER"}
     | {"COIN_SWAP_DEPOSIT", "COIN_SWAP_WITHDRAW", "AUTO_EXCHANGE"}
 )
+INCOME = "income"  # the kind of the calls
 TRANSFER, MOST_ROWS = "TRANSFER", 1000  # the kind of rows that the history is asked for, and how many
 MAX_SEEN = 1024  # changes of a balance that are remembered
 SAME_MS = 10_000  # a push and a row of the same amount are one transfer if their times are so close
@@ -116,8 +117,9 @@ class HistoryPart(NamedTuple):
         return (UnexplainedMessage(f"a transfer may be taken for profit or loss: {reply.evidence}"), *self.measure(now))
 
     def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        self.transfers.missed.miss_since(self.since_ms)
-        return ()  # the lanes report their own faults
+        if self.transfers.missed.tries_again(self.since_ms, is_refused=False):
+            return ()
+        return (UnexplainedMessage(f"a transfer may be taken for profit or loss: {why}"), *self.measure(now))
 
 
 def _report(transfer: _Transfer, ours: list[_Transfer], others: list[_Transfer]) -> Outputs:

@@ -28,8 +28,8 @@ CREDITED = frozenset({"1", "6"})  # statuses of a deposit that is in the wallet
 RETURNED = frozenset({"1", "3", "5"})  # of a withdrawal that was cancelled or rejected, or has failed
 SPOT_WALLET = frozenset({"", "0"})  # `walletType`; 1 is the funding wallet
 CONFIRMED_MS = 24 * 3600 * 1000  # a deposit may wait so long for its confirmations: rows are found by their beginning
-# while no connection pushes: a read of the withdrawals takes a tenth of what an account has in a minute (§ 7)
-READ_EVERY_S = 15.0
+# while no connection pushes: each read of the withdrawals takes a tenth of what an account has in a minute (§ 7)
+READ_EVERY_S = 10.0
 
 
 class _Transfer(NamedTuple):
@@ -68,7 +68,7 @@ class SpotTransfers:
         self._rows: dict[tuple[str, str], None] = {}  # kinds and ids of the histories' rows
         self._pushed: list[_Transfer] = []  # that no row has shown
         self._found: list[_Transfer] = []  # in rows, that no connection has pushed
-        self._next_ns = 0  # no histories before, while no connection pushes, monotonic
+        self._next_ns = 0  # no histories before, while no connection pushes and figures have followed them, monotonic
 
     def on_balance_update(self, event: Message) -> Outputs:
         """Process a balanceUpdate: a deposit, a withdrawal or a transfer between wallets (§ 5)."""
@@ -99,12 +99,16 @@ class SpotTransfers:
             return request_figures(now)
         if any(self._calls.is_held(kind, now) for kind in kinds) or (not is_pushed and now.mono_ns < self._next_ns):
             return ()
-        self._next_ns = now.mono_ns + int(READ_EVERY_S * 1e9)
         since_ms = self.missed.take(at_ms, is_pushed=is_pushed)
+
+        def go_on(later: Instant) -> Outputs:
+            if not self._values.are_missing:
+                self._next_ns = now.mono_ns + int(READ_EVERY_S * 1e9)
+            return request_figures(later)
 
         def read_withdrawals(later: Instant) -> Outputs:
             history = SpotHistory(self.missed, lambda data: self._on_withdrawals(data, since_ms))
-            return self._request(WITHDRAWALS, "withdraw/history", history, since_ms, since_ms, request_figures, later)
+            return self._request(WITHDRAWALS, "withdraw/history", history, since_ms, since_ms, go_on, later)
 
         history = SpotHistory(self.missed, lambda data: self._on_deposits(data, since_ms))
         begin_ms = since_ms - CONFIRMED_MS

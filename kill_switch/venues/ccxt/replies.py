@@ -50,11 +50,13 @@ def _of_items(answer: Proof, items: list[Any], reply: Reply) -> CancelResult:
         good = [item for item in good if isinstance(value_at(item, answer.inner), list)]
         orders = [order for item in good for order in value_at(item, answer.inner)]
     ids = [as_text(value_at(order, answer.id)) for order in orders]
+    if len(good) < len(items):
+        words = f"{len(items) - len(good)} of {len(items)} cancels failed"
+        reply = reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words)
     if not all(ids):
         return CancelResult(reply)
     if len(good) < len(items):
-        words = f"{len(items) - len(good)} of {len(items)} cancels failed"
-        return CancelResult(reply._replace(outcome=ReplyOutcome.UNKNOWN, evidence=words), len(ids), ids)
+        return CancelResult(reply, len(ids), ids)
     return CancelResult(reply._replace(evidence=f"{len(ids)} order(s) cancelled"), len(ids), ids)
 
 

@@ -37,14 +37,15 @@ class MissedPushes:
         """Note that pushes since then may be missing."""
         self.since_ms = min(at_ms, self.since_ms or at_ms)
 
-    def take(self, at_ms: int, *, is_pushed: bool) -> int:
+    def take(self, at_ms: int, *, is_pushed: bool, late_ms: int = LOOK_BACK_MS) -> int:
         """Return since when pushes may be missing, because the history is read now; 0: none are.
 
-        They count as known from now on, unless no connection is open that pushes them.
+        They count as known from now on, unless no connection is open that pushes them. Then the next read begins
+        `late_ms` before this one, because a history may show a row so late.
         """
         since_ms, self.since_ms = self.since_ms, 0
         if not is_pushed:
-            self.note_closed(at_ms)
+            self.miss_since(max(self._measured_ms, at_ms - late_ms))
         return since_ms
 
     def tries_again(self, since_ms: int, *, is_refused: bool) -> bool:

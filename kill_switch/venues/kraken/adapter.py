@@ -249,7 +249,8 @@ class Kraken(KitAdapter[KrakenOptions]):
             return self._values.request_price(now)
         if self.pause_s(now):
             return ()
-        return self._ledgers.measure(now, self.clock.venue_ms(now), super().request_equity)
+        every_s = self.limits.cadence.equity_every_s
+        return self._ledgers.measure(now, self.clock.venue_ms(now), every_s, super().request_equity)
 
     def on_session_ready(self, conn: int, now: Instant) -> Outputs:
         balances = Send(conn, self._socket.frame("subscribe", BALANCES, channel="balances"))

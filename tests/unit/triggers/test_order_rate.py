@@ -574,3 +574,27 @@ async def test_its_figures_are_those_of_the_busiest_account() -> None:
         floor.views.update(a=None, b=None)
         await anyio.sleep(10.1)
         assert floor.trigger.measurements() == {"new_orders": (0.0, 10.0)}
+
+
+async def test_an_account_that_joins_a_fired_trigger_and_is_not_seen_makes_it_blind() -> None:
+    async with watching() as floor:
+        floor.place(11)
+        await floor.until(1)
+        floor.views["c"] = None
+        floor.trigger.set_accounts(("a", "b", "c"))
+        await floor.until(10)
+        assert floor.state == TriggerState.TRIPPED
+        await floor.until(12)
+        assert floor.state == TriggerState.BLIND
+
+
+async def test_a_reason_of_an_account_that_a_reload_takes_away_before_it_is_reported_strikes_nobody() -> None:
+    async with watching() as floor:
+        floor.place(11)
+        floor.trigger.set_accounts(("b",))
+        await floor.until(1)
+        assert floor.reasons == []
+        floor.place(11, "b")
+        floor.trigger.set_accounts(("b", "c"))
+        await floor.until(2)
+        assert [reason.accounts for reason in floor.reasons] == [("b", "c")]
