@@ -196,7 +196,7 @@ def test_a_kill_while_the_state_directory_is_not_mounted_is_known_once_it_is_aga
         host.run(f"rm '{mount}'; systemctl daemon-reload; systemctl reset-failed")
         host.run(f"rm -r {state}; mv {state}.away {state}")
     host.start()
-    assert host.state() == "TRIPPED"
+    host.until(lambda: host.state() == "TRIPPED", 10, "the daemon has the latch of /run")
 
 
 def test_the_last_resort_tries_again_until_the_venue_lets_it(host: Host, sim: Simulators) -> None:
