@@ -16,7 +16,8 @@ from typing import Any
 
 from kill_switch.config import toml_text
 
-MOST_BYTES = 4 << 20  # of a file; a configuration of 1,000 accounts has 0.3 MiB
+MOST_BYTES = 4 << 20  # of an included file; a configuration of 1,000 accounts has 0.3 MiB
+MOST_MAIN_BYTES = 64 << 20  # of the main file, so that only an endless file, or no configuration at all, is refused
 
 
 def matching(source: Path, patterns: Iterable[str]) -> dict[Path, int]:
@@ -40,7 +41,7 @@ def glance(source: Path) -> Iterator[Mapping[str, Any] | None]:
 
     Only a regular file is read: a pipe could block, and its content belongs to the loader alone.
     """
-    main = _tables(source)
+    main = _tables(source, MOST_MAIN_BYTES)
     yield main
     written = main.get("include", []) if main is not None else []
     patterns = [each for each in written if _is_pattern(each)] if isinstance(written, list) else []
@@ -50,20 +51,20 @@ def glance(source: Path) -> Iterator[Mapping[str, Any] | None]:
         yield _tables(path)
 
 
-def read_regular(path: Path) -> bytes:
-    """Return a file's content; raise `OSError` if it is no regular file, or has more than `MOST_BYTES`."""
+def read_regular(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return a file's content; raise `OSError` if it is no regular file, or has more than `most_bytes`."""
     with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
     return content
 
 
-def _tables(path: Path) -> Mapping[str, Any] | None:
+def _tables(path: Path, most_bytes: int = MOST_BYTES) -> Mapping[str, Any] | None:
     try:
-        return toml_text.loads(read_regular(path).decode("utf-8-sig"))
+        return toml_text.loads(read_regular(path, most_bytes).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kill_switch.config.defaults import CONFIG
-from kill_switch.config.included_files import MOST_BYTES, read_regular
+from kill_switch.config.included_files import MOST_MAIN_BYTES, read_regular
 from kill_switch.config.messages import Raw, config_path, safe_description
 from kill_switch.config.parsers import NAME_HINT, is_name
 from kill_switch.config.salvage import salvage
@@ -52,7 +52,7 @@ def parse_parts(source: Path) -> tuple[Raw, Mapping[str, str], list[Problem]]:
             return parsed.tables, {}, []
         parsed = parsed.problems[0]
     try:
-        salvaged = salvage(read_regular(source).decode("utf-8-sig", "surrogateescape"))
+        salvaged = salvage(read_regular(source, MOST_MAIN_BYTES).decode("utf-8-sig", "surrogateescape"))
     except (OSError, ValueError):
         raise ConfigError(str(source), [parsed]) from None
     unclear = [key for key, value in salvaged.directories.items() if value is None]
@@ -69,15 +69,15 @@ def parse_parts(source: Path) -> tuple[Raw, Mapping[str, str], list[Problem]]:
 def _read(source: Path) -> SyntaxFaults | Problem:
     try:
         with source.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
+            content = file.read(MOST_MAIN_BYTES + 1)
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or "not a path"
         hint = "`kill-switch init` writes a file; -c FILE or $KILL_SWITCH_CONFIG names another"
         if isinstance(error, PermissionError):
             hint = "run as the daemon's user, or ask for the right to read it; it holds no secrets"
         return Problem("file", _lower(why), hint)
-    if len(content) > MOST_BYTES:
-        return Problem("file", f"larger than {MOST_BYTES >> 20} MiB", "divide it into files that `include` names")
+    if len(content) > MOST_MAIN_BYTES:
+        return Problem("file", f"larger than {MOST_MAIN_BYTES >> 20} MiB", "divide it into files that `include` names")
     try:
         faults = find_syntax_faults(content.decode("utf-8-sig"))
         # because the models validate JSON, a value that JSON cannot hold is refused here

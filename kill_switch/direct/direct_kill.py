@@ -29,7 +29,7 @@ from kill_switch.core.domain import Phase, Reason
 from kill_switch.core.events import Reconfigured
 from kill_switch.core.identity import Login, new_salt
 from kill_switch.core.list_lag import lagging_proofs
-from kill_switch.core.records import LatchRecord
+from kill_switch.core.records import LatchRecord, StartRecord
 from kill_switch.core.state import AccountState, State
 from kill_switch.direct.answer_deadlines import AnswerDeadlines
 from kill_switch.direct.direct_journal import DirectJournal
@@ -340,7 +340,9 @@ class DirectKill:
             for path in sorted(self._directories[0].glob("journal*.jsonl")):
                 latch_file.sync_file(path)
             self._unrecorded = ""
-            self._latch.take_back()
+            # without any daemon's start it may be the journal of a directory beneath a mount that has failed
+            ours = any(entry["kind"] == StartRecord.kind for entry in journal.contents.entries)
+            self._latch.take_back(all_files=ours)
         except OSError as error:
             if self._unrecorded:
                 self._unrecorded = error.strerror or brief(error)

@@ -1,4 +1,4 @@
-"""The latch file of a direct kill: written before the first bytes leave, removed once the journal has the kill.
+"""The latch files of a direct kill: written before the first bytes leave, removed once the journal has the kill.
 
 `direct_kill` uses it. Each call that may hang on a directory runs in a thread of its own, and its wait is bounded.
 """
@@ -16,13 +16,17 @@ from kill_switch.system import abandonable_thread
 
 log = logging.getLogger(__name__)
 
-WITHIN_S = 0.25  # seconds for each of the two directories; a venue's first answer takes as long
+WITHIN_S = 0.25  # seconds for the two directories, at the same time; a venue's first answer takes as long
 LOOK_WITHIN_S = 1.0  # seconds to look at the files afterwards
 LOOK_EVERY_S = 0.05  # seconds between two looks
 
 
 class DirectLatch:
-    """A line in the latch file of the state directory or, if that fails, of the runtime directory."""
+    """A line in the latch files of the state directory and of the runtime directory.
+
+    If the mount of the state directory has failed, the line is written beneath it. There it is hidden once the mount is
+    back; the other line is not.
+    """
 
     def __init__(self, state_dir: Path, runtime_dir: Path) -> None:
         self._files = [directory / latch_file.LATCH_NAME for directory in (state_dir, runtime_dir)]
@@ -30,21 +34,29 @@ class DirectLatch:
         self._written: list[str] = []  # the parts of the line that the files have, one each
 
     async def append(self, line: bytes) -> None:
-        """Write the line in the first directory that takes all of it in time; to be called once."""
+        """Write the line in both files, as far as they take it in time; to be called once."""
         self._line = line
-        for path in self._files:
-            writing = abandonable_thread.start_abandonable(latch_file.append_to_first, [path], line, name="latch")
-            writing.add_done_callback(self._note)
-            await asyncio.wait([writing], timeout=WITHIN_S)
-            if writing.done() and any(len(part.encode()) >= len(line) for part in self._written):
-                return
-            if not writing.done():
+        writing = {
+            path: abandonable_thread.start_abandonable(latch_file.append_to_first, [path], line, name="latch")
+            for path in self._files
+        }
+        for each in writing.values():
+            each.add_done_callback(self._note)
+        await asyncio.wait(writing.values(), timeout=WITHIN_S)
+        for path, each in writing.items():
+            if not each.done():
                 log.error("%s does not answer", path.parent)
-        log.error("no latch can be left for the daemon" if not self._written else "the latch was written in part only")
+        if not self._written:
+            log.error("no latch can be left for the daemon")
+        elif not any(len(part.encode()) >= len(line) for part in self._written):
+            log.error("the latch was written in part only")
 
-    def take_back(self) -> None:
-        """Remove the line once the journal has the kill; raises `OSError`. May block."""
-        latch_file.remove_lines(self._files, self._written)
+    def take_back(self, *, all_files: bool) -> None:
+        """Remove the line once the journal has the kill; raises `OSError`. May block.
+
+        Without `all_files` it stays in the runtime directory, for a daemon with another journal.
+        """
+        latch_file.remove_lines(self._files if all_files else self._files[:1], self._written)
 
     async def look(self, within_s: float) -> LatchOutcome:
         """Return in which files the latch is, after at most `within_s` seconds for a daemon to adopt it.

@@ -79,7 +79,8 @@ class LatchWatch:
         self.collect()
         if self.is_looking and clock.now().mono_ns - self._requested_ns < HANGS_AFTER_NS:
             return None  # the next call returns the lines
-        lines = [line for file in self._files for line in file.unseen_lines()]
+        # because a direct kill leaves the same line in both files
+        lines = list(dict.fromkeys(line for file in self._files for line in file.unseen_lines()))
         self._may_have_foreign_latch = bool(lines)
         if lines and not self._both_checked:  # a kill that finds no room in one directory writes to both
             self._both_checked = True

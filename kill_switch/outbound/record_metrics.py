@@ -23,7 +23,7 @@ REARMS = {  # kind of a record → the value of the label
     RearmApprovedRecord.kind: "waits",
 }
 RELOADS = {ReloadRecord.kind: "applied", ReloadRefusedRecord.kind: "refused"}
-SOURCES = ("operator", "latch", "direct", "start")  # reasons that no configured trigger reports
+SOURCES = ("operator", "latch", "direct", "start")  # reasons of no configured trigger; "start": in old journals
 OTHER = "other"  # a trigger that the configuration has no more
 
 

@@ -106,12 +106,26 @@ def open_missing() -> None:
 
     Call it before anything else is opened. Text for such a stream is lost.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the greatest of the standard descriptors
-        os.set_inheritable(descriptor, True)
-    os.close(descriptor)
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # EBADF
+            _open_nothing(descriptor)
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, io.TextIOWrapper(io.FileIO(number, "w", closefd=False), encoding="utf-8"))
+
+
+def _open_nothing(descriptor: int) -> None:
+    """Open the lowest free descriptor for reading nothing or writing in vain; without `/dev/null`, by a pipe's end."""
+    try:
+        os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        reader, writer = os.pipe()
+        if descriptor:
+            os.dup2(writer, reader)  # its reader is gone: each write fails, and none waits
+        os.close(writer)
+    os.set_inheritable(descriptor, True)
 
 
 @contextmanager

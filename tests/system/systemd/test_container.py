@@ -184,15 +184,19 @@ def test_a_loop_of_starts_that_hang_ends_in_the_last_resort(host: Host, sim: Sim
         host.run(f"systemctl stop {UNIT}; mv -f {journal}.away {journal}; rm {dropin}; systemctl daemon-reload")
 
 
-def test_a_state_directory_that_cannot_be_mounted_ends_in_the_last_resort(host: Host, sim: Simulators) -> None:
-    mount = "/etc/systemd/system/var-lib-kill\\x2dswitch.mount"
-    host.run(f"systemctl stop {UNIT}")
-    host.file(mount, "[Mount]\nWhat=none\nType=nonexistent\nWhere=/var/lib/kill-switch\n")
+def test_a_kill_while_the_state_directory_is_not_mounted_is_known_once_it_is_again(host: Host, sim: Simulators) -> None:
+    state, mount = "/var/lib/kill-switch", "/etc/systemd/system/var-lib-kill\\x2dswitch.mount"
+    host.run(f"systemctl stop {UNIT}; mv {state} {state}.away; install -d -m 750 -o {UNIT} -g {UNIT} {state}")
+    host.file(mount, f"[Mount]\nWhat=none\nType=nonexistent\nWhere={state}\n")
     try:
         assert host.run(f"systemctl daemon-reload; systemctl start {UNIT}", check=False).returncode != 0
         host.until(sim.empty, 30, "the last resort has killed")
+        host.until(lambda: host.show("ActiveState", LAST_RESORT) == "inactive", 60, "and has ended")
     finally:
         host.run(f"rm '{mount}'; systemctl daemon-reload; systemctl reset-failed")
+        host.run(f"rm -r {state}; mv {state}.away {state}")
+    host.start()
+    host.until(lambda: host.state() == "TRIPPED", 10, "the daemon has the latch of /run")
 
 
 def test_the_last_resort_tries_again_until_the_venue_lets_it(host: Host, sim: Simulators) -> None:

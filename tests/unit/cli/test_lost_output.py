@@ -155,6 +155,20 @@ def test_a_standard_stream_that_the_caller_has_closed_is_given_to_no_socket(conf
     assert (done.returncode, json.loads(answer), stderr) == (0, CLEAR, b"/dev/null")
 
 
+@pytest.mark.parametrize("closed", ["", "<&- 2>&-"])
+def test_a_machine_without_dev_null_keeps_no_command_from_its_work(closed: str, config: Path, tmp_path: Path) -> None:
+    program = "import os; os.devnull = '/nonexistent'" + SHOWING_STDERR
+    words = [sys.executable, "-c", program, "fire", "-c", str(config), "--json"]
+    with answering(tmp_path / "run" / paths.CONTROL_SOCKET, {"fire": CLEAR}):
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}', "sh", *words],
+            capture_output=True,
+            check=False,
+        )
+    answer, stderr = done.stdout.splitlines()
+    assert (done.returncode, json.loads(answer), stderr[:5]) == (0, CLEAR, b"pipe:")
+
+
 # ── standard output ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

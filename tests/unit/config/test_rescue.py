@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from kill_switch.config import loader
+from kill_switch.config.included_files import MOST_BYTES
 from kill_switch.config.rescue import NOWHERE, RescuedConfig, rescue
 from kill_switch.errors import ConfigError
 
@@ -80,6 +81,19 @@ def as_pipe(path: Path) -> None:
 def as_huge_file(path: Path) -> None:
     path.touch()
     os.truncate(path, 1 << 40)
+
+
+def test_a_main_file_that_is_larger_than_an_included_one_may_be_is_read(tmp_path: Path) -> None:
+    filler = f"# {'x' * 100}\n" * (MOST_BYTES // 100)
+    assert list(read(tmp_path, filler + account("a")).config.accounts) == ["a"]
+    assert list(read(tmp_path, f"[triggers.panic]\nkind = flag\n{filler}{account('b')}").config.accounts) == ["b"]
+
+
+@pytest.mark.parametrize("make", [as_huge_file, lambda path: path.symlink_to("/dev/zero")])
+def test_a_main_file_without_an_end_is_refused(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "config.toml")
+    with pytest.raises(ConfigError, match="larger than 64 MiB"):
+        rescue(tmp_path / "config.toml", environ=ENVIRON)
 
 
 @pytest.mark.parametrize("make", [as_pipe, as_huge_file, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])

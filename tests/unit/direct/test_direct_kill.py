@@ -23,6 +23,7 @@ from kill_switch.direct import direct_kill
 from kill_switch.dispatch import connect
 from kill_switch.journal import journal, latch_file
 from kill_switch.journal.journal import Journal
+from kill_switch.journal.latch_lines import parse_latch
 from kill_switch.testbed.testbed import LocalTestbed
 from tests.harness.recovered import tripped_accounts
 
@@ -61,6 +62,13 @@ def records(stage: LocalTestbed, kind: str) -> list[Any]:
     replay = journal.read_journal(stage.state_dir / journal.NAME)
     assert replay.broken is None
     return [entry["data"] for entry in replay.entries if entry["kind"] == kind]
+
+
+def begin_journal(stage: LocalTestbed, state_dir: Path | None = None) -> None:
+    """Leave the journal of a daemon that has started."""
+    begun = Journal(state_dir or stage.state_dir, stage.runtime_dir)
+    begun.append("start", {}, clock.now())
+    begun.close()
 
 
 async def kill(stage: LocalTestbed, *accounts: str, wait_s: float = 8.0) -> dict[str, Any]:
@@ -181,6 +189,7 @@ async def test_the_second_interrupt_ends_it(stage: LocalTestbed) -> None:
 async def test_the_first_bytes_leave_before_the_record_is_read_and_after_a_latch_file_is_written(
     stage: LocalTestbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    begin_journal(stage)
     read = threading.Event()
     left_ns: list[int] = []
     real, leave = Journal, latch_file.append_to_first
@@ -203,7 +212,7 @@ async def test_the_first_bytes_leave_before_the_record_is_read_and_after_a_latch
             await asyncio.sleep(0.02)
         assert left_a_latch(stage)
         assert min(request["t_ns"] for request in cancels(stage)) > left_ns[0]
-        assert not (stage.state_dir / journal.NAME).exists()
+        assert not records(stage, "reason")
         read.set()
     assert not left_a_latch(stage)  # the record has it now
     assert [data["accounts"] for data in records(stage, "reason")] == [["oxfun", "roxom"]]
@@ -225,6 +234,27 @@ async def test_a_record_that_cannot_be_had_in_time_leaves_the_latch(
     ended.set()
     assert {account["verdict"] for account in report["accounts"].values()} == {"CONFIRMED"}
     assert left_a_latch(stage)
+
+
+async def test_a_kill_on_the_journal_beneath_a_failed_mount_trips_the_daemon_with_the_real_one_once(
+    stage: LocalTestbed, tmp_path: Path
+) -> None:
+    for _ in range(2):  # the second kill finds the first one's journal there
+        await kill(stage, "roxom")
+    assert len(records(stage, "reason")) == 2
+    real = tmp_path / "real"
+    real.mkdir()
+    begin_journal(stage, real)
+    opened = Journal(real, stage.runtime_dir)
+    try:
+        lines = opened.foreign_latch() or ""
+        assert parse_latch(lines, stage.venues).accounts == ("roxom",)
+        opened.append("reason", {"kill": "k1"}, clock.now())
+        opened.adopt_latch(lines)
+        opened.sync()
+    finally:
+        opened.close()
+    assert not (stage.runtime_dir / latch_file.LATCH_NAME).exists()
 
 
 async def test_a_state_directory_that_hangs_keeps_no_kill_from_leaving_and_the_latch_is_in_the_other(
