@@ -87,7 +87,7 @@ def beat(config: Path | None, name: str, every: str | None, bye: bool, sender: s
         nonlocal heartbeat
         if "RUNTIME_DIRECTORY" in os.environ:  # systemd's, which is used once the daemon's socket is there
             with suppress(KillSwitchError):
-                heartbeat = found if (found := find()).path != heartbeat.path else heartbeat
+                heartbeat = newest if (newest := find()).path != heartbeat.path else heartbeat
         return heartbeat.bye() if bye else heartbeat.beat()
 
     if period_s is None:

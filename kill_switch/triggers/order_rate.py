@@ -171,10 +171,10 @@ class OrderRateTrigger(Trigger):
         while True:
             self._look()
             if self._found is not None:
-                found, self._found = self._found, None
-                if found.evidence["account"] not in self.accounts:
+                reason, self._found = self._found, None
+                if reason.evidence["account"] not in self.accounts:
                     continue  # a reload has taken the account away
-                reason = replace(found, accounts=self.accounts)
+                reason = replace(reason, accounts=self.accounts)
                 before = self._fired, set(self._struck)
                 self._fired = reason.text
                 self._struck.update(reason.accounts)

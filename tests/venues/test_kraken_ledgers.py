@@ -97,7 +97,8 @@ def test_an_entry_that_is_no_transfer_or_was_reported_or_is_in_the_first_figures
 def test_a_ledger_of_several_pages_is_read_to_its_end_as_the_limit_has_room() -> None:
     player = measured()
     call = the_call(player.put(Measure()), "Ledgers")
-    asked, behind = parse_qs(call.request.body.decode()), []
+    asked = parse_qs(call.request.body.decode())
+    behind: list[Output] = []
     for page in range(1, 6):
         entries = {f"P{page} {number}": entry(player, "trade", "1") for number in range(50)}
         outputs = ledger(player, call, 251, **entries)

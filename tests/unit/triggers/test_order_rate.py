@@ -588,7 +588,7 @@ async def test_an_account_that_joins_a_fired_trigger_and_is_not_seen_makes_it_bl
         assert floor.state == TriggerState.BLIND
 
 
-async def test_a_reason_of_an_account_that_a_reload_takes_away_before_it_is_reported_strikes_nobody() -> None:
+async def test_a_reason_of_an_account_that_a_reload_takes_away_before_it_is_reported_is_dropped() -> None:
     async with watching() as floor:
         floor.place(11)
         floor.trigger.set_accounts(("b",))
