@@ -722,8 +722,17 @@ def named(content: bytes, everyone: Iterable[str]) -> set[str]:
 
 
 def whole(path: Path) -> list[Mapping[str, Any]]:
-    """Return the entries of all files, without checkpoints; raises `JournalBroken`."""
-    return [entry for entry in segments.JournalReader(path).entries() if entry["kind"] != checkpoint.KIND]
+    """Return the entries of all files, without checkpoints; raises `JournalBroken`.
+
+    A file without a record is one that a start has just begun, behind one that it has set aside.
+    """
+    entries: list[Mapping[str, Any]] = []
+    try:
+        entries.extend(entry for entry in segments.JournalReader(path).entries() if entry["kind"] != checkpoint.KIND)
+    except JournalBroken:
+        if path.stat().st_size:
+            raise
+    return entries
 
 
 def believed(entries: Iterable[Mapping[str, Any]]) -> dict[str, Mark]:
