@@ -94,7 +94,7 @@ class Host(Machine):
 
     def state(self) -> str:
         answer = self.ask("kill-switch status --json")
-        return str(json.loads(answer)["state"]) if answer else "unreachable"
+        return str(json.loads(answer).get("state", "unreachable")) if answer else "unreachable"
 
     def main_pid(self) -> str:
         return self.show("MainPID")
