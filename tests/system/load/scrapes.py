@@ -75,13 +75,13 @@ def scraped(port: int, rates: list[float]) -> Iterator[None]:
 
 
 def fill_mailbox(stage: LocalTestbed, port: int, lines: Iterator[int]) -> None:
-    """Have more announced than a message holds, by reloads that are refused, each for a fault in another line."""
+    """Have more announced than a message holds, by reloads that are refused, each for a fault in another place."""
     before, until_s = lost(port), time.monotonic() + FILL_WITHIN_S
     whole = stage.config.read_text()
     while lost(port) == before:
         assert time.monotonic() < until_s, "the mailbox is not full"
         for line in itertools.islice(lines, MAX_ANNOUNCEMENTS // 10):
-            stage.config.write_text("\n" * line + "no TOML")
+            stage.config.write_text("\n" * (line % 100) + " " * (line // 100) + "no TOML")  # short, to be read soon
             with suppress(KillSwitchError):
                 stage.ask(cmd="reload")
     stage.config.write_text(whole)
