@@ -29,13 +29,17 @@ MAX_SEEN = 1024  # changes of a balance that are remembered
 SAME_MS = 10_000  # a push and a row of the same amount are one transfer if their times are so close
 
 
-class _Transfer(NamedTuple):
+class WalletTransfer(NamedTuple):
+    """A transfer, which may be pushed at any time from its beginning to its end, in milliseconds."""
+
     asset: str
     amount: Decimal
-    at_ms: int
+    begin_ms: int
+    end_ms: int
 
-    def is_same(self, other: _Transfer) -> bool:
-        return self[:2] == other[:2] and abs(self.at_ms - other.at_ms) <= SAME_MS
+    def is_same(self, other: WalletTransfer) -> bool:
+        overlap_ms = min(self.end_ms, other.end_ms) - max(self.begin_ms, other.begin_ms)
+        return self[:2] == other[:2] and overlap_ms >= -SAME_MS
 
 
 class FuturesTransfers:
@@ -44,8 +48,8 @@ class FuturesTransfers:
     def __init__(self) -> None:
         self._seen: dict[tuple[str, ...], None] = {}  # pushes
         self._rows: dict[str, None] = {}  # ids of the history's rows
-        self._pushed: list[_Transfer] = []  # that no row has shown
-        self._found: list[_Transfer] = []  # in rows, that no connection has pushed
+        self._pushed: list[WalletTransfer] = []  # that no row has shown
+        self._found: list[WalletTransfer] = []  # in rows, that no connection has pushed
         self.missed = MissedPushes()
 
     def on_update(self, message: Mapping[str, Any]) -> Outputs:
@@ -65,7 +69,8 @@ class FuturesTransfers:
             key = (as_text(message.get("T")), reason, asset, str(amount), as_text(change.get("wb")))
             if amount and key not in self._seen:
                 self._seen[key] = None
-                transfer = _Transfer(asset, amount, int(as_decimal(message.get("T")) or 0))
+                at_ms = int(as_decimal(message.get("T")) or 0)
+                transfer = WalletTransfer(asset, amount, at_ms, at_ms)
                 outputs += _report(transfer, self._pushed, self._found)
         keep_latest(self._seen, MAX_SEEN)
         return outputs
@@ -83,7 +88,7 @@ class FuturesTransfers:
                 outputs += (UnexplainedMessage("a row of the income history that cannot be read"),)
             elif row.get("incomeType") == TRANSFER and number not in self._rows:
                 self._rows[number] = None
-                outputs += _report(_Transfer(asset, amount, int(at_ms)), self._found, self._pushed)
+                outputs += _report(WalletTransfer(asset, amount, int(at_ms), int(at_ms)), self._found, self._pushed)
         keep_latest(self._rows, MAX_SEEN)
         if len(rows) >= MOST_ROWS:
             outputs += (UnexplainedMessage("the income history has more transfers than were read"),)
@@ -122,12 +127,19 @@ class HistoryPart(NamedTuple):
         return (UnexplainedMessage(f"a transfer may be taken for profit or loss: {why}"), *self.measure(now))
 
 
-def _report(transfer: _Transfer, ours: list[_Transfer], others: list[_Transfer]) -> Outputs:
-    """Report a transfer, unless it came from the other source too; each has it once."""
+def _report(transfer: WalletTransfer, ours: list[WalletTransfer], others: list[WalletTransfer]) -> Outputs:
+    return (Transferred(transfer.asset, transfer.amount),) if is_new(transfer, ours, others, MAX_SEEN) else ()
+
+
+def is_new(transfer: WalletTransfer, ours: list[WalletTransfer], others: list[WalletTransfer], most: int) -> bool:
+    """Return whether the other source has not shown a transfer; each of the two shows it once.
+
+    A new one is put behind those that only our source has shown; the last `most` of these are kept.
+    """
     for number, other in enumerate(others):
         if transfer.is_same(other):
             del others[number]
-            return ()
+            return False
     ours.append(transfer)
-    del ours[:-MAX_SEEN]
-    return (Transferred(transfer.asset, transfer.amount),)
+    del ours[:-most]
+    return True

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Instant
 from kill_switch.core.latest import keep_latest
-from kill_switch.venues.binance.futures_transfers import MOST_ROWS, SAME_MS, HistoryPart
+from kill_switch.venues.binance.futures_transfers import MOST_ROWS, HistoryPart, WalletTransfer, is_new
 from kill_switch.venues.decode import as_decimal, as_text
 from kill_switch.venues.kit.calls import Build, CallStarter
 from kill_switch.venues.kit.missed_pushes import MissedPushes
@@ -30,19 +30,6 @@ SPOT_WALLET = frozenset({"", "0"})  # `walletType`; 1 is the funding wallet
 CONFIRMED_MS = 24 * 3600 * 1000  # a deposit may wait so long for its confirmations: rows are found by their beginning
 # while no connection pushes: each read of the withdrawals takes a tenth of what an account has in a minute (§ 7)
 READ_EVERY_S = 10.0
-
-
-class _Transfer(NamedTuple):
-    """A transfer, which may be pushed at any time from its beginning to its end, in milliseconds."""
-
-    asset: str
-    amount: Decimal
-    begin_ms: int
-    end_ms: int
-
-    def is_same(self, other: _Transfer) -> bool:
-        overlap_ms = min(self.end_ms, other.end_ms) - max(self.begin_ms, other.begin_ms)
-        return self[:2] == other[:2] and overlap_ms >= -SAME_MS
 
 
 class SpotHistory(NamedTuple):
@@ -66,8 +53,8 @@ class SpotTransfers:
         self._get = get
         self._seen: dict[tuple[str, ...], None] = {}  # pushes
         self._rows: dict[tuple[str, str], None] = {}  # kinds and ids of the histories' rows
-        self._pushed: list[_Transfer] = []  # that no row has shown
-        self._found: list[_Transfer] = []  # in rows, that no connection has pushed
+        self._pushed: list[WalletTransfer] = []  # that no row has shown
+        self._found: list[WalletTransfer] = []  # in rows, that no connection has pushed
         self._next_ns = 0  # no histories before, while no connection pushes and figures have followed them, monotonic
 
     def on_balance_update(self, event: Message) -> Outputs:
@@ -81,7 +68,7 @@ class SpotTransfers:
         self._seen[name] = None
         keep_latest(self._seen, MAX_EVENTS)
         at_ms = int(as_decimal(event.get("T")) or 0)
-        return self._report(_Transfer(asset, amount, at_ms, at_ms), self._pushed, self._found)
+        return self._report(WalletTransfer(asset, amount, at_ms, at_ms), self._pushed, self._found)
 
     def measure(
         self, now: Instant, at_ms: int, request_figures: Callable[[Instant], Outputs], *, is_pushed: bool
@@ -164,17 +151,11 @@ class SpotTransfers:
             return ()
         self._rows[name] = None
         keep_latest(self._rows, MAX_EVENTS)
-        return self._report(_Transfer(asset, amount, begin_ms, end_ms), self._found, self._pushed)
+        return self._report(WalletTransfer(asset, amount, begin_ms, end_ms), self._found, self._pushed)
 
-    def _report(self, transfer: _Transfer, ours: list[_Transfer], others: list[_Transfer]) -> Outputs:
-        """Report a transfer, unless it came from the other source too; each has it once."""
-        for number, other in enumerate(others):
-            if transfer.is_same(other):
-                del others[number]
-                return ()
-        ours.append(transfer)
-        del ours[:-MAX_EVENTS]
-        return self._values.report(transfer.asset, transfer.amount)
+    def _report(self, transfer: WalletTransfer, ours: list[WalletTransfer], others: list[WalletTransfer]) -> Outputs:
+        is_reported = is_new(transfer, ours, others, MAX_EVENTS)
+        return self._values.report(transfer.asset, transfer.amount) if is_reported else ()
 
 
 def _rows(data: Any) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ def records(stage: LocalTestbed, kind: str) -> list[Any]:
 
 
 def begin_journal(stage: LocalTestbed, state_dir: Path | None = None) -> None:
-    """Leave the journal of a daemon that has started."""
+    """Write the journal of a daemon that has started."""
     begun = Journal(state_dir or stage.state_dir, stage.runtime_dir)
     begun.append("start", {}, clock.now())
     begun.close()
