@@ -20,6 +20,7 @@ from kill_switch.venues.messages import (
     Closed,
     ConnectNow,
     Drilled,
+    Equity,
     NotReady,
     Opened,
     OrderSeen,
@@ -448,7 +449,7 @@ def test_transfers_that_a_stream_with_a_dead_key_has_not_pushed_are_read_since_t
     player.put(Closed(Route.WS, 1, "replaced"))
     player.adapter.upgrade(player.now)
     player.put(Opened(Route.WS, 2))
-    [history] = calls(player.put(Measure()))
+    [history] = calls(figures(player, "1200"))
     since_ms = int(history.request.target.partition("startTime=")[2].partition("&")[0])
     assert "/income?" in history.request.target and since_ms < kept_ms
 
@@ -715,20 +716,83 @@ def pushed_transfer(player: Player, amount: str) -> dict[str, Any]:
     return {"e": "ACCOUNT_UPDATE", "T": at_ms, "E": at_ms, "a": {"m": "DEPOSIT", "B": [change], "P": []}}
 
 
+def figures(player: Player, wallet: str = "1234.5") -> Outputs:
+    """Measure the account; return what follows from an answer with this balance of its wallet of USDT."""
+    [call] = calls(player.put(Measure()))
+    assert "/account" in call.request.target
+    body = payload("binance/futures-account")
+    body["assets"][0] |= {"walletBalance": wallet}
+    return player.put(answer(call.tag, body))
+
+
 @both
-def test_the_transfers_of_a_gap_of_the_stream_are_read_once_and_reported_before_the_figures(
+def test_the_figures_after_a_gap_of_the_stream_wait_for_the_transfers_of_the_gap(
     stand: VenueProfile,
 ) -> None:
     player = reopened(stand)
-    [history] = calls(player.put(Measure()))
+    [history] = calls(figures(player, "1285"))
     since_ms = (player.now.wall_ns - 65_000_000_000) // 1_000_000
     assert f"/income?incomeType=TRANSFER&startTime={since_ms}&limit=1000&" in history.request.target
+    assert not player.put(Measure())
     rows = [row(player, "50.5"), row(player, "50.5", 2), row(player, "-1", 3, incomeType="COMMISSION")]
-    told, again, figures = player.put(answer(history.tag, rows))
+    told, again, equity = player.put(answer(history.tag, rows))
     assert told == again == Transferred("USDT", Decimal("50.5"))
-    assert isinstance(figures, Call) and "/account" in figures.request.target
-    player.put(answer(figures.tag, payload("binance/futures-account")))
-    assert ["/account" in call.request.target for call in measured(player)] == [True]
+    assert isinstance(equity, Equity)
+    [equity] = figures(player, "1300")  # no pushes are missing any more
+    assert isinstance(equity, Equity)
+
+
+def test_the_first_figures_need_no_history_because_they_are_compared_with_none() -> None:
+    player = USDM.ready()
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert isinstance(figures(player)[0], Equity)
+
+
+def closed() -> Player:
+    """Return an account that is measured, and whose stream has been closed for 5 s."""
+    player = USDM.ready()
+    figures(player)
+    player.put(Pause(600))
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(Pause(5))
+    return player
+
+
+def test_a_transfer_while_the_stream_stays_closed_is_reported_before_the_figures_that_contain_it() -> None:
+    player = closed()
+    [history] = calls(figures(player, "1184.5"))
+    told, equity = player.put(answer(history.tag, [row(player, "-50")]))
+    assert told == Transferred("USDT", Decimal(-50)) and isinstance(equity, Equity)
+    player.put(Pause(5))
+    assert figures(player, "1170") == ()  # a history every 10 s: the figures are dropped
+    player.put(Pause(5))
+    [history] = calls(figures(player, "1170"))
+    [equity] = player.put(answer(history.tag, [row(player, "-50")]))  # the same row
+    assert isinstance(equity, Equity)
+    player.put(Opened(Route.WS, 2))
+    player.put(Pause(60))
+    assert "/income?" in calls(figures(player, "1170"))[0].request.target  # there may be a row more by now
+
+
+@pytest.mark.parametrize(("wallet", "explained"), [("1234.5", True), ("1200", False), ("?", False)])
+def test_while_the_stream_stays_closed_two_histories_explain_figures_until_a_wallet_changes(
+    wallet: str, explained: bool
+) -> None:
+    player = closed()
+    for _ in range(2):
+        [history] = calls(figures(player))
+        player.put(answer(history.tag, []))
+        player.put(Pause(10))
+    assert [isinstance(output, Equity) for output in figures(player)] == [True]
+    assert [isinstance(output, Equity) for output in figures(player, wallet)] == [explained]
+
+
+def test_a_wallet_that_cannot_be_read_is_never_explained() -> None:
+    player = closed()
+    for _ in range(4):
+        [history] = calls(figures(player, "?"))
+        player.put(answer(history.tag, []))
+        player.put(Pause(10))
 
 
 @both
@@ -737,7 +801,7 @@ def test_a_transfer_that_the_stream_pushes_before_or_after_the_history_shows_it_
 ) -> None:
     player = reopened(stand)
     assert player.put(hears(2, pushed_transfer(player, "50.5"))) == (Transferred("USDT", Decimal("50.5")),)
-    [history] = calls(player.put(Measure()))
+    [history] = calls(figures(player, "1292"))
     outputs = player.put(answer(history.tag, [row(player, "50.50"), row(player, "7", 2)]))
     assert [one for one in outputs if isinstance(one, Transferred)] == [Transferred("USDT", Decimal(7))]
     assert player.put(hears(2, pushed_transfer(player, "7.0"))) == ()
@@ -746,19 +810,19 @@ def test_a_transfer_that_the_stream_pushes_before_or_after_the_history_shows_it_
 
 def test_a_history_that_the_venue_refuses_is_named_and_holds_no_figures_back() -> None:
     player = reopened(USDM)
-    [history] = calls(player.put(Measure()))
-    said, figures = player.put(answer(history.tag, {"code": -1100, "msg": "Illegal characters."}, 400))
+    [history] = calls(figures(player, "1285"))
+    said, equity = player.put(answer(history.tag, {"code": -1100, "msg": "Illegal characters."}, 400))
     assert isinstance(said, UnexplainedMessage) and "may be taken for profit or loss" in said.why
-    assert isinstance(figures, Call)
+    assert isinstance(equity, Equity)
 
 
 def test_a_history_that_is_lost_is_read_again_and_the_figures_wait_until_the_limit_has_room_for_it() -> None:
     player = reopened(USDM)
-    [history] = calls(player.put(Measure()))
+    [history] = calls(figures(player, "1285"))
     player.put(CallLost(history.tag, True, "timed out"))
-    assert player.put(Measure()) == ()  # the limit has no room for it yet
+    assert figures(player, "1285") == ()  # the limit has no room for it yet
     player.put(Pause(10))
-    assert "/income?" in calls(player.put(Measure()))[0].request.target
+    assert "/income?" in calls(figures(player, "1285"))[0].request.target
 
 
 @pytest.mark.parametrize(
@@ -770,22 +834,13 @@ def test_a_history_that_the_venue_cannot_answer_now_is_read_again_and_after_thre
 ) -> None:
     player = reopened(USDM)
     for last in (False, False, True):
-        history = calls(player.put(Measure()))[0]
+        history = calls(figures(player, "1285"))[0]
         assert "/income?" in history.request.target
         assert not player.put(Measure())  # figures do not pass it
         outputs = player.put(answer(history.tag, body, status) if status else CallLost(history.tag, True, "timed out"))
         assert any("profit or loss" in said.why for said in outputs if isinstance(said, UnexplainedMessage)) == last
-        assert ["/account" in call.request.target for call in calls(outputs)] == ([True] if last else [])
+        assert [isinstance(output, Equity) for output in outputs][-1:] == ([True] if last else [])
         player.put(Pause(10))
-
-
-def test_no_history_is_read_where_nothing_was_measured_before_the_gap_or_while_the_stream_is_closed() -> None:
-    player = USDM.ready()
-    player.put(Closed(Route.WS, 1, "gone"))
-    player.put(Opened(Route.WS, 2))
-    assert "/account" in calls(player.put(Measure()))[0].request.target
-    player.put(Closed(Route.WS, 2, "gone"))
-    assert "/account" in calls(player.put(Measure()))[0].request.target
 
 
 def test_both_products_are_one_adapter_with_other_data() -> None:

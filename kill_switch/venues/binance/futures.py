@@ -16,6 +16,7 @@ from kill_switch.core.domain import Instant, Order, Route, SweepTiming
 from kill_switch.venues.binance.account import BinanceAccount
 from kill_switch.venues.binance.checks import AccountChecks
 from kill_switch.venues.binance.futures_checks import CancelCheck, wallet_checks
+from kill_switch.venues.binance.futures_equity import FuturesEquity
 from kill_switch.venues.binance.futures_profile import (
     CANCELS,
     COINM,
@@ -45,7 +46,7 @@ from kill_switch.venues.binance.futures_replies import (
     refused_as_portfolio_margin,
 )
 from kill_switch.venues.binance.futures_stream import UserStream
-from kill_switch.venues.binance.futures_transfers import INCOME, MOST_ROWS, TRANSFER, HistoryPart
+from kill_switch.venues.binance.futures_transfers import MOST_ROWS, TRANSFER
 from kill_switch.venues.binance.signing import SignedRequests, TextAt
 from kill_switch.venues.kit.balances import BalanceChecker
 from kill_switch.venues.kit.book import OrderBook
@@ -116,7 +117,10 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self.keep_open = requests.public(f"{product.prefix}/ping")
         self.harmless = self._signed("DELETE", "order", symbol=product.symbol, orderId=NO_ORDER)
         self._cancel_check = CancelCheck(self.harmless, self.calls)
-        self.equity_request = requests.signed("GET", product.account)
+        account = requests.signed("GET", product.account)
+        self._equity = FuturesEquity(
+            self._stream, self.calls, account, self.read_equity, self._transfers_since, self._has_room_for_history
+        )
         self.assemble()
 
     # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -148,24 +152,15 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         return {asset: amount for asset, amount in amounts.items() if amount} or amounts
 
     def request_equity(self, now: Instant) -> Outputs:
-        """Request the figures, and before them the transfers of a time in which no connection was open.
+        if self.pause_s(now) or self.calls.is_held("equity", now):
+            return ()
+        return self._equity.request(now, self.clock.venue_ms(now))
 
-        Nothing leaves while the transfers are under way, or the limit has no room for them: the figures alone would
-        look like profit or loss.
-        """
-        transfers, is_open, at_ms = self._stream.transfers, self._stream.is_open, self.clock.venue_ms(now)
-        transfers.missed.note_measured(at_ms, is_pushed=is_open)
-        if any(call.kind == INCOME for call in self.calls.pending.values()):
-            return ()
-        if not transfers.missed.since_ms or not is_open:
-            return super().request_equity(now)
-        path = f"{self.PRODUCT.prefix}/income"
-        if self.pause_s(now) or self.budget.wait_s((f"GET {path}",), now):
-            return ()
-        since_ms = transfers.missed.take(at_ms, is_pushed=True)
-        part = HistoryPart(transfers, since_ms, super().request_equity)
-        request = self.requests.signed("GET", path, incomeType=TRANSFER, startTime=since_ms, limit=MOST_ROWS)
-        return self.calls.start_call(INCOME, request, now, context=part, on_loss=part.on_loss)
+    def _transfers_since(self, venue_ms: int) -> Build:
+        return self._signed("GET", "income", incomeType=TRANSFER, startTime=venue_ms, limit=MOST_ROWS)
+
+    def _has_room_for_history(self, now: Instant) -> bool:
+        return not self.pause_s(now) and not self.budget.wait_s((f"GET {self.PRODUCT.prefix}/income",), now)
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 

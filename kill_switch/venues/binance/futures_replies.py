@@ -121,6 +121,17 @@ def _object(value: object) -> Mapping[str, Any]:
 # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def read_wallets(data: Any) -> Mapping[str, Decimal] | None:
+    """Read the balance of each asset's wallet, which open results do not change; None if one cannot be read (§ 9)."""
+    wallets: dict[str, Decimal] = {}
+    for item in data["assets"]:
+        asset, amount = as_text(item.get("asset")), as_decimal(item.get("walletBalance"))
+        if amount is None:
+            return None
+        wallets[asset] = amount
+    return {asset: amount for asset, amount in wallets.items() if amount}
+
+
 def read_equity(data: Any) -> Mapping[str, Decimal] | str:
     """Read the margin balance of each asset, in its own units: its balance and the open result (§ 9)."""
     assets = data.get("assets") if isinstance(data, dict) else None
