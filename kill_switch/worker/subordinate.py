@@ -18,6 +18,7 @@ from kill_switch.worker import output
 LAST_S = 2.0  # seconds for errands in progress once the daemon has ended; a stopping daemon waits for them
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+_NICE = 5  # because a kill is more urgent
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -28,9 +29,11 @@ def begin() -> None:
         signal.signal(number, lambda *_: None)
     logging.disable()  # because libraries log URLs
     sys.excepthook = output.say_uncaught
-    with contextlib.suppress(OSError):  # because a kill is more urgent, and needs the memory more
-        os.setpriority(os.PRIO_PROCESS, 0, 5)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+    with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as file:  # of this session, see sched(7)
+        file.write(str(_NICE))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # a kill needs memory more
         file.write("200")
     forbid_dumps()
     die_with_parent(signal.SIGCONT)  # because a stopped process would not notice the end of its pipe
