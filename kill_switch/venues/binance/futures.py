@@ -117,9 +117,14 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         self.keep_open = requests.public(f"{product.prefix}/ping")
         self.harmless = self._signed("DELETE", "order", symbol=product.symbol, orderId=NO_ORDER)
         self._cancel_check = CancelCheck(self.harmless, self.calls)
-        account = requests.signed("GET", product.account)
+        history = f"GET {product.prefix}/income"
         self._equity = FuturesEquity(
-            self._stream, self.calls, account, self.read_equity, self._transfers_since, self._has_room_for_history
+            self._stream,
+            self.calls,
+            requests.signed("GET", product.account),
+            self.read_equity,
+            lambda venue_ms: self._signed("GET", "income", incomeType=TRANSFER, startTime=venue_ms, limit=MOST_ROWS),
+            lambda now: not self.pause_s(now) and not self.budget.wait_s((history,), now),
         )
         self.assemble()
 
@@ -155,12 +160,6 @@ class BinanceFutures(BinanceAccount[BinanceFuturesOptions]):
         if self.pause_s(now) or self.calls.is_held("equity", now):
             return ()
         return self._equity.request(now, self.clock.venue_ms(now))
-
-    def _transfers_since(self, venue_ms: int) -> Build:
-        return self._signed("GET", "income", incomeType=TRANSFER, startTime=venue_ms, limit=MOST_ROWS)
-
-    def _has_room_for_history(self, now: Instant) -> bool:
-        return not self.pause_s(now) and not self.budget.wait_s((f"GET {self.PRODUCT.prefix}/income",), now)
 
     # ── a kill ────────────────────────────────────────────────────────────────────────────────────────────────────
 
