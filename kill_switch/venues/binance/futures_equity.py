@@ -1,8 +1,8 @@
 """Report the figures of an account at Binance's futures, and before them the transfers that they contain (§ 9).
 
-While a connection is open, it pushes each transfer. Where pushes may be missing, figures wait for the history of
-transfers. Without a connection it is read every `READ_EVERY_S` at most. Once `READS` answers have explained the
-balances of the wallets, no more are needed: nothing comes or goes until a balance changes.
+An open connection pushes each transfer; where pushes may be missing, figures wait for the history of transfers. Without
+a connection it is read every `READ_EVERY_S` at most. Once `READS` answers have explained the balances of the wallets,
+no more are needed: nothing comes or goes until a balance changes.
 """
 
 from __future__ import annotations
