@@ -787,6 +787,21 @@ def test_while_the_stream_stays_closed_two_histories_explain_figures_until_a_wal
     assert [isinstance(output, Equity) for output in figures(player, wallet)] == [explained]
 
 
+def test_a_wallet_that_was_explained_in_one_gap_is_not_explained_in_the_next_one() -> None:
+    player = closed()
+    for _ in range(2):
+        [history] = calls(figures(player))
+        player.put(answer(history.tag, []))
+        player.put(Pause(60))
+        player.put(Opened(Route.WS, 2))
+    player.put(hears(2, pushed_transfer(player, "50")))
+    figures(player, "1284.5")
+    figures(player)  # 50 have gone, which a connection that is dead by now has not pushed
+    player.put(Closed(Route.WS, 2, "gone"))
+    player.put(Pause(60))
+    assert "/income?" in calls(figures(player))[0].request.target
+
+
 def test_a_wallet_that_cannot_be_read_is_never_explained() -> None:
     player = closed()
     for _ in range(4):

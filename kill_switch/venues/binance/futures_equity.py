@@ -36,7 +36,7 @@ class FuturesEquity:
         history: Callable[[int], Build],
         has_room: Callable[[Instant], bool],
     ) -> None:
-        """Make it without figures.
+        """Create it without figures.
 
         `account` builds the request for the figures, and `read` reads them, or returns why it cannot. `history`
         returns the builder of a request for the transfers since a venue's time, and `has_room` whether the limit has
@@ -64,8 +64,10 @@ class FuturesEquity:
     def _on_figures(self, figures: Equity, data: Any, venue_ms: int, now: Instant) -> Outputs:
         """Report the figures, or read the history before; without room for it they are dropped."""
         transfers, wallets, is_open = self._stream.transfers, read_wallets(data), self._stream.is_open
-        is_explained = wallets is not None and wallets == self._wallets and self._reads >= READS
-        if not transfers.missed.since_ms or not self._is_compared or is_explained:
+        if not transfers.missed.since_ms or not self._is_compared:
+            self._wallets, self._reads = None, 0  # because wallets may change until the next gap, and change back
+            return self._report(figures)
+        if wallets is not None and wallets == self._wallets and self._reads >= READS:
             return self._report(figures)
         if not self._has_room(now) or (not is_open and now.mono_ns < self._next_ns):
             return ()
