@@ -51,15 +51,19 @@ def attempts(play: Play, kind: str) -> list[tuple[object, object]]:
 
 
 def can_set_autogroups() -> bool:
-    """Return whether the kernel has such groups, and takes two changes in a row: without the right, one in 100 ms."""
+    """Return whether this session has such a group, and the kernel takes two changes in a row.
+
+    The file is empty where a control group takes the place of the session's group. Without the right, one change in
+    100 ms is taken.
+    """
     own = Path("/proc/self/autogroup")
     try:
-        nice = own.read_text().split()[-1]
-        for _ in range(2):
+        _, _, nice = own.read_text().strip().rpartition(" ")
+        for _ in range(2 if nice else 0):
             own.write_text(nice)
     except OSError:
         return False
-    return True
+    return bool(nice)
 
 
 def test_a_kill_with_stopped_processes_is_as_quick_and_hook_message_and_alarm_follow(
