@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -24,18 +21,16 @@ from prometheus_client.registry import Collector
 
 from kill_switch.worker.access_files import NO_FILES, AccessFiles
 from kill_switch.worker.metrics_access import MetricsAccess
+from kill_switch.worker.metrics_connection import Connection, Send
+from kill_switch.worker.metrics_http import Head, health, is_this_machine, parse, response, say
 
 FRESH_S = 0.25
 ANSWER_S = 2.0  # seconds; a slower daemon counts as not responding
-HEAD_S = 2.0  # seconds from the connection to the end of the request's head, with TLS's handshake
-SEND_S = 5.0  # seconds for a client to read the answer
 AGAIN_S = 2.0  # seconds until an address in use, or a file that cannot be read, is tried again
 LOOK_S = 1.0  # seconds between two looks whether the token or the certificate has changed
 ACCEPT_AGAIN_S = 0.1  # seconds until the next connection after an error, such as too many open files
-HEAD_BYTES = 1 << 14
 CONNECTIONS = 128
 BACKLOG = 128  # connections that the kernel holds until they are accepted
-TEXT = "text/plain; charset=utf-8"
 _MISDIRECTED = "ask by IP address, as localhost, or by this machine's name"
 _UNKNOWN = "there are /metrics, /healthz and /readyz"
 
@@ -45,9 +40,9 @@ Figures = Sequence[Mapping[str, Any]]
 class MetricsServer(Collector):
     """A collector of the daemon's figures, and the server for them; `write` sends the daemon a line.
 
-    All clients are served in one event loop. A client has `HEAD_S` for its request and `SEND_S` to read the answer,
-    however slowly it reads. At most `CONNECTIONS` are open; a further client closes the oldest. The daemon is asked at
-    most once in `FRESH_S`, for all clients together, and its answer is formatted once.
+    All clients are served in one event loop, and none delays another, however slowly it reads. At most `CONNECTIONS`
+    are open; a further client closes the oldest. The daemon is asked at most once in `FRESH_S`, for all clients
+    together, and its answer is formatted once.
 
     A web page can give its own host name this machine's address (DNS rebinding); a browser then sends that name as
     `Host`. Therefore only requests for an IP address, `localhost` or this machine's name are answered. No web page has
@@ -67,8 +62,9 @@ class MetricsServer(Collector):
         self._unable = ""  # why it could carry no kill
         self._texts: dict[str, bytes] = {}  # content type → the figures in it
         self._taken_s = float("-inf")
-        self._answered = asyncio.Event()
-        self._clients: dict[asyncio.Task[None], None] = {}  # ordered set, the oldest client first
+        self._is_owed = False  # the daemon has been asked, and has not answered
+        self._waiting: list[Callable[[], None]] = []  # what is done once it answers, or has not
+        self._clients: dict[Connection, None] = {}  # ordered set, the oldest client first
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> None:
@@ -93,11 +89,8 @@ class MetricsServer(Collector):
             finally:
                 self._loop.remove_reader(listener)
                 listener.close()
-                clients = list(self._clients)
-                for client in clients:
-                    client.cancel()
-                await asyncio.gather(*clients, return_exceptions=True)
-                await asyncio.sleep(0)  # until their sockets are closed
+                for client in list(self._clients):
+                    client.close()
 
     async def _look(self) -> None:
         """Look for ever whether the token or the certificate has changed, and read them again then."""
@@ -127,26 +120,36 @@ class MetricsServer(Collector):
     def _take(self, number: int, figures: Figures, unable: str) -> None:
         if number == self._asked:
             self._figures, self._unable, self._taken_s = figures, unable, time.monotonic()
-            self._texts.clear()
-            self._answered.set()
+            self._is_owed = False
+            self._go_on()
 
-    async def _ask(self) -> None:
-        """Get figures that are fresh, or none; a request that is unanswered is not repeated."""
+    def _give_up(self, number: int) -> None:
+        if number == self._asked and self._is_owed:
+            self._figures = None
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer the clients that wait, from the figures there are now."""
+        self._texts.clear()
+        waiting, self._waiting = self._waiting, []
+        for answer in waiting:
+            answer()
+
+    def _once_fresh(self, answer: Callable[[], None]) -> None:
+        """Call `answer` once the figures are fresh, or there are none; a request that is unanswered is not repeated."""
         now_s = time.monotonic()
         if now_s - self._taken_s < FRESH_S:
+            answer()
             return
-        if self._answered.is_set() or now_s - self._asked_s > ANSWER_S:
-            self._answered.clear()
+        if not self._is_owed or now_s - self._asked_s > ANSWER_S:
             self._asked += 1
-            self._asked_s = now_s
+            self._asked_s, self._is_owed = now_s, True
+            asyncio.get_running_loop().call_later(ANSWER_S, self._give_up, self._asked)
             self._write({"asks": self._asked})
         if self._figures is None:
-            return  # it has owed an answer for too long: no client waits for that again
-        try:
-            await asyncio.wait_for(self._answered.wait(), self._asked_s + ANSWER_S - now_s)
-        except TimeoutError:
-            self._figures = None
-            self._texts.clear()
+            answer()  # the daemon has owed an answer for too long: no client waits for that again
+        else:
+            self._waiting.append(answer)
 
     # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,74 +165,58 @@ class MetricsServer(Collector):
             loop.call_later(ACCEPT_AGAIN_S, self._listen_again, listener)
             return
         client.setblocking(False)
-        task = loop.create_task(self._serve(client))
-        self._clients[task] = None
-        task.add_done_callback(partial(self._forget, client))
+        if self._access.context is not None:
+            try:
+                client = self._access.context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+            except (OSError, ValueError):  # it has gone already
+                client.close()
+                return
+        connection = Connection(client, self._answer, self._forget)
+        self._clients[connection] = None
         if len(self._clients) > CONNECTIONS:
-            oldest = next(iter(self._clients))
-            del self._clients[oldest]
-            oldest.cancel()
+            next(iter(self._clients)).close()
+        connection.begin()
 
     def _listen_again(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
-    def _forget(self, client: socket.socket, task: asyncio.Task[None]) -> None:
-        """Close a client's socket; a task that was cancelled before it began has not."""
-        self._clients.pop(task, None)
-        client.close()
+    def _forget(self, connection: Connection) -> None:
+        self._clients.pop(connection, None)
 
-    async def _serve(self, client: socket.socket) -> None:
-        """Serve one client; either side may close the connection at any time."""
-        reader = asyncio.StreamReader(HEAD_BYTES)
-        protocol = asyncio.StreamReaderProtocol(reader)
-        transport: asyncio.BaseTransport | None = None
-        try:
-            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                loop = asyncio.get_running_loop()
-                async with asyncio.timeout(HEAD_S):
-                    transport, _ = await loop.connect_accepted_socket(
-                        lambda: protocol, client, ssl=self._access.context
-                    )
-                    head = await reader.readuntil(b"\r\n\r\n")
-                answer = await self._answer(head.decode("latin-1"))
-                async with asyncio.timeout(SEND_S):
-                    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-                    writer.write(answer)
-                    writer.close()
-                    await writer.wait_closed()
-        finally:
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+    def _answer(self, head: bytes, send: Send) -> None:
+        """Send the answer to a request: a refusal at once, figures and health once they are fresh."""
+        asked = parse(head)
+        if refusal := self._refusal(asked):
+            send(refusal)
+        else:
+            self._once_fresh(lambda: send(self._told(asked)))
 
-    async def _answer(self, head: str) -> bytes:
-        request, *lines = head.split("\r\n")
-        method, _, target = request.partition(" ")
-        if method not in ("GET", "HEAD"):
-            return _say("405 Method Not Allowed", "only GET and HEAD", extra_headers="Allow: GET, HEAD\r\n")
-        fields = [(name.strip().lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
-        headers = dict(fields)
-        has_body = method == "GET"
-        hosts = [value for name, value in fields if name == "host"]
-        if not self._access.needs_token and not all(map(_is_this_machine, hosts)):
-            return _say("421 Misdirected Request", _MISDIRECTED, has_body=has_body)
-        if not self._access.allows(headers.get("authorization", "")):
+    def _refusal(self, asked: Head) -> bytes:
+        """Return the answer to a request that may not have the figures; b"" if it may."""
+        has_body = asked.has_body
+        if asked.method not in ("GET", "HEAD"):
+            return say("405 Method Not Allowed", "only GET and HEAD", extra_headers="Allow: GET, HEAD\r\n")
+        if not self._access.needs_token and not all(map(is_this_machine, asked.hosts)):
+            return say("421 Misdirected Request", _MISDIRECTED, has_body=has_body)
+        if not self._access.allows(asked.authorization):
             asks = 'WWW-Authenticate: Bearer realm="kill-switch"\r\n'
-            return _say("401 Unauthorized", "the token is missing or wrong", has_body=has_body, extra_headers=asks)
-        match _path(target.partition(" ")[0]):
+            return say("401 Unauthorized", "the token is missing or wrong", has_body=has_body, extra_headers=asks)
+        if asked.path not in ("/metrics", "/healthz", "/readyz"):
+            return say("404 Not Found", _UNKNOWN, has_body=has_body)
+        return b""
+
+    def _told(self, asked: Head) -> bytes:
+        """Return the answer to a request for what the daemon says."""
+        match asked.path:
             case "/metrics":
-                await self._ask()
-                kind, text = self._metrics_text(headers.get("accept", ""))
-                return _response("200 OK", kind, text, has_body=has_body)
+                kind, text = self._metrics_text(asked.accept)
+                return response("200 OK", kind, text, has_body=asked.has_body)
             case "/healthz":
-                await self._ask()
-                return _health(self._silent, "the daemon answers", has_body=has_body)
-            case "/readyz":
-                await self._ask()
-                unable = self._unable and f"not able to fire: {self._unable}"
-                return _health(self._silent or unable, "able to fire", has_body=has_body)
+                return health(self._silent, "the daemon answers", has_body=asked.has_body)
             case _:
-                return _say("404 Not Found", _UNKNOWN, has_body=has_body)
+                unable = self._unable and f"not able to fire: {self._unable}"
+                return health(self._silent or unable, "able to fire", has_body=asked.has_body)
 
     @property
     def _silent(self) -> str:
@@ -258,41 +245,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-def _path(target: str) -> str:
-    """Return the path of a request's target; "" if it has none."""
-    with contextlib.suppress(ValueError):
-        return urlsplit(target).path
-    return ""
-
-
-def _is_this_machine(host: str) -> bool:
-    """Return whether a `Host` is an IP address, `localhost` or this machine's name, which no web page can have."""
-    name = ""
-    with contextlib.suppress(ValueError):
-        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
-        ipaddress.ip_address(name)
-        return True
-    own = socket.gethostname().lower()
-    return name in ("localhost", own, own.partition(".")[0])
-
-
-def _health(fault: str, well: str, *, has_body: bool) -> bytes:
-    """Return the answer to a probe, with one line of text."""
-    if fault:
-        return _say("503 Service Unavailable", " ".join(fault.split()), has_body=has_body)
-    return _say("200 OK", well, has_body=has_body)
-
-
-def _say(status: str, line: str, *, has_body: bool = True, extra_headers: str = "") -> bytes:
-    return _response(status, TEXT, f"{line}\n".encode(), has_body=has_body, extra_headers=extra_headers)
-
-
-def _response(status: str, kind: str, body: bytes, *, has_body: bool = True, extra_headers: str = "") -> bytes:
-    lines = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-    head = f"{lines}Cache-Control: no-store\r\n{extra_headers}Connection: close\r\n\r\n"
-    return head.encode("latin-1") + (body if has_body else b"")
 
 
 def _words(error: OSError | ValueError) -> str:

@@ -70,7 +70,7 @@ def test_scrapes_in_quick_succession_ask_the_daemon_once() -> None:
 
 
 def test_a_client_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 0.2)
+    monkeypatch.setattr("kill_switch.worker.metrics_connection.HEAD_S", 0.2)
     with exposed() as port, socket.create_connection(("127.0.0.1", port)):
         time.sleep(0.05)
         began_s = time.monotonic()
@@ -106,7 +106,7 @@ def crowd(port: int, count: int, say: Callable[[socket.socket], None]) -> Iterat
 def test_clients_with_an_unfinished_request_delay_no_other_client(
     letter: bytes, count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 3600.0)
+    monkeypatch.setattr("kill_switch.worker.metrics_connection.HEAD_S", 3600.0)
     with exposed() as port, crowd(port, count, lambda client: client.sendall(letter)):
         for _ in range(3):
             began_s = time.monotonic()
@@ -115,7 +115,7 @@ def test_clients_with_an_unfinished_request_delay_no_other_client(
 
 
 def test_a_client_has_a_bounded_time_for_its_whole_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 0.3)
+    monkeypatch.setattr("kill_switch.worker.metrics_connection.HEAD_S", 0.3)
     with exposed() as port, socket.create_connection(("127.0.0.1", port)) as client:
         client.settimeout(0.05)
         for _ in range(100):
@@ -128,7 +128,7 @@ def test_a_client_has_a_bounded_time_for_its_whole_request(monkeypatch: pytest.M
 
 
 def test_clients_that_do_not_read_delay_no_other_client_and_are_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kill_switch.worker.metrics_server.SEND_S", 0.5)
+    monkeypatch.setattr("kill_switch.worker.metrics_connection.SEND_S", 0.5)
     much: dict[str, Any] = {
         "type": "gauge",
         "name": "kill_switch_x",
@@ -424,7 +424,7 @@ def test_clients_that_never_finish_the_handshake_delay_no_other_client_and_are_l
     tls: tuple[AccessFiles, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, context = tls
-    monkeypatch.setattr("kill_switch.worker.metrics_server.HEAD_S", 3600.0)
+    monkeypatch.setattr("kill_switch.worker.metrics_connection.HEAD_S", 3600.0)
     with exposed(files=files) as port, crowd(port, 300, lambda client: client.sendall(b"\x16")):
         for _ in range(3):
             with urllib.request.urlopen(f"https://127.0.0.1:{port}/healthz", timeout=5, context=context) as answer:
@@ -443,3 +443,37 @@ async def test_a_token_that_cannot_be_read_is_reported_and_nothing_is_served_wit
         assert told[0] == f"127.0.0.1:{port}: {tmp_path}/none: No such file or directory"
         with pytest.raises(OSError, match="refused"):
             await anyio.to_thread.run_sync(ask, port, "/metrics")
+
+
+LARGE: dict[str, Any] = {"type": "gauge", "name": "kill_switch_x", "help": 5_000_000 * "x", "labels": [], "samples": []}
+
+
+@pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "TLS"])
+def test_an_answer_that_is_read_slowly_arrives_whole(over_tls: bool, tls: tuple[AccessFiles, ssl.SSLContext]) -> None:
+    """It is far larger than what the kernel takes at once, so that the server has to wait for its client."""
+    files, context = tls
+    plain = socket.socket()
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.settimeout(10)
+    with exposed(lambda: MetricsSnapshot([LARGE]), files=files if over_tls else NO_FILES) as port:
+        plain.connect(("127.0.0.1", port))
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") if over_tls else plain as client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\n")
+            time.sleep(0.05)
+            client.sendall(b"\r\n")
+            answer = b"".join(iter(lambda: client.recv(1 << 20), b""))  # over TLS, an end without a word raises
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}\r\n".encode() in head
+    assert len(body) > 5_000_000
+
+
+def test_a_client_that_begins_tls_and_says_no_more_delays_no_other_and_is_let_go(
+    tls: tuple[AccessFiles, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kill_switch.worker.metrics_connection.HEAD_S", 0.5)
+    files, context = tls
+    with exposed(files=files) as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(b"\x16\x03\x01")  # the first bytes of a record of a handshake, RFC 8446, 5.1
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/healthz", timeout=5, context=context) as answer:
+            assert answer.status == 200
+        assert client.recv(1) == b""
