@@ -46,7 +46,7 @@ class LocalTestbed:
         self.log = self.directory / "daemon.log"
         self.ready: dict[str, Any] = {}
         self.daemon: subprocess.Popen[bytes] | None = None
-        self._simulators: subprocess.Popen[bytes] | None = None
+        self.simulators: subprocess.Popen[bytes] | None = None
         self._core = core
         self._command = ["--accounts", str(accounts)]
         for venue in venues:
@@ -64,7 +64,7 @@ class LocalTestbed:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for process in (self.daemon, self._simulators):
+        for process in (self.daemon, self.simulators):
             if process is not None:
                 stop_process(process)
         if self._admin is not None:
@@ -100,10 +100,10 @@ class LocalTestbed:
 
     def _start_simulators(self) -> None:
         command = [sys.executable, "-m", "kill_switch", "sim", *self._command, "--tls-dir", str(self.directory / "tls")]
-        self._simulators = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own command
+        self.simulators = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 - our own command
         if self._core is not None:
-            os.sched_setaffinity(self._simulators.pid, {self._core})
-        line = self._simulators.stdout.readline() if self._simulators.stdout else b""
+            os.sched_setaffinity(self.simulators.pid, {self._core})
+        line = self.simulators.stdout.readline() if self.simulators.stdout else b""
         if not line:
             raise KillSwitchError("the simulators did not start")
         self.ready = json.loads(line)

@@ -59,13 +59,13 @@ def test_a_simulator_that_starts_again_writes_its_new_addresses_over_its_old_one
         assert "another `kill-switch sim --write` uses it" in taken.stderr
         assert play.config.read_text() == old
 
-        assert play._simulators is not None
-        stop_process(play._simulators)
+        assert play.simulators is not None
+        stop_process(play.simulators)
         play._start_simulators()
         assert play.venues["oxfun"]["rest_url"] in play.config.read_text()
         assert play.config.read_text() != old
 
-        stop_process(play._simulators)
+        stop_process(play.simulators)
         play.config.write_text("[accounts]\n")
         foreign = subprocess.run(command, capture_output=True, text=True, timeout=20)
         assert (foreign.returncode, foreign.stdout, foreign.stderr.count("\n")) == (73, "", 1)

@@ -6,8 +6,10 @@ Two daemons run on simulators of their own: one has no metrics and no messages, 
 turns, and no load runs while the other one kills. Printed are the medians of the time from `touch` to the last
 command's arrival at a venue, their ratio, and the range that has the ratio in 9 of 10 such runs (a bootstrap: single
 kills differ by a factor of 5); the exit code is 1 if the ratio is over 1.05. The daemons and their workers have one
-core, as in `kill-switch bench`, the simulators the last one. The scraper is there too, in a session of its own and with
-the lowest priority, because it stands for another host. Run it on an idle machine: 100 kills of each take 15 min.
+core, as in `kill-switch bench`, the simulators the last one. They have what the systemd unit gives: a control group
+with a share of the processor, and a niceness of -15. The scraper is there too, in a session of its own and with
+the lowest priority; the simulators have a real-time policy, because a niceness alone can keep a process waiting for a
+tick of 4 ms. Both stand for other hosts. Run it on an idle machine: 100 kills of each take 5 min.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import http.client
 import itertools
 import json
+import os
 import random
 import socket
 import statistics
@@ -24,10 +27,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from kill_switch.bench.end_to_end import apart
 from kill_switch.errors import KillSwitchError
 from kill_switch.outbound.digest import MAX_ANNOUNCEMENTS
+from kill_switch.system.unit import OWN_UNIT
 from kill_switch.testbed.testbed import LocalTestbed, stop_process
 from tests.harness.metrics_exposure import free_port
 from tests.system.load.flood import kill
@@ -36,6 +41,8 @@ RATIO = 1.05  # that a kill beside the loads may take, of one without
 SCRAPES_PER_S = 1000
 DEAD = 100  # clients that send a request and never read the answer
 KILLS = 100  # of each daemon
+VENUES = ("oxfun", "kraken-futures")  # whose limits have room for kills that follow each other at once
+AT_ONCE = 4  # kills of one daemon before the other one's turn
 FILL_WITHIN_S = 120.0
 SCRAPER = """
 import os, socket, sys, threading, time
@@ -85,6 +92,55 @@ def scraped(port: int, rates: list[float], core: int) -> Iterator[None]:
             stop_process(scraper)  # type: ignore[arg-type]
 
 
+@contextmanager
+def in_unit() -> Iterator[Path | None]:
+    """Yield a control group with a share of the processor, for version 2 or 1; None without the right for it."""
+    parents = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpu"))
+    group = next(path for path in parents if (path / "cgroup.procs").exists()) / f"kill-switch-load-{os.getpid()}"
+    try:
+        if (controllers := group.parent / "cgroup.subtree_control").exists():  # version 2
+            controllers.write_text("+cpu")
+        group.mkdir()
+    except OSError as error:
+        sys.stderr.write(f"no control group, and workers have a niceness alone: {error.strerror}; run this as root\n")
+        yield None
+        return
+    try:
+        yield group
+    finally:
+        until_s = time.monotonic() + 5  # the workers end soon after their daemon
+        while (group / "cgroup.procs").read_text() and time.monotonic() < until_s:
+            time.sleep(0.1)
+        group.rmdir()
+
+
+def start(stage: LocalTestbed, group: Path | None) -> None:
+    """Start the daemon as its unit does, in this control group."""
+    if group is None:
+        stage.start_daemon()
+        return
+    (group / "cgroup.procs").write_text(str(os.getpid()))
+    os.environ[OWN_UNIT] = "yes"
+    try:
+        stage.start_daemon()
+    finally:
+        (group.parent / "cgroup.procs").write_text(str(os.getpid()))
+    assert stage.daemon is not None
+    for thread in Path(f"/proc/{stage.daemon.pid}/task").iterdir():
+        os.setpriority(os.PRIO_PROCESS, int(thread.name), -15)
+
+
+def answer_at_once(stage: LocalTestbed) -> None:
+    """Have the simulators run as soon as something arrives; without the right for that, the scraper delays them."""
+    assert stage.simulators is not None
+    for thread in Path(f"/proc/{stage.simulators.pid}/task").iterdir():
+        try:
+            os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(1))
+        except PermissionError:
+            sys.stderr.write("the simulators have no real-time policy, and the scraper delays them: run this as root\n")
+            return
+
+
 def fill_mailbox(stage: LocalTestbed, port: int, lines: Iterator[int]) -> None:
     """Have more announced than a message holds, by reloads that are refused, each for a fault in another place."""
     before, until_s = lost(port), time.monotonic() + FILL_WITHIN_S
@@ -127,28 +183,29 @@ def main() -> int:
     quiet: list[float] = []
     loaded: list[float] = []
     rates: list[float] = []
-    with apart() as core, ExitStack() as stack:
+    with apart() as core, in_unit() as group, ExitStack() as stack:
         black_hole = stack.enter_context(socket.socket())
         black_hole.bind(("127.0.0.1", 0))
         black_hole.listen(64)  # a server that accepts and never answers
         port = free_port()
         daemon = f'metrics = "127.0.0.1:{port}"'
         mailbox = f'[notify]\nurls = ["json://127.0.0.1:{black_hole.getsockname()[1]}/x"]\n'
-        alone, busy = (stack.enter_context(LocalTestbed(["oxfun", "roxom"], core=core)) for _ in range(2))
+        alone, busy = (stack.enter_context(LocalTestbed(VENUES, core=core)) for _ in range(2))
         alone.write_config()
         busy.write_config(mailbox, daemon=daemon)
         for stage in (alone, busy):
-            stage.start_daemon()
+            start(stage, group)
         busy.wait_for(lambda status: not status["trouble"], 10.0)
         time.sleep(2.0)  # until the worker process serves the metrics
         for stage in (alone, busy):
+            answer_at_once(stage)
             kill(stage)  # the first one is slower
         lines = itertools.count()
-        for _ in range(asked.kills):
-            quiet.append(kill(alone))
+        for _ in range(0, asked.kills, AT_ONCE):
+            quiet += [kill(alone) for _ in range(AT_ONCE)]
             fill_mailbox(busy, port, lines)
             with scraped(port, rates, core):
-                loaded.append(kill(busy))
+                loaded += [kill(busy) for _ in range(AT_ONCE)]
         announcements_lost = lost(port)
     quiet_ms, loaded_ms = statistics.median(quiet), statistics.median(loaded)
     ratio = loaded_ms / quiet_ms

@@ -181,8 +181,9 @@ def test_the_daemon_comes_back_and_its_failure_starts_the_last_resort(unit: Unit
 def test_hooks_cannot_harm_the_daemon(unit: Unit) -> None:
     assert unit["KillMode"] == "mixed"  # a hook has its time at a stop, and what it leaves delays no start
     assert unit["OOMPolicy"] == "continue"
-    assert "setpriority" in unit.values["SystemCallFilter"][-1].split()
-    assert "os.setpriority" in inspect.getsource(subordinate)
+    for call in ("setpriority", "sched_setscheduler"):
+        assert call in unit.values["SystemCallFilter"][-1].split()
+        assert f"os.{call}" in inspect.getsource(subordinate)
     assert int(unit["TasksMax"]) >= 2 * main.AT_ONCE + 3 * commands.AT_ONCE + commands.LEFT
 
 
