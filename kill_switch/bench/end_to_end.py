@@ -21,7 +21,7 @@ from kill_switch.control import paths
 from kill_switch.errors import KillSwitchError
 from kill_switch.testbed.testbed import LocalTestbed, stop_process
 
-ACCOUNTS = {"crosstrade": 8, "oxfun": 4, "roxom": 4}
+ACCOUNTS = {"crosstrade": 8, "oxfun": 4, "kraken-futures": 4}  # whose limits have room for kills without a break
 MAX_ROUNDS = 40
 BEAT_TIMEOUT_S = 0.2
 IDLE_S = 60.0

@@ -51,7 +51,7 @@ def run(
     as_json: bool = False,
     plot: Path | None = None,
 ) -> int:
-    """Measure each size, print one row per contender and size, and return 0.
+    """Measure each size, print one row per contender and size, and return the exit code.
 
     Half of the accounts are cancelled over a WebSocket, half over REST. The contender `limit` writes prebuilt bytes to
     open connections and counts answers without parsing them. `kill-switch` is the product: engine, journal on disk,
@@ -59,7 +59,8 @@ def run(
 
     `sizes` are numbers of accounts, `rounds` the kills per contender. `peers`, `end_to_end` and `is_mixed` add
     contenders, the daemon's measurement, and rows of accounts at every venue. Raises `KillSwitchError` if a
-    measurement fails.
+    measurement fails. If one of the last two fails, what was measured before is printed first; as JSON, `error` says
+    why, and 1 is returned.
     """
     if plot is not None:
         output.need_matplotlib()
@@ -80,16 +81,20 @@ def run(
                         "answered_us": percentiles([r.answered_us for r in results]),
                     }
                 )
-        if end_to_end:
-            whole |= process.measure(min(rounds, process.MAX_ROUNDS), lambda line: progress.console.log(line))
-        if is_mixed:
-            whole["mixed"] = mixed.measure(
-                sizes, min(rounds, mixed.MAX_ROUNDS), lambda line: progress.console.log(line)
-            )
+        failure: KillSwitchError | None = None
+        try:
+            if end_to_end:
+                whole |= process.measure(min(rounds, process.MAX_ROUNDS), progress.console.log)
+            if is_mixed:
+                whole["mixed"] = mixed.measure(sizes, min(rounds, mixed.MAX_ROUNDS), progress.console.log)
+        except KillSwitchError as error:  # what was measured before has taken minutes
+            whole["error"], failure = str(error), error
     if plot is not None:
         output.plot(rows, plot)
     output.print_json(whole) if as_json else output.print_tables(whole)
-    return 0
+    if failure is not None and not as_json:
+        raise failure
+    return 1 if failure is not None else 0
 
 
 def run_at_distance(rtt_s: float, rounds: int, *, as_json: bool = False) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import pytest
 
@@ -42,15 +42,16 @@ def test_the_peers_are_measured_too(capsys: pytest.CaptureFixture[str], monkeypa
     assert systems[3:] == ["aiohttp", "requests", "ccxt", "ccxt, limiter off"]
 
 
+@pytest.mark.timeout(120)
 def test_the_daemon_is_measured_as_a_process() -> None:
     said: list[str] = []
-    measured = end_to_end.measure(1, said.append, idle_s=0.5)
+    measured = end_to_end.measure(4, said.append, idle_s=0.5)  # a venue with too small a limit stops at the eleventh
     assert said == [
-        "1 times as little as can be done at a flag",
+        "4 times as little as can be done at a flag",
         "the daemon idles for 0.5 s",
-        "1 kills by flag",
-        "1 kills by heartbeat",
-        "1 kills by fire",
+        "4 kills by flag",
+        "4 kills by heartbeat",
+        "4 kills by fire",
     ]
     rows = measured["end_to_end"]
     assert isinstance(rows, list)
@@ -65,6 +66,22 @@ def test_the_daemon_is_measured_as_a_process() -> None:
     assert 0 <= idle["cpu_percent"] < 100
     assert 10 < idle["rss_mib"] < 200
     assert shell["fire_ms"] > shell["python_ms"] > 0
+
+
+def test_what_was_measured_is_printed_if_the_daemon_cannot_be_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise KillSwitchError("only 3 of 16 cancels arrived")
+
+    monkeypatch.setattr(end_to_end, "measure", fail)
+    assert runner.run((1,), 1, end_to_end=True, as_json=True) == 1
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["error"] == "only 3 of 16 cancels arrived"
+    assert len(whole["rows"]) == 3
+    with pytest.raises(KillSwitchError, match="only 3 of 16"):
+        runner.run((1,), 1, end_to_end=True)
+    assert "kill-switch" in capsys.readouterr().out
 
 
 def test_a_kill_at_a_distance_takes_one_round_trip_and_a_cold_script_several(
