@@ -183,6 +183,7 @@ class AccountSession:
     def retire(self) -> None:
         """Ignore all events and send no command from now on: the account has another session, or is not configured."""
         self._retired = True
+        self._dispatcher.timers.forget(self)
         self.sweep_timer.cancel()
         self.drop_strike()
 
@@ -324,9 +325,8 @@ class AccountSession:
                 fact = sweep.StrikeAnswered(now.mono_ns, answer)
                 self._dispatcher.handle(Progress(self.name, fact, now, evidence, cancelled, due, number))
             case WakeAfter(tag, seconds):
-                self._dispatcher.timers.call_at(
-                    now.mono_ns + int(seconds * 1e9), self.on_lane_event, VenueTimerFired(tag)
-                )
+                due_ns = now.mono_ns + int(seconds * 1e9)
+                self._dispatcher.timers.call_at(due_ns, self.on_lane_event, VenueTimerFired(tag))
             case PrepareFrame(conn, text):
                 self.ws.prepare(conn, text)
             case CloseConnection(conn, why):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 from kill_switch.core.domain import Instant
@@ -40,6 +40,11 @@ class TimerQueue:
         heappush(self._heap, (at_ns, next(self._numbers), function, arguments))
         if at_ns < self._timer_ns:
             self._schedule(at_ns)
+
+    def forget(self, owner: object) -> None:
+        """Drop the calls of an owner's methods: some would keep it and its connections in memory for half an hour."""
+        self._heap[:] = [entry for entry in self._heap if getattr(entry[2], "__self__", None) is not owner]
+        heapify(self._heap)
 
     def _schedule(self, at_ns: int) -> None:
         if self._timer is not None:

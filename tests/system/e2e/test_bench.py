@@ -68,7 +68,7 @@ def test_the_daemon_is_measured_as_a_process() -> None:
     assert shell["fire_ms"] > shell["python_ms"] > 0
 
 
-def test_what_was_measured_is_printed_if_the_daemon_cannot_be_measured(
+def test_a_measurement_that_fails_does_not_lose_the_rows_before_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> NoReturn:

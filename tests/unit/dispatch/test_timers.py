@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 
 from kill_switch.dispatch.timers import TimerQueue
@@ -57,6 +59,34 @@ def test_an_alarm_that_is_set_while_others_ring_rings_at_its_own_time() -> None:
     assert rung == ["first", "long since", "soon"]
     time.advance(20)
     assert rung[-1] == "last"
+
+
+class Ended:
+    """An owner of alarms that nobody needs any more."""
+
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+
+    def ring(self, name: str) -> None:
+        self.rung.append(name)
+
+
+def test_an_owner_that_has_ended_is_not_kept_by_its_alarms_and_others_ring() -> None:
+    alarm, time = alarms()
+    owner, other = Ended(), Ended()
+    gone = weakref.ref(owner)
+    for name, ms in (("a", 10), ("b", 20), ("far", 3_600_000)):
+        alarm.call_at(after(ms), owner.ring, name)
+        alarm.call_at(after(ms + 1), other.ring, name)
+    time.advance(15)
+    alarm.call_at(after(20), lambda: alarm.forget(other))
+    alarm.call_at(after(20), other.ring, "late")
+    alarm.forget(owner)
+    assert owner.rung == ["a"]
+    del owner
+    assert gone() is None
+    time.advance(3_700_000)
+    assert other.rung == ["a"]
 
 
 def test_an_alarm_that_fails_takes_no_other_with_it() -> None:
