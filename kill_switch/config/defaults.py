@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from kill_switch.client.places import CONTROL_SOCKET
 from kill_switch.client.places import RUNTIME_DIR as RUNTIME_DIR  # the sockets
-from kill_switch.system.unit import OWN_UNIT
 
 CONFIG = "/etc/kill-switch/config.toml"  # where neither -c nor $KILL_SWITCH_CONFIG names another
 STATE_DIR = "/var/lib/kill-switch"  # the journal
+OWN_UNIT = "KILL_SWITCH_UNIT"  # set by each unit of kill-switch, so that commands in it use its directories
 _VARIABLES = {"state_dir": "STATE_DIRECTORY", "runtime_dir": "RUNTIME_DIRECTORY"}  # systemd.exec(5)
 
 

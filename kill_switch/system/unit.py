@@ -1,21 +1,26 @@
-"""See what the systemd unit gives to this process: its name, and a share of the processor."""
+"""See what the systemd unit gives to this process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-OWN_UNIT = "KILL_SWITCH_UNIT"  # a variable that is set by each unit of kill-switch
+_UNIT, _SUFFIX = "kill-switch", ".service"  # of the unit's control group, also of a template such as kill-switch@desk
 
 
-def has_weight(own: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/fs/cgroup")) -> bool:
-    """Return whether this process's control group has a share of the processor of its own, by version 2 or 1."""
+def has_share(own: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/fs/cgroup")) -> bool:
+    """Return whether this process is in a control group of kill-switch's own unit, with a share of the processor.
+
+    In another unit's group, and in a container's, a strategy may be beside it. Reads cgroups(7), version 2 or 1.
+    """
     try:
         groups = [line.split(":", 2)[1:] for line in own.read_text().splitlines()]
     except OSError:  # not Linux
         return False
-    files = [
-        mounts / path.strip("/") / "cpu.weight" if not controllers else mounts / "cpu" / path.strip("/") / "cpu.shares"
-        for controllers, path in groups
-        if path.strip("/") and (not controllers or "cpu" in controllers.split(","))
-    ]
-    return any(file.exists() for file in files)
+    for controllers, path in groups:
+        group = Path(path.strip("/"))
+        if group.name.startswith(_UNIT) and group.name.endswith(_SUFFIX):
+            if not controllers and (mounts / group / "cpu.weight").exists():
+                return True
+            if "cpu" in controllers.split(",") and (mounts / "cpu" / group / "cpu.shares").exists():
+                return True
+    return False

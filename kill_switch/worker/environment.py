@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from kill_switch.system.unit import OWN_UNIT
-
 COMMAND = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR", "DBUS_SYSTEM_BUS_ADDRESS")
 WORKER = (
     *COMMAND,
-    OWN_UNIT,
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "PYTHONDONTWRITEBYTECODE"),
 )

@@ -175,6 +175,7 @@ def stay_awake() -> None:
 def main() -> None:
     """Serve the process that started this one."""
     subordinate.begin()
+    subordinate.run_behind_daemon()
     threading.excepthook = lambda args: output.say_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
     threading.Thread(target=stay_awake, daemon=True).start()
     JobServer(sys.stdout.fileno()).serve(sys.stdin.buffer)

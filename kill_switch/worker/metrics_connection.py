@@ -17,19 +17,21 @@ from kill_switch.worker.metrics_http import HEAD_END
 HEAD_S = 2.0  # seconds from the connection to the end of the request's head, with TLS's handshake
 SEND_S = 5.0  # seconds for the answer to come, and again for a client to read it
 HEAD_BYTES = 1 << 14
-
-Send = Callable[[bytes], None]
+DRAINS = 64  # reads of `HEAD_BYTES` at most of what nobody wants
 
 
 class Connection:
-    """A client of the metrics server; `answer` gets the head of its request, and how to send the answer.
+    """A client of the metrics server; `answer` gets the connection and the head of its request.
 
-    `answer` may send at once, later or never: the connection is closed in bounded time. `on_close` is called once. A
+    It calls `send` at once, later or never: the connection is closed in bounded time. `on_close` is called once. A
     client may do whatever it likes, and may close at any time.
     """
 
     def __init__(
-        self, client: socket.socket, answer: Callable[[bytes, Send], None], on_close: Callable[[Connection], None]
+        self,
+        client: socket.socket,
+        answer: Callable[[Connection, bytes], None],
+        on_close: Callable[[Connection], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = client
@@ -62,9 +64,7 @@ class Connection:
         self._is_open = False
         self._timer.cancel()
         self._stop_waiting()
-        if self._tls:
-            with contextlib.suppress(OSError, ValueError):
-                self._tls.unwrap()  # says that the answer is whole, and does not wait for the client's word
+        self._drain()
         self._socket.close()
         self._on_close(self)
 
@@ -104,17 +104,31 @@ class Connection:
         self._receive()
 
     def _receive(self) -> None:
-        while HEAD_END not in self._head:
-            received = self._socket.recv(HEAD_BYTES)
-            if not received or len(self._head) + len(received) > HEAD_BYTES:
+        while (end := self._head.find(HEAD_END)) < 0:
+            if len(self._head) > HEAD_BYTES:
+                self.close()
+                return
+            if not (received := self._socket.recv(HEAD_BYTES)):
                 self.close()
                 return
             self._head += received
+        head = bytes(self._head[:end])
+        self._head.clear()
         self._close_after(SEND_S)
         self._stop_waiting()
-        self._answer(bytes(self._head.partition(HEAD_END)[0]), self.send)
+        self._answer(self, head)
 
     def _transmit(self) -> None:
         while self._unsent:
             self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        if self._tls:
+            with contextlib.suppress(OSError, ValueError):
+                self._tls.unwrap()  # says that the answer is whole, and does not wait for the client's word
         self.close()
+
+    def _drain(self) -> None:
+        """Read what the client has sent behind its request: else the kernel resets the connection, answer and all."""
+        with contextlib.suppress(OSError):  # there is no more yet
+            for _ in range(DRAINS):
+                if not socket.socket.recv(self._socket, HEAD_BYTES):
+                    return

@@ -21,8 +21,9 @@ from prometheus_client.registry import Collector
 
 from kill_switch.worker.access_files import NO_FILES, AccessFiles
 from kill_switch.worker.metrics_access import MetricsAccess
-from kill_switch.worker.metrics_connection import Connection, Send
+from kill_switch.worker.metrics_connection import Connection
 from kill_switch.worker.metrics_http import Head, health, is_this_machine, parse, response, say
+from kill_switch.worker.output import say_uncaught
 
 FRESH_S = 0.25
 ANSWER_S = 2.0  # seconds; a slower daemon counts as not responding
@@ -63,7 +64,8 @@ class MetricsServer(Collector):
         self._texts: dict[str, bytes] = {}  # content type → the figures in it
         self._taken_s = float("-inf")
         self._is_owed = False  # the daemon has been asked, and has not answered
-        self._waiting: list[Callable[[], None]] = []  # what is done once it answers, or has not
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._waiting: dict[Connection, Head] = {}  # who is answered once it has answered, or has not
         self._clients: dict[Connection, None] = {}  # ordered set, the oldest client first
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -120,36 +122,35 @@ class MetricsServer(Collector):
     def _take(self, number: int, figures: Figures, unable: str) -> None:
         if number == self._asked:
             self._figures, self._unable, self._taken_s = figures, unable, time.monotonic()
-            self._is_owed = False
-            self._go_on()
+            self._answer_waiting()
 
-    def _give_up(self, number: int) -> None:
-        if number == self._asked and self._is_owed:
-            self._figures = None
-            self._go_on()
+    def _give_up(self) -> None:
+        self._figures = None
+        self._answer_waiting()
 
-    def _go_on(self) -> None:
-        """Answer the clients that wait, from the figures there are now."""
+    def _answer_waiting(self) -> None:
+        """Answer the clients that wait, from the figures there are now; the next client asks again."""
+        self._is_owed = False
+        if self._giving_up is not None:
+            self._giving_up.cancel()
         self._texts.clear()
-        waiting, self._waiting = self._waiting, []
-        for answer in waiting:
-            answer()
+        waiting, self._waiting = self._waiting, {}
+        for connection, asked in waiting.items():
+            self._tell(connection, asked)
 
-    def _once_fresh(self, answer: Callable[[], None]) -> None:
-        """Call `answer` once the figures are fresh, or there are none; a request that is unanswered is not repeated."""
+    def _has_fresh(self) -> bool:
+        """Return whether clients are answered now; if not, the daemon has been asked, and all are answered soon."""
         now_s = time.monotonic()
         if now_s - self._taken_s < FRESH_S:
-            answer()
-            return
-        if not self._is_owed or now_s - self._asked_s > ANSWER_S:
+            return True
+        if self._is_owed and now_s - self._asked_s > ANSWER_S:  # this loop is late, and so is its timer
+            self._give_up()
+        if not self._is_owed:
             self._asked += 1
             self._asked_s, self._is_owed = now_s, True
-            asyncio.get_running_loop().call_later(ANSWER_S, self._give_up, self._asked)
+            self._giving_up = asyncio.get_running_loop().call_later(ANSWER_S, self._give_up)
             self._write({"asks": self._asked})
-        if self._figures is None:
-            answer()  # the daemon has owed an answer for too long: no client waits for that again
-        else:
-            self._waiting.append(answer)
+        return self._figures is None  # it has owed an answer for too long: no client waits for that again
 
     # ── clients ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -183,14 +184,26 @@ class MetricsServer(Collector):
 
     def _forget(self, connection: Connection) -> None:
         self._clients.pop(connection, None)
+        self._waiting.pop(connection, None)
 
-    def _answer(self, head: bytes, send: Send) -> None:
-        """Send the answer to a request: a refusal at once, figures and health once they are fresh."""
+    def _answer(self, connection: Connection, head: bytes) -> None:
+        """Answer a request: refuse it at once, or tell figures and health once they are fresh."""
         asked = parse(head)
         if refusal := self._refusal(asked):
-            send(refusal)
+            connection.send(refusal)
+        elif self._has_fresh():
+            self._tell(connection, asked)
         else:
-            self._once_fresh(lambda: send(self._told(asked)))
+            self._waiting[connection] = asked
+
+    def _tell(self, connection: Connection, asked: Head) -> None:
+        try:
+            answer = self._told(asked)
+        except Exception as error:  # figures that cannot be formatted; the other clients are answered
+            say_uncaught(type(error), error, error.__traceback__)
+            connection.close()
+        else:
+            connection.send(answer)
 
     def _refusal(self, asked: Head) -> bytes:
         """Return the answer to a request that may not have the figures; b"" if it may."""
@@ -224,7 +237,10 @@ class MetricsServer(Collector):
 
     def _metrics_text(self, accept: str) -> tuple[str, bytes]:
         """Return a content type that the client accepts, and the figures in it."""
-        encoder, kind = choose_encoder(accept)
+        try:
+            encoder, kind = choose_encoder(accept)
+        except (TypeError, ValueError):  # a version that is no number
+            encoder, kind = choose_encoder("")
         if kind not in self._texts:
             self._texts[kind] = encoder(self._registry)
         return kind, self._texts[kind]

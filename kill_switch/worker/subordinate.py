@@ -13,7 +13,7 @@ import signal
 import sys
 
 from kill_switch.system.hardening import forbid_dumps
-from kill_switch.system.unit import OWN_UNIT, has_weight
+from kill_switch.system.unit import has_share
 from kill_switch.worker import output
 
 LAST_S = 2.0  # seconds for errands in progress once the daemon has ended; a stopping daemon waits for them
@@ -34,14 +34,20 @@ def begin() -> None:
         os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as file:  # of this session, see sched(7)
         file.write(str(_NICE))
-    if OWN_UNIT in os.environ and has_weight():
-        # because at any niceness the daemon may wait for a tick, 4 ms; in a share of their own nothing else delays this
-        with contextlib.suppress(OSError, AttributeError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # a kill needs memory more
         file.write("200")
     forbid_dumps()
     die_with_parent(signal.SIGCONT)  # because a stopped process would not notice the end of its pipe
+
+
+def run_behind_daemon() -> None:
+    """Run only when the daemon does not, if this process shares a processor's time with the daemon alone: in its unit.
+
+    At any niceness, the kernel may let this process run for a tick first, 4 ms, when a kill wakes the daemon.
+    """
+    if has_share():
+        with contextlib.suppress(OSError, AttributeError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def die_with_parent(number: int) -> None:

@@ -32,7 +32,6 @@ from pathlib import Path
 from kill_switch.bench.end_to_end import apart
 from kill_switch.errors import KillSwitchError
 from kill_switch.outbound.digest import MAX_ANNOUNCEMENTS
-from kill_switch.system.unit import OWN_UNIT
 from kill_switch.testbed.testbed import LocalTestbed, stop_process
 from tests.harness.metrics_exposure import free_port
 from tests.system.load.flood import kill
@@ -96,9 +95,10 @@ def scraped(port: int, rates: list[float], core: int) -> Iterator[None]:
 def in_unit() -> Iterator[Path | None]:
     """Yield a control group with a share of the processor, for version 2 or 1; None without the right for it."""
     parents = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpu"))
-    group = next(path for path in parents if (path / "cgroup.procs").exists()) / f"kill-switch-load-{os.getpid()}"
+    parent = next(path for path in parents if (path / "cgroup.procs").exists())
+    group = parent / f"kill-switch-load-{os.getpid()}.service"
     try:
-        if (controllers := group.parent / "cgroup.subtree_control").exists():  # version 2
+        if (controllers := parent / "cgroup.subtree_control").exists():  # version 2
             controllers.write_text("+cpu")
         group.mkdir()
     except OSError as error:
@@ -120,7 +120,6 @@ def start(stage: LocalTestbed, group: Path | None) -> None:
         stage.start_daemon()
         return
     (group / "cgroup.procs").write_text(str(os.getpid()))
-    os.environ[OWN_UNIT] = "yes"
     try:
         stage.start_daemon()
     finally:

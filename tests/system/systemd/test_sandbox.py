@@ -145,10 +145,8 @@ done
 env | grep -e CREDENTIALS -e NOTIFY_SOCKET -e STATE_DIRECTORY
 echo "nice $(nice), oom $(cat /proc/self/oom_score_adj), $(grep -h NoNewPrivs /proc/self/status)"
 grep SigIgn /proc/self/status
-chrt --pid $$ | head -1
-cd /sys/fs/cgroup
-ls system.slice/kill-switch.service/cpu.weight cpu/system.slice/kill-switch.service/cpu.shares 2>/dev/null
-chrt --idle 0 echo idle
+chrt --pid $$ | head -1 | cut -d: -f2
+chrt --idle 0 echo "idle if it asks"
 """
 UNTIE = """#!/bin/sh
 setsid sh -c 'trap "" TERM HUP INT; exec sleep 300' > /dev/null 2>&1 &
@@ -161,17 +159,15 @@ def test_a_hook_runs_in_the_sandbox_and_behind_the_daemon(host: Host, equip: Equ
     host.run("kill-switch fire --reason 'the test'")
     (door,) = hook(host, "/usr/local/bin/door")
     assert door["ok"], door
-    lines = door["output"].splitlines()
-    policy, *weights, idle = lines[6:]
-    assert policy.endswith("SCHED_IDLE" if weights else "SCHED_OTHER")  # a container may have no share to give
-    assert idle == "idle"
-    assert lines[:6] == [
+    assert door["output"].splitlines() == [
         "KILL_SWITCH_ACCOUNTS=oxfun1 roxom1",
         "/var/lib/kill-switch",
         "/run/kill-switch/flag",
         "/tmp",
         "nice 5, oom 200, NoNewPrivs:\t1",
         "SigIgn:\t" + "0" * 16,
+        " SCHED_OTHER",
+        "idle if it asks",
     ]
 
 

@@ -19,7 +19,6 @@ from kill_switch.cli import direct_fire, kill_verb, main, operator_commands
 from kill_switch.config import defaults
 from kill_switch.control import paths
 from kill_switch.direct import direct_kill
-from kill_switch.system.unit import OWN_UNIT
 from tests.harness.fake_daemon import answering
 
 CONFIG = """
@@ -182,7 +181,7 @@ def test_a_missing_configuration_is_named_and_is_78_where_no_daemon_is_in_the_de
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     monkeypatch.delenv("KILL_SWITCH_CONFIG", raising=False)
-    monkeypatch.setenv(OWN_UNIT, "yes")
+    monkeypatch.setenv(defaults.OWN_UNIT, "yes")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     monkeypatch.setattr(defaults, "CONFIG", str(tmp_path / "none.toml"))
     monkeypatch.setattr(paths, "CONFIG", str(tmp_path / "none.toml"))
@@ -209,7 +208,7 @@ def test_a_socket_that_a_user_may_not_use_names_the_keys_of_a_daemon_of_ones_own
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
     asked(tmp_path, *words, "-c", config)  # imports what another user may not read
-    monkeypatch.setenv(OWN_UNIT, "yes")
+    monkeypatch.setenv(defaults.OWN_UNIT, "yes")
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     (tmp_path).chmod(0o700)
     os.seteuid(65534)

@@ -8,17 +8,17 @@ from collections.abc import Callable
 
 import pytest
 
-from kill_switch.worker.metrics_connection import Connection, Send
+from kill_switch.worker.metrics_connection import Connection
 
 
-def raise_fault(head: bytes, send: Send) -> None:
+def raise_fault(connection: Connection, head: bytes) -> None:
     """Answer with an exception, as a figure that cannot be formatted would."""
     raise RuntimeError
 
 
 @pytest.mark.parametrize("answer", [lambda _, __: None, raise_fault], ids=["never comes", "raises"])
 def test_a_connection_whose_answer_does_not_come_is_closed(
-    answer: Callable[[bytes, Send], None], monkeypatch: pytest.MonkeyPatch
+    answer: Callable[[Connection, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kill_switch.worker.metrics_connection.SEND_S", 0.05)
     ours, theirs = socket.socketpair()

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -20,11 +21,13 @@ import anyio.to_thread
 import pytest
 import trustme
 from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
 
 from kill_switch.system.host_port import HostPort
 from kill_switch.worker.access_files import NO_FILES, AccessFiles
 from kill_switch.worker.client import Exposure, MetricsSnapshot, WorkerClient
 from kill_switch.worker.metrics_access import MetricsAccess
+from kill_switch.worker.metrics_connection import HEAD_BYTES
 from kill_switch.worker.metrics_server import family
 from tests.harness.metrics_exposure import exposed, free_port, nothing, read, scrape
 
@@ -162,6 +165,39 @@ def test_many_scrapes_at_once_wait_for_a_slow_daemon_together(monkeypatch: pytes
     assert all("kill_switch_responding 0.0" in text for text in texts)
 
 
+def test_a_late_loop_reports_a_silent_daemon_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients that are ready are served before a timer that is due: each would put the time-out off."""
+    late_s = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + late_s[0])
+    monkeypatch.setattr("kill_switch.worker.metrics_server.time", clock)
+    monkeypatch.setattr("kill_switch.worker.metrics_server.ANSWER_S", 60.0)
+    with exposed(silent=True) as port, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(scrape, port)
+        time.sleep(0.3)
+        late_s[0] = 60.1
+        assert "kill_switch_responding 0.0" in scrape(port)
+        assert "kill_switch_responding 0.0" in first.result()
+
+
+def test_an_answer_that_cannot_be_made_takes_no_other_clients_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_for_one(accept: str) -> object:
+        if accept == "a fault":
+            raise RuntimeError
+        return choose_encoder(accept)
+
+    monkeypatch.setattr("kill_switch.worker.metrics_server.choose_encoder", fail_for_one)
+    monkeypatch.setattr("kill_switch.worker.metrics_server.ANSWER_S", 0.5)
+    with exposed(silent=True) as port, ThreadPoolExecutor(4) as pool:
+        before = pool.submit(ask, port, "/metrics")
+        time.sleep(0.1)
+        failed = pool.submit(ask, port, "/metrics", Accept="a fault")
+        time.sleep(0.1)
+        behind = [pool.submit(ask, port, path) for path in ("/metrics", "/healthz")]
+        assert [answer.result()[0] for answer in (before, *behind)] == [200, 200, 503]
+        with pytest.raises((OSError, http.client.HTTPException)):
+            failed.result()
+
+
 @pytest.mark.parametrize(
     ("asked", "status"),
     [
@@ -169,6 +205,8 @@ def test_many_scrapes_at_once_wait_for_a_slow_daemon_together(monkeypatch: pytes
         (b"GET / HTTP/1.1\r\n\r\n", b"404"),
         (b"GET http://[ HTTP/1.1\r\n\r\n", b"404"),
         (b"GET\r\n\r\n", b"404"),
+        (b"GET /metrics HTTP/1.1\r\nAccept: text/plain;version=x\r\n\r\n", b"200"),
+        (b"GET /metrics HTTP/1.1\r\nx:".ljust(HEAD_BYTES, b"y") + b"\r\n\r\n", b"200"),
         (b"HEAD /metrics HTTP/1.0\r\nAccept: \xff\r\n:\r\nx\r\n\r\n", b"200"),
         (b"DELETE / HTTP/1.1\r\n\r\n", b"405"),
         (b"\xff\0\r\n\r\n", b"405"),
@@ -183,6 +221,14 @@ def test_whatever_a_client_says_it_gets_an_answer_or_is_let_go(asked: bytes, sta
             assert answer[9:12] == status
             assert not answer.partition(b"\r\n\r\n")[2] or not asked.startswith(b"HEAD")
         assert "kill_switch_responding 1.0" in scrape(port)
+
+
+@pytest.mark.parametrize(("method", "status"), [(b"GET", b"200"), (b"POST", b"405")])
+def test_a_request_with_an_unread_body_still_gets_its_whole_answer(method: bytes, status: bytes) -> None:
+    with exposed() as port, socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        client.sendall(method + b" /metrics HTTP/1.1\r\n\r\n" + bytes(60_000))
+        answer = b"".join(iter(lambda: client.recv(1 << 16), b""))  # a reset would raise
+    assert answer[9:12] == status
 
 
 @pytest.mark.parametrize(

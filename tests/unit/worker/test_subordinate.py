@@ -11,22 +11,18 @@ import pytest
 POLICY = """
 import os, sys
 from kill_switch.worker import subordinate
-subordinate.has_weight = lambda: sys.argv[1] == "weight"
+subordinate.has_share = lambda: sys.argv[1] == "in its unit"
 subordinate.begin()
+subordinate.run_behind_daemon()
 print(os.sched_getscheduler(0))
 """
 
 
 @pytest.mark.parametrize(
-    ("unit", "weight", "policy"),
-    [
-        ("yes", "weight", os.SCHED_IDLE),
-        ("yes", "none", os.SCHED_OTHER),  # it would starve behind every busy process
-        ("", "weight", os.SCHED_OTHER),  # the group may be a strategy's too
-    ],
+    ("place", "policy"),
+    [("in its unit", os.SCHED_IDLE), ("elsewhere", os.SCHED_OTHER)],  # there it would starve behind every busy process
 )
-def test_only_in_the_units_own_share_it_runs_when_the_daemon_does_not(unit: str, weight: str, policy: int) -> None:
-    environ = {**os.environ, **({"KILL_SWITCH_UNIT": unit} if unit else {})}
-    command = [sys.executable, "-c", POLICY, weight]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
+def test_only_in_the_units_own_share_it_runs_when_the_daemon_does_not(place: str, policy: int) -> None:
+    command = [sys.executable, "-c", POLICY, place]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) == policy
