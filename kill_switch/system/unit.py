@@ -1,10 +1,11 @@
-"""See what the systemd unit gives to this process."""
+"""Find out whether this process runs in kill-switch's own systemd unit, with a share of the processor."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-_UNIT, _SUFFIX = "kill-switch", ".service"  # of the unit's control group, also of a template such as kill-switch@desk
+_UNIT = re.compile(r"kill-switch(@.*)?\.service")  # its control group's name; a strategy's may begin like it
 
 
 def has_share(own: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/fs/cgroup")) -> bool:
@@ -18,7 +19,7 @@ def has_share(own: Path = Path("/proc/self/cgroup"), mounts: Path = Path("/sys/f
         return False
     for controllers, path in groups:
         group = Path(path.strip("/"))
-        if group.name.startswith(_UNIT) and group.name.endswith(_SUFFIX):
+        if _UNIT.fullmatch(group.name):
             if not controllers and (mounts / group / "cpu.weight").exists():
                 return True
             if "cpu" in controllers.split(",") and (mounts / "cpu" / group / "cpu.shares").exists():

@@ -67,14 +67,14 @@ def _host_name(host: str) -> tuple[str, bool]:
     return name, False
 
 
-def health(fault: str, well: str, *, has_body: bool) -> bytes:
+def health_response(fault: str, well: str, *, has_body: bool) -> bytes:
     """Return the answer to a probe, with one line of text."""
     if fault:
-        return say("503 Service Unavailable", " ".join(fault.split()), has_body=has_body)
-    return say("200 OK", well, has_body=has_body)
+        return text_response("503 Service Unavailable", " ".join(fault.split()), has_body=has_body)
+    return text_response("200 OK", well, has_body=has_body)
 
 
-def say(status: str, line: str, *, has_body: bool = True, extra_headers: str = "") -> bytes:
+def text_response(status: str, line: str, *, has_body: bool = True, extra_headers: str = "") -> bytes:
     """Return an answer of one line of text."""
     return response(status, TEXT, f"{line}\n".encode(), has_body=has_body, extra_headers=extra_headers)
 

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from kill_switch.worker.access_files import NO_FILES, AccessFiles
 from kill_switch.worker.metrics_access import MetricsAccess
 from kill_switch.worker.metrics_connection import Connection
-from kill_switch.worker.metrics_http import Head, health, is_this_machine, parse, response, say
+from kill_switch.worker.metrics_http import Head, health_response, is_this_machine, parse, response, text_response
 from kill_switch.worker.output import say_uncaught
 
 FRESH_S = 0.25
@@ -33,6 +33,7 @@ ACCEPT_AGAIN_S = 0.1  # seconds until the next connection after an error, such a
 CONNECTIONS = 128
 BACKLOG = 128  # connections that the kernel holds until they are accepted
 _MISDIRECTED = "ask by IP address, as localhost, or by this machine's name"
+_UNAUTHORIZED = "the token is missing or wrong"
 _UNKNOWN = "there are /metrics, /healthz and /readyz"
 
 Figures = Sequence[Mapping[str, Any]]
@@ -136,10 +137,10 @@ class MetricsServer(Collector):
         self._texts.clear()
         waiting, self._waiting = self._waiting, {}
         for connection, asked in waiting.items():
-            self._tell(connection, asked)
+            self._respond(connection, asked)
 
-    def _has_fresh(self) -> bool:
-        """Return whether clients are answered now; if not, the daemon has been asked, and all are answered soon."""
+    def _refresh(self) -> bool:
+        """Ask the daemon if its figures are old; return whether clients are answered now, and not once it answers."""
         now_s = time.monotonic()
         if now_s - self._taken_s < FRESH_S:
             return True
@@ -187,18 +188,18 @@ class MetricsServer(Collector):
         self._waiting.pop(connection, None)
 
     def _answer(self, connection: Connection, head: bytes) -> None:
-        """Answer a request: refuse it at once, or tell figures and health once they are fresh."""
+        """Answer a request: refuse it at once, or answer once the figures are fresh."""
         asked = parse(head)
         if refusal := self._refusal(asked):
             connection.send(refusal)
-        elif self._has_fresh():
-            self._tell(connection, asked)
+        elif self._refresh():
+            self._respond(connection, asked)
         else:
             self._waiting[connection] = asked
 
-    def _tell(self, connection: Connection, asked: Head) -> None:
+    def _respond(self, connection: Connection, asked: Head) -> None:
         try:
-            answer = self._told(asked)
+            answer = self._response(asked)
         except Exception as error:  # figures that cannot be formatted; the other clients are answered
             say_uncaught(type(error), error, error.__traceback__)
             connection.close()
@@ -209,27 +210,29 @@ class MetricsServer(Collector):
         """Return the answer to a request that may not have the figures; b"" if it may."""
         has_body = asked.has_body
         if asked.method not in ("GET", "HEAD"):
-            return say("405 Method Not Allowed", "only GET and HEAD", extra_headers="Allow: GET, HEAD\r\n")
+            return text_response("405 Method Not Allowed", "only GET and HEAD", extra_headers="Allow: GET, HEAD\r\n")
         if not self._access.needs_token and not all(map(is_this_machine, asked.hosts)):
-            return say("421 Misdirected Request", _MISDIRECTED, has_body=has_body)
+            return text_response("421 Misdirected Request", _MISDIRECTED, has_body=has_body)
         if not self._access.allows(asked.authorization):
             asks = 'WWW-Authenticate: Bearer realm="kill-switch"\r\n'
-            return say("401 Unauthorized", "the token is missing or wrong", has_body=has_body, extra_headers=asks)
+            return text_response(
+                "401 Unauthorized", "the token is missing or wrong", has_body=has_body, extra_headers=asks
+            )
         if asked.path not in ("/metrics", "/healthz", "/readyz"):
-            return say("404 Not Found", _UNKNOWN, has_body=has_body)
+            return text_response("404 Not Found", _UNKNOWN, has_body=has_body)
         return b""
 
-    def _told(self, asked: Head) -> bytes:
+    def _response(self, asked: Head) -> bytes:
         """Return the answer to a request for what the daemon says."""
         match asked.path:
             case "/metrics":
                 kind, text = self._metrics_text(asked.accept)
                 return response("200 OK", kind, text, has_body=asked.has_body)
             case "/healthz":
-                return health(self._silent, "the daemon answers", has_body=asked.has_body)
+                return health_response(self._silent, "the daemon answers", has_body=asked.has_body)
             case _:
                 unable = self._unable and f"not able to fire: {self._unable}"
-                return health(self._silent or unable, "able to fire", has_body=asked.has_body)
+                return health_response(self._silent or unable, "able to fire", has_body=asked.has_body)
 
     @property
     def _silent(self) -> str:

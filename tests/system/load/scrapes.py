@@ -96,7 +96,7 @@ def in_unit() -> Iterator[Path | None]:
     """Yield a control group with a share of the processor, for version 2 or 1; None without the right for it."""
     parents = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpu"))
     parent = next(path for path in parents if (path / "cgroup.procs").exists())
-    group = parent / f"kill-switch-load-{os.getpid()}.service"
+    group = parent / f"kill-switch@load-{os.getpid()}.service"
     try:
         if (controllers := parent / "cgroup.subtree_control").exists():  # version 2
             controllers.write_text("+cpu")

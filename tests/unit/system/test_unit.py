@@ -18,6 +18,7 @@ OURS = "system.slice/kill-switch.service"
         ("0::/user.slice/kill-switch@a:b.service\n", "user.slice/kill-switch@a:b.service/cpu.weight", True),
         (f"0::/{OURS}\n", "system.slice/cpu.weight", False),
         ("0::/system.slice/trading.service\n", "system.slice/trading.service/cpu.weight", False),  # with a strategy
+        ("0::/kill-switch-bot.service\n", "kill-switch-bot.service/cpu.weight", False),
         ("0::/\n", "cpu.weight", False),  # a container's root
         (f"4:cpu,cpuacct:/{OURS}\n0::/{OURS}\n", f"cpu/{OURS}/cpu.shares", True),
         (f"3:cpuset:/{OURS}\n1:name=systemd:/{OURS}\n", f"cpu/{OURS}/cpu.shares", False),

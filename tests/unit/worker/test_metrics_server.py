@@ -498,12 +498,16 @@ LARGE: dict[str, Any] = {"type": "gauge", "name": "kill_switch_x", "help": 5_000
 def test_an_answer_that_is_read_slowly_arrives_whole(over_tls: bool, tls: tuple[AccessFiles, ssl.SSLContext]) -> None:
     """It is far larger than what the kernel takes at once, so that the server has to wait for its client."""
     files, context = tls
+
+    def over(plain: socket.socket) -> socket.socket:
+        return context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)
+
     plain = socket.socket()
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     plain.settimeout(10)
     with exposed(lambda: MetricsSnapshot([LARGE]), files=files if over_tls else NO_FILES) as port:
         plain.connect(("127.0.0.1", port))
-        with context.wrap_socket(plain, server_hostname="127.0.0.1") if over_tls else plain as client:
+        with over(plain) if over_tls else plain as client:
             client.sendall(b"GET /metrics HTTP/1.1\r\n")
             time.sleep(0.05)
             client.sendall(b"\r\n")
