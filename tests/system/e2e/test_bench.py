@@ -6,12 +6,15 @@ import json
 import time
 from pathlib import Path
 from typing import NoReturn, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
 from kill_switch.bench import end_to_end, mixed, output, round_trips, runner
 from kill_switch.bench.contenders import BenchSetup, Strike
+from kill_switch.config import loader
 from kill_switch.errors import KillSwitchError
+from kill_switch.testbed.testbed import LocalTestbed
 
 pytestmark = pytest.mark.e2e
 
@@ -108,6 +111,18 @@ def test_a_kill_of_many_symbols_at_a_distance_sends_all_commands_at_once(
     assert commands == {"kill-switch": 8, round_trips.LIMIT: 8, round_trips.BY_IDS: 12}
     for row in rows.values():  # less than a round trip: no command waits for an answer, or for a connection to open
         assert row["apart_ms"] < 200 and 0.5 <= row["received_rtt"] < row["answered_rtt"]
+
+
+@pytest.mark.anyio
+async def test_a_kill_that_leaves_an_order_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    with LocalTestbed(["kraken"]) as stage:
+        stage.write_config()
+        setup = BenchSetup(stage, loader.load(stage.config), 1)
+        monkeypatch.setattr(setup, "cancels", AsyncMock(return_value=[time.monotonic_ns()]))  # refused ones count too
+        scenario = round_trips.Scenario("one frame", "kraken", 2)
+        with pytest.raises(KillSwitchError, match="one frame: 2 orders are left at kraken"):
+            await round_trips._round(setup, scenario, 0.01, AsyncMock(return_value=(1, 2)))
+        await setup.close()
 
 
 def test_accounts_that_are_spread_over_every_venue_are_measured_beside_the_least_that_their_commands_take(
