@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -43,7 +44,6 @@ def routes(venue: KrakenFutures) -> dict[tuple[str, str], RouteSpec]:
         "tickers": RouteSpec("other", "tickers", reads.tickers, 0, public=True),
         "tickers/{symbol}": RouteSpec("other", "ticker", reads.ticker, 0, public=True),
         "orderbook": RouteSpec("other", "book", reads.order_book, 0, public=True),
-        "leveragepreferences": RouteSpec("other", "leverage", lambda a, p: {"leveragePreferences": []}, 1),
         "instruments": RouteSpec("other", "instruments", reads.instruments, 0, public=True),
         "instruments/status": RouteSpec("other", "status", reads.instrument_status, 0, public=True),
     }
@@ -144,10 +144,15 @@ class CancelCalls:
             return {"status": "orderForEditNotFound", **status}
         if "stopPrice" in params and order.stop_price is None:
             return {"status": "orderForEditNotAStop", **status}
-        before, fields = wire.event_order(order), {"qty": "size", "price": "limitPrice", "stop_price": "stopPrice"}
+        was, before, fields = (
+            replace(order),
+            wire.event_order(order),
+            {"qty": "size", "price": "limitPrice", "stop_price": "stopPrice"},
+        )
         changes = {f: positive(params, name, "invalidArgument") for f, name in fields.items() if name in params}
         for field, value in changes.items():
             setattr(order, field, value)
+        self._venue.past(account).note_edit(account, was, order, self._venue.now_ns())
         self._venue.push_orders(account, [order], "amended")
         event = {"type": "EDIT", "old": before, "new": wire.event_order(order), "reducedQuantity": None}
         return {"status": "edited", **status, "orderId": order.id, "orderEvents": [event]}

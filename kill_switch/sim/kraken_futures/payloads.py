@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,10 @@ from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.tables import OMIT, fill
 
 SYMBOLS = ("PF_XBTUSD", "PF_ETHUSD", "PF_SOLUSD", "PI_XBTUSD", "PI_ETHUSD")
+FEES = {  # the fee schedule of every contract
+    "uid": "eef90775-995b-4596-9257-0917f6134766", "name": "PGTMainFees",
+    "tiers": [{"makerFee": 0.02, "takerFee": 0.05, "usdVolume": 0.0}],
+}  # fmt: skip
 KINDS = ("limit", "post", "stop", "take_profit")
 _TYPES = {"limit": "lmt", "market": "mkt"}
 
@@ -34,6 +39,11 @@ _FEED_ORDER = {  # WebSocket v1
 def iso_ms(at_ns: int) -> str:
     """Format a wall-clock time in milliseconds."""
     return datetime.fromtimestamp(at_ns / 1e9, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ms_of(text: str) -> int:
+    """Return the milliseconds of a time that `iso_ms` has formatted."""
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def _values(order: Order) -> Mapping[str, object]:
@@ -113,6 +123,49 @@ def fill_row(order: Order, number: int) -> dict[str, object]:
     }  # fmt: skip
 
 
+def past_order(account: Account, order: Order, at_ns: int = 0) -> dict[str, object]:
+    """Return an order as the history has it; `at_ns` is when it changed, 0 for when it was made (§4.3)."""
+    opened_ms, shown = order.created_ns // 1_000_000, {"post": "Post", "market": "Market"}
+    return {
+        "uid": order.id, "accountUid": account.venue_id, "tradeable": order.symbol, "direction": order.side.title(),
+        "quantity": str(order.qty), "filled": str(order.filled), "timestamp": opened_ms,
+        "limitPrice": str(order.price), "orderType": shown.get(order.kind, "Limit"), "clientId": order.client_id,
+        "reduceOnly": False, "lastUpdateTimestamp": at_ns // 1_000_000 or opened_ms, "spotData": None,
+    }  # fmt: skip
+
+
+def past_trigger(account: Account, order: Order, at_ns: int = 0) -> dict[str, object]:
+    """Return a trigger as the history has it (§4.3)."""
+    shown = past_order(account, order, at_ns)
+    del shown["filled"], shown["spotData"]
+    is_above = (order.side == "buy") == (order.kind == "stop")
+    options = {
+        "triggerPrice": str(order.stop_price), "triggerSignal": "MarkPrice",
+        "triggerSide": "Above" if is_above else "Below",
+        "trailingStopOptions": {"maxDeviation": "0", "unit": "Percent"},
+        "limitPriceOffset": {"priceOffset": "0", "unit": "Percent"},
+    }  # fmt: skip
+    return shown | {"accountId": int(uuid.UUID(account.venue_id)) % 10**9, "triggerOptions": options}
+
+
+def past_execution(order: Order, resting: dict[str, object], trade: str, at_ns: int) -> dict[str, object]:
+    """Return a trade as the history has it; `resting` is its order as it was before (§4.3)."""
+    price, qty = str(order.price), str(order.filled)
+    data = {"fee": "0", "positionSize": qty, "feeCalculationInfo": []}
+    execution = {
+        "uid": trade, "order": resting, "timestamp": at_ns // 1_000_000, "quantity": qty, "price": price,
+        "markPrice": price, "executionType": "taker" if order.kind == "market" else "maker", "limitFilled": True,
+        "usdValue": str(order.price * order.filled), "orderData": data,
+    }  # fmt: skip
+    return {"execution": execution, "takerReducedQuantity": ""}
+
+
+def feed_log(row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row of the account log as the feed `account_log` has it: what does not apply is zero or empty."""
+    texts = ("collateral", "contract", "execution")
+    return {name: ("" if name in texts else 0.0) if value is None else value for name, value in row.items()}
+
+
 def accounts(account: Account) -> dict[str, object]:
     """Return `accounts` (§9): the flex account holds the money."""
     cash, equity, unrealised = (float(money) for money in (account.cash, account.equity, account.unrealised))
@@ -174,7 +227,7 @@ def instruments() -> list[dict[str, object]]:
             "tradeable": True, "tickSize": 1, "contractSize": 1, "impactMidSize": 1, "maxPositionSize": 1_000_000,
             "contractValueTradePrecision": 4 if symbol.startswith("PF_") else 0, "underlying": f"rr_{symbol[3:]}",
             "openingDate": "2022-01-01T00:00:00.000Z", "base": symbol[3:-3], "quote": "USD", "postOnly": False,
-            "marginLevels": [], "category": "",
+            "marginLevels": [], "category": "", "feeScheduleUid": FEES["uid"],
         }
         for symbol in SYMBOLS
     ]  # fmt: skip

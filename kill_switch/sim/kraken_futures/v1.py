@@ -22,6 +22,7 @@ _FEEDS = (
     "open_orders", "open_orders_verbose", "balances", "open_positions", "fills", "account_log", "notifications_auth",
 )  # fmt: skip
 _MOST_FILLS = 100  # of a snapshot
+_MOST_ROWS = 500  # of a snapshot of the log, the newest first
 
 
 class V1Socket(WsProtocol):
@@ -117,6 +118,9 @@ class V1Socket(WsProtocol):
                 traded = [order for order in account.closed.values() if order.filled][-_MOST_FILLS:]
                 rows = [wire.fill_row(order, number) for number, order in enumerate(traded)]
                 return {"feed": "fills_snapshot", "account": account.venue_id, "fills": rows}
+            case "account_log":
+                logged = [wire.feed_log(row) for row in self._venue.past(account).log]
+                return {"feed": "account_log_snapshot", "logs": logged[: -_MOST_ROWS - 1 : -1]}
         return None
 
     def _positions(self, account: Account) -> dict[str, object]:

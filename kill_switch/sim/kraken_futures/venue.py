@@ -16,6 +16,8 @@ from decimal import Decimal
 from typing import ClassVar
 from urllib.parse import parse_qs
 
+import orjson
+
 from kill_switch.sim.kit.auth import TokenStore
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.limits import PoolSpec, RatePools
@@ -31,9 +33,13 @@ from kill_switch.sim.kraken.signing import SpotSignature
 from kill_switch.sim.kraken.v2 import V2Socket
 from kill_switch.sim.kraken_futures import payloads as wire
 from kill_switch.sim.kraken_futures.calls import TOKEN_PATH, id_list, routes
+from kill_switch.sim.kraken_futures.history import HISTORY, history_cost, history_routes, limited
+from kill_switch.sim.kraken_futures.past import Past
+from kill_switch.sim.kraken_futures.settings import setting_routes
 from kill_switch.sim.kraken_futures.signing import Authent
 from kill_switch.sim.kraken_futures.v1 import V1Socket
 
+HISTORY_S = 600.0  # in which the pool of the history API comes back
 _SPOT_ERRORS = {401: "EAPI:Invalid key", 403: "EGeneral:Permission denied", 429: "EAPI:Rate limit exceeded"}
 _MARGIN_ERROR = {"errors": [{"code": 92, "message": "INSUFFICIENT_MARGIN"}]}
 
@@ -48,6 +54,10 @@ class KrakenFuturesOptions(ModalOptions):
     pool: int = option(500, "cost that an account may spend in 10 s (§7); 0 is no limit")
     nonce_window: int = option(0, "how far a Nonce may be behind the highest (§2.3)")
     token_s: float = option(900.0, "seconds until a token of the Unified WebSocket ends (§2.2)")
+    history_pool: int = option(100, "cost in the history API that comes back within 10 min (§7); 0 is no limit")
+    equity_moves: str = option(
+        "trade", "what a change of equity by the admin API is: a result of trading, or a transfer", "trade", "transfer"
+    )
     unified: bool = option(True, "accounts have a spot key for the Unified WebSocket", fixed=True)
 
 
@@ -63,7 +73,7 @@ class KrakenFutures(ModalVenue):
     not_covered = ("spot", "positions", "transfers")
     lists = ("orders",)
     reads = ("order", "accounts", "positions")
-    repeatable = frozenset({"orderIds"})
+    repeatable = frozenset({"orderIds", "info"})
     cancelled_word = "cancelled"
     pings_count = True
     errors: ClassVar[Mapping[int, str]] = {
@@ -79,11 +89,12 @@ class KrakenFutures(ModalVenue):
         self.tokens = TokenStore(lambda: options.token_s)  # (§2.2)
         self.auth = TwoPlanes(options)
         self._is_spot = False  # whether the request that is being answered is one of the spot API
+        self._pasts: dict[str, Past] = {}  # by account
         super().__init__(options, accounts)
         self.desk = FuturesDesk(self)
         self.v2 = V2Socket(self, self.desk, "derivatives")
         self.sockets |= {"/ws/v1": V1Socket(self), "/v2/private": self.v2}
-        self.routes |= routes(self)
+        self.routes |= routes(self) | setting_routes(self) | history_routes(self)
 
     # accounts, orders, envelopes
 
@@ -153,7 +164,38 @@ class KrakenFutures(ModalVenue):
         lists = parse_qs(request.query) | parse_qs(request.body.decode("utf-8", "replace"))
         if "orderIds" in lists:
             params["orderIds"] = id_list(lists["orderIds"])
+        if "info" in lists:
+            params["info"] = lists["info"]
         return params
+
+    # the past
+
+    def past(self, account: Account) -> Past:
+        """Return what an account has done."""
+        return self._pasts.setdefault(account.name, Past())
+
+    def push_orders(self, account: Account, orders: Sequence[Order], news: str) -> None:
+        """Note what has happened to orders, and send the events of it."""
+        rows = self.past(account).note_orders(account, orders, news, self.now_ns())
+        super().push_orders(account, orders, news)
+        self._tell_log(account, rows)
+
+    def set_equity(self, account: Account, equity: Decimal, unrealised: Decimal | None) -> None:
+        """Set an account's money; the change of cash is a row of the log, of a trade or a transfer."""
+        super().set_equity(account, equity, unrealised)
+        before, after = account.cash_before, account.cash
+        if before != after:
+            is_transfer = self.options.equity_moves == "transfer"
+            facts = {} if is_transfer else {"contract": self.symbol.lower(), "realized_pnl": float(after - before)}
+            info = "cross-exchange transfer" if is_transfer else "futures trade"
+            self._tell_log(account, [self.past(account).note_money(info, before, after, self.now_ns(), **facts)])
+
+    def _tell_log(self, account: Account, rows: Iterable[dict[str, object]]) -> None:
+        for row in rows:
+            text = orjson.dumps({"feed": "account_log", "new_entry": wire.feed_log(row)})
+            for session in tuple(self.listeners[account.name].values()):
+                if self.wants(session, "account_log"):
+                    self.event(session, text, "balance")
 
     # limits, modes, tokens
 
@@ -164,11 +206,19 @@ class KrakenFutures(ModalVenue):
     def reconfigured(self) -> None:
         """Empty the pools, and tell a changed mode."""
         tier = TIERS["starter"]
+        per_s = self.options.history_pool / HISTORY_S
+        self._history_pools = RatePools([PoolSpec("history", self.options.history_pool, per_s=per_s)])
         self._spot_pools = RatePools([PoolSpec("rest", tier.rest_most, per_s=tier.rest_per_s)])
         super().reconfigured()
 
     def throttle(self, connection: Connection, request: Request) -> SimAnswer | None:
         """Charge a request to the pool of its plane."""
+        spec = self.spec_of(request)
+        if request.path.startswith(HISTORY) and spec is not None and not spec.public:
+            account = self.account_of(request) or connection.peer
+            cost = history_cost(request)
+            fits = self._history_pools.charge(cost, time.monotonic(), account=account)
+            return None if fits else limited(cost * HISTORY_S / self.options.history_pool)
         if request.path != TOKEN_PATH:
             return super().throttle(connection, request)
         if not request.headers.get("user-agent"):

@@ -133,3 +133,34 @@ async def test_ccxt_places_several_orders_at_once_at_binances_futures(venue: str
         futures.secret = futures.secret[::-1]
         with pytest.raises(ccxt.AuthenticationError):
             await futures.create_orders([one, one])
+
+
+async def test_ccxt_reads_the_past_the_ledger_and_the_settings_of_kraken_derivatives() -> None:
+    async with watching("kraken-futures") as (sim, exchange, market):
+        await turn(exchange.create_order(market, "market", "buy", 3))
+        kept = await turn(exchange.create_order(market, "limit", "buy", 2, 100))
+        await turn(exchange.cancel_order(kept["id"], market))
+        [ended] = [order for order in await turn(exchange.fetch_closed_orders(market)) if order["filled"]]
+        assert (ended["amount"], ended["status"]) == (3, "closed")
+        cancelled = await turn(exchange.fetch_canceled_orders(market))
+        assert kept["id"] in [order["id"] for order in cancelled]
+        [stop] = await sim.rest_orders("kraken-futures", 1, kind="stop")
+        await turn(exchange.cancel_all_orders())
+        gone = await turn(exchange.fetch_canceled_orders(market, params={"trigger": True}))
+        assert stop in [order["id"] for order in gone]
+        await sim.post("/options", venue="kraken-futures", equity_moves="transfer")
+        await sim.post("/equity", venue="kraken-futures", equity=99_000)
+        entries = await turn(exchange.fetch_ledger())
+        assert [(entry["type"], entry["amount"], entry["direction"]) for entry in entries][-1] == (
+            "transfer",
+            1000,
+            "out",
+        )
+        assert await turn(exchange.fetch_funding_history(market)) == []
+        await turn(exchange.set_leverage(7, market))
+        assert (await turn(exchange.fetch_leverage(market)))["longLeverage"] == 7
+        fees = await turn(exchange.fetch_trading_fees())
+        assert fees[market]["taker"] > fees[market]["maker"] > 0
+        [trade, *_] = await turn(exchange.fetch_trades(market))
+        assert trade["amount"] == 3
+        assert await turn(exchange.fetch_funding_rate_history(market)) == []
