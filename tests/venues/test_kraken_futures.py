@@ -20,8 +20,8 @@ from kill_switch.venues.kraken.replies import RATE_PAUSE_S as SPOT_RATE_PAUSE_S
 from kill_switch.venues.kraken_futures.adapter import BATCH, ENDS_NS, NO_ORDER, PATH, POOL, WARNED_FROM_NS
 from kill_switch.venues.kraken_futures.adapter import KrakenFutures as Futures
 from kill_switch.venues.kraken_futures.adapter import KrakenFuturesOptions as Options
+from kill_switch.venues.kraken_futures.log_reads import UNSEEN
 from kill_switch.venues.kraken_futures.signing import authent, sign_challenge
-from kill_switch.venues.kraken_futures.websocket_v1 import TRANSFERS_UNSEEN
 from kill_switch.venues.messages import (
     Call,
     CallLost,
@@ -389,7 +389,7 @@ def test_a_log_of_transfers_that_is_refused_is_warned_of_and_does_not_cost_the_c
     [fact] = player.put(hears(1, {"event": "error", "message": "Permission denied"}))
     assert isinstance(fact, UnexplainedMessage) and "Permission denied" in fact.why
     assert not player.put(push(order_id=ONE, is_cancel=True, reason="full_fill"))
-    assert player.adapter.warnings == (TRANSFERS_UNSEEN,)
+    assert player.adapter.warnings == (UNSEEN,)
     FUTURES.log_in(player, 2)
     player.put(hears(2, {"feed": "account_log"} | shown))
     assert not player.adapter.warnings
@@ -578,8 +578,11 @@ ACCOUNTS: dict[str, Any] = {
 
 
 def measured(player: Player, accounts: object = None) -> tuple[Output, ...]:
+    """Answer a request for figures, and that for a log which has nothing new."""
     [call] = calls_of(player.put(Measure()))
-    return player.put(answer(call.tag, {"result": "success", "accounts": ACCOUNTS if accounts is None else accounts}))
+    shown = ACCOUNTS if accounts is None else accounts
+    outputs = player.put(answer(call.tag, {"result": "success", "accounts": shown}))
+    return player.put(answer(calls_of(outputs)[0].tag, {"logs": []})) if calls_of(outputs) else outputs
 
 
 def test_the_equity_is_the_portfolio_value_and_each_inverse_account_counts_in_its_own_coin() -> None:

@@ -38,6 +38,7 @@ from kill_switch.venues.kraken.replies import judge_http as judge_spot
 from kill_switch.venues.kraken.spot_requests import TOKEN_PATH, SpotRequests
 from kill_switch.venues.kraken.websocket_v2 import WebSocketV2, read_token
 from kill_switch.venues.kraken_futures.both_routes import BothRoutesStriker
+from kill_switch.venues.kraken_futures.log_reads import AccountLogReads
 from kill_switch.venues.kraken_futures.replies import (
     cancel_word,
     flex_of,
@@ -52,10 +53,10 @@ from kill_switch.venues.kraken_futures.replies import (
     read_looked_up,
     read_order,
 )
-from kill_switch.venues.kraken_futures.signing import PREFIX, FuturesRequests
+from kill_switch.venues.kraken_futures.signing import HISTORY, PREFIX, FuturesRequests
 from kill_switch.venues.kraken_futures.transfers import AccountLogReader
 from kill_switch.venues.kraken_futures.websocket_v1 import WebSocketV1
-from kill_switch.venues.messages import Equity, Output, Outputs, Replied, UnexplainedMessage
+from kill_switch.venues.messages import Equity, Output, Outputs, Replied
 from kill_switch.venues.options import VenueOptions, secure
 from kill_switch.venues.profile import Guess
 
@@ -109,15 +110,18 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
     OTHER_LOGINS: ClassVar[Mapping[str, str]] = {"unified_key": "token_url"}
     TIMING = SweepTiming(clean_reads=2, read_after_s=0.025, read_gap_s=0.5, strike_gap_s=1.25)
     POOLS: ClassVar[tuple[Pool, ...]] = (Pool(POOL, 500, window_s=10.0),)  # § 7, of an account
-    COSTS: ClassVar[tuple[Cost, ...]] = tuple(
-        Cost("", PATH + call, ((POOL, weight),))
-        for call, weight in (
-            ("cancelallorders", 25.0),
-            ("cancelorder", 10.0),
-            ("batchorder", 19.0),  # 9, and 1 for each of its ten orders
-            ("orders/status", 1.0),
-            ("", 2.0),  # openorders, accounts
-        )
+    COSTS: ClassVar[tuple[Cost, ...]] = (
+        *(
+            Cost("", PATH + call, ((POOL, weight),))
+            for call, weight in (
+                ("cancelallorders", 25.0),
+                ("cancelorder", 10.0),
+                ("batchorder", 19.0),  # 9, and 1 for each of its ten orders
+                ("orders/status", 1.0),
+                ("", 2.0),  # openorders, accounts
+            )
+        ),
+        Cost("", HISTORY, (), is_apart=True),
     )
     DEMAND: ClassVar[Demand] = Demand(
         read=(f"GET {PATH}openorders",),
@@ -141,7 +145,6 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         "spot orders: an account of its own, kraken",
         "sub-accounts: each has its own keys",
         "positions, earn and transfer requests",
-        "transfers with unified_key: a pnl trigger takes them for profit or loss",
         "anything after 2027-03-01, when Kraken ends REST v3",
     )
     GUESSES = (
@@ -168,6 +171,10 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         Guess(
             "the key may cancel if a cancel of a made-up order finds nothing (§ 9)",
             "nothing: Kraken has no call that names the rights of this key",
+        ),
+        Guess(
+            "the account log shows a transfer as soon as figures contain it (§ 4.3)",
+            "nothing: until then the transfer looks like profit or loss to a pnl trigger",
         ),
         Guess(
             "unified_key is of the same account as api_key (§ 2.2)",
@@ -207,8 +214,15 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         self.lists = (OrderList("open", lambda cursor: requests.get("openorders"), open_items),)
         self.look_up = ManyLookUp(lambda ids: requests.post("orders/status", orderIds=ids), LOOK_UP_ORDERS)
         self.harmless = requests.post("cancelorder", order_id=NO_ORDER)
-        self._equity_call = requests.get("accounts")
         self.assemble()
+        self._log = AccountLogReads(
+            requests,
+            self._transfers,
+            self.calls,
+            lambda: isinstance(self._socket, WebSocketV1) and self._socket.pushes_log,
+            self._judge_figures,
+            partial(self.warn, "transfers"),
+        )
 
     def _use_unified(
         self, options: KrakenFuturesOptions, secrets: Mapping[str, str], over_rest: CancelCommand
@@ -338,12 +352,9 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
     # ── figures ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def request_equity(self, now: Instant) -> Outputs:
-        if self.budget.pause_s(now):
-            return ()
-        part = FiguresPart(self)
-        return self.calls.start_call("equity", self._equity_call, now, context=part, on_loss=part.on_loss)
+        return () if self.budget.pause_s(now) else self._log.measure(now, self.clock.venue_ms(now))
 
-    def on_figures(self, data: Any, asked_ns: int) -> Outputs | str:
+    def _judge_figures(self, data: Any, asked_ns: int) -> Outputs | str:
         """Report the equity of `accounts`, and before it the transfers that it values; or return why there is none."""
         figures = read_equity(data)
         if isinstance(figures, str):
@@ -361,20 +372,6 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
             if value:
                 amounts[coin] = amounts.get(coin, Decimal(0)) + value
         return (*transfers, Equity(amounts, asked_ns))
-
-
-class FiguresPart:
-    """A request for the account's figures."""
-
-    def __init__(self, venue: KrakenFutures) -> None:
-        self._venue = venue
-
-    def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
-        facts = self._venue.on_figures(reply.data, call.asked_ns) if reply.ok else reply.evidence
-        return (UnexplainedMessage(f"the account cannot be measured: {facts}"),) if isinstance(facts, str) else facts
-
-    def on_loss(self, call: PendingCall, why: str, now: Instant) -> Outputs:
-        return ()  # the lanes report their own faults
 
 
 def _judge_either(reply: Reply) -> CancelResult:

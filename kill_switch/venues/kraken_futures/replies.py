@@ -42,10 +42,13 @@ VERDICTS: Mapping[str, Reply] = {
 def judge_http(status: int, body: Any, evidence: Evidence, *, in_maintenance: bool) -> Reply:
     """Judge an HTTP answer; `data` is its whole body.
 
-    A body in another shape, such as `{"errors":[…]}` with HTTP 500, proves nothing.
+    A body in another shape, such as `{"errors":[…]}` with HTTP 500, proves nothing. Only the history API
+    answers without a result (§ 4.3).
     """
     answer = body if isinstance(body, dict) else {}
     result, error = as_text(answer.get("result")), as_text(answer.get("error"))
+    if status == 200 and not result and isinstance(answer.get("logs"), list):
+        return Reply(ReplyOutcome.ACCEPTED, "accepted", body)
     if status == 429:
         return Reply(ReplyOutcome.UNKNOWN, evidence("HTTP 429", error), pause_s=RATE_PAUSE_S)
     if status >= 500 or result not in ("success", "error"):

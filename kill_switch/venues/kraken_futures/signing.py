@@ -1,4 +1,7 @@
-"""Sign the requests of REST v3 and the challenge of WebSocket v1 (docs/venues/kraken.md § 2.3, § 2.4)."""
+"""Sign the requests of REST v3 and of the history API, and the challenge of WebSocket v1.
+
+docs/venues/kraken.md § 2.3 and § 2.4 have the rules.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from kill_switch.venues.kit.calls import Build
 from kill_switch.venues.kit.signing import base64_hmac, form, sha256
 from kill_switch.venues.request import Request
 
-PREFIX = "/derivatives"  # of each target; it is not signed
+PREFIX = "/derivatives"  # of each target of REST v3; it is not signed
+HISTORY = "/api/history/v3/"  # of the targets of the history API, which are signed whole
 
 
 class FuturesRequests:
@@ -27,6 +31,12 @@ class FuturesRequests:
     def post(self, name: str, **values: object) -> Build:
         """Return the builder of a POST with its arguments in the body."""
         return self._builder("POST", name, form(**values))
+
+    def history(self, name: str, **values: object) -> Build:
+        """Return the builder of a GET of the history API, with its arguments in the query."""
+        path, query = HISTORY + name, form(**values)
+        headers = {**self._headers, "Authent": authent(self._secret, query.encode(), path.encode())}
+        return lambda now: Request("GET", f"{path}?{query}", headers, b"")
 
     def _builder(self, method: str, name: str, data: str) -> Build:
         path, body = f"/api/v3/{name}", data.encode()

@@ -1,8 +1,9 @@
-"""Separate transfers from profit and loss, by the feed `account_log` (docs/venues/kraken.md § 9). It sends nothing."""
+"""Separate transfers from profit and loss, by the account log (docs/venues/kraken.md § 9). It sends nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -31,32 +32,41 @@ class AccountLogReader:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._last: Decimal | None = None  # the highest number of an entry; None: no snapshot has come yet
+        self.last: Decimal | None = None  # the highest number of an entry; None: no snapshot has come yet
+        self.compared_since_ms = 0  # the venue's time of the first figures, with which later ones are compared; 0: none
+        self.count = 0  # transfers that were shown, of whatever account and asset
         self._unvalued: list[_Unvalued] = []
         self._prices: dict[str, Decimal] = {}  # asset → worth of one unit in USD, as figures have shown last
 
     def on_snapshot(self, entries: object, now: Instant) -> Outputs:
-        """Process the log so far: of a later connection, its new entries were lost in between."""
+        """Process the log so far, as far as it is new: its pushes were lost between two connections.
+
+        To the first connection, entries are new that are younger than the first figures.
+        """
         log = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-        numbers = [number for entry in log if (number := as_decimal(entry.get("id"))) is not None]
-        if self._last is None:
-            self._last = max(numbers, default=Decimal(0))
-            return ()
-        log.sort(key=lambda entry: as_decimal(entry.get("id")) or Decimal(0))
+        log.sort(key=_number)
+        if self.last is None:
+            old = [entry for entry in log if not self._is_compared(entry)]
+            self.last = max(map(_number, old), default=Decimal(0))
         return tuple(output for entry in log for output in self.on_entry(entry, now))
+
+    def _is_compared(self, entry: Mapping[str, Any]) -> bool:
+        at_ms = _at_ms(entry)
+        return self.compared_since_ms > 0 and at_ms is not None and at_ms > self.compared_since_ms
 
     def on_entry(self, entry: object, now: Instant) -> Outputs:
         """Process one entry of the log."""
         if not isinstance(entry, dict):
             return (UnexplainedMessage("an entry of the account log that cannot be read"),)
         number = as_decimal(entry.get("id"))
-        if number is not None and self._last is not None and number <= self._last:
+        if number is not None and self.last is not None and number <= self.last:
             return ()  # another connection has pushed it
-        self._last = self._last if number is None else number
+        self.last = self.last if number is None else number
         kind = as_text(entry.get("info")).lower()
         return self._on_transfer(entry, kind, now) if kind in TRANSFERS else ()
 
     def _on_transfer(self, entry: Mapping[str, Any], kind: str, now: Instant) -> Outputs:
+        self.count += 1
         account, asset = as_text(entry.get("margin_account")).lower(), as_text(entry.get("asset")).upper()
         before, after = as_decimal(entry.get("old_balance")), as_decimal(entry.get("new_balance"))
         if not account or not asset or before is None or after is None:
@@ -86,3 +96,14 @@ class AccountLogReader:
             quantity, value = as_decimal(figures.get("quantity")), as_decimal(figures.get("value"))
             if quantity and value is not None and value / quantity > 0:
                 self._prices[str(asset).upper()] = value / quantity
+
+
+def _number(entry: Mapping[str, Any]) -> Decimal:
+    return as_decimal(entry.get("id")) or Decimal(0)
+
+
+def _at_ms(entry: Mapping[str, Any]) -> float | None:
+    try:
+        return datetime.fromisoformat(as_text(entry.get("date"))).timestamp() * 1000
+    except (ValueError, OverflowError):
+        return None

@@ -13,16 +13,13 @@ from kill_switch.core.domain import Instant
 from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message
 from kill_switch.venues.kit_adapter import KitAdapter
+from kill_switch.venues.kraken_futures.log_reads import UNSEEN
 from kill_switch.venues.kraken_futures.replies import read_push
 from kill_switch.venues.kraken_futures.signing import sign_challenge
 from kill_switch.venues.kraken_futures.transfers import AccountLogReader
 from kill_switch.venues.messages import Outputs, Send, UnexplainedMessage
 
 KEY_WORDS = ("api key", "api_key", "authent", "challenge", "signature", "permission")  # an error about the key
-TRANSFERS_UNSEEN = (
-    "Kraken refuses the account's log, so transfers cannot be seen: a pnl trigger takes them for profit or loss; "
-    "give the key the right to read the account"
-)
 REFUSALS = frozenset({"error", "alert", "subscribed_failed"})
 
 
@@ -41,7 +38,13 @@ class WebSocketV1:
         self._secret = secret
         self._transfers = transfers
         self._challenges: dict[int, str] = {}  # connection → the challenge that serves it
+        self._pushing: set[int] = set()  # connections that push the account's log
         self._heard = 0  # the connection whose message is being processed
+
+    @property
+    def pushes_log(self) -> bool:
+        """Whether a connection pushes the account's log."""
+        return bool(self._pushing)
 
     def _challenge(self) -> bytes:
         return orjson.dumps({"event": "challenge", "api_key": self._key})
@@ -70,7 +73,7 @@ class WebSocketV1:
         text = as_text(message.get("message"))
         words = self._adapter.evidence(f"WebSocket {event}:", text or as_text(message.get("feed")))
         if self._adapter.sessions.is_ready(self._heard):
-            self._adapter.warn("transfers", TRANSFERS_UNSEEN)
+            self._adapter.warn("transfers", UNSEEN)
             return LoginRefused(words, optional=True)
         return LoginRefused(words, fatal=any(word in text.lower() for word in KEY_WORDS))
 
@@ -83,20 +86,25 @@ class WebSocketV1:
                     return (UnexplainedMessage("an order push that cannot be read"),)
                 return self._adapter.book.apply_push(order)
             case "account_log", "subscribed":
-                self._adapter.warn("transfers", "")
+                self._on_log_subscribed(conn)
                 return ()
             case "account_log", None:
                 return self._transfers.on_entry(message.get("new_entry"), now)
             case "account_log_snapshot", None:
-                self._adapter.warn("transfers", "")
+                self._on_log_subscribed(conn)
                 return self._transfers.on_snapshot(message.get("logs"), now)
             case (("open_orders_snapshot" | "heartbeat"), None) | (_, "info" | "subscribed" | "challenge"):
                 return ()
             case _:
                 return (UnexplainedMessage("a message that no document explains"),)
 
+    def _on_log_subscribed(self, conn: int) -> None:
+        self._pushing.add(conn)
+        self._adapter.warn("transfers", "")
+
     def forget(self, conn: int) -> None:
         """Forget a connection that is gone."""
+        self._pushing.discard(conn)
         self._challenges.pop(conn, None)
 
 

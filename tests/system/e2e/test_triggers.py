@@ -179,3 +179,21 @@ def test_a_silence_holds_back_a_lost_heartbeat_over_a_kill_9_and_fires_when_it_e
     stage.until_tripped()
     assert reason(stage)["trigger"] == "alive"
     assert stage.book("oxfun") == 0
+
+
+def test_a_withdrawal_that_no_connection_pushes_is_no_loss_at_kraken_derivatives() -> None:
+    with Play(["kraken-futures"], options=["kraken-futures.equity_moves=transfer"]) as play:
+        play.write_config(pnl("loss", 'currency = "USD"\nmax_loss = "1000"\n'))
+        play.start_daemon()
+        play.wait_for(lambda s: "equity 100000 USD" in s["triggers"]["loss"]["detail"], 10.0)
+        play.admin("POST", "/faults", venue="kraken-futures", fault="half_open", on="ws")
+        play.wait_for(lambda s: s["accounts"]["kraken-futures"]["lanes"]["ws"] != "up", 10.0)
+        play.rest("kraken-futures", 2)
+        play.admin("POST", "/equity", venue="kraken-futures", equity="60000")
+        play.wait_for(lambda s: "equity 60000 USD" in s["triggers"]["loss"]["detail"], 15.0)
+        assert (play.status()["state"], play.open_orders()) == ("ARMED", 2)
+        assert "profit 0" in detail(play, "loss")
+        play.admin("POST", "/options", venue="kraken-futures", equity_moves="trade")
+        play.admin("POST", "/equity", venue="kraken-futures", equity="58000")
+        play.until_tripped()
+        assert play.open_orders() == 0
