@@ -89,6 +89,29 @@ def test_krakens_sdk_reads_places_and_cancels_at_derivatives(stage: Stage) -> No
     assert stage.open("kraken-futures") == 0
 
 
+def test_krakens_sdk_reads_the_past_and_the_settings_at_derivatives(stage: Stage) -> None:
+    futures = pytest.importorskip("kraken.futures")
+    entry = stage.venue("kraken-futures")
+    keys = entry["credentials"]
+    login = {"key": keys["api_key"], "secret": keys["api_secret"], "url": entry["rest_url"]}
+    user, trade, market = futures.User(**login), futures.Trade(**login), futures.Market(**login)
+    placed = trade.create_order(orderType="mkt", size=1, symbol="PF_ETHUSD", side="buy")["sendStatus"]["order_id"]
+    [event] = user.get_execution_events(tradeable="PF_ETHUSD")["elements"]
+    assert event["event"]["Execution"]["execution"]["order"]["uid"] == placed
+    placement, fill = user.get_order_events(tradeable="PF_ETHUSD", sort="asc")["elements"]
+    assert placement["event"]["OrderPlaced"]["order"]["uid"] == placed
+    assert fill["event"]["OrderUpdated"]["reason"] == "full_fill"
+    assert user.get_trigger_events(tradeable="PF_ETHUSD")["elements"] == []
+    rows = user.get_account_log(info="futures trade", count=2, sort="desc")["logs"]
+    assert [row["asset"] for row in rows] == ["pf_ethusd", "usd"]
+    assert market.set_leverage_preference(symbol="PF_ETHUSD", maxLeverage=5)["result"] == "success"
+    assert market.get_leverage_preference()["leveragePreferences"] == [{"symbol": "PF_ETHUSD", "maxLeverage": 5.0}]
+    assert market.get_fee_schedules()["feeSchedules"] and market.get_fee_schedules_vol()["volumesByFeeSchedule"]
+    assert user.get_unwind_queue()["queue"] == [] and user.get_subaccounts()["subaccounts"] == []
+    trade.create_order(orderType="mkt", size=1, symbol="PF_ETHUSD", side="sell")
+    assert market.get_trade_history(symbol="PF_ETHUSD")["history"]
+
+
 def test_krakens_sdk_hears_of_orders_and_cancels_them_over_the_websocket(stage: Stage) -> None:
     spot = pytest.importorskip("kraken.spot")
     entry, heard = stage.venue("kraken"), []

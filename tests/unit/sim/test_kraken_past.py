@@ -183,3 +183,15 @@ async def test_settings_are_kept_for_each_contract(sim: Sim) -> None:
     assert (await futures.get("pnlpreferences"))["preferences"] == [{"symbol": "PF_XBTUSD", "pnlCurrency": "XBT"}]
     schedules, volumes = await futures.get("feeschedules"), await futures.get("feeschedules/volumes")
     assert [each["uid"] for each in schedules["feeSchedules"]] == list(volumes["volumesByFeeSchedule"])
+
+
+async def test_fills_before_a_time_cost_more(sim: Sim) -> None:
+    futures = Futures(sim)
+    order = {"orderType": "mkt", "symbol": "PF_XBTUSD", "side": "buy", "size": 1}
+    await futures.post("sendorder", **order)
+    [fill] = (await futures.get("fills"))["fills"]
+    await sim.post("/options", venue=VENUE, pool=30)  # and the pool is empty
+    for last, found in (("2020-01-01T00:00:00.000Z", 0), ("2100-01-01T00:00:00.000Z", None)):
+        answer = (await futures.send("GET", "fills", urlencode({"lastFillTime": last}))).json()
+        assert answer.get("error") == "apiLimitExceeded" if found is None else answer["fills"] == []
+    assert (await futures.get("fills"))["fills"] == [fill]
