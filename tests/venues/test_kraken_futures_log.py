@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -12,12 +12,15 @@ import pytest
 from kill_switch.core.domain import Route
 from kill_switch.venues.kraken_futures.log_reads import REFUSED_S, UNSEEN
 from kill_switch.venues.kraken_futures.signing import authent
+from kill_switch.venues.kraken_futures.transfers import DOCUMENTED, OVERLAP
 from kill_switch.venues.messages import (
     Call,
     CallLost,
     Closed,
     Equity,
+    Event,
     Output,
+    Received,
     Replied,
     Transferred,
     UnexplainedMessage,
@@ -30,6 +33,7 @@ FIGURES = {"result": "success", "accounts": ACCOUNTS}
 TRANSFER = Transferred("USD", Decimal("-40.5"))
 SUBSCRIBED = {"event": "subscribed", "feed": "account_log"}
 START_MS = START.wall_ns // 1_000_000
+BEFORE, AFTER = "2020-01-01T00:00:00.000Z", "2100-01-01T00:00:00.000Z"
 
 
 def asked(player: Player) -> Call:
@@ -40,7 +44,14 @@ def asked(player: Player) -> Call:
 
 
 def query(call: Call) -> Mapping[str, str]:
-    return dict(parse_qsl(urlsplit(call.request.target).query))
+    """Return the arguments of a request for the log, without the kinds of rows, which are always the same."""
+    found = parse_qsl(urlsplit(call.request.target).query)
+    assert [value for name, value in found if name == "info"] == list(DOCUMENTED)
+    return {name: value for name, value in found if name != "info"}
+
+
+def row(number: int, amount: float = -40.5, *, date: str = AFTER, **more: Any) -> dict[str, object]:
+    return {**entry(number, amount, **more), "date": date}  # type: ignore[dict-item]
 
 
 def rows(player: Player, call: Call, *entries: object) -> tuple[Output, ...]:
@@ -65,11 +76,41 @@ def test_a_transfer_that_no_connection_has_pushed_is_reported_before_figures_wit
     log = asked(player)
     assert urlsplit(log.request.target).path == "/api/history/v3/account-log"
     assert query(log) == {"since": str(START_MS), "sort": "asc", "count": "25"}
-    assert rows(player, log, entry(7, -40.5)) == (TRANSFER,)  # no equity: these figures may not contain it
+    assert rows(player, log, row(700)) == (TRANSFER,)  # no equity: these figures may not contain it
     log = asked(player)
-    assert query(log) == {"from": "8", "sort": "asc", "count": "25"}
-    [equity] = rows(player, log)
+    assert query(log) == {"from": str(701 - OVERLAP), "sort": "asc", "count": "25"}
+    [equity] = rows(player, log, row(700))
     assert isinstance(equity, Equity)
+
+
+def test_rows_that_come_in_another_order_or_late_are_reported_all_the_same(player: Player) -> None:
+    assert rows(player, asked(player), row(9, 1.0), row(8)) == (TRANSFER, Transferred("USD", Decimal("1.0")))
+    assert rows(player, asked(player), row(7), row(8), row(9)) == (TRANSFER,)
+    assert isinstance(rows(player, asked(player), row(7), row(8), row(9))[0], Equity)
+
+
+def test_rows_of_before_the_first_figures_are_not_reported_by_the_clock_of_the_venue() -> None:
+    player = FUTURES.ready()
+    [figures] = calls_of(player.put(Measure()))
+    player.put(answer(figures.tag, FIGURES | {"serverTime": "2023-11-14T20:00:00.000Z"}))  # our clock is 2 h ahead
+    log = asked(player)
+    assert query(log)["since"] == "1699992000000"
+    old, new = row(4, date="2023-11-14T19:59:59.999Z"), row(5, date="2023-11-14T20:00:00.001Z")
+    assert rows(player, log, new, old) == (TRANSFER,)
+
+
+def test_a_coin_that_comes_and_is_converted_between_two_figures_is_valued_by_those_that_were_dropped(
+    player: Player,
+) -> None:
+    [figures] = calls_of(player.put(Measure()))
+    flex: Any = ACCOUNTS["flex"]
+    held = {**flex, "currencies": {**flex["currencies"], "SOL": {"quantity": 10.0, "value": 1500.0}}}
+    [log] = calls_of(player.put(answer(figures.tag, {"result": "success", "accounts": ACCOUNTS | {"flex": held}})))
+    player.put(Pause(1))
+    assert not rows(player, log, row(7, 10.0, asset="sol"))
+    player.put(Pause(1))
+    transfer, equity = rows(player, asked(player))
+    assert transfer == Transferred("USD", Decimal(1500)) and isinstance(equity, Equity)
 
 
 def test_a_request_for_the_log_is_signed_with_its_whole_path_and_its_query() -> None:
@@ -82,35 +123,44 @@ def test_a_request_for_the_log_is_signed_with_its_whole_path_and_its_query() -> 
 
 
 def test_trades_in_the_log_hold_no_figures_up(player: Player) -> None:
-    [equity] = rows(player, asked(player), entry(7, 3.0, kind="futures trade"), entry(8, 1.0, kind="conversion"))
+    [equity] = rows(player, asked(player), row(7, 3.0, kind="futures trade"), row(8, 1.0, kind="conversion"))
     assert isinstance(equity, Equity)
 
 
+def snapshot(*entries: object, conn: int = 1) -> Received:
+    return hears(conn, {"feed": "account_log_snapshot", "logs": list(entries)})
+
+
 def test_the_log_is_not_read_while_a_connection_pushes_it_and_is_read_once_that_has_closed() -> None:
-    player = began(FUTURES.ready())
-    player.put(hears(1, SUBSCRIBED))
+    player = FUTURES.ready()
+    player.put(snapshot())
     began(player)
-    player.put(logged(11, 5.0))
+    began(player)
+    player.put(logged(711, 5.0))
     player.put(Closed(Route.WS, 1, "gone"))
-    assert query(asked(player))["from"] == "12"
+    assert query(asked(player))["from"] == str(712 - OVERLAP)
+
+
+def test_a_connection_pushes_the_log_from_its_snapshot_on_and_the_log_is_read_once_behind_that() -> None:
+    player = began(FUTURES.ready())
+    player.put(hears(1, SUBSCRIBED))  # a gap may be in the snapshot that is to come
+    rows(player, asked(player))
+    player.put(snapshot())
+    assert rows(player, asked(player), row(7)) == (TRANSFER,)  # which the snapshot was too short for
+    began(player)
 
 
 def test_a_transfer_between_the_first_figures_and_the_first_snapshot_is_in_the_snapshot() -> None:
     player = began(FUTURES.ready())
-    before, after = ("2020-01-01T00:00:00.000Z", "2100-01-01T00:00:00.000Z")
-    old, new = ({**entry(number, -40.5), "date": date} for number, date in ((4, before), (5, after)))  # type: ignore[dict-item]
-    snapshot = {"feed": "account_log_snapshot", "logs": [new, old]}
-    assert player.put(hears(1, snapshot)) == (TRANSFER,)
+    assert player.put(snapshot(row(5), row(4, date=BEFORE))) == (TRANSFER,)
     player.put(Closed(Route.WS, 1, "gone"))
-    assert query(asked(player))["from"] == "6"
+    assert query(asked(player))["from"] == "5"
 
 
-def test_a_full_page_is_followed_by_a_larger_one(player: Player) -> None:
-    [more] = calls_of(rows(player, asked(player), *(entry(number, 1.0, kind="futures trade") for number in range(25))))
-    assert query(more) == {"from": "25", "sort": "asc", "count": "50"}
-    outputs = rows(player, more, entry(25, -40.5))
-    assert outputs == (TRANSFER,)
-    assert query(asked(player)) == {"from": "26", "sort": "asc", "count": "50"}  # as many as the last read had
+def test_a_full_page_is_followed_by_the_next_one(player: Player) -> None:
+    [more] = calls_of(rows(player, asked(player), *(row(number, 1.0) for number in range(1, 26))))
+    assert query(more) == {"from": "26", "sort": "asc", "count": "25"}
+    assert rows(player, more, row(26)) == (TRANSFER,)
 
 
 def test_figures_come_no_more_often_than_four_fifths_of_the_history_s_pool_allow(player: Player) -> None:
@@ -134,29 +184,61 @@ def test_a_key_that_may_not_read_the_log_is_warned_of_and_tried_again_in_ten_min
     assert isinstance(equity, Equity) and player.adapter.warnings == warned
 
 
-@pytest.mark.parametrize("shown", [{"logs": {}}, {"result": "success"}, {"result": "error", "error": "Unavailable"}])
+def test_a_key_that_gets_the_right_is_tried_again_behind_the_snapshot_that_shows_it() -> None:
+    player = began(FUTURES.ready())
+    player.put(answer(asked(player).tag, {"result": "error", "error": "authenticationError"}))
+    player.put(snapshot())
+    rows(player, asked(player))
+    player.put(Closed(Route.WS, 1, "gone"))
+    assert rows(player, asked(player), row(7)) == (TRANSFER,)
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        lambda tag: CallLost(tag, True, "gone"),
+        lambda tag: answer(tag, {"result": "success"}),
+        lambda tag: answer(tag, {"result": "error", "error": "Unavailable"}),
+        lambda tag: answer(tag, {"logs": {}}),
+        lambda tag: answer(tag, {"error": "Forbidden"}, 403),
+    ],
+)
 def test_figures_go_on_without_the_log_behind_every_third_answer_that_does_not_show_it(
-    shown: dict[str, Any], player: Player
+    lost: Callable[[str], Event], player: Player
 ) -> None:
-    for _ in range(2):
-        log = asked(player)
-        if "result" not in shown:  # the starter takes it for no answer
-            assert not player.put(CallLost(log.tag, True, "gone"))
-        else:
-            assert not player.put(answer(log.tag, shown))
-    unseen, equity = player.put(answer(asked(player).tag, {"result": "error", "error": "Unavailable"}))
+    def facts() -> tuple[Output, ...]:
+        tag = asked(player).tag
+        return (*player.put(lost(tag)), *(player.put(CallLost(tag, True, "gone")) if is_pending(player, tag) else ()))
+
+    warned = player.adapter.warnings
+    assert not facts() and not facts() and player.adapter.warnings == warned
+    unseen, equity = facts()
     assert isinstance(unseen, UnexplainedMessage) and isinstance(equity, Equity)
-    assert not player.put(CallLost(asked(player).tag, True, "gone"))  # and it is tried again
+    assert set(player.adapter.warnings) == {*warned, UNSEEN}
+    assert not facts()  # it is tried again
+    assert isinstance(rows(player, asked(player))[0], Equity) and player.adapter.warnings == warned
 
 
-def test_a_full_pool_pauses_the_log_alone(player: Player) -> None:
-    log = asked(player)
-    assert not player.put(Replied(log.tag, 429, {"rate-limit-reset": "30"}, b"Rate limited"))
+def is_pending(player: Player, tag: str) -> bool:
+    return player.adapter.is_pending(tag)
+
+
+def test_a_full_pool_holds_figures_up_for_as_long_as_the_venue_says_and_no_other_request(player: Player) -> None:
+    assert not player.put(Replied(asked(player).tag, 429, {"rate-limit-reset": "14"}, b"Rate limited"))
     assert player.put(Measure()) == () and not player.adapter.budget.pause_s(player.now)
-    player.put(Pause(60))
-    assert calls_of(player.put(Measure()))
+    player.put(Pause(14))
+    assert isinstance(rows(player, asked(player))[0], Equity)
 
 
-def test_a_row_that_cannot_be_read_is_unexplained(player: Player) -> None:
-    unread, _ = rows(player, asked(player), ["no row"])
-    assert isinstance(unread, UnexplainedMessage)
+def test_figures_go_on_without_the_log_while_other_programs_have_used_its_pool_up(player: Player) -> None:
+    unseen, equity = player.put(Replied(asked(player).tag, 429, {"rate-limit-reset": "300"}, b"Rate limited"))
+    assert isinstance(unseen, UnexplainedMessage) and isinstance(equity, Equity)
+    began(player)
+    player.put(Pause(300))
+    assert isinstance(rows(player, asked(player))[0], Equity)
+
+
+@pytest.mark.parametrize("unreadable", ["no row", {"info": "transfer"}, {**row(7), "id": None}])
+def test_a_row_without_a_number_is_unexplained_and_holds_no_figures_up(unreadable: object, player: Player) -> None:
+    unread, equity = rows(player, asked(player), unreadable)
+    assert isinstance(unread, UnexplainedMessage) and isinstance(equity, Equity)

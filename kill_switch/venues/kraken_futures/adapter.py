@@ -177,6 +177,10 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
             "nothing: until then the transfer looks like profit or loss to a pnl trigger",
         ),
         Guess(
+            "rows of the account log have the same numbers over REST and WebSocket, and `info` may be repeated (§ 4.3)",
+            "nothing: a transfer could count twice, or look like profit or loss to a pnl trigger",
+        ),
+        Guess(
             "unified_key is of the same account as api_key (§ 2.2)",
             "nothing: a key of another account has that account's orders cancelled too",
         ),

@@ -86,21 +86,18 @@ class WebSocketV1:
                     return (UnexplainedMessage("an order push that cannot be read"),)
                 return self._adapter.book.apply_push(order)
             case "account_log", "subscribed":
-                self._on_log_subscribed(conn)
+                self._adapter.warn("transfers", "")
                 return ()
             case "account_log", None:
                 return self._transfers.on_entry(message.get("new_entry"), now)
             case "account_log_snapshot", None:
-                self._on_log_subscribed(conn)
-                return self._transfers.on_snapshot(message.get("logs"), now)
+                self._pushing.add(conn)  # without its snapshot, it may hide a gap
+                self._adapter.warn("transfers", "")
+                return self._transfers.on_log(message.get("logs"), now)
             case (("open_orders_snapshot" | "heartbeat"), None) | (_, "info" | "subscribed" | "challenge"):
                 return ()
             case _:
                 return (UnexplainedMessage("a message that no document explains"),)
-
-    def _on_log_subscribed(self, conn: int) -> None:
-        self._pushing.add(conn)
-        self._adapter.warn("transfers", "")
 
     def forget(self, conn: int) -> None:
         """Forget a connection that is gone."""
