@@ -125,7 +125,7 @@ class Address:
         for module in modules_that_import("time"):
             patch.setattr(module, "time", clock)
         self.asked: list[Asked] = []
-        self._heard: dict[str, Heard] = {}  # the latest request of each account
+        self._heard: dict[str, Heard] = {}  # the latest request of each account that draws from its pools
         self.bot_refused = 0
         self._connection = Caller()
         self.venues: dict[str, Any] = {}  # by name
@@ -199,7 +199,9 @@ class Address:
         headers = {key.lower(): value for key, value in made.headers.items()}
         request = Heard(made.method, made.target, path, query, headers, made.body, self.time.ns, True)
         at = len(self.asked)
-        self._heard[account] = request
+        costs = self.dispatcher.sessions[account].venue.COSTS
+        if not any(cost.is_apart and made.target.startswith(cost.prefix) for cost in costs):
+            self._heard[account] = request
 
         def reply(status: int, body: bytes, told: Mapping[str, str]) -> None:
             if status in (418, 429) or b"ate limit exceeded" in body or b"apiLimitExceeded" in body:
