@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import orjson
 
 from kill_switch.sim.binance.errors import BY_STATUS, STATUSES, TEXTS, refusal
+from kill_switch.sim.binance.known import check_known
 from kill_switch.sim.binance.limits import Limit, limit_text
 from kill_switch.sim.binance.signing import is_key
 from kill_switch.sim.binance.venue import Binance, rate_limits, unavailable
@@ -74,7 +75,9 @@ class BinanceRequests(WsProtocol):
         def handler(session: Session, account: Account, data: dict[str, Any]) -> object:
             if call.kind == "read" and self.venue.list_fails(account, call.operation):
                 raise refusal("-1000")
-            result = call.handler(account, params_of(data))
+            params = params_of(data)
+            check_known(self.venue.parameter_names, call.operation, params, "apiKey", "returnRateLimits")
+            result = call.handler(account, params)
             if not isinstance(result, SimAnswer):
                 return result
             body = orjson.loads(result.bodies[0])

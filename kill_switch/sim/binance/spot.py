@@ -13,6 +13,7 @@ from typing import ClassVar
 import orjson
 
 from kill_switch.sim.binance import spot_payloads as wire
+from kill_switch.sim.binance.known import SPOT
 from kill_switch.sim.binance.limits import OrderRule
 from kill_switch.sim.binance.spot_calls import calls, routes
 from kill_switch.sim.binance.spot_socket import SpotSocket
@@ -49,6 +50,7 @@ class BinanceSpot(Binance):
     reads = ("order", "account", "key", "lock", "wallet", "deposits", "withdrawals")
     order_rules = (OrderRule(50, 10, "10S"), OrderRule(160_000, 86_400, "1D"))
     whole_weights: ClassVar[Mapping[str, float]] = {"orders": 80}
+    parameter_names = SPOT
 
     def __init__(self, options: SpotOptions, accounts: int) -> None:
         self.order_lists: dict[str, wire.OrderList] = {}

@@ -107,6 +107,12 @@ async def test_a_batch_answers_for_each_id(client: Client) -> None:
     assert await client.sim.open(client.venue) == 0
 
 
+async def test_a_countdown_longer_than_any_number_of_the_venue_is_refused(client: Client) -> None:
+    for text in ("9" * 30, "1.5", "1e3", "-1"):
+        answer = await client.code("POST", "countdownCancelAll", symbol=ONE[client.venue], countdownTime=text)
+        assert answer == (400, -1130)
+
+
 @pytest.mark.parametrize("kind", ["STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"])
 async def test_conditional_orders_are_placed_in_the_algo_service_only(client: Client, kind: str) -> None:
     order = {"symbol": ONE[client.venue], "side": "SELL", "type": kind, "quantity": 1}
