@@ -25,6 +25,7 @@ TEXTS: Mapping[str, str] = {
     "-1125": "This listenKey does not exist.",
     "-1128": "Combination of optional parameters invalid.",
     "-1131": "recvWindow must be less than 60000.",
+    "-1135": "Invalid JSON Request",
     "-2011": "Unknown order sent.",
     "-2013": "Order does not exist.",
     "-2014": "API-key format invalid.",

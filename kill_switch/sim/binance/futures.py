@@ -297,9 +297,9 @@ class BinanceFutures(Binance):
                 self.listen_keys.end(account, is_announced=True)
         super().expire_logins(account_name)
 
-    def pushes_transfer(self, session: Session, account: Account, amount: Decimal) -> None:
+    def pushes_transfer(self, session: Session, account: Account, amount: Decimal, at_ms: int) -> None:
         """Send ACCOUNT_UPDATE with the reason of a transfer."""
-        self.stream.push_account(session, account, "DEPOSIT" if amount > 0 else "WITHDRAW", amount)
+        self.stream.push_account(session, account, "DEPOSIT" if amount > 0 else "WITHDRAW", amount, at_ms)
 
 
 class BinanceUsdm(BinanceFutures):

@@ -120,9 +120,9 @@ class BinanceSpot(Binance):
         self.socket.expired(session)
         super().expire(session)
 
-    def pushes_transfer(self, session: Session, account: Account, amount: Decimal) -> None:
+    def pushes_transfer(self, session: Session, account: Account, amount: Decimal, at_ms: int) -> None:
         """Send balanceUpdate."""
-        self.socket.push_transfer(session, amount)
+        self.socket.push_transfer(session, amount, at_ms)
 
     def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
         """Switch a fault on; maintenance is announced to every WebSocket (§5)."""

@@ -21,7 +21,7 @@ from kill_switch.sim.binance.signing import KEY_TYPES, Signatures, form_of, is_k
 from kill_switch.sim.kit.book import ZERO, Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.options import Options, option
-from kill_switch.sim.kit.protocol import Request, SimAnswer, json_answer
+from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood, json_answer
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.table_venue import TableVenue
 from kill_switch.sim.kit.tables import Params
@@ -92,8 +92,8 @@ class Binance(TableVenue):
         self.routes |= wallet.routes(self)
 
     @abstractmethod
-    def pushes_transfer(self, session: Session, account: Account, amount: Decimal) -> None:
-        """Send a session the event of a transfer."""
+    def pushes_transfer(self, session: Session, account: Account, amount: Decimal, at_ms: int) -> None:
+        """Send a session the event of a transfer, which has the time of its row in the history."""
 
     # accounts, orders, envelope
 
@@ -134,6 +134,10 @@ class Binance(TableVenue):
             wait_s = max(1.0, fault.until - time.monotonic()) if fault else 1.0
             answer.headers = {"Retry-After": str(int(wait_s) + 1)}
         return answer
+
+    def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
+        """Return an error over the WebSocket, in the venue's own words."""
+        return super().ws_error(heard, status, code, text if code else None)
 
     # the pools (§7)
 
@@ -250,7 +254,7 @@ class Binance(TableVenue):
             at_ms = self.now_ns() // 1_000_000
             self.transfers.setdefault(account.name, []).append(wallet.Transfer(amount, at_ms))
             for session in tuple(self.listeners[account.name].values()):
-                self.pushes_transfer(session, account, amount)
+                self.pushes_transfer(session, account, amount, at_ms)
 
     def opened(self, connection: Connection, request: Request) -> None:
         """Greet, watch, and begin to send pings (§5)."""

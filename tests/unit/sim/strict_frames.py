@@ -12,6 +12,7 @@ import hmac
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from .raw import b64, now_ms, spoil
@@ -49,6 +50,7 @@ IDEAS = {
     "malformed id": "an order id that is malformed",
     "number": "a time-out that is a text",
     "id": "the number of the request is of the wrong type",
+    "read only": "a cancel with a key that may only read",
     "maintenance": "a cancel in maintenance",
 }
 
@@ -136,6 +138,10 @@ def _binance(venue: str, keys: Keys, other: Keys, ids: Sequence[str]) -> Iterato
     yield _one("order", unsorted, '"code":-1022')
     yield _one("window", lambda: frame(ask(recvWindow=60_001)), '"code":-1131')
     yield _one("binary", lambda: frame(ask()).encode(), '"code":-1100')
+    for wrong in ('{"a": 1}', "1.5", '"an id"', f'"{"x" * 37}"'):
+        yield _one("id", partial(lambda text: frame(ask()).replace('"k1"', text), wrong), '"code":-1135')
+    refused = '"msg":"Invalid API-key, IP, or permissions for action."'
+    yield _one("read only", lambda: frame(ask()), refused, fault="read_only_key")
     yield _one("unknown parameter", lambda: frame(ask(side="BUY")), '"code":-1104')
     yield _one("malformed id", lambda: frame(ask(orderId="1.0"), "order.cancel"), '"code":-1100')
     named: dict[str, Any] = {"origClientOrderId": "another"}
@@ -191,6 +197,7 @@ def _kraken(tokens: Sequence[str], ids: Sequence[str]) -> Iterator[FrameRow]:
     yield _one("wrong type", frame("subscribe", channel="executions", snap_orders="no"), f"{invalid}:snap_orders")
     yield _one("empty", frame("cancel_all"), '"count":0', GONE, ())
     yield _one("conditional", frame("cancel_all"), '"count":2', GONE, ("limit", "stop-loss-limit"))
+    yield _one("read only", frame("cancel_all"), "EGeneral:Permission denied", fault="read_only_key")
     yield _one("maintenance", frame("cancel_all"), "EService:Unavailable", fault="maintenance")
 
 
@@ -240,6 +247,7 @@ def _unified(tokens: Sequence[str], ids: Sequence[str]) -> Iterator[FrameRow]:
     yield _one("id", frame("cancel_all").replace('"req_id": 7', '"req_id": "7"'), f"{invalid}:req_id")
     yield _one("empty", frame("cancel_all"), '"count":0', GONE, ())
     yield _one("conditional", frame("cancel_all"), '"count":2', GONE, ("limit", "stop"))
+    yield _one("read only", frame("cancel_all"), "EGeneral:Permission denied", fault="read_only_key")
     yield _one("maintenance", frame("cancel_all"), "EService:Unavailable", fault="maintenance")
 
 
@@ -321,6 +329,7 @@ def _deribit(keys: Keys, other: Keys, ids: Sequence[str]) -> Iterator[FrameRow]:
     yield row("unknown parameter", frame("private/cancel_all_by_currency", currency="any"), invalid)
     yield row("empty", cancel_all, '"result":0', GONE, ())
     yield row("conditional", cancel_all, '"result":2', GONE, ("limit", "stop"))
+    yield row("read only", cancel_all, '"code":13021', fault="read_only_key")
     yield row("maintenance", cancel_all, '"code":11051', fault="maintenance")
 
 
