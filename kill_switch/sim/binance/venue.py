@@ -21,7 +21,7 @@ from kill_switch.sim.binance.signing import KEY_TYPES, Signatures, form_of, is_k
 from kill_switch.sim.kit.book import ZERO, Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.options import Options, option
-from kill_switch.sim.kit.protocol import Request, SimAnswer, Understood, json_answer
+from kill_switch.sim.kit.protocol import Request, SimAnswer, json_answer
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.table_venue import TableVenue
 from kill_switch.sim.kit.tables import Params
@@ -134,10 +134,6 @@ class Binance(TableVenue):
             wait_s = max(1.0, fault.until - time.monotonic()) if fault else 1.0
             answer.headers = {"Retry-After": str(int(wait_s) + 1)}
         return answer
-
-    def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
-        """Return an error over the WebSocket, in the venue's own words."""
-        return super().ws_error(heard, status, code, text if code else None)
 
     # the pools (§7)
 
