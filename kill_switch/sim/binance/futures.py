@@ -14,6 +14,7 @@ from kill_switch.sim.binance import futures_payloads as wire
 from kill_switch.sim.binance.errors import refusal
 from kill_switch.sim.binance.futures_calls import routes
 from kill_switch.sim.binance.futures_streams import RequestSocket, UserStream
+from kill_switch.sim.binance.known import FUTURES
 from kill_switch.sim.binance.limits import OrderRule
 from kill_switch.sim.binance.listen_keys import ListenKeys
 from kill_switch.sim.binance.venue import BASES, Binance, BinanceOptions
@@ -100,6 +101,7 @@ class BinanceFutures(Binance):
     keyed = ("/v1/listenKey",)
     order_rules = (OrderRule(300, 10, "10S"), OrderRule(1200, 60, "1M"))
     whole_weights: ClassVar[Mapping[str, float]] = {"orders": 40, "algo-orders": 40}
+    parameter_names = FUTURES
 
     def __init__(self, options: FuturesOptions, accounts: int) -> None:
         self.futures_options = options
@@ -295,9 +297,9 @@ class BinanceFutures(Binance):
                 self.listen_keys.end(account, is_announced=True)
         super().expire_logins(account_name)
 
-    def pushes_transfer(self, session: Session, account: Account, amount: Decimal) -> None:
+    def pushes_transfer(self, session: Session, account: Account, amount: Decimal, at_ms: int) -> None:
         """Send ACCOUNT_UPDATE with the reason of a transfer."""
-        self.stream.push_account(session, account, "DEPOSIT" if amount > 0 else "WITHDRAW", amount)
+        self.stream.push_account(session, account, "DEPOSIT" if amount > 0 else "WITHDRAW", amount, at_ms)
 
 
 class BinanceUsdm(BinanceFutures):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _DONE = {"code": 200, "msg": "The operation of cancel all open order is done."}
 _MOST_IDS = 10
+_MOST_DIGITS = 18  # of a number that the venue calls LONG
 _MOST_ORDERS = 5  # of a batch that places
 
 
@@ -137,9 +138,13 @@ class CancelCalls:
         symbol = known_symbol(self._venue.symbols, params)
         named = {name.lower(): value for name, value in params.items()}  # ccxt writes the names in lower case
         lists = [("orderId", named.get("orderidlist")), ("origClientOrderId", named.get("origclientorderidlist"))]
+        if all(text for _, text in lists):
+            raise refusal("-1128")
         names = [(name, item) for name, text in lists if text for item in _json_list(str(text))]
         if not names:
             raise refusal("-1102", missing("orderIdList"))
+        if any(type(item) is not (int if name == "orderId" else str) for name, item in names):
+            raise refusal("-1130", "Data sent for parameter 'orderIdList' is not valid.")
         if len(names) > _MOST_IDS:
             raise refusal("-4054", "Maximum 10 cancel orders in one batch.")
         rows: list[object] = []
@@ -188,7 +193,7 @@ class PlaceCalls:
         self._venue.permit_command(account)
         symbol, side = known_symbol(self._venue.symbols, params), order_side(params)
         mine = [order for order in account.open.values() if not order.category and order.symbol == symbol]
-        order = named_order(mine, params, "orderId", "origClientOrderId")
+        order = named_order(mine, params, "orderId", "origClientOrderId", prevails=True)
         if order is None or order.side != side:
             raise refusal("-2013")
         changed = number(params, "quantity"), number(params, "price")
@@ -240,7 +245,7 @@ class PlaceCalls:
         if not text:
             raise refusal("-1102", missing("countdownTime"))
         least = self._venue.futures_options.countdown_least_ms
-        if not (text.isascii() and text.isdigit()) or 0 < int(text) < least:
+        if not (text.isascii() and text.isdigit()) or len(text) > _MOST_DIGITS or 0 < int(text) < least:
             raise refusal("-1130", "Data sent for parameter 'countdownTime' is not valid.")
         self._venue.countdown(account, symbol).arm(int(text) / 1000)
         return {"symbol": symbol, "countdownTime": text}

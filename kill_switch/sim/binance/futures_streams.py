@@ -61,11 +61,10 @@ class UserStream(WsProtocol):
     def push_equity(self, session: Session, account: Account) -> None:
         """Send ACCOUNT_UPDATE of a trade, unless a transfer has an event of its own."""
         if self._venue.options.equity_moves == "trade":
-            self.push_account(session, account, "ORDER", Decimal(0))
+            self.push_account(session, account, "ORDER", Decimal(0), self._venue.now_ns() // 1_000_000)
 
-    def push_account(self, session: Session, account: Account, reason: str, change: Decimal) -> None:
+    def push_account(self, session: Session, account: Account, reason: str, change: Decimal, at_ms: int) -> None:
         """Send ACCOUNT_UPDATE."""
-        at_ms = self._venue.now_ns() // 1_000_000
         event = wire.account_event(account, self._venue.product.asset, reason, change, at_ms)
         self.push(session, event, "balance")
 

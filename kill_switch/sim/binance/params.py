@@ -12,6 +12,7 @@ from kill_switch.sim.kit.book import Order
 from kill_switch.sim.kit.protocol import SimAnswer, json_answer
 from kill_switch.sim.kit.tables import Params
 
+_ID = re.compile(r"[0-9]{1,20}", re.ASCII)
 _CLIENT = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 
 
@@ -50,14 +51,31 @@ def order_side(params: Params) -> str:
     return str(side).lower()
 
 
-def named_order(orders: Iterable[Order], params: Params, id_key: str, client_key: str) -> Order | None:
-    """Return the order that a request names by id or by client id. Raises `Refused` if it names none."""
-    order_id, client = params.get(id_key), params.get(client_key)
-    if order_id in (None, "") and client in (None, ""):
+def named_id(params: Params, name: str) -> str:
+    """Return an id of the venue; empty without one. Raises `Refused` for a text that no id is."""
+    value = params.get(name)
+    if value in (None, ""):
+        return ""
+    if isinstance(value, bool) or not _ID.fullmatch(str(value)):
+        raise refusal("-1100", f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.")
+    return str(value)
+
+
+def named_order(
+    orders: Iterable[Order], params: Params, id_key: str, client_key: str, *, prevails: bool = False
+) -> Order | None:
+    """Return the order that a request names by id, by client id, or by both. Raises `Refused` if it names none.
+
+    With `prevails`, the client id does not count beside the id.
+    """
+    order_id, client = named_id(params, id_key), params.get(client_key)
+    if not order_id and client in (None, ""):
         raise refusal("-1102", f"Param '{client_key}' or '{id_key}' must be sent, but both were empty/null!")
-    if order_id in (None, ""):
+    if not order_id:
         return next((order for order in orders if order.client_id == client), None)
-    return next((order for order in orders if order.id == str(order_id)), None)
+    order = next((order for order in orders if order.id == order_id), None)
+    is_other = client not in (None, "") and order is not None and order.client_id != client
+    return None if is_other and not prevails else order
 
 
 def client_id(params: Params, name: str) -> str | None:

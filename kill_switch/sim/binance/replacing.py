@@ -6,6 +6,7 @@ The shapes are those of Binance's spot documents: order.cancelReplace, order.ame
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kill_switch.sim.binance import spot_payloads as wire
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from kill_switch.sim.binance.spot_calls import CancelCalls, PlaceCalls
 
 _MODES = ("STOP_ON_FAILURE", "ALLOW_FAILURE")
+_TEXTS = {-2021: "Order cancel-replace partially failed.", -2022: "Order cancel-replace failed."}
+_OVER_LIMIT = ("DO_NOTHING", "CANCEL_ONLY")
 
 
 class ReplaceCalls:
@@ -31,11 +34,16 @@ class ReplaceCalls:
         self._places = places
 
     def cancel_replace(self, account: Account, params: Params) -> SimAnswer:
-        """Answer order.cancelReplace; the new order is checked before the old one is cancelled."""
+        """Answer order.cancelReplace; the new order and the count of orders are checked before the cancel.
+
+        An account with too many new orders keeps the old order too, unless it asks for CANCEL_ONLY.
+        """
         self._venue.permit_trade(account)
-        if params.get("cancelReplaceMode") not in _MODES:
+        mode = params.get("cancelReplaceMode")
+        if mode not in _MODES:
             raise refusal("-1102", missing("cancelReplaceMode"))
         order = self._places.new(account, params)
+        headers, over_limit = self._count(account, params)
         named = {"orderId": params.get("cancelOrderId"), "origClientOrderId": params.get("cancelOrigClientOrderId")}
         asked = {"symbol": params["symbol"], **named}
         asked |= {name: params[name] for name in ("cancelRestrictions",) if name in params}
@@ -46,18 +54,30 @@ class ReplaceCalls:
             if refused.code == "-1102":
                 raise
             cancelled, has_failed = {"code": int(refused.code), "msg": refused.text or TEXTS[refused.code]}, True
-        if has_failed and params["cancelReplaceMode"] == "STOP_ON_FAILURE":
-            data = {"cancelResult": "FAILURE", "newOrderResult": "NOT_ATTEMPTED", "cancelResponse": cancelled}
-            body = {"code": -2022, "msg": "Order cancel-replace failed.", "data": data | {"newOrderResponse": None}}
-            return json_answer(body, 400)
-        headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
+        result = {"cancelResult": "FAILURE" if has_failed else "SUCCESS", "cancelResponse": cancelled}
+        stops = mode == "STOP_ON_FAILURE"
+        if has_failed and stops:
+            data = result | {"newOrderResult": "NOT_ATTEMPTED", "newOrderResponse": None}
+            return _failed(-2022, data, 429 if over_limit else 400)
+        if over_limit:
+            data = result | {"newOrderResult": "FAILURE", "newOrderResponse": over_limit}
+            return _failed(-2022, data, 400) if has_failed else _failed(-2021, data, 429 if stops else 409)
         self._venue.place(account, order)
         placed = wire.listed(order) | {"transactTime": order.created_ns // 1_000_000, "fills": []}
-        results = {"cancelResult": "FAILURE" if has_failed else "SUCCESS", "newOrderResult": "SUCCESS"}
-        data = results | {"cancelResponse": cancelled, "newOrderResponse": placed}
-        if has_failed:
-            return json_answer({"code": -2021, "msg": "Order cancel-replace partially failed.", "data": data}, 409)
-        return with_headers(data, headers)
+        data = result | {"newOrderResult": "SUCCESS", "newOrderResponse": placed}
+        return _failed(-2021, data, 409) if has_failed else with_headers(data, headers)
+
+    def _count(self, account: Account, params: Params) -> tuple[Mapping[str, str], dict[str, object] | None]:
+        """Count the new order; return its headers, and the error if there are too many. Raises `Refused`."""
+        asked = params.get("orderRateLimitExceededMode", "DO_NOTHING")
+        if asked not in _OVER_LIMIT:
+            raise refusal("-1130", "Data sent for parameter 'orderRateLimitExceededMode' is not valid.")
+        try:
+            return self._venue.limits.order_headers(account.venue_id, self._venue.order_rules), None
+        except Refused as refused:
+            if asked == "DO_NOTHING":
+                raise
+            return {}, {"code": int(refused.code), "msg": refused.text}
 
     def keep_priority(self, account: Account, params: Params) -> object:
         """Answer order.amend.keepPriority: the quantity becomes smaller, and the order stays where it is."""
@@ -83,3 +103,7 @@ class ReplaceCalls:
             "workingTime": shown["workingTime"], "selfTradePreventionMode": "NONE",
         }  # fmt: skip
         return {"transactTime": at_ms, "executionId": at_ms, "amendedOrder": amended}
+
+
+def _failed(code: int, data: dict[str, Any], status: int) -> SimAnswer:
+    return json_answer({"code": code, "msg": _TEXTS[code], "data": data}, status)

@@ -5,6 +5,7 @@ Spot and both futures use it, each with calls of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
@@ -12,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import orjson
 
 from kill_switch.sim.binance.errors import BY_STATUS, STATUSES, TEXTS, refusal
+from kill_switch.sim.binance.known import check_known
 from kill_switch.sim.binance.limits import Limit, limit_text
 from kill_switch.sim.binance.signing import is_key
 from kill_switch.sim.binance.venue import Binance, rate_limits, unavailable
@@ -21,6 +23,8 @@ from kill_switch.sim.kit.protocol import Kind, SimAnswer, Understood
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.tables import Op, Params, Refused
 from kill_switch.sim.kit.ws_protocol import WsProtocol
+
+_TAG = re.compile(r"[A-Za-z0-9_-]{1,36}")
 
 
 class Call(NamedTuple):
@@ -74,7 +78,9 @@ class BinanceRequests(WsProtocol):
         def handler(session: Session, account: Account, data: dict[str, Any]) -> object:
             if call.kind == "read" and self.venue.list_fails(account, call.operation):
                 raise refusal("-1000")
-            result = call.handler(account, params_of(data))
+            params = params_of(data)
+            check_known(self.venue.parameter_names, call.operation, params, "apiKey", "returnRateLimits")
+            result = call.handler(account, params)
             if not isinstance(result, SimAnswer):
                 return result
             body = orjson.loads(result.bodies[0])
@@ -134,6 +140,8 @@ class BinanceRequests(WsProtocol):
     def parse(self, session: Session, message: str | bytes) -> Understood:
         """Parse a message, and charge its weight."""
         heard = super().parse(session, message)
+        if heard.answer is None and not _is_tag(heard.data.get("id")):
+            heard.answer = self.error(heard, "-1135")
         if "symbol" not in params_of(heard.data):
             heard.weight = self._whole.get(heard.op, heard.weight)
         heard.weight = max(heard.weight, 1)
@@ -205,6 +213,11 @@ class BinanceRequests(WsProtocol):
 
     def end_logon(self, session: Session) -> None:
         """End the subscription that was made with the logon."""
+
+
+def _is_tag(value: object) -> bool:
+    """Return whether a value may be the id of a request: a whole number, a short text, or null."""
+    return value is None or type(value) is int or (isinstance(value, str) and _TAG.fullmatch(value) is not None)
 
 
 def params_of(data: Mapping[str, Any]) -> dict[str, Any]:

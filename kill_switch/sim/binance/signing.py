@@ -24,16 +24,15 @@ from kill_switch.sim.binance.errors import refusal
 from kill_switch.sim.binance.params import missing
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.protocol import Request
-from kill_switch.sim.kit.values import parse_number
 
 KEY_TYPES = ("ed25519", "rsa")
 _KEYS = 8  # pairs of RSA keys that a process makes: each takes 40 ms
 _FORMAT = re.compile(r"[A-Za-z0-9]{64}")
 _ENCODED = re.compile(r"(?:[A-Za-z0-9._~*+=&-]|%[0-9A-Fa-f]{2})*")
 _VALUE = re.compile(r"(?:[A-Za-z0-9._~*-]|%[0-9A-Fa-f]{2})+")
-_FORM = "application/x-www-form-urlencoded"
 _AHEAD_MS = 1000
-_USUAL_WINDOW_MS, _MOST_WINDOW_MS = Decimal(5000), Decimal(60_000)
+_USUAL_WINDOW_MS, _MOST_WINDOW_MS = 5000, Decimal(60_000)
+_WINDOW = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,3})?", re.ASCII)
 _MICROSECONDS = 10**15  # a time stamp from here on is in µs
 
 Public = ed25519.Ed25519PublicKey | rsa.RSAPublicKey
@@ -89,7 +88,9 @@ class Signatures:
         self.check_time(dict(pairs[1]) | dict(pairs[0]))
         encoded = forms[:1] if self._takes_raw_bodies else forms
         is_encoded = all(map(_ENCODED.fullmatch, encoded)) and _VALUE.fullmatch(signatures[0]) is not None
-        if not is_encoded or not self.is_right(account, text.encode("latin-1"), unquote_plus(signatures[0])):
+        is_last = any(form.rpartition("&")[2].startswith("signature=") for form in forms)
+        has_form = is_encoded and is_last
+        if not has_form or not self.is_right(account, text.encode("latin-1"), unquote_plus(signatures[0])):
             raise refusal("-1022")
         return None
 
@@ -109,9 +110,10 @@ class Signatures:
         stamp = str(params.get("timestamp", ""))
         if not (stamp.isascii() and stamp.isdigit()) or len(stamp) > 20:
             raise refusal("-1102", missing("timestamp"))
-        window = parse_number(params.get("recvWindow", _USUAL_WINDOW_MS))
-        if window is None or not window.is_finite() or window < 0 or -int(window.as_tuple().exponent) > 3:
+        text = str(params.get("recvWindow", _USUAL_WINDOW_MS))
+        if not _WINDOW.fullmatch(text):
             raise refusal("-1130", "Data sent for parameter 'recvWindow' is not valid.")
+        window = Decimal(text)
         if window > _MOST_WINDOW_MS:
             raise refusal("-1131")
         at_ms = int(stamp) / (1000 if int(stamp) >= _MICROSECONDS else 1)
@@ -139,9 +141,11 @@ class Signatures:
 
 
 def form_of(request: Request) -> bytes:
-    """Return the body of a request if it is a form; a body of another content type has no parameters (§2)."""
-    kind = request.headers.get("content-type", _FORM)
-    return request.body if kind.partition(";")[0].strip().lower() == _FORM else b""
+    """Return the body of a request if it is a form.
+
+    A GET has its parameters in the query, and a body of another content type has none (§2).
+    """
+    return request.body if request.is_form and request.method != "GET" else b""
 
 
 def is_key(text: object) -> bool:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import orjson
 
 from kill_switch.sim.binance import spot_payloads as wire
+from kill_switch.sim.binance.known import SPOT
 from kill_switch.sim.binance.limits import OrderRule
 from kill_switch.sim.binance.spot_calls import calls, routes
 from kill_switch.sim.binance.spot_socket import SpotSocket
@@ -49,6 +50,7 @@ class BinanceSpot(Binance):
     reads = ("order", "account", "key", "lock", "wallet", "deposits", "withdrawals")
     order_rules = (OrderRule(50, 10, "10S"), OrderRule(160_000, 86_400, "1D"))
     whole_weights: ClassVar[Mapping[str, float]] = {"orders": 80}
+    parameter_names = SPOT
 
     def __init__(self, options: SpotOptions, accounts: int) -> None:
         self.order_lists: dict[str, wire.OrderList] = {}
@@ -118,9 +120,9 @@ class BinanceSpot(Binance):
         self.socket.expired(session)
         super().expire(session)
 
-    def pushes_transfer(self, session: Session, account: Account, amount: Decimal) -> None:
+    def pushes_transfer(self, session: Session, account: Account, amount: Decimal, at_ms: int) -> None:
         """Send balanceUpdate."""
-        self.socket.push_transfer(session, amount)
+        self.socket.push_transfer(session, amount, at_ms)
 
     def put_fault(self, name: object, parameters: Mapping[str, object]) -> None:
         """Switch a fault on; maintenance is announced to every WebSocket (§5)."""

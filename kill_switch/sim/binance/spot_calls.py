@@ -14,6 +14,7 @@ from kill_switch.sim.binance.params import (
     client_id,
     known_symbol,
     missing,
+    named_id,
     named_order,
     number,
     order_side,
@@ -146,11 +147,11 @@ class CancelCalls:
         """Answer orderList.cancel."""
         self._venue.permit_trade(account)
         symbol = known_symbol(self._venue.symbols, params)
-        list_id, client = params.get("orderListId"), params.get("listClientOrderId")
-        if list_id in (None, "") and client in (None, ""):
+        list_id, client = named_id(params, "orderListId"), params.get("listClientOrderId")
+        if not list_id and client in (None, ""):
             raise refusal("-1102", missing("orderListId"))
         groups = self._venue.order_lists.values()
-        named = (group for group in groups if (group.id == str(list_id) if list_id else group.client == client))
+        named = (group for group in groups if list_id in ("", group.id) and client in (None, "", group.client))
         group = next((group for group in named if group.symbol == symbol), None)
         legs = self._venue.legs(account, group.id) if group else []
         if not legs:
@@ -314,7 +315,10 @@ class MarginCalls:
 
     def _book(self, account: Account, params: Params) -> tuple[Account, str]:
         """Return the book that a call is of, and its isolated pair, "" for cross."""
-        isolated = str(params.get("isIsolated", "FALSE")).upper() == "TRUE"
+        text = str(params.get("isIsolated", "FALSE")).upper()
+        if text not in ("TRUE", "FALSE"):
+            raise refusal("-1130", "Data sent for parameter 'isIsolated' is not valid.")
+        isolated = text == "TRUE"
         symbol = known_symbol(self._venue.symbols, params, needed=isolated)
         pair = symbol if isolated else ""
         return self._books.setdefault((account.name, pair), replace(account, open={}, closed={})), pair
@@ -356,8 +360,10 @@ class MarginCalls:
     def cancel_order(self, account: Account, params: Params) -> object:
         """Answer DELETE margin/order."""
         self._venue.permit_trade(account)
+        symbol = known_symbol(self._venue.symbols, params)
         book, pair = self._book(account, params)
-        order = named_order(book.open.values(), params, "orderId", "origClientOrderId")
+        mine = [order for order in book.open.values() if order.symbol == symbol]
+        order = named_order(mine, params, "orderId", "origClientOrderId")
         return self._end(book, [order] if order else [], pair)[0]
 
     def _end(self, book: Account, orders: list[Order], pair: str) -> list[object]:

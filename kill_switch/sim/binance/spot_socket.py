@@ -133,6 +133,6 @@ class SpotSocket(BinanceRequests):
         """Send outboundAccountPosition."""
         self._push(session, wire.balances_event(account, self.now_ms()), "balance")
 
-    def push_transfer(self, session: Session, amount: Any) -> None:
+    def push_transfer(self, session: Session, amount: Any, at_ms: int) -> None:
         """Send balanceUpdate."""
-        self._push(session, wire.transfer_event(amount, self.now_ms()), "balance")
+        self._push(session, wire.transfer_event(amount, at_ms), "balance")

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl
 
 from kill_switch.sim.binance import wallet
 from kill_switch.sim.binance.errors import BY_STATUS, TEXTS, refusal
+from kill_switch.sim.binance.known import check_known
 from kill_switch.sim.binance.limits import Limit, Limits, OrderRule, limit_text
 from kill_switch.sim.binance.signing import KEY_TYPES, Signatures, form_of, is_key
 from kill_switch.sim.kit.book import ZERO, Account, Order
@@ -76,6 +77,7 @@ class Binance(TableVenue):
     pings_count = True
     order_rules: ClassVar[tuple[OrderRule, ...]]  # on new orders of an account (§7)
     whole_weights: ClassVar[Mapping[str, float]]  # what reads cost without a symbol, by operation (§4)
+    parameter_names: ClassVar[Mapping[str, str]]  # that calls have, by operation (§8)
     keyed: ClassVar[tuple[str, ...]] = ()  # the ends of paths that need the key only, no signature (§2)
 
     def __init__(self, options: BinanceOptions, accounts: int) -> None:
@@ -90,8 +92,8 @@ class Binance(TableVenue):
         self.routes |= wallet.routes(self)
 
     @abstractmethod
-    def pushes_transfer(self, session: Session, account: Account, amount: Decimal) -> None:
-        """Send a session the event of a transfer."""
+    def pushes_transfer(self, session: Session, account: Account, amount: Decimal, at_ms: int) -> None:
+        """Send a session the event of a transfer, which has the time of its row in the history."""
 
     # accounts, orders, envelope
 
@@ -193,9 +195,12 @@ class Binance(TableVenue):
     # requests
 
     def parameters(self, request: Request) -> Params:
-        """Parse the query and the body, which is a form; the query wins."""
+        """Parse the query and the body, which is a form; the query wins. Raises `Refused`."""
         form = parse_qsl(form_of(request).decode("utf-8", "replace"), keep_blank_values=True)
-        return dict(form) | request.parameters()
+        params = dict(form) | request.parameters()
+        if spec := self.spec_of(request):
+            check_known(self.parameter_names, spec.operation, params)
+        return params
 
     def authenticate(self, request: Request) -> Account | SimAnswer:
         """Check the key's form, then the key, then time and signature (§2)."""
@@ -245,7 +250,7 @@ class Binance(TableVenue):
             at_ms = self.now_ns() // 1_000_000
             self.transfers.setdefault(account.name, []).append(wallet.Transfer(amount, at_ms))
             for session in tuple(self.listeners[account.name].values()):
-                self.pushes_transfer(session, account, amount)
+                self.pushes_transfer(session, account, amount, at_ms)
 
     def opened(self, connection: Connection, request: Request) -> None:
         """Greet, watch, and begin to send pings (§5)."""

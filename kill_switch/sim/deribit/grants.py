@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from kill_switch.sim.kit.tables import Refused
 _WINDOW_MS = 60_000
 _SESSIONS = 16
 _LEVELS = ("none", "read", "read_write")
-_HEADER = re.compile(r"(id|ts|nonce|sig)=([^,]*)")
+_NAMES = ("id", "ts", "nonce", "sig")
 
 
 def wrong() -> Refused:
@@ -119,11 +118,10 @@ class Credentials:
             case "basic":
                 return self.by_secret(*_basic(value))
             case "deri-hmac-sha256":
-                named = dict(_HEADER.findall(value))
+                named = _signed_header(value)
                 body = request.body.decode("utf-8", "replace")
                 signed = f"{request.method}\n{request.target}\n{body}\n"
-                names = ("id", "ts", "nonce", "sig")
-                client_id, stamp, nonce, signature = (named.get(name, "").strip() for name in names)
+                client_id, stamp, nonce, signature = (named.get(name, "") for name in _NAMES)
                 return self.by_signature(client_id, stamp, nonce, signed, signature)
         raise unauthorized()
 
@@ -132,7 +130,7 @@ class Credentials:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "basic":
             return _basic(value)[0]
-        return dict(_HEADER.findall(value)).get("id", "") if scheme.lower() == "deri-hmac-sha256" else ""
+        return _signed_header(value).get("id", "") if scheme.lower() == "deri-hmac-sha256" else ""
 
 
 def is_short_number(text: str) -> bool:
@@ -143,6 +141,13 @@ def is_short_number(text: str) -> bool:
 def sign(secret: str, text: str) -> str:
     """Return the signature of a text."""
     return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()
+
+
+def _signed_header(value: str) -> dict[str, str]:
+    """Return the four parts of a signed header; empty unless each comes once, and nothing else."""
+    pairs = [part.strip().partition("=") for part in value.split(",")]
+    named = {name: text for name, _, text in pairs}
+    return named if sorted(named) == sorted(_NAMES) and len(pairs) == len(named) else {}
 
 
 def _basic(value: str) -> tuple[str, str]:

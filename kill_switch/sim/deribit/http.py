@@ -9,10 +9,11 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import parse_qsl
 
 from kill_switch.sim.deribit.grants import Credentials, Grant, Grants, unauthorized
 from kill_switch.sim.deribit.options import DeribitOptions
-from kill_switch.sim.deribit.rpc import MOST_BYTES, Call, Method, checked, error, method_of
+from kill_switch.sim.deribit.rpc import MOST_BYTES, Call, Method, checked, error, is_request, method_of
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.protocol import Request, SimAnswer
 from kill_switch.sim.kit.server import Connection, PendingReply
@@ -124,7 +125,10 @@ class RpcVenue(TableVenue):
         return request.path.removeprefix(f"{API}/") if request.method == "GET" else method_of(self._rpc)
 
     def _arguments(self, request: Request) -> object:
-        return (self._rpc or {}).get("params") if request.method == "POST" else request.parameters() or None
+        if request.method == "POST":
+            return (self._rpc or {}).get("params")
+        pairs = parse_qsl(request.query, keep_blank_values=True)
+        return (dict(pairs) if len(dict(pairs)) == len(pairs) else pairs) or None  # a name that comes twice is refused
 
     def spec_of(self, request: Request) -> RouteSpec | None:
         """Return the row of a method; the row of a malformed request refuses it without a look at its sender."""
@@ -133,9 +137,9 @@ class RpcVenue(TableVenue):
         if request.method == "POST":
             if len(request.body) > MOST_BYTES:
                 return _refused("-32600")
-            if rpc is None:
+            if rpc is None or not request.is_json:
                 return _refused("11050")
-            if rpc.get("jsonrpc") != "2.0" or ("id" not in rpc and self.options.needs_id):
+            if not is_request(rpc, needs_id=self.options.needs_id):
                 return _refused("11050", "not a request of JSON-RPC 2.0")
         is_known = request.path == f"{API}/{name}" or (request.method, request.path) == ("POST", API)
         if spec is None or not is_known or request.method not in ("GET", "POST"):

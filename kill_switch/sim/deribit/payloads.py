@@ -240,9 +240,9 @@ def market(call: Call) -> str | None:
     return call.choice("instrument_name", *INSTRUMENTS)
 
 
-def currency(call: Call) -> str | None:
-    """Return the currency that a call names, or `any`; None if it names none. Raises `Refused`."""
-    return call.choice("currency", *CURRENCIES, "any")
+def currency(call: Call, *words: str) -> str | None:
+    """Return the currency that a call names, or one of `words`; None if it names none. Raises `Refused`."""
+    return call.choice("currency", *CURRENCIES, *words)
 
 
 def is_of(name: str, kind: str | None, currency: str | None) -> bool:

@@ -117,7 +117,7 @@ class ReadCalls:
 
     def trigger_history(self, call: Call) -> object:
         """Answer get_trigger_order_history: what became of triggers, the latest first (§4)."""
-        account, currency, name = call.account, wire.currency(call), wire.market(call)
+        account, currency, name = call.account, wire.currency(call, "any"), wire.market(call)
         entries = [
             {
                 "trigger_order_id": order.id, "order_id": order.child or order.id, "order_type": order.type,
@@ -144,7 +144,7 @@ class ReadCalls:
 
     def positions(self, call: Call) -> object:
         """Answer get_positions."""
-        kind, currency = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call)
+        kind, currency = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call, "any")
         held = call.account.positions.values()
         return [wire.position(each) for each in held if wire.is_of(each.symbol, kind, currency)]
 
@@ -157,7 +157,7 @@ class ReadCalls:
 
     def past_orders(self, call: Call) -> object:
         """Answer get_order_history: ended orders, the latest first; those that traded, unless all are asked for."""
-        kind, currency, name = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call), wire.market(call)
+        kind, currency, name = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call, "any"), wire.market(call)
         count, offset = call.params.get("count", 20), call.params.get("offset", 0)
         unfilled = call.params.get("include_unfilled", False)
         ended = [
@@ -177,7 +177,7 @@ class ReadCalls:
         return [row for row in self._trades(call) if row["order_id"] == call.params["order_id"]]
 
     def _trades(self, call: Call) -> list[dict[str, Any]]:
-        kind, currency, name = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call), wire.market(call)
+        kind, currency, name = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call, "any"), wire.market(call)
         known = [*call.account.closed.values(), *call.account.open.values()]
         return [
             wire.trade(order)
@@ -211,7 +211,7 @@ class ReadCalls:
 
     def transactions(self, call: Call) -> object:
         """Answer get_transaction_log, the latest first (§9)."""
-        currency, begin, end = wire.currency(call), call.params["start_timestamp"], call.params["end_timestamp"]
+        currency, begin, end = wire.currency(call, "any"), call.params["start_timestamp"], call.params["end_timestamp"]
         rows = [
             row
             for row in reversed(self._venue.ledger[call.account.name])
@@ -229,7 +229,7 @@ class ReadCalls:
 
     def instruments(self, call: Call) -> object:
         """Answer get_instruments; none has expired."""
-        kind, currency = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call)
+        kind, currency = call.choice("kind", *wire.MARKET_KINDS), wire.currency(call, "any")
         rows = () if call.params.get("expired") else wire.INSTRUMENTS.values()
         return [wire.instrument(row) for row in rows if wire.is_of(row.name, kind, currency)]
 

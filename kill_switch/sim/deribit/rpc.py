@@ -100,6 +100,12 @@ def method_of(request: Mapping[str, Any] | None) -> str:
     return str((request or {}).get("method")).removeprefix("/")
 
 
+def is_request(request: Mapping[str, Any], *, needs_id: bool) -> bool:
+    """Return whether an object is a request of JSON-RPC 2.0, whose id is a whole number or a text."""
+    has_id = type(request.get("id")) in (int, str) or ("id" not in request and not needs_id)
+    return request.get("jsonrpc") == "2.0" and has_id
+
+
 def invalid(name: str, reason: str) -> Refused:
     """Return the refusal of a parameter."""
     return Refused("-32602", 400, f"{name}: {reason}")

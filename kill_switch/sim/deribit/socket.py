@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kill_switch.sim.deribit.channels import Channels
 from kill_switch.sim.deribit.grants import Grant
-from kill_switch.sim.deribit.rpc import MOST_BYTES, Call, Method, method_of
+from kill_switch.sim.deribit.rpc import MOST_BYTES, Call, Method, is_request, method_of
 from kill_switch.sim.deribit.sessions import SessionCalls, State
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
@@ -68,7 +68,7 @@ class DeribitSocket(WsProtocol):
         heard = super().parse(session, message)
         if not heard.op:
             return heard
-        if heard.data.get("jsonrpc") != "2.0" or ("id" not in heard.data and self._venue.options.needs_id):
+        if not is_request(heard.data, needs_id=self._venue.options.needs_id):
             heard.answer = self.error(heard, "11050", "not a request of JSON-RPC 2.0")
         client = session.account.name if session.account else session.connection.peer
         params = heard.data.get("params")

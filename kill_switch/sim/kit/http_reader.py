@@ -33,6 +33,7 @@ class HttpReader:
         self._on_expect_continue = on_expect_continue
         self._parser = httptools.HttpRequestParser(self)
         self._complete: list[Request] = []
+        self._is_refused = False
         self._t_ns = 0
         self._begin()
 
@@ -41,13 +42,14 @@ class HttpReader:
         self._t_ns = t_ns
         behind: bytes | None = None
         malformed = False
+        self._is_refused = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             behind = data[upgrade.args[0] :]
         except httptools.HttpParserError:
             malformed = True
-        if len(self._body) > _LIMIT or len(self._target) > _LIMIT:
+        if self._is_refused or len(self._body) > _LIMIT or len(self._target) > _LIMIT:
             malformed = True
         complete, self._complete = self._complete, []
         last = complete.pop() if behind is not None and complete else None
@@ -85,10 +87,22 @@ class HttpReader:
         self._body += body
 
     def on_message_complete(self) -> None:
-        """Build the request."""
+        """Build the request, unless no venue takes it."""
+        if self._is_refused or not self._is_well_formed():
+            self._is_refused = True
+            return
         target = self._target.decode("latin-1")
         path, _, query = target.partition("?")
         method = self._parser.get_method().decode("latin-1")
         keep = self._parser.should_keep_alive()
         self._complete.append(Request(method, target, path, query, self._headers, self._body, self._t_ns, keep))
         self._begin()
+
+    def _is_well_formed(self) -> bool:
+        """Return whether a request is HTTP/1 with exactly one Host (RFC 9112 §3.2), and with a body that is not coded.
+
+        No venue's documents permit a compressed body, and its signature would be that of other bytes.
+        """
+        version, hosts = self._parser.get_http_version(), self._headers.get("host", "")
+        has_host = bool(hosts) and "," not in hosts
+        return version in ("1.0", "1.1") and (has_host or version == "1.0") and "content-encoding" not in self._headers

@@ -35,9 +35,19 @@ class Request:
     keep_alive: bool
 
     @property
+    def media_type(self) -> str:
+        """Return the Content-Type without its parameters, in lower case; empty without one."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
     def is_json(self) -> bool:
         """Return whether the Content-Type says JSON."""
-        return self.headers.get("content-type", "").startswith("application/json")
+        return self.media_type == "application/json"
+
+    @property
+    def is_form(self) -> bool:
+        """Return whether the Content-Type says a form."""
+        return self.media_type == "application/x-www-form-urlencoded"
 
     def parameters(self) -> dict[str, str]:
         """Return the query's parameters; the last value of a repeated name wins."""

@@ -166,10 +166,11 @@ class TableVenue(TradeHandlers):
         return json_answer(self.bad(shown, text or ""), self.error_status(status), ok=False)
 
     def ws_error(self, heard: Understood, status: int, code: str | None, text: str | None) -> SimAnswer:
-        """Return the error that the message's WebSocket has for this status."""
+        """Return the error that the message's WebSocket has for this status, in the venue's words if it has any."""
         socket = self.sockets[heard.path]
         usual = socket.errors.get(status) or socket.errors.get(0)
-        return socket.error(heard, code or usual or text or f"HTTP {status}", text or "")
+        shown = text if code or not usual else None
+        return socket.error(heard, code or usual or text or f"HTTP {status}", shown or "")
 
     def authorize_upgrade(self, connection: Connection, request: Request) -> SimAnswer | Account | None:
         """Accept the upgrade at a path of `sockets`; the login comes later."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
 
@@ -29,7 +30,12 @@ def plain(number: Decimal) -> str:
 
 
 def parse_number(value: object) -> Decimal | None:
-    """Parse a number that is given as text or as a JSON number; return None if the value is something else."""
+    """Parse a number that is given as text or as a JSON number; return None if the value is something else.
+
+    A text has digits, and a point between them at most: no blank, no exponent, no other sign than a minus.
+    """
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None
     try:
         return Decimal(str(value))
     except ArithmeticError:

@@ -24,7 +24,7 @@ class WsProtocol(ABC):
     # the venue's codes, by the HTTP status that the kit's faults speak in; 0 stands for any other
     errors: ClassVar[Mapping[int, str]] = {}
     unreadable: ClassVar[str] = "unreadable message"  # the code for a message that is no JSON object
-    binary: ClassVar[str | None] = None  # the code for a binary message; None reads it as text
+    binary: ClassVar[str] = ""  # the code for a binary message; empty stands for `unreadable`
     unknown_op: ClassVar[str] = "unknown operation"
     no_login: ClassVar[str] = "not logged in"
 
@@ -73,10 +73,10 @@ class WsProtocol(ABC):
     def parse(self, session: Session, message: str | bytes) -> Understood:
         """Parse a message; refuse it if it is no JSON object, or names no operation."""
         heard = Understood("other", "unreadable", session_id=session.id)
-        code = self.binary if isinstance(message, bytes) else None
-        data = json_object(message) if code is None else None
+        is_binary = isinstance(message, bytes)
+        data = None if is_binary else json_object(message)
         if data is None:
-            heard.answer = self.error(heard, code or self.unreadable)
+            heard.answer = self.error(heard, (self.binary if is_binary else "") or self.unreadable)
             return heard
         heard.data = data
         heard.op, heard.tag = self.op_of(data)

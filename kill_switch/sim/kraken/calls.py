@@ -11,7 +11,7 @@ from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
 from kill_switch.sim.kraken import payloads as wire
 from kill_switch.sim.kraken.desk import UNKNOWN_ORDER
 from kill_switch.sim.kraken.placing import PlaceCalls
-from kill_switch.sim.kraken.v2 import find_order
+from kill_switch.sim.kraken.v2 import check_known, find_order, is_name
 
 if TYPE_CHECKING:
     from kill_switch.sim.kraken.venue import Kraken
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PRIVATE = "/0/private/"
 _PUBLIC = "/0/public/"
 _MOST_IDS = 50
+_ALWAYS = ("nonce", "otp")
 
 
 def routes(venue: Kraken) -> dict[tuple[str, str], RouteSpec]:
@@ -67,11 +68,15 @@ class CancelCalls:
     def cancel_all(self, account: Account, params: Params) -> object:
         """Answer CancelAll."""
         self._desk.permit(account, "cancel-all")
+        check_known(params, _ALWAYS)
         return self._cancelled(self._desk.cancel_every(account))
 
     def cancel_order(self, account: Account, params: Params) -> object:
         """Answer CancelOrder: one order by `txid` or `cl_ord_id`, or all of a `userref`."""
         self._desk.permit(account, "cancel")
+        check_known(params, (*_ALWAYS, "txid", "cl_ord_id"))
+        if "txid" in params and "cl_ord_id" in params:  # over the WebSocket they cannot be combined (§3.1)
+            raise Refused("EGeneral:Invalid arguments:cl_ord_id")
         key = "cl_ord_id" if "cl_ord_id" in params else "txid"
         name = str(params.get(key, ""))
         if not name or (key == "txid" and not (name.isdigit() or self._venue.id_format(name))):
@@ -87,13 +92,14 @@ class CancelCalls:
     def cancel_order_batch(self, account: Account, params: Params) -> object:
         """Answer CancelOrderBatch, which takes JSON lists only (§3.2)."""
         self._desk.permit(account, "cancel-batch")
+        check_known(params, (*_ALWAYS, "orders", "cl_ord_ids"))
         names: list[tuple[str, object]] = []
         for argument, key in (("orders", "orders"), ("cl_ord_ids", "cl_ord_id")):
             listed = params.get(argument, [])
             if not isinstance(listed, list):
                 raise Refused(f"EGeneral:Invalid arguments:{argument}")
             names += [(key, name) for name in listed]
-        if not 1 <= len(names) <= _MOST_IDS or not all(isinstance(name, str | int) and name != "" for _, name in names):
+        if not 1 <= len(names) <= _MOST_IDS or not all(is_name(key, name) for key, name in names):
             raise Refused("EGeneral:Invalid arguments:orders")
         orders = [find_order(account, key, name) for key, name in names]
         return self._cancelled(self._desk.cancel_batch(account, orders))
@@ -101,6 +107,7 @@ class CancelCalls:
     def cancel_after(self, account: Account, params: Params) -> object:
         """Answer CancelAllOrdersAfter."""
         self._desk.permit(account, "dead-man")
+        check_known(params, (*_ALWAYS, "timeout"))
         return self._desk.set_countdown(account, params.get("timeout"))
 
     def _cancelled(self, count: int) -> dict[str, object]:

@@ -58,7 +58,11 @@ class SpotDesk:
 
     def cancel_named(self, account: Account, orders: Sequence[Order | None]) -> list[str | None]:
         """Cancel orders one by one, each charged to its pair's counter (§7); return the code of each refusal."""
-        codes = [self._refusal(account, order) for order in orders]
+        again = [order is not None and order in orders[:place] for place, order in enumerate(orders)]
+        codes = [
+            UNKNOWN_ORDER if is_again else self._refusal(account, order)
+            for order, is_again in zip(orders, again, strict=True)
+        ]
         going = [order for order, code in zip(orders, codes, strict=True) if order is not None and code is None]
         self._start(account, going, whole=False)
         return codes

@@ -41,13 +41,17 @@ class Placing:
         pair = wire.BY_NAME.get(str(params.get("pair")))
         if pair is None:
             raise Refused("EQuery:Unknown asset pair")
-        mode = self._venue.mode
-        is_post = "post" in str(params.get("oflags", "")).split(",")
-        if mode == "cancel_only" or (mode == "post_only" and not is_post):
-            raise Refused(f"EService:Market in {mode} mode")
+        self._permit_new(params)
         order = self._new_order(account, pair, params)
         self._desk.charge_placing(account, pair)
         return order
+
+    def _permit_new(self, params: Params) -> None:
+        """Refuse a new or changed order where the mode forbids it (§8). Raises `Refused`."""
+        mode = self._venue.mode
+        is_post = params.get("post_only") is True or "post" in str(params.get("oflags", "")).split(",")
+        if mode == "cancel_only" or (mode == "post_only" and not is_post):
+            raise Refused(f"EService:Market in {mode} mode")
 
     def _new_order(self, account: Account, pair: wire.Pair, params: Params) -> Order:
         kind, side = str(params.get("ordertype")), str(params.get("type"))
@@ -80,6 +84,7 @@ class Placing:
     def amend(self, account: Account, params: Params) -> Order:
         """Change an order in place; an amount that is filled already cancels what is left."""
         self._desk.permit(account, "amend")
+        self._permit_new(params)
         key = next((key for key in ("cl_ord_id", "order_id", "txid") if params.get(key)), None)
         if key is None:
             raise Refused(f"{_INVALID}:txid")
@@ -100,6 +105,7 @@ class Placing:
     def edit(self, account: Account, params: Params) -> tuple[Order, Order]:
         """Cancel an order and place another; return both. A partly filled order is refused."""
         self._desk.permit(account, "edit")
+        self._permit_new(params)
         pair = wire.BY_NAME.get(str(params.get("pair")))
         if pair is None:
             raise Refused("EQuery:Unknown asset pair")

@@ -42,7 +42,7 @@ def body_nonce(request: Request) -> str:
     if request.is_json:
         nonce = (json_object(request.body) or {}).get("nonce")
         return str(nonce) if isinstance(nonce, str | int) and not isinstance(nonce, bool) else ""
-    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+    if not request.is_form:
         return ""
     nonces = parse_qs(request.body.decode("utf-8", "replace")).get("nonce", [])
     return nonces[0] if len(nonces) == 1 else ""

@@ -5,7 +5,7 @@ Both planes use it: spot without an asset class, derivatives with an asset class
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import orjson
@@ -16,10 +16,12 @@ from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.protocol import Understood
 from kill_switch.sim.kit.server import Connection
 from kill_switch.sim.kit.tables import Frames, Op, Refused
+from kill_switch.sim.kit.values import is_uuid
 from kill_switch.sim.kit.ws_protocol import WsProtocol
 from kill_switch.sim.kraken import payloads as wire
 
 _CHANNELS = ("executions", "balances")
+_SWITCHES = ("snap_orders", "snap_trades", "order_status", "ratecounter", "snapshot")  # of a subscription
 _BEAT_S = 1.0
 _MOST_IDS = 50
 _MOST_TRADES = 50  # of a snapshot
@@ -139,10 +141,20 @@ class V2Socket(WsProtocol):
         """Return the account of the token in `params`."""
         return self._plane.tokens.owner(_params(data).get("token"))
 
-    def _arguments(self, data: dict[str, Any]) -> Mapping[str, Any]:
+    def parse(self, session: Session, message: str | bytes) -> Understood:
+        """Parse a message; refuse one whose `req_id` is no whole number."""
+        heard = super().parse(session, message)
+        if heard.answer is None and type(heard.data.get("req_id", 0)) is not int:
+            heard.answer = self.error(heard, "EGeneral:Invalid arguments:req_id")
+        return heard
+
+    def _arguments(self, data: dict[str, Any], *names: str) -> Mapping[str, Any]:
+        """Return the parameters of a request, which has no others than `names`, if any are given."""
         params = _params(data)
         if self._asset_class is not None and params.get("asset_class") != self._asset_class:
             raise Refused("EGeneral:Invalid arguments:asset_class")
+        if names:
+            check_known(params, (*names, *(() if self._asset_class is None else ("asset_class",))))
         return params
 
     # status, heartbeats, subscriptions
@@ -172,6 +184,8 @@ class V2Socket(WsProtocol):
         channel = params.get("channel")
         if channel not in _CHANNELS:
             raise Refused("EGeneral:Invalid arguments:channel")
+        if wrong := next((name for name in _SWITCHES if type(params.get(name, True)) is not bool), None):
+            raise Refused(f"EGeneral:Invalid arguments:{wrong}")
         self._desk.permit(account, f"subscribe {channel}")
         if channel in session.channels:
             raise Refused(f"Already subscribed to {channel} channel")
@@ -244,15 +258,21 @@ class V2Socket(WsProtocol):
     # cancels and the countdown
 
     def _cancel_all(self, session: Session, account: Account, data: dict[str, Any]) -> object:
-        self._arguments(data)
+        self._arguments(data, "token")
         self._desk.permit(account, "cancel-all")
         return {"count": self._desk.cancel_every(account)}
 
     def _cancel_order(self, session: Session, account: Account, data: dict[str, Any]) -> object:
-        """Answer with one frame for each order; only the first repeats `req_id` (§3.1)."""
-        params = self._arguments(data)
+        """Answer with one frame for each order; only the first repeats `req_id` (§3.1).
+
+        The three kinds of names cannot be combined.
+        """
+        kinds = ("order_id", "order_userref", "cl_ord_id")
+        params = self._arguments(data, "token", *kinds)
         self._desk.permit(account, "cancel")
-        names = _ids(params, ("order_id", "order_userref", "cl_ord_id"), self._asset_class)
+        names = _ids(params, kinds, self._asset_class)
+        if len({key for key, _ in names}) > 1:
+            raise Refused("EGeneral:Invalid arguments")
         orders = [find_order(account, key, name) for key, name in names]
         codes = self._desk.cancel_named(account, orders)
         frames: list[object] = []
@@ -264,7 +284,7 @@ class V2Socket(WsProtocol):
         return Frames(tuple(frames), ok=None in codes)
 
     def _batch_cancel(self, session: Session, account: Account, data: dict[str, Any]) -> object:
-        params = self._arguments(data)
+        params = self._arguments(data, "token", "orders", "cl_ord_id")
         self._desk.permit(account, "cancel-batch")
         names = _ids(params, ("orders", "cl_ord_id"), self._asset_class)
         if not 2 <= len(names) <= _MOST_IDS:
@@ -272,8 +292,10 @@ class V2Socket(WsProtocol):
         return {"count": self._desk.cancel_batch(account, [find_order(account, key, name) for key, name in names])}
 
     def _countdown(self, session: Session, account: Account, data: dict[str, Any]) -> object:
-        timeout = self._arguments(data).get("timeout")
+        timeout = self._arguments(data, "token", "timeout").get("timeout")
         self._desk.permit(account, "dead-man")
+        if type(timeout) is not int:  # a text is one of REST's
+            raise Refused("EGeneral:Invalid arguments:timeout")
         return self._desk.set_countdown(account, timeout)
 
 
@@ -285,6 +307,28 @@ def find_order(account: Account, key: str, name: object) -> Order | None:
     if text.isdigit():
         return next((order for order in account.open.values() if order.category == text), None)
     return account.open.get(text)
+
+
+def is_name(key: str, value: object, asset_class: str | None = None) -> bool:
+    """Return whether a value may name an order: an id of the venue, a number of the client's, or a text of his.
+
+    An id is a UUID where there is an asset class (§3.3). `orders` may be numbers too.
+    """
+    if type(value) is int:
+        return key in ("order_userref", "orders")
+    if not isinstance(value, str) or key == "order_userref":
+        return False
+    if key == "cl_ord_id":
+        return bool(value)
+    if asset_class is not None:
+        return is_uuid(value)
+    return wire.is_order_id(value) or (key == "orders" and value.isascii() and value.isdigit())
+
+
+def check_known(params: Mapping[str, Any], names: Collection[str]) -> None:
+    """Refuse a parameter that a call does not have: no document says that it is ignored. Raises `Refused`."""
+    if unknown := next((name for name in params if name not in names), None):
+        raise Refused(f"EGeneral:Invalid arguments:{unknown}")
 
 
 def _params(data: dict[str, Any]) -> Mapping[str, Any]:
@@ -299,11 +343,10 @@ def _ids(params: Mapping[str, Any], keys: Sequence[str], asset_class: str | None
         if not isinstance(values, list):
             raise Refused(f"EGeneral:Invalid arguments:{key}")
         for value in values:
-            is_number = type(value) is int
-            if not (isinstance(value, str) and value) and not (is_number and key in ("order_userref", "orders")):
-                raise Refused(f"EGeneral:Invalid arguments:{key}")
-            if is_number and asset_class is not None:  # (§3.3)
+            if type(value) is int and asset_class is not None:  # (§3.3)
                 raise Refused("EGeneral:Invalid arguments:order_userref")
+            if not is_name(key, value, asset_class):
+                raise Refused(f"EGeneral:Invalid arguments:{key}")
             names.append((key, value))
     if not names:
         raise Refused(f"EGeneral:Invalid arguments:{keys[0]}")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
+from kill_switch.sim.kit.values import is_uuid
 from kill_switch.sim.kraken.placing import positive
 from kill_switch.sim.kraken_futures import payloads as wire
 
@@ -21,6 +24,7 @@ TOKEN_PATH = "/0/private/GetWebSocketsToken"  # noqa: S105 - the path of a call
 _KINDS = {"lmt": "limit", "post": "post", "stp": "stop", "take_profit": "take_profit", "mkt": "market"}
 _BATCH_WEIGHT = 9
 _FILLS_BEFORE = 23  # that `fills` costs more with `lastFillTime` (§7)
+_SHOWN_S = 5.0  # for which orders/status shows an order that has ended (§4.2)
 
 
 def routes(venue: KrakenFutures) -> dict[tuple[str, str], RouteSpec]:
@@ -62,6 +66,7 @@ class CancelCalls:
     def cancel_all_orders(self, account: Account, params: Params) -> object:
         """Answer cancelallorders, of the account or of a symbol in any case."""
         self._venue.permit_rest(account)
+        _check_known(params, "symbol")
         symbol, only = params.get("symbol"), "all"
         orders = self._venue.covered(account)
         if symbol is not None:
@@ -82,6 +87,7 @@ class CancelCalls:
     def cancel_order(self, account: Account, params: Params) -> object:
         """Answer cancelorder: a miss is a success whose status is `notFound`."""
         self._venue.permit_rest(account)
+        _check_known(params, "order_id", "cliOrdId", "processBefore")
         return {"cancelStatus": self._cancel_one(account, params) | {"receivedTime": self._now()}}
 
     def batch_order(self, account: Account, params: Params) -> object:
@@ -95,23 +101,27 @@ class CancelCalls:
         if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
             raise Refused("requiredArgumentMissing")
         self._venue.charge(account, len(items))
-        statuses: list[dict[str, object]] = []
-        for item in items:
+        for item in items:  # a batch that is refused has changed nothing
             match item.get("order"):
                 case "cancel":
-                    statuses.append(self._cancel_one(account, item))
+                    _check_names(item, "order_id")
                 case "edit":
-                    statuses.append({"order_tag": item.get("order_tag"), **self._edit(account, item)})
+                    _check_names(item, "order_id" if "order_id" in item else "orderId")
+                    _changes(item)
                 case "send":
-                    statuses.append({"order_tag": item.get("order_tag"), **self._place(account, item)})
+                    self._new_order(account, item)
                 case _:
                     raise Refused("invalidArgument")
-        return {"batchStatus": statuses}
+        return {"batchStatus": [self._batch_one(account, item) for item in items]}
+
+    def _batch_one(self, account: Account, item: Params) -> dict[str, object]:
+        if item["order"] == "cancel":
+            return self._cancel_one(account, item)
+        answer = self._edit if item["order"] == "edit" else self._place
+        return {"order_tag": item.get("order_tag"), **answer(account, item)}
 
     def _cancel_one(self, account: Account, params: Params) -> dict[str, object]:
-        order_id, client = params.get("order_id"), params.get("cliOrdId")
-        if not order_id and not client:
-            raise Refused("requiredArgumentMissing")
+        order_id, client = _check_names(params, "order_id")
         name = {"order_id": order_id} if order_id else {"cliOrdId": client}
         order = _find(account.open.values(), order_id, client)
         if order is None:
@@ -123,6 +133,7 @@ class CancelCalls:
     def cancel_after(self, account: Account, params: Params) -> object:
         """Answer cancelallordersafter (§6)."""
         self._venue.permit_rest(account)
+        _check_known(params, "timeout")
         return {"status": self._venue.countdowns.arm(account, params.get("timeout"), "invalidArgument", wire.iso_ms)}
 
     def send_order(self, account: Account, params: Params) -> object:
@@ -136,29 +147,23 @@ class CancelCalls:
         return {"editStatus": self._edit(account, params)}
 
     def _edit(self, account: Account, params: Params) -> dict[str, object]:
-        order_id, client = params.get("orderId") or params.get("order_id"), params.get("cliOrdId")
-        if not order_id and not client:
-            raise Refused("requiredArgumentMissing")
+        order_id, client = _check_names(params, "order_id" if "order_id" in params else "orderId")
         order = _find(account.open.values(), order_id, client)
         status: dict[str, object] = {"orderId": order_id, "receivedTime": self._now(), "orderEvents": []}
         if order is None:
             return {"status": "orderForEditNotFound", **status}
         if "stopPrice" in params and order.stop_price is None:
             return {"status": "orderForEditNotAStop", **status}
-        was, before, fields = (
-            replace(order),
-            wire.event_order(order),
-            {"qty": "size", "price": "limitPrice", "stop_price": "stopPrice"},
-        )
-        changes = {f: positive(params, name, "invalidArgument") for f, name in fields.items() if name in params}
-        for field, value in changes.items():
+        was, before = replace(order), wire.event_order(order)
+        for field, value in _changes(params).items():
             setattr(order, field, value)
         self._venue.past(account).note_edit(account, was, order, self._venue.now_ns())
         self._venue.push_orders(account, [order], "amended")
         event = {"type": "EDIT", "old": before, "new": wire.event_order(order), "reducedQuantity": None}
         return {"status": "edited", **status, "orderId": order.id, "orderEvents": [event]}
 
-    def _place(self, account: Account, params: Params) -> dict[str, object]:
+    def _new_order(self, account: Account, params: Params) -> Order:
+        """Return an order that does not rest yet. Raises `Refused`."""
         kind, side, symbol = params.get("orderType"), params.get("side"), str(params.get("symbol", "")).upper()
         if symbol not in wire.SYMBOLS:
             raise Refused("contractNotFound")
@@ -171,6 +176,10 @@ class CancelCalls:
             order.stop_price = positive(params, "stopPrice", "requiredArgumentMissing")
         elif order.kind != "market":
             order.price = positive(params, "limitPrice", "requiredArgumentMissing")
+        return order
+
+    def _place(self, account: Account, params: Params) -> dict[str, object]:
+        order = self._new_order(account, params)
         self._venue.place(account, order)
         event = wire.order_event(order, "PLACE")
         return {"order_id": order.id, "status": "placed", "receivedTime": self._now(), "orderEvents": [event]}
@@ -191,12 +200,14 @@ class ReadCalls:
         return {"openOrders": self._venue.list_open(account, "orders", wire.listed)}
 
     def order_status(self, account: Account, params: Params) -> object:
-        """Answer orders/status; ids that are unknown are left out."""
+        """Answer orders/status; ids that are unknown, or have ended a while ago, are left out (§4.2)."""
         self._venue.permit_read()
         ids = params.get("orderIds")
         if not isinstance(ids, list) or not ids:
             raise Refused("requiredArgumentMissing")
-        known = account.closed | account.open
+        since = time.monotonic() - _SHOWN_S
+        ended = {order_id: order for order_id, order in account.closed.items() if order.ended_s >= since}
+        known = ended | account.open
         return {"orders": [wire.order_status(known[order_id]) for order_id in ids if order_id in known]}
 
     def accounts(self, account: Account, params: Params) -> object:
@@ -267,8 +278,36 @@ class ReadCalls:
         return {"token": self._venue.tokens.issue(account), "expires": int(self._venue.options.token_s)}
 
 
-def _find(orders: Any, order_id: object, client: object) -> Order | None:
-    return next((order for order in orders if order.id == order_id or (client and order.client_id == client)), None)
+def _find(orders: Any, order_id: str, client: object) -> Order | None:
+    """Return the order of an id, else that of a client id. Raises `Refused` if both are given and differ."""
+    if not order_id:
+        return next((order for order in orders if order.client_id == client), None)
+    order = next((order for order in orders if order.id == order_id.lower()), None)
+    if order is not None and client and order.client_id != client:
+        raise Refused("invalidArgument")
+    return order
+
+
+def _check_names(params: Params, key: str) -> tuple[str, object]:
+    """Return id and client id of a request. Raises `Refused` without either, and for an id that is no UUID (§1)."""
+    order_id, client = params.get(key) or "", params.get("cliOrdId") or ""
+    if not order_id and not client:
+        raise Refused("requiredArgumentMissing")
+    if order_id and not is_uuid(order_id):
+        raise Refused("invalidArgument")
+    return str(order_id), client
+
+
+def _check_known(params: Params, *names: str) -> None:
+    """Refuse an argument that a call does not have: no document says that it is ignored. Raises `Refused`."""
+    if not params.keys() <= set(names):
+        raise Refused("invalidArgument")
+
+
+def _changes(params: Params) -> dict[str, Decimal]:
+    """Return the changed fields of an order by their names. Raises `Refused` for what is no number above 0."""
+    fields = {"qty": "size", "price": "limitPrice", "stop_price": "stopPrice"}
+    return {field: positive(params, name, "invalidArgument") for field, name in fields.items() if name in params}
 
 
 def id_list(values: Sequence[str]) -> list[str]:

@@ -159,7 +159,15 @@ class KrakenFutures(ModalVenue):
         return super().urls(authority) | (unified if self.options.unified else {})
 
     def parameters(self, request: Request) -> Params:
-        """Parse the arguments, wherever they were sent; a list may be repeated or written as JSON."""
+        """Parse the arguments, wherever they were sent; a list may be repeated or written as JSON.
+
+        Raises `Refused` for a body that is no form, and for an argument in both places.
+        """
+        if request.body and not request.is_form:
+            raise Refused("invalidArgument")
+        sent = [set(parse_qs(text)) for text in (request.query, request.body.decode("utf-8", "replace"))]
+        if sent[0] & sent[1]:
+            raise Refused("invalidArgument")
         params = dict(super().parameters(request))
         lists = parse_qs(request.query) | parse_qs(request.body.decode("utf-8", "replace"))
         if "orderIds" in lists:
@@ -294,9 +302,11 @@ class FuturesDesk:
         return len(covered)
 
     def cancel_named(self, account: Account, orders: Sequence[Order | None]) -> list[str | None]:
-        """Cancel orders one by one; return the code of each refusal."""
-        self._venue.cancel(account, [order for order in orders if order is not None], whole=False, single=True)
-        return [None if order is not None else "EOrder:Unknown order" for order in orders]
+        """Cancel orders one by one; return the code of each refusal. An order that is named again is gone by then."""
+        there = [order is not None and order not in orders[:place] for place, order in enumerate(orders)]
+        first = [order for order, is_there in zip(orders, there, strict=True) if order is not None and is_there]
+        self._venue.cancel(account, first, whole=False, single=True)
+        return [None if is_there else "EOrder:Unknown order" for is_there in there]
 
     def cancel_batch(self, account: Account, orders: Sequence[Order | None]) -> int:
         """Cancel the orders that are known; return their number."""

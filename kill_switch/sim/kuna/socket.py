@@ -27,7 +27,7 @@ class KunaSocket(WsProtocol):
     """Handshake, login, subscriptions; orders cannot be placed here (§5). A message without `cid` gets no answer."""
 
     errors: ClassVar[Mapping[int, str]] = {401: "REQUEST_INVALID_KEY", 429: "TOO_MANY_REQUESTS", 0: "BAD_REQUEST"}
-    binary = unreadable = "BAD_REQUEST"
+    unreadable = "BAD_REQUEST"
 
     def __init__(self, venue: Kuna) -> None:
         super().__init__()

@@ -95,7 +95,7 @@ class OxfunSocket(WsProtocol):
     def _parse(self, message: str | bytes) -> tuple[Understood, str]:
         heard = Understood("other", "unreadable")
         try:
-            data = orjson.loads(message)
+            data = orjson.loads("" if isinstance(message, bytes) else message)  # binary messages are refused
         except orjson.JSONDecodeError:
             return heard, "20009"
         if not isinstance(data, dict):

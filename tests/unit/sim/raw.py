@@ -37,6 +37,7 @@ class Raw:
     target: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
+    host: str | None = None  # the header; None stands for the address that the request is sent to, empty for none
 
     def headed(self, **headers: str | None) -> Raw:
         """Return it with other headers, whose names have `_` for `-`; None leaves one out."""
@@ -60,7 +61,8 @@ async def send(url: str, tls: ssl.SSLContext, request: Raw) -> tuple[int, str]:
     host, _, port = url.partition("://")[2].partition("/")[0].partition(":")
     reader, writer = await asyncio.open_connection(host, int(port), ssl=tls, server_hostname=host)
     body = request.body.encode()
-    lines = [f"{request.method} {request.target} HTTP/1.1", f"Host: {host}:{port}", "Connection: close"]
+    name = f"{host}:{port}" if request.host is None else request.host
+    lines = [f"{request.method} {request.target} HTTP/1.1", *([f"Host: {name}"] if name else []), "Connection: close"]
     lines += [f"{name}: {value}" for name, value in request.headers.items()]
     lines += [f"Content-Length: {len(body)}"] if body or request.method == "POST" else []
     writer.write("\r\n".join((*lines, "", "")).encode() + body)
@@ -100,6 +102,15 @@ def kraken(keys: Mapping[str, str], call: str, pairs: Pairs = (), nonce: int | N
     text = path.encode() + hashlib.sha256((number + body).encode()).digest()
     signed = {"API-Key": keys["api_key"], "API-Sign": b64(base64.b64decode(keys["api_secret"]), text, "sha512")}
     return Raw("POST", path, {**signed, **FORM, "User-Agent": "a script"}, body)
+
+
+def kraken_json(keys: Mapping[str, str], call: str, params: Mapping[str, object]) -> Raw:
+    """Return a request of Kraken's spot API whose body is JSON, as a batch must be."""
+    number, path = time.time_ns(), f"/0/private/{call}"
+    body = json.dumps({"nonce": number, **params})
+    text = path.encode() + hashlib.sha256((str(number) + body).encode()).digest()
+    signed = {"API-Key": keys["api_key"], "API-Sign": b64(base64.b64decode(keys["api_secret"]), text, "sha512")}
+    return Raw("POST", path, {**signed, **JSON, "User-Agent": "a script"}, body)
 
 
 def kraken_futures(keys: Mapping[str, str], method: str, call: str, pairs: Pairs = (), nonce: int | None = None) -> Raw:

@@ -12,6 +12,7 @@ import hmac
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from .raw import b64, now_ms, spoil
@@ -25,6 +26,7 @@ IDEAS = {
     "right": "as documented",
     "empty": "a cancel-all when nothing is open",
     "conditional": "a cancel-all when a conditional order rests too",
+    "repeated id": "an id twice in one batch",
     "no login": "a command without a login",
     "signature": "a signature or token with one character changed",
     "old time": "an old time stamp",
@@ -43,6 +45,12 @@ IDEAS = {
     "unknown order": "the cancel of an unknown order",
     "unknown method": "an unknown method",
     "no JSON": "a message that is no JSON",
+    "binary": "a binary message",
+    "two names": "two kinds of names for orders",
+    "malformed id": "an order id that is malformed",
+    "number": "a time-out that is a text",
+    "id": "the number of the request is of the wrong type",
+    "read only": "a cancel with a key that may only read",
     "maintenance": "a cancel in maintenance",
 }
 
@@ -52,7 +60,7 @@ Keys = Mapping[str, str]
 class Message(NamedTuple):
     """A message, made of the message that came last, and a part of its answer."""
 
-    make: Callable[[str], str]
+    make: Callable[[str], str | bytes]
     says: str
 
 
@@ -83,7 +91,7 @@ def frame_rows(venue: str, keys: Keys, other: Keys, ids: Sequence[str], tokens: 
     return {"kraken-futures": _kraken_futures, "deribit": _deribit, "oxfun": _oxfun}[venue](keys, other, ids)
 
 
-def _one(idea: str, make: Callable[[], str] | str, says: str, *rest: Any, **more: Any) -> FrameRow:
+def _one(idea: str, make: Callable[[], str | bytes] | str, says: str, *rest: Any, **more: Any) -> FrameRow:
     """Return a row of a single message."""
     return FrameRow(idea, [Message(lambda _: make if isinstance(make, str) else make(), says)], *rest, **more)
 
@@ -129,6 +137,15 @@ def _binance(venue: str, keys: Keys, other: Keys, ids: Sequence[str]) -> Iterato
     yield _one("missing", without("signature"), '"code":-1102')
     yield _one("order", unsorted, '"code":-1022')
     yield _one("window", lambda: frame(ask(recvWindow=60_001)), '"code":-1131')
+    yield _one("binary", lambda: frame(ask()).encode(), '"code":-1100')
+    for wrong in ('{"a": 1}', "1.5", '"an id"', f'"{"x" * 37}"'):
+        yield _one("id", partial(lambda text: frame(ask()).replace('"k1"', text), wrong), '"code":-1135')
+    refused = '"msg":"Invalid API-key, IP, or permissions for action."'
+    yield _one("read only", lambda: frame(ask()), refused, fault="read_only_key")
+    yield _one("unknown parameter", lambda: frame(ask(side="BUY")), '"code":-1104')
+    yield _one("malformed id", lambda: frame(ask(orderId="1.0"), "order.cancel"), '"code":-1100')
+    named: dict[str, Any] = {"origClientOrderId": "another"}
+    yield _one("two names", lambda: frame(ask(orderId=int(ids[0] or 1), **named), "order.cancel"), '"code":-2011')
     yield _one("unknown symbol", lambda: frame(ask(symbol="NOSUCH")), '"code":-1121')
     yield _one("empty symbol", lambda: frame(ask(symbol="")), '"code":-1102')
     yield _one("unknown order", lambda: frame(ask(orderId=1), "order.cancel"), '"code":-2011')
@@ -167,8 +184,20 @@ def _kraken(tokens: Sequence[str], ids: Sequence[str]) -> Iterator[FrameRow]:
     yield _one("unknown order", unknown, "EOrder:Unknown order")
     yield _one("unknown method", frame("cancel_everything"), "EGeneral:Invalid arguments:method")
     yield _one("no JSON", "cancel_all", "EGeneral:Invalid arguments")
+    invalid = "EGeneral:Invalid arguments"
+    yield _one("binary", lambda: frame("cancel_all").encode(), invalid)
+    yield _one("unknown parameter", frame("cancel_all", symbol="BTC/USD"), f"{invalid}:symbol")
+    yield _one("two names", lambda: frame("cancel_order", order_id=[ids[0]], cl_ord_id=["another"]), invalid)
+    yield _one("malformed id", frame("cancel_order", order_id=["x"]), f"{invalid}:order_id")
+    yield _one("malformed id", frame("cancel_order", order_userref=["7"]), f"{invalid}:order_userref")
+    yield _one("malformed id", lambda: frame("batch_cancel", orders=[ids[0], "x"]), f"{invalid}:orders")
+    yield _one("repeated id", lambda: frame("batch_cancel", orders=[ids[0]] * 2), '"count":1', GONE)
+    yield _one("number", frame("cancel_all_orders_after", timeout="60"), f"{invalid}:timeout")
+    yield _one("id", frame("cancel_all").replace('"req_id": 7', '"req_id": "7"'), f"{invalid}:req_id")
+    yield _one("wrong type", frame("subscribe", channel="executions", snap_orders="no"), f"{invalid}:snap_orders")
     yield _one("empty", frame("cancel_all"), '"count":0', GONE, ())
     yield _one("conditional", frame("cancel_all"), '"count":2', GONE, ("limit", "stop-loss-limit"))
+    yield _one("read only", frame("cancel_all"), "EGeneral:Permission denied", fault="read_only_key")
     yield _one("maintenance", frame("cancel_all"), "EService:Unavailable", fault="maintenance")
 
 
@@ -208,8 +237,17 @@ def _unified(tokens: Sequence[str], ids: Sequence[str]) -> Iterator[FrameRow]:
     yield _one("unknown order", frame("cancel_order", order_id=unknown), "EOrder:Unknown order")
     yield _one("unknown method", frame("cancel_everything"), f"{invalid}:method")
     yield _one("no JSON", "cancel_all", invalid)
+    yield _one("binary", lambda: frame("cancel_all").encode(), invalid)
+    yield _one("unknown parameter", frame("cancel_all", symbol="PF_XBTUSD"), f"{invalid}:symbol")
+    yield _one("two names", lambda: frame("cancel_order", order_id=[ids[0]], cl_ord_id=["another"]), invalid)
+    yield _one("malformed id", frame("cancel_order", order_id=["OAAAAA-AAAAA-AAAAAA"]), f"{invalid}:order_id")
+    yield _one("malformed id", lambda: frame("batch_cancel", orders=[ids[0], "x"]), f"{invalid}:orders")
+    yield _one("repeated id", lambda: frame("batch_cancel", orders=[ids[0]] * 2), '"count":1', GONE)
+    yield _one("number", frame("cancel_all_orders_after", timeout="60"), f"{invalid}:timeout")
+    yield _one("id", frame("cancel_all").replace('"req_id": 7', '"req_id": "7"'), f"{invalid}:req_id")
     yield _one("empty", frame("cancel_all"), '"count":0', GONE, ())
     yield _one("conditional", frame("cancel_all"), '"count":2', GONE, ("limit", "stop"))
+    yield _one("read only", frame("cancel_all"), "EGeneral:Permission denied", fault="read_only_key")
     yield _one("maintenance", frame("cancel_all"), "EService:Unavailable", fault="maintenance")
 
 
@@ -217,7 +255,8 @@ def _unified(tokens: Sequence[str], ids: Sequence[str]) -> Iterator[FrameRow]:
 
 
 def _kraken_futures(keys: Keys, other: Keys, ids: Sequence[str]) -> Iterator[FrameRow]:
-    asked = Message(lambda _: json.dumps({"event": "challenge", "api_key": keys["api_key"]}), '"challenge"')
+    challenge = json.dumps({"event": "challenge", "api_key": keys["api_key"]})
+    asked = Message(lambda _: challenge, '"challenge"')
 
     def subscribe(who: Keys = keys, feed: str = "open_orders", **change: str) -> Callable[[str], str]:
         def make(challenge: str) -> str:
@@ -241,6 +280,7 @@ def _kraken_futures(keys: Keys, other: Keys, ids: Sequence[str]) -> Iterator[Fra
     yield row("wrong type", subscribe(feed="no_such_feed"), "Invalid feed")
     yield _one("unknown method", json.dumps({"event": "cancel_all"}), "Invalid event")
     yield _one("no JSON", "challenge", "Json Error")
+    yield FrameRow("binary", [Message(lambda _: challenge.encode(), "Json Error")])
 
 
 # ── Deribit (deribit.md §2, §8) ───────────────────────────────────────────────────────────────────────────────────
@@ -259,7 +299,7 @@ def _deribit(keys: Keys, other: Keys, ids: Sequence[str]) -> Iterator[FrameRow]:
 
     logged_in = Message(lambda _: login(), '"token_type":"bearer"')
 
-    def row(idea: str, asked: str, says: str, *rest: Any, **more: Any) -> FrameRow:
+    def row(idea: str, asked: str | bytes, says: str, *rest: Any, **more: Any) -> FrameRow:
         return FrameRow(idea, [logged_in, Message(lambda _: asked, says)], *rest, **more)
 
     wrong, by_name, invalid = '"code":13004', "private/cancel_all_by_instrument", '"code":-32602'
@@ -283,8 +323,13 @@ def _deribit(keys: Keys, other: Keys, ids: Sequence[str]) -> Iterator[FrameRow]:
     yield row("unknown order", frame("private/edit", order_id="1", amount=10), '"code":10004')
     yield row("unknown method", frame("private/cancel_everything"), '"code":-32601')
     yield _one("no JSON", "private/cancel_all", '"code":11050')
+    yield row("binary", cancel_all.encode(), '"code":11050')
+    for wrong_id in ("null", "1.5", '{"a": 1}'):
+        yield row("id", cancel_all.replace('"id": 9', f'"id": {wrong_id}'), '"code":11050')
+    yield row("unknown parameter", frame("private/cancel_all_by_currency", currency="any"), invalid)
     yield row("empty", cancel_all, '"result":0', GONE, ())
     yield row("conditional", cancel_all, '"result":2', GONE, ("limit", "stop"))
+    yield row("read only", cancel_all, '"code":13021', fault="read_only_key")
     yield row("maintenance", cancel_all, '"code":11051', fault="maintenance")
 
 
@@ -305,7 +350,7 @@ def _oxfun(keys: Keys, other: Keys, ids: Sequence[str]) -> Iterator[FrameRow]:
 
     logged_in = Message(lambda _: login(), '"event":"login","success":true')
 
-    def row(idea: str, make: Callable[[], str], says: str, *rest: Any, **more: Any) -> FrameRow:
+    def row(idea: str, make: Callable[[], str | bytes], says: str, *rest: Any, **more: Any) -> FrameRow:
         return FrameRow(idea, [logged_in, Message(lambda _: make(), says)], *rest, **more)
 
     yield row("right", cancel, '"submitted":true', GONE)
@@ -319,6 +364,7 @@ def _oxfun(keys: Keys, other: Keys, ids: Sequence[str]) -> Iterator[FrameRow]:
     yield row("unknown order", lambda: cancel(order_id=1), '"code":"100005"')
     yield row("unknown method", lambda: cancel(op="cancelall"), '"code":"20003"')
     yield _one("no JSON", "cancelorders", '"code":"20009"')
+    yield row("binary", lambda: cancel().encode(), '"code":"20009"')
 
 
 def frame_table() -> list[str]:

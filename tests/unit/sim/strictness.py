@@ -30,6 +30,7 @@ from .raw import (
     spoil,
 )
 from .strict_changes import change_table
+from .strict_details import detail_section
 from .strict_frames import frame_table
 
 PAGE = Path(__file__).parents[3] / "docs/evidence/strictness.md"
@@ -354,7 +355,8 @@ def page() -> str:
     body = [
         f"| {says} | {' | '.join(cells.get((idea, venue), '–') for venue in VENUES)} |" for idea, says in IDEAS.items()
     ]
-    return "\n".join((INTRODUCTION, *head, *body, CHANGES, *change_table(), FRAMES, *frame_table(), ""))
+    others = (CHANGES, *change_table(), FRAMES, *frame_table(), *detail_section())
+    return "\n".join((INTRODUCTION, *head, *body, *others, ""))
 
 
 def cell(row: Row) -> str:

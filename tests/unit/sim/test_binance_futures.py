@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus
+
+from kill_switch.sim.kit import exchange
 
 from .clients import receive, running
 from .test_binance import FUTURES, ONE, TWO, Client
@@ -107,6 +112,12 @@ async def test_a_batch_answers_for_each_id(client: Client) -> None:
     assert await client.sim.open(client.venue) == 0
 
 
+async def test_a_countdown_longer_than_any_number_of_the_venue_is_refused(client: Client) -> None:
+    for text in ("9" * 30, "1.5", "1e3", "-1"):
+        answer = await client.code("POST", "countdownCancelAll", symbol=ONE[client.venue], countdownTime=text)
+        assert answer == (400, -1130)
+
+
 @pytest.mark.parametrize("kind", ["STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET", "TRAILING_STOP_MARKET"])
 async def test_conditional_orders_are_placed_in_the_algo_service_only(client: Client, kind: str) -> None:
     order = {"symbol": ONE[client.venue], "side": "SELL", "type": kind, "quantity": 1}
@@ -199,8 +210,8 @@ async def test_a_countdown_is_of_one_symbol_in_milliseconds_and_spares_algo_orde
 
 async def test_a_countdown_of_zero_disarms_and_cancels_nothing(client: Client) -> None:
     await client.sim.rest_orders(client.venue, 1)
-    for time in (100, 0):
-        await client.send("POST", "countdownCancelAll", symbol=ONE[client.venue], countdownTime=time)
+    for wait_ms in (100, 0):
+        await client.send("POST", "countdownCancelAll", symbol=ONE[client.venue], countdownTime=wait_ms)
     await anyio.sleep(0.2)
     assert await client.sim.open(client.venue) == 1
     assert not (await client.sim.get("/deadman", venue=client.venue))["armed"]
@@ -296,7 +307,10 @@ async def test_a_stream_has_the_events_that_its_address_names(client: Client) ->
         assert await silent(ws)
 
 
-async def test_a_transfer_is_pushed_with_its_reason(client: Client) -> None:
+async def test_a_transfer_is_pushed_with_its_reason(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count(time.time_ns(), 1_000_000)  # so that two times never agree by chance
+    clock = SimpleNamespace(time_ns=lambda: next(ticks), time=time.time, monotonic=time.monotonic)
+    monkeypatch.setattr(exchange, "time", clock)
     await options(client, equity_moves="transfer")
     async with client.stream() as ws:
         await client.sim.post("/equity", venue=client.venue, equity=1)

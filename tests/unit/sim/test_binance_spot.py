@@ -163,6 +163,52 @@ async def test_margin_orders_rest_apart_from_spot_and_from_each_other(client: Cl
     assert (crossed["isIsolated"], isolated_one["isIsolated"]) == (False, True)
 
 
+async def test_a_margin_cancel_needs_the_symbol_of_its_order_and_a_known_account(client: Client) -> None:
+    path, order = "/sapi/v1/margin/order", {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "quantity": 1}
+    order_id = (await client.send("POST", path, **order)).json()["orderId"]
+    assert await client.code("DELETE", path, orderId=order_id) == (400, -1102)
+    assert await client.code("DELETE", path, orderId=order_id, symbol="ETHUSDT") == (400, -2011)
+    assert await client.code("DELETE", path, orderId=order_id, symbol=SYMBOL, isIsolated="yes") == (400, -1130)
+    assert (await client.send("DELETE", path, orderId=order_id, symbol=SYMBOL)).status_code == 200
+
+
+@pytest.mark.parametrize("mode", ["DO_NOTHING", "CANCEL_ONLY"])
+async def test_a_replace_beyond_the_limit_of_orders_keeps_the_old_order_unless_it_may_only_cancel(
+    client: Client, mode: str
+) -> None:
+    order = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": 1, "price": 9}
+    for _ in range(50):
+        old = (await client.send("POST", "order", **order)).json()["orderId"]
+    replace = order | {"cancelReplaceMode": "STOP_ON_FAILURE", "cancelOrderId": old}
+    assert await client.code("POST", "order/cancelReplace", **replace, orderRateLimitExceededMode="x") == (400, -1130)
+    answer = await client.send("POST", "order/cancelReplace", **replace, orderRateLimitExceededMode=mode)
+    assert answer.status_code == 429
+    if mode == "DO_NOTHING":
+        assert (answer.json()["code"], await client.sim.open(VENUE)) == (-1015, 50)
+    else:
+        data = answer.json()["data"]
+        assert (data["cancelResult"], data["newOrderResult"], data["newOrderResponse"]["code"]) == (
+            "SUCCESS", "FAILURE", -1015,
+        )  # fmt: skip
+        assert await client.sim.open(VENUE) == 49
+
+
+@pytest.mark.parametrize("key", ["order", "list"])
+async def test_an_id_and_a_client_id_must_be_of_one_order(client: Client, key: str) -> None:
+    ids = await client.sim.rest_orders(VENUE, 2, kind="oco")
+    row = (await client.get("openOrders"))[0]
+    [group] = await client.get("openOrderList")
+    path, named, client_id = {
+        "order": ("order", {"orderId": ids[0]}, {"origClientOrderId": row["clientOrderId"]}),
+        "list": ("orderList", {"orderListId": group["orderListId"]}, {"listClientOrderId": group["listClientOrderId"]}),
+    }[key]
+    other = {name: "another" for name in client_id}
+    assert await client.code("DELETE", path, symbol=SYMBOL, **named, **other) == (400, -2011)
+    assert await client.sim.open(VENUE) == 2
+    assert (await client.send("DELETE", path, symbol=SYMBOL, **named, **client_id)).status_code == 200
+    assert await client.sim.open(VENUE) == 0
+
+
 # ── sessions and subscriptions (§2, §5) ───────────────────────────────────────────────────────────────────────────
 
 
@@ -273,7 +319,7 @@ async def test_a_parameter_of_any_type_is_answered(client: Client, odd: object) 
                 assert (await client.say(ws, method, **usual))["status"] == 400
         stamped = await client.say(ws, "account.status", signs=False, apiKey=odd, timestamp=odd, signature=odd)
         assert stamped["status"] == 401
-    assert await client.code("GET", "order", symbol=SYMBOL, orderId=str(odd)) == (400, -2013)
+    assert await client.code("GET", "order", symbol=SYMBOL, orderId=str(odd)) == (400, -1100)
 
 
 # ── events (§5) ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -308,6 +308,13 @@ async def test_a_malformed_request_is_refused_and_the_socket_stays(derib: Derib)
         assert (await derib.ok(ws, "public/test"))["version"]
 
 
+async def test_a_parameter_twice_in_a_query_is_refused(sim: Sim, derib: Derib) -> None:
+    [_] = await sim.rest_orders("deribit", 1)
+    answer = await derib.get("private/cancel_all?detailed=false&detailed=true")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, -32602)
+    assert await sim.open("deribit") == 1
+
+
 async def test_methods_of_a_session_are_refused_over_http(derib: Derib) -> None:
     for answer in (
         await derib.get("private/enable_cancel_on_disconnect"),

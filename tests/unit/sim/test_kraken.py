@@ -259,6 +259,21 @@ async def test_maintenance_refuses_cancels_and_keeps_orders_while_the_status_say
     assert await sim.open("kraken") == 0
 
 
+@pytest.mark.parametrize("mode", ["cancel_only", "post_only"])
+async def test_an_order_that_is_changed_is_a_new_one_for_the_mode(sim: Sim, mode: str) -> None:
+    kraken = Kraken(sim)
+    [one] = await sim.rest_orders("kraken", 1)
+    await sim.post("/options", venue="kraken", mode=mode)
+    refusal = f"EService:Market in {mode} mode"
+    assert await kraken.error("EditOrder", pair="XBTUSD", txid=one, volume="2") == refusal
+    assert await kraken.error("AmendOrder", txid=one, order_qty="2") == refusal
+    async with kraken.subscribed() as (ws, token):
+        await hear(ws)
+        for method in ("edit_order", "amend_order"):
+            assert (await say(ws, method, token, symbol="BTC/USD", order_id=one, order_qty=2.0))["error"] == refusal
+    assert await kraken.result("CancelOrder", txid=one) == {"count": 1}
+
+
 async def test_the_maintenance_fault_is_the_mode(sim: Sim) -> None:
     kraken = Kraken(sim)
     async with kraken.socket() as ws:

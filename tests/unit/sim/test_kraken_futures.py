@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.protocol import Request
+from kill_switch.sim.kraken_futures import calls
 from kill_switch.sim.kraken_futures.signing import Authent, answers_challenge
 
 from .clients import Sim, receive, running
@@ -231,6 +232,24 @@ async def test_a_cancel_that_misses_is_a_success_with_another_status(sim: Sim) -
     assert [status["status"] for status in statuses] == ["notFound", "cancelled"]
     described = (await futures.post("orders/status", orderIds=json.dumps([one, str(uuid4())])))["orders"]
     assert [order["status"] for order in described] == ["CANCELLED"]
+
+
+async def test_an_order_that_ended_a_while_ago_is_not_described(sim: Sim, monkeypatch: pytest.MonkeyPatch) -> None:
+    futures = Futures(sim)
+    gone, open_ = await sim.rest_orders("kraken-futures", 2)
+    await futures.post("cancelorder", order_id=gone)
+    ids = json.dumps([gone, open_])
+    assert len((await futures.post("orders/status", orderIds=ids))["orders"]) == 2
+    monkeypatch.setattr(calls, "_SHOWN_S", -1.0)  # as if 6 s had passed
+    [described] = (await futures.post("orders/status", orderIds=ids))["orders"]
+    assert described["order"]["orderId"] == open_
+
+
+async def test_an_id_is_a_uuid_in_either_case(sim: Sim) -> None:
+    futures = Futures(sim)
+    [one] = await sim.rest_orders("kraken-futures", 1)
+    assert (await futures.post("cancelorder", order_id=f"{{{one}}}"))["error"] == "invalidArgument"
+    assert (await futures.post("cancelorder", order_id=one.upper()))["cancelStatus"]["status"] == "cancelled"
 
 
 async def test_ids_with_commas_between_them_are_one_unknown_order(sim: Sim) -> None:

@@ -135,7 +135,17 @@ async def test_a_head_request_has_no_body(sim: Sim) -> None:
     await done(writer)
 
 
-@pytest.mark.parametrize("nonsense", [b"\x16\x03\x01 hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\x16\x03\x01 hello\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /api/v1/orders HTTP/2.0\r\nHost: x\r\n\r\n",
+        b"GET /api/v1/orders HTTP/1.1\r\n\r\n",
+        b"GET /api/v1/orders HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n",
+        b"POST /api/v1/orders HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+)
 async def test_malformed_http_is_400_and_the_end(sim: Sim, nonsense: bytes) -> None:
     reader, writer = await connect(sim)
     writer.write(nonsense)
