@@ -34,7 +34,7 @@ class HistoryCalls:
         first = str(params.get("orderId", "0"))
         mine = [order for order in mine if int(order.id) >= (int(first) if first.isdigit() else 0)]
         page = sorted(mine, key=lambda order: int(order.id))
-        limit = _limit(params)
+        limit = page_size(params)
         return [self._listed(order) for order in (page[:limit] if "orderId" in params else page[-limit:])]
 
     def trades(self, account: Account, params: Params) -> object:
@@ -49,7 +49,7 @@ class HistoryCalls:
              "positionSide": "BOTH", "time": (order.closed_ns or order.created_ns) // 1_000_000,
              "isBuyer": order.side == "buy", "buyer": order.side == "buy", "isMaker": True, "maker": True,
              "isBestMatch": True}
-            for order in traded[-_limit(params):]
+            for order in traded[-page_size(params):]
         ]  # fmt: skip
 
     def order_count(self, account: Account, params: Params) -> object:
@@ -70,7 +70,8 @@ class HistoryCalls:
         return known if self._venue.name == "binance-spot" else [order for order in known if not order.category]
 
 
-def _limit(params: Params) -> int:
+def page_size(params: Params) -> int:
+    """Return the rows of a page. Raises `Refused`."""
     text = str(params.get("limit", _USUAL))
     if not text.isdigit() or not 0 < int(text) <= _MOST:
         raise refusal("-1130", "Data sent for parameter 'limit' is not valid.")

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 from kill_switch.sim.binance import spot_payloads as wire
 from kill_switch.sim.binance.errors import TEXTS, refusal
 from kill_switch.sim.binance.params import client_id, known_symbol, missing, named_order, number, with_headers
+from kill_switch.sim.binance.spot_placing import answer_form
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.protocol import SimAnswer, json_answer
 from kill_switch.sim.kit.tables import Params, Refused
 
 if TYPE_CHECKING:
     from kill_switch.sim.binance.spot import BinanceSpot
-    from kill_switch.sim.binance.spot_calls import CancelCalls, PlaceCalls
+    from kill_switch.sim.binance.spot_calls import CancelCalls
+    from kill_switch.sim.binance.spot_placing import PlaceCalls
 
 _MODES = ("STOP_ON_FAILURE", "ALLOW_FAILURE")
 
@@ -35,7 +37,7 @@ class ReplaceCalls:
         self._venue.permit_trade(account)
         if params.get("cancelReplaceMode") not in _MODES:
             raise refusal("-1102", missing("cancelReplaceMode"))
-        order = self._places.new(account, params)
+        order, form = self._places.new(account, params), answer_form(params)
         named = {"orderId": params.get("cancelOrderId"), "origClientOrderId": params.get("cancelOrigClientOrderId")}
         asked = {"symbol": params["symbol"], **named}
         asked |= {name: params[name] for name in ("cancelRestrictions",) if name in params}
@@ -52,9 +54,8 @@ class ReplaceCalls:
             return json_answer(body, 400)
         headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
         self._venue.place(account, order)
-        placed = wire.listed(order) | {"transactTime": order.created_ns // 1_000_000, "fills": []}
         results = {"cancelResult": "FAILURE" if has_failed else "SUCCESS", "newOrderResult": "SUCCESS"}
-        data = results | {"cancelResponse": cancelled, "newOrderResponse": placed}
+        data = results | {"cancelResponse": cancelled, "newOrderResponse": wire.placed(order, form)}
         if has_failed:
             return json_answer({"code": -2021, "msg": "Order cancel-replace partially failed.", "data": data}, 409)
         return with_headers(data, headers)
