@@ -83,7 +83,7 @@ def _market_amounts(params: Params) -> dict[str, Any]:
 def kind_fields(params: Params, prefix: str, kinds: Collection[str]) -> dict[str, Any]:
     """Return the fields of an order that its type asks for. Raises `Refused`.
 
-    `prefix` is that of a leg's parameters, as in `aboveType`; `kinds` are those that are possible.
+    `prefix` is that of a leg's parameters, such as "above"; `kinds` are those that are possible.
     """
 
     def named(name: str) -> str:
