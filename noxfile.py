@@ -27,8 +27,10 @@ SYSTEM = (  # real sockets and processes
 )
 SYSTEMD = ("tests/system/systemd",)
 MONITORING = ("tests/monitoring",)
-CLIENTS = {  # tests of clients that others wrote; the two cannot live in one environment
+CLIENTS = {  # tests of clients that others wrote; no two can live in one environment
     "sdks": tuple(f"tests/clients/test_{venue}_clients.py" for venue in "binance deribit kraken".split()),
+    "connector": ("tests/clients/test_binance_connector.py",),
+    "futures-connector": ("tests/clients/test_binance_futures_connector.py",),
     "ccxt": ("tests/clients/test_older_ccxt.py",),
 }
 RECIPES = {  # packages that a recipe is for, and the Python that they take; each needs an environment of its own
@@ -142,7 +144,7 @@ def monitoring(session: nox.Session) -> None:
 @nox.session(venv_backend="virtualenv")
 @nox.parametrize("of", [nox.param(name, id=name) for name in CLIENTS])
 def clients(session: nox.Session, of: str) -> None:
-    """Clients that others wrote, at the simulators: the venues' SDKs, and a ccxt that still has OX.FUN and KUNA."""
+    """Clients that others wrote, at the simulators: the venues' SDKs, older connectors, a ccxt with OX.FUN and KUNA."""
     session.install("--require-hashes", "-r", f"requirements/clients-{of}.txt")
     session.install("--no-deps", "-e", ".")
     session.run("pytest", "-W", "default", *CLIENTS[of], *session.posargs)  # their warnings are their own

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -49,3 +51,10 @@ class Stage:
         answer = httpx.request(method, self.ready["admin"] + path, json=body, trust_env=False)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+
+def until(is_reached: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 5
+    while not is_reached():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)

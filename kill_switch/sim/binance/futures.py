@@ -38,18 +38,28 @@ class Product(NamedTuple):
     equity: Decimal
     request_path: str  # of the WebSocket that takes requests
     stream_path: str  # of the user stream
+    combined_path: str  # of the user stream whose events say which stream they are of
     key_in_path: bool  # whether the listenKey is the last part of the stream's path, or a parameter
     is_linear: bool
 
+    @property
+    def stream_paths(self) -> tuple[str, str]:
+        """Return the paths of the user stream."""
+        return self.stream_path, self.combined_path
+
     def stream_key(self, request: Request) -> str:
         """Return the listenKey in the address of a stream."""
+        if self.key_in_path and request.path == self.combined_path:
+            return request.parameters().get("streams", "")
         if self.key_in_path:
             return request.path.removeprefix(self.stream_path).strip("/")
         return request.parameters().get("listenKey", "")
 
 
-USDM = Product("/fapi", ("v2", "v3"), "USDT", Decimal(100_000), "/ws-fapi/v1", "/private/ws", False, True)
-COINM = Product("/dapi", ("v1",), "BTC", Decimal(10), "/ws-dapi/v1", "/ws", True, False)
+USDM = Product(
+    "/fapi", ("v2", "v3"), "USDT", Decimal(100_000), "/ws-fapi/v1", "/private/ws", "/private/stream", False, True
+)
+COINM = Product("/dapi", ("v1",), "BTC", Decimal(10), "/ws-dapi/v1", "/ws", "/stream", True, False)
 
 
 @dataclass
@@ -110,7 +120,9 @@ class BinanceFutures(Binance):
         self.listen_keys = ListenKeys(self.later, lambda: options.listen_key_s, self._key_ended)
         super().__init__(options, accounts)
         self.stream, self.requests = UserStream(self), RequestSocket(self)
-        self.sockets |= {self.product.stream_path: self.stream, self.product.request_path: self.requests}
+        self.sockets |= dict.fromkeys(self.product.stream_paths, self.stream) | {
+            self.product.request_path: self.requests
+        }
         self.routes |= routes(self)
 
     def joined(self, venues: Iterable[Venue]) -> None:
@@ -252,8 +264,8 @@ class BinanceFutures(Binance):
         path = self.socket_path(request.path)
         if path is None:
             return self.http_error(404, None, None)
-        if path != self.product.stream_path:
-            return None
+        if path not in self.product.stream_paths or not self.product.stream_key(request):
+            return None  # a stream without a key is for subscriptions
         owner = self.listen_keys.owner(self.product.stream_key(request))
         if owner is not None and (
             self.faults.hit("reject_login", "login", owner.name, "ws") or self.vanished(owner.name)
@@ -267,10 +279,12 @@ class BinanceFutures(Binance):
         """Note the stream's key and the events that its address names."""
         session = self.sessions[connection]
         session.path = self.socket_path(request.path) or request.path
-        if session.path == self.product.stream_path:
+        if session.path in self.product.stream_paths:
             named = request.parameters().get("events", "")
             usual = {"*"} if self.options.bare_stream == "all" else set()
             session.channels |= {name for name in named.split("/") if name} or usual
+            if self.product.is_linear and request.path not in self.product.stream_paths:
+                session.channels.clear()  # the retired address: a subscription there is silent too
             session.id = self.product.stream_key(request)
             self.later(0.001, self.subscribed, session)
         super().opened(connection, request)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _DONE = {"code": 200, "msg": "The operation of cancel all open order is done."}
 _MOST_IDS = 10
 _MOST_DIGITS = 18  # of a number that the venue calls LONG
+_TIMES = ("GTC", "IOC", "FOK", "GTX", "GTD", "RPI")
 _MOST_ORDERS = 5  # of a batch that places
 
 
@@ -212,11 +213,9 @@ class PlaceCalls:
         if kind not in ("LIMIT", "MARKET"):
             raise refusal("-1116")
         price = number(params, "price") if kind == "LIMIT" else None
-        if kind == "LIMIT" and not params.get("timeInForce"):
-            raise refusal("-1102", missing("timeInForce"))
         return self._venue.new_order(
             account, symbol, kind.lower(), side=side, price=price, qty=number(params, "quantity"),
-            client_id=client_id(params, "newClientOrderId"),
+            client_id=client_id(params, "newClientOrderId"), tif=_time(params) if kind == "LIMIT" else None,
         )  # fmt: skip
 
     def algo(self, account: Account, params: Params) -> SimAnswer:
@@ -356,6 +355,17 @@ class PublicCalls:
             "timezone": "UTC", "serverTime": self._venue.now_ns() // 1_000_000, "rateLimits": rate_limits(limits),
             "exchangeFilters": [], "assets": [], "symbols": self._venue.markets(),
         }  # fmt: skip
+
+
+def _time(params: Params) -> str:
+    text = params.get("timeInForce")
+    if text in (None, ""):
+        raise refusal("-1102", missing("timeInForce"))
+    if text not in _TIMES:
+        raise refusal("-1115", "Invalid timeInForce.")
+    if text == "GTD":
+        number(params, "goodTillDate")
+    return str(text)
 
 
 def _exists(order: Order | None) -> Order:

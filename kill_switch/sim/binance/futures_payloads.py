@@ -20,7 +20,7 @@ _ORDER = {
     "clientOrderId": "{client}", "cumQty": "{filled}", "executedQty": "{filled}", "orderId": "{id}",
     "origQty": "{qty}", "price": "{price}", "avgPrice": "0", "reduceOnly": False, "closePosition": False,
     "side": "{side}", "positionSide": "BOTH", "status": "{state}", "stopPrice": "0", "symbol": "{symbol}",
-    "timeInForce": "GTC", "type": "{type}", "origType": "{type}", "time": "{opened}", "updateTime": "{updated}",
+    "timeInForce": "{tif}", "type": "{type}", "origType": "{type}", "time": "{opened}", "updateTime": "{updated}",
     "workingType": "CONTRACT_PRICE", "priceProtect": False, "selfTradePreventionMode": "NONE", "goodTillDate": 0,
 }  # fmt: skip
 _ALGO = {
@@ -31,7 +31,7 @@ _ALGO = {
     "createTime": "{opened}", "updateTime": "{updated}", "triggerTime": 0, "goodTillDate": 0,
 }  # fmt: skip
 _ORDER_EVENT = {
-    "s": "{symbol}", "c": "{client}", "S": "{side}", "o": "{type}", "f": "GTC", "q": "{qty}", "p": "{price}",
+    "s": "{symbol}", "c": "{client}", "S": "{side}", "o": "{type}", "f": "{tif}", "q": "{qty}", "p": "{price}",
     "ap": "{last_price}", "sp": "0", "x": "{happened}", "X": "{state}", "i": "{id}",
     "l": "{last}", "z": "{filled}", "L": "{last_price}", "T": "{updated}", "t": "{trade}", "m": "{maker}", "R": False,
     "wt": "CONTRACT_PRICE", "ot": "{type}", "ps": "BOTH", "cp": False, "rp": "0",
@@ -55,7 +55,8 @@ def _values(order: Order, actual: str) -> Mapping[str, object]:
     opened = order.created_ns // 1_000_000
     return {
         "id": int(order.id), "client": order.client_id, "symbol": order.symbol, "side": order.side.upper(),
-        "type": ALGO_TYPES[order.kind] if is_algo else usual, "qty": str(order.qty), "filled": str(order.filled),
+        "tif": order.tif.upper(), "type": ALGO_TYPES[order.kind] if is_algo else usual,
+        "qty": str(order.qty), "filled": str(order.filled),
         "price": str(order.price), "trigger": str(order.stop_price or 0), "state": order.state, "actual": actual,
         "opened": opened, "updated": order.closed_ns // 1_000_000 if order.closed_ns else opened,
     }  # fmt: skip
@@ -68,7 +69,9 @@ def listed(order: Order, actual: str = "") -> Any:
 
 def event(order: Order, news: str, at_ms: int, actual: str = "") -> dict[str, object]:
     """Return the event of an order; `news` is the kit's word."""
-    happened = {"cancelled": "CANCELED", "filled": "TRADE", "amended": "AMENDMENT"}.get(news, "NEW")
+    happened = {"cancelled": "CANCELED", "filled": "TRADE", "amended": "AMENDMENT", "expired": "EXPIRED"}.get(
+        news, "NEW"
+    )
     is_fill = news == "filled"
     values = dict(_values(order, actual)) | {
         "happened": happened, "last": str(order.filled if is_fill else 0),

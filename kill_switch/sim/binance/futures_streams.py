@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import orjson
 
 from kill_switch.sim.binance import futures_payloads as wire
-from kill_switch.sim.binance.errors import BY_STATUS
+from kill_switch.sim.binance.errors import BY_STATUS, refusal
 from kill_switch.sim.binance.futures_calls import CancelCalls, PlaceCalls, ReadCalls
 from kill_switch.sim.binance.prices import PriceCalls
-from kill_switch.sim.binance.requests import BinanceRequests, Call
+from kill_switch.sim.binance.requests import BinanceRequests, Call, params_of
+from kill_switch.sim.binance.signing import is_key
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.exchange import Session
-from kill_switch.sim.kit.protocol import Understood
+from kill_switch.sim.kit.protocol import Kind, Understood
+from kill_switch.sim.kit.tables import Op, Refused
 from kill_switch.sim.kit.ws_protocol import WsProtocol
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class UserStream(WsProtocol):
-    """Events only; the address is the login."""
+    """Events of the account whose listenKey the address names, or a subscription: there, the key is a stream's name."""
 
     errors: ClassVar[Mapping[int, str]] = BY_STATUS
     unreadable = "Invalid JSON"
@@ -32,6 +34,31 @@ class UserStream(WsProtocol):
     def __init__(self, venue: BinanceFutures) -> None:
         super().__init__()
         self._venue = venue
+        self.ops |= {
+            "SUBSCRIBE": Op("login", self._subscribe, private=False),
+            "UNSUBSCRIBE": Op("other", self._unsubscribe, private=False),
+            "LIST_SUBSCRIPTIONS": Op("other", self._list, private=False),
+        }
+
+    def _subscribe(self, session: Session, account: Account, data: dict[str, Any]) -> object:
+        """Begin the events of a listenKey; a key that is unknown is a stream that stays silent (§10)."""
+        for name in _stream_names(data):
+            owner = self._venue.listen_keys.owner(name)
+            if owner is None or self._venue.vanished(owner.name):
+                continue
+            if session.account not in (None, owner):  # a real connection may have streams of several accounts
+                raise Refused("Invalid request: too many streams")
+            session.id = name
+            self._venue.attach(session, owner)
+        return None
+
+    def _unsubscribe(self, session: Session, account: Account, data: dict[str, Any]) -> object:
+        if session.account is not None and session.id in _stream_names(data):
+            self._venue.expire(session)
+        return None
+
+    def _list(self, session: Session, account: Account, data: dict[str, Any]) -> object:
+        return [] if session.account is None else [session.id]
 
     def op_of(self, data: dict[str, Any]) -> tuple[str, str | None]:
         """Return `method`."""
@@ -48,7 +75,9 @@ class UserStream(WsProtocol):
     def push(self, session: Session, event: Mapping[str, object], subject: str = "order") -> None:
         """Send an event, if the stream's address names it or none."""
         if session.channels & {"*", str(event["e"])}:
-            self._venue.event(session, orjson.dumps(event), subject)
+            is_combined = session.path == self._venue.product.combined_path
+            shown = {"stream": session.id, "data": event} if is_combined else event
+            self._venue.event(session, orjson.dumps(shown), subject)
 
     def push_orders(self, session: Session, orders: Sequence[Order], news: str) -> None:
         """Send ORDER_TRADE_UPDATE or ALGO_UPDATE for each order."""
@@ -67,6 +96,46 @@ class UserStream(WsProtocol):
         """Send ACCOUNT_UPDATE."""
         event = wire.account_event(account, self._venue.product.asset, reason, change, at_ms)
         self.push(session, event, "balance")
+
+
+def _stream_names(data: Mapping[str, Any]) -> list[str]:
+    """Return the streams that a message names. Raises `Refused`."""
+    names = data.get("params")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise Refused("Invalid request: params must be an array of strings")
+    return names
+
+
+class KeyOps:
+    """The requests of the listenKey, which need the API key only."""
+
+    def __init__(self, venue: BinanceFutures) -> None:
+        self._venue = venue
+
+    def ops(self) -> dict[str, Op]:
+        """Return the operations."""
+        keys = self._venue.listen_keys
+        return {
+            "userDataStream.start": self._op("login", lambda account: {"listenKey": keys.create(account)}),
+            "userDataStream.ping": self._op("other", lambda account: {"listenKey": keys.keep(account)}),
+            "userDataStream.stop": self._op("other", self._stop),
+        }
+
+    def _stop(self, account: Account) -> object:
+        self._venue.listen_keys.end(account)
+        return {}
+
+    def _op(self, kind: Kind, answer: Callable[[Account], object]) -> Op:
+        def handler(session: Session, account: Account, data: dict[str, Any]) -> object:
+            key = params_of(data).get("apiKey")
+            if not is_key(key):
+                raise refusal("-2014")
+            owner = self._venue.keys.get(str(key))
+            if owner is None or self._venue.vanished(owner.name):
+                raise refusal("-2015")
+            return answer(owner)
+
+        return Op(kind, handler, private=False, weight=5)
 
 
 class RequestSocket(BinanceRequests):
@@ -92,3 +161,4 @@ class RequestSocket(BinanceRequests):
                 **{f"{v}account.position": Call("read", "positions", reads.positions, 5) for v in versions},
             },
         )
+        self.ops |= KeyOps(venue).ops()

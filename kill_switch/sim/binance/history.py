@@ -34,7 +34,7 @@ class HistoryCalls:
         first = str(params.get("orderId", "0"))
         mine = [order for order in mine if int(order.id) >= (int(first) if first.isdigit() else 0)]
         page = sorted(mine, key=lambda order: int(order.id))
-        limit = _limit(params)
+        limit = page_size(params)
         return [self._listed(order) for order in (page[:limit] if "orderId" in params else page[-limit:])]
 
     def trades(self, account: Account, params: Params) -> object:
@@ -42,15 +42,9 @@ class HistoryCalls:
         needed = self._venue.name == "binance-spot"
         symbol = known_symbol(self._venue.symbols, params, needed=needed)
         traded = [order for order in self._known(account) if order.filled and symbol in ("", order.symbol)]
-        return [
-            {"symbol": order.symbol, "id": int(order.id), "orderId": int(order.id), "orderListId": -1,
-             "price": str(order.price), "qty": str(order.filled), "quoteQty": str(order.filled * order.price),
-             "commission": "0", "commissionAsset": "USDT", "realizedPnl": "0", "side": order.side.upper(),
-             "positionSide": "BOTH", "time": (order.closed_ns or order.created_ns) // 1_000_000,
-             "isBuyer": order.side == "buy", "buyer": order.side == "buy", "isMaker": True, "maker": True,
-             "isBestMatch": True}
-            for order in traded[-_limit(params):]
-        ]  # fmt: skip
+        if params.get("orderId") not in (None, ""):
+            traded = [order for order in traded if order.id == str(params["orderId"])]
+        return [trade_row(order, self._venue.name) for order in traded[-page_size(params) :]]
 
     def order_count(self, account: Account, params: Params) -> object:
         """Answer rateLimit/order (§7)."""
@@ -70,7 +64,29 @@ class HistoryCalls:
         return known if self._venue.name == "binance-spot" else [order for order in known if not order.category]
 
 
-def _limit(params: Params) -> int:
+def trade_row(order: Order, venue: str) -> dict[str, object]:
+    """Return the trade of an order, as the venue shows it."""
+    is_buyer, is_maker = order.side == "buy", order.kind != "market" and order.tif in ("gtc", "GTC", "GTX")
+    row: dict[str, object] = {
+        "symbol": order.symbol, "id": int(order.id), "orderId": int(order.id), "price": str(order.price),
+        "qty": str(order.filled), "commission": "0", "time": (order.closed_ns or order.created_ns) // 1_000_000,
+    }  # fmt: skip
+    if venue == "binance-spot":
+        return row | {
+            "orderListId": int(order.category or -1), "quoteQty": str(order.filled * order.price),
+            "commissionAsset": "USDT", "isBuyer": is_buyer, "isMaker": is_maker, "isBestMatch": True,
+        }  # fmt: skip
+    row |= {
+        "side": order.side.upper(), "positionSide": "BOTH", "realizedPnl": "0", "buyer": is_buyer, "maker": is_maker,
+    }  # fmt: skip
+    if venue == "binance-usdm":
+        return row | {"quoteQty": str(order.filled * order.price), "commissionAsset": "USDT"}
+    base = order.symbol.partition("USD")[0]
+    return row | {"pair": f"{base}USD", "marginAsset": base, "commissionAsset": base, "baseQty": "0"}
+
+
+def page_size(params: Params) -> int:
+    """Return the rows of a page. Raises `Refused`."""
     text = str(params.get("limit", _USUAL))
     if not text.isdigit() or not 0 < int(text) <= _MOST:
         raise refusal("-1130", "Data sent for parameter 'limit' is not valid.")

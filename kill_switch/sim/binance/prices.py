@@ -6,19 +6,21 @@ Spot and both futures use it, each with its own paths. Shapes are those of the d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import orjson
 
 from kill_switch.sim.binance.errors import refusal
 from kill_switch.sim.binance.params import known_symbol
-from kill_switch.sim.kit.book import Account
+from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kit.tables import Params, RouteSpec
 
 if TYPE_CHECKING:
     from kill_switch.sim.binance.venue import Binance
 
-_PRICE, _BID, _ASK, _QUANTITY = "30000.00", "29999.99", "30000.01", "1.00000000"
+PRICE, BID, ASK = "30000.00", "29999.99", "30000.01"
+_QUANTITY = "1.00000000"
 
 
 class PriceCalls:
@@ -29,37 +31,37 @@ class PriceCalls:
 
     def price(self, account: Account, params: Params) -> object:
         """Answer ticker/price."""
-        return self._each(params, lambda symbol: {"symbol": symbol, "price": _PRICE, "time": self._now_ms()})
+        return self._each(params, lambda symbol: {"symbol": symbol, "price": PRICE, "time": self._now_ms()})
 
     def best(self, account: Account, params: Params) -> object:
         """Answer ticker/bookTicker."""
-        sizes = {"bidPrice": _BID, "bidQty": _QUANTITY, "askPrice": _ASK, "askQty": _QUANTITY}
+        sizes = {"bidPrice": BID, "bidQty": _QUANTITY, "askPrice": ASK, "askQty": _QUANTITY}
         return self._each(params, lambda symbol: {"symbol": symbol, **sizes})
 
     def day(self, account: Account, params: Params) -> object:
         """Answer ticker/24hr: a day without trades."""
-        prices = dict.fromkeys(("weightedAvgPrice", "lastPrice", "openPrice", "highPrice", "lowPrice"), _PRICE)
+        prices = dict.fromkeys(("weightedAvgPrice", "lastPrice", "openPrice", "highPrice", "lowPrice"), PRICE)
         none = dict.fromkeys(("priceChange", "priceChangePercent", "lastQty", "volume", "quoteVolume"), "0")
         now_ms = self._now_ms()
         times = {"openTime": now_ms - 86_400_000, "closeTime": now_ms, "firstId": -1, "lastId": -1, "count": 0}
-        best = {"bidPrice": _BID, "bidQty": _QUANTITY, "askPrice": _ASK, "askQty": _QUANTITY}
+        best = {"bidPrice": BID, "bidQty": _QUANTITY, "askPrice": ASK, "askQty": _QUANTITY}
         return self._each(params, lambda symbol: {"symbol": symbol, **prices, **none, **best, **times})
 
     def mark(self, account: Account, params: Params) -> object:
         """Answer premiumIndex."""
-        prices = dict.fromkeys(("markPrice", "indexPrice", "estimatedSettlePrice"), _PRICE)
+        prices = dict.fromkeys(("markPrice", "indexPrice", "estimatedSettlePrice"), PRICE)
         further = {"lastFundingRate": "0.00010000", "interestRate": "0.00010000", "nextFundingTime": 0}
         return self._each(params, lambda symbol: {"symbol": symbol, **prices, **further, "time": self._now_ms()})
 
     def average(self, account: Account, params: Params) -> object:
         """Answer avgPrice, of one symbol."""
         known_symbol(self._venue.symbols, params)
-        return {"mins": 5, "price": _PRICE, "closeTime": self._now_ms()}
+        return {"mins": 5, "price": PRICE, "closeTime": self._now_ms()}
 
     def depth(self, account: Account, params: Params) -> object:
         """Answer depth, of one symbol: a price on each side."""
         known_symbol(self._venue.symbols, params)
-        return {"lastUpdateId": 1027024, "bids": [[_BID, _QUANTITY]], "asks": [[_ASK, _QUANTITY]]}
+        return {"lastUpdateId": 1027024, "bids": [[BID, _QUANTITY]], "asks": [[ASK, _QUANTITY]]}
 
     def _each(self, params: Params, row: Callable[[str], Mapping[str, object]]) -> object:
         """Return the row of the symbol that is asked for; without one, a list of all. COIN-M always has a list."""
@@ -69,6 +71,11 @@ class PriceCalls:
 
     def _now_ms(self) -> int:
         return self._venue.now_ns() // 1_000_000
+
+
+def crosses(order: Order) -> bool:
+    """Return whether an order with a limit trades at once."""
+    return order.price >= Decimal(ASK) if order.side == "buy" else order.price <= Decimal(BID)
 
 
 def named_symbols(symbols: Sequence[str], params: Params) -> Sequence[str]:

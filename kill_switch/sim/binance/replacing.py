@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 from kill_switch.sim.binance import spot_payloads as wire
 from kill_switch.sim.binance.errors import TEXTS, refusal
 from kill_switch.sim.binance.params import client_id, known_symbol, missing, named_order, number, with_headers
+from kill_switch.sim.binance.spot_placing import answer_form
 from kill_switch.sim.kit.book import Account
 from kill_switch.sim.kit.protocol import SimAnswer, json_answer
 from kill_switch.sim.kit.tables import Params, Refused
 
 if TYPE_CHECKING:
     from kill_switch.sim.binance.spot import BinanceSpot
-    from kill_switch.sim.binance.spot_calls import CancelCalls, PlaceCalls
+    from kill_switch.sim.binance.spot_calls import CancelCalls
+    from kill_switch.sim.binance.spot_placing import PlaceCalls
 
 _MODES = ("STOP_ON_FAILURE", "ALLOW_FAILURE")
 _TEXTS = {-2021: "Order cancel-replace partially failed.", -2022: "Order cancel-replace failed."}
@@ -42,7 +44,7 @@ class ReplaceCalls:
         mode = params.get("cancelReplaceMode")
         if mode not in _MODES:
             raise refusal("-1102", missing("cancelReplaceMode"))
-        order = self._places.new(account, params)
+        order, form = self._places.new(account, params), answer_form(params)
         headers, over_limit = self._count(account, params)
         named = {"orderId": params.get("cancelOrderId"), "origClientOrderId": params.get("cancelOrigClientOrderId")}
         asked = {"symbol": params["symbol"], **named}
@@ -63,8 +65,7 @@ class ReplaceCalls:
             data = result | {"newOrderResult": "FAILURE", "newOrderResponse": over_limit}
             return _failed(-2022, data, 400) if has_failed else _failed(-2021, data, 429 if stops else 409)
         self._venue.place(account, order)
-        placed = wire.listed(order) | {"transactTime": order.created_ns // 1_000_000, "fills": []}
-        data = result | {"newOrderResult": "SUCCESS", "newOrderResponse": placed}
+        data = result | {"newOrderResult": "SUCCESS", "newOrderResponse": wire.placed(order, form)}
         return _failed(-2021, data, 409) if has_failed else with_headers(data, headers)
 
     def _count(self, account: Account, params: Params) -> tuple[Mapping[str, str], dict[str, object] | None]:

@@ -24,6 +24,10 @@ def routes(venue: BinanceFutures) -> dict[tuple[str, str], RouteSpec]:
     calls = SettingsCalls(venue)
     table = {
         ("GET", "positionSide/dual"): RouteSpec("other", "position-mode", calls.position_mode, 30),
+        ("POST", "positionSide/dual"): RouteSpec("other", "set-position-mode", calls.set_position_mode),
+        ("GET", "positionMargin/history"): RouteSpec("other", "margin-changes", calls.margin_changes),
+        ("GET", "forceOrders"): RouteSpec("other", "forced-orders", calls.forced, 20),
+        ("GET", "adlQuantile"): RouteSpec("other", "deleveraging", calls.deleveraging, 5),
         ("GET", "commissionRate"): RouteSpec("other", "fees", calls.fees, 20),
         ("GET", "leverageBracket"): RouteSpec("other", "brackets", calls.brackets),
         ("POST", "leverage"): RouteSpec("other", "set-leverage", calls.set_leverage),
@@ -52,6 +56,36 @@ class SettingsCalls:
     def position_mode(self, account: Account, params: Params) -> object:
         """Answer GET positionSide/dual: one-way."""
         return {"dualSidePosition": False}
+
+    def set_position_mode(self, account: Account, params: Params) -> object:
+        """Answer POST positionSide/dual: the account stays one-way, and hedge mode is refused."""
+        self._venue.permit_command(account)
+        text = str(params.get("dualSidePosition", "")).lower()
+        if text not in ("true", "false"):
+            raise refusal("-1102", missing("dualSidePosition"))
+        if text == "false":
+            raise refusal("-4059", "No need to change position side.")
+        if account.open:
+            raise refusal("-4067", "Position side cannot be changed if there exists open orders.")
+        if account.positions:
+            raise refusal("-4068", "Position side cannot be changed if there exists position.")
+        raise refusal("-4084", "Method is not allowed currently. Upcoming soon.")
+
+    def margin_changes(self, account: Account, params: Params) -> object:
+        """Answer positionMargin/history: no margin was moved."""
+        known_symbol(self._venue.symbols, params)
+        return []
+
+    def forced(self, account: Account, params: Params) -> object:
+        """Answer forceOrders: nothing was liquidated."""
+        known_symbol(self._venue.symbols, params, needed=False)
+        return []
+
+    def deleveraging(self, account: Account, params: Params) -> object:
+        """Answer adlQuantile: each position is last in the queue."""
+        symbol = known_symbol(self._venue.symbols, params, needed=False)
+        names = dict.fromkeys(held.symbol for held in account.positions.values() if symbol in ("", held.symbol))
+        return [{"symbol": name, "adlQuantile": {"LONG": 0, "SHORT": 0, "BOTH": 0}} for name in names]
 
     def assets_mode(self, account: Account, params: Params) -> object:
         """Answer GET multiAssetsMargin: each asset is its own margin."""
@@ -97,7 +131,8 @@ class SettingsCalls:
         if not text.isdigit() or not 0 < int(text) <= _MOST_LEVERAGE:
             raise refusal("-4028", f"Leverage {text} is not valid")
         self._leverage[account.name, symbol] = int(text)
-        return {"symbol": symbol, "leverage": int(text), "maxNotionalValue": "1000000"}
+        most = {"maxNotionalValue": "1000000"} if self._venue.product.is_linear else {"maxQty": "1000"}
+        return {"symbol": symbol, "leverage": int(text), **most}
 
     def set_margin_type(self, account: Account, params: Params) -> object:
         """Answer POST marginType; the present type is an error."""

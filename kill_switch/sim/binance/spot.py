@@ -72,13 +72,21 @@ class BinanceSpot(Binance):
                 self.order_lists[group.id] = group
             category = self._latest_list
         has_stop = kind == "stop" or (kind == "oco" and number % 2 == 1)
-        order = Order(
+        order = wire.SpotOrder(
             self.new_id(_FIRST_ORDER), symbol, kind, "sell" if number % 2 else "buy", Decimal("0.01"), Decimal(30_000),
             wire.PENDING if kind == "oto" and number % 2 else "NEW", self.now_ns(),
             Decimal(29_000) if has_stop else None, category=category,
         )  # fmt: skip
         order.client_id = wire.client_id()
         return order
+
+    def place_list(self, account: Account, orders: Sequence[Order]) -> None:
+        """Rest the orders of a list; a working order may fill or expire at once, and an expired one ends the list."""
+        account.rest(orders)
+        self.push_orders(account, orders, "opened")
+        self.settle(account, orders[0])
+        if orders[0].state == "EXPIRED":
+            self.expire_orders(account, orders[1:])
 
     def legs(self, account: Account, list_id: str) -> list[Order]:
         """Return the open legs of a list."""
@@ -104,6 +112,8 @@ class BinanceSpot(Binance):
                 if order.state == wire.PENDING:
                     order.state = order.rested_as = "NEW"
                     super().push_orders(account, [order], "opened")
+                    if order.kind == "market" and account.trade(order, self.now_ns(), self.filled_state):
+                        super().push_orders(account, [order], "filled")
 
     # sessions
 

@@ -11,20 +11,19 @@ from kill_switch.sim.binance import spot_payloads as wire
 from kill_switch.sim.binance.errors import refusal
 from kill_switch.sim.binance.history import HistoryCalls
 from kill_switch.sim.binance.params import (
-    client_id,
     known_symbol,
     missing,
     named_id,
     named_order,
     number,
     order_side,
-    with_headers,
 )
 from kill_switch.sim.binance.replacing import ReplaceCalls
 from kill_switch.sim.binance.requests import Call
+from kill_switch.sim.binance.spot_lists import ListCalls
+from kill_switch.sim.binance.spot_placing import PlaceCalls
 from kill_switch.sim.binance.venue import rate_limits
 from kill_switch.sim.kit.book import Account, Order
-from kill_switch.sim.kit.protocol import SimAnswer
 from kill_switch.sim.kit.tables import Params, RouteSpec
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def calls(venue: BinanceSpot) -> dict[str, Call]:
     """Return the operations, by their names on the WebSocket; weights are those of the pool of 6000 a minute (§7)."""
     cancels, reads, places, public = CancelCalls(venue), ReadCalls(venue), PlaceCalls(venue), PublicCalls(venue)
     past, market = HistoryCalls(venue, wire.listed), prices.PriceCalls(venue)
-    changes = ReplaceCalls(venue, cancels, places)
+    changes, lists = ReplaceCalls(venue, cancels, places), ListCalls(venue, places)
     return {
         "openOrders.cancelAll": Call("cancel", "cancel-all", cancels.cancel_all),
         "order.cancel": Call("cancel", "cancel", cancels.cancel_order),
@@ -46,15 +45,22 @@ def calls(venue: BinanceSpot) -> dict[str, Call]:
         "order.test": Call("other", "place-test", places.test),
         "order.cancelReplace": Call("other", "replace", changes.cancel_replace),
         "order.amend.keepPriority": Call("other", "amend", changes.keep_priority, 4),
-        "orderList.place.oco": Call("other", "place-list", places.oco),
+        "orderList.place.oco": Call("other", "place-list", lists.oco),
+        "orderList.place.oto": Call("other", "place-list", lists.oto),
+        "orderList.place.otoco": Call("other", "place-list", lists.otoco),
+        "orderList.place": Call("other", "place-list", lists.old_oco),
         "openOrders.status": Call("read", "orders", reads.open_orders, 6, 80),
-        "openOrderLists.status": Call("read", "lists", reads.open_lists, 6),
+        "openOrderLists.status": Call("read", "lists", lists.open_lists, 6),
+        "orderList.status": Call("other", "list", lists.order_list, 4),
+        "allOrderLists": Call("other", "past-lists", lists.past_lists, 20),
         "order.status": Call("read", "order", reads.order, 4),
         "account.status": Call("read", "account", reads.account, 20),
         "account.commission": Call("other", "fees", reads.fees, 20),
         "account.rateLimits.orders": Call("other", "order-count", past.order_count, 40),
         "allOrders": Call("other", "past-orders", past.orders, 20),
         "myTrades": Call("other", "trades", past.trades, 20),
+        "myAllocations": Call("other", "allocations", reads.allocations, 20),
+        "myPreventedMatches": Call("other", "prevented", reads.prevented, 20),
         "exchangeInfo": Call("other", "markets", public.exchange_info, 20, public=True),
         "ticker.price": Call("other", "price", market.price, 2, public=True),
         "ticker.book": Call("other", "book-ticker", market.best, 2, public=True),
@@ -79,6 +85,13 @@ _REST = {
     ("GET", "exchangeInfo"): "exchangeInfo",
     ("POST", "order/test"): "order.test",
     ("POST", "orderList/oco"): "orderList.place.oco",
+    ("POST", "orderList/oto"): "orderList.place.oto",
+    ("POST", "orderList/otoco"): "orderList.place.otoco",
+    ("POST", "order/oco"): "orderList.place",
+    ("GET", "orderList"): "orderList.status",
+    ("GET", "allOrderList"): "allOrderLists",
+    ("GET", "myAllocations"): "myAllocations",
+    ("GET", "myPreventedMatches"): "myPreventedMatches",
     ("POST", "order/cancelReplace"): "order.cancelReplace",
     ("PUT", "order/amend/keepPriority"): "order.amend.keepPriority",
 }
@@ -175,68 +188,6 @@ class CancelCalls:
         return reports
 
 
-class PlaceCalls:
-    """The calls that place orders."""
-
-    def __init__(self, venue: BinanceSpot) -> None:
-        self._venue = venue
-
-    def order(self, account: Account, params: Params) -> SimAnswer:
-        """Answer order.place."""
-        self._venue.permit_trade(account)
-        order = self.new(account, params)
-        headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
-        self._venue.place(account, order)
-        shown = wire.listed(order) | {"transactTime": order.created_ns // 1_000_000, "fills": []}
-        return with_headers(shown, headers)
-
-    def test(self, account: Account, params: Params) -> object:
-        """Answer order.test: the checks of order.place, and no order."""
-        self._venue.permit_trade(account)
-        self.new(account, params)
-        return {}
-
-    def oco(self, account: Account, params: Params) -> SimAnswer:
-        """Answer orderList.place.oco: a limit and a stop, of which one is above the price and one below."""
-        self._venue.permit_trade(account)
-        symbol, side = known_symbol(self._venue.symbols, params), order_side(params)
-        makers = [where for where in ("above", "below") if params.get(f"{where}Type") == "LIMIT_MAKER"]
-        stops = [where for where in ("above", "below") if str(params.get(f"{where}Type")).startswith("STOP_LOSS")]
-        if len(makers) != 1 or len(stops) != 1:
-            raise refusal("-1102", missing("aboveType"))
-        qty, [maker], [stop] = number(params, "quantity"), makers, stops
-        price, trigger = number(params, f"{maker}Price"), number(params, f"{stop}StopPrice")
-        legs = [
-            self._venue.new_order(
-                account, symbol, "oco", number=place, side=side, qty=qty, price=at, stop_price=stops_at,
-                client_id=client_id(params, f"{where}ClientOrderId"),
-            )
-            for place, (where, at, stops_at) in enumerate(((maker, price, None), (stop, trigger, trigger)))
-        ]  # fmt: skip
-        headers = self._venue.limits.order_headers(account.venue_id, self._venue.order_rules)
-        for leg in legs:
-            self._venue.place(account, leg)
-        group = self._venue.order_lists[legs[0].category]
-        shown = wire.order_list(group, legs, legs[0].created_ns // 1_000_000, done=False)
-        return with_headers(shown | {"orderReports": [wire.listed(leg) for leg in legs]}, headers)
-
-    def new(self, account: Account, params: Params) -> Order:
-        """Return a new order that does not rest yet. Raises `Refused`."""
-        symbol, side = known_symbol(self._venue.symbols, params), order_side(params)
-        kind = wire.KINDS.get(str(params.get("type", "")))
-        if kind is None:
-            raise refusal("-1116")
-        has_time = kind in ("limit", "stop")
-        if has_time and params.get("timeInForce") not in ("GTC", "IOC", "FOK"):
-            raise refusal("-1102", missing("timeInForce"))
-        return self._venue.new_order(
-            account, symbol, kind, side=side, qty=number(params, "quantity"),
-            price=None if kind == "market" else number(params, "price"),
-            stop_price=number(params, "stopPrice") if kind == "stop" else None,
-            client_id=client_id(params, "newClientOrderId"),
-        )  # fmt: skip
-
-
 class ReadCalls:
     """The calls that read."""
 
@@ -249,16 +200,6 @@ class ReadCalls:
         orders = self._venue.listed(account, "orders")
         return [wire.listed(order) for order in orders if symbol in ("", order.symbol) and order.state != wire.PENDING]
 
-    def open_lists(self, account: Account, params: Params) -> object:
-        """Answer openOrderLists.status."""
-        orders = [order for order in self._venue.listed(account, "lists") if order.category]
-        shown: list[object] = []
-        for list_id in dict.fromkeys(order.category for order in orders):
-            legs = [order for order in orders if order.category == list_id]
-            at_ms = legs[0].created_ns // 1_000_000
-            shown.append(wire.order_list(self._venue.order_lists[list_id], legs, at_ms, done=False))
-        return shown
-
     def order(self, account: Account, params: Params) -> object:
         """Answer order.status."""
         symbol = known_symbol(self._venue.symbols, params)
@@ -267,6 +208,18 @@ class ReadCalls:
         if order is None:
             raise refusal("-2013")
         return wire.listed(order)
+
+    def allocations(self, account: Account, params: Params) -> object:
+        """Answer myAllocations: nothing was placed by smart order routing."""
+        known_symbol(self._venue.symbols, params)
+        return []
+
+    def prevented(self, account: Account, params: Params) -> object:
+        """Answer myPreventedMatches: no order has met another one of its account."""
+        known_symbol(self._venue.symbols, params)
+        if all(params.get(name) in (None, "") for name in ("preventedMatchId", "orderId")):
+            raise refusal("-1102", "Param 'preventedMatchId' or 'orderId' must be sent, but both were empty/null!")
+        return []
 
     def account(self, account: Account, params: Params) -> object:
         """Answer account.status (§9)."""

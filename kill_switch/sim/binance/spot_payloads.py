@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kill_switch.sim.binance.venue import money
 from kill_switch.sim.kit.book import ZERO, Account, Order
-from kill_switch.sim.kit.tables import fill
+from kill_switch.sim.kit.tables import OMIT, fill
 
-TYPES = {"limit": "LIMIT", "market": "MARKET", "stop": "STOP_LOSS_LIMIT", "oto": "LIMIT", "maker": "LIMIT_MAKER"}
-KINDS = {"LIMIT": "limit", "MARKET": "market", "STOP_LOSS_LIMIT": "stop", "LIMIT_MAKER": "maker"}
+KINDS = {
+    "LIMIT": "limit", "MARKET": "market", "STOP_LOSS": "stop_loss", "STOP_LOSS_LIMIT": "stop",
+    "TAKE_PROFIT": "take_profit", "TAKE_PROFIT_LIMIT": "take_profit_limit", "LIMIT_MAKER": "maker",
+}  # fmt: skip
+TYPES = {kind: word for word, kind in KINDS.items()} | {"oto": "LIMIT"}
 PENDING = "PENDING_NEW"  # a leg that will rest when the working leg has filled
+
+
+@dataclass(slots=True)
+class SpotOrder(Order):
+    """An order with the parameters that spot alone has."""
+
+    quote_qty: Decimal = ZERO  # of a market order: the money to spend or to get
+    trailing_bips: int = 0  # hundredths of a per cent; 0 is a stop that does not trail
 
 
 class OrderList(NamedTuple):
@@ -27,8 +39,13 @@ class OrderList(NamedTuple):
 
 _COMMON = {
     "symbol": "{symbol}", "orderId": "{id}", "orderListId": "{list}", "price": "{price}", "origQty": "{qty}",
-    "executedQty": "{filled}", "origQuoteOrderQty": "0.000000", "cummulativeQuoteQty": "0.00000000",
-    "status": "{state}", "timeInForce": "GTC", "type": "{type}", "side": "{side}", "selfTradePreventionMode": "NONE",
+    "executedQty": "{filled}", "origQuoteOrderQty": "{quote}", "cummulativeQuoteQty": "{cost}",
+    "status": "{state}", "timeInForce": "{tif}", "type": "{type}", "side": "{side}", "selfTradePreventionMode": "NONE",
+    "trailingDelta": "{trailing}",
+}  # fmt: skip
+_ACK = ("symbol", "orderId", "orderListId", "clientOrderId", "transactTime")
+_PLACED = _COMMON | {
+    "clientOrderId": "{client}", "transactTime": "{opened}", "workingTime": "{working}", "stopPrice": "{shown_stop}",
 }  # fmt: skip
 _LISTED = _COMMON | {
     "clientOrderId": "{client}", "stopPrice": "{stop}", "icebergQty": "0.00000000", "time": "{opened}",
@@ -36,11 +53,11 @@ _LISTED = _COMMON | {
 }  # fmt: skip
 _REPORT = _COMMON | {"origClientOrderId": "{client}", "clientOrderId": "{cancel}", "transactTime": "{updated}"}
 _EVENT = {
-    "e": "executionReport", "E": "{at}", "s": "{symbol}", "c": "{shown}", "S": "{side}", "o": "{type}", "f": "GTC",
+    "e": "executionReport", "E": "{at}", "s": "{symbol}", "c": "{shown}", "S": "{side}", "o": "{type}", "f": "{tif}",
     "q": "{qty}", "p": "{price}", "P": "{stop}", "F": "0.00000000", "g": "{list}", "C": "{original}", "x": "{happened}",
     "X": "{state}", "r": "NONE", "i": "{id}", "l": "{last}", "z": "{filled}", "L": "{last_price}", "n": "0", "N": None,
     "T": "{at}", "t": "{trade}", "I": 8641984, "w": "{works}", "m": "{maker}", "M": False, "O": "{opened}",
-    "Z": "{cost}", "Y": "{cost}", "Q": "0.00000000", "V": "NONE",
+    "Z": "{cost}", "Y": "{last_cost}", "Q": "0.00000000", "V": "NONE",
 }  # fmt: skip
 
 
@@ -52,8 +69,15 @@ def client_id() -> str:
 def _values(order: Order) -> dict[str, object]:
     opened = order.created_ns // 1_000_000
     usual = "STOP_LOSS_LIMIT" if order.stop_price is not None else "LIMIT_MAKER"
+    trailing = order.trailing_bips if isinstance(order, SpotOrder) else 0
+    rests = order.state != PENDING and order.stop_price is None and not trailing
     return {
-        "symbol": order.symbol, "id": int(order.id), "list": int(order.category or -1), "price": money(order.price),
+        "symbol": order.symbol, "id": int(order.id), "list": int(order.category or -1),
+        "price": money(ZERO if order.kind == "market" else order.price), "tif": order.tif.upper(),
+        "quote": money(order.quote_qty if isinstance(order, SpotOrder) else ZERO),
+        "cost": money(order.filled * order.price), "trailing": trailing or OMIT,
+        "shown_stop": OMIT if order.stop_price is None else money(order.stop_price),
+        "working": opened if rests else -1,
         "qty": money(order.qty), "filled": money(order.filled), "state": order.state, "side": order.side.upper(),
         "type": TYPES.get(order.kind, usual), "client": order.client_id, "stop": money(order.stop_price or Decimal(0)),
         "opened": opened, "updated": order.closed_ns // 1_000_000 if order.closed_ns else opened,
@@ -64,6 +88,16 @@ def _values(order: Order) -> dict[str, object]:
 def listed(order: Order) -> Any:
     """Return an order as lists and look-ups have it."""
     return fill(_LISTED, _values(order))
+
+
+def placed(order: Order, form: str) -> Any:
+    """Return the answer to a new order: `form` is ACK, RESULT or FULL."""
+    shown = fill(_PLACED, _values(order))
+    if form == "ACK":
+        return {name: shown[name] for name in _ACK}
+    trade = {"price": money(order.price), "qty": money(order.filled), "commission": "0.00000000"}
+    fills = [trade | {"commissionAsset": "USDT", "tradeId": int(order.id)}] if order.filled else []
+    return shown | ({"fills": fills} if form == "FULL" else {})
 
 
 def report(order: Order) -> Any:
@@ -89,7 +123,8 @@ def event(order: Order, news: str, at_ms: int) -> Any:
     """Return executionReport; on a cancel, `c` is the cancel's id and `C` the order's (§5)."""
     is_cancel, is_fill = news == "cancelled", news == "filled"
     values = _values(order)
-    happened = {"cancelled": "CANCELED", "filled": "TRADE", "amended": "REPLACED"}.get(news, "NEW")
+    words = {"cancelled": "CANCELED", "filled": "TRADE", "amended": "REPLACED", "expired": "EXPIRED"}
+    happened = words.get(news, "NEW")
     return fill(
         _EVENT,
         values
@@ -97,7 +132,7 @@ def event(order: Order, news: str, at_ms: int) -> Any:
             "at": at_ms, "happened": happened, "shown": values["cancel" if is_cancel else "client"],
             "original": values["client"] if is_cancel else "",
             "last": money(order.filled if is_fill else ZERO), "last_price": money(order.price if is_fill else ZERO),
-            "cost": money(order.filled * order.price if is_fill else ZERO),
+            "last_cost": money(order.filled * order.price if is_fill else ZERO),
             "trade": int(order.id) if is_fill else -1, "maker": is_fill and order.kind != "market",
         },
     )  # fmt: skip

@@ -17,13 +17,13 @@ from kill_switch.sim.binance import wallet
 from kill_switch.sim.binance.errors import BY_STATUS, TEXTS, refusal
 from kill_switch.sim.binance.known import check_known
 from kill_switch.sim.binance.limits import Limit, Limits, OrderRule, limit_text
+from kill_switch.sim.binance.order_ends import EndingVenue
 from kill_switch.sim.binance.signing import KEY_TYPES, Signatures, form_of, is_key
 from kill_switch.sim.kit.book import ZERO, Account, Order
 from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.options import Options, option
 from kill_switch.sim.kit.protocol import Request, SimAnswer, json_answer
 from kill_switch.sim.kit.server import Connection
-from kill_switch.sim.kit.table_venue import TableVenue
 from kill_switch.sim.kit.tables import Params
 from kill_switch.sim.kit.venue import Route
 
@@ -66,7 +66,7 @@ class BinanceOptions(Options):
     key_rights: str = option("trade", "the permissions of the keys, with commas: `trade`, `withdraw`, `ip` (§9)")
 
 
-class Binance(TableVenue):
+class Binance(EndingVenue):
     """A space of orders at Binance."""
 
     options_type: ClassVar[type[BinanceOptions]] = BinanceOptions

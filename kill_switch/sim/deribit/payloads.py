@@ -163,9 +163,20 @@ def reports(orders: Iterable[Order]) -> list[dict[str, Any]]:
     ]
 
 
+def settlement(name: str) -> str:
+    """Return the currency in which a market settles: that of linear markets is behind the underscore."""
+    first = name.partition("-")[0]
+    return first.rpartition("_")[2]
+
+
 def trade(order: Order) -> dict[str, Any]:
     """Return the fill of an order."""
+    is_maker = getattr(order, "type", "limit") != "market"
     return {
+        "trade_seq": order.closed_ns // 1_000, "matching_id": None, "tick_direction": 0, "api": True, "mmp": False,
+        "index_price": float(order.price), "mark_price": float(order.price), "risk_reducing": False,
+        "fee_currency": settlement(order.symbol), "liquidity": "M" if is_maker else "T", "profit_loss": 0.0,
+        "post_only": getattr(order, "post_only", False), "reduce_only": getattr(order, "reduce_only", False),
         "trade_id": f"T-{order.id}", "order_id": order.id, "instrument_name": order.symbol, "direction": order.side,
         "amount": float(order.filled), "price": float(order.price), "state": order.state,
         "timestamp": (order.closed_ns or order.created_ns) // 1_000_000, "label": order.client_id, "fee": 0.0,

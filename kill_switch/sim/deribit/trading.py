@@ -1,4 +1,4 @@
-"""Deribit's methods that place orders (docs/venues/deribit.md §3.2, §6)."""
+"""Deribit's methods that place orders (docs/venues/deribit.md §3.2, §6), and close_position, get_margins."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EDIT = "amount price post_only reject_post_only reduce_only trigger_price trigg
 
 
 class OrderCalls:
-    """The methods that place orders."""
+    """The methods that place orders, close a position, or look at the orders of a label."""
 
     def __init__(self, venue: Deribit) -> None:
         self._venue = venue
@@ -39,7 +39,16 @@ class OrderCalls:
             "private/edit_by_label": buy._replace(
                 operation="edit", handler=self.edit, params=f"label! instrument_name! {_EDIT}"
             ),
+            "private/close_position": buy._replace(
+                operation="close", handler=self.close, params="instrument_name! type! price"
+            ),
             "private/mass_quote": quote,
+            "private/get_order_state_by_label": Method(
+                "read", "order", self.orders_by_label, "currency! label!", "trade:read"
+            ),
+            "private/get_margins": Method(
+                "other", "margins", self.margins, "instrument_name! amount! price!", "trade:read"
+            ),
         }
 
     def mass_quote(self, call: Call) -> object:
@@ -87,6 +96,16 @@ class OrderCalls:
         trades = [wire.trade(order)] if order.state == "filled" else []
         return {"order": wire.order_row(order), "trades": trades}
 
+    def close(self, call: Call) -> object:
+        """Answer close_position: an order of the position's size against it, which only reduces."""
+        name = str(wire.market(call))
+        call.choice("type", "limit", "market")
+        held = call.account.positions.get(name)
+        if held is None:
+            raise Refused("11030", 400, "other_reject no_position")  # the documents name no code; it is ours
+        asked = {**call.params, "amount": float(abs(held.qty)), "reduce_only": True}
+        return self.place(call.part(asked), "sell" if held.qty > 0 else "buy")
+
     def edit(self, call: Call) -> object:
         """Answer edit and edit_by_label: the order keeps its id, and has `replaced` from then on."""
         account, params, venue = call.account, call.params, self._venue
@@ -103,6 +122,21 @@ class OrderCalls:
         order.replaced = True
         venue.push_orders(account, [order], "amended")
         return {"order": wire.order_row(order), "trades": []}
+
+    def orders_by_label(self, call: Call) -> object:
+        """Answer get_order_state_by_label: open and ended orders of a label."""
+        currency, label = wire.currency(call), call.params["label"]
+        known = [*call.account.closed.values(), *call.account.open.values()]
+        mine = [order for order in known if order.client_id == label and wire.is_of(order.symbol, None, currency)]
+        return [wire.order_row(order) for order in mine if self._venue.desk.is_reached(order)]
+
+    def margins(self, call: Call) -> object:
+        """Answer get_margins: nothing is charged here, and each price is possible."""
+        wire.market(call)
+        price = float(call.number("price") or 0)
+        call.number("amount")
+        fees = dict.fromkeys(("buy_taker_fee", "buy_maker_fee", "sell_taker_fee", "sell_maker_fee"), 0.0)
+        return {"buy": 0.0, "sell": 0.0, **fees, "min_price": price / 2, "max_price": price * 2}
 
     def _why_not(self, account: Account, order_id: str) -> str:
         if order_id in account.closed:

@@ -111,7 +111,7 @@ class ExchangeSim(ABC):
     def order_events(self, account: Account, orders: Sequence[Order], news: str) -> Iterable[bytes]:
         """Return the order events, which each session gets.
 
-        `news` is `opened`, `amended`, `pending`, `cancelled` or `filled`.
+        `news` is `opened`, `amended`, `pending`, `cancelled`, `expired` or `filled`.
         """
         return ()
 

@@ -11,6 +11,7 @@ from kill_switch.sim.kit.tables import Params, Refused, RouteSpec
 from kill_switch.sim.kraken import payloads as wire
 from kill_switch.sim.kraken.desk import UNKNOWN_ORDER
 from kill_switch.sim.kraken.placing import PlaceCalls
+from kill_switch.sim.kraken.records import PastPrices, RecordCalls
 from kill_switch.sim.kraken.v2 import check_known, find_order, is_name
 
 if TYPE_CHECKING:
@@ -36,16 +37,14 @@ def routes(venue: Kraken) -> dict[tuple[str, str], RouteSpec]:
         "TradeBalance": RouteSpec("read", "balance", reads.trade_balance),
         "Balance": RouteSpec("read", "balances", reads.balance),
         "BalanceEx": RouteSpec("read", "balances", reads.balance_with_holds),
-        "TradesHistory": RouteSpec("other", "trades", reads.trades, weight=2),
         "OpenPositions": RouteSpec("other", "positions", reads.no_positions),
         "DepositStatus": RouteSpec("other", "deposits", reads.no_moves),
         "WithdrawStatus": RouteSpec("other", "withdrawals", reads.no_moves),
-        "Ledgers": RouteSpec("other", "ledgers", reads.ledgers, weight=2),
         "TradeVolume": RouteSpec("other", "volume", reads.volume),
         "GetApiKeyInfo": RouteSpec("read", "key", reads.key_info),
         "GetWebSocketsToken": RouteSpec("login", "token", reads.token),
     }
-    private |= PlaceCalls(venue).routes()
+    private |= PlaceCalls(venue).routes() | RecordCalls(venue).routes()
     anyone = {
         "Time": RouteSpec("other", "time", public.time, 0, public=True),
         "SystemStatus": RouteSpec("other", "status", public.system_status, 0, public=True),
@@ -54,6 +53,7 @@ def routes(venue: Kraken) -> dict[tuple[str, str], RouteSpec]:
         "Ticker": RouteSpec("other", "ticker", public.ticker, 0, public=True),
         "Depth": RouteSpec("other", "depth", public.depth, 0, public=True),
     }
+    anyone |= PastPrices(venue).routes()
     table = {("POST", PRIVATE + name): spec for name, spec in private.items()}
     return table | {("GET", _PUBLIC + name): spec for name, spec in anyone.items()}
 
@@ -166,21 +166,6 @@ class ReadCalls:
         self._desk.permit(account, "balances")
         return {"ZUSD": {"balance": f"{account.cash:.4f}", "hold_trade": "0.0000"}}
 
-    def trades(self, account: Account, params: Params) -> object:
-        """Answer TradesHistory: a row for each order that traded."""
-        self._desk.permit(account, "trades")
-        known = [*account.closed.values(), *account.open.values()]
-        rows = {
-            f"T{order.id[1:]}": {
-                "ordertxid": order.id, "pair": wire.pair_of(order.symbol).code, "type": order.side,
-                "ordertype": order.kind, "price": str(order.price), "vol": str(order.filled), "fee": "0.00000",
-                "cost": str(order.price * order.filled), "time": (order.closed_ns or order.created_ns) / 1e9,
-            }
-            for order in known
-            if order.filled
-        }  # fmt: skip
-        return {"trades": rows, "count": len(rows)}
-
     def no_positions(self, account: Account, params: Params) -> object:
         """Answer OpenPositions: an account without margin has none. Those that are consolidated are a list."""
         self._desk.permit(account, "trades")
@@ -190,17 +175,6 @@ class ReadCalls:
         """Answer DepositStatus and WithdrawStatus: nothing was moved."""
         self._desk.permit(account, "balances")
         return []
-
-    def ledgers(self, account: Account, params: Params) -> object:
-        """Answer Ledgers: the transfers after `start` up to `end`, in seconds, the newest first, paged by 50."""
-        self._desk.permit(account, "ledgers")
-        after, until, ofs = (_number(params, name) for name in ("start", "end", "ofs"))
-        entries = [
-            entry
-            for entry in reversed(self._venue.ledgers.get(account.name, []))
-            if entry.at_ns > after * 1e9 and (not until or entry.at_ns <= until * 1e9)
-        ]
-        return {"ledger": {entry.id: entry.row() for entry in entries[ofs : ofs + _MOST_IDS]}, "count": len(entries)}
 
     def volume(self, account: Account, params: Params) -> object:
         """Answer TradeVolume."""
@@ -224,14 +198,6 @@ class ReadCalls:
         if self._venue.options.token_single:
             self._venue.tokens.revoke(account)
         return {"token": self._venue.tokens.issue(account), "expires": int(self._venue.options.token_s)}
-
-
-def _number(params: Params, name: str) -> int:
-    """Return a parameter that is a whole number; 0 without it. Raises `Refused`."""
-    text = str(params.get(name, "0"))
-    if not (text.isascii() and text.isdigit()):
-        raise Refused(f"EGeneral:Invalid arguments:{name}")
-    return int(text)
 
 
 class PublicCalls:

@@ -129,9 +129,14 @@ def _values(order: Order) -> dict[str, object]:
         "qty_number": float(order.qty), "filled_number": float(order.filled), "cost_number": float(cost),
         "limit_number": float(order.price) if has_limit else OMIT,
         "stop_number": float(order.stop_price) if order.stop_price is not None else 0.0,
-        "trade_id": "T" + order.id[1:], "trade_number": order.closed_ns // 1_000, "trade_price": float(order.price),
+        "trade_id": trade_id(order), "trade_number": order.closed_ns // 1_000, "trade_price": float(order.price),
         "liquidity": "t" if kind == "market" else "m",
     }  # fmt: skip
+
+
+def trade_id(order: Order) -> str:
+    """Return the id of the only trade of an order."""
+    return "T" + order.id[1:]
 
 
 def listed(order: Order) -> Any:

@@ -17,6 +17,7 @@ from kill_switch.sim.kit.exchange import Session
 from kill_switch.sim.kit.tables import Op, Params, Refused, RouteSpec
 from kill_switch.sim.kraken import payloads as wire
 from kill_switch.sim.kraken.desk import UNKNOWN_ORDER
+from kill_switch.sim.kraken.records import amend_row, original_row
 from kill_switch.sim.kraken.v2 import find_order
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class Placing:
         for order in orders:
             self._venue.place(account, order)
 
-    def amend(self, account: Account, params: Params) -> Order:
-        """Change an order in place; an amount that is filled already cancels what is left."""
+    def amend(self, account: Account, params: Params) -> tuple[Order, str]:
+        """Change an order in place, and return it and the amend's id. A filled amount cancels what is left."""
         self._desk.permit(account, "amend")
         self._permit_new(params)
         key = next((key for key in ("cl_ord_id", "order_id", "txid") if params.get(key)), None)
@@ -96,11 +97,14 @@ class Placing:
             raise Refused(_INVALID)
         if changes.get("qty", order.qty) <= order.filled:
             self._desk.cancel_named(account, [order])
-            return order
+            return order, wire.new_id("T")
+        rows = self._venue.amends.setdefault(order.id, [original_row(order)])
         for name, value in changes.items():
             setattr(order, name, value)
+        amend_id = wire.new_id("T")
+        rows.append(amend_row(order, amend_id, self._venue.now_ns()))
         self._venue.push_orders(account, [order], "amended")
-        return order
+        return order, amend_id
 
     def edit(self, account: Account, params: Params) -> tuple[Order, Order]:
         """Cancel an order and place another; return both. A partly filled order is refused."""
@@ -164,8 +168,7 @@ class PlaceCalls:
 
     def amend_order(self, account: Account, params: Params) -> object:
         """Answer AmendOrder."""
-        self._placing.amend(account, params)
-        return {"amend_id": wire.new_id("T")}
+        return {"amend_id": self._placing.amend(account, params)[1]}
 
     def edit_order(self, account: Account, params: Params) -> object:
         """Answer EditOrder."""
@@ -210,9 +213,9 @@ class PlaceFrames:
         return [_named(order) for order in orders]
 
     def _amend(self, account: Account, params: Mapping[str, Any]) -> object:
-        order = self._placing.amend(account, params)
+        order, amend_id = self._placing.amend(account, params)
         name = {"cl_ord_id": order.client_id} if params.get("cl_ord_id") else {"order_id": order.id}
-        return {"amend_id": wire.new_id("T"), **name}
+        return {"amend_id": amend_id, **name}
 
     def _edit(self, account: Account, params: Mapping[str, Any]) -> object:
         asked = _as_rest(params) | {"txid": params.get("order_id", "")}

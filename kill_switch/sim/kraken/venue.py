@@ -91,6 +91,7 @@ class Kraken(ModalVenue):
         self.auth = SpotSignature(lambda: options.nonce_window)
         self._lockout = Lockout(options.lockout_after, 60.0, options.lockout_s)
         self.ledgers: dict[str, list[wire.LedgerEntry]] = {}  # by account: its transfers, the oldest first
+        self.amends: dict[str, list[dict[str, object]]] = {}  # by order: how it was placed, then its amends
         self._transfer: wire.LedgerEntry | None = None  # that changes the money which is being set
         super().__init__(options, accounts)
         self.desk = SpotDesk(self)
