@@ -113,6 +113,13 @@ def test_a_coin_that_comes_and_is_converted_between_two_figures_is_valued_by_tho
     assert transfer == Transferred("USD", Decimal(1500)) and isinstance(equity, Equity)
 
 
+def test_a_log_in_which_nothing_is_new_is_asked_for_by_time_again_and_not_from_its_beginning(player: Player) -> None:
+    for _ in range(2):
+        log = asked(player)
+        assert query(log)["since"] == str(START_MS) and "from" not in query(log)
+        assert isinstance(rows(player, log)[0], Equity)
+
+
 def test_a_request_for_the_log_is_signed_with_its_whole_path_and_its_query() -> None:
     player = began(FUTURES.ready())
     request = asked(player).request

@@ -8,13 +8,14 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kill_switch.core.domain import Instant
+from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import Evidence, as_decimal, as_text
 from kill_switch.venues.messages import Output, Outputs, Transferred, UnexplainedMessage
 
 DOCUMENTED = ("transfer", "cross-exchange transfer", "subaccount transfer", "admin transfer")
 TRANSFERS = frozenset({*DOCUMENTED, "deposit", "withdrawal"})
 OVERLAP = 100  # rows before the last known one that are read again, because one of them may have been shown late
-MOST_SEEN = 10_000
+MAX_ENTRIES = 4096  # transfers that are remembered
 FLEX = frozenset({"flex", "mc"})  # names of the multi-collateral account; the cash accounts are in no figure
 INVERSE = ("f-", "fi_")  # how the names of inverse accounts begin; their figures are in their own coin
 
@@ -35,18 +36,17 @@ class AccountLogReader:
         self._evidence = evidence
         self.compared_since_ms = 0  # the venue's time of the first figures, with which later ones are compared; 0: none
         self.count = 0  # transfers that were shown, of whatever account and asset
-        self._last = Decimal(0)  # the highest number of an entry
-        self._floor: Decimal | None = (
-            None  # entries up to this number are older than all figures; None: no log has come
-        )
+        self._last = Decimal(0)  # the highest number of an entry; 0: none has come
+        self._floor: Decimal | None = None  # entries up to it are older than all figures; None: none has come
         self._seen: dict[Decimal, None] = {}  # numbers of transfers, the one that came last at the end
         self._unvalued: list[_Unvalued] = []
         self._prices: dict[str, Decimal] = {}  # asset → worth of one unit in USD, as figures have shown last
 
     @property
     def first_wanted(self) -> int | None:
-        """The number from which the log is to be read, so that late rows are in it; None: by time, none is known."""
-        return None if self._floor is None else int(max(self._floor, self._last - OVERLAP)) + 1
+        """The number from which the log is to be read, so that late rows are in it; None: by time, none has come."""
+        known = max(self._last, self._floor or 0)
+        return int(max(self._floor or 0, known - OVERLAP)) + 1 if known else None
 
     def on_log(self, entries: object, now: Instant) -> Outputs:
         """Process a part of the log; report the transfers that are new.
@@ -61,7 +61,7 @@ class AccountLogReader:
             else:
                 rows.append((number, entry))
         rows.sort(key=lambda row: row[0])
-        if self._floor is None:
+        if self._floor is None and rows:
             self._floor = max((number for number, row in rows if not self._is_younger(row)), default=Decimal(0))
         for _, row in rows:
             if not self.compared_since_ms or self._is_younger(row, unknown=True):
@@ -86,8 +86,7 @@ class AccountLogReader:
             return ()
         if number is not None:
             self._seen[number] = None
-        if len(self._seen) > MOST_SEEN:
-            del self._seen[next(iter(self._seen))]
+            keep_latest(self._seen, MAX_ENTRIES)
         return self._on_transfer(entry, kind, now)
 
     def _on_transfer(self, entry: Mapping[str, Any], kind: str, now: Instant) -> Outputs:
