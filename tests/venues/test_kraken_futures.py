@@ -20,7 +20,6 @@ from kill_switch.venues.kraken.replies import RATE_PAUSE_S as SPOT_RATE_PAUSE_S
 from kill_switch.venues.kraken_futures.adapter import BATCH, ENDS_NS, NO_ORDER, PATH, POOL, WARNED_FROM_NS
 from kill_switch.venues.kraken_futures.adapter import KrakenFutures as Futures
 from kill_switch.venues.kraken_futures.adapter import KrakenFuturesOptions as Options
-from kill_switch.venues.kraken_futures.log_reads import UNSEEN
 from kill_switch.venues.kraken_futures.signing import authent, sign_challenge
 from kill_switch.venues.messages import (
     Call,
@@ -381,18 +380,12 @@ def test_no_command_goes_over_the_websocket_v1_and_only_http_is_drilled() -> Non
     assert (name_of(call), arguments(call)) == ("cancelorder", {"order_id": NO_ORDER})
 
 
-@pytest.mark.parametrize("shown", [{"feed": "account_log_snapshot", "logs": []}, {"event": "subscribed"}])
-def test_a_log_of_transfers_that_is_refused_is_warned_of_and_does_not_cost_the_connection(
-    shown: dict[str, object],
-) -> None:
+def test_a_log_that_the_websocket_refuses_does_not_cost_the_connection() -> None:
     player = FUTURES.ready()
     [fact] = player.put(hears(1, {"event": "error", "message": "Permission denied"}))
     assert isinstance(fact, UnexplainedMessage) and "Permission denied" in fact.why
     assert not player.put(push(order_id=ONE, is_cancel=True, reason="full_fill"))
-    assert player.adapter.warnings == (UNSEEN,)
-    FUTURES.log_in(player, 2)
-    player.put(hears(2, {"feed": "account_log"} | shown))
-    assert not player.adapter.warnings
+    assert not player.adapter.warnings  # it is read over REST
 
 
 # ── the Unified WebSocket ─────────────────────────────────────────────────────────────────────────────────────────

@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from kill_switch.core.domain import Route
-from kill_switch.venues.kraken_futures.log_reads import REFUSED_S, UNSEEN
+from kill_switch.venues.kraken_futures.log_reads import LATE_MS, REFUSED_S, UNSEEN, USED_UP
 from kill_switch.venues.kraken_futures.signing import authent
-from kill_switch.venues.kraken_futures.transfers import DOCUMENTED, OVERLAP
+from kill_switch.venues.kraken_futures.transfers import DOCUMENTED, UNVALUED_S
 from kill_switch.venues.messages import (
     Call,
     CallLost,
@@ -77,10 +77,13 @@ def test_a_transfer_that_no_connection_has_pushed_is_reported_before_figures_wit
     assert urlsplit(log.request.target).path == "/api/history/v3/account-log"
     assert query(log) == {"since": str(START_MS), "sort": "asc", "count": "25"}
     assert rows(player, log, row(700)) == (TRANSFER,)  # no equity: these figures may not contain it
+    player.put(Pause(100))
     log = asked(player)
-    assert query(log) == {"from": str(701 - OVERLAP), "sort": "asc", "count": "25"}
+    assert query(log)["since"] == str(START_MS)  # for rows that are shown late
     [equity] = rows(player, log, row(700))
     assert isinstance(equity, Equity)
+    player.put(Pause(5))
+    assert query(asked(player))["since"] == str(START_MS + 100_000 - LATE_MS)
 
 
 def test_rows_that_come_in_another_order_or_late_are_reported_all_the_same(player: Player) -> None:
@@ -113,11 +116,26 @@ def test_a_coin_that_comes_and_is_converted_between_two_figures_is_valued_by_tho
     assert transfer == Transferred("USD", Decimal(1500)) and isinstance(equity, Equity)
 
 
-def test_a_log_in_which_nothing_is_new_is_asked_for_by_time_again_and_not_from_its_beginning(player: Player) -> None:
-    for _ in range(2):
-        log = asked(player)
-        assert query(log)["since"] == str(START_MS) and "from" not in query(log)
-        assert isinstance(rows(player, log)[0], Equity)
+def test_figures_come_although_each_of_them_is_behind_a_transfer(player: Player) -> None:
+    assert len(rows(player, asked(player), row(1))) == 1 and len(rows(player, asked(player), row(2))) == 1
+    transfer, equity = rows(player, asked(player), row(3))
+    assert transfer == TRANSFER and isinstance(equity, Equity)
+
+
+def test_transfers_of_the_cash_account_hold_no_figures_up(player: Player) -> None:
+    [equity] = rows(player, asked(player), row(1, account="XBT", asset="xbt"))
+    assert isinstance(equity, Equity)
+
+
+def test_a_coin_that_no_figures_can_value_counts_as_profit_in_the_end_and_says_so(player: Player) -> None:
+    assert not rows(player, asked(player), row(1, 5.0, asset="sol"))
+    player.put(Pause(1))
+    [unmeasured] = rows(player, asked(player))
+    assert isinstance(unmeasured, UnexplainedMessage) and "no value" in unmeasured.why
+    player.put(Pause(UNVALUED_S))
+    given_up, equity = rows(player, asked(player))
+    assert isinstance(given_up, UnexplainedMessage) and "counts as profit" in given_up.why
+    assert isinstance(equity, Equity)
 
 
 def test_a_request_for_the_log_is_signed_with_its_whole_path_and_its_query() -> None:
@@ -143,9 +161,9 @@ def test_the_log_is_not_read_while_a_connection_pushes_it_and_is_read_once_that_
     player.put(snapshot())
     began(player)
     began(player)
-    player.put(logged(711, 5.0))
+    player.put(logged(711, -40.5))
     player.put(Closed(Route.WS, 1, "gone"))
-    assert query(asked(player))["from"] == str(712 - OVERLAP)
+    assert query(asked(player))["since"] == str(START_MS)
 
 
 def test_a_connection_pushes_the_log_from_its_snapshot_on_and_the_log_is_read_once_behind_that() -> None:
@@ -160,13 +178,23 @@ def test_a_connection_pushes_the_log_from_its_snapshot_on_and_the_log_is_read_on
 def test_a_transfer_between_the_first_figures_and_the_first_snapshot_is_in_the_snapshot() -> None:
     player = began(FUTURES.ready())
     assert player.put(snapshot(row(5), row(4, date=BEFORE))) == (TRANSFER,)
+    assert not player.put(snapshot(row(5), row(4, date=BEFORE)))
+
+
+def test_a_connection_that_closes_and_comes_back_between_two_figures_leaves_a_gap() -> None:
+    player = FUTURES.ready()
+    player.put(snapshot())
+    began(player)
     player.put(Closed(Route.WS, 1, "gone"))
-    assert query(asked(player))["from"] == "5"
+    FUTURES.log_in(player, 2)
+    player.put(snapshot(conn=2))
+    assert rows(player, asked(player), row(7)) == (TRANSFER,)
+    began(player)
 
 
 def test_a_full_page_is_followed_by_the_next_one(player: Player) -> None:
     [more] = calls_of(rows(player, asked(player), *(row(number, 1.0) for number in range(1, 26))))
-    assert query(more) == {"from": "26", "sort": "asc", "count": "25"}
+    assert query(more) == {"since": str(START_MS), "from": "26", "sort": "asc", "count": "25"}
     assert rows(player, more, row(26)) == (TRANSFER,)
 
 
@@ -231,18 +259,22 @@ def is_pending(player: Player, tag: str) -> bool:
 
 
 def test_a_full_pool_holds_figures_up_for_as_long_as_the_venue_says_and_no_other_request(player: Player) -> None:
-    assert not player.put(Replied(asked(player).tag, 429, {"rate-limit-reset": "14"}, b"Rate limited"))
+    warned = player.adapter.warnings
+    player.put(Pause(300))
+    refused = asked(player)
+    assert not player.put(Replied(refused.tag, 429, {"rate-limit-reset": "14"}, b"Rate limited"))
     assert player.put(Measure()) == () and not player.adapter.budget.pause_s(player.now)
     player.put(Pause(14))
-    assert isinstance(rows(player, asked(player))[0], Equity)
-
-
-def test_figures_go_on_without_the_log_while_other_programs_have_used_its_pool_up(player: Player) -> None:
-    unseen, equity = player.put(Replied(asked(player).tag, 429, {"rate-limit-reset": "300"}, b"Rate limited"))
-    assert isinstance(unseen, UnexplainedMessage) and isinstance(equity, Equity)
-    began(player)
+    assert player.adapter.warnings == warned
+    assert not player.put(Replied(asked(player).tag, 429, {}, b"Rate limited"))  # for over 15 s in all
+    assert set(player.adapter.warnings) == {*warned, USED_UP}
+    player.put(Pause(15))
+    log = asked(player)
+    assert query(log) == query(refused)  # from before the gap
+    assert rows(player, log, row(7)) == (TRANSFER,) and player.adapter.warnings == warned
     player.put(Pause(300))
-    assert isinstance(rows(player, asked(player))[0], Equity)
+    assert not player.put(Replied(asked(player).tag, 429, {"rate-limit-reset": "14"}, b"Rate limited"))
+    assert player.adapter.warnings == warned
 
 
 @pytest.mark.parametrize("unreadable", ["no row", {"info": "transfer"}, {**row(7), "id": None}])

@@ -68,7 +68,7 @@ class HistoryCalls:
         """Answer account-log: rows between two times and two numbers, the newest first if `sort` does not say other."""
         self._venue.permit_read()
         kinds = params.get("info", [])
-        first, last = _whole(params, "from", 1), _whole(params, "to", 2**63)
+        first, last = _whole(params, "from", 1, least=1), _whole(params, "to", 2**63, least=1)
         since, before = _whole(params, "since", 0), _whole(params, "before", 2**63)
         if not _KINDS_OF_ENTRY.issuperset(kinds) or params.get("conversion_details", "false") not in ("true", "false"):
             raise Refused("invalidArgument")

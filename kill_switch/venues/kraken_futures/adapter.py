@@ -41,7 +41,6 @@ from kill_switch.venues.kraken_futures.both_routes import BothRoutesStriker
 from kill_switch.venues.kraken_futures.log_reads import AccountLogReads
 from kill_switch.venues.kraken_futures.replies import (
     cancel_word,
-    flex_of,
     is_not_found,
     judge_batch,
     judge_cancel_all,
@@ -198,7 +197,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         super().__init__(options, secrets, second_route_after_s)
         key, secret = header_safe("api_key", secrets["api_key"]), base64_secret("api_secret", secrets["api_secret"])
         self._requests = requests = FuturesRequests(self.host, key, secret)
-        self._transfers = AccountLogReader(self.evidence)
+        self._transfers = AccountLogReader(self.evidence, lambda: self._log.on_pushed())
         self._inverse = BalanceChecker()
         self._batches = BatchPlanner(BATCH)
         self._spot: SpotRequests | None = None
@@ -223,7 +222,6 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
             requests,
             self._transfers,
             self.calls,
-            lambda: isinstance(self._socket, WebSocketV1) and self._socket.pushes_log,
             self._judge_figures,
             partial(self.warn, "transfers"),
         )
@@ -358,7 +356,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
     def request_equity(self, now: Instant) -> Outputs:
         return () if self.budget.pause_s(now) else self._log.measure(now, self.clock.venue_ms(now))
 
-    def _judge_figures(self, data: Any, asked_ns: int) -> Outputs | str:
+    def _judge_figures(self, data: Any, asked_ns: int, now_ns: int) -> Outputs | str:
         """Report the equity of `accounts`, and before it the transfers that it values; or return why there is none."""
         figures = read_equity(data)
         if isinstance(figures, str):
@@ -367,7 +365,7 @@ class KrakenFutures(KitAdapter[KrakenFuturesOptions]):
         values = {name: value for name, (_, value) in inverse.items()}
         if why := self._inverse.why_incomplete(values):
             return why
-        transfers = self._transfers.value(flex_of(data), asked_ns)
+        transfers = self._transfers.value(asked_ns, now_ns)
         if isinstance(transfers, str):
             return transfers
         self._inverse.remember(values)

@@ -23,12 +23,16 @@ KIND = "account-log"  # of the calls
 POOL = Pool("history", 80, per_s=80 / 600)  # four fifths of the history API's (§ 7): no kill uses it, bots rarely do
 ROWS, COST = 25, 1.0  # of a page (§ 7)
 MAX_PAGES = 20
-TRIES = 3  # answers in a row that show no log and no refusal, after which the figures go on without it
-WAIT_S = 15.0  # the figures wait so long for the limit to have room; behind a longer wait they go on without the log
+LATE_MS = 60_000  # a row may be shown so late; read again while the log is not pushed
+MOST_DROPPED = 2  # figures in a row that are dropped behind transfers; a pnl trigger allows for 60 s
+WAIT_S = 15.0  # a pause that the history API has not named; figures that wait longer are warned of
 REFUSED_S = 600.0  # after which a key without the right is tried again
 UNSEEN = (
     "Kraken does not show the account's log, so transfers cannot be seen: a pnl trigger takes them for profit or loss; "
     "give the key the right to read the account"
+)
+USED_UP = (
+    "other programs use up the limit of Kraken's history API: no equity is reported until the account's log is read"
 )
 
 
@@ -48,51 +52,49 @@ class AccountLogReads:
         requests: FuturesRequests,
         transfers: AccountLogReader,
         calls: CallStarter,
-        is_pushed: Callable[[], bool],
-        report: Callable[[Any, int], Outputs | str],
+        report: Callable[[Any, int, int], Outputs | str],
         warn: Callable[[str], None],
     ) -> None:
-        """Make it; `is_pushed` says whether a connection is open that pushes the log.
+        """Make it; `report` judges figures that were requested and are reported at these times, monotonic.
 
-        `report` returns the facts of an answer with figures that was requested then (monotonic), or why there are
-        none. `warn` gets the operator's warning, and "" once it does not hold any more.
+        It returns their facts, or why there are none. `warn` gets the operator's warning, and "" once it does not hold
+        any more.
         """
         self._requests = requests
         self._figures_request = requests.get("accounts")
         self._transfers = transfers
         self._calls = calls
-        self._is_pushed = is_pushed
         self._report = report
         self._warn = warn
         self._used = DecayingUse(POOL)
-        self._was_pushed = True  # when figures came last; behind a connection's first ones the log is read once more
-        self._failures = 0  # answers in a row that have shown no log
+        self._dropped = 0  # figures in a row, behind transfers
         self._held_until_ns = 0  # the limit has no room, monotonic
+        self._held_since_ns = 0  # since when it has had none; 0: it has
         self._without_until_ns = 0  # figures go on without the log, monotonic
+
+    def on_pushed(self) -> None:
+        """Note that a connection begins to push the log: the key may read it."""
+        self._without_until_ns = 0
+        self._warn("")
 
     def measure(self, now: Instant, at_ms: int) -> Outputs:
         """Request the figures, if the log can be read behind them as far as needed; `at_ms` is the venue's time."""
-        if self._is_needed(now) and not self._may_read(now):
+        is_needed = (self._transfers.measured_ms and not self._transfers.is_pushed) or self._transfers.missed.since_ms
+        if is_needed and now.mono_ns >= self._without_until_ns and not self._may_read(now):
             return ()
         part = FlexFiguresPart(self, at_ms)
         return self._calls.start_call("equity", self._figures_request, now, context=part, on_loss=part.on_loss)
 
     def on_figures(self, figures: FlexFigures, now: Instant) -> Outputs:
         """Report figures, or request first the log that shows which transfers they may contain."""
-        self._transfers.note_prices(flex_of(figures.data))
-        is_needed, self._was_pushed = self._is_needed(now), self._is_pushed()
-        self._transfers.compared_since_ms = self._transfers.compared_since_ms or figures.at_ms
-        if not is_needed:
-            return self._facts(figures)
-        return self._request(AccountLogPart(self, figures), now) if self._may_read(now) else ()
-
-    def _is_needed(self, now: Instant) -> bool:
-        """Return whether figures may contain transfers that nothing has shown, and the log would show them."""
-        is_pushed = self._is_pushed()
-        if is_pushed and not self._was_pushed:
-            self._without_until_ns = 0  # the key may read the log
-        is_covered = is_pushed and self._was_pushed
-        return self._transfers.compared_since_ms > 0 and not is_covered and now.mono_ns >= self._without_until_ns
+        transfers = self._transfers
+        is_compared = transfers.note_measured(flex_of(figures.data), figures.at_ms)
+        if not is_compared or not transfers.missed.since_ms or now.mono_ns < self._without_until_ns:
+            return self._facts(figures, now)
+        if not self._may_read(now):
+            return ()
+        since_ms = transfers.missed.take(figures.at_ms, is_pushed=transfers.is_pushed, late_ms=LATE_MS)
+        return self._request(AccountLogPart(self, figures, since_ms), now)
 
     def _may_read(self, now: Instant) -> bool:
         is_under_way = any(call.kind == KIND for call in self._calls.pending.values())
@@ -103,10 +105,10 @@ class AccountLogReads:
 
     def _request(self, part: AccountLogPart, now: Instant) -> Outputs:
         if not self._has_units(now):
+            self._transfers.missed.miss_since(part.since_ms)
             return ()  # the next figures read on
         self._used.add(COST, now.mono_ns)
-        first = part.first or self._transfers.first_wanted
-        start = {"since": self._transfers.compared_since_ms} if first is None else {"from": first}
+        start = {"since": part.since_ms} | ({"from": part.first} if part.first else {})
         build = self._requests.history("account-log", **start, info=DOCUMENTED, sort="asc", count=ROWS)
         return self._calls.start_call(KIND, build, now, context=part, on_loss=part.on_loss)
 
@@ -118,40 +120,53 @@ class AccountLogReads:
         rows = reply.data.get("logs") if reply.ok and isinstance(reply.data, Mapping) else None
         if not isinstance(rows, list):
             return self._on_failure(part, reply, replied, now)
-        self._failures = self._held_until_ns = self._without_until_ns = 0
+        self._held_since_ns = 0
+        self._transfers.missed.note_read()
         self._warn("")
-        before = self._transfers.count
+        before, last = self._transfers.count, highest_number(rows)
         outputs = self._transfers.on_log(rows, now)
-        is_moved, last = part.is_moved or self._transfers.count > before, highest_number(rows)
+        is_moved = part.is_moved or self._transfers.count > before
         part = part._replace(pages=part.pages + 1, is_moved=is_moved, first=last + 1)
         if len(rows) >= ROWS and last and part.pages < MAX_PAGES:
             return (*outputs, *self._request(part, now))
-        return outputs if part.is_moved else (*outputs, *self._facts(part.figures))
+        self._dropped = self._dropped + 1 if is_moved and self._dropped < MOST_DROPPED else 0
+        return outputs if self._dropped else (*outputs, *self._facts(part.figures, now))
 
     def _on_failure(self, part: AccountLogPart, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         if replied.status == 429:
-            wait_s = as_decimal(replied.headers.get("rate-limit-reset") or replied.headers.get("retry-after")) or WAIT_S
-            self._held_until_ns = now.mono_ns + int(min(float(wait_s), REFUSED_S) * 1e9)
-            return () if wait_s <= WAIT_S else self._go_on(part, reply.evidence, self._held_until_ns)
+            return self._on_full_pool(part, replied, now)
         if reply.outcome is not ReplyOutcome.REFUSED:
             return self.on_lost(part, "the log cannot be read" if reply.ok else reply.evidence, now)
-        self._failures = 0
-        return self._go_on(part, reply.evidence, now.mono_ns + int(REFUSED_S * 1e9))
+        self._transfers.missed.tries_again(part.since_ms, is_refused=True)
+        return self._go_on(part, reply.evidence, now.mono_ns + int(REFUSED_S * 1e9), now)
+
+    def _on_full_pool(self, part: AccountLogPart, replied: Replied, now: Instant) -> Outputs:
+        """Hold the figures until the pool has room: without the log they might show a transfer as a loss."""
+        self._transfers.missed.miss_since(part.since_ms)
+        wait_s = as_decimal(replied.headers.get("rate-limit-reset") or replied.headers.get("retry-after")) or WAIT_S
+        self._held_until_ns = now.mono_ns + int(max(1.0, min(float(wait_s), REFUSED_S)) * 1e9)
+        self._held_since_ns = self._held_since_ns or now.mono_ns
+        if self._held_until_ns - self._held_since_ns > WAIT_S * 1e9:
+            self._warn(USED_UP)
+        return ()
 
     def on_lost(self, part: AccountLogPart, why: str, now: Instant) -> Outputs:
         """Note that the log was not shown; it is read again behind the next figures, but for every third time."""
-        self._failures = (self._failures + 1) % TRIES
-        return () if self._failures else self._go_on(part, why, now.mono_ns)
+        if self._transfers.missed.tries_again(part.since_ms, is_refused=False):
+            return ()
+        return self._go_on(part, why, now.mono_ns, now)
 
-    def _go_on(self, part: AccountLogPart, why: str, until_ns: int) -> Outputs:
-        """Report the figures without the log, and all others until then, monotonic."""
+    def _go_on(self, part: AccountLogPart, why: str, until_ns: int, now: Instant) -> Outputs:
+        """Report the figures without the log, and all others until then, monotonic; then read from here on."""
         self._without_until_ns = until_ns
-        self._warn(UNSEEN)
+        if not self._transfers.is_pushed:
+            self._transfers.missed.miss_since(part.since_ms)
+            self._warn(UNSEEN)
         unseen = UnexplainedMessage(f"a transfer may be taken for profit or loss: {why}")
-        return (unseen, *self._facts(part.figures))
+        return (unseen, *self._facts(part.figures, now))
 
-    def _facts(self, figures: FlexFigures) -> Outputs:
-        facts = self._report(figures.data, figures.asked_ns)
+    def _facts(self, figures: FlexFigures, now: Instant) -> Outputs:
+        facts = self._report(figures.data, figures.asked_ns, now.mono_ns)
         return (unmeasured(facts),) if isinstance(facts, str) else facts
 
 
@@ -175,9 +190,10 @@ class AccountLogPart(NamedTuple):
 
     reads: AccountLogReads
     figures: FlexFigures
+    since_ms: int  # the venue's time
     pages: int = 0  # that have been read before this one
     is_moved: bool = False  # one of them has shown a transfer
-    first: int = 0  # the number that this one begins with; 0: that of the first page
+    first: int = 0  # the number that this one begins with; 0: it is the first page
 
     def on_reply(self, call: PendingCall, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         return self.reads.on_page(self, reply, replied, now)

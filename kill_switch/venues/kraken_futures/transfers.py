@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 from kill_switch.core.domain import Instant
 from kill_switch.core.latest import keep_latest
 from kill_switch.venues.decode import Evidence, as_decimal, as_text
+from kill_switch.venues.kit.missed_pushes import MissedPushes
 from kill_switch.venues.messages import Output, Outputs, Transferred, UnexplainedMessage
 
 DOCUMENTED = ("transfer", "cross-exchange transfer", "subaccount transfer", "admin transfer")
 TRANSFERS = frozenset({*DOCUMENTED, "deposit", "withdrawal"})
-OVERLAP = 100  # rows before the last known one that are read again, because one of them may have been shown late
-MAX_ENTRIES = 4096  # transfers that are remembered
 FLEX = frozenset({"flex", "mc"})  # names of the multi-collateral account; the cash accounts are in no figure
 INVERSE = ("f-", "fi_")  # how the names of inverse accounts begin; their figures are in their own coin
+MAX_ENTRIES = 4096  # transfers that are remembered
+UNVALUED_S = 600.0  # after which a transfer of an asset that no figures show counts as profit or loss
 
 
 class _Unvalued(NamedTuple):
@@ -32,57 +33,74 @@ class AccountLogReader:
     A transfer into the multi-collateral account of another asset than USD is valued as the next figures value it.
     """
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: Evidence, on_pushed: Callable[[], None]) -> None:
+        """`on_pushed` is called when a connection begins to push the log."""
+        self.missed = MissedPushes()
+        self.measured_ms = 0  # the venue's time of the last figures; 0: none were requested
+        self.count = 0  # transfers of accounts that are in the figures
         self._evidence = evidence
-        self.compared_since_ms = 0  # the venue's time of the first figures, with which later ones are compared; 0: none
-        self.count = 0  # transfers that were shown, of whatever account and asset
-        self._last = Decimal(0)  # the highest number of an entry; 0: none has come
-        self._floor: Decimal | None = None  # entries up to it are older than all figures; None: none has come
+        self._on_pushed = on_pushed
+        self._pushing: set[int] = set()  # connections that push the log
+        self._first_ms = 0  # the venue's time of the first figures, with which later ones are compared
+        self._last = Decimal(0)  # the highest number of an entry
         self._seen: dict[Decimal, None] = {}  # numbers of transfers, the one that came last at the end
         self._unvalued: list[_Unvalued] = []
         self._prices: dict[str, Decimal] = {}  # asset → worth of one unit in USD, as figures have shown last
 
+    # what is pushed
+
     @property
-    def first_wanted(self) -> int | None:
-        """The number from which the log is to be read, so that late rows are in it; None: by time, none has come."""
-        known = max(self._last, self._floor or 0)
-        return int(max(self._floor or 0, known - OVERLAP)) + 1 if known else None
+    def is_pushed(self) -> bool:
+        """Whether a connection pushes the log."""
+        return bool(self._pushing)
 
-    def on_log(self, entries: object, now: Instant) -> Outputs:
-        """Process a part of the log; report the transfers that are new.
+    def on_snapshot(self, conn: int, entries: object, now: Instant) -> Outputs:
+        """Process the log as a connection shows it first; from now on the connection pushes what is new."""
+        if not isinstance(entries, list):
+            return (UnexplainedMessage("a snapshot of the account log that cannot be read"),)
+        self._pushing.add(conn)
+        self._on_pushed()
+        return self.on_log(entries, now)
 
-        In the first part, those are new that are younger than the first figures.
-        """
-        rows, outputs = list[tuple[Decimal, Mapping[str, Any]]](), list[Output]()
-        for entry in entries if isinstance(entries, list) else ():
-            number = as_decimal(entry.get("id")) if isinstance(entry, dict) else None
-            if number is None:  # reported again by each part, it would never end
+    def on_closed(self, conn: int) -> None:
+        """Forget a connection: behind the last one, pushes may be missing since the last figures."""
+        if conn in self._pushing:
+            self._pushing.discard(conn)
+            if not self._pushing:
+                self.missed.note_closed(self.measured_ms)
+
+    def note_measured(self, flex: Mapping[str, Any], at_ms: int) -> bool:
+        """Keep the prices and the time of figures; return whether there are earlier ones, with which to compare."""
+        self._note_prices(flex)
+        self.measured_ms, self._first_ms = at_ms, self._first_ms or at_ms
+        return self.missed.note_measured(at_ms, is_pushed=self.is_pushed)
+
+    # its entries
+
+    def on_log(self, entries: Iterable[object], now: Instant) -> Outputs:
+        """Process a part of the log; report the transfers that are new, and younger than the first figures."""
+        rows, outputs, last = list[tuple[Decimal, Mapping[str, Any]]](), list[Output](), self._last
+        for entry in entries:
+            row: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
+            if (number := as_decimal(row.get("id"))) is not None:
+                rows.append((number, row))
+            else:  # reported again by each part, it would never end
                 outputs.append(UnexplainedMessage("a row of the account log that cannot be read"))
-            else:
-                rows.append((number, entry))
-        rows.sort(key=lambda row: row[0])
-        if self._floor is None and rows:
-            self._floor = max((number for number, row in rows if not self._is_younger(row)), default=Decimal(0))
-        for _, row in rows:
-            if not self.compared_since_ms or self._is_younger(row, unknown=True):
+        for number, row in sorted(rows, key=lambda row: row[0]):
+            at_ms = time_ms(row.get("date"))
+            is_new = number > last > 0 if at_ms is None or not self._first_ms else at_ms > self._first_ms
+            if is_new:
                 outputs += self.on_entry(row, now)
+            self._last = max(self._last, number)
         return tuple(outputs)
-
-    def _is_younger(self, row: Mapping[str, Any], *, unknown: bool = False) -> bool:
-        """Return whether a row is younger than the first figures; `unknown` if its time cannot be read."""
-        at_ms = time_ms(row.get("date"))
-        return unknown if at_ms is None else at_ms > self.compared_since_ms > 0
 
     def on_entry(self, entry: object, now: Instant) -> Outputs:
         """Process one entry that is new, if no other connection or part of the log has shown it."""
         if not isinstance(entry, dict):
             return (UnexplainedMessage("an entry of the account log that cannot be read"),)
-        number = as_decimal(entry.get("id"))
-        if number is not None and (number in self._seen or number <= (self._floor or 0)):
-            return ()
+        number, kind = as_decimal(entry.get("id")), as_text(entry.get("info")).lower()
         self._last = max(self._last, number or Decimal(0))
-        kind = as_text(entry.get("info")).lower()
-        if kind not in TRANSFERS:
+        if kind not in TRANSFERS or number in self._seen:
             return ()
         if number is not None:
             self._seen[number] = None
@@ -90,32 +108,42 @@ class AccountLogReader:
         return self._on_transfer(entry, kind, now)
 
     def _on_transfer(self, entry: Mapping[str, Any], kind: str, now: Instant) -> Outputs:
-        self.count += 1
         account, asset = as_text(entry.get("margin_account")).lower(), as_text(entry.get("asset")).upper()
         before, after = as_decimal(entry.get("old_balance")), as_decimal(entry.get("new_balance"))
         if not account or not asset or before is None or after is None:
             return (UnexplainedMessage(f"a {kind} that cannot be read"),)
-        amount = after - before
-        if account.startswith(INVERSE) or (account in FLEX and asset == "USD"):
-            return (Transferred(asset, amount),)
-        if account not in FLEX:
+        is_inverse, amount = account.startswith(INVERSE), after - before
+        if not is_inverse and account not in FLEX:
             return ()
+        self.count += 1
+        if is_inverse or asset == "USD":
+            return (Transferred(asset, amount),)
         self._unvalued.append(_Unvalued(asset, amount, now.mono_ns))
         return ()
 
-    def value(self, flex: Mapping[str, Any], asked_ns: int) -> Outputs | str:
-        """Value the transfers by figures that were requested at `asked_ns`; return why the figures cannot be used."""
-        self.note_prices(flex)
+    # their values
+
+    def value(self, asked_ns: int, now_ns: int) -> Outputs | str:
+        """Value the transfers by figures that were requested at `asked_ns`; return why the figures cannot be used.
+
+        A transfer that no figures can value is given up after `UNVALUED_S`; times are monotonic.
+        """
+        outputs = list[Output]()
         for each in self._unvalued:
+            price = self._prices.get(each.asset)
             if each.came_ns > asked_ns:
                 return "a transfer came after the request"
-            if each.asset not in self._prices:
-                return self._evidence(f"a transfer of {each.amount:f} {each.asset} has no value in USD")
-        valued, self._unvalued = self._unvalued, []
-        return tuple(Transferred("USD", each.amount * self._prices[each.asset]) for each in valued)
+            if price is not None:
+                outputs.append(Transferred("USD", each.amount * price))
+                continue
+            words = self._evidence(f"a transfer of {each.amount:f} {each.asset} has no value in USD")
+            if now_ns - each.came_ns < UNVALUED_S * 1e9:
+                return words
+            outputs.append(UnexplainedMessage(f"{words}: it counts as profit or loss"))
+        self._unvalued = []
+        return tuple(outputs)
 
-    def note_prices(self, flex: Mapping[str, Any]) -> None:
-        """Keep what figures say an asset is worth, whether they are reported or not."""
+    def _note_prices(self, flex: Mapping[str, Any]) -> None:
         currencies = flex.get("currencies")
         for asset, item in currencies.items() if isinstance(currencies, dict) else ():
             figures = item if isinstance(item, dict) else {}

@@ -13,7 +13,6 @@ from kill_switch.core.domain import Instant
 from kill_switch.venues.decode import as_text
 from kill_switch.venues.kit.sessions import LoginRefused, LoginStep, Message
 from kill_switch.venues.kit_adapter import KitAdapter
-from kill_switch.venues.kraken_futures.log_reads import UNSEEN
 from kill_switch.venues.kraken_futures.replies import read_push
 from kill_switch.venues.kraken_futures.signing import sign_challenge
 from kill_switch.venues.kraken_futures.transfers import AccountLogReader
@@ -38,13 +37,7 @@ class WebSocketV1:
         self._secret = secret
         self._transfers = transfers
         self._challenges: dict[int, str] = {}  # connection → the challenge that serves it
-        self._pushing: set[int] = set()  # connections that push the account's log
         self._heard = 0  # the connection whose message is being processed
-
-    @property
-    def pushes_log(self) -> bool:
-        """Whether a connection pushes the account's log."""
-        return bool(self._pushing)
 
     def _challenge(self) -> bytes:
         return orjson.dumps({"event": "challenge", "api_key": self._key})
@@ -66,14 +59,13 @@ class WebSocketV1:
         return (Send(conn, self._subscribe(conn, "account_log")),)
 
     def login_refusal(self, message: Message) -> LoginRefused | None:
-        """Return what an error refuses; on a ready connection it is the log of transfers."""
+        """Return what an error refuses; on a ready connection it is the log, which is read over REST then."""
         event = as_text(message.get("event"))
         if event not in REFUSALS:
             return None
         text = as_text(message.get("message"))
         words = self._adapter.evidence(f"WebSocket {event}:", text or as_text(message.get("feed")))
         if self._adapter.sessions.is_ready(self._heard):
-            self._adapter.warn("transfers", UNSEEN)
             return LoginRefused(words, optional=True)
         return LoginRefused(words, fatal=any(word in text.lower() for word in KEY_WORDS))
 
@@ -85,15 +77,10 @@ class WebSocketV1:
                 if order is None:
                     return (UnexplainedMessage("an order push that cannot be read"),)
                 return self._adapter.book.apply_push(order)
-            case "account_log", "subscribed":
-                self._adapter.warn("transfers", "")
-                return ()
             case "account_log", None:
                 return self._transfers.on_entry(message.get("new_entry"), now)
             case "account_log_snapshot", None:
-                self._pushing.add(conn)  # without its snapshot, it may hide a gap
-                self._adapter.warn("transfers", "")
-                return self._transfers.on_log(message.get("logs"), now)
+                return self._transfers.on_snapshot(conn, message.get("logs"), now)
             case (("open_orders_snapshot" | "heartbeat"), None) | (_, "info" | "subscribed" | "challenge"):
                 return ()
             case _:
@@ -101,7 +88,7 @@ class WebSocketV1:
 
     def forget(self, conn: int) -> None:
         """Forget a connection that is gone."""
-        self._pushing.discard(conn)
+        self._transfers.on_closed(conn)
         self._challenges.pop(conn, None)
 
 

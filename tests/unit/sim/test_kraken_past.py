@@ -85,7 +85,16 @@ async def test_the_log_is_read_by_number_by_time_by_kind_and_in_either_order(sim
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"info": "deposit"}, {"sort": "up"}, {"count": 0}, {"count": "many"}, {"from": "-1"}, {"since": "1.5"}]
+    "wrong",
+    [
+        {"info": "deposit"},
+        {"sort": "up"},
+        {"count": 0},
+        {"count": "many"},
+        {"from": "-1"},
+        {"from": 0},
+        {"since": "1.5"},
+    ],
 )
 async def test_an_argument_that_no_document_has_is_refused(wrong: dict[str, Any], sim: Sim) -> None:
     assert (await ask(Futures(sim), "account-log", **wrong)).json()["error"] == "invalidArgument"
