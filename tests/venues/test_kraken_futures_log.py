@@ -160,6 +160,7 @@ def test_the_log_is_not_read_while_a_connection_pushes_it_and_is_read_once_that_
     player = FUTURES.ready()
     player.put(snapshot())
     began(player)
+    rows(player, asked(player))  # a snapshot that came before the first figures has reported nothing
     began(player)
     player.put(logged(711, -40.5))
     player.put(Closed(Route.WS, 1, "gone"))
@@ -184,7 +185,7 @@ def test_a_transfer_between_the_first_figures_and_the_first_snapshot_is_in_the_s
 def test_a_connection_that_closes_and_comes_back_between_two_figures_leaves_a_gap() -> None:
     player = FUTURES.ready()
     player.put(snapshot())
-    began(player)
+    rows(player, asked(began(player)))
     player.put(Closed(Route.WS, 1, "gone"))
     FUTURES.log_in(player, 2)
     player.put(snapshot(conn=2))
@@ -192,10 +193,47 @@ def test_a_connection_that_closes_and_comes_back_between_two_figures_leaves_a_ga
     began(player)
 
 
+def test_a_transfer_in_a_snapshot_that_came_before_the_first_figures_is_read_behind_the_second() -> None:
+    player = FUTURES.ready()
+    assert not player.put(snapshot(row(5)))
+    assert rows(player, asked(began(player)), row(5)) == (TRANSFER,)
+
+
+def test_a_push_that_the_first_figures_contain_is_no_transfer() -> None:
+    player = began(FUTURES.ready())
+    assert not player.put(hears(1, {"feed": "account_log", "new_entry": row(5, date=BEFORE)}))
+
+
+def test_figures_do_not_pass_the_log_that_is_under_way(player: Player) -> None:
+    first, second = calls_of(player.put(Measure())), calls_of(player.put(Measure()))
+    [log] = calls_of(player.put(answer(first[0].tag, FIGURES)))
+    assert player.put(answer(second[0].tag, FIGURES)) == () and player.put(Measure()) == ()
+    assert rows(player, log, row(7)) == (TRANSFER,)
+
+
 def test_a_full_page_is_followed_by_the_next_one(player: Player) -> None:
     [more] = calls_of(rows(player, asked(player), *(row(number, 1.0) for number in range(1, 26))))
     assert query(more) == {"since": str(START_MS), "from": "26", "sort": "asc", "count": "25"}
     assert rows(player, more, row(26)) == (TRANSFER,)
+
+
+FULL = tuple(row(number, 1.0) for number in range(1, 26))
+
+
+def test_a_read_for_which_the_pool_has_no_room_goes_on_behind_the_next_figures(player: Player) -> None:
+    for _ in range(79):
+        rows(player, asked(player))
+    assert not calls_of(rows(player, asked(player), *FULL))
+    player.put(Pause(7.6))
+    assert query(asked(player))["from"] == "26"
+
+
+def test_a_second_page_that_never_comes_stops_no_figures(player: Player) -> None:
+    warned = player.adapter.warnings
+    for _ in range(3):
+        more = calls_of(rows(player, asked(player), *(row(number, kind="conversion") for number in range(1, 26))))
+        facts = player.put(CallLost(more[0].tag, True, "gone"))
+    assert isinstance(facts[-1], Equity) and set(player.adapter.warnings) == {*warned, UNSEEN}
 
 
 def test_figures_come_no_more_often_than_four_fifths_of_the_history_s_pool_allow(player: Player) -> None:
@@ -226,6 +264,17 @@ def test_a_key_that_gets_the_right_is_tried_again_behind_the_snapshot_that_shows
     rows(player, asked(player))
     player.put(Closed(Route.WS, 1, "gone"))
     assert rows(player, asked(player), row(7)) == (TRANSFER,)
+
+
+def test_a_refusal_behind_a_snapshot_is_warned_of_once_that_connection_has_closed() -> None:
+    player = began(FUTURES.ready())
+    player.put(snapshot())
+    player.put(answer(asked(player).tag, {"result": "error", "error": "authenticationError"}))
+    assert not player.adapter.warnings
+    began(player)
+    player.put(Closed(Route.WS, 1, "gone"))
+    player.put(answer(asked(player).tag, {"result": "error", "error": "authenticationError"}))
+    assert player.adapter.warnings == (UNSEEN,)
 
 
 @pytest.mark.parametrize(
@@ -275,6 +324,13 @@ def test_a_full_pool_holds_figures_up_for_as_long_as_the_venue_says_and_no_other
     player.put(Pause(300))
     assert not player.put(Replied(asked(player).tag, 429, {"rate-limit-reset": "14"}, b"Rate limited"))
     assert player.adapter.warnings == warned
+
+
+def test_a_snapshot_does_not_end_the_warning_of_a_full_pool_for_which_figures_wait() -> None:
+    player = began(FUTURES.ready())
+    player.put(Replied(asked(player).tag, 429, {"rate-limit-reset": "300"}, b"Rate limited"))
+    player.put(snapshot())
+    assert player.put(Measure()) == () and player.adapter.warnings == (USED_UP,)
 
 
 @pytest.mark.parametrize("unreadable", ["no row", {"info": "transfer"}, {**row(7), "id": None}])

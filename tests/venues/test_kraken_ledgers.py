@@ -154,6 +154,19 @@ def test_figures_go_on_after_a_third_ledger_in_a_row_that_is_lost_or_fails_and_t
     the_call(rest, "TradeBalance")
 
 
+def test_a_second_page_that_never_comes_stops_no_figures() -> None:
+    player = measured()
+    for _ in range(3):
+        page = the_call(player.put(Measure()), "Ledgers")
+        outputs = ledger(player, page, 60, L1=entry(player, "trade", "1"))
+        player.put(Pause(30))  # until the limit has room for the second page
+        more = the_call(player.put(Measure()), "Ledgers")
+        assert not calls(outputs) and "ofs=1" in more.request.body.decode()
+        outputs = player.put(CallLost(more.tag, True, "gone"))
+        player.put(Pause(200))
+    assert the_call(outputs, "TradeBalance")
+
+
 def test_a_ledger_that_is_too_long_is_named() -> None:
     player = measured()
     call = the_call(player.put(Measure()), "Ledgers")

@@ -103,22 +103,27 @@ class LedgerReader:
         entries, count = fields.get("ledger"), as_decimal(fields.get("count"))
         if not isinstance(entries, dict):
             return self._on_failure(part, reply, replied, now)
-        self._missed.note_read()
-        self._warn("")
         outputs = self._transfers.on_ledger(entries, part.since_ms)
         read = part._replace(pages=part.pages + 1, entries=part.entries + len(entries))
         if not entries or (count is not None and count <= read.entries):
             if part.now_ms - part.until_ms <= FRESH_MS:
+                self._note_read()
                 return (*outputs, *part.request_figures(now))
             since_ms = part.until_ms - LATE_MS  # the pages had to wait: first the entries since
             read = LedgerPart(self, since_ms, part.now_ms, part.request_figures, now_ms=part.now_ms)
         elif read.pages >= MAX_PAGES:
+            self._note_read()
             too_long = UnexplainedMessage("the ledger has more entries than were read: a transfer may be among them")
             return (*outputs, too_long, *part.request_figures(now))
         if self._calls.budget.wait_s((LEDGERS,), now):
             is_behind, self._is_behind, self._unread = self._is_behind, True, read
             return outputs if is_behind else (*outputs, UnexplainedMessage(BEHIND))
         return (*outputs, *self._request(read, now))
+
+    def _note_read(self) -> None:
+        """Note the end of a read; a page of several proves nothing of the others."""
+        self._missed.note_read()
+        self._warn("")
 
     def _on_failure(self, part: LedgerPart, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         is_refused = reply.outcome is ReplyOutcome.REFUSED and replied.status < 500  # and not for a time only

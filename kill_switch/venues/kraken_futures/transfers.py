@@ -72,13 +72,19 @@ class AccountLogReader:
     def note_measured(self, flex: Mapping[str, Any], at_ms: int) -> bool:
         """Keep the prices and the time of figures; return whether there are earlier ones, with which to compare."""
         self._note_prices(flex)
-        self.measured_ms, self._first_ms = at_ms, self._first_ms or at_ms
+        self.measured_ms = at_ms
+        if not self._first_ms:
+            self._first_ms = at_ms
+            self.missed.miss_since(at_ms)  # a snapshot that came before has reported nothing
         return self.missed.note_measured(at_ms, is_pushed=self.is_pushed)
 
     # its entries
 
-    def on_log(self, entries: Iterable[object], now: Instant) -> Outputs:
-        """Process a part of the log; report the transfers that are new, and younger than the first figures."""
+    def on_log(self, entries: Iterable[object], now: Instant, *, is_young: bool = False) -> Outputs:
+        """Process a part of the log; report the transfers that are new, and younger than the first figures.
+
+        `is_young`: rows without a time are so too, because younger ones were requested. Else the number decides.
+        """
         rows, outputs, last = list[tuple[Decimal, Mapping[str, Any]]](), list[Output](), self._last
         for entry in entries:
             row: Mapping[str, Any] = entry if isinstance(entry, dict) else {}
@@ -87,9 +93,8 @@ class AccountLogReader:
             else:  # reported again by each part, it would never end
                 outputs.append(UnexplainedMessage("a row of the account log that cannot be read"))
         for number, row in sorted(rows, key=lambda row: row[0]):
-            at_ms = time_ms(row.get("date"))
-            is_new = number > last > 0 if at_ms is None or not self._first_ms else at_ms > self._first_ms
-            if is_new:
+            is_undated = time_ms(row.get("date")) is None or not self._first_ms
+            if not is_undated or is_young or number > last > 0:
                 outputs += self.on_entry(row, now)
             self._last = max(self._last, number)
         return tuple(outputs)
@@ -100,7 +105,9 @@ class AccountLogReader:
             return (UnexplainedMessage("an entry of the account log that cannot be read"),)
         number, kind = as_decimal(entry.get("id")), as_text(entry.get("info")).lower()
         self._last = max(self._last, number or Decimal(0))
-        if kind not in TRANSFERS or number in self._seen:
+        at_ms = time_ms(entry.get("date"))
+        is_old = at_ms is not None and at_ms <= self._first_ms  # the first figures contain it
+        if kind not in TRANSFERS or number in self._seen or is_old:
             return ()
         if number is not None:
             self._seen[number] = None
@@ -161,6 +168,6 @@ def highest_number(entries: Iterable[object]) -> int:
 def time_ms(text: object) -> int | None:
     """Return the milliseconds of a time of the venue's (RFC 3339); None if it cannot be read."""
     try:
-        return round(datetime.fromisoformat(as_text(text)).timestamp() * 1000)
+        return round(datetime.fromisoformat(text).timestamp() * 1000) if isinstance(text, str) else None
     except (ValueError, OverflowError):
         return None
