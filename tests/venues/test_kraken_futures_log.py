@@ -266,6 +266,22 @@ def test_a_key_that_gets_the_right_is_tried_again_behind_the_snapshot_that_shows
     assert rows(player, asked(player), row(7)) == (TRANSFER,)
 
 
+@pytest.mark.parametrize("fails", [lambda tag: CallLost(tag, True, "gone"), lambda tag: Replied(tag, 429, {}, b"")])
+def test_an_account_whose_log_is_pushed_is_measured_although_the_history_api_is_gone(
+    fails: Callable[[str], Event],
+) -> None:
+    player = FUTURES.ready()
+    player.put(snapshot())
+    began(player)
+    facts: tuple[Output, ...] = ()
+    while not facts:
+        facts = player.put(fails(asked(player).tag))
+        player.put(Pause(15))
+    assert isinstance(facts[0], UnexplainedMessage) and isinstance(facts[1], Equity)
+    began(player)
+    assert not player.adapter.warnings
+
+
 def test_a_refusal_behind_a_snapshot_is_warned_of_once_that_connection_has_closed() -> None:
     player = began(FUTURES.ready())
     player.put(snapshot())

@@ -148,37 +148,41 @@ class AccountLogReads:
 
     def _on_failure(self, part: AccountLogPart, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         if replied.status == 429 or reply.pause_s:
-            return self._on_full_pool(part, replied, now)
+            return self._on_full_pool(part, reply, replied, now)
         self._held_since_ns = 0
         if reply.outcome is not ReplyOutcome.REFUSED:
             return self.on_lost(part, "the log cannot be read" if reply.ok else reply.evidence, now)
         self._transfers.missed.tries_again(part.since_ms, is_refused=True)
-        if not self._transfers.is_pushed:  # else it is a gap that stays unknown
-            self._without_until_ns = now.mono_ns + int(REFUSED_S * 1e9)
-            self._transfers.missed.miss_since(part.since_ms)
-            self._warn(UNSEEN)
-        return self._go_on(part, reply.evidence, now)
+        return self._go_on(part, reply.evidence, now, without_s=REFUSED_S)
 
-    def _on_full_pool(self, part: AccountLogPart, replied: Replied, now: Instant) -> Outputs:
+    def _on_full_pool(self, part: AccountLogPart, reply: Reply, replied: Replied, now: Instant) -> Outputs:
         """Hold the figures until the pool has room: without the log they might show a transfer as a loss."""
-        self._transfers.missed.miss_since(part.since_ms)
         wait_s = as_decimal(replied.headers.get("rate-limit-reset") or replied.headers.get("retry-after")) or WAIT_S
         self._held_until_ns = now.mono_ns + int(max(1.0, min(float(wait_s), REFUSED_S)) * 1e9)
         self._held_since_ns = self._held_since_ns or now.mono_ns
-        if self._held_until_ns - self._held_since_ns > WAIT_S * 1e9:
+        is_long = self._held_until_ns - self._held_since_ns > WAIT_S * 1e9
+        if is_long and self._transfers.is_pushed:
+            return self._go_on(part, reply.evidence, now)
+        if is_long:
             self._warn(USED_UP)
+        self._transfers.missed.miss_since(part.since_ms)
         return ()
 
     def on_lost(self, part: AccountLogPart, why: str, now: Instant) -> Outputs:
         """Note that the log was not shown; it is read again behind the next figures, but for every third time."""
         if self._transfers.missed.tries_again(part.since_ms, is_refused=False):
             return ()
-        self._transfers.missed.miss_since(part.since_ms)
-        self._warn(UNSEEN)
         return self._go_on(part, why, now)
 
-    def _go_on(self, part: AccountLogPart, why: str, now: Instant) -> Outputs:
-        """Report the figures without the log, unless they are behind a transfer."""
+    def _go_on(self, part: AccountLogPart, why: str, now: Instant, *, without_s: float = 0.0) -> Outputs:
+        """Report the figures without the log, unless they are behind a transfer, and all others for `without_s`.
+
+        While the log is pushed, one gap stays unknown. Else all of it is, which is warned of and read again.
+        """
+        if not self._transfers.is_pushed:
+            self._without_until_ns = now.mono_ns + int(without_s * 1e9)
+            self._transfers.missed.miss_since(part.since_ms)
+            self._warn(UNSEEN)
         unseen = UnexplainedMessage(f"a transfer may be taken for profit or loss: {why}")
         return (unseen, *(() if part.is_moved else self._facts(part.figures, now)))
 
