@@ -41,7 +41,7 @@ class UserStream(WsProtocol):
         }
 
     def _subscribe(self, session: Session, account: Account, data: dict[str, Any]) -> object:
-        """Begin the events of a listenKey; a key that is unknown is a stream that stays silent (§10)."""
+        """Send the events of a listenKey from now on; a key that is unknown is a stream that stays silent (§10)."""
         for name in _stream_names(data):
             owner = self._venue.listen_keys.owner(name)
             if owner is None or self._venue.vanished(owner.name):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from kill_switch.sim.kit.book import Account, Order
 from kill_switch.sim.kraken_futures import payloads as wire
 
-_KEPT = 20_000  # rows and events of an account
+_KEPT = 5_000  # rows of the log, and events of each kind, of an account
 _NOTHING = (
     "collateral", "contract", "execution", "fee", "funding_rate", "mark_price", "new_average_entry_price",
     "old_average_entry_price", "realized_funding", "realized_pnl", "trade_price", "conversion_spread_percentage",
